@@ -1,0 +1,162 @@
+/*
+ * See lib/log.h. Positions in the ring count bytes ever written and never wrap, so that "was this
+ * line overwritten meanwhile" is one comparison.
+ */
+#include "lib/log.h"
+
+#include <stdbool.h>
+
+#include "lib/lock.h"
+#include "lib/string.h"
+
+#define RING_SIZE 32768u
+
+static struct {
+    struct lock lock;
+    bool unlocked; /* panic: see log_without_lock() */
+    struct sink *live;
+    uint64_t oldest, end; /* first byte of the oldest line that is whole; end of the newest */
+    char bytes[RING_SIZE];
+} ring;
+
+static bool ring_lock(void)
+{
+    if (__atomic_load_n(&ring.unlocked, __ATOMIC_RELAXED))
+        return false;
+    lock_take(&ring.lock);
+    return true;
+}
+
+static void ring_unlock(bool locked)
+{
+    if (locked)
+        lock_drop(&ring.lock);
+}
+
+static char ring_byte(uint64_t position)
+{
+    return ring.bytes[position % RING_SIZE];
+}
+
+/* `line` ends in its newline and is shorter than the ring. */
+static void ring_append(const char *line, size_t n)
+{
+    while (ring.end + n - ring.oldest > RING_SIZE) {
+        while (ring_byte(ring.oldest) != '\n')
+            ring.oldest++;
+        ring.oldest++;
+    }
+    for (size_t i = 0; i < n; i++)
+        ring.bytes[(ring.end + i) % RING_SIZE] = line[i];
+    ring.end += n;
+}
+
+static void write_line(const char *prefix, const char *text, va_list args)
+{
+    char line[LOG_LINE + 1];
+    size_t start = strlen(prefix);
+    size_t length;
+    bool locked;
+
+    memcpy(line, prefix, start);
+    length = start + vformat_buffer(line + start, sizeof(line) - start, text, args);
+    if (length > LOG_LINE) {
+        length = LOG_LINE;
+        memcpy(line + LOG_LINE - 3, "...", 3);
+    }
+    for (size_t i = 0; i < length; i++) {
+        unsigned char byte = (unsigned char)line[i];
+
+        if ((byte < ' ' && byte != '\t') || byte == 0x7f)
+            line[i] = '?';
+    }
+    line[length++] = '\n';
+
+    locked = ring_lock();
+    ring_append(line, length);
+    if (ring.live != NULL)
+        ring.live->write(ring.live, line, length);
+    ring_unlock(locked);
+}
+
+void log_attach(struct sink *live)
+{
+    bool locked = ring_lock();
+
+    ring.live = live;
+    ring_unlock(locked);
+}
+
+void log_line(const char *text, ...)
+{
+    va_list args;
+
+    va_start(args, text);
+    write_line(LOG_PREFIX, text, args);
+    va_end(args);
+}
+
+void log_plain(const char *text, ...)
+{
+    va_list args;
+
+    va_start(args, text);
+    write_line("", text, args);
+    va_end(args);
+}
+
+/* Where the newest `lines` lines begin (0: all there are). */
+static uint64_t find_start(unsigned lines)
+{
+    uint64_t position = ring.end;
+
+    if (lines == 0)
+        return ring.oldest;
+    while (position > ring.oldest) {
+        /* The byte before a line's first is the newline of the one before it. */
+        if (position != ring.end && ring_byte(position - 1) == '\n' && --lines == 0)
+            break;
+        position--;
+    }
+    return position;
+}
+
+/* Copies the line at *position out and moves *position behind it. Returns its length, newline
+ * included; 0 at `end`. A line that was overwritten meanwhile is skipped. */
+static size_t copy_line(uint64_t *position, uint64_t end, char line[LOG_LINE + 1])
+{
+    size_t n = 0;
+
+    if (*position < ring.oldest)
+        *position = ring.oldest;
+    while (*position < end && n <= LOG_LINE) {
+        line[n++] = ring_byte((*position)++);
+        if (line[n - 1] == '\n')
+            break;
+    }
+    return n;
+}
+
+void log_show(struct sink *to, unsigned lines)
+{
+    char line[LOG_LINE + 1];
+    size_t n;
+    bool locked = ring_lock();
+    uint64_t end = ring.end, position = find_start(lines);
+
+    ring_unlock(locked);
+    /* The lock is not held while the sink, which may be slow, takes the line. */
+    for (;;) {
+        locked = ring_lock();
+        n = copy_line(&position, end, line);
+        ring_unlock(locked);
+        if (n == 0)
+            break;
+        to->write(to, line, n);
+    }
+}
+
+void log_without_lock(void)
+{
+    __atomic_store_n(&ring.unlocked, true, __ATOMIC_RELAXED);
+}
