@@ -1,0 +1,55 @@
+/*
+ * Exceptions: entry, dispatch, report. The hypervisor runs with external interrupts masked, so a
+ * trap is one of four things: a fault of a ring-3 program (offered to its owner), an instruction
+ * that was allowed to fail (rdmsr_safe), an NMI, or a bug of ours, which is reported in full and
+ * ends the machine.
+ */
+#ifndef QUIRE_ARCH_TRAP_H
+#define QUIRE_ARCH_TRAP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/format.h"
+
+/* As trap_entry.asm stores it, lowest address first. */
+struct trap_frame {
+    uint64_t r15, r14, r13, r12, r11, r10, r9, r8, rdi, rsi, rbp, rbx, rdx, rcx, rax;
+    uint64_t vector, error; /* error: 0 where the exception has none */
+    uint64_t rip, cs, rflags, rsp, ss;
+};
+
+static inline bool trap_from_user(const struct trap_frame *frame)
+{
+    return (frame->cs & 3) == 3;
+}
+
+/* All 32 exceptions on the current stack, from the first lines of C on. percpu_install_boot() first. */
+void traps_init_early(void);
+
+/* Gives double fault, NMI, machine check and debug their own guarded stacks on this CPU. E_NOMEM. */
+int traps_init(void);
+
+/*
+ * Offered every exception of ring 3 before it is judged. True: dealt with; the frame (which the
+ * hook may have changed) is returned to. False: reported as the hypervisor's own.
+ */
+extern bool (*trap_user_hook)(struct trap_frame *frame);
+
+/* E_UNSUPPORTED when the CPU answers with a general-protection exception. */
+int rdmsr_safe(uint32_t index, uint64_t *out);
+int wrmsr_safe(uint32_t index, uint64_t value);
+
+/* "#PF page fault". NULL for a vector the manual reserves. */
+const char *trap_name(uint64_t vector);
+
+/* The pieces of a report, for others who have one to write (a ring-3 program that was stopped). */
+void trap_show_registers(struct sink *to, const struct trap_frame *frame);
+void trap_show_backtrace(struct sink *to, uint64_t rip, uint64_t rbp);
+/* The walk of a linear address through the kernel's table, level by level. */
+void trap_show_walk(struct sink *to, uint64_t address);
+
+/* Registers, backtrace and (of a page or double fault) the walk of CR2. */
+void trap_report(struct sink *to, const struct trap_frame *frame);
+
+#endif

@@ -1,0 +1,23 @@
+/*
+ * The first serial port (COM1, 16550, 115200 8N1), polled both ways.
+ */
+#ifndef QUIRE_ARCH_UART_H
+#define QUIRE_ARCH_UART_H
+
+#include <stdbool.h>
+
+#include "lib/format.h"
+
+/* Programs the port. False when nothing answers there; everything below then does nothing. */
+bool uart_init(void);
+
+/* The next received byte, or -1 when there is none now. */
+int uart_getc(void);
+
+/* A sink that sends, with '\n' as CR LF. Waits for the transmitter, but never for ever. */
+extern struct sink uart_sink;
+
+/* Waits until the last byte has left the shift register. */
+void uart_flush(void);
+
+#endif
