@@ -1,0 +1,142 @@
+# Quire: `make help` lists what there is to ask for.
+#
+# Each part brings its own rules and lists, included below:
+#   boot/image.mk            the hypervisor, $(QUIRE_ELF)
+#   guests/guests.mk         the demonstration guests, appended to GUEST_IMAGES
+#   guests/user.mk           the ring-3 programs, likewise
+#   tests/unit/tests.mk      UNIT_TESTS += name      UNIT_name_SRC := product sources it links
+#   tests/property/tests.mk  PROPERTY_TESTS += name  PROPERTY_name_SRC := likewise
+# A hosted test's own source is tests/unit/test_NAME.c or tests/property/test_NAME.c.
+
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+HOSTCC ?= gcc
+NASM ?= nasm
+PYTHON := /usr/bin/python3
+BUILD ?= build
+JOBS ?= $(shell nproc)
+
+QUIRE_ELF := $(BUILD)/quire.elf
+QUIRE_ISO := $(BUILD)/quire.iso
+
+.DEFAULT_GOAL := all
+.DELETE_ON_ERROR:
+.SUFFIXES:
+MAKEFLAGS += --no-builtin-rules
+
+-include boot/image.mk guests/guests.mk guests/user.mk
+
+# A recipe that calls make again runs in parallel whether or not the person asked for -j.
+PARALLEL = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(JOBS))
+
+.PHONY: all iso run setup test test-unit test-property test-emulator bench
+.PHONY: format format-check headers-check clang-check clean help FORCE
+
+all: $(QUIRE_ELF) $(GUEST_IMAGES) ## build the hypervisor and the guests
+
+iso: $(QUIRE_ISO) ## make the bootable image, build/quire.iso
+
+$(QUIRE_ISO): boot/grub.cfg tools/image.py $(QUIRE_ELF) $(GUEST_IMAGES)
+	$(PYTHON) tools/image.py build --config boot/grub.cfg --files $(BUILD) -o $@
+
+# ENGINE=auto|kvm|bochs|qemu  CPU=model  MEMORY=MiB  CMDS="guests; mem; quit"
+export ENGINE CPU MEMORY CMDS
+
+run: ## install what is missing, build, boot, and stay at the console (ENGINE= CPU= MEMORY= CMDS=)
+	@tools/setup.sh run
+	@$(MAKE) --no-print-directory $(PARALLEL) $(QUIRE_ISO)
+	@$(PYTHON) tools/launch.py $(QUIRE_ISO)
+
+setup: ## install everything that building, running and testing need
+	@tools/setup.sh run test
+
+# Hosted tests: cmocka programs under AddressSanitizer and UndefinedBehaviorSanitizer.
+HOSTED_CFLAGS := -std=gnu11 -O1 -g -fno-omit-frame-pointer -DQUIRE_HOSTED -I. \
+	-Wall -Wextra -Werror -fsanitize=address,undefined -fno-sanitize-recover=all
+HOSTED := $(BUILD)/hosted
+TEST_SECONDS ?= 300
+
+-include tests/unit/tests.mk tests/property/tests.mk
+
+UNIT_LOGS := $(UNIT_TESTS:%=$(HOSTED)/unit/%.log)
+PROPERTY_LOGS := $(PROPERTY_TESTS:%=$(HOSTED)/property/%.log)
+EMULATOR_XML := $(BUILD)/emulator.xml
+
+$(HOSTED)/obj/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(HOSTCC) $(HOSTED_CFLAGS) -MMD -MP -c $< -o $@
+
+# $(call hosted_test,folder,name,sources)
+define hosted_test
+$(HOSTED)/$(1)/$(2): $(patsubst %.c,$(HOSTED)/obj/%.o,tests/$(1)/test_$(2).c tests/unit/hosted.c $(3))
+	@mkdir -p $$(@D)
+	$$(HOSTCC) $$(HOSTED_CFLAGS) $$^ -lcmocka -o $$@
+HOSTED_OBJECTS += $(patsubst %.c,$(HOSTED)/obj/%.o,tests/$(1)/test_$(2).c tests/unit/hosted.c $(3))
+endef
+$(foreach t,$(UNIT_TESTS),$(eval $(call hosted_test,unit,$(t),$(UNIT_$(t)_SRC))))
+$(foreach t,$(PROPERTY_TESTS),$(eval $(call hosted_test,property,$(t),$(PROPERTY_$(t)_SRC))))
+-include $(patsubst %.o,%.d,$(sort $(HOSTED_OBJECTS)))
+
+# Always run again; a failure is in the log, for the summary to find, and stops no other test.
+$(HOSTED)/%.log: $(HOSTED)/% FORCE
+	@echo "test $*"
+	@timeout $(TEST_SECONDS) $< >$@ 2>&1; echo "exit status $$?" >>$@
+
+$(EMULATOR_XML): $(QUIRE_ISO) FORCE
+	@rm -f $@
+	-@$(PYTHON) -m pytest -q -n $(JOBS) -p no:cacheprovider --junitxml=$@ tests/emulator $(PYTEST)
+
+test: ## install what is missing, build, and run every test; ends with one summary
+	@tools/setup.sh run test
+	@$(MAKE) --no-print-directory $(PARALLEL) all headers-check clang-check
+	@$(MAKE) --no-print-directory $(PARALLEL) $(UNIT_LOGS) $(PROPERTY_LOGS)
+	@$(MAKE) --no-print-directory $(PARALLEL) $(EMULATOR_XML)
+	@$(PYTHON) tools/summary.py unit $(UNIT_LOGS) -- property $(PROPERTY_LOGS) -- emulator $(EMULATOR_XML)
+
+test-unit: $(UNIT_LOGS) ## the hosted unit tests
+	@$(PYTHON) tools/summary.py unit $(UNIT_LOGS)
+
+test-property: $(PROPERTY_LOGS) ## the hosted property tests
+	@$(PYTHON) tools/summary.py property $(PROPERTY_LOGS)
+
+test-emulator: $(EMULATOR_XML) ## the whole-machine tests (PYTEST="-k name" narrows them)
+	@$(PYTHON) tools/summary.py emulator $(EMULATOR_XML)
+
+ifneq ($(wildcard tests/bench/bench.mk),)
+include tests/bench/bench.mk
+else
+bench: ## the measurements
+	@echo "There are no measurements in tests/bench yet."; exit 1
+endif
+
+ROOMS := lib mm arch vm monitor boot guests tests
+HEADERS := $(shell find $(ROOMS) -name '*.h' 2>/dev/null)
+C_FILES = $(HEADERS) $(shell find $(ROOMS) -name '*.c')
+CLANG_FORMAT ?= $(firstword $(shell command -v clang-format-14 clang-format) clang-format)
+
+format: ## lay out every C file by .clang-format
+	$(CLANG_FORMAT) -i $(C_FILES)
+
+format-check: ## tell which C files are not laid out by .clang-format
+	$(CLANG_FORMAT) --dry-run -Werror $(C_FILES)
+
+headers-check: $(HEADERS:%=$(BUILD)/headers/%.ok) ## compile every header on its own, by gcc and by clang
+
+HEADER_CFLAGS := -std=gnu11 -ffreestanding -mgeneral-regs-only -I. -Wall -Wextra -Werror -fsyntax-only
+$(BUILD)/headers/%.ok: % Makefile
+	@mkdir -p $(@D)
+	@printf '#include "%s"\n#include "%s"\n' $< $< >$(@:.ok=.c)
+	gcc $(HEADER_CFLAGS) -MMD -MF $(@:.ok=.d) -MT $@ -MP $(@:.ok=.c)
+	@clang $(HEADER_CFLAGS) $(@:.ok=.c)
+	@touch $@
+-include $(HEADERS:%=$(BUILD)/headers/%.d)
+
+clang-check: ## build the hypervisor by clang as well, into build/clang
+	@$(MAKE) --no-print-directory CC=clang BUILD=$(BUILD)/clang $(BUILD)/clang/quire.elf
+
+clean: ## remove every product
+	rm -rf $(BUILD)
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))

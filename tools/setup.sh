@@ -1,0 +1,128 @@
+#!/bin/bash
+# Installs the Debian or Ubuntu packages that are missing for what is about to be done:
+#
+#   tools/setup.sh run     to build and boot
+#   tools/setup.sh test    to test, beyond what `run` takes
+#
+# Silent, and done in a moment, when nothing is missing. Otherwise says what is missing and what
+# for, and installs it as root or by sudo; where neither is to be had, prints the line to type
+# and ends with status 1.
+set -u
+
+packages=()
+reasons=()
+
+# want PACKAGE WHAT-FOR TEST...: the package is missing when the test fails.
+want() {
+    local package=$1 reason=$2
+    shift 2
+    "$@" >/dev/null 2>&1 && return
+    packages+=("$package")
+    reasons+=("$reason")
+}
+
+has() { command -v "$1"; }
+# Debian's modules belong to Debian's interpreter, whatever python3 is first in the path.
+module() { /usr/bin/python3 -c "import $1"; }
+kvm_is_possible() { [ -w /dev/kvm ] && grep -qw vmx /proc/cpuinfo; }
+
+needs_of_run() {
+    want gcc "to compile" has gcc
+    want binutils "to link" has ld
+    want make "to build" has make
+    want nasm "to assemble" has nasm
+    want python3-minimal "to run the tools" /usr/bin/python3 -c "import json, pty, select, subprocess"
+    want grub-common "to make the bootable image" has grub-mkrescue
+    want grub-pc-bin "to make the bootable image" test -d /usr/lib/grub/i386-pc
+    want xorriso "to make the bootable image" has xorriso
+    want mtools "to make the bootable image" has mformat
+    case ${ENGINE:-auto} in
+    bochs) needs_of_bochs ;;
+    qemu | kvm) needs_of_qemu ;;
+    *)
+        needs_of_bochs
+        kvm_is_possible && needs_of_qemu
+        ;;
+    esac
+}
+
+needs_of_bochs() {
+    want bochs "to emulate a CPU with VMX" has bochs
+    want bochsbios "to emulate a CPU with VMX" test -e /usr/share/bochs/BIOS-bochs-latest
+    want vgabios "to emulate a CPU with VMX" test -e /usr/share/vgabios/vgabios.bin
+    want bochs-term "to run Bochs without a window" \
+        compgen -G '/usr/lib/*/bochs/plugins/libbx_term_gui.so'
+}
+
+needs_of_qemu() {
+    want qemu-system-x86 "to run under KVM, or without VMX" has qemu-system-x86_64
+}
+
+needs_of_test() {
+    needs_of_bochs
+    needs_of_qemu
+    want libc6-dev "to build the hosted tests" test -e /usr/include/stdio.h
+    want libcmocka-dev "to build the hosted tests" test -e /usr/include/cmocka.h
+    want clang "to check the sources by a second compiler" has clang
+    want python3-pytest "to test the whole machine" module pytest
+    want python3-pexpect "to test the whole machine" module pexpect
+    want python3-pytest-xdist "to test the whole machine" module xdist
+}
+
+for what in "$@"; do
+    case $what in
+    run) needs_of_run ;;
+    test) needs_of_test ;;
+    *)
+        echo "usage: tools/setup.sh [run] [test]" >&2
+        exit 2
+        ;;
+    esac
+done
+
+[ ${#packages[@]} -eq 0 ] && exit 0
+
+echo "setup: missing:"
+for i in "${!packages[@]}"; do
+    printf 'setup:   %-20s %s\n' "${packages[i]}" "${reasons[i]}"
+done
+mapfile -t packages < <(printf '%s\n' "${packages[@]}" | sort -u)
+
+by_hand() {
+    echo "setup: $1; type this, then try again:" >&2
+    echo "  ${2:+$2 }apt-get update && ${2:+$2 }apt-get install -y --no-install-recommends ${packages[*]}" >&2
+    exit 1
+}
+
+if ! command -v apt-get >/dev/null; then
+    echo "setup: this machine has no apt-get; install what stands for these Debian packages: ${packages[*]}" >&2
+    exit 1
+fi
+
+as_root=()
+if [ "$(id -u)" -ne 0 ]; then
+    command -v sudo >/dev/null || by_hand "installing needs root, and there is no sudo here"
+    # A password is asked for only where somebody can type it.
+    if ! sudo -n true 2>/dev/null; then
+        [ -t 0 ] || by_hand "installing needs root, and sudo wants a password" sudo
+        echo "setup: installing needs root; sudo may ask for your password"
+    fi
+    as_root=(sudo)
+fi
+
+apt() {
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 "$@"
+}
+install_all() { apt install -y --no-install-recommends "${packages[@]}"; }
+
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+echo "setup: installing ${packages[*]}"
+# The lists of a fresh machine are empty or old: refresh them, unless the packages come without.
+if ! install_all >"$log" 2>&1; then
+    if ! { apt update && install_all; } >"$log" 2>&1; then
+        tail -n 20 "$log" >&2
+        by_hand "apt-get failed (its last lines are above)" "${as_root[*]}"
+    fi
+fi
+echo "setup: done"
