@@ -1,0 +1,320 @@
+/* See vm/options.h. */
+#include "vm/options.h"
+
+#include "lib/bits.h"
+#include "lib/error.h"
+#include "lib/format.h"
+#include "lib/string.h"
+
+/* One word of the line: not terminated. */
+struct word {
+    const char *text;
+    size_t length;
+};
+
+struct parser {
+    struct guest_options *out;
+    char *why;
+    size_t why_size;
+};
+
+/* Every refusal goes through here; the sentence is the caller's. */
+#define REFUSE(parser, ...)                                                                        \
+    (format_buffer((parser)->why, (parser)->why_size, __VA_ARGS__), E_INVAL)
+
+/* A word as %.*s arguments, cut so that the sentence around it still fits. */
+#define WORD_SHOWN 48
+#define SHOW(word) (int)((word).length < WORD_SHOWN ? (word).length : WORD_SHOWN), (word).text
+
+const char *area_kind_name(enum area_kind kind)
+{
+    static const char *const names[] = {
+        [AREA_HOLE] = "hole",    [AREA_ROM] = "rom", [AREA_NOEXEC] = "nox",
+        [AREA_EXEC_ONLY] = "xo", [AREA_RAM] = "ram",
+    };
+    return (unsigned)kind < ARRAY_SIZE(names) ? names[kind] : "?";
+}
+
+static bool is_space(char c)
+{
+    return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
+static bool next_word(const char **at, struct word *out)
+{
+    while (is_space(**at))
+        (*at)++;
+    out->text = *at;
+    while (**at != '\0' && !is_space(**at))
+        (*at)++;
+    out->length = (size_t)(*at - out->text);
+    return out->length != 0;
+}
+
+static bool word_is(struct word word, const char *text)
+{
+    return word.length == strlen(text) && memcmp(word.text, text, word.length) == 0;
+}
+
+/* Splits NAME=VALUE; false when the word has no such form. */
+static bool split(struct word word, char at, struct word *left, struct word *right)
+{
+    const char *mark = memchr(word.text, at, word.length);
+
+    if (mark == NULL)
+        return false;
+    *left = (struct word){word.text, (size_t)(mark - word.text)};
+    *right = (struct word){mark + 1, word.length - left->length - 1};
+    return true;
+}
+
+static int digit_of(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F')
+        return c - 'A' + 10;
+    return 99;
+}
+
+static unsigned unit_shift(char c)
+{
+    switch (c) {
+    case 'k':
+    case 'K':
+        return 10;
+    case 'm':
+    case 'M':
+        return 20;
+    case 'g':
+    case 'G':
+        return 30;
+    case 't':
+    case 'T':
+        return 40;
+    default:
+        return 0;
+    }
+}
+
+int parse_size(const char *text, size_t n, uint64_t *out)
+{
+    uint64_t value = 0;
+    unsigned base = 10, shift;
+    size_t i = 0;
+
+    if (n > 2 && text[0] == '0' && (text[1] == 'x' || text[1] == 'X')) {
+        base = 16;
+        i = 2;
+    }
+    if (i == n || digit_of(text[i]) >= (int)base)
+        return E_FORMAT;
+    for (; i < n && digit_of(text[i]) < (int)base; i++) {
+        if (__builtin_mul_overflow(value, base, &value) ||
+            __builtin_add_overflow(value, (uint64_t)digit_of(text[i]), &value))
+            return E_RANGE;
+    }
+    if (i == n) {
+        *out = value;
+        return E_OK;
+    }
+    shift = unit_shift(text[i]);
+    if (shift == 0 || i + 1 != n)
+        return E_FORMAT;
+    if (value > UINT64_MAX >> shift)
+        return E_RANGE;
+    *out = value << shift;
+    return E_OK;
+}
+
+static int parse_name(struct parser *parser, struct word word)
+{
+    struct word left, right;
+
+    if (split(word, '=', &left, &right) || word_is(word, "--"))
+        return REFUSE(parser, "'%.*s' stands where the guest's name belongs; write 'NAME %.*s'",
+                      SHOW(word), SHOW(word));
+    if (word.length >= GUEST_NAME)
+        return REFUSE(parser, "the name '%.*s' is too long; at most %d characters", SHOW(word),
+                      GUEST_NAME - 1);
+    for (size_t i = 0; i < word.length; i++) {
+        if (word.text[i] <= ' ' || word.text[i] > '~')
+            return REFUSE(parser, "the guest's name has an unprintable character");
+    }
+    memcpy(parser->out->name, word.text, word.length);
+    parser->out->name[word.length] = '\0';
+    return E_OK;
+}
+
+static int parse_bytes(struct parser *parser, struct word word, struct word value, uint64_t *out)
+{
+    int error = parse_size(value.text, value.length, out);
+
+    if (error == E_RANGE)
+        return REFUSE(parser, "'%.*s': the number does not fit into 64 bits", SHOW(word));
+    if (error != E_OK)
+        return REFUSE(parser, "'%.*s': a size is a number with K, M or G behind it, such as 16M",
+                      SHOW(word));
+    if (!is_aligned(*out, PAGE_SIZE))
+        return REFUSE(parser, "'%.*s': a size is a multiple of 4K", SHOW(word));
+    return E_OK;
+}
+
+static int parse_memory(struct parser *parser, struct word word, struct word value)
+{
+    int error = parse_bytes(parser, word, value, &parser->out->memory);
+
+    if (error != E_OK)
+        return error;
+    if (parser->out->memory < OPTION_MIN_MEMORY || parser->out->memory > OPTION_MAX_MEMORY)
+        return REFUSE(parser, "'%.*s': a guest has at least 1M and at most 64T", SHOW(word));
+    return E_OK;
+}
+
+static int parse_quota(struct parser *parser, struct word word, struct word value)
+{
+    int error = parse_bytes(parser, word, value, &parser->out->quota);
+
+    if (error == E_OK && parser->out->quota == 0)
+        return REFUSE(parser, "'%.*s': a quota of 0 lets a guest hold nothing", SHOW(word));
+    return error;
+}
+
+static int parse_expect(struct parser *parser, struct word word, struct word value)
+{
+    static const struct {
+        const char *text;
+        enum guest_expect expect;
+    } fates[] = {
+        {"passed", EXPECT_PASS},
+        {"stopped", EXPECT_STOPPED},
+        {"failed", EXPECT_FAILED},
+        {"refused", EXPECT_REFUSED},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(fates); i++) {
+        if (word_is(value, fates[i].text)) {
+            parser->out->expect = fates[i].expect;
+            return E_OK;
+        }
+    }
+    return REFUSE(parser, "'%.*s': one can expect passed, failed, stopped or refused", SHOW(word));
+}
+
+static int parse_mods(struct parser *parser, struct word word, struct word value)
+{
+    uint64_t count;
+
+    if (parse_size(value.text, value.length, &count) != E_OK || count > OPTION_MODS)
+        return REFUSE(parser, "'%.*s': the number of modules is 0 to %d", SHOW(word), OPTION_MODS);
+    parser->out->mods = (unsigned)count;
+    return E_OK;
+}
+
+static int parse_area(struct parser *parser, struct word word, struct word value,
+                      enum area_kind kind)
+{
+    struct guest_options *out = parser->out;
+    struct guest_area area = {.kind = kind};
+    struct word base, size;
+
+    if (!split(value, '+', &base, &size) ||
+        parse_size(base.text, base.length, &area.base) != E_OK ||
+        parse_size(size.text, size.length, &area.size) != E_OK)
+        return REFUSE(parser, "'%.*s': write %s=ADDRESS+SIZE, such as %s=0x200000+64K", SHOW(word),
+                      area_kind_name(kind), area_kind_name(kind));
+    if (!is_aligned(area.base, PAGE_SIZE) || !is_aligned(area.size, PAGE_SIZE) || area.size == 0)
+        return REFUSE(parser, "'%.*s': address and size are multiples of 4K, and the size is not 0",
+                      SHOW(word));
+    if (area.base >= OPTION_MAX_MEMORY || area.size > OPTION_MAX_MEMORY - area.base)
+        return REFUSE(parser, "'%.*s': a guest's addresses end at 64T", SHOW(word));
+    if (out->areas == OPTION_AREAS)
+        return REFUSE(parser, "'%.*s' is one area too many; at most %d", SHOW(word), OPTION_AREAS);
+    for (unsigned i = 0; i < out->areas; i++) {
+        const struct guest_area *other = &out->area[i];
+        if (area.base < other->base + other->size && other->base < area.base + area.size)
+            return REFUSE(parser, "'%.*s' overlaps %s=0x%llx+0x%llx", SHOW(word),
+                          area_kind_name(other->kind), (unsigned long long)other->base,
+                          (unsigned long long)other->size);
+    }
+    out->area[out->areas++] = area;
+    return E_OK;
+}
+
+static int parse_value(struct parser *parser, struct word word, struct word name,
+                       struct word value)
+{
+    if (word_is(name, "mem"))
+        return parse_memory(parser, word, value);
+    if (word_is(name, "quota"))
+        return parse_quota(parser, word, value);
+    if (word_is(name, "expect"))
+        return parse_expect(parser, word, value);
+    if (word_is(name, "mods"))
+        return parse_mods(parser, word, value);
+    for (enum area_kind kind = AREA_HOLE; kind <= AREA_RAM; kind++) {
+        if (word_is(name, area_kind_name(kind)))
+            return parse_area(parser, word, value, kind);
+    }
+    return REFUSE(parser,
+                  "'%.*s': there is no option '%.*s='; there are mem= quota= expect= mods= rom= "
+                  "nox= xo= ram= hole=",
+                  SHOW(word), SHOW(name));
+}
+
+static int parse_word(struct parser *parser, struct word word)
+{
+    struct word name, value;
+
+    if (split(word, '=', &name, &value))
+        return parse_value(parser, word, name, value);
+    if (word_is(word, "lazy"))
+        parser->out->lazy = true;
+    else if (word_is(word, "flat"))
+        parser->out->flat = true;
+    else if (word_is(word, "paused"))
+        parser->out->paused = true;
+    else
+        return REFUSE(parser,
+                      "'%.*s' is no option (lazy, flat, paused, mem=16M, ...); the guest's own "
+                      "words go behind ' -- '",
+                      SHOW(word));
+    return E_OK;
+}
+
+static int keep_cmdline(struct parser *parser, const char *text)
+{
+    size_t length = strnlen(text, GUEST_CMDLINE);
+
+    if (length == GUEST_CMDLINE)
+        return REFUSE(parser, "the guest's own command line is longer than %d characters",
+                      GUEST_CMDLINE - 1);
+    memcpy(parser->out->cmdline, text, length);
+    parser->out->cmdline[length] = '\0';
+    return E_OK;
+}
+
+int options_parse(const char *line, struct guest_options *out, char *why, size_t why_size)
+{
+    struct parser parser = {out, why, why_size};
+    const char *at = line, *own = line;
+    struct word word;
+    int error;
+
+    *out = (struct guest_options){.name = "unnamed", .memory = OPTION_DEFAULT_MEMORY};
+    if (!next_word(&at, &word))
+        return REFUSE(&parser, "the module has no command line; its first word is the guest's name");
+    error = parse_name(&parser, word);
+    while (error == E_OK && next_word(&at, &word)) {
+        if (word_is(word, "--")) {
+            while (is_space(*at))
+                at++;
+            own = at;
+            break;
+        }
+        error = parse_word(&parser, word);
+    }
+    return error == E_OK ? keep_cmdline(&parser, own) : error;
+}

@@ -1,0 +1,58 @@
+/*
+ * A guest's options: the command line of its GRUB module, taken apart.
+ *
+ *     module2 /guests/touch.elf touch mem=32M lazy rom=0x300000+64K -- text for the guest
+ *                               name  options ...                   -- the guest's own line
+ *
+ * docs/BRING-YOUR-OWN-GUEST.md lists the options. A word that is none of them, or an option with
+ * a wrong value, refuses the whole line: a guest that silently runs with other memory than was
+ * asked for would be worse than one that does not run.
+ */
+#ifndef QUIRE_VM_OPTIONS_H
+#define QUIRE_VM_OPTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define GUEST_NAME 24
+#define GUEST_CMDLINE 256
+
+/* What `rom=`, `nox=`, `xo=`, `ram=` and `hole=` make of a piece of the guest's address space. */
+enum area_kind { AREA_HOLE, AREA_ROM, AREA_NOEXEC, AREA_EXEC_ONLY, AREA_RAM };
+const char *area_kind_name(enum area_kind kind); /* the option's name: "hole" */
+
+struct guest_area {
+    enum area_kind kind;
+    uint64_t base, size; /* bytes; multiples of 4 KiB, no two areas overlap */
+};
+
+enum guest_expect { EXPECT_PASS, EXPECT_STOPPED, EXPECT_FAILED, EXPECT_REFUSED };
+
+#define OPTION_AREAS 12
+#define OPTION_MODS 8
+#define OPTION_DEFAULT_MEMORY (UINT64_C(16) << 20)
+#define OPTION_MIN_MEMORY (UINT64_C(1) << 20)
+#define OPTION_MAX_MEMORY (UINT64_C(1) << 46)
+
+struct guest_options {
+    char name[GUEST_NAME];
+    uint64_t memory;            /* `mem=`: the guest's address where RAM ends */
+    uint64_t quota;             /* `quota=`: bytes it may hold, tables included; 0: no limit */
+    bool lazy, flat, paused;
+    enum guest_expect expect;
+    unsigned mods;              /* `mods=N`: how many of the following modules are this guest's */
+    unsigned areas;
+    struct guest_area area[OPTION_AREAS];
+    char cmdline[GUEST_CMDLINE]; /* what follows ` -- `, or the whole line */
+};
+
+/* Parses `line`. E_OK, or E_INVAL with one sentence in `why` that names the word at fault and says
+ * what would be right; *out then holds at least a name that can be printed. */
+int options_parse(const char *line, struct guest_options *out, char *why, size_t why_size);
+
+/* A size or an address: decimal or 0x-hexadecimal, with an optional K, M, G or T. Reads at most
+ * `n` characters and must use them all. E_FORMAT, E_RANGE past 2^64. */
+int parse_size(const char *text, size_t n, uint64_t *out);
+
+#endif
