@@ -1,0 +1,4 @@
+/* See mm/addr.h. */
+#include "mm/addr.h"
+
+uint64_t direct_base;

@@ -1,0 +1,114 @@
+/*
+ * Flush batches: collect what must be invalidated, invalidate it everywhere, and only then free.
+ */
+#include "mm/flush.h"
+
+#include "lib/panic.h"
+#include "mm/buddy.h"
+#include "mm/table.h"
+#include "mm/table_ops.h"
+
+void flush_begin(struct flush_batch *batch, struct table *table)
+{
+    *batch = (struct flush_batch){.table = table, .open = true};
+    __atomic_fetch_add(&table->open_batches, 1, __ATOMIC_RELAXED);
+}
+
+bool flush_empty(const struct flush_batch *batch)
+{
+    if (batch->whole || batch->count || batch->tables_died || batch->dead_frames)
+        return false;
+    for (unsigned i = 0; i < MAX_LEVELS; i++)
+        if (batch->dead_tables[i])
+            return false;
+    return true;
+}
+
+void flush_add(struct flush_batch *batch, uint64_t first, uint64_t last, unsigned level)
+{
+    if (batch->whole)
+        return;
+    if (batch->count) {
+        /* Writers go upwards, so a neighbour is always the newest range. */
+        struct flush_range *newest = &batch->range[batch->count - 1];
+        if (newest->level == level && newest->last != UINT64_MAX && newest->last + 1 >= first &&
+            newest->first <= first) {
+            if (last > newest->last)
+                newest->last = last;
+            return;
+        }
+    }
+    if (batch->count == FLUSH_RANGES) {
+        batch->whole = true;
+        return;
+    }
+    batch->range[batch->count++] = (struct flush_range){first, last, (uint8_t)level};
+}
+
+/* Past this many single-page invalidations one of the whole context is cheaper. */
+static void widen(struct flush_batch *batch)
+{
+    const struct table_kind *kind = batch->table->kind;
+    uint64_t pages = 0;
+
+    for (unsigned i = 0; i < batch->count && pages <= FLUSH_PAGES; i++) {
+        const struct flush_range *range = &batch->range[i];
+        pages += ((range->last - range->first) >> level_shift(kind, range->level)) + 1;
+    }
+    if (pages > FLUSH_PAGES)
+        batch->whole = true;
+}
+
+static void list_push(uint64_t *list, hpa_t head)
+{
+    frame_set_state(head, FRAME_DYING);
+    frame_set_payload(head, *list);
+    *list = pfn_of(head) + 1;
+}
+
+static hpa_t list_pop(uint64_t *list)
+{
+    hpa_t head = hpa_of_pfn(*list - 1);
+    *list = frame_payload(head);
+    frame_set_state(head, FRAME_USED);
+    frame_set_payload(head, 0);
+    return head;
+}
+
+void flush_dead_table(struct flush_batch *batch, hpa_t root, unsigned level)
+{
+    batch->tables_died = true;
+    list_push(&batch->dead_tables[level - 1], root);
+}
+
+void flush_free_after(struct flush_batch *batch, hpa_t head)
+{
+    list_push(&batch->dead_frames, head);
+}
+
+void flush_commit(struct flush_batch *batch)
+{
+    struct table *table = batch->table;
+
+    invariant(batch->open);
+    if (batch->whole || batch->count || batch->tables_died) {
+        widen(batch);
+        if (batch->whole)
+            table->flushes.whole++;
+        else
+            table->flushes.ranges += batch->count;
+        table->env->flush(table->env, table, batch);
+    }
+    for (unsigned level = 1; level <= MAX_LEVELS; level++)
+        while (batch->dead_tables[level - 1])
+            table->kind->ops->free_subtree(table, list_pop(&batch->dead_tables[level - 1]), level);
+    while (batch->dead_frames) {
+        hpa_t head = list_pop(&batch->dead_frames);
+        struct frame_info info;
+
+        invariant(frame_query(head, &info, NULL) == E_OK);
+        invariant(buddy_free(head, info.order, info.owner) == E_OK);
+    }
+    batch->open = false;
+    __atomic_fetch_sub(&table->open_batches, 1, __ATOMIC_RELAXED);
+}

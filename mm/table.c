@@ -1,0 +1,137 @@
+/*
+ * The mapper's public functions: each looks up the table's kind once and goes on in the walker as it
+ * was specialised for that kind (mm/walker.h).
+ */
+#include "mm/table.h"
+
+#include "lib/panic.h"
+#include "lib/string.h"
+#include "mm/table_ops.h"
+
+int table_init(struct table *table, const struct table_kind *kind, const struct table_caps *caps,
+               const struct table_env *env, enum frame_purpose purpose, owner_t owner)
+{
+    hpa_t root;
+
+    if (kind->read_only)
+        return E_PERM;
+    *table = (struct table){.kind = kind,
+                            .caps = *caps,
+                            .env = env,
+                            .lock = LOCK_INIT,
+                            .owner = owner,
+                            .purpose = purpose};
+    int error = env->take(env, table, &root);
+    if (error)
+        return error;
+    memset(direct(root), 0, PAGE_SIZE);
+    if (env->frame_records)
+        frame_set_payload(root, 0);
+    table->root = root;
+    table->table_frames = 1;
+    return E_OK;
+}
+
+int table_map(struct table *table, uint64_t in, hpa_t out, uint64_t size, struct attrs attrs,
+              unsigned flags, struct flush_batch *batch)
+{
+    return table->kind->ops->map(table, in, out, size, attrs, flags, batch);
+}
+
+int table_unmap(struct table *table, uint64_t in, uint64_t size, struct flush_batch *batch)
+{
+    return table->kind->ops->unmap(table, in, size, batch);
+}
+
+int table_protect(struct table *table, uint64_t in, uint64_t size, struct attrs attrs,
+                  struct flush_batch *batch)
+{
+    return table->kind->ops->protect(table, in, size, attrs, batch);
+}
+
+int table_split(struct table *table, uint64_t in, uint64_t size, unsigned level,
+                struct flush_batch *batch)
+{
+    return table->kind->ops->split(table, in, size, level, batch);
+}
+
+int table_merge(struct table *table, uint64_t in, uint64_t size, struct flush_batch *batch)
+{
+    return table->kind->ops->merge(table, in, size, batch);
+}
+
+int table_translate(struct table *table, uint64_t in, struct mapping *out)
+{
+    return table->kind->ops->translate(table, in, out);
+}
+
+void table_walk(struct table *table, uint64_t in, struct walk *out)
+{
+    table->kind->ops->walk(table, in, out);
+}
+
+int table_visit(struct table *table, uint64_t first, uint64_t last, unsigned flags, visit_fn fn,
+                void *ctx)
+{
+    return table->kind->ops->visit(table, first, last, flags, fn, ctx);
+}
+
+int table_visit_frames(struct table *table, table_frame_fn fn, void *ctx)
+{
+    return table->kind->ops->visit_frames(table, fn, ctx);
+}
+
+int table_harvest(struct table *table, uint64_t in, uint64_t size, unsigned clear, visit_fn fn,
+                  void *ctx, struct flush_batch *batch)
+{
+    return table->kind->ops->harvest(table, in, size, clear, fn, ctx, batch);
+}
+
+int table_destroy(struct table *table)
+{
+    struct flush_batch batch;
+
+    if (table->open_batches)
+        return E_STATE;
+    flush_begin(&batch, table);
+    batch.whole = true;
+    batch.tables_died = true;
+    flush_commit(&batch);
+    table->kind->ops->free_subtree(table, table->root, table->kind->levels);
+    invariant(table->table_frames == 0);
+    table->root = hpa(0);
+    return E_OK;
+}
+
+static int set_count(void *ctx, hpa_t frame, unsigned level, unsigned slots)
+{
+    (void)ctx;
+    (void)level;
+    frame_set_payload(frame, slots);
+    return 0;
+}
+
+int table_adopt(struct table *table, const struct table_env *env)
+{
+    if (!env->frame_records || table->env->frame_records)
+        return E_STATE;
+    table_visit_frames(table, set_count, NULL);
+    table->env = env;
+    return E_OK;
+}
+
+int table_preallocate(struct table *kernel)
+{
+    return kernel->kind->ops->preallocate(kernel);
+}
+
+int table_share_upper(struct table *user, const struct table *kernel)
+{
+    if (!kernel->root_pinned || user->kind->levels != kernel->kind->levels)
+        return E_STATE;
+    const uint64_t *from = direct(kernel->root);
+    uint64_t *to = direct(user->root);
+    for (unsigned i = 256; i < 512; i++)
+        to[i] = from[i];
+    return E_OK;
+}

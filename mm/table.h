@@ -1,0 +1,162 @@
+/*
+ * Page tables of any kind: the mapper's public face.
+ *
+ * A struct table is one root with its kind, what the CPU offers, and where frames and flushes come
+ * from. Input addresses (`in`) are host-virtual for the kernel and user kinds and guest-physical
+ * for EPT; the typed front ends of arch/x86_64/mm/{kernel,user,ept}.h keep them apart for callers.
+ *
+ * Every writer keeps five promises (docs/ARCHITECTURE.md, "Contracts"): all or nothing; one atomic
+ * store an entry; flush, then free; legal entries only; large pages stay whole. Writers answer with
+ * a flush batch (mm/flush.h) which the caller must commit:
+ *
+ *     struct flush_batch batch;
+ *     flush_begin(&batch, table);
+ *     int error = table_unmap(table, in, size, &batch);
+ *     flush_commit(&batch);           // invalidates, waits, then frees what died
+ *
+ * Ranges are (in, size); size 0 is E_INVAL. A range that ends at 2^64 is expressed without overflow
+ * because in + size - 1 is its last address.
+ */
+#ifndef QUIRE_MM_TABLE_H
+#define QUIRE_MM_TABLE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/lock.h"
+#include "mm/addr.h"
+#include "mm/attrs.h"
+#include "mm/flush.h"
+#include "mm/frame.h"
+#include "mm/kind.h"
+
+/* Where a table's own frames come from and where its flushes go. Hosted tests supply theirs. */
+struct table_env {
+    /* One 4 KiB frame for a table, contents arbitrary. E_NOMEM or E_QUOTA. */
+    int (*take)(const struct table_env *env, struct table *table, hpa_t *out);
+    void (*give)(const struct table_env *env, struct table *table, hpa_t frame);
+    /* Makes every CPU forget what the batch names, and returns when all have. */
+    void (*flush)(const struct table_env *env, struct table *table, const struct flush_batch *batch);
+    /* Keep the count of present entries in each table frame's record. False only before the frame
+     * database exists; table_adopt() then catches up. */
+    bool frame_records;
+};
+
+struct table {
+    const struct table_kind *kind;
+    struct table_caps caps;
+    const struct table_env *env;
+    hpa_t root;
+    struct lock lock;
+    owner_t owner;
+    enum frame_purpose purpose;  /* of its table frames */
+    uint16_t tag;                /* PCID or VPID */
+    uint64_t table_frames;       /* root included, shared kernel half excluded */
+    struct flush_counters {
+        uint64_t ranges, whole;  /* invalidations done, by range and of the whole context */
+        uint64_t spared;         /* writes that needed none: absent to present */
+    } flushes;
+    unsigned open_batches;       /* begun, not committed: 0 at rest */
+    bool root_pinned;            /* root entries are shared with other tables: never removed */
+};
+
+/* Takes a root frame and starts an empty table. */
+int table_init(struct table *table, const struct table_kind *kind, const struct table_caps *caps,
+               const struct table_env *env, enum frame_purpose purpose, owner_t owner);
+
+enum map_flags {
+    MAP_DEFAULT = 0,          /* E_EXIST when any page of the range is mapped already */
+    MAP_REPLACE = 1,          /* replace what is there */
+    MAP_CAP_4K = 2,           /* no leaf larger than 4 KiB ... */
+    MAP_CAP_2M = 4,           /* ... than 2 MiB */
+};
+
+/* Maps [in, in + size) to [out, out + size), at the largest leaves that alignment, the CPU and the
+ * caps in `flags` allow. E_ALIGN, E_RANGE (input width, canonical form, maxphyaddr, wrap), E_ILLEGAL
+ * (attributes that this kind or CPU cannot express), E_EXIST, E_NOMEM. */
+int table_map(struct table *table, uint64_t in, hpa_t out, uint64_t size, struct attrs attrs,
+              unsigned flags, struct flush_batch *batch);
+
+/* Removes every mapping in the range; holes are fine. A large page that the range covers in part is
+ * split first. What the leaves pointed at is the caller's: visit first, or add it to the batch. */
+int table_unmap(struct table *table, uint64_t in, uint64_t size, struct flush_batch *batch);
+
+/* Gives every mapping in the range these attributes; holes stay holes. A and D are kept. */
+int table_protect(struct table *table, uint64_t in, uint64_t size, struct attrs attrs,
+                  struct flush_batch *batch);
+
+/* Splits every leaf in the range down to `level` (1 or 2). */
+int table_split(struct table *table, uint64_t in, uint64_t size, unsigned level,
+                struct flush_batch *batch);
+
+/* Joins, wherever the range allows it, 512 equal neighbours into one leaf; A and D are or-ed. */
+int table_merge(struct table *table, uint64_t in, uint64_t size, struct flush_batch *batch);
+
+/* Removes everything and gives back every table frame, the root last. The table must not be
+ * current on any CPU. It is unusable afterwards. Commits its own flush. */
+int table_destroy(struct table *table);
+
+/* One translation, or a run of equal ones: [in, last] maps to out.. with the same attributes. */
+struct mapping {
+    uint64_t in, last;
+    hpa_t out;
+    struct attrs attrs;     /* effective: what all levels together let through */
+    uint8_t level;          /* of the leaf */
+    bool accessed, dirty;
+    uint64_t raw;           /* the leaf entry (of a run: its first) */
+};
+
+/* The page that covers `in`. mapping.in/last are the page's bounds; the translated address is
+ * mapping.out + (in - mapping.in). E_NOENT, E_RANGE; E_ILLEGAL for an entry the CPU would refuse. */
+int table_translate(struct table *table, uint64_t in, struct mapping *out);
+
+/* Every step of one walk, for people. */
+enum entry_class { ENTRY_ABSENT, ENTRY_TABLE, ENTRY_LEAF, ENTRY_BAD };
+struct walk_step {
+    uint8_t level;
+    uint16_t index;
+    hpa_t address;          /* of the entry itself */
+    uint64_t raw;
+    enum entry_class class;
+    enum rule rule;         /* RULE_OK unless class is ENTRY_BAD */
+    struct attrs attrs;     /* of this entry alone */
+    bool accessed, dirty;
+};
+struct walk {
+    unsigned count;         /* steps taken, root first */
+    struct walk_step step[MAX_LEVELS];
+    int error;              /* as table_translate() */
+    struct mapping mapping; /* valid when error is E_OK */
+};
+void table_walk(struct table *table, uint64_t in, struct walk *out);
+
+/* Calls `fn` for each run of equal mappings that are contiguous in and out, within [first, last]
+ * (inclusive), in order. Stops when fn returns non-zero and returns that. Changes nothing.
+ * VISIT_PAGES reports each leaf on its own; VISIT_AD keeps runs apart whose A or D differ. */
+enum visit_flags { VISIT_RUNS = 0, VISIT_PAGES = 1, VISIT_AD = 2 };
+typedef int (*visit_fn)(void *ctx, const struct mapping *mapping);
+int table_visit(struct table *table, uint64_t first, uint64_t last, unsigned flags, visit_fn fn,
+                void *ctx);
+
+/* Calls `fn` for every table frame, the root first, parents before children. `slots` is the number
+ * of present entries. For the auditor and for accounting. */
+typedef int (*table_frame_fn)(void *ctx, hpa_t frame, unsigned level, unsigned slots);
+int table_visit_frames(struct table *table, table_frame_fn fn, void *ctx);
+
+/* Collects A and D of every page in the range and clears what `clear` names. `fn` (may be NULL)
+ * sees each page whose A or D was set, as it was before. The batch carries the invalidation that
+ * makes the next access set them again. E_UNSUPPORTED where hardware keeps none. */
+enum harvest_clear { HARVEST_READ = 0, HARVEST_CLEAR_A = 1, HARVEST_CLEAR_D = 2 };
+int table_harvest(struct table *table, uint64_t in, uint64_t size, unsigned clear, visit_fn fn,
+                  void *ctx, struct flush_batch *batch);
+
+/* Takes over a table that was built before the frame database existed: every table frame must be
+ * recorded already (buddy_record); sets their entry counts and changes to `env`. */
+int table_adopt(struct table *table, const struct table_env *env);
+
+/* A user table shares the kernel's upper half: copies the 256 upper root entries of `kernel`, all of
+ * which table_preallocate() has made present. */
+int table_preallocate(struct table *kernel);
+int table_share_upper(struct table *user, const struct table *kernel);
+
+#endif

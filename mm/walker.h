@@ -1,0 +1,1217 @@
+/*
+ * The walker: every algorithm on page tables, written once.
+ *
+ *   in:  | level 4 | level 3 | level 2 | level 1 | offset |
+ *           |         |         |         |
+ *   root -> PML4 ---> PDPT ---> PD -----> PT -----> frame
+ *                       \-> 1 GiB  \-> 2 MiB   \-> 4 KiB leaf
+ *
+ * This file is a template. The file that defines a table kind includes it, and every function below
+ * is inlined there with the constant descriptor, so that no mask is read again and no pointer called
+ * in a loop. WALKER_OPS(name, descriptor) makes the kind's operation table.
+ *
+ * Each writer has three phases: plan (reads only: checks everything and counts the tables that it
+ * will need), take (all of those frames, or an error), store (cannot fail). A new table is filled
+ * before one store publishes it, and a table that dies is handed to the flush batch.
+ */
+#ifndef QUIRE_MM_WALKER_H
+#define QUIRE_MM_WALKER_H
+
+#include "lib/panic.h"
+#include "mm/pte.h"
+#include "mm/table.h"
+#include "mm/table_ops.h"
+
+#define WALKER static inline __attribute__((always_inline, unused))
+
+#define ENTRY_ADDRESS BITS(51, 12)
+
+/* ---- Entries and indices ----------------------------------------------------------------- */
+
+WALKER unsigned slots_of(const struct table_kind *k)
+{
+    return 1u << k->index_bits;
+}
+
+WALKER unsigned slot_index(const struct table_kind *k, uint64_t in, unsigned level)
+{
+    return (unsigned)(in >> level_shift(k, level)) & (slots_of(k) - 1);
+}
+
+WALKER bool is_present(const struct table_kind *k, uint64_t entry)
+{
+    return (entry & k->present_mask) != 0;
+}
+
+/* Of a present entry. No CPU has leaves above level 3. */
+WALKER bool is_leaf(const struct table_kind *k, uint64_t entry, unsigned level)
+{
+    return level == 1 || (level <= 3 && (entry & k->leaf_bit));
+}
+
+WALKER uint64_t leaf_address(const struct table_kind *k, uint64_t entry, unsigned level)
+{
+    return entry & ENTRY_ADDRESS & ~(level_size(k, level) - 1);
+}
+
+WALKER uint64_t *child_of(uint64_t entry)
+{
+    return direct(hpa(entry & ENTRY_ADDRESS));
+}
+
+WALKER uint64_t table_entry(const struct table_kind *k, const uint64_t *child)
+{
+    return direct_hpa(child).v | k->table_bits;
+}
+
+WALKER uint64_t accessed_dirty(const struct table_kind *k)
+{
+    return k->accessed_bit | k->dirty_bit;
+}
+
+/* Does the input range lie within what the kind maps, on page boundaries, without a wrap? */
+WALKER int check_range(const struct table_kind *k, uint64_t in, uint64_t size)
+{
+    if (size == 0)
+        return E_INVAL;
+    if ((in | size) & (PAGE_SIZE - 1))
+        return E_ALIGN;
+    uint64_t last = in + size - 1;
+    if (last < in || in < k->input_first || last > k->input_last)
+        return E_RANGE;
+    return E_OK;
+}
+
+/* The number of present entries of a table, kept in its frame's record. */
+WALKER void count_set(const struct table *t, const uint64_t *table, uint64_t count)
+{
+    if (t->env->frame_records)
+        frame_set_payload(direct_hpa(table), count);
+}
+
+WALKER uint64_t count_add(const struct table *t, const uint64_t *table, int64_t change)
+{
+    if (!t->env->frame_records)
+        return 1;
+    hpa_t frame = direct_hpa(table);
+    uint64_t count = frame_payload(frame) + (uint64_t)change;
+    frame_set_payload(frame, count);
+    return count;
+}
+
+/* ---- Planning and taking table frames ---------------------------------------------------- */
+
+/* Counts each table that will be new once. Positions only go upwards, so that to remember the newest
+ * table at each level is enough. */
+struct plan {
+    uint64_t needed;
+    uint64_t newest[MAX_LEVELS + 1]; /* input address / the size that a table of this level covers */
+};
+
+WALKER void plan_start(struct plan *plan)
+{
+    plan->needed = 0;
+    for (unsigned i = 0; i <= MAX_LEVELS; i++)
+        plan->newest[i] = UINT64_MAX;
+}
+
+WALKER void plan_table(const struct table_kind *k, struct plan *plan, uint64_t in, unsigned level)
+{
+    uint64_t which = in >> level_shift(k, level + 1);
+    if (plan->newest[level] != which) {
+        plan->newest[level] = which;
+        plan->needed++;
+    }
+}
+
+/* Frames taken and not yet used, chained through their first words. */
+struct spare {
+    uint64_t *first;
+};
+
+WALKER uint64_t *spare_pop(struct spare *spare)
+{
+    uint64_t *table = spare->first;
+    invariant(table != NULL);
+    spare->first = (uint64_t *)(uintptr_t)table[0];
+    return table;
+}
+
+static __attribute__((noinline, unused)) void spare_return(struct table *t, struct spare *spare)
+{
+    while (spare->first) {
+        hpa_t frame = direct_hpa(spare_pop(spare));
+        t->env->give(t->env, t, frame);
+        t->table_frames--;
+    }
+}
+
+static __attribute__((noinline, unused)) int spare_take(struct table *t, uint64_t needed,
+                                                        struct spare *spare)
+{
+    spare->first = NULL;
+    for (; needed; needed--) {
+        hpa_t frame;
+        int error = t->env->take(t->env, t, &frame);
+        if (error) {
+            spare_return(t, spare);
+            return error;
+        }
+        uint64_t *table = direct(frame);
+        table[0] = (uint64_t)(uintptr_t)spare->first;
+        spare->first = table;
+        t->table_frames++;
+    }
+    return E_OK;
+}
+
+/* ---- Filling tables that nothing points at yet ------------------------------------------- */
+
+WALKER void fill_zero(uint64_t *table, unsigned first, unsigned end)
+{
+    for (unsigned i = first; i < end; i++)
+        table[i] = 0;
+}
+
+WALKER void fill_leaves(uint64_t *table, unsigned first, unsigned count, uint64_t entry,
+                        uint64_t step)
+{
+    for (unsigned i = 0; i < count; i++)
+        table[first + i] = entry + i * step;
+}
+
+/* Fills `table`, which will stand at `level` and cover `in`, with what the leaf `old` at `old_level`
+ * says for its part: translation, rights, memory type, A and D. */
+WALKER void fill_from_leaf(const struct table_kind *k, const struct table *t, uint64_t *table,
+                           unsigned level, uint64_t in, uint64_t old, unsigned old_level)
+{
+    struct attrs attrs = k->decode(old, old_level, &t->caps);
+    uint64_t covered = level_size(k, level + 1);
+    uint64_t offset = align_down(in, covered) - align_down(in, level_size(k, old_level));
+    uint64_t entry = (leaf_address(k, old, old_level) + offset) |
+                     k->encode(attrs, level, &t->caps);
+
+    entry = (entry & ~accessed_dirty(k)) | (old & accessed_dirty(k));
+    fill_leaves(table, 0, slots_of(k), entry, level_size(k, level));
+}
+
+/*
+ * Hangs a chain of new tables into `slot` (at slot_level, covering `in`), down to a table at
+ * `bottom`, whose slots [index, index + count) hold leaves from `entry` on. The slot is absent or a
+ * leaf; what a leaf said goes on being said by all other slots of the chain. One store publishes it;
+ * where hardware sets A or D in the old leaf meanwhile, the chain is filled again.
+ */
+WALKER void hang_chain(const struct table_kind *k, struct table *t, struct spare *spare,
+                       uint64_t *slot, unsigned slot_level, unsigned bottom, uint64_t in,
+                       unsigned index, unsigned count, uint64_t entry)
+{
+    uint64_t *chain[MAX_LEVELS + 1];
+    uint64_t old = pte_read(slot);
+    bool split = is_present(k, old);
+
+    for (unsigned level = bottom; level < slot_level; level++)
+        chain[level] = spare_pop(spare);
+    do {
+        for (unsigned level = bottom; level < slot_level; level++) {
+            uint64_t *table = chain[level];
+            unsigned at = level == bottom ? index : slot_index(k, in, level);
+            unsigned filled = level == bottom ? count : 1;
+
+            if (split) {
+                fill_from_leaf(k, t, table, level, in, old, slot_level);
+            } else {
+                fill_zero(table, 0, at);
+                fill_zero(table, at + filled, slots_of(k));
+            }
+            if (level == bottom)
+                fill_leaves(table, at, count, entry, level_size(k, level));
+            else
+                table[at] = table_entry(k, chain[level - 1]);
+            count_set(t, table, split ? slots_of(k) : filled);
+        }
+        if (!split) {
+            pte_write(slot, table_entry(k, chain[slot_level - 1]));
+            break;
+        }
+    } while (!pte_exchange_if(slot, &old, table_entry(k, chain[slot_level - 1])));
+}
+
+/* ---- Splitting at the edges of a range ---------------------------------------------------- */
+
+/*
+ * A range that begins or ends within a large leaf needs it split down to where `edge` is a boundary.
+ * Finds the leaf: returns its slot and level, or NULL when no split is needed.
+ */
+WALKER uint64_t *edge_leaf(const struct table_kind *k, struct table *t, uint64_t edge,
+                           unsigned *level)
+{
+    uint64_t *table = direct(t->root);
+
+    for (unsigned l = k->levels; l > 1; l--) {
+        uint64_t *slot = &table[slot_index(k, edge, l)];
+        uint64_t entry = pte_read(slot);
+
+        if (is_aligned(edge, level_size(k, l)) || !is_present(k, entry))
+            return NULL;
+        if (is_leaf(k, entry, l)) {
+            *level = l;
+            return slot;
+        }
+        table = child_of(entry);
+    }
+    return NULL;
+}
+
+/* The lowest level at which a table is needed for `edge` to be a boundary. */
+WALKER unsigned edge_bottom(const struct table_kind *k, uint64_t edge)
+{
+    unsigned level = 1;
+    while (is_aligned(edge, level_size(k, level + 1)))
+        level++;
+    return level;
+}
+
+/* `same`: leaves that hold these attributes already need no split (NULL: all do). */
+WALKER bool edge_matters(const struct table_kind *k, const struct table *t, uint64_t entry,
+                         unsigned level, const struct attrs *same)
+{
+    return !same || !attrs_equal(k->decode(entry, level, &t->caps), *same);
+}
+
+WALKER void plan_edge(const struct table_kind *k, struct table *t, struct plan *plan, uint64_t edge,
+                      const struct attrs *same)
+{
+    unsigned level;
+    uint64_t *slot = edge_leaf(k, t, edge, &level);
+
+    if (!slot || !edge_matters(k, t, pte_read(slot), level, same))
+        return;
+    for (unsigned l = level - 1; l >= edge_bottom(k, edge); l--)
+        plan_table(k, plan, edge, l);
+}
+
+WALKER void split_edge(const struct table_kind *k, struct table *t, struct spare *spare,
+                       uint64_t edge, const struct attrs *same, struct flush_batch *batch)
+{
+    unsigned level;
+    uint64_t *slot = edge_leaf(k, t, edge, &level);
+
+    if (!slot || !edge_matters(k, t, pte_read(slot), level, same))
+        return;
+    hang_chain(k, t, spare, slot, level, edge_bottom(k, edge), edge, 0, 0, 0);
+    uint64_t first = align_down(edge, level_size(k, level));
+    flush_add(batch, first, first + level_size(k, level) - 1, level);
+}
+
+/* Both edges of [in, last]: plan, take, split. The end of the address space is no edge. */
+WALKER int split_edges(const struct table_kind *k, struct table *t, uint64_t in, uint64_t last,
+                       const struct attrs *same, struct flush_batch *batch)
+{
+    struct plan plan;
+    struct spare spare;
+
+    plan_start(&plan);
+    plan_edge(k, t, &plan, in, same);
+    if (last != UINT64_MAX)
+        plan_edge(k, t, &plan, last + 1, same);
+    int error = spare_take(t, plan.needed, &spare);
+    if (error)
+        return error;
+    split_edge(k, t, &spare, in, same, batch);
+    if (last != UINT64_MAX)
+        split_edge(k, t, &spare, last + 1, same, batch);
+    invariant(spare.first == NULL);
+    return E_OK;
+}
+
+/* ---- Reading: spans of slots --------------------------------------------------------------- */
+
+/* Consecutive slots of one table; the first is a leaf, later ones may be anything. */
+struct span {
+    uint64_t *slot;
+    unsigned count;
+    unsigned level;
+    unsigned rights; /* what the tables above let through */
+    uint64_t in;     /* of the first slot */
+};
+
+/* The first span that begins with a leaf covering or following `pos`, up to `last`. */
+WALKER bool next_span(const struct table_kind *k, const struct table *t, uint64_t pos, uint64_t last,
+                      struct span *span)
+{
+    for (;;) {
+        uint64_t *table = direct(t->root);
+        unsigned rights = ~0u;
+        unsigned level = k->levels;
+
+        for (;;) {
+            unsigned index = slot_index(k, pos, level);
+            uint64_t entry = pte_read(&table[index]);
+
+            if (is_present(k, entry) && is_leaf(k, entry, level)) {
+                uint64_t first = align_down(pos, level_size(k, level));
+                uint64_t span_slots = ((last - first) >> level_shift(k, level)) + 1;
+                unsigned in_table = slots_of(k) - index;
+
+                *span = (struct span){&table[index],
+                                      span_slots < in_table ? (unsigned)span_slots : in_table,
+                                      level, rights, first};
+                return true;
+            }
+            if (is_present(k, entry)) {
+                rights &= k->table_rights(entry, &t->caps);
+                table = child_of(entry);
+                level--;
+                continue;
+            }
+            uint64_t slot_last = pos | (level_size(k, level) - 1);
+            if (slot_last >= last)
+                return false;
+            pos = slot_last + 1;
+            if (index + 1 == slots_of(k))
+                break; /* the next slot belongs to another table: from the root again */
+        }
+    }
+}
+
+/* The last input address that a span's first `count` slots cover. */
+WALKER uint64_t span_last(const struct table_kind *k, const struct span *span, unsigned count)
+{
+    return span->in + ((uint64_t)count << level_shift(k, span->level)) - 1;
+}
+
+WALKER void describe_leaf(const struct table_kind *k, const struct table *t, uint64_t in,
+                          unsigned level, uint64_t entry, unsigned rights, struct mapping *out)
+{
+    out->in = in;
+    out->last = in + level_size(k, level) - 1;
+    out->out = hpa(leaf_address(k, entry, level));
+    out->attrs = k->decode(entry, level, &t->caps);
+    out->attrs.rights &= (uint8_t)(rights | RIGHT_G);
+    out->level = (uint8_t)level;
+    out->accessed = (entry & k->accessed_bit) != 0;
+    out->dirty = (entry & k->dirty_bit) != 0;
+    out->raw = entry;
+}
+
+/* ---- Map ------------------------------------------------------------------------------------ */
+
+/* The longest run of equal-sized leaves from here that stays within one table. */
+struct run {
+    unsigned level, index, count;
+};
+
+WALKER struct run run_at(const struct table_kind *k, uint64_t in, uint64_t out, uint64_t left,
+                         unsigned top)
+{
+    struct run run = {.level = top};
+
+    while (run.level > 1 &&
+           (!is_aligned(in | out, level_size(k, run.level)) || left < level_size(k, run.level)))
+        run.level--;
+    run.index = slot_index(k, in, run.level);
+    uint64_t fitting = left >> level_shift(k, run.level);
+    unsigned in_table = slots_of(k) - run.index;
+    run.count = fitting < in_table ? (unsigned)fitting : in_table;
+    /* A larger leaf can begin only where this table ends, since it must be aligned as `in` is. */
+    return run;
+}
+
+WALKER int plan_run(const struct table_kind *k, struct table *t, struct plan *plan, uint64_t in,
+                    struct run run, bool replace)
+{
+    uint64_t *table = direct(t->root);
+
+    for (unsigned level = k->levels; level > run.level; level--) {
+        uint64_t entry = pte_read(&table[slot_index(k, in, level)]);
+        bool present = is_present(k, entry);
+
+        if (present && !is_leaf(k, entry, level)) {
+            table = child_of(entry);
+            continue;
+        }
+        if (present && !replace)
+            return E_EXIST;
+        for (unsigned l = level - 1; l >= run.level; l--)
+            plan_table(k, plan, in, l);
+        return E_OK;
+    }
+    if (!replace)
+        for (unsigned i = 0; i < run.count; i++)
+            if (is_present(k, pte_read(&table[run.index + i])))
+                return E_EXIST;
+    return E_OK;
+}
+
+/* Puts leaves into slots of a live table, whatever they held. */
+WALKER void store_run(const struct table_kind *k, struct table *t, uint64_t *table, uint64_t in,
+                      struct run run, uint64_t entry, struct flush_batch *batch)
+{
+    uint64_t step = level_size(k, run.level);
+    unsigned added = 0;
+
+    for (unsigned i = 0; i < run.count; i++, in += step) {
+        uint64_t *slot = &table[run.index + i];
+        uint64_t old = pte_read(slot);
+
+        pte_write(slot, entry + i * step);
+        if (!is_present(k, old)) {
+            added++;
+        } else {
+            flush_add(batch, in, in + step - 1, is_leaf(k, old, run.level) ? run.level : 1);
+            if (!is_leaf(k, old, run.level))
+                flush_dead_table(batch, hpa(old & ENTRY_ADDRESS), run.level - 1);
+        }
+    }
+    count_add(t, table, added);
+}
+
+WALKER void do_run(const struct table_kind *k, struct table *t, struct spare *spare, uint64_t in,
+                   struct run run, uint64_t entry, struct flush_batch *batch)
+{
+    uint64_t *table = direct(t->root);
+
+    for (unsigned level = k->levels; level > run.level; level--) {
+        uint64_t *slot = &table[slot_index(k, in, level)];
+        uint64_t old = pte_read(slot);
+
+        if (is_present(k, old) && !is_leaf(k, old, level)) {
+            table = child_of(old);
+            continue;
+        }
+        hang_chain(k, t, spare, slot, level, run.level, in, run.index, run.count, entry);
+        if (is_present(k, old)) {
+            uint64_t first = align_down(in, level_size(k, level));
+            flush_add(batch, first, first + level_size(k, level) - 1, level);
+        } else {
+            count_add(t, table, 1);
+        }
+        return;
+    }
+    store_run(k, t, table, in, run, entry, batch);
+}
+
+/* Can this kind on this CPU say exactly these attributes, at every level up to `top`? */
+WALKER bool can_express(const struct table_kind *k, const struct table *t, struct attrs attrs,
+                        unsigned top)
+{
+    for (unsigned level = 1; level <= top; level++) {
+        uint64_t entry = k->encode(attrs, level, &t->caps);
+        if (!(t->caps.mem_types & (1u << (attrs.type & 7))) ||
+            entry_rule(k, &t->caps, level, entry) != RULE_OK ||
+            !attrs_equal(k->decode(entry, level, &t->caps), attrs))
+            return false;
+    }
+    return true;
+}
+
+WALKER unsigned top_leaf(const struct table *t, unsigned flags)
+{
+    unsigned top = t->caps.leaf_top;
+    if ((flags & MAP_CAP_2M) && top > 2)
+        top = 2;
+    return flags & MAP_CAP_4K ? 1 : top;
+}
+
+WALKER int walker_map(const struct table_kind *k, struct table *t, uint64_t in, hpa_t out,
+                      uint64_t size, struct attrs attrs, unsigned flags, struct flush_batch *batch)
+{
+    int error = check_range(k, in, size);
+    if (error)
+        return error;
+    if (!is_aligned(out.v, PAGE_SIZE))
+        return E_ALIGN;
+    uint64_t out_last = out.v + size - 1;
+    if (out_last < out.v || out_last >> t->caps.maxphyaddr)
+        return E_RANGE;
+    unsigned top = top_leaf(t, flags);
+    if (!can_express(k, t, attrs, top))
+        return E_ILLEGAL;
+    bool replace = flags & MAP_REPLACE;
+    if (replace && !t->env->frame_records)
+        return E_STATE; /* tables may die, and there is no list to hold them yet */
+
+    uint64_t encoded[4];
+    for (unsigned level = 1; level <= top; level++)
+        encoded[level] = k->encode(attrs, level, &t->caps);
+
+    lock_take(&t->lock);
+    struct plan plan;
+    plan_start(&plan);
+    uint64_t delta = out.v - in;
+    uint64_t pos = in, left = size;
+    while (left && !error) {
+        struct run run = run_at(k, pos, pos + delta, left, top);
+        error = plan_run(k, t, &plan, pos, run, replace);
+        pos += (uint64_t)run.count << level_shift(k, run.level);
+        left -= (uint64_t)run.count << level_shift(k, run.level);
+    }
+    struct spare spare = {NULL};
+    if (!error)
+        error = spare_take(t, plan.needed, &spare);
+    if (!error) {
+        for (pos = in, left = size; left;) {
+            struct run run = run_at(k, pos, pos + delta, left, top);
+            do_run(k, t, &spare, pos, run, (pos + delta) | encoded[run.level], batch);
+            pos += (uint64_t)run.count << level_shift(k, run.level);
+            left -= (uint64_t)run.count << level_shift(k, run.level);
+        }
+        invariant(spare.first == NULL);
+        if (!batch->count && !batch->whole)
+            t->flushes.spared++;
+    }
+    lock_drop(&t->lock);
+    return error;
+}
+
+/* ---- Unmap ---------------------------------------------------------------------------------- */
+
+/* `table` at `level` has just lost its last entry: takes it out of its parent, and so on upwards. */
+WALKER void drop_empty(const struct table_kind *k, struct table *t, uint64_t *table, unsigned level,
+                       uint64_t *const parent_slot[], struct flush_batch *batch)
+{
+    unsigned highest = k->levels - (t->root_pinned ? 2u : 1u);
+
+    while (level <= highest) {
+        uint64_t *slot = parent_slot[level + 1];
+
+        pte_write(slot, 0);
+        flush_dead_table(batch, direct_hpa(table), level);
+        table = (uint64_t *)align_down((uint64_t)(uintptr_t)slot, PAGE_SIZE);
+        level++;
+        if (count_add(t, table, -1))
+            return;
+    }
+}
+
+WALKER int walker_unmap(const struct table_kind *k, struct table *t, uint64_t in, uint64_t size,
+                        struct flush_batch *batch)
+{
+    int error = check_range(k, in, size);
+    if (error)
+        return error;
+    if (!t->env->frame_records)
+        return E_STATE;
+
+    uint64_t last = in + size - 1;
+    lock_take(&t->lock);
+    error = split_edges(k, t, in, last, NULL, batch);
+    for (uint64_t pos = in; !error;) {
+        uint64_t *slot_at[MAX_LEVELS + 1];
+        uint64_t *table = direct(t->root);
+        unsigned level = k->levels;
+        uint64_t done; /* the last address dealt with */
+
+        for (;; level--) {
+            unsigned index = slot_index(k, pos, level);
+            uint64_t step = level_size(k, level);
+            uint64_t entry = pte_read(&table[index]);
+
+            slot_at[level] = &table[index];
+            done = pos | (step - 1);
+            if (!is_present(k, entry))
+                break;
+            bool whole = is_aligned(pos, step) && last - pos >= step - 1;
+            if (!whole || (level == k->levels && t->root_pinned)) {
+                invariant(!is_leaf(k, entry, level)); /* the edges are split */
+                table = child_of(entry);
+                continue;
+            }
+            uint64_t first = pos;
+            int64_t removed = 0;
+            for (unsigned i = index;; i++) {
+                uint64_t old = pte_read(&table[i]);
+                if (is_present(k, old)) {
+                    pte_write(&table[i], 0);
+                    removed++;
+                    if (!is_leaf(k, old, level))
+                        flush_dead_table(batch, hpa(old & ENTRY_ADDRESS), level - 1);
+                }
+                done = pos | (step - 1);
+                if (i + 1 == slots_of(k) || last - done < step)
+                    break;
+                pos = done + 1;
+            }
+            flush_add(batch, first, done, level);
+            if (!count_add(t, table, -removed) && level < k->levels)
+                drop_empty(k, t, table, level, slot_at, batch);
+            break;
+        }
+        if (done >= last)
+            break;
+        pos = done + 1;
+    }
+    lock_drop(&t->lock);
+    return error;
+}
+
+/* ---- Protect, split, merge ------------------------------------------------------------------ */
+
+/* Replaces a live leaf's bits, keeping A and D whatever hardware does meanwhile. */
+WALKER void rewrite_leaf(const struct table_kind *k, const struct table *t, uint64_t *slot,
+                         uint64_t old, uint64_t bits)
+{
+    uint64_t kept = accessed_dirty(k);
+
+    if (!t->caps.accessed_dirty || (old & kept) == kept) {
+        pte_write(slot, bits | (old & kept)); /* hardware has nothing to add */
+        return;
+    }
+    while (!pte_exchange_if(slot, &old, bits | (old & kept)))
+        continue;
+}
+
+WALKER int walker_protect(const struct table_kind *k, struct table *t, uint64_t in, uint64_t size,
+                          struct attrs attrs, struct flush_batch *batch)
+{
+    int error = check_range(k, in, size);
+    if (error)
+        return error;
+    if (!can_express(k, t, attrs, t->caps.leaf_top))
+        return E_ILLEGAL;
+
+    uint64_t last = in + size - 1;
+    lock_take(&t->lock);
+    error = split_edges(k, t, in, last, &attrs, batch);
+    struct span span;
+    for (uint64_t pos = in; !error && next_span(k, t, pos, last, &span);) {
+        uint64_t bits = k->encode(attrs, span.level, &t->caps) & ~accessed_dirty(k);
+        uint64_t step = level_size(k, span.level);
+        uint64_t at = span.in;
+        unsigned i;
+
+        for (i = 0; i < span.count; i++, at += step) {
+            uint64_t old = pte_read(&span.slot[i]);
+            if (!is_present(k, old))
+                continue;
+            if (!is_leaf(k, old, span.level))
+                break;
+            struct attrs before = k->decode(old, span.level, &t->caps);
+            if (attrs_equal(before, attrs))
+                continue;
+            rewrite_leaf(k, t, &span.slot[i], old, leaf_address(k, old, span.level) | bits);
+            if (!k->rights_grow_freely || before.type != attrs.type ||
+                (before.rights & ~attrs.rights))
+                flush_add(batch, at, at + step - 1, span.level);
+        }
+        uint64_t done = span_last(k, &span, i);
+        if (done >= last)
+            break;
+        pos = done + 1;
+    }
+    lock_drop(&t->lock);
+    return error;
+}
+
+WALKER int walker_split(const struct table_kind *k, struct table *t, uint64_t in, uint64_t size,
+                        unsigned bottom, struct flush_batch *batch)
+{
+    int error = check_range(k, in, size);
+    if (error)
+        return error;
+    if (bottom < 1 || bottom > 2)
+        return E_INVAL;
+
+    uint64_t last = in + size - 1;
+    struct plan plan;
+    struct spare spare = {NULL};
+    struct span span;
+    lock_take(&t->lock);
+    plan_start(&plan);
+    for (uint64_t pos = in; next_span(k, t, pos, last, &span);) {
+        if (span.level > bottom) {
+            uint64_t within = level_size(k, span.level); /* tables that one leaf becomes */
+            plan.needed++;
+            if (span.level - 1 > bottom)
+                plan.needed += within >> level_shift(k, bottom + 1);
+        }
+        uint64_t done = span_last(k, &span, span.level > bottom ? 1 : span.count);
+        if (done >= last)
+            break;
+        pos = done + 1;
+    }
+    error = spare_take(t, plan.needed, &spare);
+    for (uint64_t pos = in; !error && next_span(k, t, pos, last, &span);) {
+        uint64_t done = span_last(k, &span, span.level > bottom ? 1 : span.count);
+
+        if (span.level > bottom) {
+            /* One level at a time; what comes out is found again if it is still too large. */
+            hang_chain(k, t, &spare, span.slot, span.level, span.level - 1, span.in, 0, 0, 0);
+            flush_add(batch, span.in, done, span.level);
+            if (span.level - 1 > bottom) {
+                pos = span.in;
+                continue;
+            }
+        }
+        if (done >= last)
+            break;
+        pos = done + 1;
+    }
+    invariant(error || spare.first == NULL);
+    lock_drop(&t->lock);
+    return error;
+}
+
+/* Is `table` at `level` 512 leaves that one leaf at level + 1 could stand for? */
+WALKER bool mergeable(const struct table_kind *k, const uint64_t *table, unsigned level,
+                      uint64_t *ad)
+{
+    uint64_t first = pte_read(&table[0]) & ~accessed_dirty(k);
+    uint64_t step = level_size(k, level);
+
+    *ad = 0;
+    if (!is_present(k, first) || !is_leaf(k, first, level) ||
+        !is_aligned(leaf_address(k, first, level), level_size(k, level + 1)))
+        return false;
+    for (unsigned i = 0; i < slots_of(k); i++) {
+        uint64_t entry = pte_read(&table[i]);
+        if ((entry & ~accessed_dirty(k)) != first + i * step)
+            return false;
+        *ad |= entry & accessed_dirty(k);
+    }
+    return true;
+}
+
+/*
+ * Joins upwards, level by level. A CPU may still set A or D in the old table until the flush is done,
+ * so each merge flushes at once and then or-s what the old table gathered meanwhile into the leaf.
+ */
+WALKER int walker_merge(const struct table_kind *k, struct table *t, uint64_t in, uint64_t size,
+                        struct flush_batch *batch)
+{
+    int error = check_range(k, in, size);
+    if (error)
+        return error;
+    if (!t->env->frame_records)
+        return E_STATE;
+
+    uint64_t last = in + size - 1;
+    lock_take(&t->lock);
+    for (unsigned level = 1; level < t->caps.leaf_top; level++) {
+        uint64_t step = level_size(k, level + 1);
+        struct span span;
+
+        for (uint64_t pos = in; next_span(k, t, pos, last, &span);) {
+            uint64_t first = align_down(span.in, step);
+            uint64_t done = span.level <= level ? first + step - 1 : span_last(k, &span, 1);
+
+            if (span.level == level && first >= in && last - first >= step - 1) {
+                uint64_t *old = (uint64_t *)align_down((uint64_t)(uintptr_t)span.slot, PAGE_SIZE);
+                uint64_t *slot = direct(t->root);
+                uint64_t ad;
+
+                slot += slot_index(k, first, k->levels);
+                for (unsigned l = k->levels; l > level + 1; l--)
+                    slot = child_of(pte_read(slot)) + slot_index(k, first, l - 1);
+                if (mergeable(k, old, level, &ad)) {
+                    struct attrs attrs = k->decode(old[0], level, &t->caps);
+                    uint64_t bits = k->encode(attrs, level + 1, &t->caps) & ~accessed_dirty(k);
+                    struct flush_batch now;
+
+                    pte_write(slot, leaf_address(k, old[0], level) | bits | ad);
+                    flush_begin(&now, t);
+                    flush_add(&now, first, done, level);
+                    now.tables_died = true;
+                    flush_commit(&now);
+                    for (unsigned i = 0; i < slots_of(k); i++)
+                        ad |= pte_read(&old[i]) & accessed_dirty(k);
+                    pte_set_bits(slot, ad);
+                    flush_dead_table(batch, direct_hpa(old), level);
+                }
+            }
+            if (done >= last)
+                break;
+            pos = done + 1;
+        }
+    }
+    lock_drop(&t->lock);
+    return E_OK;
+}
+
+/* ---- Translate, walk, visit ----------------------------------------------------------------- */
+
+WALKER int walker_translate(const struct table_kind *k, struct table *t, uint64_t in,
+                            struct mapping *out)
+{
+    if (in < k->input_first || in > k->input_last)
+        return E_RANGE;
+    const uint64_t *table = direct(t->root);
+    unsigned rights = ~0u;
+
+    for (unsigned level = k->levels;; level--) {
+        uint64_t entry = pte_read(&table[slot_index(k, in, level)]);
+
+        if (!is_present(k, entry))
+            return E_NOENT;
+        if (is_leaf(k, entry, level)) {
+            if (entry_rule(k, &t->caps, level, entry) != RULE_OK)
+                return E_ILLEGAL;
+            describe_leaf(k, t, align_down(in, level_size(k, level)), level, entry, rights, out);
+            return E_OK;
+        }
+        rights &= k->table_rights(entry, &t->caps);
+        table = child_of(entry);
+    }
+}
+
+/* Where a walk reads its entries: our own tables directly, a guest's through whatever it takes. */
+typedef bool (*entry_load)(void *ctx, uint64_t table, unsigned index, uint64_t *raw);
+
+WALKER void walk_steps(const struct table_kind *k, const struct table_caps *caps, uint64_t root,
+                       uint64_t in, entry_load load, void *ctx, struct walk *walk)
+{
+    uint64_t table = root;
+    unsigned rights = ~0u;
+
+    walk->count = 0;
+    if (in < k->input_first || in > k->input_last) {
+        walk->error = E_RANGE;
+        return;
+    }
+    for (unsigned level = k->levels;; level--) {
+        struct walk_step *step = &walk->step[walk->count];
+        unsigned index = slot_index(k, in, level);
+        uint64_t entry;
+
+        if (!load(ctx, table, index, &entry)) {
+            walk->error = E_RANGE;
+            return;
+        }
+        bool leaf = is_leaf(k, entry, level);
+        enum rule rule = entry_rule(k, caps, level, entry);
+        *step = (struct walk_step){
+            .level = (uint8_t)level,
+            .index = (uint16_t)index,
+            .address = hpa(table + (uint64_t)index * k->entry_bytes),
+            .raw = entry,
+            .class = rule == RULE_NOT_PRESENT ? ENTRY_ABSENT
+                     : rule != RULE_OK        ? ENTRY_BAD
+                     : leaf                   ? ENTRY_LEAF
+                                              : ENTRY_TABLE,
+            .rule = rule == RULE_NOT_PRESENT ? RULE_OK : rule,
+            .accessed = (entry & k->accessed_bit) != 0,
+            .dirty = leaf && (entry & k->dirty_bit) != 0,
+        };
+        walk->count++;
+        if (step->class == ENTRY_ABSENT || step->class == ENTRY_BAD) {
+            walk->error = step->class == ENTRY_ABSENT ? E_NOENT : E_ILLEGAL;
+            return;
+        }
+        if (leaf) {
+            step->attrs = k->decode(entry, level, caps);
+            walk->mapping = (struct mapping){
+                .in = align_down(in, level_size(k, level)),
+                .last = in | (level_size(k, level) - 1),
+                .out = hpa(leaf_address(k, entry, level)),
+                .attrs = attrs_of(step->attrs.rights & (rights | RIGHT_G), step->attrs.type),
+                .level = (uint8_t)level,
+                .accessed = step->accessed,
+                .dirty = step->dirty,
+                .raw = entry,
+            };
+            walk->error = E_OK;
+            return;
+        }
+        step->attrs = attrs_of(k->table_rights(entry, caps), MEM_WB);
+        rights &= step->attrs.rights;
+        table = entry & ENTRY_ADDRESS;
+    }
+}
+
+static __attribute__((unused)) bool load_direct(void *ctx, uint64_t table, unsigned index,
+                                                uint64_t *raw)
+{
+    (void)ctx;
+    *raw = pte_read((uint64_t *)direct(hpa(table)) + index);
+    return true;
+}
+
+WALKER void walker_walk(const struct table_kind *k, struct table *t, uint64_t in, struct walk *walk)
+{
+    walk_steps(k, &t->caps, t->root.v, in, load_direct, NULL, walk);
+}
+
+/* Does `next` continue `run`? */
+WALKER bool continues(const struct mapping *run, const struct mapping *next, unsigned flags)
+{
+    return run->last != UINT64_MAX && run->last + 1 == next->in &&
+           run->out.v + (next->in - run->in) == next->out.v && run->level == next->level &&
+           attrs_equal(run->attrs, next->attrs) &&
+           (!(flags & VISIT_AD) ||
+            (run->accessed == next->accessed && run->dirty == next->dirty));
+}
+
+WALKER int walker_visit(const struct table_kind *k, struct table *t, uint64_t first, uint64_t last,
+                        unsigned flags, visit_fn fn, void *ctx)
+{
+    if (first > last || first < k->input_first || last > k->input_last)
+        return E_RANGE;
+
+    struct mapping run;
+    bool have = false;
+    struct span span;
+    for (uint64_t pos = first; next_span(k, t, pos, last, &span);) {
+        uint64_t step = level_size(k, span.level);
+        uint64_t in = span.in;
+        unsigned i;
+
+        for (i = 0; i < span.count; i++, in += step) {
+            struct mapping page;
+            uint64_t entry = pte_read(&span.slot[i]);
+
+            if (!is_present(k, entry))
+                continue;
+            if (!is_leaf(k, entry, span.level))
+                break;
+            describe_leaf(k, t, in, span.level, entry, span.rights, &page);
+            if (have && !(flags & VISIT_PAGES) && continues(&run, &page, flags)) {
+                run.last = page.last;
+                run.accessed |= page.accessed;
+                run.dirty |= page.dirty;
+                continue;
+            }
+            int stop = have ? fn(ctx, &run) : 0;
+            if (stop)
+                return stop;
+            run = page;
+            have = true;
+        }
+        /* A leaf may be followed by a table in the same span: go on from there. */
+        uint64_t done = span_last(k, &span, i ? i : 1);
+        if (done >= last)
+            break;
+        pos = done + 1;
+    }
+    return have ? fn(ctx, &run) : 0;
+}
+
+/* The slots of the root that are this table's own. */
+WALKER unsigned root_first(const struct table_kind *k)
+{
+    return slot_index(k, k->input_first, k->levels);
+}
+
+WALKER unsigned root_end(const struct table_kind *k)
+{
+    return slot_index(k, k->input_last, k->levels) + 1;
+}
+
+/* Calls `fn` for each table frame of a subtree; parents first, or children first. */
+WALKER int each_table(const struct table_kind *k, struct table *t, uint64_t *root, unsigned top,
+                      bool children_first, table_frame_fn fn, void *ctx)
+{
+    struct {
+        uint64_t *table;
+        unsigned next, end, slots;
+    } at[MAX_LEVELS + 1];
+    unsigned level = top;
+    bool whole = top == k->levels && direct_hpa(root).v == t->root.v;
+
+    at[top].table = root;
+    at[top].next = whole ? root_first(k) : 0;
+    at[top].end = whole ? root_end(k) : slots_of(k);
+    for (bool entered = true;;) {
+        uint64_t *table = at[level].table;
+
+        if (entered && !children_first) {
+            unsigned present = 0;
+            for (unsigned i = at[level].next; i < at[level].end; i++)
+                present += is_present(k, pte_read(&table[i]));
+            int stop = fn(ctx, direct_hpa(table), level, present);
+            if (stop)
+                return stop;
+        }
+        entered = false;
+        while (level > 1 && at[level].next < at[level].end) {
+            uint64_t entry = pte_read(&table[at[level].next++]);
+            if (is_present(k, entry) && !is_leaf(k, entry, level)) {
+                level--;
+                at[level].table = child_of(entry);
+                at[level].next = 0;
+                at[level].end = slots_of(k);
+                entered = true;
+                break;
+            }
+        }
+        if (entered)
+            continue;
+        if (children_first) {
+            int stop = fn(ctx, direct_hpa(table), level, 0);
+            if (stop)
+                return stop;
+        }
+        if (level == top)
+            return 0;
+        level++;
+    }
+}
+
+WALKER int walker_visit_frames(const struct table_kind *k, struct table *t, table_frame_fn fn,
+                               void *ctx)
+{
+    return each_table(k, t, direct(t->root), k->levels, false, fn, ctx);
+}
+
+static __attribute__((unused)) int give_table(void *ctx, hpa_t frame, unsigned level, unsigned slots)
+{
+    struct table *t = ctx;
+    (void)level;
+    (void)slots;
+    t->env->give(t->env, t, frame);
+    t->table_frames--;
+    return 0;
+}
+
+WALKER void walker_free_subtree(const struct table_kind *k, struct table *t, hpa_t root,
+                                unsigned level)
+{
+    each_table(k, t, direct(root), level, true, give_table, t);
+}
+
+/* ---- Harvest, preallocate ------------------------------------------------------------------- */
+
+WALKER int walker_harvest(const struct table_kind *k, struct table *t, uint64_t in, uint64_t size,
+                          unsigned clear, visit_fn fn, void *ctx, struct flush_batch *batch)
+{
+    int error = check_range(k, in, size);
+    if (error)
+        return error;
+    if (!t->caps.accessed_dirty)
+        return E_UNSUPPORTED;
+
+    uint64_t last = in + size - 1;
+    uint64_t bits = (clear & HARVEST_CLEAR_A ? k->accessed_bit : 0) |
+                    (clear & HARVEST_CLEAR_D ? k->dirty_bit : 0);
+    int stop = 0;
+    struct span span;
+    lock_take(&t->lock);
+    for (uint64_t pos = in; !stop && next_span(k, t, pos, last, &span);) {
+        uint64_t step = level_size(k, span.level);
+        uint64_t at = span.in;
+        unsigned i;
+
+        for (i = 0; i < span.count && !stop; i++, at += step) {
+            uint64_t entry = pte_read(&span.slot[i]);
+
+            if (!is_present(k, entry))
+                continue;
+            if (!is_leaf(k, entry, span.level))
+                break;
+            if (entry & bits) {
+                entry = pte_clear_bits(&span.slot[i], bits);
+                flush_add(batch, at, at + step - 1, span.level);
+            }
+            if (fn && (entry & accessed_dirty(k))) {
+                struct mapping page;
+                describe_leaf(k, t, at, span.level, entry, span.rights, &page);
+                stop = fn(ctx, &page);
+            }
+        }
+        uint64_t done = span_last(k, &span, i ? i : 1);
+        if (done >= last)
+            break;
+        pos = done + 1;
+    }
+    lock_drop(&t->lock);
+    return stop;
+}
+
+/* Makes every root slot of the kind's own range point at a table, for good. */
+WALKER int walker_preallocate(const struct table_kind *k, struct table *t)
+{
+    uint64_t *root = direct(t->root);
+    struct spare spare;
+    uint64_t needed = 0;
+
+    lock_take(&t->lock);
+    for (unsigned i = root_first(k); i < root_end(k); i++)
+        needed += !is_present(k, pte_read(&root[i]));
+    int error = spare_take(t, needed, &spare);
+    if (!error) {
+        for (unsigned i = root_first(k); i < root_end(k); i++) {
+            if (is_present(k, pte_read(&root[i])))
+                continue;
+            uint64_t *table = spare_pop(&spare);
+            fill_zero(table, 0, slots_of(k));
+            count_set(t, table, 0);
+            pte_write(&root[i], table_entry(k, table));
+        }
+        count_add(t, root, (int64_t)needed);
+        t->root_pinned = true;
+    }
+    lock_drop(&t->lock);
+    return error;
+}
+
+/* ---- One kind's entry points ---------------------------------------------------------------- */
+
+#define WALKER_OPS(name, kind)                                                                     \
+    static int name##_map(struct table *t, uint64_t in, hpa_t out, uint64_t size, struct attrs a,  \
+                          unsigned flags, struct flush_batch *b)                                   \
+    {                                                                                              \
+        return walker_map(&(kind), t, in, out, size, a, flags, b);                                 \
+    }                                                                                              \
+    static int name##_unmap(struct table *t, uint64_t in, uint64_t size, struct flush_batch *b)    \
+    {                                                                                              \
+        return walker_unmap(&(kind), t, in, size, b);                                              \
+    }                                                                                              \
+    static int name##_protect(struct table *t, uint64_t in, uint64_t size, struct attrs a,         \
+                              struct flush_batch *b)                                               \
+    {                                                                                              \
+        return walker_protect(&(kind), t, in, size, a, b);                                         \
+    }                                                                                              \
+    static int name##_split(struct table *t, uint64_t in, uint64_t size, unsigned level,           \
+                            struct flush_batch *b)                                                 \
+    {                                                                                              \
+        return walker_split(&(kind), t, in, size, level, b);                                       \
+    }                                                                                              \
+    static int name##_merge(struct table *t, uint64_t in, uint64_t size, struct flush_batch *b)    \
+    {                                                                                              \
+        return walker_merge(&(kind), t, in, size, b);                                              \
+    }                                                                                              \
+    static int name##_translate(struct table *t, uint64_t in, struct mapping *m)                   \
+    {                                                                                              \
+        return walker_translate(&(kind), t, in, m);                                                \
+    }                                                                                              \
+    static void name##_walk(struct table *t, uint64_t in, struct walk *w)                          \
+    {                                                                                              \
+        walker_walk(&(kind), t, in, w);                                                            \
+    }                                                                                              \
+    static int name##_visit(struct table *t, uint64_t first, uint64_t last, unsigned flags,        \
+                            visit_fn fn, void *ctx)                                                \
+    {                                                                                              \
+        return walker_visit(&(kind), t, first, last, flags, fn, ctx);                              \
+    }                                                                                              \
+    static int name##_visit_frames(struct table *t, table_frame_fn fn, void *ctx)                  \
+    {                                                                                              \
+        return walker_visit_frames(&(kind), t, fn, ctx);                                           \
+    }                                                                                              \
+    static int name##_harvest(struct table *t, uint64_t in, uint64_t size, unsigned clear,         \
+                              visit_fn fn, void *ctx, struct flush_batch *b)                       \
+    {                                                                                              \
+        return walker_harvest(&(kind), t, in, size, clear, fn, ctx, b);                            \
+    }                                                                                              \
+    static int name##_preallocate(struct table *t)                                                 \
+    {                                                                                              \
+        return walker_preallocate(&(kind), t);                                                     \
+    }                                                                                              \
+    static void name##_free_subtree(struct table *t, hpa_t root, unsigned level)                   \
+    {                                                                                              \
+        walker_free_subtree(&(kind), t, root, level);                                              \
+    }                                                                                              \
+    static const struct table_ops name##_ops = {                                                   \
+        .map = name##_map,                                                                         \
+        .unmap = name##_unmap,                                                                     \
+        .protect = name##_protect,                                                                 \
+        .split = name##_split,                                                                     \
+        .merge = name##_merge,                                                                     \
+        .translate = name##_translate,                                                             \
+        .walk = name##_walk,                                                                       \
+        .visit = name##_visit,                                                                     \
+        .visit_frames = name##_visit_frames,                                                       \
+        .harvest = name##_harvest,                                                                 \
+        .preallocate = name##_preallocate,                                                         \
+        .free_subtree = name##_free_subtree,                                                       \
+    }
+
+#endif
