@@ -174,8 +174,8 @@ static void read_length(const char **text, struct conversion *c)
 
 static void put_signed(struct sink *sink, const struct conversion *c, struct arguments *arguments)
 {
-    int64_t value = c->length == LENGTH_LONG ? va_arg(arguments->list, long)
-                                             : va_arg(arguments->list, int);
+    int64_t value =
+        c->length == LENGTH_LONG ? va_arg(arguments->list, long) : va_arg(arguments->list, int);
 
     value = narrow_signed(value, c);
     if (value < 0)

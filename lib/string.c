@@ -51,13 +51,13 @@ void *memset(void *to, int byte, size_t n)
     void *cursor = to;
     size_t words = n / sizeof(word);
 
-    __asm__ volatile("rep stosq\n\t"
-                     "movl %k[rest], %%ecx\n\t"
-                     "rep stosb"
-                     : "+&D"(cursor), "+&c"(words)
-                     : "a"((unsigned char)byte * UINT64_C(0x0101010101010101)),
-                       [rest] "r"(n % sizeof(word))
-                     : "memory");
+    __asm__ volatile(
+        "rep stosq\n\t"
+        "movl %k[rest], %%ecx\n\t"
+        "rep stosb"
+        : "+&D"(cursor), "+&c"(words)
+        : "a"((unsigned char)byte * UINT64_C(0x0101010101010101)), [rest] "r"(n % sizeof(word))
+        : "memory");
     return to;
 }
 

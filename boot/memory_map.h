@@ -1,0 +1,31 @@
+/*
+ * From boot information to memblock: all RAM with its kinds, and everything in it that is occupied.
+ */
+#ifndef QUIRE_BOOT_MEMORY_MAP_H
+#define QUIRE_BOOT_MEMORY_MAP_H
+
+#include "boot/multiboot2.h"
+#include "mm/memblock.h"
+
+struct memory_map_input {
+    const struct boot_info *info;
+    hpa_t info_at;       /* where info->table is in physical memory */
+    hpa_t image;         /* the hypervisor's own image ... */
+    uint64_t image_size; /* ... in bytes, bss and boot stack included */
+    unsigned maxphyaddr; /* width of a physical address in bits, 32..52 */
+};
+
+/*
+ * Initialises `mb` and fills it. What is reserved, and for which purpose:
+ *   PURPOSE_IMAGE     the image
+ *   PURPOSE_BOOT      the boot information, each module
+ *   PURPOSE_FIRMWARE  the first MiB, ACPI regions, the ACPI root tables, the framebuffer
+ * Where they overlap, the image wins, then firmware. Regions that reach beyond the physical address
+ * width are cut or dropped, with a line in the log.
+ *
+ * The lists of `mb` grow into a static pool of the hypervisor's; hence one memblock at a time.
+ * E_FULL when that is too small for the map, E_NOENT when no usable memory is left.
+ */
+int memory_map_build(struct memblock *mb, const struct memory_map_input *input);
+
+#endif
