@@ -1,0 +1,47 @@
+/*
+ * A line of the console as commands, words and values.
+ *
+ *     walk g1 gpa 0x101000; mem        two commands
+ *     find "page fault"                quotes keep blanks and semicolons in a word
+ *
+ * Whatever cannot be understood comes back with a complaint: a sentence that says what was asked,
+ * what is wrong with it and what would be right.
+ */
+#ifndef QUIRE_MONITOR_ARGUMENTS_H
+#define QUIRE_MONITOR_ARGUMENTS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lib/error.h"
+
+#define ARGUMENTS_MAX 16   /* words of one command, its name included */
+#define ARGUMENTS_TEXT 256 /* bytes of one command's words, a terminator after each */
+
+struct complaint {
+    char text[200];
+};
+
+struct arguments {
+    unsigned count;
+    const char *word[ARGUMENTS_MAX]; /* word[0] is the command's name; they point into `store` */
+    char store[ARGUMENTS_TEXT];
+};
+
+/*
+ * Takes the next command off `*line` (a terminated string) and moves `*line` behind it: past its
+ * semicolon, or to the end. Empty commands are passed over; a count of 0 means that nothing is left.
+ * E_FULL: too many words, or too long. E_FORMAT: an unfinished quote, or a byte that is not printable
+ * ASCII. After an error the whole line is used up, since where the next command starts is unsure.
+ */
+int arguments_next(const char **line, struct arguments *out, struct complaint *why);
+
+/* A number: decimal, or hexadecimal behind 0x; '_' may stand between digits; one of K, M, G, T behind
+ * it multiplies by 1024, 1024^2, ... E_FORMAT, or E_RANGE when it needs more than 64 bits. `what`
+ * names it in the complaint: "address", "size". */
+int parse_number(const char *word, const char *what, uint64_t *out, struct complaint *why);
+
+/* A guest's name, gN. E_FORMAT; whether there is such a guest is for others to say. */
+int parse_guest(const char *word, unsigned *number, struct complaint *why);
+
+#endif

@@ -1,0 +1,71 @@
+/*
+ * Line editing and history for a terminal on a byte stream.
+ *
+ * Bytes go in one at a time, what the terminal has to show comes out through a sink. Nothing else is
+ * assumed: no timing, no window size but LINE_COLUMNS, and no trust in the bytes. A line longer than
+ * the window scrolls sideways, so that it is always on one row and can be erased and drawn again,
+ * which is what other output does that arrives while a line is being typed:
+ *
+ *     log line ---> line_editor.around.write: erase the row, pass the text on, draw the row again
+ *
+ * Keys: printable ASCII inserts; left, right, home, end, ^B ^F ^A ^E move; backspace, delete, ^D ^K ^U ^W
+ * erase; up, down, ^P ^N walk through the history; ^L clears the screen; ^C drops the line; return ends
+ * it. Every other byte or sequence is ignored whole.
+ */
+#ifndef QUIRE_MONITOR_LINE_EDITOR_H
+#define QUIRE_MONITOR_LINE_EDITOR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "lib/format.h"
+
+#define LINE_SIZE 256 /* bytes of a line, its terminator included */
+#define LINE_HISTORY 32
+#define LINE_COLUMNS 80
+
+enum line_event {
+    LINE_PENDING,   /* still being typed */
+    LINE_READY,     /* text[] holds a whole line */
+    LINE_TOO_LONG,  /* ended, but more was typed than a line holds: not to be run */
+    LINE_CANCELLED, /* ^C */
+    LINE_CLOSED,    /* ^D on an empty line */
+};
+
+struct line_editor {
+    struct sink *terminal;
+    struct sink around; /* what other output is written to; see above */
+    const char *prompt;
+
+    char text[LINE_SIZE]; /* always terminated */
+    unsigned length, cursor;
+    bool shown;      /* the row is on the screen */
+    bool open;       /* between line_begin() and the line's end */
+    bool overrun;    /* something did not fit and was not taken */
+    bool after_cr;   /* a newline now belongs to the return before it */
+    unsigned scroll; /* first byte of text[] in the window */
+
+    enum { KEYS_PLAIN, KEYS_ESCAPE, KEYS_CSI, KEYS_SS3 } keys;
+    unsigned parameter;   /* first parameter of a CSI sequence */
+    unsigned sequence;    /* bytes of it so far */
+    bool later_parameter; /* past the first ';' of it */
+
+    char history[LINE_HISTORY][LINE_SIZE];
+    unsigned history_next; /* where the next line goes */
+    unsigned history_count;
+    unsigned history_back; /* how far back the line shown is; 0: the one being typed ... */
+    char draft[LINE_SIZE]; /* ... which waits here meanwhile */
+};
+
+/* `prompt` stays the caller's and must live as long as the editor; printable, shorter than half of
+ * LINE_COLUMNS. */
+void line_init(struct line_editor *editor, struct sink *terminal, const char *prompt);
+
+/* Shows the prompt with an empty line. */
+void line_begin(struct line_editor *editor);
+
+/* Takes one byte. After any event but LINE_PENDING the line has left the screen with a newline, text[]
+ * stays as it is until line_begin(), and bytes are ignored until then. */
+enum line_event line_byte(struct line_editor *editor, unsigned char byte);
+
+#endif
