@@ -17,6 +17,8 @@
 #ifndef QUIRE_MM_WALKER_H
 #define QUIRE_MM_WALKER_H
 
+#include <stddef.h>
+
 #include "lib/panic.h"
 #include "mm/pte.h"
 #include "mm/table.h"
@@ -1146,72 +1148,72 @@ WALKER int walker_preallocate(const struct table_kind *k, struct table *t)
 /* ---- One kind's entry points ---------------------------------------------------------------- */
 
 #define WALKER_OPS(name, kind)                                                                     \
-    static int name##_map(struct table *t, uint64_t in, hpa_t out, uint64_t size, struct attrs a,  \
+    static int name##_op_map(struct table *t, uint64_t in, hpa_t out, uint64_t size, struct attrs a,  \
                           unsigned flags, struct flush_batch *b)                                   \
     {                                                                                              \
         return walker_map(&(kind), t, in, out, size, a, flags, b);                                 \
     }                                                                                              \
-    static int name##_unmap(struct table *t, uint64_t in, uint64_t size, struct flush_batch *b)    \
+    static int name##_op_unmap(struct table *t, uint64_t in, uint64_t size, struct flush_batch *b)    \
     {                                                                                              \
         return walker_unmap(&(kind), t, in, size, b);                                              \
     }                                                                                              \
-    static int name##_protect(struct table *t, uint64_t in, uint64_t size, struct attrs a,         \
+    static int name##_op_protect(struct table *t, uint64_t in, uint64_t size, struct attrs a,         \
                               struct flush_batch *b)                                               \
     {                                                                                              \
         return walker_protect(&(kind), t, in, size, a, b);                                         \
     }                                                                                              \
-    static int name##_split(struct table *t, uint64_t in, uint64_t size, unsigned level,           \
+    static int name##_op_split(struct table *t, uint64_t in, uint64_t size, unsigned level,           \
                             struct flush_batch *b)                                                 \
     {                                                                                              \
         return walker_split(&(kind), t, in, size, level, b);                                       \
     }                                                                                              \
-    static int name##_merge(struct table *t, uint64_t in, uint64_t size, struct flush_batch *b)    \
+    static int name##_op_merge(struct table *t, uint64_t in, uint64_t size, struct flush_batch *b)    \
     {                                                                                              \
         return walker_merge(&(kind), t, in, size, b);                                              \
     }                                                                                              \
-    static int name##_translate(struct table *t, uint64_t in, struct mapping *m)                   \
+    static int name##_op_translate(struct table *t, uint64_t in, struct mapping *m)                   \
     {                                                                                              \
         return walker_translate(&(kind), t, in, m);                                                \
     }                                                                                              \
-    static void name##_walk(struct table *t, uint64_t in, struct walk *w)                          \
+    static void name##_op_walk(struct table *t, uint64_t in, struct walk *w)                          \
     {                                                                                              \
         walker_walk(&(kind), t, in, w);                                                            \
     }                                                                                              \
-    static int name##_visit(struct table *t, uint64_t first, uint64_t last, unsigned flags,        \
+    static int name##_op_visit(struct table *t, uint64_t first, uint64_t last, unsigned flags,        \
                             visit_fn fn, void *ctx)                                                \
     {                                                                                              \
         return walker_visit(&(kind), t, first, last, flags, fn, ctx);                              \
     }                                                                                              \
-    static int name##_visit_frames(struct table *t, table_frame_fn fn, void *ctx)                  \
+    static int name##_op_visit_frames(struct table *t, table_frame_fn fn, void *ctx)                  \
     {                                                                                              \
         return walker_visit_frames(&(kind), t, fn, ctx);                                           \
     }                                                                                              \
-    static int name##_harvest(struct table *t, uint64_t in, uint64_t size, unsigned clear,         \
+    static int name##_op_harvest(struct table *t, uint64_t in, uint64_t size, unsigned clear,         \
                               visit_fn fn, void *ctx, struct flush_batch *b)                       \
     {                                                                                              \
         return walker_harvest(&(kind), t, in, size, clear, fn, ctx, b);                            \
     }                                                                                              \
-    static int name##_preallocate(struct table *t)                                                 \
+    static int name##_op_preallocate(struct table *t)                                                 \
     {                                                                                              \
         return walker_preallocate(&(kind), t);                                                     \
     }                                                                                              \
-    static void name##_free_subtree(struct table *t, hpa_t root, unsigned level)                   \
+    static void name##_op_free_subtree(struct table *t, hpa_t root, unsigned level)                   \
     {                                                                                              \
         walker_free_subtree(&(kind), t, root, level);                                              \
     }                                                                                              \
     static const struct table_ops name##_ops = {                                                   \
-        .map = name##_map,                                                                         \
-        .unmap = name##_unmap,                                                                     \
-        .protect = name##_protect,                                                                 \
-        .split = name##_split,                                                                     \
-        .merge = name##_merge,                                                                     \
-        .translate = name##_translate,                                                             \
-        .walk = name##_walk,                                                                       \
-        .visit = name##_visit,                                                                     \
-        .visit_frames = name##_visit_frames,                                                       \
-        .harvest = name##_harvest,                                                                 \
-        .preallocate = name##_preallocate,                                                         \
-        .free_subtree = name##_free_subtree,                                                       \
+        .map = name##_op_map,                                                                         \
+        .unmap = name##_op_unmap,                                                                     \
+        .protect = name##_op_protect,                                                                 \
+        .split = name##_op_split,                                                                     \
+        .merge = name##_op_merge,                                                                     \
+        .translate = name##_op_translate,                                                             \
+        .walk = name##_op_walk,                                                                       \
+        .visit = name##_op_visit,                                                                     \
+        .visit_frames = name##_op_visit_frames,                                                       \
+        .harvest = name##_op_harvest,                                                                 \
+        .preallocate = name##_op_preallocate,                                                         \
+        .free_subtree = name##_op_free_subtree,                                                       \
     }
 
 #endif

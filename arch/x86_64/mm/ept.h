@@ -1,0 +1,69 @@
+/*
+ * The EPT kind: a guest's physical address space, and its root register, the EPTP.
+ */
+#ifndef QUIRE_ARCH_X86_64_MM_EPT_H
+#define QUIRE_ARCH_X86_64_MM_EPT_H
+
+#include "mm/table.h"
+
+/* EPT entry bits, SDM Vol. 3, 29.3.2, tables 29-1 to 29-7. */
+#define EPT_R BIT(0)
+#define EPT_W BIT(1)
+#define EPT_X BIT(2)
+#define EPT_TYPE_SHIFT 3
+#define EPT_TYPE (UINT64_C(7) << EPT_TYPE_SHIFT)
+#define EPT_IGNORE_PAT BIT(6)
+#define EPT_LEAF BIT(7)
+#define EPT_A BIT(8)
+#define EPT_D BIT(9)
+#define EPT_XU BIT(10) /* execute for user-mode addresses, with mode-based execute control */
+
+/* EPTP fields, SDM Vol. 3, 25.6.11, table 25-9. */
+#define EPTP_TYPE UINT64_C(7)
+#define EPTP_WALK_SHIFT 3
+#define EPTP_WALK (UINT64_C(7) << EPTP_WALK_SHIFT) /* walk length minus 1 */
+#define EPTP_AD BIT(6)
+#define EPTP_SUPERVISOR_SHADOW_STACK BIT(7)
+#define EPTP_RESERVED BITS(11, 8)
+
+struct eptp {
+    uint64_t raw;
+    hpa_t root;         /* the PML4's frame: the address alone, no attribute bit left in it */
+    enum mem_type type; /* of accesses to the tables themselves */
+    unsigned levels;
+    bool accessed_dirty;
+};
+
+/* `levels` is the walk length (4); `root` 4 KiB aligned. */
+uint64_t eptp_compose(hpa_t root, enum mem_type type, unsigned levels, bool accessed_dirty);
+
+/* E_ILLEGAL when a reserved bit is set or the memory type or walk length is one that no CPU has. */
+int eptp_decode(uint64_t raw, struct eptp *out);
+
+/* The EPTP that belongs to this table. */
+uint64_t ept_eptp(const struct table *table);
+
+/* The EPTP of the current VMCS, by VMREAD, decoded. E_STATE when there is no current VMCS. */
+int ept_root_current(struct eptp *out);
+
+/* Makes `table` the second-level table of the current VMCS, by VMWRITE. E_STATE as above, E_INVAL when
+ * the table is of another kind. */
+int ept_root_set(const struct table *table);
+
+static inline int ept_map(struct table *table, gpa_t at, hpa_t to, uint64_t size, struct attrs attrs,
+                          unsigned flags, struct flush_batch *batch)
+{
+    return table_map(table, at.v, to, size, attrs, flags, batch);
+}
+
+static inline int ept_unmap(struct table *table, gpa_t at, uint64_t size, struct flush_batch *batch)
+{
+    return table_unmap(table, at.v, size, batch);
+}
+
+static inline int ept_translate(struct table *table, gpa_t at, struct mapping *out)
+{
+    return table_translate(table, at.v, out);
+}
+
+#endif

@@ -1,0 +1,33 @@
+/*
+ * The root register of the host kinds: CR3 (SDM Vol. 3, 2.5 and 4.10.1).
+ */
+#ifndef QUIRE_ARCH_X86_64_MM_HOST_ROOT_H
+#define QUIRE_ARCH_X86_64_MM_HOST_ROOT_H
+
+#include "arch/x86_64/cpu.h"
+#include "lib/error.h"
+#include "mm/table.h"
+
+/* The frame of the current root table, without CR3's attribute bits. */
+static inline hpa_t host_root_current(void)
+{
+    return hpa(read_cr3() & BITS(51, 12));
+}
+
+static inline bool host_root_is_current(const struct table *table)
+{
+    return host_root_current().v == table->root.v;
+}
+
+/* Makes `table` current, under its PCID where PCIDs are on; what the PCID had cached is dropped.
+ * E_INVAL for a table that CR3 cannot take. */
+static inline int host_root_set(const struct table *table)
+{
+    if (table->kind->id != KIND_KERNEL && table->kind->id != KIND_USER)
+        return E_INVAL;
+    uint64_t pcid = read_cr4() & CR4_PCIDE ? table->tag & CR3_PCID : 0;
+    write_cr3(table->root.v | pcid);
+    return E_OK;
+}
+
+#endif

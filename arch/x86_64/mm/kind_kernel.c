@@ -1,0 +1,40 @@
+/*
+ * The kernel kind: 4-level tables of the upper half of the canonical space. A and D are set from the
+ * start (the hypervisor does not page itself, so hardware need never write its tables).
+ */
+#include "arch/x86_64/mm/host_entry.h"
+#include "arch/x86_64/mm/kernel.h"
+#include "mm/walker.h"
+
+struct table kernel_table;
+
+static uint64_t kernel_encode(struct attrs attrs, unsigned level, const struct table_caps *caps)
+{
+    uint64_t entry = host_encode(attrs, level, caps);
+    return entry & PTE_P ? entry | PTE_A | PTE_D : entry;
+}
+
+static const struct table_ops kernel_ops;
+
+const struct table_kind kernel_kind = {
+    .name = "kernel",
+    .id = KIND_KERNEL,
+    .levels = 4,
+    .index_bits = 9,
+    .entry_bytes = 8,
+    .sign_extended = true,
+    .input_first = 0xffff800000000000,
+    .input_last = UINT64_MAX,
+    .present_mask = PTE_P,
+    .leaf_bit = PTE_PS,
+    .accessed_bit = PTE_A,
+    .dirty_bit = PTE_D,
+    .table_bits = PTE_P | PTE_RW | PTE_A,
+    .encode = kernel_encode,
+    .decode = host_decode,
+    .table_rights = host_table_rights,
+    .reserved = host_reserved,
+    .ops = &kernel_ops,
+};
+
+WALKER_OPS(kernel, kernel_kind);

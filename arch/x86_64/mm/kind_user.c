@@ -1,0 +1,35 @@
+/*
+ * The user kind: 4-level tables of the lower half, every non-leaf entry open to ring 3, so that a
+ * leaf alone decides.
+ *
+ * The last page below the non-canonical gap is left out: an instruction that ends there would leave
+ * a non-canonical RIP for SYSRET (SDM Vol. 2, SYSRET).
+ */
+#include "arch/x86_64/mm/host_entry.h"
+#include "arch/x86_64/mm/user.h"
+#include "mm/walker.h"
+
+static const struct table_ops user_ops;
+
+const struct table_kind user_kind = {
+    .name = "user",
+    .id = KIND_USER,
+    .levels = 4,
+    .index_bits = 9,
+    .entry_bytes = 8,
+    .sign_extended = true,
+    .input_first = USER_FIRST,
+    .input_last = USER_LAST,
+    .present_mask = PTE_P,
+    .leaf_bit = PTE_PS,
+    .accessed_bit = PTE_A,
+    .dirty_bit = PTE_D,
+    .table_bits = PTE_P | PTE_RW | PTE_US | PTE_A,
+    .encode = host_encode,
+    .decode = host_decode,
+    .table_rights = host_table_rights,
+    .reserved = host_reserved,
+    .ops = &user_ops,
+};
+
+WALKER_OPS(user, user_kind);
