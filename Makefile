@@ -17,6 +17,9 @@ PYTHON := /usr/bin/python3
 BUILD ?= build
 JOBS ?= $(shell nproc)
 
+# Commands are shown by what they make; V=1 shows them whole.
+Q := $(if $(V),,@)
+
 QUIRE_ELF := $(BUILD)/quire.elf
 QUIRE_ISO := $(BUILD)/quire.iso
 
@@ -38,7 +41,8 @@ all: $(QUIRE_ELF) $(GUEST_IMAGES) ## build the hypervisor and the guests
 iso: $(QUIRE_ISO) ## make the bootable image, build/quire.iso
 
 $(QUIRE_ISO): boot/grub.cfg tools/image.py $(QUIRE_ELF) $(GUEST_IMAGES)
-	$(PYTHON) tools/image.py build --config boot/grub.cfg --files $(BUILD) -o $@
+	@echo "iso   $@"
+	$(Q)$(PYTHON) tools/image.py build --config boot/grub.cfg --files $(BUILD) -o $@
 
 # ENGINE=auto|kvm|bochs|qemu  CPU=model  MEMORY=MiB  CMDS="guests; mem; quit"
 export ENGINE CPU MEMORY CMDS
@@ -65,13 +69,15 @@ EMULATOR_XML := $(BUILD)/emulator.xml
 
 $(HOSTED)/obj/%.o: %.c Makefile
 	@mkdir -p $(@D)
-	$(HOSTCC) $(HOSTED_CFLAGS) -MMD -MP -c $< -o $@
+	@echo "cc    $@"
+	$(Q)$(HOSTCC) $(HOSTED_CFLAGS) -MMD -MP -c $< -o $@
 
 # $(call hosted_test,folder,name,sources)
 define hosted_test
 $(HOSTED)/$(1)/$(2): $(patsubst %.c,$(HOSTED)/obj/%.o,tests/$(1)/test_$(2).c tests/unit/hosted.c $(3))
 	@mkdir -p $$(@D)
-	$$(HOSTCC) $$(HOSTED_CFLAGS) $$^ -lcmocka -o $$@
+	@echo "link  $$@"
+	$$(Q)$$(HOSTCC) $$(HOSTED_CFLAGS) $$^ -lcmocka -o $$@
 HOSTED_OBJECTS += $(patsubst %.c,$(HOSTED)/obj/%.o,tests/$(1)/test_$(2).c tests/unit/hosted.c $(3))
 endef
 $(foreach t,$(UNIT_TESTS),$(eval $(call hosted_test,unit,$(t),$(UNIT_$(t)_SRC))))
@@ -80,7 +86,7 @@ $(foreach t,$(PROPERTY_TESTS),$(eval $(call hosted_test,property,$(t),$(PROPERTY
 
 # Always run again; a failure is in the log, for the summary to find, and stops no other test.
 $(HOSTED)/%.log: $(HOSTED)/% FORCE
-	@echo "test $*"
+	@echo "test  $*"
 	@timeout $(TEST_SECONDS) $< >$@ 2>&1; echo "exit status $$?" >>$@
 
 $(EMULATOR_XML): $(QUIRE_ISO) FORCE
@@ -127,8 +133,8 @@ HEADER_CFLAGS := -std=gnu11 -ffreestanding -mgeneral-regs-only -I. -Wall -Wextra
 $(BUILD)/headers/%.ok: % Makefile
 	@mkdir -p $(@D)
 	@printf '#include "%s"\n#include "%s"\n' $< $< >$(@:.ok=.c)
-	gcc $(HEADER_CFLAGS) -MMD -MF $(@:.ok=.d) -MT $@ -MP $(@:.ok=.c)
-	@clang $(HEADER_CFLAGS) $(@:.ok=.c)
+	$(Q)gcc $(HEADER_CFLAGS) -MMD -MF $(@:.ok=.d) -MT $@ -MP $(@:.ok=.c)
+	$(Q)clang $(HEADER_CFLAGS) $(@:.ok=.c)
 	@touch $@
 -include $(HEADERS:%=$(BUILD)/headers/%.d)
 

@@ -1,0 +1,90 @@
+#!/usr/bin/python3
+"""Boots a Quire image on the best engine this machine has, and connects its console.
+
+    tools/launch.py build/quire.iso
+
+Settings come from options, or from the environment, where `make run` puts them:
+
+    ENGINE=auto|kvm|bochs|qemu   CPU=model   MEMORY=MiB   CMDS="guests; mem; quit"
+
+With CMDS each command is typed at the prompt and the transcript printed. Without, a terminal is
+connected to the console (Ctrl-C gets out), and standard input that is no terminal is read line by
+line. Status 0: the machine was switched off by `quit`; 1: it was not; 2: it could not be started.
+"""
+
+import argparse
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+from quire_machine import Machine, MachineError, engines, session  # noqa: E402
+
+
+def arguments():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    setting = os.environ.get
+    parser.add_argument("iso", help="the bootable image")
+    parser.add_argument("--engine", default=setting("ENGINE") or "auto")
+    parser.add_argument("--cpu", default=setting("CPU") or None, help="CPU model of the engine")
+    parser.add_argument("--memory", default=setting("MEMORY") or "256", help="in MiB")
+    parser.add_argument("--cmds", default=setting("CMDS") or None, help="commands, split at ';'")
+    parser.add_argument(
+        "--seconds", type=int, default=600, help="time limit of a run without a terminal"
+    )
+    options = parser.parse_args()
+    if not options.memory.isdigit() or int(options.memory) < 32:
+        parser.error(f"memory is a number of MiB from 32 up, not {options.memory!r}")
+    options.memory = int(options.memory)
+    return options
+
+
+def note(text):
+    print(f"launcher: {text}", flush=True)
+
+
+def run(options):
+    """Returns the exit status."""
+    try:
+        engine, reasons = engines.choose(options.engine, options.cpu, options.memory)
+    except engines.EngineError as error:
+        note(error)
+        return 2
+    for reason in reasons:
+        note(reason)
+    try:
+        with Machine(engine, options.iso) as machine:
+            person = options.cmds is None and sys.stdin.isatty()
+            note(engine.describe() + ("; `quit` or Ctrl-C ends it" if person else ""))
+            if person:
+                problem = session.interactive(machine, sys.stdin.fileno())
+            elif options.cmds is not None:
+                commands = [each.strip() for each in options.cmds.split(";") if each.strip()]
+                problem = session.scripted(machine, commands, options.seconds)
+            else:
+                problem = session.piped(machine, sys.stdin, options.seconds)
+    except (MachineError, OSError) as error:
+        problem = str(error)
+    if problem:
+        print()
+        note(problem)
+        return 1
+    return 0
+
+
+def main():
+    options = arguments()
+    session.catch_signals()
+    try:
+        status = run(options)
+    except session.Interrupted as wanted:
+        print()
+        note("interrupted; the machine is gone")
+        status = 128 + wanted.signum
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

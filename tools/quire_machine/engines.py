@@ -1,0 +1,248 @@
+"""The engines that can run Quire, how each is started, and how one is chosen.
+
+  kvm    QEMU with nested KVM: VMX in hardware, where this machine offers it to a guest
+  bochs  VMX with EPT emulated: everything runs, anywhere
+  qemu   QEMU's own emulation, without VMX: the host's half of Quire
+
+Whether KVM serves is found out by trying: /dev/kvm can be there and open, and yet start no
+ordinary guest, or start one that sees no VMX.
+"""
+
+import glob
+import os
+import shutil
+import subprocess
+import tempfile
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+QEMU = "qemu-system-x86_64"
+DEBUG_EXIT = ["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]
+PROBE_SECONDS = 4
+
+# Status of the probe's process (2 * code + 1, see kvm_probe.asm) and what it means.
+PROBE_NO_VMX, PROBE_NO_EPT, PROBE_NO_UNRESTRICTED, PROBE_ALL = 33, 35, 37, 39
+
+
+class EngineError(Exception):
+    """An engine cannot be had; the text is a sentence for the person who asked."""
+
+
+class Bochs:
+    name = "bochs"
+    default_cpu = "corei7_icelake_u"
+    good_exits = (0,)
+
+    def __init__(self, cpu=None, memory=None, cpus=1):
+        self.cpu = cpu or self.default_cpu
+        self.memory = memory or 256
+        self.cpus = cpus
+
+    def describe(self):
+        return f"Bochs, CPU model {self.cpu}, {self.memory} MiB"
+
+    def command(self, iso, tty, folder):
+        """The command that boots `iso` with COM1 on `tty`; `folder` is its own to write into."""
+        settings = os.path.join(folder, "bochsrc")
+        with open(settings, "w", encoding="ascii") as out:
+            out.write(self._settings(iso, tty, os.path.join(folder, "bochs.log")))
+        # The debugger is compiled in: continue, and quit when the machine stops for any reason.
+        debugger = os.path.join(folder, "debugger")
+        with open(debugger, "w", encoding="ascii") as out:
+            out.write("c\nq\n")
+        return ["bochs", "-q", "-f", settings, "-rc", debugger]
+
+    def environment(self):
+        # Bochs's text display wants a terminal type; it draws into our log, not on a terminal.
+        return {"TERM": "xterm"}
+
+    def _settings(self, iso, tty, log):
+        host = min(self.memory, 2048)
+        return "\n".join(
+            [
+                f"display_library: {self._display()}",
+                "config_interface: textconfig",
+                f"memory: guest={self.memory}, host={host}",
+                "romimage: file=/usr/share/bochs/BIOS-bochs-latest, options=fastboot",
+                "vgaromimage: file=/usr/share/vgabios/vgabios.bin",
+                "sound: driver=dummy",
+                "clock: sync=none",
+                "magic_break: enabled=0",
+                f"cpu: model={self.cpu}, count={self.cpus}, ips=4000000, "
+                "reset_on_triple_fault=0, ignore_bad_msrs=0",
+                "panic: action=fatal",
+                "error: action=report",
+                "info: action=ignore",
+                "debug: action=ignore",
+                f"ata0-master: type=cdrom, path={os.path.abspath(iso)}, status=inserted",
+                "boot: cdrom",
+                f"com1: enabled=1, mode=term, dev={tty}",
+                f"log: {log}",
+                "",
+            ]
+        )
+
+    @staticmethod
+    def _display():
+        if glob.glob("/usr/lib/*/bochs/plugins/libbx_term_gui.so"):
+            return "term"
+        return 'rfb, options="timeout=0"'  # opens a port, the first free one from 5900 up
+
+
+class Qemu:
+    """QEMU without KVM: no VMX."""
+
+    name = "qemu"
+    accel = ["-accel", "tcg"]
+    default_cpu = "max"
+    # Through isa-debug-exit (code 0 is status 1), or by the ACPI power button.
+    good_exits = (0, 1)
+
+    def __init__(self, cpu=None, memory=None, cpus=1):
+        self.cpu = cpu or self.default_cpu
+        self.memory = memory or 256
+        self.cpus = cpus
+
+    def describe(self):
+        return f"QEMU without VMX, CPU model {self.cpu}, {self.memory} MiB"
+
+    def command(self, iso, tty, folder):
+        return [
+            QEMU,
+            *self.accel,
+            *["-cpu", self.cpu, "-m", str(self.memory), "-smp", str(self.cpus)],
+            *["-nodefaults", "-no-user-config", "-display", "none", "-vga", "none"],
+            *["-monitor", "none", "-no-reboot", "-serial", tty],
+            *DEBUG_EXIT,
+            *["-cdrom", os.path.abspath(iso)],
+        ]
+
+    def environment(self):
+        return {}
+
+
+class Kvm(Qemu):
+    name = "kvm"
+    accel = ["-accel", "kvm"]
+    default_cpu = "host,+vmx"
+
+    def describe(self):
+        return f"QEMU with nested KVM, CPU model {self.cpu}, {self.memory} MiB"
+
+
+ENGINES = {engine.name: engine for engine in (Kvm, Bochs, Qemu)}
+
+
+def missing_program(engine):
+    """A sentence when the engine's program is not installed, else None."""
+    program = "bochs" if engine is Bochs else QEMU
+    if shutil.which(program):
+        return None
+    return f"{program} is not installed (tools/setup.sh installs it)"
+
+
+def cpu_flags(path="/proc/cpuinfo"):
+    try:
+        with open(path, encoding="ascii", errors="replace") as lines:
+            for line in lines:
+                if line.startswith("flags"):
+                    return set(line.split(":", 1)[1].split())
+    except OSError:
+        pass
+    return set()
+
+
+def nested_parameter():
+    try:
+        with open("/sys/module/kvm_intel/parameters/nested", encoding="ascii") as value:
+            return value.read().strip()
+    except OSError:
+        return None
+
+
+def try_guest(accel, cpu):
+    """Runs kvm_probe.asm as a guest and returns its status, or a sentence about what went wrong."""
+    with tempfile.TemporaryDirectory(prefix="quire-probe-") as folder:
+        sector = os.path.join(folder, "probe.bin")
+        source = os.path.join(HERE, "kvm_probe.asm")
+        try:
+            subprocess.run(["nasm", "-f", "bin", "-o", sector, source], check=True)
+            done = subprocess.run(
+                [QEMU, "-accel", accel, "-cpu", cpu, "-m", "16", "-nodefaults"]
+                + ["-no-user-config", "-display", "none", "-vga", "none", "-no-reboot"]
+                + [*DEBUG_EXIT, "-drive", f"file={sector},format=raw,if=ide,readonly=on"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                timeout=PROBE_SECONDS,
+                check=False,
+            )
+        except FileNotFoundError as error:
+            return f"{error.filename} is not installed"
+        except subprocess.CalledProcessError:
+            return "the trial guest could not be assembled"
+        except subprocess.TimeoutExpired:
+            return f"a trial guest did not answer within {PROBE_SECONDS} seconds"
+    if done.returncode in (PROBE_NO_VMX, PROBE_NO_EPT, PROBE_NO_UNRESTRICTED, PROBE_ALL):
+        return done.returncode
+    said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+    return "a trial guest did not start" + (f" ({said[-1]})" if said else "")
+
+
+def why_not_kvm():
+    """None where KVM gives a guest all that Quire needs, else one sentence saying what is missing.
+    The cheap questions come first: a machine that plainly cannot is told so at once."""
+    if not os.path.exists("/dev/kvm"):
+        return "there is no /dev/kvm"
+    try:
+        os.close(os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        return f"/dev/kvm does not open ({error.strerror})"
+    flags = cpu_flags()
+    if "vmx" not in flags:
+        if "svm" in flags:
+            return "this CPU has AMD's SVM, and Quire runs its guests by VMX"
+        return "/dev/kvm opens, but this CPU shows no VMX"
+    if nested_parameter() in ("N", "0"):
+        return "nested VMX is switched off (kvm_intel has nested=0)"
+    absent = missing_program(Kvm)
+    if absent:
+        return absent
+    status = try_guest("kvm", Kvm.default_cpu)
+    return {
+        PROBE_ALL: None,
+        PROBE_NO_VMX: "a guest under this KVM sees no VMX",
+        PROBE_NO_EPT: "a guest under this KVM sees VMX without EPT",
+        PROBE_NO_UNRESTRICTED: "a guest under this KVM sees EPT without unrestricted guest",
+    }.get(status, status)
+
+
+def choose(wanted="auto", cpu=None, memory=None):
+    """Returns the engine to use and the sentences that say why. Raises EngineError with a sentence
+    where what was asked for cannot be had."""
+    wanted = wanted or "auto"
+    if wanted not in ("auto", *ENGINES):
+        raise EngineError(f"there is no engine {wanted!r}; ENGINE is auto, kvm, bochs or qemu")
+    if wanted == "kvm":
+        reason = why_not_kvm()
+        if reason:
+            raise EngineError(f"ENGINE=kvm cannot be had: {reason}; ENGINE=bochs runs anywhere")
+        return Kvm(cpu, memory), ["engine kvm, as asked: VMX in hardware"]
+    if wanted != "auto":
+        absent = missing_program(ENGINES[wanted])
+        if absent:
+            raise EngineError(f"ENGINE={wanted} cannot be had: {absent}")
+        said = {"bochs": "VMX with EPT emulated", "qemu": "no VMX, so no guests; the host's half"}
+        return ENGINES[wanted](cpu, memory), [f"engine {wanted}, as asked: {said[wanted]}"]
+
+    reason = why_not_kvm()
+    if not reason:
+        return Kvm(cpu, memory), ["engine kvm: a trial guest sees VMX, EPT and unrestricted guest"]
+    said = [f"not kvm: {reason}"]
+    absent = missing_program(Bochs)
+    if not absent:
+        return Bochs(cpu, memory), said + ["engine bochs: it emulates VMX with EPT"]
+    said.append(f"not bochs: {absent}")
+    absent = missing_program(Qemu)
+    if not absent:
+        return Qemu(cpu, memory), said + ["engine qemu: no VMX, so no guests; the host's half"]
+    raise EngineError("; ".join(said + [f"not qemu: {absent}"]))

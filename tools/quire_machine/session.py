@@ -1,0 +1,176 @@
+"""A person, a list of commands, or a pipe at the console of a machine.
+
+Each session shows all output and returns how it ended: None when the machine powered off by its
+own `quit`, else a sentence.
+"""
+
+import atexit
+import os
+import select
+import signal
+import sys
+import termios
+import time
+
+from quire_machine.machine import MachineError
+
+CTRL_C = b"\x03"
+SILENCE_SECONDS = 60  # in a session without a person: nothing printed for so long is a failure
+
+
+class Interrupted(BaseException):
+    """The person, or the system, wants out."""
+
+    def __init__(self, signum):
+        super().__init__(signum)
+        self.signum = signum
+
+
+def catch_signals():
+    """Every polite request to die becomes Interrupted, so that whoever holds something lets go."""
+
+    def interrupt(signum, _):
+        for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+            signal.signal(each, signal.SIG_IGN)  # one is enough: let the cleaning up finish
+        raise Interrupted(signum)
+
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(each, interrupt)
+
+
+class RawTerminal:
+    """The terminal on `fd`, with every key handed on as it is typed. Output is still processed, so
+    that messages of ours need no carriage returns. Restored on the way out, whichever it is."""
+
+    def __init__(self, fd):
+        self.fd = fd
+        self.saved = None
+
+    def __enter__(self):
+        self.saved = termios.tcgetattr(self.fd)
+        atexit.register(self.restore)
+        raw = termios.tcgetattr(self.fd)
+        raw[0] &= ~(
+            termios.IGNBRK
+            | termios.BRKINT
+            | termios.PARMRK
+            | termios.ISTRIP
+            | termios.INLCR
+            | termios.IGNCR
+            | termios.ICRNL
+            | termios.IXON
+        )
+        raw[3] &= ~(
+            termios.ECHO | termios.ECHONL | termios.ICANON | termios.ISIG | termios.IEXTEN
+        )
+        raw[6][termios.VMIN], raw[6][termios.VTIME] = 1, 0
+        termios.tcsetattr(self.fd, termios.TCSADRAIN, raw)
+        return self
+
+    def __exit__(self, *_):
+        self.restore()
+
+    def restore(self):
+        if self.saved is None:
+            return
+        try:
+            termios.tcsetattr(self.fd, termios.TCSANOW, self.saved)
+        except termios.error:
+            pass  # the terminal itself is gone
+        self.saved = None
+
+
+def show(data):
+    """Writes bytes to standard output, in the order of print()."""
+    sys.stdout.flush()
+    while data:
+        data = data[os.write(sys.stdout.fileno(), data) :]
+
+
+def verdict(machine):
+    """After the machine has ended: None, or what was wrong about its end."""
+    if machine.powered_off():
+        return None
+    said = machine.emulator_says()
+    return (
+        f"the machine ended without being switched off ({machine.engine.name} ended with status "
+        f"{machine.status})" + (f"\n{said}" if said else "")
+    )
+
+
+def interactive(machine, keyboard):
+    """Keys go to the machine, its output to the terminal, until it ends or Ctrl-C is typed."""
+    typed = b""
+    with RawTerminal(keyboard):
+        while machine.status is None:
+            ready, _, _ = select.select([machine, keyboard], [], [], 0.02 if typed else None)
+            if keyboard in ready:
+                keys = os.read(keyboard, 1024)
+                if not keys or CTRL_C in keys:
+                    raise Interrupted(signal.SIGINT if keys else signal.SIGHUP)
+                typed += keys
+            typed = typed[machine.offer(typed) :] if typed else typed
+            if machine in ready:
+                show(machine.take_output())
+        show(machine.take_output())
+    return verdict(machine)
+
+
+class Conversation:
+    """Commands typed one at a time, each when the prompt has come back."""
+
+    def __init__(self, machine, seconds):
+        self.machine = machine
+        self.deadline = time.monotonic() + seconds
+        self.seconds = seconds
+
+    def pump(self, done, waiting_for):
+        """Shows output until done() or the end of the machine; False when it ended."""
+        machine, silent_since = self.machine, time.monotonic()
+        while machine.status is None:
+            if done():
+                return True
+            select.select([machine], [], [], 0.05)
+            data = machine.take_output()
+            show(data)
+            now = time.monotonic()
+            silent_since = now if data else silent_since
+            if now > self.deadline:
+                raise MachineError(f"{self.seconds} seconds passed, still no {waiting_for}")
+            if now - silent_since > SILENCE_SECONDS:
+                raise MachineError(f"{SILENCE_SECONDS} seconds of silence, still no {waiting_for}")
+        show(machine.take_output())
+        return False
+
+    def prompt(self):
+        return self.pump(self.machine.at_prompt, "prompt")
+
+    def say(self, command):
+        """Types a command once the prompt is there; False when the machine has ended."""
+        machine = self.machine
+        if not self.prompt():
+            return False
+        machine.send(command)
+        if not self.pump(lambda: machine.shows_typed(command), f"echo of {command!r}"):
+            return False
+        count = len(machine.screen.lines)
+        machine.send("\r")
+        return self.pump(lambda: len(machine.screen.lines) > count, f"answer to {command!r}")
+
+
+def scripted(machine, commands, seconds):
+    """Types each of `commands`; ends with `quit` where they do not."""
+    talk = Conversation(machine, seconds)
+    for command in commands:
+        if not talk.say(command):
+            return verdict(machine)
+    # The last command may have been the `quit`: its end or the next prompt tells.
+    if talk.prompt():
+        talk.say("quit")
+        talk.pump(lambda: False, "end of the machine")
+    return verdict(machine)
+
+
+def piped(machine, lines, seconds):
+    """The same for commands that come from a pipe or a file, line by line as they come."""
+    return scripted(machine, (line.strip() for line in lines if line.strip()), seconds)
