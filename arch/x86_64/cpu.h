@@ -165,7 +165,7 @@ struct cpu_features {
     uint8_t linear_bits; /* bits of a linear address: 48 or 57 */
     bool nx, page1g, pge, pcid, invpcid, smep, smap, umip, pat, mtrr, mce, la57;
     bool vmx, svm, fxsr, xsave, tsc_deadline, x2apic, fsgsbase, syscall, rdtscp, invariant_tsc;
-    uint64_t xcr0;       /* components that XCR0 may enable; 0 without XSAVE */
+    uint64_t xcr0; /* components that XCR0 may enable; 0 without XSAVE */
 };
 extern struct cpu_features cpu_features;
 

@@ -42,8 +42,8 @@ struct percpu {
     unsigned number;     /* 0 is the CPU that booted */
     unsigned apic_id;
     struct stack_range stack[STACK_COUNT];
-    unsigned reporting;  /* reports begun and not ended: a trap while reporting sees 1 */
-    uint64_t nmis;       /* taken in host mode */
+    unsigned reporting; /* reports begun and not ended: a trap while reporting sees 1 */
+    uint64_t nmis;      /* taken in host mode */
     struct user_run *user;
     struct vmx_cpu *vmx;
     uint64_t gdt[GDT_ENTRIES] __attribute__((aligned(16)));

@@ -1,0 +1,60 @@
+# The hypervisor's image, $(BUILD)/quire.elf: every C and NASM source of these folders is part of it.
+#
+# It is linked twice: the first pass yields the addresses, of which tools/symbols.py makes the symbol
+# table that the second pass adds at the image's end (boot/linker.ld), where it moves nothing.
+
+IMAGE_FOLDERS := lib mm arch/x86_64 arch/x86_64/mm arch/x86_64/vmx vm monitor boot
+IMAGE_C := $(sort $(wildcard $(addsuffix /*.c,$(IMAGE_FOLDERS))))
+IMAGE_ASM := $(sort $(wildcard $(addsuffix /*.asm,$(IMAGE_FOLDERS))))
+
+IMAGE := $(BUILD)/image
+IMAGE_OBJECTS := $(IMAGE_C:%.c=$(IMAGE)/%.o) $(IMAGE_ASM:%.asm=$(IMAGE)/%.asm.o)
+IMAGE_SYMBOLS := $(IMAGE)/symbols.asm
+
+IMAGE_CFLAGS := -std=gnu11 -ffreestanding -fno-pic -fno-pie -mcmodel=kernel -mno-red-zone \
+	-mgeneral-regs-only -O2 -g -fno-omit-frame-pointer -fno-stack-protector -fno-strict-aliasing \
+	-fno-asynchronous-unwind-tables -fno-common -Wall -Wextra -Werror -I.
+IMAGE_NASMFLAGS := -f elf64 -g -F dwarf -Wall -Werror -I ./
+IMAGE_LDFLAGS := -nostdlib -static -z max-page-size=0x1000 -z noexecstack --fatal-warnings \
+	-T boot/linker.ld
+
+ifeq ($(origin LD),default)
+LD := ld
+endif
+NM ?= nm
+
+# Rewritten only when the tools or their flags change, so that everything is then made anew.
+IMAGE_TOOLS := $(IMAGE)/tools
+$(IMAGE_TOOLS): FORCE
+	@mkdir -p $(@D)
+	@echo '$(CC) $(IMAGE_CFLAGS) $(NASM) $(IMAGE_NASMFLAGS) $(LD) $(IMAGE_LDFLAGS)' >$@.new
+	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+
+$(IMAGE)/%.o: %.c $(IMAGE_TOOLS)
+	@mkdir -p $(@D)
+	$(CC) $(IMAGE_CFLAGS) -MMD -MP -c $< -o $@
+
+$(IMAGE)/%.asm.o: %.asm $(IMAGE_TOOLS)
+	@mkdir -p $(@D)
+	$(NASM) $(IMAGE_NASMFLAGS) -MD $(@:.o=.d) -MP -o $@ $<
+
+# The list of objects is a prerequisite too: a source that was removed makes a new image.
+IMAGE_LIST := $(IMAGE)/objects
+$(IMAGE_LIST): FORCE
+	@mkdir -p $(@D)
+	@echo '$(IMAGE_OBJECTS)' >$@.new
+	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+
+$(IMAGE)/pass1.elf: $(IMAGE_OBJECTS) $(IMAGE_LIST) boot/linker.ld
+	$(LD) $(IMAGE_LDFLAGS) -o $@ $(IMAGE_OBJECTS)
+
+$(IMAGE_SYMBOLS): $(IMAGE)/pass1.elf tools/symbols.py
+	$(PYTHON) tools/symbols.py $(NM) $< $@
+
+$(IMAGE)/symbols.o: $(IMAGE_SYMBOLS)
+	$(NASM) -f elf64 -Wall -Werror -o $@ $<
+
+$(QUIRE_ELF): $(IMAGE)/symbols.o $(IMAGE_OBJECTS) boot/linker.ld
+	$(LD) $(IMAGE_LDFLAGS) -o $@ $(IMAGE_OBJECTS) $(IMAGE)/symbols.o
+
+-include $(IMAGE_OBJECTS:.o=.d)
