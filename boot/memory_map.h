@@ -19,12 +19,13 @@ struct memory_map_input {
  * Initialises `mb` and fills it. What is reserved, and for which purpose:
  *   PURPOSE_IMAGE     the image
  *   PURPOSE_BOOT      the boot information, each module
- *   PURPOSE_FIRMWARE  the first MiB, ACPI regions, the ACPI root tables, the framebuffer
+ *   PURPOSE_FIRMWARE  the first MiB, the map's ACPI regions, the framebuffer
  * Where they overlap, the image wins, then firmware. Regions that reach beyond the physical address
  * width are cut or dropped, with a line in the log.
  *
- * The lists of `mb` grow into a static pool of the hypervisor's; hence one memblock at a time.
- * E_FULL when that is too small for the map, E_NOENT when no usable memory is left.
+ * The lists of `mb` grow into one static pool, which a second call takes back. E_FULL when that is
+ * too small for the map (about 1000 regions), E_NOENT when there is no usable memory, E_INVAL for a
+ * width outside 32..52; each with a line in the log that says more.
  */
 int memory_map_build(struct memblock *mb, const struct memory_map_input *input);
 
