@@ -1,0 +1,27 @@
+/*
+ * An independent judgement of the hypervisor's address space: it reads the table as it is, knows
+ * nothing of how it was built, and answers with the first rule that is broken.
+ *
+ *   - nothing in the upper half is writable and executable, nothing there is open to ring 3;
+ *   - exactly the image's text is executable;
+ *   - no frame that is executable at one address is writable at another;
+ *   - the direct map maps each frame at DIRECT_BASE + its address, write-back, never executable;
+ *   - no frame of the MMIO window is RAM of the direct map;
+ *   - the page below every stack is absent, the boot stack's too;
+ *   - nothing is mapped outside the windows of layout.h, and the lower half is empty.
+ *
+ * The memory it needs is bounded whatever the table holds.
+ */
+#ifndef QUIRE_ARCH_X86_64_MM_SPACE_CHECK_H
+#define QUIRE_ARCH_X86_64_MM_SPACE_CHECK_H
+
+#include <stddef.h>
+
+#include "arch/x86_64/mm/image.h"
+#include "mm/table.h"
+
+/* E_OK, or E_STATE with the first violation in words in why[why_size]. Reads only; safe on a live
+ * table. `table` is of the kernel kind. */
+int space_check(struct table *table, const struct image_layout *image, char *why, size_t why_size);
+
+#endif

@@ -1,0 +1,66 @@
+/* See table_envs.h. */
+#include "arch/x86_64/mm/table_envs.h"
+
+#include "arch/x86_64/mm/tlb.h"
+#include "lib/list.h"
+#include "lib/panic.h"
+
+static int take_from_buddy(const struct table_env *env, struct table *table, hpa_t *out)
+{
+    (void)env;
+    return buddy_alloc(0, table->purpose, table->owner, out);
+}
+
+static void give_to_buddy(const struct table_env *env, struct table *table, hpa_t frame)
+{
+    int error = buddy_free(frame, 0, table->owner);
+
+    (void)env;
+    /* The mapper gives back what it took, once: anything else means that its tables are broken. */
+    if (error != E_OK)
+        panic("table frame %#llx of %s: the buddy refuses it: %s", (unsigned long long)frame.v,
+              table->kind->name, error_text(error));
+}
+
+const struct table_env buddy_table_env = {
+    .take = take_from_buddy,
+    .give = give_to_buddy,
+    .flush = tlb_flush,
+    .frame_records = true,
+};
+
+struct early_env {
+    struct table_env env;
+    struct early *early;
+};
+
+static struct early *early_of(const struct table_env *env)
+{
+    return container_of(env, const struct early_env, env)->early;
+}
+
+static int take_early(const struct table_env *env, struct table *table, hpa_t *out)
+{
+    return early_alloc(early_of(env), PAGE_SIZE, PAGE_SIZE, table->purpose, out);
+}
+
+/* A frame that an operation took and could not use, because the next one was not to be had. */
+static void give_early(const struct table_env *env, struct table *table, hpa_t frame)
+{
+    struct early *early = early_of(env);
+
+    invariant(!early->closed);
+    invariant(memblock_unreserve(early->memblock, frame.v, PAGE_SIZE) == E_OK);
+    early->frames--;
+    early->by_purpose[table->purpose]--;
+}
+
+const struct table_env *early_table_env(struct early *early)
+{
+    static struct early_env instance = {
+        .env = {.take = take_early, .give = give_early, .flush = tlb_flush, .frame_records = false},
+    };
+
+    instance.early = early;
+    return &instance.env;
+}
