@@ -100,5 +100,6 @@
 #define VECTOR_VE 20
 #define VECTOR_CP 21
 #define EXCEPTION_COUNT 32
+#define IDT_ENTRIES 256
 
 #endif

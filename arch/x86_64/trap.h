@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "lib/format.h"
+#include "mm/table.h"
 
 /* As trap_entry.asm stores it, lowest address first. */
 struct trap_frame {
@@ -30,6 +31,10 @@ void traps_init_early(void);
 /* Gives double fault, NMI, machine check and debug their own guarded stacks on this CPU. E_NOMEM. */
 int traps_init(void);
 
+/* Has `entry` (an assembly routine that ends in IRETQ) take a vector from 32 up, on the stack that a
+ * trap of that ring starts on; ring 3 may raise it by INT n if `from_ring3`. For every CPU. */
+void trap_set_gate(uint8_t vector, void (*entry)(void), bool from_ring3);
+
 /*
  * Offered every exception of ring 3 before it is judged. True: dealt with; the frame (which the
  * hook may have changed) is returned to. False: reported as the hypervisor's own.
@@ -48,6 +53,8 @@ void trap_show_registers(struct sink *to, const struct trap_frame *frame);
 void trap_show_backtrace(struct sink *to, uint64_t rip, uint64_t rbp);
 /* The walk of a linear address through the kernel's table, level by level. */
 void trap_show_walk(struct sink *to, uint64_t address);
+/* The same through any table. */
+void trap_show_walk_in(struct sink *to, struct table *table, uint64_t address);
 
 /* Registers, backtrace and (of a page or double fault) the walk of CR2. */
 void trap_report(struct sink *to, const struct trap_frame *frame);

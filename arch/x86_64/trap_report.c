@@ -75,7 +75,7 @@ static void show_guard(struct sink *to, uint64_t address)
     const struct percpu *cpu = this_cpu();
     for (unsigned i = 0; i < STACK_COUNT; i++) {
         uint64_t bottom = cpu->stack[i].bottom;
-        if (i != STACK_BOOT && bottom != 0 && address < bottom && address >= bottom - STACK_GUARD)
+        if (bottom != 0 && address < bottom && address >= bottom - STACK_GUARD)
             format(to, "  0x%lx is in the guard page of the %s stack: that stack overflowed\n",
                    address, cpu_stack_names[i]);
     }
@@ -188,18 +188,22 @@ static void show_step(struct sink *to, const struct walk_step *step)
     format(to, "\n");
 }
 
-void trap_show_walk(struct sink *to, uint64_t address)
+void trap_show_walk_in(struct sink *to, struct table *table, uint64_t address)
 {
-    if (kernel_table.root.v == 0) {
-        format(to, "  no walk of 0x%lx: the kernel's table does not stand yet\n", address);
-        return;
-    }
     struct walk walk;
-    table_walk(&kernel_table, address, &walk);
-    format(to, "  walk of 0x%lx in the kernel's table: %s\n", address,
+    table_walk(table, address, &walk);
+    format(to, "  walk of 0x%lx in the %s table: %s\n", address, table->kind->name,
            walk.error ? error_text(walk.error) : "mapped");
     for (unsigned i = 0; i < walk.count; i++)
         show_step(to, &walk.step[i]);
+}
+
+void trap_show_walk(struct sink *to, uint64_t address)
+{
+    if (kernel_table.root.v == 0)
+        format(to, "  no walk of 0x%lx: the kernel's table does not stand yet\n", address);
+    else
+        trap_show_walk_in(to, &kernel_table, address);
 }
 
 void trap_report(struct sink *to, const struct trap_frame *frame)

@@ -27,7 +27,7 @@ struct gate {
 #define GATE_INTERRUPT 0x8e /* present, ring 0, type 14 */
 #define GATE_RING3 0x60     /* ring 3 may raise it by an instruction */
 
-static struct gate idt[EXCEPTION_COUNT] __attribute__((aligned(16)));
+static struct gate idt[IDT_ENTRIES] __attribute__((aligned(16)));
 
 /* trap_entry.asm */
 extern const uint64_t trap_stubs[EXCEPTION_COUNT];
@@ -36,16 +36,29 @@ void trap_dispatch(struct trap_frame *frame);
 
 bool (*trap_user_hook)(struct trap_frame *frame);
 
+static struct gate interrupt_gate(uint64_t entry)
+{
+    return (struct gate){
+        .offset_0 = (uint16_t)entry,
+        .selector = SELECTOR_KERNEL_CODE,
+        .type = GATE_INTERRUPT,
+        .offset_16 = (uint16_t)(entry >> 16),
+        .offset_32 = (uint32_t)(entry >> 32),
+    };
+}
+
+void trap_set_gate(uint8_t vector, void (*entry)(void), bool from_ring3)
+{
+    invariant(vector >= EXCEPTION_COUNT);
+    idt[vector] = interrupt_gate((uint64_t)(uintptr_t)entry);
+    if (from_ring3)
+        idt[vector].type |= GATE_RING3;
+}
+
 void traps_init_early(void)
 {
     for (unsigned i = 0; i < EXCEPTION_COUNT; i++)
-        idt[i] = (struct gate){
-            .offset_0 = (uint16_t)trap_stubs[i],
-            .selector = SELECTOR_KERNEL_CODE,
-            .type = GATE_INTERRUPT,
-            .offset_16 = (uint16_t)(trap_stubs[i] >> 16),
-            .offset_32 = (uint32_t)(trap_stubs[i] >> 32),
-        };
+        idt[i] = interrupt_gate(trap_stubs[i]);
     idt[VECTOR_BP].type |= GATE_RING3; /* INT3 of ring 3 is a breakpoint, no protection fault */
 
     descriptors_load(this_cpu());
