@@ -41,8 +41,12 @@ def arguments():
     return options
 
 
-def note(text):
-    print(f"launcher: {text}", flush=True)
+def note(text, start=""):
+    try:
+        print(f"{start}launcher: {text}", flush=True)
+    except OSError:
+        # Nobody listens any more. Python would try again, and complain, when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run(options):
@@ -68,8 +72,7 @@ def run(options):
     except (MachineError, OSError) as error:
         problem = str(error)
     if problem:
-        print()
-        note(problem)
+        note(problem, start="\n")
         return 1
     return 0
 
@@ -80,8 +83,7 @@ def main():
     try:
         status = run(options)
     except session.Interrupted as wanted:
-        print()
-        note("interrupted; the machine is gone")
+        note("interrupted; the machine is gone", start="\n")
         status = 128 + wanted.signum
     sys.exit(status)
 

@@ -169,7 +169,7 @@ def try_guest(accel, cpu):
             done = subprocess.run(
                 [QEMU, "-accel", accel, "-cpu", cpu, "-m", "16", "-nodefaults"]
                 + ["-no-user-config", "-display", "none", "-vga", "none", "-no-reboot"]
-                + [*DEBUG_EXIT, "-drive", f"file={sector},format=raw,if=ide,readonly=on"],
+                + [*DEBUG_EXIT, "-drive", f"file={sector},format=raw,if=ide,snapshot=on"],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,

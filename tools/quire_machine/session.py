@@ -26,16 +26,20 @@ class Interrupted(BaseException):
         self.signum = signum
 
 
+POLITE_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+
+
+def leave(signum, _frame=None):
+    """Ends the session. One request is enough: the cleaning up that follows is not disturbed."""
+    for each in POLITE_SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
+    raise Interrupted(signum)
+
+
 def catch_signals():
     """Every polite request to die becomes Interrupted, so that whoever holds something lets go."""
-
-    def interrupt(signum, _):
-        for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
-            signal.signal(each, signal.SIG_IGN)  # one is enough: let the cleaning up finish
-        raise Interrupted(signum)
-
-    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
-        signal.signal(each, interrupt)
+    for each in POLITE_SIGNALS:
+        signal.signal(each, leave)
 
 
 class RawTerminal:
@@ -107,7 +111,7 @@ def interactive(machine, keyboard):
             if keyboard in ready:
                 keys = os.read(keyboard, 1024)
                 if not keys or CTRL_C in keys:
-                    raise Interrupted(signal.SIGINT if keys else signal.SIGHUP)
+                    leave(signal.SIGINT if keys else signal.SIGHUP)
                 typed += keys
             typed = typed[machine.offer(typed) :] if typed else typed
             if machine in ready:
