@@ -49,6 +49,7 @@ KERNEL_DATA     equ 0x10
 
 global boot_entry
 global boot_entry_tsc
+global boot_stack_guard
 global boot_stack
 global boot_stack_top
 global stack_continue
@@ -233,5 +234,6 @@ boot_pml4:              resb 4096
 boot_pdpt:              resb 4096
 boot_pdpt_image:        resb 4096
 boot_pd:                resb 4096 * BOOT_GIBS
+boot_stack_guard:       resb 4096               ; the kernel's table leaves this page absent
 boot_stack:             resb 16384
 boot_stack_top:

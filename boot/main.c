@@ -1,0 +1,313 @@
+/*
+ * The boot, from the first line of C to the console. Each step needs the one before it:
+ *
+ *   serial port, traps -> CPU -> boot information -> memblock -> early allocator -> kernel's table
+ *   -> buddy takes over -> guarded stacks -> VMX -> guests -> ring-3 programs -> console
+ *
+ * What cannot be done without stops the machine with a sentence; the rest is said and goes on.
+ */
+#include "boot/boot.h"
+
+#include "arch/x86_64/cpu.h"
+#include "arch/x86_64/mm/kernel.h"
+#include "arch/x86_64/mm/kernel_space.h"
+#include "arch/x86_64/mm/layout.h"
+#include "arch/x86_64/percpu.h"
+#include "arch/x86_64/power.h"
+#include "arch/x86_64/trap.h"
+#include "arch/x86_64/uart.h"
+#include "arch/x86_64/user.h"
+#include "arch/x86_64/vmx/vmx.h"
+#include "boot/memory_map.h"
+#include "boot/selftest.h"
+#include "lib/log.h"
+#include "lib/string.h"
+#include "mm/buddy.h"
+#include "mm/early.h"
+#include "monitor/monitor.h"
+#include "vm/guest.h"
+
+/* What the tables of entry.asm map: no physical address beyond is within reach before our own. */
+#define BOOT_MAP_END (4 * GiB)
+
+/* Frames that guests may not have, so that the host can always make a table or a structure. */
+#define DEFAULT_RESERVE (2 * MiB)
+
+#define OPTION_TEXT 32
+#define WHY_TEXT 160
+
+/* The words of the kernel's command line. */
+struct boot_options {
+    uint64_t reserve; /* bytes */
+    char selftest[OPTION_TEXT];
+};
+
+static struct boot_info info;
+static struct memblock memory;
+static struct early early;
+static struct boot_options options = {.reserve = DEFAULT_RESERVE};
+
+/* linker.ld, entry.asm */
+extern const char kernel_text[], kernel_text_end[], kernel_data[], kernel_data_end[];
+extern const char kernel_rodata[], kernel_rodata_end[], kernel_image_end[];
+extern const uint64_t boot_entry_tsc;
+_Noreturn void stack_continue(uint64_t top, void (*next)(void));
+
+_Noreturn void quire_main(uint32_t magic, uint32_t info_address);
+
+const struct boot_info *boot_info(void)
+{
+    return &info;
+}
+
+const struct memblock *boot_memory(void)
+{
+    return &memory;
+}
+
+uint64_t boot_tsc(void)
+{
+    return boot_entry_tsc;
+}
+
+/* Two stretches of a known number of instructions must take exactly as many ticks. */
+bool tsc_counts_instructions(void)
+{
+    uint64_t a = rdtsc();
+    __asm__ volatile(".rept 200\n\tnop\n\t.endr");
+    uint64_t b = rdtsc();
+    __asm__ volatile(".rept 400\n\tnop\n\t.endr");
+    uint64_t c = rdtsc();
+    return (c - b) - (b - a) == 200;
+}
+
+/* The end of a boot that cannot go on. */
+#define boot_stop(...)                                                                             \
+    do {                                                                                           \
+        log_line(__VA_ARGS__);                                                                     \
+        power_off(1);                                                                              \
+    } while (0)
+
+static void show_cpu(void)
+{
+    const struct cpu_features *f = &cpu_features;
+    log_line("CPU: %s, %s, family %u model %u stepping %u%s%s", f->brand[0] ? f->brand : "no name",
+             f->vendor, f->family, f->model, f->stepping, f->hypervisor[0] ? ", under " : "",
+             f->hypervisor);
+    log_line("CPU: physical addresses of %u bits, linear of %u;%s%s%s%s%s%s%s%s%s", f->maxphyaddr,
+             f->linear_bits, f->page1g ? " 1G pages" : "", f->pge ? " PGE" : "",
+             f->pcid ? " PCID" : "", f->invpcid ? " INVPCID" : "", f->smep ? " SMEP" : "",
+             f->smap ? " SMAP" : "", f->umip ? " UMIP" : "", f->vmx ? " VMX" : "",
+             f->svm ? " SVM" : "");
+}
+
+static void parse_boot_information(uint32_t magic, uint32_t address)
+{
+    char why[MULTIBOOT2_WHY];
+    if (magic != MULTIBOOT2_BOOT_MAGIC)
+        boot_stop("boot information: the loader's magic number is 0x%x, a Multiboot 2 loader's is "
+                  "0x%x",
+                  magic, MULTIBOOT2_BOOT_MAGIC);
+    if (multiboot2_parse(direct(hpa(address)), MULTIBOOT2_SIZE_MAX, &info, why, sizeof(why)))
+        boot_stop("boot information at 0x%x: %s", address, why);
+    log_line("boot: by %s, %u modules, command line \"%s\"",
+             info.loader[0] ? info.loader : "an unnamed loader", info.modules, info.cmdline);
+}
+
+static void parse_option(const char *word, size_t length)
+{
+    static const char reserve[] = "reserve=", test[] = "selftest=";
+    size_t reserve_length = sizeof(reserve) - 1, test_length = sizeof(test) - 1;
+
+    if (length > reserve_length && memcmp(word, reserve, reserve_length) == 0 &&
+        parse_size(word + reserve_length, length - reserve_length, &options.reserve) == E_OK)
+        return;
+    if (length > test_length && length - test_length < OPTION_TEXT &&
+        memcmp(word, test, test_length) == 0) {
+        memcpy(options.selftest, word + test_length, length - test_length);
+        return;
+    }
+    log_line("boot: option \"%.*s\" means nothing here; known: reserve=SIZE selftest=NAME",
+             (int)(length < OPTION_TEXT ? length : OPTION_TEXT), word);
+}
+
+static void parse_options(const char *line)
+{
+    while (*line) {
+        size_t length = 0;
+        while (line[length] && line[length] != ' ')
+            length++;
+        if (length)
+            parse_option(line, length);
+        line += length + (line[length] != 0);
+    }
+}
+
+static void find_memory(uint32_t info_address)
+{
+    char text[SIZE_TEXT];
+    struct memory_map_input input = {
+        .info = &info,
+        .info_at = hpa(info_address),
+        .image = image_hpa(kernel_text),
+        .image_size = (uint64_t)(kernel_image_end - kernel_text),
+        .maxphyaddr = cpu_features.maxphyaddr,
+    };
+    int error = memory_map_build(&memory, &input);
+    if (error)
+        boot_stop("memory: the loader's memory map cannot be used: %s", error_text(error));
+    log_line("memory: %s usable, RAM ends at 0x%lx, %zu regions, %zu reserved",
+             size_text(text, memblock_usable_bytes(&memory)), memblock_ram_end(&memory),
+             memory.memory.count, memory.reserved.count);
+}
+
+static void build_kernel_space(void)
+{
+    char text[SIZE_TEXT], data[SIZE_TEXT], rodata[SIZE_TEXT];
+    early_init(&early, &memory, 0, BOOT_MAP_END - 1);
+    int error = kernel_space_build(&memory, &early);
+    if (error == E_NOMEM)
+        boot_stop("memory: too little for the hypervisor's own page tables: %s usable, %lu frames "
+                  "taken",
+                  size_text(text, memblock_usable_bytes(&memory)), early.frames);
+    if (error)
+        boot_stop("memory: the hypervisor's own page tables cannot be built: %s",
+                  error_text(error));
+    early.last = UINT64_MAX; /* the direct map holds all RAM now */
+    log_line("image: text %s, rodata %s, data %s at 0x%lx; %lu frames of page tables",
+             size_text(text, (uint64_t)(kernel_text_end - kernel_text)),
+             size_text(rodata, (uint64_t)(kernel_rodata_end - kernel_rodata)),
+             size_text(data, (uint64_t)(kernel_data_end - kernel_data)), image_hpa(kernel_text).v,
+             kernel_table.table_frames);
+}
+
+static void start_buddy(void)
+{
+    char text[SIZE_TEXT];
+    hpa_t metadata, culprit;
+    uint64_t handed, recorded, ram_end = memblock_ram_end(&memory);
+    uint64_t size = buddy_metadata_size(ram_end);
+
+    int error = early_alloc(&early, size, PAGE_SIZE, PURPOSE_FRAME_DB, &metadata);
+    if (error)
+        boot_stop("memory: no room for the frame database of %s: %s", size_text(text, size),
+                  error_text(error));
+    error = buddy_init(direct(metadata), size, ram_end);
+    if (error == E_OK)
+        error = early_hand_over(&early, &handed, &recorded);
+    if (error)
+        boot_stop("memory: the buddy allocator cannot take over: %s", error_text(error));
+    error = early_verify_hand_over(&early, &culprit);
+    if (error)
+        boot_stop("memory: the frame at 0x%lx was handed over wrongly", culprit.v);
+    error = kernel_space_adopt();
+    if (error)
+        boot_stop("memory: the buddy cannot adopt the kernel's page tables: %s", error_text(error));
+    log_line("memory: buddy has %lu frames free and %lu recorded in use, each verified; frame "
+             "database %s",
+             handed, recorded, size_text(text, size));
+}
+
+/* From here on a stack that overflows meets an absent page. */
+static void finish_boot(void);
+
+static _Noreturn void continue_on_guarded_stack(void)
+{
+    hva_t top;
+    int error = stack_alloc(&top);
+    if (error)
+        boot_stop("memory: no stack to be had: %s", error_text(error));
+    this_cpu()->stack[STACK_MAIN] = (struct stack_range){top.v - STACK_SIZE, top.v};
+    tss_set_rsp0(top.v);
+    stack_continue(top.v, finish_boot);
+}
+
+static void start_vmx(void)
+{
+    const struct vm_backend *backend = NULL;
+    const char *why_not = NULL;
+    int error = vmx_init(&backend, &why_not);
+    if (error) {
+        backend = NULL;
+        log_line("no guests can run: %s", why_not ? why_not : error_text(error));
+    }
+    guests_init(backend, why_not);
+}
+
+/* The modules as images, in memory that stays: guests may be started again from them. NULL and 0 when
+ * there are none. */
+static const struct guest_image *list_modules(unsigned *count)
+{
+    hpa_t at;
+    struct boot_module module;
+    uint32_t cursor = 0;
+    uint64_t bytes = info.modules * sizeof(struct guest_image);
+
+    *count = 0;
+    if (info.modules == 0)
+        return NULL;
+    int error =
+        buddy_alloc_frames(align_up(bytes, PAGE_SIZE) / PAGE_SIZE, PURPOSE_HEAP, OWNER_HOST, &at);
+    if (error) {
+        log_line("boot: no room for a list of %u modules: %s", info.modules, error_text(error));
+        return NULL;
+    }
+    struct guest_image *images = direct(at);
+    while (*count < info.modules && boot_module_next(&info, &cursor, &module))
+        images[(*count)++] = (struct guest_image){
+            .bytes = direct(module.base), .size = module.size, .cmdline = module.cmdline};
+    for (unsigned i = 0; i < *count; i++) {
+        images[i].modules = &images[i + 1];
+        images[i].module_count = *count - i - 1;
+    }
+    return images;
+}
+
+static void run_user_programs(const struct guest_image *images, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        if (guest_is_user_program(images[i].cmdline))
+            user_run_module(images[i].bytes, images[i].size, images[i].cmdline);
+}
+
+static void finish_boot(void)
+{
+    char why[WHY_TEXT];
+    unsigned modules;
+    int error = traps_init();
+    if (error)
+        boot_stop("memory: no stacks for exceptions to be had: %s", error_text(error));
+    error = kernel_space_check(why, sizeof(why));
+    if (error)
+        boot_stop("memory: the hypervisor's own page tables break a rule: %s", why);
+    buddy_set_reserve(options.reserve / PAGE_SIZE);
+    if (options.selftest[0])
+        selftest(options.selftest);
+
+    start_vmx();
+    const struct guest_image *images = list_modules(&modules);
+    if (modules != 0)
+        guests_create(images, modules);
+    run_user_programs(images, modules);
+    monitor_init(info.cmdline);
+    monitor_run();
+}
+
+void quire_main(uint32_t magic, uint32_t info_address)
+{
+    direct_base = DIRECT_BASE;
+    percpu_install_boot();
+    if (uart_init())
+        log_attach(&uart_sink);
+    traps_init_early();
+    log_line("Quire, a hypervisor's memory manager");
+    cpu_detect();
+    cpu_enable();
+    show_cpu();
+    parse_boot_information(magic, info_address);
+    parse_options(info.cmdline);
+    find_memory(info_address);
+    build_kernel_space();
+    start_buddy();
+    continue_on_guarded_stack();
+}

@@ -1,0 +1,87 @@
+/* See boot/selftest.h. */
+#include "boot/selftest.h"
+
+#include <stdint.h>
+
+#include "arch/x86_64/mm/layout.h"
+#include "arch/x86_64/percpu.h"
+#include "arch/x86_64/trap.h"
+#include "lib/log.h"
+#include "lib/panic.h"
+#include "lib/string.h"
+
+/* An address in a window of ours that nothing is ever placed at. */
+#define NOWHERE (DIRECT_BASE + DIRECT_SIZE - 8 * PAGE_SIZE + 0x123)
+
+static void page_fault(void)
+{
+    *(volatile uint8_t *)(uintptr_t)NOWHERE = 1;
+}
+
+static void write_text(void)
+{
+    *(volatile uint8_t *)(uintptr_t)selftest = 0xc3;
+}
+
+static void execute_data(void)
+{
+    static uint8_t ret = 0xc3;
+    ((void (*)(void))(uintptr_t)&ret)();
+}
+
+static void undefined_opcode(void)
+{
+    __asm__ volatile("ud2");
+}
+
+static void double_fault(void)
+{
+    __asm__ volatile("mov %0, %%rsp\n\tpush %%rax" : : "r"(NOWHERE) : "memory");
+}
+
+/* Fills a frame and goes on below it; the store after the call keeps it from being a jump. */
+static void descend(volatile uint64_t *above)
+{
+    void (*volatile again)(volatile uint64_t *) = descend;
+    volatile uint64_t mine[32];
+    mine[0] = above[0] + 1;
+    again(mine);
+    above[0] = mine[0];
+}
+
+static void overflow_stack(void)
+{
+    volatile uint64_t start = 0;
+    descend(&start);
+}
+
+/* Writes to a sink that faults: the report of the first fault runs into the second. */
+static void nested_fault(void)
+{
+    this_cpu()->reporting = 1;
+    page_fault();
+}
+
+static void broken_invariant(void)
+{
+    invariant(selftest == NULL);
+}
+
+void selftest(const char *name)
+{
+    static const struct {
+        const char *name;
+        void (*commit)(void);
+    } faults[] = {
+        {"pf", page_fault},       {"wp", write_text},          {"nx", execute_data},
+        {"ud", undefined_opcode}, {"df", double_fault},        {"stack", overflow_stack},
+        {"nest", nested_fault},   {"panic", broken_invariant},
+    };
+    for (unsigned i = 0; i < ARRAY_SIZE(faults); i++) {
+        if (strcmp(name, faults[i].name) != 0)
+            continue;
+        log_line("selftest: committing `%s`", name);
+        faults[i].commit();
+    }
+    log_line("selftest: there is no `%s`; known: pf wp nx ud df stack nest panic", name);
+}

@@ -1,0 +1,21 @@
+/*
+ * Faults on purpose, so that a test of the whole machine can see what the hypervisor makes of them.
+ */
+#ifndef QUIRE_BOOT_SELFTEST_H
+#define QUIRE_BOOT_SELFTEST_H
+
+/*
+ * Commits the fault that the kernel command line's `selftest=NAME` asks for and does not come back;
+ * returns, with a line in the log, when there is none of that name.
+ *   pf     a write to an address where nothing is mapped
+ *   wp     a write to the hypervisor's own code
+ *   nx     a jump into data
+ *   ud     an undefined instruction
+ *   df     a page fault whose stack cannot be written to
+ *   stack  calls without end, into the guard page
+ *   nest   a fault in the middle of a report
+ *   panic  a broken invariant
+ */
+void selftest(const char *name);
+
+#endif
