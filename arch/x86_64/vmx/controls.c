@@ -1,0 +1,515 @@
+/* See controls.h. */
+#include "arch/x86_64/vmx/controls.h"
+
+#include "arch/x86_64/control.h"
+#include "mm/attrs.h"
+
+const char *control_word_name(enum control_word word)
+{
+    static const char *const names[CONTROLS_COUNT] = {
+        [CONTROLS_PIN] = "pin-based",
+        [CONTROLS_PROC] = "primary processor-based",
+        [CONTROLS_PROC2] = "secondary processor-based",
+        [CONTROLS_EXIT] = "VM-exit",
+        [CONTROLS_ENTRY] = "VM-entry",
+    };
+    return (unsigned)word < CONTROLS_COUNT ? names[word] : "unknown";
+}
+
+static const char *const pin_names[32] = {
+    [0] = "external-interrupt exiting",
+    [3] = "NMI exiting",
+    [5] = "virtual NMIs",
+    [6] = "activate VMX-preemption timer",
+    [7] = "process posted interrupts",
+};
+
+static const char *const proc_names[32] = {
+    [2] = "interrupt-window exiting",
+    [3] = "use TSC offsetting",
+    [7] = "HLT exiting",
+    [9] = "INVLPG exiting",
+    [10] = "MWAIT exiting",
+    [11] = "RDPMC exiting",
+    [12] = "RDTSC exiting",
+    [15] = "CR3-load exiting",
+    [16] = "CR3-store exiting",
+    [17] = "activate tertiary controls",
+    [19] = "CR8-load exiting",
+    [20] = "CR8-store exiting",
+    [21] = "use TPR shadow",
+    [22] = "NMI-window exiting",
+    [23] = "MOV-DR exiting",
+    [24] = "unconditional I/O exiting",
+    [25] = "use I/O bitmaps",
+    [27] = "monitor trap flag",
+    [28] = "use MSR bitmaps",
+    [29] = "MONITOR exiting",
+    [30] = "PAUSE exiting",
+    [31] = "activate secondary controls",
+};
+
+static const char *const proc2_names[32] = {
+    [0] = "virtualize APIC accesses",
+    [1] = "enable EPT",
+    [2] = "descriptor-table exiting",
+    [3] = "enable RDTSCP",
+    [4] = "virtualize x2APIC mode",
+    [5] = "enable VPID",
+    [6] = "WBINVD exiting",
+    [7] = "unrestricted guest",
+    [8] = "APIC-register virtualization",
+    [9] = "virtual-interrupt delivery",
+    [10] = "PAUSE-loop exiting",
+    [11] = "RDRAND exiting",
+    [12] = "enable INVPCID",
+    [13] = "enable VM functions",
+    [14] = "VMCS shadowing",
+    [15] = "enable ENCLS exiting",
+    [16] = "RDSEED exiting",
+    [17] = "enable PML",
+    [18] = "EPT-violation #VE",
+    [19] = "conceal VMX from PT",
+    [20] = "enable XSAVES/XRSTORS",
+    [22] = "mode-based execute control for EPT",
+    [23] = "sub-page write permissions for EPT",
+    [24] = "Intel PT uses guest physical addresses",
+    [25] = "use TSC scaling",
+    [26] = "enable user wait and pause",
+    [27] = "enable PCONFIG",
+    [28] = "enable ENCLV exiting",
+};
+
+static const char *const exit_names[32] = {
+    [2] = "save debug controls",
+    [9] = "host address-space size",
+    [12] = "load IA32_PERF_GLOBAL_CTRL",
+    [15] = "acknowledge interrupt on exit",
+    [18] = "save IA32_PAT",
+    [19] = "load IA32_PAT",
+    [20] = "save IA32_EFER",
+    [21] = "load IA32_EFER",
+    [22] = "save VMX-preemption timer value",
+    [23] = "clear IA32_BNDCFGS",
+    [24] = "conceal VMX from PT",
+    [25] = "clear IA32_RTIT_CTL",
+    [28] = "load CET state",
+    [29] = "load PKRS",
+};
+
+static const char *const entry_names[32] = {
+    [2] = "load debug controls",
+    [9] = "IA-32e mode guest",
+    [10] = "entry to SMM",
+    [11] = "deactivate dual-monitor treatment",
+    [13] = "load IA32_PERF_GLOBAL_CTRL",
+    [14] = "load IA32_PAT",
+    [15] = "load IA32_EFER",
+    [16] = "load IA32_BNDCFGS",
+    [17] = "conceal VMX from PT",
+    [18] = "load IA32_RTIT_CTL",
+    [20] = "load CET state",
+    [22] = "load PKRS",
+};
+
+static const char *const *const control_names[CONTROLS_COUNT] = {
+    [CONTROLS_PIN] = pin_names,   [CONTROLS_PROC] = proc_names,   [CONTROLS_PROC2] = proc2_names,
+    [CONTROLS_EXIT] = exit_names, [CONTROLS_ENTRY] = entry_names,
+};
+
+const char *control_name(enum control_word word, unsigned bit)
+{
+    static const char *const numbered[32] = {
+        "control 0",  "control 1",  "control 2",  "control 3",  "control 4",  "control 5",
+        "control 6",  "control 7",  "control 8",  "control 9",  "control 10", "control 11",
+        "control 12", "control 13", "control 14", "control 15", "control 16", "control 17",
+        "control 18", "control 19", "control 20", "control 21", "control 22", "control 23",
+        "control 24", "control 25", "control 26", "control 27", "control 28", "control 29",
+        "control 30", "control 31",
+    };
+    if ((unsigned)word >= CONTROLS_COUNT || bit > 31)
+        return "no control";
+    const char *name = control_names[word][bit];
+    return name ? name : numbered[bit];
+}
+
+uint32_t control_msr(enum control_word word, bool true_controls)
+{
+    switch (word) {
+    case CONTROLS_PIN: return true_controls ? IA32_VMX_TRUE_PINBASED_CTLS : IA32_VMX_PINBASED_CTLS;
+    case CONTROLS_PROC:
+        return true_controls ? IA32_VMX_TRUE_PROCBASED_CTLS : IA32_VMX_PROCBASED_CTLS;
+    case CONTROLS_EXIT: return true_controls ? IA32_VMX_TRUE_EXIT_CTLS : IA32_VMX_EXIT_CTLS;
+    case CONTROLS_ENTRY: return true_controls ? IA32_VMX_TRUE_ENTRY_CTLS : IA32_VMX_ENTRY_CTLS;
+    default: return IA32_VMX_PROCBASED_CTLS2; /* has no default1 controls */
+    }
+}
+
+int control_adjust(uint64_t msr, uint32_t required, uint32_t wanted, uint32_t *out,
+                   uint32_t *missing)
+{
+    uint32_t must = (uint32_t)msr, may = (uint32_t)(msr >> 32);
+    uint32_t lacking = required & ~may;
+    if (missing)
+        *missing = lacking;
+    if (lacking)
+        return E_UNSUPPORTED;
+    *out = required | (wanted & may) | must;
+    return E_OK;
+}
+
+struct vmx_basic vmx_basic_decode(uint64_t msr)
+{
+    return (struct vmx_basic){
+        .revision = (uint32_t)(msr & BITS(30, 0)),
+        .region_size = (uint32_t)(msr >> 32 & 0x1fff),
+        .below_4g = (msr & BIT(48)) != 0,
+        .memory_type = (uint8_t)(msr >> 50 & 0xf),
+        .ins_outs_info = (msr & BIT(54)) != 0,
+        .true_controls = (msr & BIT(55)) != 0,
+    };
+}
+
+struct vmx_misc vmx_misc_decode(uint64_t msr)
+{
+    return (struct vmx_misc){
+        .timer_shift = (unsigned)(msr & 0x1f),
+        .stores_lma = (msr & BIT(5)) != 0,
+        .activity_hlt = (msr & BIT(6)) != 0,
+        .cr3_targets = (unsigned)(msr >> 16 & 0x1ff),
+        .max_msr_list = 512 * ((unsigned)(msr >> 25 & 7) + 1),
+        .inject_length_0 = (msr & BIT(30)) != 0,
+    };
+}
+
+struct ept_vpid_caps ept_vpid_caps_decode(uint64_t msr)
+{
+    return (struct ept_vpid_caps){
+        .execute_only = (msr & BIT(0)) != 0,
+        .walk_4 = (msr & BIT(6)) != 0,
+        .walk_5 = (msr & BIT(7)) != 0,
+        .uc = (msr & BIT(8)) != 0,
+        .wb = (msr & BIT(14)) != 0,
+        .page_2m = (msr & BIT(16)) != 0,
+        .page_1g = (msr & BIT(17)) != 0,
+        .invept = (msr & BIT(20)) != 0,
+        .accessed_dirty = (msr & BIT(21)) != 0,
+        .advanced_exits = (msr & BIT(22)) != 0,
+        .invept_single = (msr & BIT(25)) != 0,
+        .invept_all = (msr & BIT(26)) != 0,
+        .invvpid = (msr & BIT(32)) != 0,
+        .invvpid_address = (msr & BIT(40)) != 0,
+        .invvpid_single = (msr & BIT(41)) != 0,
+        .invvpid_all = (msr & BIT(42)) != 0,
+        .invvpid_keep_globals = (msr & BIT(43)) != 0,
+    };
+}
+
+bool cr_fits(uint64_t value, struct cr_fixed fixed)
+{
+    return (fixed.fixed0 & ~value) == 0 && (value & ~fixed.fixed1) == 0;
+}
+
+struct cr_fixed cr0_fixed_unrestricted(struct cr_fixed cr0)
+{
+    return (struct cr_fixed){cr0.fixed0 & ~(CR0_PE | CR0_PG), cr0.fixed1};
+}
+
+uint64_t cr_force(uint64_t value, struct cr_fixed fixed)
+{
+    return (value | fixed.fixed0) & fixed.fixed1;
+}
+
+const char *cr0_refusal(const struct cr_context *now, uint64_t value)
+{
+    if (value & BITS(63, 32))
+        return "reserved bits of CR0";
+    if ((value & CR0_PG) && !(value & CR0_PE))
+        return "CR0.PG without CR0.PE";
+    if ((value & CR0_NW) && !(value & CR0_CD))
+        return "CR0.NW without CR0.CD";
+    if ((value & CR0_PG) && !(now->cr0 & CR0_PG) && (now->efer & EFER_LME)) {
+        if (!(now->cr4 & CR4_PAE))
+            return "entering IA-32e mode without CR4.PAE";
+        if (now->cs_long)
+            return "entering IA-32e mode with CS.L set";
+        if (now->tr_16bit)
+            return "entering IA-32e mode with a 16-bit TSS";
+    }
+    if (!(value & CR0_PG) && (now->cr0 & CR0_PG)) {
+        if ((now->efer & EFER_LMA) && now->cs_long)
+            return "leaving paging in 64-bit mode";
+        if (now->cr4 & CR4_PCIDE)
+            return "clearing CR0.PG with CR4.PCIDE set";
+    }
+    return NULL;
+}
+
+const char *cr4_refusal(const struct cr_context *now, uint64_t value, uint64_t allowed)
+{
+    uint64_t changed = value ^ now->cr4;
+    if (value & ~allowed)
+        return "bits of CR4 that this CPU does not offer to guests";
+    if ((now->efer & EFER_LMA) && !(value & CR4_PAE))
+        return "clearing CR4.PAE in IA-32e mode";
+    if ((changed & CR4_PCIDE) && (value & CR4_PCIDE)) {
+        if (!(now->efer & EFER_LMA))
+            return "CR4.PCIDE outside IA-32e mode";
+        if (now->cr3 & CR3_PCID)
+            return "setting CR4.PCIDE while CR3[11:0] is not 0";
+    }
+    return NULL;
+}
+
+bool pdptes_reload(const struct cr_context *now, uint64_t cr0, uint64_t cr4, bool efer_lma)
+{
+    uint64_t reloading0 = CR0_CD | CR0_NW | CR0_PG;
+    uint64_t reloading4 = CR4_PAE | CR4_PGE | CR4_PSE | CR4_SMEP;
+    bool pae_paging = (cr0 & CR0_PG) && (cr4 & CR4_PAE) && !efer_lma;
+    return pae_paging && (((cr0 ^ now->cr0) & reloading0) || ((cr4 ^ now->cr4) & reloading4));
+}
+
+bool pdpte_legal(uint64_t pdpte, unsigned maxphyaddr)
+{
+    /* SDM Vol. 3, table 4-8: bits 2:1, 8:5 and those above the physical width are reserved. */
+    uint64_t reserved = BITS(2, 1) | BITS(8, 5) | BITS(63, maxphyaddr);
+    return !(pdpte & 1) || !(pdpte & reserved);
+}
+
+bool xcr0_legal(uint64_t value, uint64_t supported)
+{
+    if ((value & ~supported) || !(value & XCR0_X87))
+        return false;
+    if ((value & XCR0_AVX) && !(value & XCR0_SSE))
+        return false;
+    uint64_t avx512 = value & XCR0_AVX512;
+    return avx512 == 0 || (avx512 == XCR0_AVX512 && (value & XCR0_AVX));
+}
+
+bool exception_has_code(uint8_t vector)
+{
+    uint64_t with_code = BIT(VECTOR_DF) | BIT(VECTOR_TS) | BIT(VECTOR_NP) | BIT(VECTOR_SS) |
+                         BIT(VECTOR_GP) | BIT(VECTOR_PF) | BIT(VECTOR_AC);
+    return vector < 32 && (with_code >> vector & 1);
+}
+
+const char *exit_reason_name(unsigned basic)
+{
+    static const char *const names[EXIT_REASON_COUNT] = {
+        [0] = "exception or NMI",
+        [1] = "external interrupt",
+        [2] = "triple fault",
+        [3] = "INIT signal",
+        [4] = "start-up IPI",
+        [5] = "I/O SMI",
+        [6] = "other SMI",
+        [7] = "interrupt window",
+        [8] = "NMI window",
+        [9] = "task switch",
+        [10] = "CPUID",
+        [11] = "GETSEC",
+        [12] = "HLT",
+        [13] = "INVD",
+        [14] = "INVLPG",
+        [15] = "RDPMC",
+        [16] = "RDTSC",
+        [17] = "RSM",
+        [18] = "VMCALL",
+        [19] = "VMCLEAR",
+        [20] = "VMLAUNCH",
+        [21] = "VMPTRLD",
+        [22] = "VMPTRST",
+        [23] = "VMREAD",
+        [24] = "VMRESUME",
+        [25] = "VMWRITE",
+        [26] = "VMXOFF",
+        [27] = "VMXON",
+        [28] = "control-register access",
+        [29] = "MOV DR",
+        [30] = "I/O instruction",
+        [31] = "RDMSR",
+        [32] = "WRMSR",
+        [33] = "VM-entry failure due to invalid guest state",
+        [34] = "VM-entry failure due to MSR loading",
+        [36] = "MWAIT",
+        [37] = "monitor trap flag",
+        [39] = "MONITOR",
+        [40] = "PAUSE",
+        [41] = "VM-entry failure due to machine-check event",
+        [43] = "TPR below threshold",
+        [44] = "APIC access",
+        [45] = "virtualized EOI",
+        [46] = "access to GDTR or IDTR",
+        [47] = "access to LDTR or TR",
+        [48] = "EPT violation",
+        [49] = "EPT misconfiguration",
+        [50] = "INVEPT",
+        [51] = "RDTSCP",
+        [52] = "VMX-preemption timer expired",
+        [53] = "INVVPID",
+        [54] = "WBINVD or WBNOINVD",
+        [55] = "XSETBV",
+        [56] = "APIC write",
+        [57] = "RDRAND",
+        [58] = "INVPCID",
+        [59] = "VMFUNC",
+        [60] = "ENCLS",
+        [61] = "RDSEED",
+        [62] = "page-modification log full",
+        [63] = "XSAVES",
+        [64] = "XRSTORS",
+        [65] = "PCONFIG",
+        [66] = "SPP-related event",
+        [67] = "UMWAIT",
+        [68] = "TPAUSE",
+        [69] = "LOADIWKEY",
+        [70] = "ENCLV",
+        [72] = "ENQCMD PASID translation failure",
+        [73] = "ENQCMDS PASID translation failure",
+        [74] = "bus lock",
+        [75] = "instruction timeout",
+        [76] = "SEAMCALL",
+        [77] = "TDCALL",
+    };
+    const char *name = basic < EXIT_REASON_COUNT ? names[basic] : NULL;
+    return name ? name : "exit reason without a name";
+}
+
+const char *vm_instruction_error_name(uint32_t error)
+{
+    static const char *const names[] = {
+        [0] = "no error was recorded",
+        [1] = "VMCALL executed in VMX root operation",
+        [2] = "VMCLEAR with invalid physical address",
+        [3] = "VMCLEAR with VMXON pointer",
+        [4] = "VMLAUNCH with non-clear VMCS",
+        [5] = "VMRESUME with non-launched VMCS",
+        [6] = "VMRESUME after VMXOFF",
+        [7] = "VM entry with invalid control fields",
+        [8] = "VM entry with invalid host-state fields",
+        [9] = "VMPTRLD with invalid physical address",
+        [10] = "VMPTRLD with VMXON pointer",
+        [11] = "VMPTRLD with incorrect VMCS revision identifier",
+        [12] = "VMREAD or VMWRITE from or to unsupported VMCS component",
+        [13] = "VMWRITE to read-only VMCS component",
+        [15] = "VMXON executed in VMX root operation",
+        [16] = "VM entry with invalid executive-VMCS pointer",
+        [17] = "VM entry with non-launched executive VMCS",
+        [18] = "VM entry with executive-VMCS pointer not VMXON pointer",
+        [19] = "VMCALL with non-clear VMCS",
+        [20] = "VMCALL with invalid VM-exit control fields",
+        [22] = "VMCALL with incorrect MSEG revision identifier",
+        [23] = "VMXOFF under dual-monitor treatment of SMIs and SMM",
+        [24] = "VMCALL with invalid SMM-monitor features",
+        [25] = "VM entry with invalid VM-execution control fields in executive VMCS",
+        [26] = "VM entry with events blocked by MOV SS",
+        [28] = "invalid operand to INVEPT or INVVPID",
+    };
+    const char *name = error < ARRAY_SIZE(names) ? names[error] : NULL;
+    return name ? name : "VM-instruction error without a name";
+}
+
+const char *entry_failure_name(uint64_t qualification)
+{
+    switch (qualification) {
+    case 0: return "no cause given";
+    case 2: return "the PDPTEs";
+    case 3: return "an NMI to inject while blocked by STI or MOV SS";
+    case 4: return "the VMCS link pointer";
+    default: return "a cause without a name";
+    }
+}
+
+const char *activity_state_name(uint32_t state)
+{
+    static const char *const names[] = {
+        [ACTIVITY_ACTIVE] = "active",
+        [ACTIVITY_HLT] = "HLT",
+        [ACTIVITY_SHUTDOWN] = "shutdown",
+        [ACTIVITY_WAIT_FOR_SIPI] = "wait-for-SIPI",
+    };
+    return state < ARRAY_SIZE(names) ? names[state] : "unknown";
+}
+
+/* Bits 2:0 and 5:3 have the same order. */
+static unsigned ept_rights(uint64_t bits)
+{
+    return (bits & BIT(0) ? RIGHT_R : 0u) | (bits & BIT(1) ? RIGHT_W : 0u) |
+           (bits & BIT(2) ? RIGHT_X : 0u);
+}
+
+struct ept_violation ept_violation_decode(uint64_t qualification)
+{
+    bool gva_valid = (qualification & BIT(7)) != 0;
+    return (struct ept_violation){
+        .access = ept_rights(qualification),
+        .allowed = ept_rights(qualification >> 3),
+        .gva_valid = gva_valid,
+        /* Without a linear address it was the load of PDPTEs by MOV to CR. */
+        .walk = !gva_valid || !(qualification & BIT(8)),
+        .nmi_unblocked = (qualification & BIT(12)) != 0,
+    };
+}
+
+struct cr_access cr_access_decode(uint64_t qualification)
+{
+    return (struct cr_access){
+        .kind = (enum cr_access_kind)(qualification >> 4 & 3),
+        .cr = (uint8_t)(qualification & 0xf),
+        .gpr = (uint8_t)(qualification >> 8 & 0xf),
+        .source = (uint16_t)(qualification >> 16),
+    };
+}
+
+struct io_access io_access_decode(uint64_t qualification)
+{
+    return (struct io_access){
+        .port = (uint16_t)(qualification >> 16),
+        .width = (uint8_t)((qualification & 7) + 1),
+        .in = (qualification & BIT(3)) != 0,
+        .string = (qualification & BIT(4)) != 0,
+        .rep = (qualification & BIT(5)) != 0,
+    };
+}
+
+int invept_choose(struct ept_vpid_caps caps, unsigned type, unsigned *out)
+{
+    if (type != INVEPT_SINGLE_CONTEXT && type != INVEPT_ALL_CONTEXTS)
+        return E_INVAL;
+    if (!caps.invept)
+        return E_UNSUPPORTED;
+    if (type == INVEPT_SINGLE_CONTEXT && caps.invept_single)
+        *out = INVEPT_SINGLE_CONTEXT;
+    else if (caps.invept_all)
+        *out = INVEPT_ALL_CONTEXTS;
+    else
+        return E_UNSUPPORTED;
+    return E_OK;
+}
+
+int invvpid_choose(struct ept_vpid_caps caps, unsigned type, unsigned *out)
+{
+    if (type > INVVPID_KEEP_GLOBALS)
+        return E_INVAL;
+    if (!caps.invvpid)
+        return E_UNSUPPORTED;
+    if (type == INVVPID_ADDRESS && caps.invvpid_address)
+        *out = INVVPID_ADDRESS;
+    else if (type == INVVPID_KEEP_GLOBALS && caps.invvpid_keep_globals)
+        *out = INVVPID_KEEP_GLOBALS;
+    else if (type != INVVPID_ALL_CONTEXTS && caps.invvpid_single)
+        *out = INVVPID_SINGLE_CONTEXT;
+    else if (caps.invvpid_all)
+        *out = INVVPID_ALL_CONTEXTS;
+    else
+        return E_UNSUPPORTED;
+    return E_OK;
+}
+
+uint32_t timer_ticks(uint64_t tsc_ticks, unsigned shift)
+{
+    uint64_t ticks = tsc_ticks >> shift;
+    if (ticks == 0)
+        return 1;
+    return ticks > UINT32_MAX ? UINT32_MAX : (uint32_t)ticks;
+}

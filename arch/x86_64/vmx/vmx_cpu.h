@@ -1,0 +1,54 @@
+/*
+ * What VMX keeps for each CPU, behind percpu.vmx; and the accessors of the exit path, for which a
+ * VMCS that is not current is a bug of ours.
+ */
+#ifndef QUIRE_ARCH_VMX_CPU_H
+#define QUIRE_ARCH_VMX_CPU_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "arch/x86_64/cpu.h"
+#include "arch/x86_64/percpu.h"
+#include "arch/x86_64/vmx/vmcs.h"
+#include "lib/panic.h"
+
+struct vmx_vcpu;
+
+/* The MSRs that SYSCALL, SWAPGS and RDTSCP use: no VMCS field holds them, so that they change hands
+ * with the vCPU (resident.h). */
+enum shared_msr {
+    SHARED_STAR,
+    SHARED_LSTAR,
+    SHARED_CSTAR,
+    SHARED_FMASK,
+    SHARED_KERNEL_GS_BASE,
+    SHARED_TSC_AUX, /* the last: only where RDTSCP is */
+    SHARED_MSR_COUNT
+};
+
+struct vmx_cpu {
+    bool on;                    /* in VMX root operation */
+    hpa_t vmxon_region;
+    bool has_current;           /* a VMCS is current: `current` */
+    hpa_t current;
+    uint32_t instruction_error; /* of the last VMfailValid */
+
+    struct vmx_vcpu *resident;  /* whose registers that no VMCS switches are in this CPU; or NULL */
+    uint64_t host_msr[SHARED_MSR_COUNT];
+    uint64_t host_xcr0;
+    struct descriptor_table gdt, idt; /* an exit leaves their limits at 0xffff (28.5.2) */
+
+    uint64_t external_interrupts, nmis; /* taken as exits */
+};
+
+static inline struct vmx_cpu *vmx_cpu(void)
+{
+    return this_cpu()->vmx;
+}
+
+/* The same with a panic for an error. */
+uint64_t vmread(enum vmcs_field field);
+void vmwrite(enum vmcs_field field, uint64_t value);
+
+#endif
