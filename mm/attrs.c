@@ -4,11 +4,16 @@
 const char *mem_type_name(enum mem_type type)
 {
     switch (type) {
-    case MEM_UC: return "UC";
-    case MEM_WC: return "WC";
-    case MEM_WT: return "WT";
-    case MEM_WP: return "WP";
-    case MEM_WB: return "WB";
+    case MEM_UC:
+        return "UC";
+    case MEM_WC:
+        return "WC";
+    case MEM_WT:
+        return "WT";
+    case MEM_WP:
+        return "WP";
+    case MEM_WB:
+        return "WB";
     }
     return "??";
 }

@@ -12,9 +12,9 @@ enum rights {
     RIGHT_NONE = 0,
     RIGHT_R = 1,
     RIGHT_W = 2,
-    RIGHT_X = 4,    /* execute; for EPT with mode-based execute control: in supervisor mode */
-    RIGHT_U = 8,    /* host kinds: reachable from ring 3. EPT with mode-based control: execute there */
-    RIGHT_G = 16,   /* host kinds: global, survives a CR3 load */
+    RIGHT_X = 4, /* execute; for EPT with mode-based execute control: in supervisor mode */
+    RIGHT_U = 8, /* host kinds: reachable from ring 3. EPT with mode-based control: execute there */
+    RIGHT_G = 16, /* host kinds: global, survives a CR3 load */
     RIGHT_RW = RIGHT_R | RIGHT_W,
     RIGHT_RX = RIGHT_R | RIGHT_X,
     RIGHT_RWX = RIGHT_R | RIGHT_W | RIGHT_X,

@@ -31,8 +31,8 @@ struct flush_range {
 
 struct flush_batch {
     struct table *table;
-    bool whole;          /* everything of this context */
-    bool tables_died;    /* paging-structure caches must go too (not only leaves changed) */
+    bool whole;       /* everything of this context */
+    bool tables_died; /* paging-structure caches must go too (not only leaves changed) */
     uint8_t count;
     struct flush_range range[FLUSH_RANGES];
     /* Lists linked through frame payloads, each link a frame number + 1 and 0 the end: the roots of

@@ -18,8 +18,7 @@ enum rule entry_rule(const struct table_kind *kind, const struct table_caps *cap
         return RULE_NO_SUCH_LEAF;
     if (level > 3 && (entry & kind->leaf_bit & kind->reserved(level, false, caps)))
         return RULE_NO_SUCH_LEAF;
-    if (kind->entry_bytes == 8 && caps->maxphyaddr < 52 &&
-        (entry & BITS(51, caps->maxphyaddr)))
+    if (kind->entry_bytes == 8 && caps->maxphyaddr < 52 && (entry & BITS(51, caps->maxphyaddr)))
         return RULE_BEYOND_MAXPHYADDR;
 
     uint64_t reserved = entry & kind->reserved(level, leaf, caps);

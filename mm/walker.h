@@ -107,7 +107,8 @@ WALKER uint64_t count_add(const struct table *t, const uint64_t *table, int64_t 
  * table at each level is enough. */
 struct plan {
     uint64_t needed;
-    uint64_t newest[MAX_LEVELS + 1]; /* input address / the size that a table of this level covers */
+    uint64_t
+        newest[MAX_LEVELS + 1]; /* input address / the size that a table of this level covers */
 };
 
 WALKER void plan_start(struct plan *plan)
@@ -190,8 +191,7 @@ WALKER void fill_from_leaf(const struct table_kind *k, const struct table *t, ui
     struct attrs attrs = k->decode(old, old_level, &t->caps);
     uint64_t covered = level_size(k, level + 1);
     uint64_t offset = align_down(in, covered) - align_down(in, level_size(k, old_level));
-    uint64_t entry = (leaf_address(k, old, old_level) + offset) |
-                     k->encode(attrs, level, &t->caps);
+    uint64_t entry = (leaf_address(k, old, old_level) + offset) | k->encode(attrs, level, &t->caps);
 
     entry = (entry & ~accessed_dirty(k)) | (old & accessed_dirty(k));
     fill_leaves(table, 0, slots_of(k), entry, level_size(k, level));
@@ -338,8 +338,8 @@ struct span {
 };
 
 /* The first span that begins with a leaf covering or following `pos`, up to `last`. */
-WALKER bool next_span(const struct table_kind *k, const struct table *t, uint64_t pos, uint64_t last,
-                      struct span *span)
+WALKER bool next_span(const struct table_kind *k, const struct table *t, uint64_t pos,
+                      uint64_t last, struct span *span)
 {
     for (;;) {
         uint64_t *table = direct(t->root);
@@ -939,8 +939,7 @@ WALKER bool continues(const struct mapping *run, const struct mapping *next, uns
     return run->last != UINT64_MAX && run->last + 1 == next->in &&
            run->out.v + (next->in - run->in) == next->out.v && run->level == next->level &&
            attrs_equal(run->attrs, next->attrs) &&
-           (!(flags & VISIT_AD) ||
-            (run->accessed == next->accessed && run->dirty == next->dirty));
+           (!(flags & VISIT_AD) || (run->accessed == next->accessed && run->dirty == next->dirty));
 }
 
 WALKER int walker_visit(const struct table_kind *k, struct table *t, uint64_t first, uint64_t last,
@@ -1054,7 +1053,8 @@ WALKER int walker_visit_frames(const struct table_kind *k, struct table *t, tabl
     return each_table(k, t, direct(t->root), k->levels, false, fn, ctx);
 }
 
-static __attribute__((unused)) int give_table(void *ctx, hpa_t frame, unsigned level, unsigned slots)
+static __attribute__((unused)) int give_table(void *ctx, hpa_t frame, unsigned level,
+                                              unsigned slots)
 {
     struct table *t = ctx;
     (void)level;
@@ -1148,72 +1148,72 @@ WALKER int walker_preallocate(const struct table_kind *k, struct table *t)
 /* ---- One kind's entry points ---------------------------------------------------------------- */
 
 #define WALKER_OPS(name, kind)                                                                     \
-    static int name##_op_map(struct table *t, uint64_t in, hpa_t out, uint64_t size, struct attrs a,  \
-                          unsigned flags, struct flush_batch *b)                                   \
+    static int name##_op_map(struct table *t, uint64_t in, hpa_t out, uint64_t size,               \
+                             struct attrs a, unsigned flags, struct flush_batch *b)                \
     {                                                                                              \
         return walker_map(&(kind), t, in, out, size, a, flags, b);                                 \
     }                                                                                              \
-    static int name##_op_unmap(struct table *t, uint64_t in, uint64_t size, struct flush_batch *b)    \
+    static int name##_op_unmap(struct table *t, uint64_t in, uint64_t size, struct flush_batch *b) \
     {                                                                                              \
         return walker_unmap(&(kind), t, in, size, b);                                              \
     }                                                                                              \
-    static int name##_op_protect(struct table *t, uint64_t in, uint64_t size, struct attrs a,         \
-                              struct flush_batch *b)                                               \
+    static int name##_op_protect(struct table *t, uint64_t in, uint64_t size, struct attrs a,      \
+                                 struct flush_batch *b)                                            \
     {                                                                                              \
         return walker_protect(&(kind), t, in, size, a, b);                                         \
     }                                                                                              \
-    static int name##_op_split(struct table *t, uint64_t in, uint64_t size, unsigned level,           \
-                            struct flush_batch *b)                                                 \
+    static int name##_op_split(struct table *t, uint64_t in, uint64_t size, unsigned level,        \
+                               struct flush_batch *b)                                              \
     {                                                                                              \
         return walker_split(&(kind), t, in, size, level, b);                                       \
     }                                                                                              \
-    static int name##_op_merge(struct table *t, uint64_t in, uint64_t size, struct flush_batch *b)    \
+    static int name##_op_merge(struct table *t, uint64_t in, uint64_t size, struct flush_batch *b) \
     {                                                                                              \
         return walker_merge(&(kind), t, in, size, b);                                              \
     }                                                                                              \
-    static int name##_op_translate(struct table *t, uint64_t in, struct mapping *m)                   \
+    static int name##_op_translate(struct table *t, uint64_t in, struct mapping *m)                \
     {                                                                                              \
         return walker_translate(&(kind), t, in, m);                                                \
     }                                                                                              \
-    static void name##_op_walk(struct table *t, uint64_t in, struct walk *w)                          \
+    static void name##_op_walk(struct table *t, uint64_t in, struct walk *w)                       \
     {                                                                                              \
         walker_walk(&(kind), t, in, w);                                                            \
     }                                                                                              \
-    static int name##_op_visit(struct table *t, uint64_t first, uint64_t last, unsigned flags,        \
-                            visit_fn fn, void *ctx)                                                \
+    static int name##_op_visit(struct table *t, uint64_t first, uint64_t last, unsigned flags,     \
+                               visit_fn fn, void *ctx)                                             \
     {                                                                                              \
         return walker_visit(&(kind), t, first, last, flags, fn, ctx);                              \
     }                                                                                              \
-    static int name##_op_visit_frames(struct table *t, table_frame_fn fn, void *ctx)                  \
+    static int name##_op_visit_frames(struct table *t, table_frame_fn fn, void *ctx)               \
     {                                                                                              \
         return walker_visit_frames(&(kind), t, fn, ctx);                                           \
     }                                                                                              \
-    static int name##_op_harvest(struct table *t, uint64_t in, uint64_t size, unsigned clear,         \
-                              visit_fn fn, void *ctx, struct flush_batch *b)                       \
+    static int name##_op_harvest(struct table *t, uint64_t in, uint64_t size, unsigned clear,      \
+                                 visit_fn fn, void *ctx, struct flush_batch *b)                    \
     {                                                                                              \
         return walker_harvest(&(kind), t, in, size, clear, fn, ctx, b);                            \
     }                                                                                              \
-    static int name##_op_preallocate(struct table *t)                                                 \
+    static int name##_op_preallocate(struct table *t)                                              \
     {                                                                                              \
         return walker_preallocate(&(kind), t);                                                     \
     }                                                                                              \
-    static void name##_op_free_subtree(struct table *t, hpa_t root, unsigned level)                   \
+    static void name##_op_free_subtree(struct table *t, hpa_t root, unsigned level)                \
     {                                                                                              \
         walker_free_subtree(&(kind), t, root, level);                                              \
     }                                                                                              \
     static const struct table_ops name##_ops = {                                                   \
-        .map = name##_op_map,                                                                         \
-        .unmap = name##_op_unmap,                                                                     \
-        .protect = name##_op_protect,                                                                 \
-        .split = name##_op_split,                                                                     \
-        .merge = name##_op_merge,                                                                     \
-        .translate = name##_op_translate,                                                             \
-        .walk = name##_op_walk,                                                                       \
-        .visit = name##_op_visit,                                                                     \
-        .visit_frames = name##_op_visit_frames,                                                       \
-        .harvest = name##_op_harvest,                                                                 \
-        .preallocate = name##_op_preallocate,                                                         \
-        .free_subtree = name##_op_free_subtree,                                                       \
+        .map = name##_op_map,                                                                      \
+        .unmap = name##_op_unmap,                                                                  \
+        .protect = name##_op_protect,                                                              \
+        .split = name##_op_split,                                                                  \
+        .merge = name##_op_merge,                                                                  \
+        .translate = name##_op_translate,                                                          \
+        .walk = name##_op_walk,                                                                    \
+        .visit = name##_op_visit,                                                                  \
+        .visit_frames = name##_op_visit_frames,                                                    \
+        .harvest = name##_op_harvest,                                                              \
+        .preallocate = name##_op_preallocate,                                                      \
+        .free_subtree = name##_op_free_subtree,                                                    \
     }
 
 #endif

@@ -50,8 +50,8 @@ int ept_root_current(struct eptp *out);
  * the table is of another kind. */
 int ept_root_set(const struct table *table);
 
-static inline int ept_map(struct table *table, gpa_t at, hpa_t to, uint64_t size, struct attrs attrs,
-                          unsigned flags, struct flush_batch *batch)
+static inline int ept_map(struct table *table, gpa_t at, hpa_t to, uint64_t size,
+                          struct attrs attrs, unsigned flags, struct flush_batch *batch)
 {
     return table_map(table, at.v, to, size, attrs, flags, batch);
 }

@@ -146,11 +146,16 @@ enum paging_mode paging_mode_of(const struct gva_context *context)
 const char *paging_mode_name(enum paging_mode mode)
 {
     switch (mode) {
-    case PAGING_NONE: return "no paging";
-    case PAGING_32BIT: return "32-bit paging";
-    case PAGING_PAE: return "PAE paging";
-    case PAGING_4LEVEL: return "4-level paging";
-    case PAGING_5LEVEL: return "5-level paging";
+    case PAGING_NONE:
+        return "no paging";
+    case PAGING_32BIT:
+        return "32-bit paging";
+    case PAGING_PAE:
+        return "PAE paging";
+    case PAGING_4LEVEL:
+        return "4-level paging";
+    case PAGING_5LEVEL:
+        return "5-level paging";
     }
     return "?";
 }
@@ -171,7 +176,8 @@ static void walk_pae(const struct gva_context *context, const struct table_caps 
     } else if (pdpte & (PDPTE_RESERVED | BITS(63, caps->maxphyaddr))) {
         walk->error = E_ILLEGAL;
     } else {
-        walk_steps(&guestpae_kind, caps, pdpte & ENTRY_ADDRESS, at - base, load_guest, loader, walk);
+        walk_steps(&guestpae_kind, caps, pdpte & ENTRY_ADDRESS, at - base, load_guest, loader,
+                   walk);
         walk->mapping.in += base;
         walk->mapping.last += base;
     }
@@ -222,8 +228,8 @@ int gva_walk(const struct gva_context *context, gva_t at, struct gva_walk *out)
         if ((uint64_t)((int64_t)(at.v << 16) >> 16) != at.v)
             walk->error = E_RANGE; /* not canonical */
         else
-            walk_steps(&guest64_kind, &caps, context->cr3 & ENTRY_ADDRESS, at.v, load_guest, &loader,
-                       walk);
+            walk_steps(&guest64_kind, &caps, context->cr3 & ENTRY_ADDRESS, at.v, load_guest,
+                       &loader, walk);
         break;
     case PAGING_5LEVEL:
         walk->error = E_UNSUPPORTED;

@@ -18,8 +18,8 @@
 #define PTE_PCD BIT(4)
 #define PTE_A BIT(5)
 #define PTE_D BIT(6)
-#define PTE_PS BIT(7)        /* levels 2 and 3: a leaf */
-#define PTE_PAT_4K BIT(7)    /* level 1 */
+#define PTE_PS BIT(7)     /* levels 2 and 3: a leaf */
+#define PTE_PAT_4K BIT(7) /* level 1 */
 #define PTE_G BIT(8)
 #define PTE_PAT_LARGE BIT(12)
 #define PTE_NX BIT(63)
@@ -28,11 +28,16 @@
 static inline unsigned pat_index(enum mem_type type)
 {
     switch (type) {
-    case MEM_WB: return 0;
-    case MEM_WT: return 1;
-    case MEM_UC: return 3;
-    case MEM_WC: return 4;
-    case MEM_WP: return 5;
+    case MEM_WB:
+        return 0;
+    case MEM_WT:
+        return 1;
+    case MEM_UC:
+        return 3;
+    case MEM_WC:
+        return 4;
+    case MEM_WP:
+        return 5;
     }
     return 3;
 }
@@ -44,7 +49,8 @@ static inline enum mem_type pat_type(unsigned index)
     return (enum mem_type)types[index & 7];
 }
 
-static inline uint64_t host_encode(struct attrs attrs, unsigned level, const struct table_caps *caps)
+static inline uint64_t host_encode(struct attrs attrs, unsigned level,
+                                   const struct table_caps *caps)
 {
     unsigned pat = pat_index((enum mem_type)attrs.type);
     uint64_t entry = 0;
@@ -70,11 +76,12 @@ static inline uint64_t host_encode(struct attrs attrs, unsigned level, const str
     return entry;
 }
 
-static inline struct attrs host_decode(uint64_t entry, unsigned level, const struct table_caps *caps)
+static inline struct attrs host_decode(uint64_t entry, unsigned level,
+                                       const struct table_caps *caps)
 {
     uint64_t pat_bit = level == 1 ? PTE_PAT_4K : PTE_PAT_LARGE;
-    unsigned pat = (entry & PTE_PWT ? 1u : 0) | (entry & PTE_PCD ? 2u : 0) |
-                   (entry & pat_bit ? 4u : 0);
+    unsigned pat =
+        (entry & PTE_PWT ? 1u : 0) | (entry & PTE_PCD ? 2u : 0) | (entry & pat_bit ? 4u : 0);
     unsigned rights = RIGHT_R;
 
     (void)caps;

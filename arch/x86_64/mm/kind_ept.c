@@ -37,8 +37,7 @@ static unsigned ept_rights(uint64_t entry, const struct table_caps *caps)
 static struct attrs ept_decode(uint64_t entry, unsigned level, const struct table_caps *caps)
 {
     (void)level;
-    return attrs_of(ept_rights(entry, caps),
-                    (enum mem_type)((entry & EPT_TYPE) >> EPT_TYPE_SHIFT));
+    return attrs_of(ept_rights(entry, caps), (enum mem_type)((entry & EPT_TYPE) >> EPT_TYPE_SHIFT));
 }
 
 static uint64_t ept_reserved(unsigned level, bool leaf, const struct table_caps *caps)
@@ -96,8 +95,8 @@ WALKER_OPS(ept, ept_kind);
 
 uint64_t eptp_compose(hpa_t root, enum mem_type type, unsigned levels, bool accessed_dirty)
 {
-    return (root.v & ENTRY_ADDRESS) | (uint64_t)type |
-           ((uint64_t)(levels - 1) << EPTP_WALK_SHIFT) | (accessed_dirty ? EPTP_AD : 0);
+    return (root.v & ENTRY_ADDRESS) | (uint64_t)type | ((uint64_t)(levels - 1) << EPTP_WALK_SHIFT) |
+           (accessed_dirty ? EPTP_AD : 0);
 }
 
 int eptp_decode(uint64_t raw, struct eptp *out)
