@@ -13,6 +13,7 @@
 #include "arch/x86_64/mm/kernel_space.h"
 #include "arch/x86_64/mm/layout.h"
 #include "arch/x86_64/percpu.h"
+#include "arch/x86_64/pic.h"
 #include "arch/x86_64/power.h"
 #include "arch/x86_64/trap.h"
 #include "arch/x86_64/uart.h"
@@ -300,6 +301,7 @@ void quire_main(uint32_t magic, uint32_t info_address)
     if (uart_init())
         log_attach(&uart_sink);
     traps_init_early();
+    pic_disable();
     log_line("Quire, a hypervisor's memory manager");
     cpu_detect();
     cpu_enable();
