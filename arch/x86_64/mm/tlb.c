@@ -67,7 +67,7 @@ static void flush_user(struct table *table, const struct flush_batch *batch)
 static void flush_ept(struct table *table)
 {
     tlb_counters.invept_single++;
-    int error = invept(INVEPT_SINGLE, ept_eptp(table));
+    int error = invept(INVEPT_SINGLE_CONTEXT, ept_eptp(table));
     if (error)
         panic("INVEPT of EPTP %#llx: %s", (unsigned long long)ept_eptp(table), error_text(error));
 }
