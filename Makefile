@@ -33,7 +33,7 @@ MAKEFLAGS += --no-builtin-rules
 # A recipe that calls make again runs in parallel whether or not the person asked for -j.
 PARALLEL = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(JOBS))
 
-.PHONY: all iso run setup test test-unit test-property test-emulator bench
+.PHONY: all iso run setup test test-unit test-property test-tools test-emulator bench
 .PHONY: format format-check headers-check clang-check clean help FORCE
 
 all: $(QUIRE_ELF) $(GUEST_IMAGES) ## build the hypervisor and the guests
@@ -65,6 +65,7 @@ TEST_SECONDS ?= 300
 
 UNIT_LOGS := $(UNIT_TESTS:%=$(HOSTED)/unit/%.log)
 PROPERTY_LOGS := $(PROPERTY_TESTS:%=$(HOSTED)/property/%.log)
+TOOLS_XML := $(BUILD)/tools.xml
 EMULATOR_XML := $(BUILD)/emulator.xml
 
 $(HOSTED)/obj/%.o: %.c Makefile
@@ -89,22 +90,30 @@ $(HOSTED)/%.log: $(HOSTED)/% FORCE
 	@echo "test  $*"
 	@timeout $(TEST_SECONDS) $< >$@ 2>&1; echo "exit status $$?" >>$@
 
-$(EMULATOR_XML): $(QUIRE_ISO) FORCE
+# Likewise; pytest shows each failure at once.
+$(EMULATOR_XML): $(QUIRE_ISO)
+$(TOOLS_XML) $(EMULATOR_XML): $(BUILD)/%.xml: FORCE
 	@rm -f $@
-	-@$(PYTHON) -m pytest -q -n $(JOBS) -p no:cacheprovider --junitxml=$@ tests/emulator $(PYTEST)
+	@echo "test  $*"
+	@$(PYTHON) -B -m pytest -q -n $(JOBS) -p no:cacheprovider --junitxml=$@ tests/$* $(PYTEST) || true
 
 test: ## install what is missing, build, and run every test; ends with one summary
 	@tools/setup.sh run test
 	@$(MAKE) --no-print-directory $(PARALLEL) all headers-check clang-check
 	@$(MAKE) --no-print-directory $(PARALLEL) $(UNIT_LOGS) $(PROPERTY_LOGS)
-	@$(MAKE) --no-print-directory $(PARALLEL) $(EMULATOR_XML)
-	@$(PYTHON) tools/summary.py unit $(UNIT_LOGS) -- property $(PROPERTY_LOGS) -- emulator $(EMULATOR_XML)
+	@$(MAKE) --no-print-directory $(TOOLS_XML)
+	@$(MAKE) --no-print-directory $(EMULATOR_XML)
+	@$(PYTHON) tools/summary.py unit $(UNIT_LOGS) -- property $(PROPERTY_LOGS) \
+		-- tools $(TOOLS_XML) -- emulator $(EMULATOR_XML)
 
 test-unit: $(UNIT_LOGS) ## the hosted unit tests
 	@$(PYTHON) tools/summary.py unit $(UNIT_LOGS)
 
 test-property: $(PROPERTY_LOGS) ## the hosted property tests
 	@$(PYTHON) tools/summary.py property $(PROPERTY_LOGS)
+
+test-tools: $(TOOLS_XML) ## the tests of the launcher and its fellows
+	@$(PYTHON) tools/summary.py tools $(TOOLS_XML)
 
 test-emulator: $(EMULATOR_XML) ## the whole-machine tests (PYTEST="-k name" narrows them)
 	@$(PYTHON) tools/summary.py emulator $(EMULATOR_XML)

@@ -1,0 +1,37 @@
+"""What every Python test stands on: the tools' package in reach, and a time limit for each test."""
+
+import os
+import signal
+import sys
+
+import pytest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+TOOLS = os.path.join(ROOT, "tools")
+sys.path.insert(0, TOOLS)
+
+TEST_SECONDS = 120
+
+
+class TestTimeout(Exception):
+    pass
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", f"seconds(n): time limit, {TEST_SECONDS} unless given")
+
+
+@pytest.fixture(autouse=True)
+def time_limit(request):
+    """No test hangs: past its time it fails where it stands."""
+    mark = request.node.get_closest_marker("seconds")
+    seconds = mark.args[0] if mark else TEST_SECONDS
+
+    def too_late(*_):
+        raise TestTimeout(f"the test took longer than {seconds} seconds")
+
+    before = signal.signal(signal.SIGALRM, too_late)
+    signal.alarm(seconds)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)

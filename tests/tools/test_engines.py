@@ -1,0 +1,97 @@
+"""Choosing an engine: what is taken, and the sentences that say why."""
+
+import os
+
+import pytest
+
+from quire_machine import engines
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """A machine made to measure. Its /dev/kvm is a file that opens unless told otherwise."""
+
+    def made(flags="vmx", nested="Y", trial=engines.PROBE_ALL, kvm=True, programs=("bochs", "qemu")):
+        monkeypatch.setattr(engines, "cpu_flags", lambda: set(flags.split()))
+        monkeypatch.setattr(engines, "nested_parameter", lambda: nested)
+        monkeypatch.setattr(engines, "try_guest", lambda accel, cpu: trial)
+        exists, opened = os.path.exists, os.open
+        monkeypatch.setattr(os.path, "exists", lambda p: kvm is not None if p == "/dev/kvm" else exists(p))
+
+        def open_kvm(path, *rest, **more):
+            if path != "/dev/kvm":
+                return opened(path, *rest, **more)
+            if not kvm:
+                raise PermissionError(13, "Permission denied")
+            return opened("/dev/null", os.O_RDWR)
+
+        monkeypatch.setattr(os, "open", open_kvm)
+        there = {"bochs": "bochs", "qemu": engines.QEMU}
+        monkeypatch.setattr(
+            engines.shutil, "which", lambda p: p if p in [there[each] for each in programs] else None
+        )
+
+    return made
+
+
+@pytest.mark.parametrize(
+    "about, reason",
+    [
+        ({}, None),
+        ({"nested": None}, None),
+        ({"kvm": None}, "there is no /dev/kvm"),
+        ({"kvm": False}, "/dev/kvm does not open (Permission denied)"),
+        ({"flags": "sse2"}, "/dev/kvm opens, but this CPU shows no VMX"),
+        ({"flags": "svm"}, "this CPU has AMD's SVM, and Quire runs its guests by VMX"),
+        ({"nested": "N"}, "nested VMX is switched off (kvm_intel has nested=0)"),
+        ({"nested": "0"}, "nested VMX is switched off (kvm_intel has nested=0)"),
+        ({"trial": engines.PROBE_NO_VMX}, "a guest under this KVM sees no VMX"),
+        ({"trial": engines.PROBE_NO_EPT}, "a guest under this KVM sees VMX without EPT"),
+        ({"trial": "a trial guest did not start"}, "a trial guest did not start"),
+    ],
+)
+def test_kvm_is_judged_by_what_a_guest_gets(machine, about, reason):
+    machine(**about)
+    assert engines.why_not_kvm() == reason
+    engine, said = engines.choose("auto")
+    if reason is None:
+        assert engine.name == "kvm"
+        assert said == ["engine kvm: a trial guest sees VMX, EPT and unrestricted guest"]
+        assert engines.choose("kvm")[0].name == "kvm"
+    else:
+        assert engine.name == "bochs"
+        assert said == [f"not kvm: {reason}", "engine bochs: it emulates VMX with EPT"]
+        with pytest.raises(engines.EngineError, match="ENGINE=kvm cannot be had: "):
+            engines.choose("kvm")
+
+
+def test_without_bochs_the_host_half_remains(machine):
+    machine(kvm=None, programs=("qemu",))
+    engine, said = engines.choose("auto")
+    assert engine.name == "qemu"
+    assert said[1].startswith("not bochs: bochs is not installed")
+    assert said[2] == "engine qemu: no VMX, so no guests; the host's half"
+
+
+def test_nothing_installed(machine):
+    machine(kvm=None, programs=())
+    with pytest.raises(engines.EngineError, match="not kvm: .*not bochs: .*not qemu: "):
+        engines.choose("auto")
+    with pytest.raises(engines.EngineError, match="ENGINE=bochs cannot be had: bochs is not inst"):
+        engines.choose("bochs")
+
+
+def test_no_such_engine():
+    with pytest.raises(engines.EngineError, match="there is no engine 'xen'"):
+        engines.choose("xen")
+
+
+def test_the_trial_guest_runs_and_reports():
+    # QEMU's own emulation offers no VMX: a real answer from the real boot sector.
+    assert engines.try_guest("tcg", "max") == engines.PROBE_NO_VMX
+
+
+def test_a_trial_that_cannot_start_says_so():
+    said = engines.try_guest("tcg", "no-such-cpu")
+    assert said.startswith("a trial guest did not start (")
+    assert "no-such-cpu" in said

@@ -1,0 +1,88 @@
+"""tools/setup.sh on machines that lack something: a folder of stand-ins is all that it finds."""
+
+import os
+import shutil
+import subprocess
+import time
+
+import pytest
+
+from conftest import TOOLS
+
+# What the script itself runs, and what it looks for here; each is linked to the real one.
+NEEDED = ["bash", "id", "mktemp", "rm", "sort", "tail", "env", "grep", "cat"]
+LOOKED_FOR = ["gcc", "ld", "make", "nasm", "grub-mkrescue", "xorriso", "mformat", "bochs"]
+
+
+@pytest.fixture
+def machine(tmp_path):
+    """Runs `setup.sh run` where only some programs are to be had; scripts stand in for others."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+
+    def run(without=(), scripts=None):
+        for name in NEEDED + [each for each in LOOKED_FOR if each not in without]:
+            os.symlink(shutil.which(name), folder / name)
+        for name, text in (scripts or {}).items():
+            (folder / name).unlink(missing_ok=True)
+            (folder / name).write_text("#!/bin/bash\n" + text)
+            (folder / name).chmod(0o755)
+        return subprocess.run(
+            ["/bin/bash", os.path.join(TOOLS, "setup.sh"), "run"],
+            env={"PATH": str(folder), "ENGINE": "bochs", "LOG": str(tmp_path / "log")},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
+def test_silent_and_quick_when_nothing_is_missing(machine):
+    start = time.monotonic()
+    done = machine()
+    assert (done.returncode, done.stdout) == (0, "")
+    assert time.monotonic() - start < 5
+
+
+def test_not_root_and_no_sudo_prints_the_line_to_type(machine):
+    done = machine(without=["nasm"], scripts={"id": "echo 1000", "apt-get": "exit 9"})
+    assert done.returncode == 1
+    assert "setup:   nasm                 to assemble" in done.stdout
+    line = "  apt-get update && apt-get install -y --no-install-recommends nasm\n"
+    assert done.stdout.endswith("type this, then try again:\n" + line)
+
+
+def test_sudo_that_wants_a_password_where_nobody_can_type_one(machine):
+    scripts = {"id": "echo 1000", "apt-get": "exit 9", "sudo": "exit 1"}
+    done = machine(without=["xorriso", "nasm"], scripts=scripts)
+    assert done.returncode == 1
+    assert "sudo apt-get update && sudo apt-get install -y" in done.stdout
+    assert done.stdout.rstrip().endswith(" nasm xorriso")
+
+
+def test_root_installs_after_a_refresh_where_that_is_needed(machine):
+    # The first install fails, as with empty package lists.
+    apt = 'echo "$DEBIAN_FRONTEND $*" >>"$LOG"; [[ $* == *update* ]] && touch "$LOG.new"; [ -e "$LOG.new" ]'
+    scripts = {"id": "echo 0", "apt-get": apt, "touch": ': >"$1"'}
+    done = machine(without=["nasm"], scripts=scripts)
+    assert done.returncode == 0
+    assert done.stdout.endswith("setup: installing nasm\nsetup: done\n")
+
+
+def test_an_install_that_fails_shows_why(machine):
+    scripts = {"id": "echo 0", "apt-get": "echo E: no network; exit 100"}
+    done = machine(without=["nasm"], scripts=scripts)
+    assert done.returncode == 1
+    assert "E: no network" in done.stdout
+    assert "apt-get install -y --no-install-recommends nasm" in done.stdout
+
+
+def test_no_apt(machine):
+    done = machine(without=["nasm"])
+    assert done.returncode == 1
+    assert "this machine has no apt-get; install what stands for these Debian packages: nasm" in (
+        done.stdout
+    )
