@@ -16,7 +16,7 @@
 
 /* boot/linker.ld, boot/entry.asm */
 extern const char kernel_text[], kernel_text_end[], kernel_rodata[], kernel_rodata_end[],
-    kernel_data[], kernel_data_end[], boot_stack[];
+    kernel_data[], kernel_data_end[], boot_stack_guard[];
 
 static struct image_range range_of(const char *first, const char *end)
 {
@@ -29,7 +29,7 @@ static struct image_layout linked_image(void)
         .text = range_of(kernel_text, kernel_text_end),
         .rodata = range_of(kernel_rodata, kernel_rodata_end),
         .data = range_of(kernel_data, kernel_data_end),
-        .guard = (uint64_t)(uintptr_t)boot_stack - PAGE_SIZE,
+        .guard = (uint64_t)(uintptr_t)boot_stack_guard,
     };
 }
 

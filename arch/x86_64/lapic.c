@@ -1,0 +1,103 @@
+/* See lapic.h. Registers by their offset in the xAPIC page; the MSR number follows from it. */
+#include "arch/x86_64/lapic.h"
+
+#include "arch/x86_64/cpu.h"
+#include "arch/x86_64/mm/kernel_space.h"
+#include "lib/error.h"
+
+#define CPUID_FEATURES 1
+#define EDX1_APIC BIT(9)
+
+#define APIC_BASE_ADDRESS BITS(51, 12)
+
+/* SDM Vol. 3, table 11-1 "Local APIC Register Address Map" and 11-6 for x2APIC mode. */
+#define LAPIC_TPR 0x080
+#define LAPIC_EOI 0x0b0
+#define LAPIC_SVR 0x0f0
+#define LAPIC_IRR 0x200 /* eight registers of 32 vectors, 16 bytes apart */
+#define LAPIC_LVT_TIMER 0x320
+#define LAPIC_LVT_LINT0 0x350
+#define LAPIC_TIMER_INITIAL 0x380
+#define LAPIC_TIMER_DIVIDE 0x3e0
+#define X2APIC_MSR_BASE 0x800
+
+#define SVR_ENABLE BIT(8)
+#define LVT_MASKED BIT(16)
+#define DIVIDE_BY_16 0x3
+
+#define PRIORITY_CLASS(vector) ((vector)&0xf0)
+
+static bool x2apic_mode(void)
+{
+    return (rdmsr(IA32_APIC_BASE) & APIC_BASE_EXTD) != 0;
+}
+
+static volatile uint32_t *reg(unsigned offset)
+{
+    return (volatile uint32_t *)(uintptr_t)(fixmap_address(FIXMAP_LAPIC).v + offset);
+}
+
+static uint32_t lapic_read(unsigned offset)
+{
+    return x2apic_mode() ? (uint32_t)rdmsr(X2APIC_MSR_BASE + offset / 16) : *reg(offset);
+}
+
+static void lapic_write(unsigned offset, uint32_t value)
+{
+    if (x2apic_mode())
+        wrmsr(X2APIC_MSR_BASE + offset / 16, value);
+    else
+        *reg(offset) = value;
+}
+
+/* Every CPU's APIC answers at the same physical address, each to its own CPU: one mapping serves. */
+static int map_registers(void)
+{
+    void *ignored;
+    hpa_t at = hpa(rdmsr(IA32_APIC_BASE) & APIC_BASE_ADDRESS);
+    int error = fixmap_map(FIXMAP_LAPIC, at, MEM_UC, true, &ignored);
+
+    return error == E_EXIST ? E_OK : error;
+}
+
+int lapic_enable(void)
+{
+    uint32_t r[4];
+    int error = E_OK;
+
+    cpuid(CPUID_FEATURES, 0, r);
+    if (!(r[CPUID_EDX] & EDX1_APIC) || !(rdmsr(IA32_APIC_BASE) & APIC_BASE_EN))
+        return E_UNSUPPORTED;
+    if (!x2apic_mode())
+        error = map_registers();
+    if (error != E_OK)
+        return error;
+    lapic_write(LAPIC_SVR, SVR_ENABLE | VECTOR_SPURIOUS);
+    lapic_write(LAPIC_TPR, PRIORITY_CLASS(VECTOR_TIMER) - 0x10);
+    lapic_write(LAPIC_LVT_LINT0, lapic_read(LAPIC_LVT_LINT0) | LVT_MASKED);
+    lapic_timer_stop();
+    return E_OK;
+}
+
+void lapic_timer_start(uint32_t count)
+{
+    lapic_write(LAPIC_TIMER_DIVIDE, DIVIDE_BY_16);
+    lapic_write(LAPIC_LVT_TIMER, VECTOR_TIMER); /* one-shot, not masked */
+    lapic_write(LAPIC_TIMER_INITIAL, count);
+}
+
+void lapic_timer_stop(void)
+{
+    lapic_write(LAPIC_LVT_TIMER, LVT_MASKED | VECTOR_TIMER);
+    lapic_write(LAPIC_TIMER_INITIAL, 0);
+}
+
+bool lapic_pending(uint8_t vector)
+{
+    return lapic_read(LAPIC_IRR + vector / 32 * 16) >> vector % 32 & 1;
+}
+
+void lapic_end_of_interrupt(void)
+{
+    lapic_write(LAPIC_EOI, 0);
+}

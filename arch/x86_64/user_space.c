@@ -1,0 +1,177 @@
+/* See user_space.h. Runs hosted as well. */
+#include "arch/x86_64/user_space.h"
+
+#include "arch/x86_64/mm/layout.h"
+#include "lib/panic.h"
+#include "lib/string.h"
+#include "mm/buddy.h"
+#include "vm/elf.h"
+
+#define STACK_TOP (USER_LAST + 1)
+#define STACK_BOTTOM (STACK_TOP - USER_STACK_SIZE)
+#define SEGMENTS_LAST (STACK_BOTTOM - PAGE_SIZE - 1)
+
+static int refuse(int error, const char **why, const char *text)
+{
+    *why = text;
+    return error;
+}
+
+/* A frame of zeroes of the program's own, mapped at `at`. */
+static int add_page(struct table *table, uint64_t at, unsigned rights, void **page)
+{
+    struct flush_batch batch;
+    hpa_t frame;
+    int error = buddy_alloc(0, PURPOSE_USER_RAM, table->owner, &frame);
+
+    if (error != E_OK)
+        return error;
+    *page = memset(direct(frame), 0, PAGE_SIZE);
+    flush_begin(&batch, table);
+    error = table_map(table, at, frame, PAGE_SIZE, attrs_of(rights | RIGHT_U, MEM_WB), MAP_DEFAULT,
+                      &batch);
+    flush_commit(&batch);
+    if (error != E_OK)
+        invariant(buddy_free(frame, 0, table->owner) == E_OK);
+    return error;
+}
+
+/* The part of the segment's file bytes that belongs on the page at `at`. */
+static void fill_page(uint8_t *page, uint64_t at, const struct elf_segment *segment)
+{
+    uint64_t first = segment->virtual > at ? segment->virtual : at;
+    uint64_t end = segment->virtual + segment->file_size;
+
+    if (end > at + PAGE_SIZE)
+        end = at + PAGE_SIZE;
+    if (first < end)
+        memcpy(page + (first - at), segment->bytes + (first - segment->virtual), end - first);
+}
+
+static int load_segment(struct table *table, const struct elf_segment *segment, uint64_t *memory,
+                        const char **why)
+{
+    uint64_t last = segment->virtual + (segment->memory_size - 1);
+
+    if (!segment->load || segment->memory_size == 0)
+        return E_OK;
+    if (segment->virtual < USER_FIRST || last > SEGMENTS_LAST)
+        return refuse(E_RANGE, why, "a segment lies outside a program's address space");
+    if ((segment->rights & (RIGHT_W | RIGHT_X)) == (RIGHT_W | RIGHT_X))
+        return refuse(E_UNSUPPORTED, why, "a segment is writable and executable");
+    if (segment->memory_size > USER_MEMORY_MAX - *memory)
+        return refuse(E_RANGE, why, "its segments need more than 16M");
+    *memory += segment->memory_size;
+
+    for (uint64_t at = align_down(segment->virtual, PAGE_SIZE); at <= last; at += PAGE_SIZE) {
+        void *page;
+        /* x86 has no page that cannot be read. */
+        int error = add_page(table, at, segment->rights | RIGHT_R, &page);
+
+        if (error == E_EXIST)
+            return refuse(error, why, "two segments share a page");
+        if (error != E_OK)
+            return refuse(error, why, "no memory for its segments");
+        fill_page(page, at, segment);
+    }
+    return E_OK;
+}
+
+static int load_segments(struct user_space *space, const struct elf *elf, const char **why)
+{
+    uint64_t memory = 0;
+    struct mapping entry;
+
+    for (unsigned i = 0; i < elf->segments; i++) {
+        struct elf_segment segment;
+        int error = elf_segment(elf, i, &segment, why);
+
+        if (error == E_OK)
+            error = load_segment(&space->table, &segment, &memory, why);
+        if (error != E_OK)
+            return error;
+    }
+    if (table_translate(&space->table, elf->entry, &entry) != E_OK ||
+        !(entry.attrs.rights & RIGHT_X))
+        return refuse(E_FORMAT, why, "its entry point is not in an executable segment");
+    space->entry = elf->entry;
+    return E_OK;
+}
+
+static int add_stack(struct user_space *space, const char **why)
+{
+    for (uint64_t at = STACK_BOTTOM; at < STACK_TOP; at += PAGE_SIZE) {
+        void *page;
+        int error = add_page(&space->table, at, RIGHT_RW, &page);
+
+        if (error != E_OK)
+            return refuse(error, why, "no memory for its stack");
+    }
+    space->stack_top = STACK_TOP;
+    return E_OK;
+}
+
+int user_space_load(struct user_space *space, const struct user_space_setup *setup,
+                    const uint8_t *image, uint64_t size, const char **why)
+{
+    struct elf elf;
+    int error = elf_parse(image, size, &elf, why);
+
+    if (error != E_OK)
+        return error;
+    if (!elf.is64)
+        return refuse(E_UNSUPPORTED, why, "a ring-3 program must be ELF64 for x86-64");
+    error = table_init(&space->table, &user_kind, &setup->kernel->caps, setup->env,
+                       PURPOSE_USER_TABLE, setup->owner);
+    if (error != E_OK)
+        return refuse(error, why, "no memory for its table");
+    space->table.tag = setup->pcid;
+    *why = "the kernel's half cannot be shared";
+    error = table_share_upper(&space->table, setup->kernel);
+    if (error == E_OK)
+        error = load_segments(space, &elf, why);
+    if (error == E_OK)
+        error = add_stack(space, why);
+    if (error != E_OK)
+        user_space_destroy(space);
+    return error;
+}
+
+static int free_page(void *ctx, const struct mapping *page)
+{
+    flush_free_after(ctx, page->out);
+    return 0;
+}
+
+void user_space_destroy(struct user_space *space)
+{
+    struct flush_batch batch;
+
+    flush_begin(&batch, &space->table);
+    table_visit(&space->table, USER_FIRST, USER_LAST, VISIT_PAGES, free_page, &batch);
+    invariant(table_unmap(&space->table, USER_FIRST, USER_LAST - USER_FIRST + 1, &batch) == E_OK);
+    flush_commit(&batch);
+    invariant(table_destroy(&space->table) == E_OK);
+}
+
+uint64_t user_space_read(struct user_space *space, uint64_t from, void *to, uint64_t size)
+{
+    uint64_t done = 0;
+
+    while (done < size) {
+        uint64_t at = from + done;
+        struct mapping page;
+        uint64_t part;
+
+        /* A range that wraps ends above what the user kind translates. */
+        if (table_translate(&space->table, at, &page) != E_OK ||
+            (page.attrs.rights & (RIGHT_R | RIGHT_U)) != (RIGHT_R | RIGHT_U))
+            break;
+        part = page.last - at + 1;
+        if (part > size - done)
+            part = size - done;
+        memcpy((uint8_t *)to + done, direct(hpa_add(page.out, at - page.in)), part);
+        done += part;
+    }
+    return done;
+}
