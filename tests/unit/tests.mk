@@ -11,3 +11,6 @@ UNIT_arguments_SRC := monitor/arguments.c lib/format.c
 # itself stands in no list here.
 UNIT_TESTS += lib
 UNIT_lib_SRC := lib/error.c lib/format.c lib/log.c tests/unit/string_renamed.c
+
+UNIT_TESTS += memblock
+UNIT_memblock_SRC := mm/memblock.c
