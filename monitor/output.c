@@ -92,7 +92,9 @@ void output_facts(struct output *out, const struct record *record, const struct 
     out->heading = NULL;
     for (unsigned i = 0; i < record->columns; i++) {
         const struct column *column = &record->column[i];
-        format(out->sink, "%s: %s\n", column->name, value_text(buffer, column, values[i], false));
+        if (values[i].kind != VALUE_NOTHING)
+            format(out->sink, "%s: %s\n", column->name,
+                   value_text(buffer, column, values[i], false));
     }
 }
 

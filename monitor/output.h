@@ -77,7 +77,7 @@ void output_init(struct output *out, struct sink *sink);
  * puts the heading above itself; so an empty table prints nothing, and its command says so. */
 void output_row(struct output *out, const struct record *record, const struct value *values);
 
-/* One record as lines "name: value". */
+/* One record as lines "name: value"; what is nothing gets no line. */
 void output_facts(struct output *out, const struct record *record, const struct value *values);
 
 /* A heading of a part of the answer, and a sentence for people beside the data. Either ends the

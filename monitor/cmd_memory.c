@@ -1,0 +1,170 @@
+/*
+ * `mem`: what memory there is, what is free, and who has the rest.
+ */
+#include "boot/boot.h"
+#include "mm/buddy.h"
+#include "monitor/commands.h"
+#include "vm/guest.h"
+
+static const struct column region_columns[] = {
+    {"first", COLUMN_HEX, 18},
+    {"last", COLUMN_HEX, 18},
+    {"size", COLUMN_SIZE, 10},
+    {"kind", COLUMN_TEXT, 0},
+};
+static const struct record region_record = RECORD("region", region_columns);
+
+static const struct column total_columns[] = {
+    {"total frames", COLUMN_FRAMES, 0},    {"free frames", COLUMN_FRAMES, 0},
+    {"cached frames", COLUMN_FRAMES, 0},   {"used frames", COLUMN_FRAMES, 0},
+    {"reserved frames", COLUMN_FRAMES, 0}, {"allocations", COLUMN_NUMBER, 0},
+    {"frees", COLUMN_NUMBER, 0},           {"failed allocations", COLUMN_NUMBER, 0},
+    {"refused frees", COLUMN_NUMBER, 0},
+};
+static const struct record total_record = RECORD("memory", total_columns);
+
+static const struct column order_columns[] = {
+    {"order", COLUMN_NUMBER, 5},   {"block", COLUMN_SIZE, 5}, {"free blocks", COLUMN_NUMBER, 0},
+    {"frames", COLUMN_FRAMES, 10}, {"size", COLUMN_SIZE, 10},
+};
+static const struct record order_record = RECORD("order", order_columns);
+
+static const struct column purpose_columns[] = {
+    {"purpose", COLUMN_TEXT, 16},
+    {"frames", COLUMN_FRAMES, 10},
+    {"size", COLUMN_SIZE, 10},
+};
+static const struct record purpose_record = RECORD("purpose", purpose_columns);
+
+static const struct column owner_columns[] = {
+    {"owner", COLUMN_TEXT, 16},
+    {"frames", COLUMN_FRAMES, 10},
+    {"size", COLUMN_SIZE, 10},
+    {"quota", COLUMN_SIZE, 10},
+};
+static const struct record owner_record = RECORD("owner", owner_columns);
+
+static void show_regions(struct output *out)
+{
+    const struct memregions *memory = &boot_memory()->memory;
+
+    output_title(out, "memory map");
+    for (size_t i = 0; i < memory->count; i++) {
+        const struct memregion *region = &memory->regions[i];
+        output_row(out, &region_record,
+                   (struct value[]){as_number(region->base),
+                                    as_number(region->base + region->size - 1),
+                                    as_number(region->size),
+                                    as_text(mem_kind_name((enum mem_kind)region->flags))});
+    }
+}
+
+static void show_totals(struct output *out, const struct buddy_stats *stats)
+{
+    uint64_t used = 0;
+
+    for (unsigned i = 0; i < PURPOSE_COUNT; i++)
+        used += stats->by_purpose[i];
+    output_title(out, "frames of 4K");
+    output_facts(out, &total_record,
+                 (struct value[]){as_number(stats->total_frames), as_number(stats->free_frames),
+                                  as_number(stats->cached_frames), as_number(used),
+                                  as_number(stats->reserved_frames), as_number(stats->allocations),
+                                  as_number(stats->frees), as_number(stats->failed),
+                                  as_number(stats->refused_double + stats->refused_order +
+                                            stats->refused_owner + stats->refused_range +
+                                            stats->refused_shared + stats->refused_state)});
+}
+
+static void show_orders(struct output *out, const struct buddy_stats *stats)
+{
+    output_title(out, "free blocks");
+    for (unsigned order = 0; order < BUDDY_ORDERS; order++) {
+        uint64_t blocks = stats->free_blocks[order];
+        if (blocks)
+            output_row(out, &order_record,
+                       (struct value[]){as_number(order), as_number(PAGE_SIZE << order),
+                                        as_number(blocks), as_number(blocks << order),
+                                        as_number(blocks << order << PAGE_SHIFT)});
+    }
+}
+
+static void show_purposes(struct output *out, const struct buddy_stats *stats)
+{
+    output_title(out, "used, by purpose");
+    for (unsigned i = 0; i < PURPOSE_COUNT; i++)
+        if (stats->by_purpose[i])
+            output_row(out, &purpose_record,
+                       (struct value[]){as_text(purpose_name((enum frame_purpose)i)),
+                                        as_number(stats->by_purpose[i]),
+                                        as_number(stats->by_purpose[i] << PAGE_SHIFT)});
+}
+
+#define OWNER_TEXT 48
+static const char *owner_text(char buffer[OWNER_TEXT], owner_t owner)
+{
+    const struct guest *guest = NULL;
+
+    if (owner == OWNER_NONE)
+        return "nobody";
+    if (owner == OWNER_HOST)
+        return "host";
+    if (owner < OWNER_FIRST_GUEST) {
+        format_buffer(buffer, OWNER_TEXT, "program %u", owner - OWNER_FIRST_USER);
+        return buffer;
+    }
+    guest = guest_by_number(owner - OWNER_FIRST_GUEST);
+    format_buffer(buffer, OWNER_TEXT, "g%u%s%s", owner - OWNER_FIRST_GUEST, guest ? " " : "",
+                  guest ? guest->name : "");
+    return buffer;
+}
+
+static void show_owners(struct output *out)
+{
+    char name[OWNER_TEXT];
+
+    output_title(out, "used, by owner");
+    for (unsigned owner = 0; owner < OWNER_LIMIT; owner++) {
+        uint64_t frames = buddy_owner_frames((owner_t)owner);
+        uint64_t quota = buddy_quota((owner_t)owner);
+
+        if (frames)
+            output_row(out, &owner_record,
+                       (struct value[]){as_text(owner_text(name, (owner_t)owner)),
+                                        as_number(frames), as_number(frames << PAGE_SHIFT),
+                                        quota == UINT64_MAX ? as_nothing()
+                                                            : as_number(quota << PAGE_SHIFT)});
+    }
+}
+
+static int mem(const struct command *command, struct output *out, const struct arguments *args)
+{
+    struct buddy_stats stats;
+
+    (void)command;
+    (void)args;
+    buddy_stats(&stats);
+    show_regions(out);
+    show_totals(out, &stats);
+    show_orders(out, &stats);
+    show_purposes(out, &stats);
+    show_owners(out);
+    return E_OK;
+}
+
+static const struct command memory_commands[] = {
+    {
+        .name = "mem",
+        .usage = "",
+        .summary = "the memory map, what is free, and who has the rest",
+        .details =
+            "The memory map is the boot loader's, overlaps resolved. Frames are counted by the\n"
+            "buddy allocator: free ones by the size of their blocks, used ones by purpose and\n"
+            "by owner. When every guest has ended, the free frames are as many as before the\n"
+            "first one started.\n",
+        .example = "mem",
+        .run = mem,
+    },
+};
+
+const struct command_family memory_family = FAMILY("memory", memory_commands);

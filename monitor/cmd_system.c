@@ -1,0 +1,324 @@
+/*
+ * The machine and the hypervisor as a whole: `cpu`, `log`, `version`, `check`, `quit`.
+ */
+#include "arch/x86_64/cpu.h"
+#include "arch/x86_64/mm/kernel.h"
+#include "arch/x86_64/mm/kernel_space.h"
+#include "arch/x86_64/power.h"
+#include "arch/x86_64/vmx/vmx.h"
+#include "boot/boot.h"
+#include "lib/list.h"
+#include "lib/log.h"
+#include "lib/string.h"
+#include "mm/buddy.h"
+#include "monitor/commands.h"
+#include "monitor/monitor.h"
+#include "vm/guest.h"
+
+/* What another part writes for people, as quoted lines of an answer. */
+struct quoting_sink {
+    struct sink sink;
+    struct output *out;
+    struct quote quote;
+};
+
+static void write_quoted(struct sink *sink, const char *bytes, size_t n)
+{
+    struct quoting_sink *quoting = container_of(sink, struct quoting_sink, sink);
+
+    output_quote(quoting->out, &quoting->quote, bytes, n);
+}
+
+static struct quoting_sink quote_into(struct output *out)
+{
+    return (struct quoting_sink){.sink = {write_quoted}, .out = out};
+}
+
+/* --- cpu ------------------------------------------------------------------------------------- */
+
+static const struct column cpu_columns[] = {
+    {"vendor", COLUMN_TEXT, 0},
+    {"brand", COLUMN_TEXT, 0},
+    {"family", COLUMN_NUMBER, 0},
+    {"model", COLUMN_NUMBER, 0},
+    {"stepping", COLUMN_NUMBER, 0},
+    {"runs under", COLUMN_TEXT, 0},
+    {"physical address bits", COLUMN_NUMBER, 0},
+    {"linear address bits", COLUMN_NUMBER, 0},
+};
+static const struct record cpu_record = RECORD("cpu", cpu_columns);
+
+static const struct column control_columns[] = {
+    {"cr0", COLUMN_HEX, 18},
+    {"cr3", COLUMN_HEX, 18},
+    {"cr4", COLUMN_HEX, 18},
+    {"efer", COLUMN_HEX, 18},
+};
+static const struct record control_record = RECORD("control", control_columns);
+
+static const struct column feature_columns[] = {
+    {"feature", COLUMN_TEXT, 12},
+    {"offered", COLUMN_FLAG, 7},
+    {"on", COLUMN_FLAG, 3},
+    {"what it is for", COLUMN_TEXT, 0},
+};
+static const struct record feature_record = RECORD("feature", feature_columns);
+
+static void show_features(struct output *out)
+{
+    const struct cpu_features *f = &cpu_features;
+    uint64_t cr4 = read_cr4(), efer = rdmsr(IA32_EFER);
+    const struct {
+        const char *name;
+        bool offered;
+        struct value on; /* nothing where no control bit turns it on */
+        const char *purpose;
+    } rows[] = {
+        {"NX", f->nx, as_number((efer & EFER_NXE) != 0), "pages that are not executable"},
+        {"1G pages", f->page1g, as_nothing(), "host leaves of 1 GiB"},
+        {"PGE", f->pge, as_number((cr4 & CR4_PGE) != 0), "global pages"},
+        {"PCID", f->pcid, as_number((cr4 & CR4_PCIDE) != 0), "tagged translations"},
+        {"INVPCID", f->invpcid, as_nothing(), "invalidation by tag"},
+        {"SMEP", f->smep, as_number((cr4 & CR4_SMEP) != 0), "no execution of user pages in ring 0"},
+        {"SMAP", f->smap, as_number((cr4 & CR4_SMAP) != 0), "no access to user pages in ring 0"},
+        {"UMIP", f->umip, as_number((cr4 & CR4_UMIP) != 0), "no SGDT, SIDT, ... in ring 3"},
+        {"PAT", f->pat, as_nothing(), "memory types by page"},
+        {"LA57", f->la57, as_number((cr4 & CR4_LA57) != 0), "5-level paging"},
+        {"XSAVE", f->xsave, as_number((cr4 & CR4_OSXSAVE) != 0), "extended state"},
+        {"TSC deadline", f->tsc_deadline, as_nothing(), "timer by time stamp"},
+        {"x2APIC", f->x2apic, as_nothing(), "interrupt controller by MSR"},
+        {"VMX", f->vmx, as_number((cr4 & CR4_VMXE) != 0), "guests, on Intel's CPUs"},
+        {"SVM", f->svm, as_number((efer & EFER_SVME) != 0), "guests, on AMD's CPUs"},
+    };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(rows); i++)
+        output_row(out, &feature_record,
+                   (struct value[]){as_text(rows[i].name), as_number(rows[i].offered), rows[i].on,
+                                    as_text(rows[i].purpose)});
+}
+
+static int cpu(const struct command *command, struct output *out, const struct arguments *args)
+{
+    const struct cpu_features *f = &cpu_features;
+    struct quoting_sink vmx = quote_into(out);
+
+    (void)command;
+    (void)args;
+    output_facts(out, &cpu_record,
+                 (struct value[]){as_text(f->vendor),
+                                  f->brand[0] ? as_text(f->brand) : as_nothing(),
+                                  as_number(f->family), as_number(f->model), as_number(f->stepping),
+                                  f->hypervisor[0] ? as_text(f->hypervisor) : as_nothing(),
+                                  as_number(f->maxphyaddr), as_number(f->linear_bits)});
+    output_row(out, &control_record,
+               (struct value[]){as_number(read_cr0()), as_number(read_cr3()), as_number(read_cr4()),
+                                as_number(rdmsr(IA32_EFER))});
+    show_features(out);
+    output_title(out, "guests run by: %s",
+                 guests_backend()   ? guests_backend()->name
+                 : guests_why_not() ? guests_why_not()
+                                    : "nothing");
+    if (f->vmx) {
+        vmx_show(&vmx.sink);
+        output_quote_end(out, &vmx.quote);
+    }
+    return E_OK;
+}
+
+/* --- log ------------------------------------------------------------------------------------- */
+
+static int show_log(const struct command *command, struct output *out, const struct arguments *args)
+{
+    struct quoting_sink quoting = quote_into(out);
+    uint64_t lines = 0;
+
+    if (args->count == 2) {
+        int error = command_number(command, out, args->word[1], "number of lines", &lines);
+        if (error)
+            return error;
+        if (lines == 0 || lines > UINT32_MAX)
+            return command_refuse(command, out, E_RANGE,
+                                  "%s lines? give a number from 1, or none for the whole log",
+                                  args->word[1]);
+    }
+    log_show(&quoting.sink, (unsigned)lines);
+    output_quote_end(out, &quoting.quote);
+    return E_OK;
+}
+
+/* --- version --------------------------------------------------------------------------------- */
+
+static const struct column version_columns[] = {
+    {"program", COLUMN_TEXT, 0},
+    {"compiler", COLUMN_TEXT, 0},
+    {"boot loader", COLUMN_TEXT, 0},
+    {"command line", COLUMN_TEXT, 0},
+    {"ticks since entry", COLUMN_NUMBER, 0},
+    {"a tick is an instruction", COLUMN_FLAG, 0},
+};
+static const struct record version_record = RECORD("version", version_columns);
+
+#ifdef __clang__
+#define COMPILER "clang " __clang_version__
+#else
+#define COMPILER "gcc " __VERSION__
+#endif
+
+static int version(const struct command *command, struct output *out, const struct arguments *args)
+{
+    const char *loader = boot_info()->loader;
+    uint64_t ticks = rdtsc() - boot_tsc();
+
+    (void)command;
+    (void)args;
+    output_facts(out, &version_record,
+                 (struct value[]){as_text("Quire"), as_text(COMPILER),
+                                  loader[0] ? as_text(loader) : as_nothing(),
+                                  as_text(monitor_cmdline()), as_number(ticks),
+                                  as_number(tsc_counts_instructions())});
+    return E_OK;
+}
+
+/* --- check ----------------------------------------------------------------------------------- */
+
+static const struct column check_columns[] = {
+    {"check", COLUMN_TEXT, 34},
+    {"holds", COLUMN_FLAG, 5},
+    {"what is wrong", COLUMN_TEXT, 0},
+};
+static const struct record check_record = RECORD("check", check_columns);
+
+#define WHY_TEXT 160
+
+struct check_pass {
+    struct output *out;
+    unsigned checks, broken;
+};
+
+static void show_check(struct check_pass *pass, const char *what, bool holds, const char *why)
+{
+    pass->checks++;
+    pass->broken += !holds;
+    output_row(
+        pass->out, &check_record,
+        (struct value[]){as_text(what), as_number(holds), holds ? as_nothing() : as_text(why)});
+}
+
+/* Every table at rest has committed the flush of each change that was made to it. */
+static void check_batches(struct check_pass *pass, const char *what, const struct table *table)
+{
+    char why[WHY_TEXT];
+
+    format_buffer(why, sizeof(why), "%u batches begun and not committed", table->open_batches);
+    show_check(pass, what, table->open_batches == 0, why);
+}
+
+static void check_guest(struct check_pass *pass, struct guest *guest)
+{
+    char what[WHY_TEXT], why[WHY_TEXT];
+    uint64_t held = buddy_owner_frames(guest_owner(guest));
+    struct vm_root root;
+
+    if (guest->has_table) {
+        format_buffer(what, sizeof(what), "g%u %s: flushes committed", guest->number, guest->name);
+        check_batches(pass, what, &guest->table);
+    }
+    if (guest->has_table && guest->vcpu) {
+        int error = guests_backend()->read_root(guest->vcpu, &root);
+        format_buffer(what, sizeof(what), "g%u %s: the CPU has its root", guest->number,
+                      guest->name);
+        if (error)
+            format_buffer(why, sizeof(why), "it cannot be read back: %s", error_text(error));
+        else
+            format_buffer(why, sizeof(why), "0x%llx, and the table is at 0x%llx",
+                          (unsigned long long)root.frame.v,
+                          (unsigned long long)guest->table.root.v);
+        show_check(pass, what, !error && root.frame.v == guest->table.root.v, why);
+    }
+    if (guest_ended(guest)) {
+        format_buffer(what, sizeof(what), "g%u %s: gave back every frame", guest->number,
+                      guest->name);
+        format_buffer(why, sizeof(why), "%llu are still its own", (unsigned long long)held);
+        show_check(pass, what, held == 0, why);
+    }
+}
+
+static int check(const struct command *command, struct output *out, const struct arguments *args)
+{
+    struct check_pass pass = {.out = out};
+    char why[WHY_TEXT] = "";
+
+    (void)args;
+    show_check(&pass, "frame database and free blocks", buddy_verify(why, sizeof(why)) == E_OK,
+               why);
+    show_check(&pass, "host's address space", kernel_space_check(why, sizeof(why)) == E_OK, why);
+    check_batches(&pass, "host: flushes committed", &kernel_table);
+    for (unsigned i = 1; i <= guest_count(); i++)
+        check_guest(&pass, guest_by_number(i));
+    if (pass.broken)
+        return command_refuse(command, out, E_STATE, "%u of %u checks found a broken invariant",
+                              pass.broken, pass.checks);
+    output_note(out, "All %u hold.", pass.checks);
+    return E_OK;
+}
+
+/* --- quit ------------------------------------------------------------------------------------ */
+
+static int quit(const struct command *command, struct output *out, const struct arguments *args)
+{
+    (void)command;
+    (void)out;
+    (void)args;
+    power_off(0);
+}
+
+static const struct command system_commands[] = {
+    {
+        .name = "cpu",
+        .usage = "",
+        .summary = "what this CPU offers, and what of it is on",
+        .details =
+            "Its identity and features by CPUID, the control registers as they stand, and what\n"
+            "its capability MSRs say about running guests.\n",
+        .example = "cpu",
+        .run = cpu,
+    },
+    {
+        .name = "log",
+        .usage = "[LINES]",
+        .summary = "the hypervisor's log, or its newest lines",
+        .details = "The log is a ring of 32 KiB: the oldest lines make room for new ones.\n",
+        .example = "log 20",
+        .most = 1,
+        .run = show_log,
+    },
+    {
+        .name = "version",
+        .usage = "",
+        .summary = "what was booted, by what, and how long ago",
+        .details = "The time is in ticks of the time-stamp counter since the entry point.\n",
+        .example = "version",
+        .run = version,
+    },
+    {
+        .name = "check",
+        .usage = "",
+        .summary = "verify the invariants of the whole machine",
+        .details =
+            "The allocator's records against its counters; the host's own tables (nothing\n"
+            "writable and executable, guards absent, lower half empty); no flush owed; each\n"
+            "guest's root in the CPU; nothing left of guests that have ended.\n",
+        .example = "check",
+        .run = check,
+    },
+    {
+        .name = "quit",
+        .usage = "",
+        .summary = "switch the machine off",
+        .details = "Guests that run are lost.\n",
+        .example = "quit",
+        .run = quit,
+    },
+};
+
+const struct command_family system_family = FAMILY("system", system_commands);

@@ -1,0 +1,58 @@
+/*
+ * What a family of commands (monitor/cmd_*.c) and the console that calls it share.
+ *
+ * A command is a constant: its words for people and one function. The function makes a single pass
+ * over what was asked for and gives records to `out` (monitor/output.h); it changes nothing but by
+ * the public calls of the part that it speaks to.
+ */
+#ifndef QUIRE_MONITOR_COMMANDS_H
+#define QUIRE_MONITOR_COMMANDS_H
+
+#include "monitor/arguments.h"
+#include "monitor/output.h"
+
+struct guest;
+struct vcpu_state;
+
+struct command {
+    const char *name;
+    const char *usage;   /* the arguments, "" for none: "host VA | gN gpa X | gN gva X" */
+    const char *summary; /* one line for the list, without a period */
+    const char *details; /* sentences for `help NAME`, lines ended by \n */
+    const char *example;
+    unsigned least, most; /* how many arguments may follow the name; the console checks that */
+    int (*run)(const struct command *command, struct output *out, const struct arguments *args);
+};
+
+struct command_family {
+    const char *title;
+    const struct command *command;
+    unsigned commands;
+};
+
+#define FAMILY(title, list)                                                                        \
+    {                                                                                              \
+        title, list, ARRAY_SIZE(list)                                                              \
+    }
+
+extern const struct command_family memory_family, tables_family, guests_family, system_family;
+
+/* Says "error: NAME: ..." and returns `error`, for a command to end with. The text says what is wrong
+ * and what would be right. */
+int command_refuse(const struct command *command, struct output *out, int error, const char *text,
+                   ...) __attribute__((format(printf, 4, 5)));
+
+/* The guest that `word` names, or a refusal: E_FORMAT, E_NOENT. */
+int command_guest(const struct command *command, struct output *out, const char *word,
+                  struct guest **guest);
+
+/* The registers of a guest that has a vCPU, or a refusal that says why there are none: E_STATE, or what
+ * the backend answered. */
+int command_state(const struct command *command, struct output *out, struct guest *guest,
+                  struct vcpu_state *state);
+
+/* A number, or a refusal; `what` says what it stands for: "address". */
+int command_number(const struct command *command, struct output *out, const char *word,
+                   const char *what, uint64_t *value);
+
+#endif

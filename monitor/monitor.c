@@ -1,0 +1,357 @@
+/*
+ * The console's loop, its list of commands, and its answers to what is none.
+ */
+#include "monitor/monitor.h"
+
+#include "arch/x86_64/cpu.h"
+#include "arch/x86_64/uart.h"
+#include "lib/log.h"
+#include "lib/string.h"
+#include "monitor/commands.h"
+#include "monitor/line_editor.h"
+#include "vm/guest.h"
+
+/* Keys taken between two rounds of the guests: enough for anyone who types, and a bound for a line
+ * that never falls silent. */
+#define KEYS_A_ROUND 256
+
+static struct {
+    struct line_editor editor;
+    const char *cmdline;
+    bool counted; /* the guests' verdicts have been summed up */
+} monitor;
+
+/* --- Commands -------------------------------------------------------------------------------- */
+
+static int help(const struct command *command, struct output *out, const struct arguments *args);
+
+static const struct command help_commands[] = {
+    {
+        .name = "help",
+        .usage = "[COMMAND]",
+        .summary = "this list, or all about one command",
+        .details = "Addresses and sizes are decimal or hexadecimal (0x...), with K, M, G or T for\n"
+                   "larger units. A semicolon separates commands on one line.\n",
+        .example = "help walk",
+        .most = 1,
+        .run = help,
+    },
+};
+
+static const struct command_family help_family = FAMILY("help", help_commands);
+
+static const struct command_family *const families[] = {
+    &memory_family, &tables_family, &guests_family, &system_family, &help_family,
+};
+
+/* Steps through all commands, family by family: family 0, command 0 is the first. */
+struct command_cursor {
+    unsigned family, command;
+};
+
+static const struct command *next_command(struct command_cursor *at)
+{
+    while (at->family < ARRAY_SIZE(families)) {
+        const struct command_family *family = families[at->family];
+        if (at->command < family->commands)
+            return &family->command[at->command++];
+        at->family++;
+        at->command = 0;
+    }
+    return NULL;
+}
+
+static const struct command *find_command(const char *name)
+{
+    struct command_cursor at = {0, 0};
+    const struct command *command;
+
+    while ((command = next_command(&at)) && strcmp(command->name, name) != 0)
+        ;
+    return command;
+}
+
+#define NAME_LIMIT 16 /* longer words resemble no command */
+
+/*
+ * How many letters must be put in, left out, changed or swapped with their neighbour to get from one
+ * word to the other (optimal string alignment), by rows of the usual matrix. Words of at most
+ * NAME_LIMIT letters.
+ */
+static unsigned word_distance(const char *a, const char *b)
+{
+    unsigned row[3][NAME_LIMIT + 1];
+    unsigned n = (unsigned)strlen(a), m = (unsigned)strlen(b);
+
+    for (unsigned j = 0; j <= m; j++)
+        row[0][j] = j;
+    for (unsigned i = 1; i <= n; i++) {
+        unsigned *now = row[i % 3], *above = row[(i + 2) % 3], *two_above = row[(i + 1) % 3];
+
+        now[0] = i;
+        for (unsigned j = 1; j <= m; j++) {
+            unsigned best = above[j - 1] + (a[i - 1] != b[j - 1]);
+            if (above[j] + 1 < best)
+                best = above[j] + 1;
+            if (now[j - 1] + 1 < best)
+                best = now[j - 1] + 1;
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] &&
+                two_above[j - 2] + 1 < best)
+                best = two_above[j - 2] + 1;
+            now[j] = best;
+        }
+    }
+    return row[n % 3][m];
+}
+
+/* The command that was probably meant: one that starts with the word, else one at most two letters
+ * away (one, for words of three letters or less). NULL for neither. */
+static const struct command *nearest_command(const char *word)
+{
+    struct command_cursor at = {0, 0};
+    const struct command *command, *best = NULL;
+    size_t n = strlen(word);
+    unsigned least = n <= 3 ? 2 : 3;
+
+    if (n > NAME_LIMIT)
+        return NULL;
+    while ((command = next_command(&at))) {
+        unsigned distance = word_distance(word, command->name);
+        if (strncmp(word, command->name, n) == 0)
+            return command;
+        if (distance < least) {
+            least = distance;
+            best = command;
+        }
+    }
+    return best;
+}
+
+static int refuse_unknown(struct output *out, const char *word)
+{
+    const struct command *meant = nearest_command(word);
+
+    if (meant)
+        output_error(out, "\"%.40s\" is no command; did you mean `%s`? `help` lists them all", word,
+                     meant->name);
+    else
+        output_error(out, "\"%.40s\" is no command; `help` lists them all", word);
+    return E_NOENT;
+}
+
+static const struct column command_columns[] = {
+    {"command", COLUMN_TEXT, 8},
+    {"arguments", COLUMN_TEXT, 30},
+    {"what it does", COLUMN_TEXT, 0},
+};
+static const struct record command_record = RECORD("command", command_columns);
+
+static void show_command(struct output *out, const struct command *command)
+{
+    struct quote quote = {false};
+
+    output_title(out, "%s%s%s: %s", command->name, *command->usage ? " " : "", command->usage,
+                 command->summary);
+    output_quote(out, &quote, command->details, strlen(command->details));
+    output_quote_end(out, &quote);
+    output_note(out, "example: %s", command->example);
+}
+
+static int help(const struct command *self, struct output *out, const struct arguments *args)
+{
+    struct command_cursor at = {0, 0};
+    const struct command *command;
+
+    (void)self;
+    if (args->count == 2) {
+        command = find_command(args->word[1]);
+        if (!command)
+            return refuse_unknown(out, args->word[1]);
+        show_command(out, command);
+        return E_OK;
+    }
+    while ((command = next_command(&at)))
+        output_row(out, &command_record,
+                   (struct value[]){as_text(command->name), as_text(command->usage),
+                                    as_text(command->summary)});
+    output_note(out, "`help COMMAND` says more about one of them, with an example.");
+    return E_OK;
+}
+
+int command_refuse(const struct command *command, struct output *out, int error, const char *text,
+                   ...)
+{
+    char why[256];
+    va_list args;
+
+    va_start(args, text);
+    vformat_buffer(why, sizeof(why), text, args);
+    va_end(args);
+    output_error(out, "%s: %s", command->name, why);
+    return error;
+}
+
+int command_guest(const struct command *command, struct output *out, const char *word,
+                  struct guest **guest)
+{
+    struct complaint why;
+    unsigned number;
+    int error = parse_guest(word, &number, &why);
+
+    if (error)
+        return command_refuse(command, out, error, "%s", why.text);
+    *guest = guest_by_number(number);
+    if (*guest)
+        return E_OK;
+    if (guest_count() == 0)
+        return command_refuse(command, out, E_NOENT, "there is no g%u: there are no guests%s%s",
+                              number, guests_why_not() ? ": " : "",
+                              guests_why_not() ? guests_why_not() : "");
+    return command_refuse(command, out, E_NOENT, "there is no g%u: the guests are g1 to g%u",
+                          number, guest_count());
+}
+
+int command_state(const struct command *command, struct output *out, struct guest *guest,
+                  struct vcpu_state *state)
+{
+    int error;
+
+    if (!guest->vcpu)
+        return command_refuse(command, out, E_STATE, "g%u %s has no virtual CPU (%s)%s",
+                              guest->number, guest->name, guest_state_name(guest->state),
+                              guest->report[0] ? "; `report` has its registers as they were" : "");
+    error = guests_backend()->get_state(guest->vcpu, state);
+    if (error)
+        return command_refuse(command, out, error, "the registers of g%u %s cannot be read: %s",
+                              guest->number, guest->name, error_text(error));
+    return E_OK;
+}
+
+int command_number(const struct command *command, struct output *out, const char *word,
+                   const char *what, uint64_t *value)
+{
+    struct complaint why;
+    int error = parse_number(word, what, value, &why);
+
+    return error ? command_refuse(command, out, error, "%s", why.text) : E_OK;
+}
+
+static int run_command(struct output *out, const struct arguments *args)
+{
+    const struct command *command = find_command(args->word[0]);
+    unsigned given = args->count - 1;
+
+    if (!command)
+        return refuse_unknown(out, args->word[0]);
+    if (given < command->least || given > command->most)
+        return command_refuse(
+            command, out, E_INVAL, "%s; usage: %s%s%s; for example: %s",
+            given ? given < command->least ? "an argument is missing" : "too many arguments"
+                  : "arguments are missing",
+            command->name, *command->usage ? " " : "", command->usage, command->example);
+    return command->run(command, out, args);
+}
+
+int monitor_execute(struct output *out, const char *line)
+{
+    struct arguments args;
+    struct complaint why;
+    int result = E_OK;
+
+    for (;;) {
+        int error = arguments_next(&line, &args, &why);
+        if (error) {
+            output_error(out, "%s", why.text);
+            return error;
+        }
+        if (args.count == 0)
+            return result;
+        out->heading = NULL;
+        error = run_command(out, &args);
+        if (error)
+            result = error;
+    }
+}
+
+/* --- The loop -------------------------------------------------------------------------------- */
+
+static void take_key(unsigned char key)
+{
+    struct line_editor *editor = &monitor.editor;
+    struct output out;
+
+    output_init(&out, &uart_sink);
+    switch (line_byte(editor, key)) {
+    case LINE_PENDING:
+        return;
+    case LINE_READY:
+        monitor_execute(&out, editor->text);
+        break;
+    case LINE_TOO_LONG:
+        output_error(&out, "a line longer than %u characters: nothing was run; split it in two",
+                     LINE_SIZE - 1);
+        break;
+    case LINE_CANCELLED:
+        break;
+    case LINE_CLOSED:
+        output_note(&out, "There is nowhere to log out to: `quit` switches the machine off.");
+        break;
+    }
+    line_begin(editor);
+}
+
+/* Says once, when no guest can run any more, what became of them. */
+static void sum_up(void)
+{
+    unsigned count = guest_count(), ok = 0;
+
+    monitor.counted = true;
+    if (count == 0) {
+        log_line("guests: none%s%s", guests_why_not() ? ": " : "",
+                 guests_why_not() ? guests_why_not() : "");
+        return;
+    }
+    for (unsigned i = 1; i <= count; i++) {
+        const struct guest *guest = guest_by_number(i);
+        ok += guest_ok(guest);
+        if (!guest_ended(guest))
+            log_line("g%u %s: %s; `start g%u` lets it run", i, guest->name,
+                     guest_state_name(guest->state), i);
+    }
+    log_line("guests: %u of %u as expected", ok, count);
+}
+
+void monitor_init(const char *boot_cmdline)
+{
+    monitor.cmdline = boot_cmdline;
+    line_init(&monitor.editor, &uart_sink, MONITOR_PROMPT);
+    log_attach(&monitor.editor.around);
+}
+
+const char *monitor_cmdline(void)
+{
+    return monitor.cmdline ? monitor.cmdline : "";
+}
+
+_Noreturn void monitor_run(void)
+{
+    int key;
+
+    do
+        key = uart_getc();
+    while (key < 0 && guests_round() > 0);
+    if (key < 0)
+        sum_up();
+    line_begin(&monitor.editor);
+    if (key >= 0)
+        take_key((unsigned char)key);
+    for (;;) {
+        for (unsigned i = 0; i < KEYS_A_ROUND && (key = uart_getc()) >= 0; i++)
+            take_key((unsigned char)key);
+        if (guests_round() > 0)
+            continue;
+        if (!monitor.counted)
+            sum_up();
+        cpu_pause();
+    }
+}
