@@ -86,6 +86,7 @@ int kernel_space_build(const struct memblock *memblock, struct early *early)
     flush_begin(&everything, &kernel_table);
     everything.whole = true;
     flush_commit(&everything);
+    cpu_enable_pcid(); /* the kernel's table is PCID 0, as CR4.PCIDE wants CR3 to say just now */
     return E_OK;
 }
 
