@@ -55,7 +55,7 @@ static void overflow_stack(void)
     descend(&start);
 }
 
-/* Writes to a sink that faults: the report of the first fault runs into the second. */
+/* A fault while this CPU counts as writing a report already. */
 static void nested_fault(void)
 {
     this_cpu()->reporting = 1;
