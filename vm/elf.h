@@ -20,20 +20,20 @@ struct elf {
     const uint8_t *bytes;
     uint64_t size;
     bool is64;
-    uint64_t entry;          /* virtual address */
-    uint64_t headers;        /* offset of the program headers in the image */
-    unsigned header_size;    /* of each */
-    unsigned segments;       /* number of program headers, of any type */
+    uint64_t entry;       /* virtual address */
+    uint64_t headers;     /* offset of the program headers in the image */
+    unsigned header_size; /* of each */
+    unsigned segments;    /* number of program headers, of any type */
 };
 
 struct elf_segment {
-    bool load;               /* PT_LOAD; the rest of this structure is then valid and checked */
-    unsigned rights;         /* RIGHT_R, RIGHT_W, RIGHT_X (mm/attrs.h) as the header's flags say */
-    uint64_t virtual;        /* addresses of the first byte; address + memory_size never wraps */
+    bool load;        /* PT_LOAD; the rest of this structure is then valid and checked */
+    unsigned rights;  /* RIGHT_R, RIGHT_W, RIGHT_X (mm/attrs.h) as the header's flags say */
+    uint64_t virtual; /* addresses of the first byte; address + memory_size never wraps */
     uint64_t physical;
-    const uint8_t *bytes;    /* file_size bytes within the image */
+    const uint8_t *bytes; /* file_size bytes within the image */
     uint64_t file_size;
-    uint64_t memory_size;    /* at least file_size; the rest is zeroes */
+    uint64_t memory_size; /* at least file_size; the rest is zeroes */
 };
 
 /* Is there an ELF identification at all (to tell "not ELF" from "broken ELF")? */

@@ -19,8 +19,7 @@ struct parser {
 };
 
 /* Every refusal goes through here; the sentence is the caller's. */
-#define REFUSE(parser, ...)                                                                        \
-    (format_buffer((parser)->why, (parser)->why_size, __VA_ARGS__), E_INVAL)
+#define REFUSE(parser, ...) (format_buffer((parser)->why, (parser)->why_size, __VA_ARGS__), E_INVAL)
 
 /* A word as %.*s arguments, cut so that the sentence around it still fits. */
 #define WORD_SHOWN 48
@@ -243,8 +242,7 @@ static int parse_area(struct parser *parser, struct word word, struct word value
     return E_OK;
 }
 
-static int parse_value(struct parser *parser, struct word word, struct word name,
-                       struct word value)
+static int parse_value(struct parser *parser, struct word word, struct word name, struct word value)
 {
     if (word_is(name, "mem"))
         return parse_memory(parser, word, value);
@@ -305,7 +303,8 @@ int options_parse(const char *line, struct guest_options *out, char *why, size_t
 
     *out = (struct guest_options){.name = "unnamed", .memory = OPTION_DEFAULT_MEMORY};
     if (!next_word(&at, &word))
-        return REFUSE(&parser, "the module has no command line; its first word is the guest's name");
+        return REFUSE(&parser,
+                      "the module has no command line; its first word is the guest's name");
     error = parse_name(&parser, word);
     while (error == E_OK && next_word(&at, &word)) {
         if (word_is(word, "--")) {

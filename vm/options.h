@@ -37,11 +37,11 @@ enum guest_expect { EXPECT_PASS, EXPECT_STOPPED, EXPECT_FAILED, EXPECT_REFUSED }
 
 struct guest_options {
     char name[GUEST_NAME];
-    uint64_t memory;            /* `mem=`: the guest's address where RAM ends */
-    uint64_t quota;             /* `quota=`: bytes it may hold, tables included; 0: no limit */
+    uint64_t memory; /* `mem=`: the guest's address where RAM ends */
+    uint64_t quota;  /* `quota=`: bytes it may hold, tables included; 0: no limit */
     bool lazy, flat, paused;
     enum guest_expect expect;
-    unsigned mods;              /* `mods=N`: how many of the following modules are this guest's */
+    unsigned mods; /* `mods=N`: how many of the following modules are this guest's */
     unsigned areas;
     struct guest_area area[OPTION_AREAS];
     char cmdline[GUEST_CMDLINE]; /* what follows ` -- `, or the whole line */

@@ -1,0 +1,188 @@
+/*
+ * The seam between what a guest is (vm/) and how a CPU runs it (arch/x86_64/vmx/, and whatever comes
+ * to stand beside it): a small structure of operations downwards, exits in neutral terms upwards.
+ * Nothing here names a VMX field.
+ */
+#ifndef QUIRE_VM_BACKEND_H
+#define QUIRE_VM_BACKEND_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/format.h"
+#include "mm/addr.h"
+#include "mm/attrs.h"
+#include "mm/table.h"
+
+struct guest;
+
+/* General registers in the order of their instruction encoding. */
+enum gpr {
+    RAX,
+    RCX,
+    RDX,
+    RBX,
+    RSP,
+    RBP,
+    RSI,
+    RDI,
+    R8,
+    R9,
+    R10,
+    R11,
+    R12,
+    R13,
+    R14,
+    R15,
+    GPR_COUNT
+};
+
+struct segment {
+    uint64_t base;
+    uint32_t limit;
+    uint16_t selector;
+    uint16_t
+        access; /* type..P, AVL L D/B G as in the second descriptor doubleword, bits 8..23 >> 8 */
+    bool unusable;
+};
+
+enum segment_index { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_LDTR, SEG_TR, SEG_COUNT };
+
+/* What is needed to start a guest, and what `regs gN` shows. */
+struct vcpu_state {
+    uint64_t gpr[GPR_COUNT];
+    uint64_t rip, rflags;
+    uint64_t cr0, cr2, cr3, cr4, efer; /* as the guest sees them */
+    uint64_t pdpte[4];
+    struct segment segment[SEG_COUNT];
+    uint64_t gdt_base, idt_base;
+    uint32_t gdt_limit, idt_limit;
+    uint64_t dr7;
+    bool halted;
+};
+
+enum vm_exit_kind {
+    VM_EXIT_SLICE,     /* its time slice is over */
+    VM_EXIT_INTERRUPT, /* an interrupt of the host's; already dealt with */
+    VM_EXIT_MEMORY,    /* second-level table: absent or rights missing */
+    VM_EXIT_MISCONFIG, /* second-level table: an illegal entry */
+    VM_EXIT_PORT,
+    VM_EXIT_MSR,
+    VM_EXIT_CPUID,
+    VM_EXIT_HALT,
+    VM_EXIT_HYPERCALL,
+    VM_EXIT_EXCEPTION, /* one that was asked to be intercepted */
+    VM_EXIT_SHUTDOWN,  /* triple fault */
+    VM_EXIT_BAD_STATE, /* the CPU refused to enter the guest */
+    VM_EXIT_HANDLED,   /* dealt with inside the backend (CR access, XSETBV, ...): just resume */
+    VM_EXIT_UNKNOWN,   /* nothing knows this one: stop the guest; `name` and `raw` say what */
+    VM_EXIT_COUNT
+};
+
+struct vm_exit {
+    enum vm_exit_kind kind;
+    const char *name;       /* the backend's name of the raw reason: "EPT violation" */
+    uint64_t raw;           /* raw reason, and ... */
+    uint64_t qualification; /* ... qualification, for people */
+    uint64_t rip;
+    unsigned length; /* of the instruction, where the backend knows it; else 0 */
+    union {
+        struct {
+            gpa_t gpa;
+            gva_t gva;
+            bool gva_valid;
+            bool walk; /* hit while reading the guest's own page tables, not at the final address */
+            unsigned access;  /* RIGHT_R, RIGHT_W, RIGHT_X */
+            unsigned allowed; /* rights that the table gave */
+        } memory;             /* MISCONFIG: gpa alone */
+        struct {
+            uint16_t port;
+            uint8_t width; /* 1, 2, 4 */
+            bool in, string, rep;
+            /* String forms (INS, OUTS) only. RCX counts, RSI/RDI and RFLAGS.DF move, all within
+             * the address size; vm/ updates the registers itself. */
+            uint8_t address_bytes; /* address size of the instruction: 2, 4 or 8 */
+            gva_t linear;          /* of the first element, segment base included */
+        } port;
+        struct {
+            uint32_t index;
+            bool write;
+        } msr;
+        struct {
+            uint8_t vector;
+            bool has_code;
+            uint32_t code;
+            uint64_t address; /* of a page fault */
+        } exception;
+        struct {
+            uint32_t error; /* VM-instruction error or failed-entry reason */
+        } bad;
+    };
+};
+
+enum vm_event_kind { VM_EVENT_INTERRUPT, VM_EVENT_NMI, VM_EVENT_EXCEPTION };
+struct vm_event {
+    enum vm_event_kind kind;
+    uint8_t vector;
+    bool has_code;
+    uint32_t code;
+};
+
+/* One virtual CPU: what vm/ sees of it. The backend embeds this in its own structure. */
+struct vcpu {
+    struct guest *guest;
+    uint64_t gpr[GPR_COUNT]; /* live while the vCPU is out; RSP is kept by the backend */
+    uint64_t entries;        /* VM entries that succeeded */
+};
+
+/* How the root that the CPU uses for this guest reads back, decoded (for VMX: EPTP by VMREAD). */
+struct vm_root {
+    uint64_t raw;
+    hpa_t frame;
+    enum mem_type type;
+    unsigned levels;
+    bool accessed_dirty;
+};
+
+struct vm_backend {
+    const char *name;
+
+    /* What the CPU itself answers to CPUID (EAX EBX ECX EDX), before vm/cpuid.c's policy, and its
+     * running clock (TSC ticks). */
+    void (*cpuid)(uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
+    uint64_t (*ticks)(void);
+
+    /* What a guest's second-level table may use on this CPU. */
+    const struct table_caps *(*table_caps)(void);
+    const struct table_env *(*table_env)(void);
+    const struct table_kind *kind;
+
+    int (*vcpu_create)(struct guest *guest, struct table *table, owner_t owner, struct vcpu **out);
+    void (*vcpu_destroy)(struct vcpu *vcpu);
+
+    int (*get_state)(struct vcpu *vcpu, struct vcpu_state *out);
+    int (*set_state)(struct vcpu *vcpu, const struct vcpu_state *in);
+
+    /* Runs until the next exit that vm/ must see, at most about `slice` instructions-worth of TSC
+     * ticks. E_OK and *exit, or E_HARDWARE with exit->kind VM_EXIT_BAD_STATE. */
+    int (*run)(struct vcpu *vcpu, uint64_t slice, struct vm_exit *exit);
+
+    /* Moves RIP past the instruction that exited, clearing interrupt shadow as the CPU would. */
+    void (*skip)(struct vcpu *vcpu, const struct vm_exit *exit);
+    /* E_BUSY-like E_STATE when an event is pending already. */
+    int (*inject)(struct vcpu *vcpu, struct vm_event event);
+    void (*set_halted)(struct vcpu *vcpu, bool halted);
+    bool (*interrupts_open)(struct vcpu *vcpu); /* IF set and no shadow */
+
+    /* Where a linear address of the guest's ends up by its own paging (identity while CR0.PG is 0).
+     * Never touches the guest. E_NOENT where its tables map nothing, E_RANGE where a table itself
+     * lies outside its memory. */
+    int (*translate)(struct vcpu *vcpu, gva_t linear, gpa_t *out);
+
+    int (*read_root)(struct vcpu *vcpu, struct vm_root *out); /* E_STATE without a current VMCS */
+
+    /* Raw state for a report of a stopped guest, beyond struct vcpu_state. */
+    void (*dump)(struct vcpu *vcpu, struct sink *to);
+};
+
+#endif

@@ -1,0 +1,194 @@
+/* See vm/cpuid.h. Feature names and bits: SDM Vol. 2, "CPUID - CPU Identification". */
+#include "vm/cpuid.h"
+
+#include "guests/abi.h"
+#include "lib/bits.h"
+#include "lib/string.h"
+#include "vm/exits.h"
+
+#define LEAF_BASIC_MAX 0x16
+#define LEAF_EXTENDED 0x80000000u
+#define LEAF_EXTENDED_MAX 0x80000008u
+#define LEAF_HYPERVISOR_MAX (QUIRE_CPUID_BASE + 1)
+
+/* Guest-physical addresses end where a 4-level second-level table does. */
+#define GUEST_PHYSICAL_BITS 48
+#define GUEST_LINEAR_BITS 48
+
+/*
+ * Leaf 1. Left out of ECX: DTES64, MONITOR, VMX, SMX, EIST, TM2, FMA, PCID, x2APIC, TSC deadline, XSAVE,
+ * OSXSAVE, AVX, F16C. Of EDX: MCE, APIC, MTRR, MCA, DS, ACPI, SS (self-snoop), HTT, TM.
+ */
+#define FEATURE_ECX                                                                                \
+    (BIT(0) /* SSE3 */ | BIT(1) /* PCLMULQDQ */ | BIT(9) /* SSSE3 */ | BIT(13) /* CX16 */ |        \
+     BIT(19) /* SSE4.1 */ | BIT(20) /* SSE4.2 */ | BIT(22) /* MOVBE */ | BIT(23) /* POPCNT */ |    \
+     BIT(25) /* AES */ | BIT(30) /* RDRAND */)
+#define FEATURE_ECX_HYPERVISOR BIT(31)
+#define FEATURE_EDX                                                                                \
+    (BIT(0) /* FPU */ | BIT(1) /* VME */ | BIT(2) /* DE */ | BIT(3) /* PSE */ | BIT(4) /* TSC */ | \
+     BIT(5) /* MSR */ | BIT(6) /* PAE */ | BIT(8) /* CX8 */ | BIT(11) /* SEP */ |                  \
+     BIT(13) /* PGE */ | BIT(15) /* CMOV */ | BIT(16) /* PAT */ | BIT(17) /* PSE36 */ |            \
+     BIT(19) /* CLFSH */ | BIT(23) /* MMX */ | BIT(24) /* FXSR */ | BIT(25) /* SSE */ |            \
+     BIT(26) /* SSE2 */)
+#define FEATURE_EBX_CLFLUSH BITS(15, 8)
+#define FEATURE_EBX_ONE_CPU BIT(16)
+
+/* Leaf 7. Left out: what needs XSAVE (AVX2, AVX-512, MPX, PKU), a VM-execution control (INVPCID, RDPID,
+ * WAITPKG), SGX, TSX, LA57, and the speculation-control MSRs. */
+#define STRUCTURED_EBX                                                                             \
+    (BIT(0) /* FSGSBASE */ | BIT(3) /* BMI1 */ | BIT(7) /* SMEP */ | BIT(8) /* BMI2 */ |           \
+     BIT(9) /* ERMS */ | BIT(18) /* RDSEED */ | BIT(19) /* ADX */ | BIT(20) /* SMAP */ |           \
+     BIT(23) /* CLFLUSHOPT */ | BIT(24) /* CLWB */ | BIT(29) /* SHA */)
+#define STRUCTURED_ECX (BIT(2) /* UMIP */ | BIT(8) /* GFNI */)
+#define STRUCTURED_EDX (BIT(4) /* fast short REP MOV */ | BIT(10) /* MD_CLEAR */)
+
+/* Leaf 0x80000001. Left out: RDTSCP, which needs a VM-execution control. */
+#define EXTENDED_ECX (BIT(0) /* LAHF */ | BIT(5) /* LZCNT */ | BIT(8) /* PREFETCHW */)
+#define EXTENDED_EDX                                                                               \
+    (BIT(11) /* SYSCALL */ | BIT(20) /* NX */ | BIT(26) /* 1 GiB pages */ | BIT(29) /* LM */)
+
+#define INVARIANT_TSC BIT(8)
+#define CACHE_SHARING BITS(25, 14) /* leaf 4, EAX: logical CPUs that share the cache */
+#define CACHE_CORES BITS(31, 26)
+
+typedef void (*cpuid_fn)(uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
+
+static struct cpuid_regs ask(cpuid_fn host, uint32_t leaf, uint32_t subleaf)
+{
+    uint32_t out[4];
+
+    host(leaf, subleaf, out);
+    return (struct cpuid_regs){out[0], out[1], out[2], out[3]};
+}
+
+static uint32_t min32(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
+static uint32_t basic_max(cpuid_fn host)
+{
+    return min32(ask(host, 0, 0).eax, LEAF_BASIC_MAX);
+}
+
+/* 0 when the CPU has no extended leaves at all. */
+static uint32_t extended_max(cpuid_fn host)
+{
+    uint32_t max = ask(host, LEAF_EXTENDED, 0).eax;
+
+    return max < LEAF_EXTENDED ? 0 : min32(max, LEAF_EXTENDED_MAX);
+}
+
+unsigned cpuid_guest_maxphyaddr(cpuid_fn host)
+{
+    unsigned width = 36; /* what a CPU without the leaf has */
+
+    if (extended_max(host) >= 0x80000008u)
+        width = ask(host, 0x80000008u, 0).eax & 0xff;
+    return min32(width, GUEST_PHYSICAL_BITS);
+}
+
+static struct cpuid_regs hypervisor_leaf(uint32_t leaf, unsigned number)
+{
+    struct cpuid_regs regs = {0};
+    uint32_t text[3];
+
+    switch (leaf) {
+    case QUIRE_CPUID_BASE:
+        memcpy(text, QUIRE_CPUID_TEXT, sizeof(text));
+        regs = (struct cpuid_regs){LEAF_HYPERVISOR_MAX, text[0], text[1], text[2]};
+        break;
+    case QUIRE_CPUID_BASE + 1:
+        regs.eax = QUIRE_ABI_VERSION;
+        regs.ebx = number;
+        break;
+    }
+    return regs;
+}
+
+static struct cpuid_regs basic_leaf(cpuid_fn host, uint32_t leaf, uint32_t subleaf)
+{
+    struct cpuid_regs regs = ask(host, leaf, subleaf);
+
+    switch (leaf) {
+    case 0:
+        regs.eax = basic_max(host);
+        return regs;
+    case 1:
+        regs.ebx = (uint32_t)((regs.ebx & FEATURE_EBX_CLFLUSH) | FEATURE_EBX_ONE_CPU);
+        regs.ecx = (uint32_t)((regs.ecx & FEATURE_ECX) | FEATURE_ECX_HYPERVISOR);
+        regs.edx &= (uint32_t)FEATURE_EDX;
+        return regs;
+    case 2: /* cache descriptors */
+        return regs;
+    case 4: /* cache parameters: one CPU, one core */
+        regs.eax &= (uint32_t) ~(CACHE_SHARING | CACHE_CORES);
+        return regs;
+    case 7:
+        if (subleaf != 0)
+            return (struct cpuid_regs){0};
+        return (struct cpuid_regs){
+            .ebx = regs.ebx & (uint32_t)STRUCTURED_EBX,
+            .ecx = regs.ecx & (uint32_t)STRUCTURED_ECX,
+            .edx = regs.edx & (uint32_t)STRUCTURED_EDX,
+        };
+    case 0x15: /* clock ratios */
+    case 0x16:
+        return regs;
+    default: /* serial number, MONITOR, power, performance counters, topology, XSAVE, ... */
+        return (struct cpuid_regs){0};
+    }
+}
+
+static struct cpuid_regs extended_leaf(cpuid_fn host, uint32_t leaf)
+{
+    struct cpuid_regs regs = ask(host, leaf, 0);
+
+    switch (leaf) {
+    case LEAF_EXTENDED:
+        return (struct cpuid_regs){.eax = extended_max(host)};
+    case 0x80000001u:
+        return (struct cpuid_regs){
+            .ecx = regs.ecx & (uint32_t)EXTENDED_ECX,
+            .edx = regs.edx & (uint32_t)EXTENDED_EDX,
+        };
+    case 0x80000002u: /* brand */
+    case 0x80000003u:
+    case 0x80000004u:
+    case 0x80000005u: /* caches */
+    case 0x80000006u:
+        return regs;
+    case 0x80000007u:
+        return (struct cpuid_regs){.edx = regs.edx & (uint32_t)INVARIANT_TSC};
+    case 0x80000008u:
+        return (struct cpuid_regs){
+            .eax = cpuid_guest_maxphyaddr(host) | GUEST_LINEAR_BITS << 8,
+        };
+    default:
+        return (struct cpuid_regs){0};
+    }
+}
+
+struct cpuid_regs cpuid_answer(uint32_t leaf, uint32_t subleaf, unsigned number, cpuid_fn host)
+{
+    if (leaf >= QUIRE_CPUID_BASE && leaf <= LEAF_HYPERVISOR_MAX)
+        return hypervisor_leaf(leaf, number);
+    if (leaf >= LEAF_EXTENDED && leaf <= extended_max(host))
+        return extended_leaf(host, leaf);
+    if (leaf > basic_max(host))
+        leaf = basic_max(host);
+    return basic_leaf(host, leaf, subleaf);
+}
+
+void exit_cpuid(struct guest *guest, const struct vm_exit *exit)
+{
+    uint64_t *gpr = guest->vcpu->gpr;
+    struct cpuid_regs regs = cpuid_answer((uint32_t)gpr[RAX], (uint32_t)gpr[RCX], guest->number,
+                                          guests_backend()->cpuid);
+
+    gpr[RAX] = regs.eax;
+    gpr[RBX] = regs.ebx;
+    gpr[RCX] = regs.ecx;
+    gpr[RDX] = regs.edx;
+    skip_instruction(guest, exit);
+}

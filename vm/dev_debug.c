@@ -1,0 +1,45 @@
+/*
+ * The two ports of Quire's own guest interface (docs/GUEST-INTERFACE.md): characters to the debug
+ * port are output, a number to the result port ends the guest. Reading the debug port gives its own
+ * number, which is how a guest can tell that it is there.
+ */
+#include "guests/abi.h"
+#include "lib/bits.h"
+#include "vm/exits.h"
+#include "vm/guest.h"
+#include "vm/ports.h"
+
+static uint32_t debug_read(struct guest *guest, uint16_t port, unsigned width)
+{
+    (void)guest;
+    (void)port;
+    (void)width;
+    return QUIRE_PORT_DEBUG;
+}
+
+static void debug_write(struct guest *guest, uint16_t port, unsigned width, uint32_t value)
+{
+    (void)port;
+    (void)width;
+    guest_putc(guest, (char)value);
+}
+
+static void result_write(struct guest *guest, uint16_t port, unsigned width, uint32_t value)
+{
+    (void)port;
+    (void)width;
+    if (guest_ended(guest))
+        return;
+    guest->verdict = value;
+    if (value == 0)
+        guest_end(guest, GUEST_PASSED, "result port");
+    else
+        guest_end(guest, GUEST_FAILED, "the guest wrote %u to its result port", value);
+}
+
+static const struct port_range ranges[] = {
+    {QUIRE_PORT_DEBUG, QUIRE_PORT_DEBUG, 1, debug_read, debug_write},
+    {QUIRE_PORT_RESULT, QUIRE_PORT_RESULT + 3, 4, NULL, result_write},
+};
+
+const struct port_device debug_device = {"debug", ranges, ARRAY_SIZE(ranges), NULL};

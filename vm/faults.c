@@ -1,0 +1,237 @@
+/*
+ * Memory faults of a guest: an access that its second-level table does not let through.
+ *
+ * First touch of lazy memory gets a frame. An access that the table allows by now (another CPU filled
+ * the page, or the CPU held an old translation) is just resumed. One that the guest has announced by
+ * QUIRE_HC_EXPECT_FAULT is reported and resumed where the guest asked. Everything else stops the
+ * guest, with a report that says what was tried, what is there, and every step of the walk.
+ */
+#include "arch/x86_64/control.h"
+#include "guests/abi.h"
+#include "lib/error.h"
+#include "lib/log.h"
+#include "mm/table.h"
+#include "vm/exits.h"
+#include "vm/slots.h"
+
+/* A CPU that keeps refusing what the table allows would hold the guest forever. */
+#define SPURIOUS_LIMIT 16
+
+/* Faults that a guest has announced are logged up to this many, and counted after that: the log is
+ * the host's. */
+#define LOGGED_LIMIT 32
+
+#define FAULT_TEXT 128
+
+typedef unsigned long long u64;
+
+static const char *access_verb(unsigned access)
+{
+    if (access & RIGHT_W)
+        return "write to";
+    if (access & RIGHT_X)
+        return "instruction fetch from";
+    return "read of";
+}
+
+/* "no memory there (hole 0xa0000..0xfffff)" or "ROM 0x300000+64K, which is not writable". */
+static void describe_target(const struct guest *guest, const struct vm_exit *exit,
+                            char text[FAULT_TEXT])
+{
+    const struct slot *slot = guest_slot_at(guest, exit->memory.gpa);
+    uint64_t first = 0, last = guest->table.kind->input_last;
+    char size[SIZE_TEXT];
+
+    if (slot != NULL) {
+        format_buffer(text, FAULT_TEXT, "%s at 0x%llx+%s", slot_kind_name(slot->kind),
+                      (u64)slot->base.v, size_text(size, slot->size));
+        return;
+    }
+    for (unsigned i = 0; i < guest->slots; i++) {
+        slot = &guest->slot[i];
+        if (slot->base.v > exit->memory.gpa.v) {
+            last = slot->base.v - 1;
+            break;
+        }
+        first = slot->base.v + slot->size;
+    }
+    format_buffer(text, FAULT_TEXT, "no memory (hole 0x%llx..0x%llx)", (u64)first, (u64)last);
+}
+
+static void print_entry(struct sink *to, const struct walk_step *step)
+{
+    char rights[RIGHTS_TEXT];
+
+    format(to, "  %-4s[%3u] at 0x%llx: %016llx ", level_name(step->level), step->index,
+           (u64)step->address.v, (u64)step->raw);
+    switch (step->class) {
+    case ENTRY_ABSENT:
+        format(to, "not present\n");
+        break;
+    case ENTRY_TABLE:
+        format(to, "table %s\n", rights_text(rights, step->attrs.rights));
+        break;
+    case ENTRY_LEAF:
+        format(to, "leaf %s %s%s%s\n", rights_text(rights, step->attrs.rights),
+               mem_type_name((enum mem_type)step->attrs.type), step->accessed ? " A" : "",
+               step->dirty ? " D" : "");
+        break;
+    case ENTRY_BAD:
+        format(to, "illegal: %s\n", rule_text(step->rule));
+        break;
+    }
+}
+
+static void print_walk(struct sink *to, const struct walk *walk)
+{
+    for (unsigned i = 0; i < walk->count; i++)
+        print_entry(to, &walk->step[i]);
+    if (walk->error == E_OK)
+        format(to, "  leads to frame 0x%llx\n", (u64)walk->mapping.out.v);
+    else
+        format(to, "  ends: %s\n", error_text(walk->error));
+}
+
+/* What was tried, what is there, and the walk. */
+static void print_fault(struct sink *to, struct guest *guest, const struct vm_exit *exit)
+{
+    char target[FAULT_TEXT], rights[RIGHTS_TEXT];
+    struct walk walk;
+
+    table_walk(&guest->table, exit->memory.gpa.v, &walk);
+    describe_target(guest, exit, target);
+    format(to, "%s GPA 0x%llx", access_verb(exit->memory.access), (u64)exit->memory.gpa.v);
+    if (exit->memory.gva_valid)
+        format(to, " (GVA 0x%llx%s)", (u64)exit->memory.gva.v,
+               exit->memory.walk ? ", while the CPU read the guest's own page tables for it" : "");
+    format(to, " at RIP 0x%llx\n", (u64)exit->rip);
+    format(to, "target: %s\n", target);
+    format(to, "tried %s, ", rights_text(rights, exit->memory.access));
+    format(to, "allowed %s\n", rights_text(rights, exit->memory.allowed));
+    format(to, "walk of GPA 0x%llx in the guest's %s table:\n", (u64)exit->memory.gpa.v,
+           guest->table.kind->name);
+    print_walk(to, &walk);
+}
+
+static void write_reason(struct guest *guest, const struct vm_exit *exit)
+{
+    char target[FAULT_TEXT];
+
+    describe_target(guest, exit, target);
+    guest_end(guest, GUEST_STOPPED, "%s GPA 0x%llx: %s, at RIP 0x%llx",
+              access_verb(exit->memory.access), (u64)exit->memory.gpa.v, target, (u64)exit->rip);
+}
+
+static uint32_t fault_bits(unsigned access)
+{
+    return (access & RIGHT_R ? QUIRE_FAULT_READ : 0u) |
+           (access & RIGHT_W ? QUIRE_FAULT_WRITE : 0u) | (access & RIGHT_X ? QUIRE_FAULT_EXEC : 0u);
+}
+
+static bool is_expected(const struct guest *guest, gpa_t at)
+{
+    return guest->expect_fault.size != 0 && at.v >= guest->expect_fault.base &&
+           at.v - guest->expect_fault.base < guest->expect_fault.size;
+}
+
+/* One-shot: the expectation is used up, whatever comes of it. */
+static bool resume_expected(struct guest *guest, const struct vm_exit *exit)
+{
+    struct vcpu_state state;
+
+    guest->expect_fault.size = 0;
+    if (guests_backend()->get_state(guest->vcpu, &state) != E_OK)
+        return false;
+    state.rip = guest->expect_fault.resume;
+    state.gpr[RAX] = fault_bits(exit->memory.access);
+    return guests_backend()->set_state(guest->vcpu, &state) == E_OK;
+}
+
+static void log_expected(const struct report *report)
+{
+    const struct guest *guest = report->guest;
+
+    if (guest->faults_refused <= LOGGED_LIMIT) {
+        report_log(report);
+        log_line("g%u %s: this fault was announced; the guest goes on at 0x%llx", guest->number,
+                 guest->name, (u64)guest->expect_fault.resume);
+    }
+    if (guest->faults_refused == LOGGED_LIMIT)
+        log_line("g%u %s: further announced faults are counted, not logged", guest->number,
+                 guest->name);
+}
+
+/* The registers go into the kept report always, into the log only where the guest stops. */
+static void refuse(struct guest *guest, const struct vm_exit *exit)
+{
+    struct report report;
+
+    guest->faults_refused++;
+    report_begin(&report, guest);
+    print_fault(&report.sink, guest, exit);
+    if (is_expected(guest, exit->memory.gpa) && resume_expected(guest, exit)) {
+        log_expected(&report);
+        report_state(&report, exit);
+        return;
+    }
+    report_state(&report, exit);
+    report_log(&report);
+    write_reason(guest, exit);
+}
+
+/* Does the table let through by now what was tried? */
+static bool is_allowed(struct guest *guest, const struct vm_exit *exit)
+{
+    struct mapping mapping;
+
+    return table_translate(&guest->table, exit->memory.gpa.v, &mapping) == E_OK &&
+           (exit->memory.access & ~mapping.attrs.rights) == 0;
+}
+
+static bool keeps_faulting(struct guest *guest, const struct vm_exit *exit)
+{
+    if (guest->spurious.gpa != exit->memory.gpa.v || guest->spurious.rip != exit->rip)
+        guest->spurious.count = 0;
+    guest->spurious.gpa = exit->memory.gpa.v;
+    guest->spurious.rip = exit->rip;
+    return ++guest->spurious.count > SPURIOUS_LIMIT;
+}
+
+void exit_memory(struct guest *guest, const struct vm_exit *exit)
+{
+    int error;
+
+    if (is_allowed(guest, exit)) {
+        guest->faults_spurious++;
+        if (keeps_faulting(guest, exit))
+            guest_stop(guest, exit, "the CPU keeps refusing a %s GPA 0x%llx that the table allows",
+                       access_verb(exit->memory.access), (u64)exit->memory.gpa.v);
+        return;
+    }
+    error = slots_fill(guest, exit->memory.gpa);
+    if (error == E_OK)
+        guest->faults_filled++;
+    else if (error == E_NOENT || error == E_EXIST)
+        refuse(guest, exit);
+    else
+        guest_stop(guest, exit, "no frame for lazy memory at GPA 0x%llx: %s (%s)",
+                   (u64)exit->memory.gpa.v, error_text(error), error_name(error));
+}
+
+void exit_misconfig(struct guest *guest, const struct vm_exit *exit)
+{
+    enum rule rule = RULE_OK;
+    struct report report;
+    struct walk walk;
+
+    table_walk(&guest->table, exit->memory.gpa.v, &walk);
+    if (walk.count != 0)
+        rule = walk.step[walk.count - 1].rule;
+    guest_end(guest, GUEST_STOPPED, "illegal entry in the table for GPA 0x%llx: %s (%s)",
+              (u64)exit->memory.gpa.v, rule_text(rule), rule_section(guest->table.kind->id, rule));
+    report_begin(&report, guest);
+    format(&report.sink, "%s\n", guest->reason);
+    print_walk(&report.sink, &walk);
+    report_state(&report, exit);
+    report_log(&report);
+}

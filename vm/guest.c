@@ -1,0 +1,401 @@
+/* See vm/guest.h. Making, starting, pausing and ending guests. */
+#include "vm/guest.h"
+
+#include "lib/bits.h"
+#include "lib/error.h"
+#include "lib/log.h"
+#include "lib/panic.h"
+#include "lib/string.h"
+#include "mm/buddy.h"
+#include "vm/load.h"
+#include "vm/ports.h"
+#include "vm/slots.h"
+
+#define USER_PROGRAM "user:"
+
+static struct {
+    const struct vm_backend *backend;
+    const char *why_not;
+    struct guest *guest[GUEST_LIMIT]; /* gN is guest[N - 1] */
+    unsigned count;
+} all;
+
+void guests_init(const struct vm_backend *backend, const char *why_not)
+{
+    all.backend = backend;
+    all.why_not = why_not;
+}
+
+const struct vm_backend *guests_backend(void)
+{
+    return all.backend;
+}
+
+const char *guests_why_not(void)
+{
+    return all.why_not;
+}
+
+unsigned guest_count(void)
+{
+    return all.count;
+}
+
+struct guest *guest_by_number(unsigned number)
+{
+    return number >= 1 && number <= all.count ? all.guest[number - 1] : NULL;
+}
+
+const char *guest_state_name(enum guest_state state)
+{
+    static const char *const names[] = {
+        [GUEST_READY] = "ready",     [GUEST_RUNNING] = "running", [GUEST_PAUSED] = "paused",
+        [GUEST_HALTED] = "halted",   [GUEST_PASSED] = "passed",   [GUEST_FAILED] = "failed",
+        [GUEST_STOPPED] = "stopped", [GUEST_KILLED] = "killed",   [GUEST_REFUSED] = "refused",
+    };
+    return (unsigned)state < ARRAY_SIZE(names) ? names[state] : "?";
+}
+
+bool guest_ended(const struct guest *guest)
+{
+    return guest->state >= GUEST_PASSED;
+}
+
+bool guest_ok(const struct guest *guest)
+{
+    return guest_ended(guest) && guest->state == guest->expected;
+}
+
+void guest_note_frames(struct guest *guest)
+{
+    uint64_t frames = buddy_owner_frames(guest_owner(guest));
+
+    if (frames > guest->frames_peak)
+        guest->frames_peak = frames;
+}
+
+static enum guest_state state_expected(enum guest_expect expect)
+{
+    switch (expect) {
+    case EXPECT_STOPPED:
+        return GUEST_STOPPED;
+    case EXPECT_FAILED:
+        return GUEST_FAILED;
+    case EXPECT_REFUSED:
+        return GUEST_REFUSED;
+    case EXPECT_PASS:
+        break;
+    }
+    return GUEST_PASSED;
+}
+
+static int refuse(struct guest *guest, int error, const char *reason)
+{
+    if (reason != NULL)
+        format_buffer(guest->reason, sizeof(guest->reason), "%s", reason);
+    guest->state = GUEST_REFUSED;
+    return error;
+}
+
+static void log_end(const struct guest *guest)
+{
+    switch (guest->state) {
+    case GUEST_PASSED:
+    case GUEST_KILLED:
+        log_line("g%u %s: %s", guest->number, guest->name, guest_state_name(guest->state));
+        break;
+    case GUEST_FAILED:
+        log_line("g%u %s: failed (%u): %s", guest->number, guest->name, guest->verdict,
+                 guest->reason);
+        break;
+    default:
+        log_line("g%u %s: %s: %s", guest->number, guest->name, guest_state_name(guest->state),
+                 guest->reason);
+    }
+}
+
+/* Gives back all that the guest holds; its structure and its fate stay. */
+static void release_resources(struct guest *guest)
+{
+    owner_t owner = guest_owner(guest);
+    uint64_t held = buddy_owner_frames(owner), left;
+
+    if (guest->vcpu != NULL)
+        all.backend->vcpu_destroy(guest->vcpu);
+    guest->vcpu = NULL;
+    if (guest->has_table) {
+        slots_release(guest);
+        invariant(table_destroy(&guest->table) == E_OK);
+    }
+    guest->has_table = false;
+    buddy_set_quota(owner, UINT64_MAX);
+    left = buddy_owner_frames(owner);
+    if (held != 0)
+        log_line("g%u %s: gave back %llu frames of %llu", guest->number, guest->name,
+                 (unsigned long long)(held - left), (unsigned long long)held);
+    invariant(left == 0);
+}
+
+void guest_finish(struct guest *guest)
+{
+    guest_flush_line(guest);
+    log_end(guest);
+    release_resources(guest);
+}
+
+static int place_in_guest(void *ctx, uint64_t at, const void *from, uint64_t size)
+{
+    return slots_place(ctx, gpa(at), from, size);
+}
+
+static void describe_memory(const struct guest *guest, struct loader *loader)
+{
+    _Static_assert(GUEST_SLOTS <= LOAD_RANGES, "every slot has its region");
+
+    for (unsigned i = 0; i < guest->slots; i++) {
+        const struct slot *slot = &guest->slot[i];
+        bool ram = slot_rights(slot->kind) & RIGHT_W;
+
+        if (slot->kind != SLOT_DEVICE)
+            loader->region[loader->regions++] = (struct load_region){slot->base.v, slot->size, ram};
+    }
+}
+
+static int describe_modules(struct guest *guest, struct loader *loader)
+{
+    _Static_assert(OPTION_MODS <= LOAD_MODULES, "every module has its place");
+
+    if (guest->options.mods > guest->image.module_count)
+        return load_refuse(loader, E_INVAL, "mods=%u, but only %u modules follow",
+                           guest->options.mods, guest->image.module_count);
+    for (unsigned i = 0; i < guest->options.mods; i++) {
+        const struct guest_image *module = &guest->image.modules[i];
+        loader->module[loader->modules++] =
+            (struct load_module){module->bytes, module->size, module->cmdline};
+    }
+    return E_OK;
+}
+
+static int load(struct guest *guest, struct vcpu_state *state)
+{
+    struct loader loader = {
+        .bytes = guest->image.bytes,
+        .size = guest->image.size,
+        .cmdline = guest->cmdline,
+        .place = place_in_guest,
+        .ctx = guest,
+        .kind = NULL,
+        .why = guest->reason,
+        .why_size = sizeof(guest->reason),
+    };
+    int error = describe_modules(guest, &loader);
+
+    describe_memory(guest, &loader);
+    if (error == E_OK)
+        error = load_image(&loader, guest->options.flat);
+    guest->kind = loader.kind;
+    *state = loader.state;
+    return error;
+}
+
+static int build_memory(struct guest *guest)
+{
+    const struct vm_backend *backend = all.backend;
+    uint64_t quota = guest->options.quota / PAGE_SIZE;
+    int error;
+
+    if (guest->options.quota != 0)
+        buddy_set_quota(guest_owner(guest), quota);
+    error = table_init(&guest->table, backend->kind, backend->table_caps(), backend->table_env(),
+                       PURPOSE_EPT_TABLE, guest_owner(guest));
+    if (error != E_OK)
+        return refuse(guest, error, "no frame for its table");
+    guest->has_table = true;
+    error = slots_layout(guest);
+    if (error != E_OK)
+        return refuse(guest, error, NULL);
+    error = slots_back(guest);
+    if (error == E_QUOTA)
+        return refuse(guest, error,
+                      "its memory is more than its quota, or than the host can spare");
+    if (error != E_OK)
+        return refuse(guest, error, "not enough free memory for what it asks");
+    return E_OK;
+}
+
+/* From options and image to a guest that could run. On an error everything is given back. */
+static int build(struct guest *guest)
+{
+    struct vcpu_state state;
+    int error;
+
+    devices_reset(guest);
+    error = build_memory(guest);
+    if (error != E_OK)
+        return error;
+    error = load(guest, &state);
+    if (error != E_OK)
+        return refuse(guest, error, NULL);
+    error = all.backend->vcpu_create(guest, &guest->table, guest_owner(guest), &guest->vcpu);
+    if (error != E_OK) {
+        guest->vcpu = NULL;
+        format_buffer(guest->reason, sizeof(guest->reason), "no virtual CPU: %s",
+                      error_text(error));
+        return refuse(guest, error, NULL);
+    }
+    error = all.backend->set_state(guest->vcpu, &state);
+    if (error != E_OK)
+        return refuse(guest, error, "its first state was not taken by the CPU");
+    guest_note_frames(guest);
+    return E_OK;
+}
+
+/* What a new life does not inherit from the last one; the ring of output goes on. */
+static void forget_last_life(struct guest *guest)
+{
+    guest->state = GUEST_READY;
+    guest->verdict = 0;
+    guest->reason[0] = '\0';
+    guest->report[0] = '\0';
+    guest->halted = false;
+    guest->expect_fault.size = 0;
+    guest->spurious.count = 0;
+    memset(guest->exits, 0, sizeof(guest->exits));
+    guest->faults_filled = guest->faults_refused = guest->faults_spurious = 0;
+    guest->frames_peak = 0;
+    guest->ticks = 0;
+    guest->line_length = 0;
+}
+
+static int make(struct guest *guest)
+{
+    char size[SIZE_TEXT], backed[SIZE_TEXT];
+    uint64_t bytes = 0;
+    int error;
+
+    forget_last_life(guest);
+    error = build(guest);
+    if (error != E_OK) {
+        guest_finish(guest);
+        return error;
+    }
+    for (unsigned i = 0; i < guest->slots; i++)
+        bytes += guest->slot[i].backed;
+    log_line("g%u %s: %s, memory to %s, %s backed by %llu frames, %llu table frames", guest->number,
+             guest->name, guest->kind, size_text(size, guest->memory), size_text(backed, bytes),
+             (unsigned long long)(bytes / PAGE_SIZE),
+             (unsigned long long)guest->table.table_frames);
+    return E_OK;
+}
+
+static struct guest *register_guest(void)
+{
+    uint64_t frames = (sizeof(struct guest) + PAGE_SIZE - 1) / PAGE_SIZE;
+    struct guest *guest;
+    hpa_t at;
+
+    if (all.count == GUEST_LIMIT ||
+        buddy_alloc_frames(frames, PURPOSE_HEAP, OWNER_HOST, &at) != E_OK)
+        return NULL;
+    guest = direct(at);
+    memset(guest, 0, sizeof(*guest));
+    all.guest[all.count++] = guest;
+    guest->number = all.count;
+    return guest;
+}
+
+int guest_create(const struct guest_image *image, struct guest **out)
+{
+    struct guest *guest;
+    int error;
+
+    *out = NULL;
+    if (all.backend == NULL)
+        return E_UNSUPPORTED;
+    guest = register_guest();
+    if (guest == NULL)
+        return all.count == GUEST_LIMIT ? E_FULL : E_NOMEM;
+    *out = guest;
+    guest->image = *image;
+    error = options_parse(image->cmdline, &guest->options, guest->reason, sizeof(guest->reason));
+    memcpy(guest->name, guest->options.name, sizeof(guest->name));
+    memcpy(guest->cmdline, guest->options.cmdline, sizeof(guest->cmdline));
+    guest->memory = guest->options.memory;
+    guest->expected = state_expected(guest->options.expect);
+    if (error != E_OK) {
+        refuse(guest, error, NULL);
+        guest_finish(guest);
+        return error;
+    }
+    error = make(guest);
+    if (error == E_OK)
+        guest->state = guest->options.paused ? GUEST_PAUSED : GUEST_RUNNING;
+    return error;
+}
+
+bool guest_is_user_program(const char *cmdline)
+{
+    while (*cmdline == ' ')
+        cmdline++;
+    return strncmp(cmdline, USER_PROGRAM, strlen(USER_PROGRAM)) == 0;
+}
+
+unsigned guests_create(const struct guest_image *modules, unsigned count)
+{
+    if (all.backend == NULL)
+        return 0;
+    for (unsigned i = 0; i < count; i++) {
+        struct guest_image image = modules[i];
+        struct guest *guest;
+        int error;
+
+        if (guest_is_user_program(image.cmdline))
+            continue;
+        image.modules = &modules[i + 1];
+        image.module_count = count - i - 1;
+        error = guest_create(&image, &guest);
+        if (guest == NULL) {
+            log_line("module %u: no guest made of it: %s", i + 1, error_text(error));
+            continue;
+        }
+        if (guest->options.mods <= image.module_count)
+            i += guest->options.mods;
+    }
+    return all.count;
+}
+
+int guest_start(struct guest *guest)
+{
+    int error;
+
+    if (guest->state == GUEST_RUNNING || guest->state == GUEST_HALTED)
+        return E_STATE;
+    if (guest_ended(guest)) {
+        error = options_parse(guest->image.cmdline, &guest->options, guest->reason,
+                              sizeof(guest->reason));
+        if (error != E_OK)
+            return error;
+        error = make(guest);
+        if (error != E_OK)
+            return error;
+    }
+    guest->state = guest->halted ? GUEST_HALTED : GUEST_RUNNING;
+    return E_OK;
+}
+
+int guest_pause(struct guest *guest)
+{
+    if (guest->state != GUEST_RUNNING && guest->state != GUEST_HALTED)
+        return E_STATE;
+    guest->state = GUEST_PAUSED;
+    return E_OK;
+}
+
+int guest_kill(struct guest *guest)
+{
+    if (guest_ended(guest))
+        return E_STATE;
+    guest->state = GUEST_KILLED;
+    guest_finish(guest);
+    return E_OK;
+}

@@ -1,0 +1,178 @@
+/*
+ * A guest: its memory slots, its virtual CPU, its second-level table, its devices and its fate.
+ * Without a word of VMX.
+ *
+ * Life: READY -> RUNNING <-> PAUSED, RUNNING -> HALTED, and from any of these to one of the ended
+ * states (PASSED, FAILED, STOPPED, KILLED). An ended guest has given back its frames, its table and
+ * its vCPU; only this structure stays, for the console, until the guest is started again. The structures
+ * come from the buddy in whole frames (PURPOSE_HEAP, OWNER_HOST) and are never freed: at most
+ * GUEST_LIMIT of them are ever made.
+ *
+ * Guests are numbered from 1, in the order of their modules; `g1` is the first.
+ */
+#ifndef QUIRE_VM_GUEST_H
+#define QUIRE_VM_GUEST_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lib/format.h"
+#include "mm/table.h"
+#include "vm/backend.h"
+#include "vm/devices.h"
+#include "vm/options.h"
+
+enum slot_kind {
+    SLOT_RAM,       /* backed when the guest is made, in the largest blocks to be had */
+    SLOT_RAM_LAZY,  /* a frame arrives at the first touch */
+    SLOT_ROM,       /* readable and executable; writes are refused */
+    SLOT_NOEXEC,    /* readable and writable; fetches are refused */
+    SLOT_EXEC_ONLY, /* fetches only, where the CPU offers it */
+    SLOT_DEVICE,    /* emulated: every access exits */
+};
+const char *slot_kind_name(enum slot_kind kind);
+
+struct slot {
+    gpa_t base;
+    uint64_t size;
+    enum slot_kind kind;
+    uint64_t backed; /* bytes that have frames now */
+};
+
+#define GUEST_SLOTS 32
+#define GUEST_LIMIT 64
+
+enum guest_state {
+    GUEST_READY,   /* made, never ran or reset */
+    GUEST_RUNNING, /* takes part in the round */
+    GUEST_PAUSED,
+    GUEST_HALTED,  /* HLT, waits for an event */
+    GUEST_PASSED,  /* ended: its verdict was pass */
+    GUEST_FAILED,  /* ended: its verdict was fail */
+    GUEST_STOPPED, /* ended: stopped for what it did (report kept) */
+    GUEST_KILLED,  /* ended from the console */
+    GUEST_REFUSED, /* its image or options were refused; never ran */
+};
+const char *guest_state_name(enum guest_state state);
+
+/* The image of a guest, from GRUB's module or from a test. All that it points to must stay in place
+ * for as long as the guest may be started again. */
+struct guest_image {
+    const uint8_t *bytes;
+    uint64_t size;
+    const char *cmdline;
+    const struct guest_image *modules; /* candidates for `mods=N`: the modules that follow */
+    unsigned module_count;
+};
+
+#define GUEST_OUTPUT 4096
+#define GUEST_REPORT 4096
+
+struct guest {
+    unsigned number;             /* gN, from 1; its owner: OWNER_FIRST_GUEST + number */
+    char name[GUEST_NAME];       /* first word of the module's command line */
+    char cmdline[GUEST_CMDLINE]; /* the guest's own, as Multiboot hands it over */
+    const char *kind;            /* of its image: "Multiboot ELF32", "flat 16-bit", ... */
+    struct guest_options options;
+    struct guest_image image; /* kept for a new start */
+    enum guest_state state;
+    enum guest_state expected; /* `expect=stopped`: GUEST_STOPPED counts as passed */
+    uint32_t verdict;          /* number given with a fail */
+    char reason[160];          /* why it ended or was refused, one line */
+    char report[GUEST_REPORT]; /* the full report of a stop */
+
+    uint64_t memory; /* bytes of RAM asked for */
+    struct slot slot[GUEST_SLOTS];
+    unsigned slots;
+    struct table table; /* second-level: EPT */
+    bool has_table;
+    struct vcpu *vcpu;
+
+    struct guest_devices devices;
+    bool halted; /* executed HLT and nothing has woken it */
+
+    struct { /* QUIRE_HC_EXPECT_FAULT; size 0: none expected */
+        uint64_t base, size, resume;
+    } expect_fault;
+    struct { /* a fault that the table does not explain, and how often */
+        uint64_t gpa, rip;
+        unsigned count;
+    } spurious;
+
+    uint64_t exits[VM_EXIT_COUNT];
+    uint64_t faults_filled;    /* lazy frames given */
+    uint64_t faults_refused;   /* faults reported, expected ones included */
+    uint64_t faults_spurious;  /* the table allowed the access by the time it was looked at */
+    uint64_t frames_peak;      /* most frames held at once, tables included */
+    uint64_t ticks;            /* TSC ticks spent inside */
+    char output[GUEST_OUTPUT]; /* ring of what it printed */
+    uint64_t output_total;     /* bytes ever printed */
+    char line[160];            /* the line being collected for the console */
+    unsigned line_length;
+};
+
+/* Chooses the backend for this machine (NULL: no guests can run) and the text that says why not. */
+void guests_init(const struct vm_backend *backend, const char *why_not);
+const struct vm_backend *guests_backend(void);
+const char *guests_why_not(void);
+
+/* Makes a guest from an image: parses its options, builds slots, table and vCPU, loads it. The image's
+ * bytes are no longer needed afterwards but may be used for `start` again, so they stay where they are.
+ * Returns E_OK and the guest, or the error with the guest (state GUEST_REFUSED, reason filled in) when
+ * it could be registered at all. */
+int guest_create(const struct guest_image *image, struct guest **out);
+
+/* Makes a guest of each module that is neither a ring-3 program (`user:NAME`) nor taken by a guest
+ * before it (`mods=N`). Returns how many guests there are then, refused ones included. */
+unsigned guests_create(const struct guest_image *modules, unsigned count);
+bool guest_is_user_program(const char *cmdline);
+
+/* READY or PAUSED -> RUNNING (or HALTED, where it halted before); ended -> made anew and RUNNING.
+ * E_STATE: running already, or halted. */
+int guest_start(struct guest *guest);
+int guest_pause(struct guest *guest); /* E_STATE unless RUNNING or HALTED */
+int guest_kill(struct guest *guest);  /* E_STATE when it has ended */
+
+struct guest *guest_by_number(unsigned number); /* NULL; numbers are 1..guest_count() */
+unsigned guest_count(void);
+
+static inline owner_t guest_owner(const struct guest *guest)
+{
+    return (owner_t)(OWNER_FIRST_GUEST + guest->number);
+}
+
+/* Within vm/: reports a guest whose state says that it has ended, and gives back all that it holds.
+ * It must not be on a CPU. */
+void guest_finish(struct guest *guest);
+/* Within vm/: brings frames_peak up to date. */
+void guest_note_frames(struct guest *guest);
+
+/* Passed, or ended the way it was expected to. */
+bool guest_ok(const struct guest *guest);
+bool guest_ended(const struct guest *guest);
+
+/* Runs each runnable guest for one slice. Returns how many still can run. */
+unsigned guests_round(void);
+
+/* The clock (TSC ticks) right before the first entry into any guest; 0 when none has run. */
+uint64_t guests_first_entry(void);
+
+/* Guest-physical memory through the guest's own table; stops at the first byte that is not backed
+ * and returns how many were copied. Lazy memory that has no frame yet is not filled by reading. */
+uint64_t guest_read(struct guest *guest, gpa_t from, void *to, uint64_t size);
+uint64_t guest_write(struct guest *guest, gpa_t to, const void *from, uint64_t size);
+
+const struct slot *guest_slot_at(const struct guest *guest, gpa_t gpa); /* NULL */
+
+/* One character of the guest's output: kept in its ring, passed on to the console line by line with
+ * its name in front. */
+void guest_putc(struct guest *guest, char c);
+
+/* Sends on a line that has no newline yet. */
+void guest_flush_line(struct guest *guest);
+
+/* Bytes for the guest's serial port. Returns how many its input buffer took. */
+size_t guest_input(struct guest *guest, const char *bytes, size_t n);
+
+#endif

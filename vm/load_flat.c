@@ -1,0 +1,93 @@
+/*
+ * Flat 16-bit images: the bytes go to 0x7c00 and are entered there in real mode, as a PC's firmware
+ * enters a boot sector, only that all of the image is there already. There is no firmware behind
+ * it: every interrupt vector leads to one IRET.
+ */
+#include "arch/x86_64/control.h"
+#include "lib/error.h"
+#include "lib/string.h"
+#include "vm/load.h"
+
+#define FLAT_ENTRY 0x7c00
+#define FLAT_END 0x80000 /* where a PC's free low memory may end */
+#define FLAT_SIGNATURE 510
+
+#define BOOT_DISK 0x80 /* in DL: the first hard disk */
+
+#define IVT_ENTRIES 256
+#define IRET_PLACE 0x4f0 /* the BIOS data area's bytes for applications */
+#define IRET 0xcf
+
+/* Real mode's segments as after reset (SDM Vol. 3, 9.1.4), and the tables that the CPU wants. */
+#define ACCESS_DATA16 0x93
+#define ACCESS_CODE16 0x9b
+#define ACCESS_LDT 0x82
+#define ACCESS_TSS 0x8b
+#define REAL_LIMIT 0xffff
+#define IVT_LIMIT 0x3ff
+#define DR7_RESET 0x400
+
+bool flat_recognise(const uint8_t *bytes, uint64_t size)
+{
+    return size >= FLAT_SIGNATURE + 2 && bytes[FLAT_SIGNATURE] == 0x55 &&
+           bytes[FLAT_SIGNATURE + 1] == 0xaa;
+}
+
+static struct segment real_segment(uint16_t access)
+{
+    return (struct segment){.limit = REAL_LIMIT, .access = access};
+}
+
+static void enter_real_mode(struct vcpu_state *state)
+{
+    memset(state, 0, sizeof(*state));
+    for (unsigned i = 0; i < SEG_COUNT; i++)
+        state->segment[i] = real_segment(ACCESS_DATA16);
+    state->segment[SEG_CS] = real_segment(ACCESS_CODE16);
+    state->segment[SEG_LDTR] = real_segment(ACCESS_LDT);
+    state->segment[SEG_TR] = real_segment(ACCESS_TSS);
+    state->gpr[RDX] = BOOT_DISK;
+    state->gpr[RSP] = FLAT_ENTRY;
+    state->rip = FLAT_ENTRY;
+    state->rflags = RFLAGS_FIXED;
+    state->cr0 = CR0_ET;
+    state->gdt_limit = REAL_LIMIT;
+    state->idt_limit = IVT_LIMIT;
+    state->dr7 = DR7_RESET;
+}
+
+static int place_vectors(struct loader *loader)
+{
+    uint16_t vectors[IVT_ENTRIES][2];
+    uint8_t iret = IRET;
+    int error;
+
+    for (unsigned i = 0; i < IVT_ENTRIES; i++) {
+        vectors[i][0] = IRET_PLACE;
+        vectors[i][1] = 0;
+    }
+    error = load_place(loader, 0, vectors, sizeof(vectors), sizeof(vectors), "the vector table");
+    if (error != E_OK)
+        return error;
+    return load_place(loader, IRET_PLACE, &iret, 1, 1, "the interrupt stub");
+}
+
+int load_flat(struct loader *loader)
+{
+    int error;
+
+    loader->kind = "flat 16-bit";
+    if (loader->size > FLAT_END - FLAT_ENTRY)
+        return load_refuse(loader, E_RANGE,
+                           "a flat image of 0x%llx bytes does not fit into 0x7c00..0x7ffff",
+                           (unsigned long long)loader->size);
+    if (loader->modules != 0)
+        return load_refuse(loader, E_UNSUPPORTED, "mods=: only a Multiboot guest takes modules");
+    error = place_vectors(loader);
+    if (error == E_OK)
+        error = load_place(loader, FLAT_ENTRY, loader->bytes, loader->size, loader->size,
+                           "the flat image");
+    if (error == E_OK)
+        enter_real_mode(&loader->state);
+    return error;
+}

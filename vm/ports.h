@@ -1,0 +1,49 @@
+/*
+ * Port I/O of a guest: which device answers at which port, and the exit that brings an access here.
+ *
+ * A device file offers an array of rows; vm/ports.c binds them. A port that no row covers reads as
+ * all ones and swallows writes. No access ever reaches a port of the host's.
+ */
+#ifndef QUIRE_VM_PORTS_H
+#define QUIRE_VM_PORTS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vm/backend.h"
+
+struct guest;
+
+struct port_range {
+    uint16_t first, last; /* inclusive */
+    uint8_t width;        /* widest access that the device takes whole: 1, 2 or 4 bytes */
+    /* One access of `width` bytes at `port`, all within the range. read answers in the low bytes.
+     * NULL: reads as all ones, swallows writes. */
+    uint32_t (*read)(struct guest *guest, uint16_t port, unsigned width);
+    void (*write)(struct guest *guest, uint16_t port, unsigned width, uint32_t value);
+};
+
+struct port_device {
+    const char *name;
+    const struct port_range *ranges;
+    unsigned count;
+    void (*reset)(struct guest *guest); /* power-on state; NULL: all zeroes is that */
+};
+
+extern const struct port_device serial_device, debug_device, cmos_device, pit_device, pic_device,
+    keyboard_device, reset_device;
+
+/* All devices to their power-on state. */
+void devices_reset(struct guest *guest);
+
+/* One access, as a PC's bus would make it: one that is wider than the device takes is made byte by
+ * byte. */
+uint32_t port_read(struct guest *guest, uint16_t port, unsigned width);
+void port_write(struct guest *guest, uint16_t port, unsigned width, uint32_t value);
+const char *port_name(uint16_t port); /* the device's name; NULL where there is none */
+
+/* VM_EXIT_PORT. Handles IN, OUT and the string forms, and skips the instruction; or stops the guest
+ * with a sentence. */
+void exit_port(struct guest *guest, const struct vm_exit *exit);
+
+#endif

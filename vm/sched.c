@@ -1,0 +1,65 @@
+/*
+ * Who runs when: every runnable guest in turn, for one slice each.
+ *
+ * A slice is a budget of clock ticks that exits use up as well, so that a guest that does nothing but
+ * exit gets no more of the CPU than one that computes. One CPU runs them all for now; what a second
+ * would need to share is the list in vm/guest.c.
+ */
+#include "lib/error.h"
+#include "vm/exits.h"
+
+#define SLICE_TICKS UINT64_C(1000000)
+
+static uint64_t first_entry;
+
+uint64_t guests_first_entry(void)
+{
+    return first_entry;
+}
+
+static void run_failed(struct guest *guest, int error)
+{
+    struct vm_exit exit = {.kind = VM_EXIT_UNKNOWN, .name = "no entry"};
+
+    guest_stop(guest, &exit, "it could not be run: %s", error_text(error));
+}
+
+/* Runs until the slice is used up, given up, or the guest no longer runs. */
+static void run_slice(struct guest *guest)
+{
+    const struct vm_backend *backend = guests_backend();
+    uint64_t start = backend->ticks(), now = start;
+    bool goes_on = true;
+
+    if (first_entry == 0)
+        first_entry = start;
+    while (goes_on && now - start < SLICE_TICKS) {
+        struct vm_exit exit = {.kind = VM_EXIT_COUNT};
+        int error = backend->run(guest->vcpu, SLICE_TICKS - (now - start), &exit);
+
+        if (error != E_OK && exit.kind != VM_EXIT_BAD_STATE)
+            run_failed(guest, error);
+        else
+            goes_on = exit_dispatch(guest, &exit);
+        goes_on = goes_on && guest->state == GUEST_RUNNING;
+        now = backend->ticks();
+    }
+    guest->ticks += now - start;
+}
+
+unsigned guests_round(void)
+{
+    unsigned runnable = 0;
+
+    for (unsigned number = 1; number <= guest_count(); number++) {
+        struct guest *guest = guest_by_number(number);
+
+        if (guest->state != GUEST_RUNNING)
+            continue;
+        run_slice(guest);
+        if (guest_ended(guest))
+            guest_finish(guest);
+        runnable += guest->state == GUEST_RUNNING;
+    }
+    return runnable;
+}

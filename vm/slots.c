@@ -1,0 +1,370 @@
+/* See vm/slots.h. */
+#include "vm/slots.h"
+
+#include "lib/bits.h"
+#include "lib/error.h"
+#include "lib/panic.h"
+#include "lib/string.h"
+#include "mm/buddy.h"
+
+const char *slot_kind_name(enum slot_kind kind)
+{
+    static const char *const names[] = {
+        [SLOT_RAM] = "RAM",
+        [SLOT_RAM_LAZY] = "lazy RAM",
+        [SLOT_ROM] = "ROM",
+        [SLOT_NOEXEC] = "no-execute RAM",
+        [SLOT_EXEC_ONLY] = "execute-only",
+        [SLOT_DEVICE] = "device",
+    };
+    return (unsigned)kind < ARRAY_SIZE(names) ? names[kind] : "?";
+}
+
+unsigned slot_rights(enum slot_kind kind)
+{
+    static const uint8_t rights[] = {
+        [SLOT_RAM] = RIGHT_RWX,   [SLOT_RAM_LAZY] = RIGHT_RWX, [SLOT_ROM] = RIGHT_RX,
+        [SLOT_NOEXEC] = RIGHT_RW, [SLOT_EXEC_ONLY] = RIGHT_X,  [SLOT_DEVICE] = RIGHT_NONE,
+    };
+    return (unsigned)kind < ARRAY_SIZE(rights) ? rights[kind] : RIGHT_NONE;
+}
+
+static uint64_t slot_last(const struct slot *slot)
+{
+    return slot->base.v + slot->size - 1;
+}
+
+const struct slot *guest_slot_at(const struct guest *guest, gpa_t at)
+{
+    for (unsigned i = 0; i < guest->slots; i++) {
+        const struct slot *slot = &guest->slot[i];
+        if (at.v >= slot->base.v && at.v <= slot_last(slot))
+            return slot;
+    }
+    return NULL;
+}
+
+static struct slot *slot_at(struct guest *guest, gpa_t at)
+{
+    return (struct slot *)guest_slot_at(guest, at);
+}
+
+int slot_add(struct guest *guest, gpa_t base, uint64_t size, enum slot_kind kind)
+{
+    unsigned i;
+
+    if (!is_aligned(base.v, PAGE_SIZE) || !is_aligned(size, PAGE_SIZE))
+        return E_ALIGN;
+    if (size == 0 || base.v > guest->table.kind->input_last ||
+        size - 1 > guest->table.kind->input_last - base.v)
+        return E_RANGE;
+    for (i = 0; i < guest->slots; i++) {
+        const struct slot *other = &guest->slot[i];
+        if (base.v <= slot_last(other) && other->base.v <= base.v + size - 1)
+            return E_EXIST;
+    }
+    if (guest->slots == GUEST_SLOTS)
+        return E_FULL;
+    for (i = guest->slots++; i > 0 && guest->slot[i - 1].base.v > base.v; i--)
+        guest->slot[i] = guest->slot[i - 1];
+    guest->slot[i] = (struct slot){.base = base, .size = size, .kind = kind};
+    return E_OK;
+}
+
+static void slot_remove(struct guest *guest, unsigned index)
+{
+    guest->slots--;
+    for (unsigned i = index; i < guest->slots; i++)
+        guest->slot[i] = guest->slot[i + 1];
+}
+
+/* Takes [base, base + size) out of whatever slots cover it; nothing is backed yet. */
+static int slots_carve(struct guest *guest, uint64_t base, uint64_t size)
+{
+    uint64_t last = base + size - 1;
+    unsigned i = 0;
+
+    while (i < guest->slots) {
+        struct slot old = guest->slot[i];
+        uint64_t old_last = slot_last(&old);
+        int error = E_OK;
+
+        if (old_last < base || old.base.v > last) {
+            i++;
+            continue;
+        }
+        slot_remove(guest, i);
+        if (old.base.v < base)
+            error = slot_add(guest, old.base, base - old.base.v, old.kind);
+        if (error == E_OK && old_last > last)
+            error = slot_add(guest, gpa(last + 1), old_last - last, old.kind);
+        if (error != E_OK)
+            return error;
+        i = 0; /* the list was sorted anew; what was added no longer overlaps */
+    }
+    return E_OK;
+}
+
+static enum slot_kind slot_kind_of(const struct guest *guest, enum area_kind kind)
+{
+    switch (kind) {
+    case AREA_ROM:
+        return SLOT_ROM;
+    case AREA_NOEXEC:
+        return SLOT_NOEXEC;
+    case AREA_EXEC_ONLY:
+        return SLOT_EXEC_ONLY;
+    case AREA_HOLE:
+    case AREA_RAM:
+        break;
+    }
+    return guest->options.lazy ? SLOT_RAM_LAZY : SLOT_RAM;
+}
+
+static int layout_area(struct guest *guest, const struct guest_area *area)
+{
+    int error = slots_carve(guest, area->base, area->size);
+
+    if (error == E_OK && area->kind != AREA_HOLE)
+        error = slot_add(guest, gpa(area->base), area->size, slot_kind_of(guest, area->kind));
+    return error;
+}
+
+static int layout_refused(struct guest *guest, int error, const char *option, uint64_t base,
+                          uint64_t size)
+{
+    const char *text = error_text(error);
+
+    if (error == E_RANGE)
+        text = "beyond the guest-physical addresses that this CPU's tables can map";
+    else if (error == E_FULL)
+        text = "more slots than a guest can have";
+    format_buffer(guest->reason, sizeof(guest->reason), "%s 0x%llx+0x%llx: %s", option,
+                  (unsigned long long)base, (unsigned long long)size, text);
+    return error;
+}
+
+int slots_layout(struct guest *guest)
+{
+    enum slot_kind ram = slot_kind_of(guest, AREA_RAM);
+    uint64_t memory = guest->options.memory;
+    int error;
+
+    guest->slots = 0;
+    error = slot_add(guest, gpa(0), GUEST_LOW_RAM_END, ram);
+    if (error == E_OK && memory > GUEST_HIGH_RAM)
+        error = slot_add(guest, gpa(GUEST_HIGH_RAM), memory - GUEST_HIGH_RAM, ram);
+    if (error != E_OK)
+        return layout_refused(guest, error, "memory", 0, memory);
+    for (unsigned i = 0; i < guest->options.areas; i++) {
+        const struct guest_area *area = &guest->options.area[i];
+        if (area->kind == AREA_EXEC_ONLY && !guest->table.caps.execute_only)
+            return layout_refused(guest, E_UNSUPPORTED, "xo", area->base, area->size);
+        error = layout_area(guest, area);
+        if (error != E_OK)
+            return layout_refused(guest, error, area_kind_name(area->kind), area->base, area->size);
+    }
+    return E_OK;
+}
+
+/* One zeroed block of 2^order frames, mapped at `at`. */
+static int back_block(struct guest *guest, struct slot *slot, gpa_t at, unsigned order)
+{
+    uint64_t size = PAGE_SIZE << order;
+    struct flush_batch batch;
+    hpa_t block;
+    int error = buddy_alloc(order, PURPOSE_GUEST_RAM, guest_owner(guest), &block);
+
+    if (error != E_OK)
+        return error;
+    memset(direct(block), 0, size);
+    flush_begin(&batch, &guest->table);
+    error = table_map(&guest->table, at.v, block, size, attrs_of(slot_rights(slot->kind), MEM_WB),
+                      MAP_DEFAULT, &batch);
+    flush_commit(&batch);
+    if (error != E_OK) {
+        invariant(buddy_free(block, order, guest_owner(guest)) == E_OK);
+        return error;
+    }
+    slot->backed += size;
+    guest_note_frames(guest);
+    return E_OK;
+}
+
+/* The order of a block that one leaf at `level` maps. */
+static unsigned leaf_order(const struct guest *guest, unsigned level)
+{
+    return guest->table.kind->index_bits * (level - 1);
+}
+
+/* Backs `at` with the largest block that alignment, the rest of the slot, the CPU and the buddy
+ * allow. *size receives what it covers. */
+static int back_largest(struct guest *guest, struct slot *slot, gpa_t at, uint64_t *size)
+{
+    uint64_t left = slot_last(slot) - at.v + 1;
+    int error = E_NOMEM;
+
+    for (unsigned level = guest->table.caps.leaf_top; level >= 1; level--) {
+        unsigned order = leaf_order(guest, level);
+        *size = PAGE_SIZE << order;
+        if (order > BUDDY_MAX_ORDER || !is_aligned(at.v, *size) || *size > left)
+            continue;
+        error = back_block(guest, slot, at, order);
+        if (error != E_NOMEM && error != E_QUOTA)
+            break;
+    }
+    return error;
+}
+
+int slots_back(struct guest *guest)
+{
+    for (unsigned i = 0; i < guest->slots; i++) {
+        struct slot *slot = &guest->slot[i];
+        uint64_t size;
+
+        if (slot->kind == SLOT_RAM_LAZY || slot->kind == SLOT_DEVICE)
+            continue;
+        for (uint64_t done = 0; done < slot->size; done += size) {
+            int error = back_largest(guest, slot, gpa_add(slot->base, done), &size);
+            if (error != E_OK)
+                return error;
+        }
+    }
+    return E_OK;
+}
+
+int slots_fill(struct guest *guest, gpa_t at)
+{
+    gpa_t page = gpa(align_down(at.v, PAGE_SIZE));
+    struct slot *slot = slot_at(guest, page);
+
+    if (slot == NULL || slot->kind != SLOT_RAM_LAZY)
+        return E_NOENT;
+    return back_block(guest, slot, page, 0);
+}
+
+struct release {
+    struct flush_batch batch;
+    uint64_t bytes;
+};
+
+/* A block may be mapped by several leaves, once a large page was split: it goes with its first. */
+static int release_leaf(void *ctx, const struct mapping *mapping)
+{
+    struct release *release = ctx;
+    struct frame_info info;
+    hpa_t head;
+
+    invariant(frame_query(mapping->out, &info, &head) == E_OK);
+    if (head.v == mapping->out.v)
+        flush_free_after(&release->batch, head);
+    return 0;
+}
+
+void slots_release(struct guest *guest)
+{
+    struct table *table = &guest->table;
+    struct release release;
+
+    flush_begin(&release.batch, table);
+    table_visit(table, table->kind->input_first, table->kind->input_last, VISIT_PAGES, release_leaf,
+                &release);
+    invariant(table_unmap(table, table->kind->input_first,
+                          table->kind->input_last - table->kind->input_first + 1,
+                          &release.batch) == E_OK);
+    flush_commit(&release.batch);
+    for (unsigned i = 0; i < guest->slots; i++)
+        guest->slot[i].backed = 0;
+}
+
+/* The host's view of the page that backs `at`, and how many bytes follow in it; NULL for none. */
+static uint8_t *backing_of(struct guest *guest, gpa_t at, uint64_t *room)
+{
+    struct mapping mapping;
+
+    if (!guest->has_table || table_translate(&guest->table, at.v, &mapping) != E_OK)
+        return NULL;
+    *room = mapping.last - at.v + 1;
+    return (uint8_t *)direct(hpa_add(mapping.out, at.v - mapping.in));
+}
+
+static uint64_t min_bytes(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+uint64_t guest_read(struct guest *guest, gpa_t from, void *to, uint64_t size)
+{
+    uint64_t done = 0, room;
+
+    while (done < size) {
+        const uint8_t *bytes = backing_of(guest, gpa_add(from, done), &room);
+        if (bytes == NULL)
+            break;
+        room = min_bytes(room, size - done);
+        memcpy((uint8_t *)to + done, bytes, room);
+        done += room;
+    }
+    return done;
+}
+
+uint64_t guest_write(struct guest *guest, gpa_t to, const void *from, uint64_t size)
+{
+    uint64_t done = 0, room;
+
+    while (done < size) {
+        uint8_t *bytes = backing_of(guest, gpa_add(to, done), &room);
+        if (bytes == NULL)
+            break;
+        room = min_bytes(room, size - done);
+        memcpy(bytes, (const uint8_t *)from + done, room);
+        done += room;
+    }
+    return done;
+}
+
+/* Up to the end of one page (of the table's leaf), backed on demand. Zeroes are what absent lazy
+ * memory reads as anyway, so they need no frame. */
+static int place_piece(struct guest *guest, gpa_t at, const uint8_t *from, uint64_t size,
+                       uint64_t *placed)
+{
+    uint64_t room = 0;
+    uint8_t *bytes = backing_of(guest, at, &room);
+
+    if (bytes == NULL) {
+        const struct slot *slot = guest_slot_at(guest, at);
+        int error = E_OK;
+
+        if (slot == NULL || slot->kind != SLOT_RAM_LAZY)
+            return E_RANGE;
+        if (from == NULL) {
+            *placed = min_bytes(size, PAGE_SIZE - (at.v & (PAGE_SIZE - 1)));
+            return E_OK;
+        }
+        error = slots_fill(guest, at);
+        if (error != E_OK)
+            return error;
+        bytes = backing_of(guest, at, &room);
+        invariant(bytes != NULL);
+    }
+    *placed = min_bytes(room, size);
+    if (from != NULL)
+        memcpy(bytes, from, *placed);
+    else
+        memset(bytes, 0, *placed);
+    return E_OK;
+}
+
+int slots_place(struct guest *guest, gpa_t at, const void *from, uint64_t size)
+{
+    uint64_t placed = 0;
+
+    for (uint64_t done = 0; done < size; done += placed) {
+        int error =
+            place_piece(guest, gpa_add(at, done),
+                        from != NULL ? (const uint8_t *)from + done : NULL, size - done, &placed);
+        if (error != E_OK)
+            return error;
+    }
+    return E_OK;
+}

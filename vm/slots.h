@@ -1,0 +1,51 @@
+/*
+ * A guest's physical address space: its slots, and the frames behind them.
+ *
+ *     0        640K      1M                                mem=
+ *     | RAM    | (hole)  | RAM        | ROM | RAM          |
+ *     +--------+---------+------------+-----+--------------+----> guest-physical
+ *
+ * Slots are laid out from the guest's options. All but lazy RAM is backed when the guest is made, in
+ * the largest blocks that the buddy has and the table can map as one leaf; lazy RAM gets one zeroed
+ * 4 KiB frame at each first touch. Which frame is behind which address is written down in one
+ * place alone, the guest's own table: giving the memory back starts from there.
+ */
+#ifndef QUIRE_VM_SLOTS_H
+#define QUIRE_VM_SLOTS_H
+
+#include <stdint.h>
+
+#include "vm/guest.h"
+
+#define GUEST_LOW_RAM_END UINT64_C(0xA0000) /* where a PC's first RAM ends ... */
+#define GUEST_HIGH_RAM UINT64_C(0x100000)   /* ... and the rest begins */
+
+/* Adds a slot, keeping the list sorted. E_ALIGN, E_RANGE (size 0, or beyond what the guest's table
+ * can map), E_EXIST where it overlaps another, E_FULL. */
+int slot_add(struct guest *guest, gpa_t base, uint64_t size, enum slot_kind kind);
+
+/* Lays out the slots that guest->options ask for. E_OK, or an error with guest->reason filled in. */
+int slots_layout(struct guest *guest);
+
+/* The rights that a slot's memory has for the guest. */
+unsigned slot_rights(enum slot_kind kind);
+
+/* Backs every slot that is not lazy, zeroed. On an error (E_NOMEM, E_QUOTA) what was backed so far
+ * stays, for slots_release(). */
+int slots_back(struct guest *guest);
+
+/* Gives lazy RAM at `at` its frame. E_NOENT where no lazy slot covers it, E_EXIST when it has one,
+ * E_NOMEM, E_QUOTA. */
+int slots_fill(struct guest *guest, gpa_t at);
+
+/* Unmaps everything and gives every frame back, after the flush. The table stays, empty. */
+void slots_release(struct guest *guest);
+
+/*
+ * For loaders: copies `size` bytes (zeroes where `from` is NULL) into the guest's memory, whatever
+ * the guest itself may do there, filling lazy memory where needed. E_RANGE, with nothing written at
+ * or behind it, at the first page that no slot backs.
+ */
+int slots_place(struct guest *guest, gpa_t at, const void *from, uint64_t size);
+
+#endif
