@@ -2,6 +2,7 @@
  * The machine and the hypervisor as a whole: `cpu`, `log`, `version`, `check`, `quit`.
  */
 #include "arch/x86_64/cpu.h"
+#include "arch/x86_64/cpu_state.h"
 #include "arch/x86_64/mm/kernel.h"
 #include "arch/x86_64/mm/kernel_space.h"
 #include "arch/x86_64/power.h"
@@ -64,10 +65,9 @@ static const struct column feature_columns[] = {
 };
 static const struct record feature_record = RECORD("feature", feature_columns);
 
-static void show_features(struct output *out)
+static void show_features(struct output *out, uint64_t cr4, uint64_t efer)
 {
     const struct cpu_features *f = &cpu_features;
-    uint64_t cr4 = read_cr4(), efer = rdmsr(IA32_EFER);
     const struct {
         const char *name;
         bool offered;
@@ -101,9 +101,11 @@ static int cpu(const struct command *command, struct output *out, const struct a
 {
     const struct cpu_features *f = &cpu_features;
     struct quoting_sink vmx = quote_into(out);
+    struct cpu_state state;
 
     (void)command;
     (void)args;
+    cpu_state_read(&state);
     output_facts(out, &cpu_record,
                  (struct value[]){as_text(f->vendor),
                                   f->brand[0] ? as_text(f->brand) : as_nothing(),
@@ -111,9 +113,9 @@ static int cpu(const struct command *command, struct output *out, const struct a
                                   f->hypervisor[0] ? as_text(f->hypervisor) : as_nothing(),
                                   as_number(f->maxphyaddr), as_number(f->linear_bits)});
     output_row(out, &control_record,
-               (struct value[]){as_number(read_cr0()), as_number(read_cr3()), as_number(read_cr4()),
-                                as_number(rdmsr(IA32_EFER))});
-    show_features(out);
+               (struct value[]){as_number(state.cr0), as_number(state.cr3), as_number(state.cr4),
+                                as_number(state.efer)});
+    show_features(out, state.cr4, state.efer);
     output_title(out, "guests run by: %s",
                  guests_backend()   ? guests_backend()->name
                  : guests_why_not() ? guests_why_not()

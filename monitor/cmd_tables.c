@@ -6,6 +6,7 @@
 #include "arch/x86_64/mm/guest_walk.h"
 #include "arch/x86_64/mm/kernel.h"
 #include "arch/x86_64/mm/layout.h"
+#include "arch/x86_64/user_last.h"
 #include "lib/string.h"
 #include "monitor/commands.h"
 #include "vm/guest.h"
@@ -76,42 +77,70 @@ static int show_run(void *ctx, const struct mapping *run)
 
     if (pass->guest)
         what = as_text(guest_area(pass->guest, run->in));
-    else if (pass->table->kind->id == KIND_KERNEL)
+    else if (pass->kind->id == KIND_KERNEL)
         what = as_text(host_window(run->in));
     pass->runs[run->level]++;
     pass->bytes[run->level] += size;
     output_row(pass->out, &run_record,
                (struct value[]){as_number(run->in), as_number(run->last), as_number(size),
-                                as_number(level_size(pass->table->kind, run->level)),
+                                as_number(level_size(pass->kind, run->level)),
                                 as_number(run->out.v),
                                 as_text(rights_text(rights, run->attrs.rights)),
                                 as_text(mem_type_name((enum mem_type)run->attrs.type)), what});
     return 0;
 }
 
+/* The totals below the runs, and where the table itself is (or was). */
+static void show_totals(struct map_pass *pass, hpa_t root, uint64_t table_frames)
+{
+    uint64_t runs = 0, bytes = 0;
+
+    for (unsigned level = 1; level <= MAX_LEVELS; level++) {
+        runs += pass->runs[level];
+        bytes += pass->bytes[level];
+        if (!pass->runs[level])
+            continue;
+        uint64_t page = level_size(pass->kind, level);
+        output_row(pass->out, &total_record,
+                   (struct value[]){as_number(page), as_number(pass->runs[level]),
+                                    as_number(pass->bytes[level] / page),
+                                    as_number(pass->bytes[level])});
+    }
+    output_facts(pass->out, &map_record,
+                 (struct value[]){as_number(bytes), as_number(runs), as_number(root.v),
+                                  as_number(table_frames)});
+}
+
 static int show_map(struct output *out, struct table *table, const struct guest *guest)
 {
-    struct map_pass pass = {.out = out, .table = table, .guest = guest};
-    uint64_t runs = 0, bytes = 0;
+    struct map_pass pass = {.out = out, .kind = table->kind, .guest = guest};
     int error = table_visit(table, table->kind->input_first, table->kind->input_last, VISIT_RUNS,
                             show_run, &pass);
 
-    if (error)
-        return error;
-    for (unsigned level = 1; level <= MAX_LEVELS; level++) {
-        runs += pass.runs[level];
-        bytes += pass.bytes[level];
-        if (!pass.runs[level])
-            continue;
-        uint64_t page = level_size(table->kind, level);
-        output_row(out, &total_record,
-                   (struct value[]){as_number(page), as_number(pass.runs[level]),
-                                    as_number(pass.bytes[level] / page),
-                                    as_number(pass.bytes[level])});
-    }
-    output_facts(out, &map_record,
-                 (struct value[]){as_number(bytes), as_number(runs), as_number(table->root.v),
-                                  as_number(table->table_frames)});
+    if (!error)
+        show_totals(&pass, table->root, table->table_frames);
+    return error;
+}
+
+/* A ring-3 program runs to its end before the console is asked again, so that what can be shown is
+ * what was kept of the last one. */
+static int map_user(const struct command *command, struct output *out)
+{
+    const struct user_last *last = user_last();
+    const struct snapshot *map = &last->map;
+    struct map_pass pass = {.out = out, .kind = map->kind};
+
+    if (!map->kind)
+        return command_refuse(command, out, E_NOENT,
+                              "no ring-3 program has run: a boot module whose line starts with "
+                              "`user:NAME` is one");
+    output_title(out, "program %s as it ended; its table has been given back", last->name);
+    for (uint64_t i = 0; i < map->runs && i < SNAPSHOT_RUNS; i++)
+        show_run(&pass, &map->run[i]);
+    if (map->runs > SNAPSHOT_RUNS)
+        output_note(out, "... and %llu runs more, which were not kept; the totals lack them",
+                    (unsigned long long)(map->runs - SNAPSHOT_RUNS));
+    show_totals(&pass, map->root, map->table_frames);
     return E_OK;
 }
 
@@ -137,6 +166,8 @@ static int map(const struct command *command, struct output *out, const struct a
 
     if (strcmp(args->word[1], "host") == 0)
         return show_map(out, &kernel_table, NULL);
+    if (strcmp(args->word[1], "user") == 0)
+        return map_user(command, out);
     error = command_guest(command, out, args->word[1], &guest);
     if (!error)
         error = guest_table(command, out, guest);
@@ -362,11 +393,12 @@ static int walk(const struct command *command, struct output *out, const struct 
 static const struct command tables_commands[] = {
     {
         .name = "map",
-        .usage = "host | gN",
+        .usage = "host | user | gN",
         .summary = "what a table maps, as runs of equal pages",
         .details =
             "Each run is contiguous on both sides, in pages of one size with the same rights and\n"
-            "memory type. Rights: r read, w write, x execute, u from ring 3, g global.\n",
+            "memory type. Rights: r read, w write, x execute, u from ring 3, g global.\n"
+            "`user` is the ring-3 program that ran last, as its table stood when it ended.\n",
         .example = "map g1",
         .least = 1,
         .most = 1,

@@ -9,6 +9,7 @@
 #include "arch/x86_64/mm/table_envs.h"
 #include "arch/x86_64/percpu.h"
 #include "arch/x86_64/trap.h"
+#include "arch/x86_64/user_last.h"
 #include "arch/x86_64/user_space.h"
 #include "guests/user_abi.h"
 #include "lib/list.h"
@@ -326,6 +327,7 @@ int user_run(const uint8_t *image, uint64_t size, const char *name, struct user_
 
     if (error == E_OK) {
         run_loaded(&run);
+        user_last_keep(name, &run.space.table);
         user_space_destroy(&run.space);
     }
     result->frames_kept = buddy_owner_frames(owner);
