@@ -1,15 +1,15 @@
 /*
- * The interface between a Quire guest and Quire. docs/GUEST-INTERFACE.md describes it; a guest may
- * use any part of it or none. This header is plain preprocessor so that NASM sources can use the same numbers
- * (guests/abi.inc is made from it).
+ * The interface between a Quire guest and Quire. docs/GUEST-INTERFACE.md describes it; a guest
+ * may use any part of it or none. This header is plain preprocessor so that NASM sources can use
+ * the same numbers (guests/abi.inc is made from it).
  *
  * Debug port: a byte written to QUIRE_PORT_DEBUG is a character of the guest's output.
  * Result port: a 32-bit value written to QUIRE_PORT_RESULT ends the guest: 0 is pass, any other
  * value is fail with that number.
  *
- * Hypercall: VMCALL with the number in EAX and arguments in EBX, ECX, EDX, ESI (RBX ... in 64-bit
- * mode). The answer is in EAX: 0 or a QUIRE_E_* value. In any mode, at privilege level 0; elsewhere it
- * raises #UD.
+ * Hypercall: VMCALL with the number in EAX and arguments in EBX, ECX, EDX, ESI (RBX ... in
+ * 64-bit mode). The answer is in EAX: 0 or a QUIRE_E_* value. In any mode, at privilege level 0;
+ * elsewhere it raises #UD.
  */
 #ifndef QUIRE_GUESTS_ABI_H
 #define QUIRE_GUESTS_ABI_H
@@ -29,10 +29,10 @@
 #define QUIRE_HC_PUTS 0x51520003   /* EBX guest-physical address, ECX length (at most 4096) */
 #define QUIRE_HC_YIELD 0x51520004  /* give up the rest of the time slice */
 /*
- * One-shot: the next memory fault that would stop this guest and whose guest-physical address lies
- * in [EBX, EBX+ECX) is reported in full but does not stop it; instead execution resumes at the address
- * in EDX with RAX = QUIRE_FAULT_* bits of what was tried. In 64-bit mode RBX, RCX, RDX. ESI 0.
- * Calling it again replaces the earlier expectation; ECX 0 clears it.
+ * One-shot: the next memory fault that would stop this guest and whose guest-physical address
+ * lies in [EBX, EBX+ECX) is reported in full but does not stop it; instead execution resumes at
+ * the address in EDX with RAX = QUIRE_FAULT_* bits of what was tried. In 64-bit mode RBX, RCX,
+ * RDX. ESI 0. Calling it again replaces the earlier expectation; ECX 0 clears it.
  */
 #define QUIRE_HC_EXPECT_FAULT 0x51520005
 /* Asks how a guest-physical address (EBX) is backed: EAX = QUIRE_BACKING_*. */

@@ -16,8 +16,9 @@
 #define GUEST_LINEAR_BITS 48
 
 /*
- * Leaf 1. Left out of ECX: DTES64, MONITOR, VMX, SMX, EIST, TM2, FMA, PCID, x2APIC, TSC deadline, XSAVE,
- * OSXSAVE, AVX, F16C. Of EDX: MCE, APIC, MTRR, MCA, DS, ACPI, SS (self-snoop), HTT, TM.
+ * Leaf 1. Left out of ECX: DTES64, MONITOR, VMX, SMX, EIST, TM2, FMA, PCID, x2APIC, TSC
+ * deadline, XSAVE, OSXSAVE, AVX, F16C. Of EDX: MCE, APIC, MTRR, MCA, DS, ACPI, SS (self-snoop),
+ * HTT, TM.
  */
 #define FEATURE_ECX                                                                                \
     (BIT(0) /* SSE3 */ | BIT(1) /* PCLMULQDQ */ | BIT(9) /* SSSE3 */ | BIT(13) /* CX16 */ |        \
@@ -33,8 +34,8 @@
 #define FEATURE_EBX_CLFLUSH BITS(15, 8)
 #define FEATURE_EBX_ONE_CPU BIT(16)
 
-/* Leaf 7. Left out: what needs XSAVE (AVX2, AVX-512, MPX, PKU), a VM-execution control (INVPCID, RDPID,
- * WAITPKG), SGX, TSX, LA57, and the speculation-control MSRs. */
+/* Leaf 7. Left out: what needs XSAVE (AVX2, AVX-512, MPX, PKU), a VM-execution control (INVPCID,
+ * RDPID, WAITPKG), SGX, TSX, LA57, and the speculation-control MSRs. */
 #define STRUCTURED_EBX                                                                             \
     (BIT(0) /* FSGSBASE */ | BIT(3) /* BMI1 */ | BIT(7) /* SMEP */ | BIT(8) /* BMI2 */ |           \
      BIT(9) /* ERMS */ | BIT(18) /* RDSEED */ | BIT(19) /* ADX */ | BIT(20) /* SMAP */ |           \

@@ -14,9 +14,9 @@ struct cpuid_regs {
 };
 
 /*
- * The answer for guest `number` at (leaf, subleaf). `host` is asked for the CPU's own answers. A leaf
- * beyond the highest of its range answers as the highest basic leaf does (SDM Vol. 2, "CPUID").
- * `osxsave` of CR4 never shows: XSAVE is hidden.
+ * The answer for guest `number` at (leaf, subleaf). `host` is asked for the CPU's own answers. A
+ * leaf beyond the highest of its range answers as the highest basic leaf does (SDM Vol. 2,
+ * "CPUID"). `osxsave` of CR4 never shows: XSAVE is hidden.
  */
 struct cpuid_regs cpuid_answer(uint32_t leaf, uint32_t subleaf, unsigned number,
                                void (*host)(uint32_t leaf, uint32_t subleaf, uint32_t out[4]));

@@ -1,7 +1,7 @@
 /*
- * The CMOS memory and clock of a guest, ports 0x70 and 0x71. It tells the guest's memory size at the
- * places where a PC's firmware leaves it; the clock is valid, never updating, and stands at midnight
- * of 1 January 2000.
+ * The CMOS memory and clock of a guest, ports 0x70 and 0x71. It tells the guest's memory size at
+ * the places where a PC's firmware leaves it; the clock is valid, never updating, and stands at
+ * midnight of 1 January 2000.
  */
 #include "lib/bits.h"
 #include "vm/guest.h"

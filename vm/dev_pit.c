@@ -1,9 +1,10 @@
 /*
- * The 8254 timer of a guest, ports 0x40 to 0x43, and the speaker port 0x61 that gates its third counter.
+ * The 8254 timer of a guest, ports 0x40 to 0x43, and the speaker port 0x61 that gates its third
+ * counter.
  *
- * Counters can be programmed, latched and read back, and their outputs seen, so that a guest that
- * waits by polling goes on. The rate is nominal: one count for every PIT_TICKS ticks of the host's clock, not
- * 1193182 Hz of real time; no interrupt comes from it.
+ * Counters can be programmed, latched and read back, and their outputs seen, so that a guest
+ * that waits by polling goes on. The rate is nominal: one count for every PIT_TICKS ticks of the
+ * host's clock, not 1193182 Hz of real time; no interrupt comes from it.
  */
 #include "lib/bits.h"
 #include "vm/guest.h"

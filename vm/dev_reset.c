@@ -1,7 +1,7 @@
 /*
- * Ports of a PC's chipset that must at least not disturb: the delay port 0x80, the ACPI-like reset port
- * 0xcf9, and the PCI configuration ports, behind which there is no bus. 0xcf9 lies within the
- * PCI address port; as on a PC only a byte access reaches it.
+ * Ports of a PC's chipset that must at least not disturb: the delay port 0x80, the ACPI-like
+ * reset port 0xcf9, and the PCI configuration ports, behind which there is no bus. 0xcf9 lies
+ * within the PCI address port; as on a PC only a byte access reaches it.
  */
 #include "lib/bits.h"
 #include "vm/exits.h"

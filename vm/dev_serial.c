@@ -1,7 +1,7 @@
 /*
- * COM1 of a guest: a 16550A at 0x3f8. What it transmits is the guest's output; what the console sends
- * waits in its receiver. The transmitter is always ready, the line settings are kept and have no effect,
- * and no interrupt is raised: IIR tells the truth to a driver that polls it.
+ * COM1 of a guest: a 16550A at 0x3f8. What it transmits is the guest's output; what the console
+ * sends waits in its receiver. The transmitter is always ready, the line settings are kept and
+ * have no effect, and no interrupt is raised: IIR tells the truth to a driver that polls it.
  */
 #include "lib/bits.h"
 #include "vm/guest.h"

@@ -1,9 +1,9 @@
 /*
  * The devices that a guest finds at the ports of a PC: their state, as part of struct guest.
  *
- * Each is a file of its own (vm/dev_*.c) that offers rows of port ranges (vm/ports.h). None raises an
- * interrupt yet: the interrupt controllers can be programmed and stay silent, the serial port is to
- * be polled. What is missing reads as all ones, as on an empty bus.
+ * Each is a file of its own (vm/dev_*.c) that offers rows of port ranges (vm/ports.h). None
+ * raises an interrupt yet: the interrupt controllers can be programmed and stay silent, the
+ * serial port is to be polled. What is missing reads as all ones, as on an empty bus.
  */
 #ifndef QUIRE_VM_DEVICES_H
 #define QUIRE_VM_DEVICES_H

@@ -19,17 +19,17 @@ void exit_msr(struct guest *guest, const struct vm_exit *exit);       /* vm/msr.
 bool exit_hypercall(struct guest *guest, const struct vm_exit *exit); /* vm/hypercall.c; as above */
 
 /*
- * Ends a guest: sets its state and its reason (one line, no newline). The resources follow when the
- * guest is off the CPU. guest_stop() does the same as GUEST_STOPPED and writes the full report first:
- * the exit, the registers, the backend's raw state.
+ * Ends a guest: sets its state and its reason (one line, no newline). The resources follow when
+ * the guest is off the CPU. guest_stop() does the same as GUEST_STOPPED and writes the full
+ * report first: the exit, the registers, the backend's raw state.
  */
 void guest_end(struct guest *guest, enum guest_state state, const char *reason, ...)
     __attribute__((format(printf, 3, 4)));
 void guest_stop(struct guest *guest, const struct vm_exit *exit, const char *reason, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* The report that is being written: guest->report as a sink. report_begin() empties it; report_log()
- * sends it to the log line by line. */
+/* The report that is being written: guest->report as a sink. report_begin() empties it;
+ * report_log() sends it to the log line by line. */
 struct report {
     struct sink sink;
     struct guest *guest;

@@ -1,10 +1,11 @@
 /*
  * Memory faults of a guest: an access that its second-level table does not let through.
  *
- * First touch of lazy memory gets a frame. An access that the table allows by now (another CPU filled
- * the page, or the CPU held an old translation) is just resumed. One that the guest has announced by
- * QUIRE_HC_EXPECT_FAULT is reported and resumed where the guest asked. Everything else stops the
- * guest, with a report that says what was tried, what is there, and every step of the walk.
+ * First touch of lazy memory gets a frame. An access that the table allows by now (another CPU
+ * filled the page, or the CPU held an old translation) is just resumed. One that the guest has
+ * announced by QUIRE_HC_EXPECT_FAULT is reported and resumed where the guest asked. Everything
+ * else stops the guest, with a report that says what was tried, what is there, and every step of
+ * the walk.
  */
 #include "arch/x86_64/control.h"
 #include "guests/abi.h"

@@ -2,11 +2,11 @@
  * A guest: its memory slots, its virtual CPU, its second-level table, its devices and its fate.
  * Without a word of VMX.
  *
- * Life: READY -> RUNNING <-> PAUSED, RUNNING -> HALTED, and from any of these to one of the ended
- * states (PASSED, FAILED, STOPPED, KILLED). An ended guest has given back its frames, its table and
- * its vCPU; only this structure stays, for the console, until the guest is started again. The structures
- * come from the buddy in whole frames (PURPOSE_HEAP, OWNER_HOST) and are never freed: at most
- * GUEST_LIMIT of them are ever made.
+ * Life: READY -> RUNNING <-> PAUSED, RUNNING -> HALTED, and from any of these to one of the
+ * ended states (PASSED, FAILED, STOPPED, KILLED). An ended guest has given back its frames, its
+ * table and its vCPU; only this structure stays, for the console, until the guest is started
+ * again. The structures come from the buddy in whole frames (PURPOSE_HEAP, OWNER_HOST) and are
+ * never freed: at most GUEST_LIMIT of them are ever made.
  *
  * Guests are numbered from 1, in the order of their modules; `g1` is the first.
  */
@@ -117,10 +117,10 @@ void guests_init(const struct vm_backend *backend, const char *why_not);
 const struct vm_backend *guests_backend(void);
 const char *guests_why_not(void);
 
-/* Makes a guest from an image: parses its options, builds slots, table and vCPU, loads it. The image's
- * bytes are no longer needed afterwards but may be used for `start` again, so they stay where they are.
- * Returns E_OK and the guest, or the error with the guest (state GUEST_REFUSED, reason filled in) when
- * it could be registered at all. */
+/* Makes a guest from an image: parses its options, builds slots, table and vCPU, loads it. The
+ * image's bytes are no longer needed afterwards but may be used for `start` again, so they stay
+ * where they are. Returns E_OK and the guest, or the error with the guest (state GUEST_REFUSED,
+ * reason filled in) when it could be registered at all. */
 int guest_create(const struct guest_image *image, struct guest **out);
 
 /* Makes a guest of each module that is neither a ring-3 program (`user:NAME`) nor taken by a guest

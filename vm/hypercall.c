@@ -11,7 +11,7 @@
 #define PUTS_MAX 4096
 #define SEGMENT_DPL(access) ((access) >> 5 & 3)
 
-/* Arguments are 64 bits wide in 64-bit mode and 32 bits elsewhere, whatever the upper halves hold. */
+/* Arguments: 64 bits wide in 64-bit mode, 32 elsewhere whatever the upper halves hold. */
 struct call {
     uint32_t number;
     uint64_t ebx, ecx, edx, esi;

@@ -1,8 +1,8 @@
 /*
  * Loaders: from an image to memory content and the state of a CPU that is about to run it.
  *
- * They see the guest's memory through struct loader and know nothing else of the guest, so that they
- * can be tested and fuzzed on a plain array. Every refusal has its reason in words.
+ * They see the guest's memory through struct loader and know nothing else of the guest, so that
+ * they can be tested and fuzzed on a plain array. Every refusal has its reason in words.
  */
 #ifndef QUIRE_VM_LOAD_H
 #define QUIRE_VM_LOAD_H
@@ -40,8 +40,8 @@ struct loader {
     struct load_module module[LOAD_MODULES];
     unsigned modules;
 
-    /* The guest's memory: regions sorted by base, disjoint. `place` copies `size` bytes there, zeroes
-     * where `from` is NULL; E_RANGE where no memory is. */
+    /* The guest's memory: regions sorted by base, disjoint. `place` copies `size` bytes there,
+     * zeroes where `from` is NULL; E_RANGE where no memory is. */
     struct load_region region[LOAD_RANGES];
     unsigned regions;
     int (*place)(void *ctx, uint64_t at, const void *from, uint64_t size);

@@ -1,7 +1,7 @@
 /*
- * Multiboot 1 images (Multiboot Specification 0.6.96): ELF executables, or any format that states its
- * addresses in the header. Entered as section 3.2 says; the information structure of section 3.3 gets
- * memory sizes, memory map, command line, modules and the loader's name.
+ * Multiboot 1 images (Multiboot Specification 0.6.96): ELF executables, or any format that
+ * states its addresses in the header. Entered as section 3.2 says; the information structure of
+ * section 3.3 gets memory sizes, memory map, command line, modules and the loader's name.
  *
  * Where things go: the image where it says; modules page-aligned in the lowest free RAM from 1 MiB;
  * the information in one page of free low memory.

@@ -1,7 +1,7 @@
 /*
- * What RDMSR and WRMSR do in a guest, for the registers that the backend neither passes through nor
- * keeps in the guest's own state. A register that is not in the table raises #GP, as on a CPU that does
- * not have it; none of them ever reaches the host's.
+ * What RDMSR and WRMSR do in a guest, for the registers that the backend neither passes through
+ * nor keeps in the guest's own state. A register that is not in the table raises #GP, as on a
+ * CPU that does not have it; none of them ever reaches the host's.
  */
 #ifndef QUIRE_VM_MSR_H
 #define QUIRE_VM_MSR_H

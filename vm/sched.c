@@ -1,9 +1,9 @@
 /*
  * Who runs when: every runnable guest in turn, for one slice each.
  *
- * A slice is a budget of clock ticks that exits use up as well, so that a guest that does nothing but
- * exit gets no more of the CPU than one that computes. One CPU runs them all for now; what a second
- * would need to share is the list in vm/guest.c.
+ * A slice is a budget of clock ticks that exits use up as well, so that a guest that does
+ * nothing but exit gets no more of the CPU than one that computes. One CPU runs them all for
+ * now; what a second would need to share is the list in vm/guest.c.
  */
 #include "lib/error.h"
 #include "vm/exits.h"

@@ -5,10 +5,11 @@
  *     | RAM    | (hole)  | RAM        | ROM | RAM          |
  *     +--------+---------+------------+-----+--------------+----> guest-physical
  *
- * Slots are laid out from the guest's options. All but lazy RAM is backed when the guest is made, in
- * the largest blocks that the buddy has and the table can map as one leaf; lazy RAM gets one zeroed
- * 4 KiB frame at each first touch. Which frame is behind which address is written down in one
- * place alone, the guest's own table: giving the memory back starts from there.
+ * Slots are laid out from the guest's options. All but lazy RAM is backed when the guest is
+ * made, in the largest blocks that the buddy has and the table can map as one leaf; lazy RAM
+ * gets one zeroed 4 KiB frame at each first touch. Which frame is behind which address is
+ * written down in one place alone, the guest's own table: giving the memory back starts from
+ * there.
  */
 #ifndef QUIRE_VM_SLOTS_H
 #define QUIRE_VM_SLOTS_H
@@ -24,7 +25,7 @@
  * can map), E_EXIST where it overlaps another, E_FULL. */
 int slot_add(struct guest *guest, gpa_t base, uint64_t size, enum slot_kind kind);
 
-/* Lays out the slots that guest->options ask for. E_OK, or an error with guest->reason filled in. */
+/* Lays out the slots that guest->options ask for. On an error guest->reason says why. */
 int slots_layout(struct guest *guest);
 
 /* The rights that a slot's memory has for the guest. */
