@@ -272,6 +272,15 @@ static void run_user_programs(const struct guest_image *images, unsigned count)
             user_run_module(images[i].bytes, images[i].size, images[i].cmdline);
 }
 
+/* The first round of the guests is over: says how long the way to it was. */
+static void show_first_entry(void)
+{
+    uint64_t first = guests_first_entry();
+    if (first != 0)
+        log_line("%lu %s from entry to the first guest instruction", first - boot_tsc(),
+                 tsc_counts_instructions() ? "instructions" : "TSC ticks");
+}
+
 static void finish_boot(void)
 {
     char why[WHY_TEXT];
@@ -290,8 +299,10 @@ static void finish_boot(void)
     const struct guest_image *images = list_modules(&modules);
     if (modules != 0)
         guests_create(images, modules);
-    run_user_programs(images, modules);
     monitor_init(info.cmdline);
+    guests_round();
+    show_first_entry();
+    run_user_programs(images, modules);
     monitor_run();
 }
 
