@@ -39,7 +39,7 @@ static const struct record map_record = RECORD("map", map_columns);
 /* One pass over a table, and what it has seen so far. */
 struct map_pass {
     struct output *out;
-    const struct table *table;
+    const struct table_kind *kind;
     const struct guest *guest;                            /* whose table it is, or NULL */
     uint64_t runs[MAX_LEVELS + 1], bytes[MAX_LEVELS + 1]; /* by the level of the leaves */
 };
