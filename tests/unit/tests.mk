@@ -14,3 +14,6 @@ UNIT_lib_SRC := lib/error.c lib/format.c lib/log.c tests/unit/string_renamed.c
 
 UNIT_TESTS += memblock
 UNIT_memblock_SRC := mm/memblock.c
+
+UNIT_TESTS += multiboot2
+UNIT_multiboot2_SRC := boot/multiboot2.c lib/format.c tests/unit/boot_table.c
