@@ -1,13 +1,12 @@
 """What every Python test stands on: the tools' package in reach, and a time limit for each test."""
 
-import os
 import signal
 import sys
 
 import pytest
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-TOOLS = os.path.join(ROOT, "tools")
+from support import TOOLS
+
 sys.path.insert(0, TOOLS)
 
 TEST_SECONDS = 120

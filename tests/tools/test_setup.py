@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from conftest import TOOLS
+from support import TOOLS
 
 # What the script itself runs, and what it looks for here; each is linked to the real one.
 NEEDED = ["bash", "id", "mktemp", "rm", "sort", "tail", "env", "grep", "cat"]

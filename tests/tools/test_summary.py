@@ -3,7 +3,7 @@
 import os
 import subprocess
 
-from conftest import TOOLS
+from support import TOOLS
 
 PASSING = """[==========] Running 2 test(s).
 [ RUN      ] one

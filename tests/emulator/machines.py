@@ -1,0 +1,45 @@
+"""What the whole-machine tests know about guests, images and CPU models."""
+
+import os
+
+from support import BUILD, ROOT
+
+# Bochs's models by what their VMX offers; see docs/ARCHITECTURE.md, "What the CPU must offer".
+COMPLETE_CPUS = ["corei7_icelake_u", "corei7_skylake_x", "corei7_haswell_4770"]
+NO_ACCESSED_DIRTY_CPU = "corei5_arrandale_m520"
+NO_UNRESTRICTED_CPU = "corei5_lynnfield_750"
+NO_EPT_CPU = "core2_penryn_t9600"
+
+
+def guest(name):
+    """The file of a demonstration guest or ring-3 program."""
+    return os.path.join(BUILD, "guests", name)
+
+
+def demo_modules():
+    """The demonstration's modules as (file, command line), from the one list of them."""
+    with open(os.path.join(ROOT, "boot", "grub.cfg"), encoding="utf-8") as config:
+        words = [line.split(None, 2)[1:] for line in config if line.startswith("module2 ")]
+    return [(os.path.join(BUILD, path.lstrip("/")), line.strip()) for path, line in words]
+
+
+def demo_guests():
+    """Names of the demonstration's guests, ring-3 programs left out, in the order of their numbers."""
+    names = [line.split()[0] for _, line in demo_modules()]
+    return [name for name in names if not name.startswith("user:")]
+
+
+def flat_image(code):
+    """A flat 16-bit image that runs `code` at 0x7c00."""
+    assert len(code) <= 510
+    return code.ljust(510, b"\x90") + b"\x55\xaa"
+
+
+SPIN = flat_image(b"\xeb\xfe")  # jmp $
+
+
+def quit_machine(machine):
+    """Switches the machine off at its console; it must end as a machine that is well."""
+    machine.command("quit")
+    machine.wait_end()
+    assert machine.powered_off(), machine.tail()

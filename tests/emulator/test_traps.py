@@ -1,0 +1,56 @@
+"""Faults of the hypervisor itself: each must end in a whole report, on a stack that holds, and never
+in a triple fault or a silent hang. The kernel's `selftest=` commits them."""
+
+import re
+
+import pytest
+
+FAULTS = {
+    "pf": [
+        r"#PF page fault \(vector 14, error code 0x2\)",
+        r"write to 0xffff\w+ from supervisor mode: an absent page",
+        r"walk of 0xffff\w+ in the kernel table",
+    ],
+    "wp": [
+        r"#PF page fault \(vector 14, error code 0x3\)",
+        r"write to 0xffffffff80\w+ from supervisor mode: a page that forbids it",
+        r"PT .* page r-x",
+    ],
+    "nx": [
+        r"#PF page fault \(vector 14, error code 0x11\)",
+        r"fetch from 0xffffffff80\w+ from supervisor mode: a page that forbids it",
+        r"PT .* page rw-",
+    ],
+    "ud": [r"#UD undefined opcode \(vector 6"],
+    "df": [r"#DF double fault \(vector 8"],
+    "stack": [
+        r"#DF double fault \(vector 8",
+        r"0xffffe\w+ is in the guard page of the main stack: that stack overflowed",
+        r"descend\+0x",
+    ],
+    "nest": [r"while reporting"],
+    "panic": [r"quire: panic: .*broken invariant: selftest == NULL"],
+}
+# Whose call the backtrace must get to; it is cut off in an endless descent, and a fault in the middle
+# of a report or without a stack has none.
+BACKTRACE_REACHES = {"pf": "finish_boot", "wp": "finish_boot", "nx": "finish_boot", "ud": "finish_boot",
+                     "stack": "descend", "panic": "finish_boot"}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_every_fault_is_reported_in_full(boot, fault):
+    machine = boot(modules=[], cmdline=f"selftest={fault}")
+    machine.expect(f"selftest: committing `{fault}`")
+    machine.wait_end()
+    text = "\n".join(machine.lines)
+    for pattern in FAULTS[fault]:
+        assert re.search(pattern, text), f"no {pattern!r} in\n{text}"
+    if fault in BACKTRACE_REACHES:
+        assert re.search(rf"backtrace:\n(.*\n)*?.* {BACKTRACE_REACHES[fault]}\+0x", text), text
+    assert not machine.powered_off()
+
+
+def test_a_selftest_that_is_not_known_is_named_and_passed_by(boot):
+    machine = boot(modules=[], cmdline="selftest=nonsense")
+    machine.expect("selftest: there is no `nonsense`; known: pf wp nx ud df stack nest panic")
+    machine.wait_prompt()
