@@ -46,6 +46,9 @@ struct percpu {
     uint64_t nmis;      /* taken in host mode */
     struct user_run *user;
     struct vmx_cpu *vmx;
+    /* Takes a guest's registers that stayed on this CPU off it, before ring 3 can see or lose them.
+     * NULL: there are none. */
+    void (*put_guest)(void);
     uint64_t gdt[GDT_ENTRIES] __attribute__((aligned(16)));
     struct tss tss __attribute__((aligned(16)));
 };

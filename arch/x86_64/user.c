@@ -260,9 +260,11 @@ static void user_drain(void)
 static void enter_and_return(struct user_run *run)
 {
     struct percpu *cpu = this_cpu();
-    uint64_t cr0 = read_cr0();
     uint64_t rsp0 = cpu->tss.rsp[0];
 
+    if (cpu->put_guest)
+        cpu->put_guest();
+    uint64_t cr0 = read_cr0();
     invariant(host_root_set(&run->space.table) == E_OK);
     write_cr0(cr0 | CR0_TS);
     cpu->user = run;
