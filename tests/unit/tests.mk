@@ -17,3 +17,40 @@ UNIT_memblock_SRC := mm/memblock.c
 
 UNIT_TESTS += multiboot2
 UNIT_multiboot2_SRC := boot/multiboot2.c lib/format.c tests/unit/boot_table.c
+
+UNIT_TESTS += early
+UNIT_early_SRC := mm/early.c mm/memblock.c mm/buddy.c mm/frame.c mm/addr.c lib/format.c
+
+UNIT_TESTS += window
+UNIT_window_SRC := arch/x86_64/mm/window.c
+
+# The mapper, the buddy under it, and the kernel kind.
+UNIT_KERNEL_TABLE := mm/table.c mm/flush.c mm/legal.c mm/attrs.c mm/addr.c mm/buddy.c mm/frame.c \
+	mm/memblock.c arch/x86_64/mm/kind_kernel.c lib/error.c lib/format.c
+
+UNIT_TESTS += kernel_space
+UNIT_kernel_space_SRC := arch/x86_64/mm/direct_map.c arch/x86_64/mm/image.c \
+	arch/x86_64/mm/space_check.c $(UNIT_KERNEL_TABLE)
+
+UNIT_TESTS += kernel_windows
+UNIT_kernel_windows_SRC := arch/x86_64/mm/windows.c arch/x86_64/mm/window.c \
+	arch/x86_64/mm/stacks.c arch/x86_64/mm/direct_map.c $(UNIT_KERNEL_TABLE)
+
+UNIT_TESTS += user_space
+UNIT_user_space_SRC := arch/x86_64/user_space.c arch/x86_64/mm/kind_user.c vm/elf.c \
+	$(UNIT_KERNEL_TABLE)
+
+UNIT_TESTS += options
+UNIT_options_SRC := vm/options.c lib/format.c
+
+UNIT_TESTS += elf
+UNIT_elf_SRC := vm/elf.c
+
+UNIT_TESTS += load
+UNIT_load_SRC := vm/load.c vm/load_multiboot.c vm/load_flat.c vm/elf.c lib/error.c lib/format.c
+
+UNIT_TESTS += monitor
+UNIT_monitor_SRC := $(wildcard monitor/*.c) lib/error.c lib/format.c lib/log.c mm/addr.c mm/attrs.c \
+	mm/buddy.c mm/flush.c mm/frame.c mm/legal.c mm/memblock.c mm/snapshot.c mm/table.c \
+	arch/x86_64/mm/guest_walk.c arch/x86_64/mm/kind_ept.c arch/x86_64/mm/kind_kernel.c \
+	arch/x86_64/mm/kind_user.c arch/x86_64/user_last.c
