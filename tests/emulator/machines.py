@@ -12,8 +12,13 @@ NO_EPT_CPU = "core2_penryn_t9600"
 
 
 def guest(name):
-    """The file of a demonstration guest or ring-3 program."""
+    """The file of a test guest."""
     return os.path.join(BUILD, "guests", name)
+
+
+def user_program(name):
+    """The file of a ring-3 program."""
+    return guest(f"user_{name}.elf")
 
 
 def demo_modules():
