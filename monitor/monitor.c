@@ -324,6 +324,7 @@ static void sum_up(void)
 void monitor_init(const char *boot_cmdline)
 {
     monitor.cmdline = boot_cmdline;
+    monitor.counted = false;
     line_init(&monitor.editor, &uart_sink, MONITOR_PROMPT);
     log_attach(&monitor.editor.around);
 }

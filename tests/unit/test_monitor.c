@@ -1,0 +1,1019 @@
+/*
+ * The console, from the bytes that come in to the lines that go out, over real page tables and a real
+ * buddy allocator in an arena that plays physical memory. What only a CPU can answer (guests that
+ * run, control registers, the serial port) is played by the fakes below.
+ */
+#include "monitor/monitor.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "arch/x86_64/control.h"
+#include "arch/x86_64/cpu.h"
+#include "arch/x86_64/cpu_state.h"
+#include "arch/x86_64/mm/ept.h"
+#include "arch/x86_64/mm/host_entry.h"
+#include "arch/x86_64/mm/kernel.h"
+#include "arch/x86_64/mm/kernel_space.h"
+#include "arch/x86_64/power.h"
+#include "arch/x86_64/uart.h"
+#include "arch/x86_64/user_last.h"
+#include "arch/x86_64/vmx/vmcs.h"
+#include "arch/x86_64/vmx/vmx.h"
+#include "boot/boot.h"
+#include "lib/error.h"
+#include "lib/log.h"
+#include "mm/buddy.h"
+#include "mm/table.h"
+#include "monitor/commands.h"
+#include "monitor/line_editor.h"
+#include "vm/guest.h"
+
+/* --- The machine ----------------------------------------------------------------------------- */
+
+#define RAM (64 * MiB)
+
+static uint8_t *arena;
+static struct memblock memory;
+static struct boot_info loader_said = {.cmdline = "reserve=1M", .loader = "GRUB 2.06"};
+static struct cpu_state registers = {.cr0 = 0x80010033,
+                                     .cr3 = 0x1000,
+                                     .cr4 = CR4_PGE | CR4_VMXE,
+                                     .efer = EFER_NXE | EFER_LMA | EFER_LME};
+static const char *space_broken; /* what kernel_space_check() finds, or NULL */
+
+struct cpu_features cpu_features = {.vendor = "GenuineIntel",
+                                    .brand = "Test CPU",
+                                    .family = 6,
+                                    .maxphyaddr = 40,
+                                    .linear_bits = 48,
+                                    .nx = true,
+                                    .pge = true,
+                                    .vmx = true};
+
+static int take_frame(const struct table_env *env, struct table *table, hpa_t *out)
+{
+    (void)env;
+    return buddy_alloc(0, table->purpose, table->owner, out);
+}
+
+static void give_frame(const struct table_env *env, struct table *table, hpa_t frame)
+{
+    (void)env;
+    assert_int_equal(buddy_free(frame, 0, table->owner), E_OK);
+}
+
+static void flush(const struct table_env *env, struct table *table, const struct flush_batch *batch)
+{
+    (void)env;
+    (void)table;
+    (void)batch;
+}
+
+static const struct table_env env = {take_frame, give_frame, flush, true};
+static const struct table_caps caps = {.maxphyaddr = 40,
+                                       .leaf_top = 3,
+                                       .nx = true,
+                                       .accessed_dirty = true,
+                                       .execute_only = true,
+                                       .global = true,
+                                       .mem_types = 0x71};
+
+const struct boot_info *boot_info(void)
+{
+    return &loader_said;
+}
+
+const struct memblock *boot_memory(void)
+{
+    return &memory;
+}
+
+uint64_t boot_tsc(void)
+{
+    return 0;
+}
+
+bool tsc_counts_instructions(void)
+{
+    return true;
+}
+
+void cpu_state_read(struct cpu_state *out)
+{
+    *out = registers;
+}
+
+int kernel_space_check(char *why, size_t why_size)
+{
+    if (!space_broken)
+        return E_OK;
+    format_buffer(why, why_size, "%s", space_broken);
+    return E_STATE;
+}
+
+int vmcs_read(uint32_t field, uint64_t *out)
+{
+    (void)field;
+    (void)out;
+    return E_STATE;
+}
+
+int vmcs_write(uint32_t field, uint64_t value)
+{
+    (void)field;
+    (void)value;
+    return E_STATE;
+}
+
+void vmx_show(struct sink *to)
+{
+    format(to, "VMCS revision %u\nEPT: 2M 1G\n", 7u);
+}
+
+static jmp_buf powered_off;
+static bool may_power_off;
+
+_Noreturn void power_off(int status)
+{
+    assert_true(may_power_off);
+    longjmp(powered_off, status + 1);
+}
+
+/* --- The serial line ------------------------------------------------------------------------- */
+
+static char screen[1 << 20];
+static size_t screen_length;
+
+/* The rest is dropped: a test that wants to read it all clears it often enough. */
+static void screen_write(struct sink *sink, const char *bytes, size_t n)
+{
+    (void)sink;
+    if (n > sizeof(screen) - 1 - screen_length)
+        n = sizeof(screen) - 1 - screen_length;
+    memcpy(screen + screen_length, bytes, n);
+    screen_length += n;
+    screen[screen_length] = 0;
+}
+
+struct sink uart_sink = {screen_write};
+
+static void screen_clear(void)
+{
+    screen_length = 0;
+    screen[0] = 0;
+}
+
+static const char *typed;        /* what uart_getc() gives, terminated ... */
+static unsigned silent_polls;    /* ... after this many polls that give nothing */
+static unsigned (*typist)(void); /* or whoever gives each byte, above 255 for none */
+
+int uart_getc(void)
+{
+    if (typist) {
+        unsigned byte = typist();
+        return byte > 255 ? -1 : (int)byte;
+    }
+    if (silent_polls) {
+        silent_polls--;
+        return -1;
+    }
+    return *typed ? (unsigned char)*typed++ : -1;
+}
+
+/* --- Guests ---------------------------------------------------------------------------------- */
+
+#define GUESTS 5
+
+static struct guest guest[GUESTS + 1];
+static unsigned guests_made = GUESTS;
+static unsigned rounds, rounds_left;
+static struct vcpu vcpu[GUESTS + 1];
+static struct vcpu_state cpu_of_guest;
+static struct vm_root root_in_cpu;
+static const char *why_no_guests;
+
+static int get_state(struct vcpu *from, struct vcpu_state *out)
+{
+    if (from == &vcpu[2])
+        return E_HARDWARE;
+    *out = cpu_of_guest;
+    return E_OK;
+}
+
+static int read_root(struct vcpu *from, struct vm_root *out)
+{
+    if (from == &vcpu[2])
+        return E_STATE;
+    *out = root_in_cpu;
+    return E_OK;
+}
+
+static const struct vm_backend backend = {.name = "VMX",
+                                          .kind = &ept_kind,
+                                          .get_state = get_state,
+                                          .read_root = read_root};
+
+const struct vm_backend *guests_backend(void)
+{
+    return why_no_guests ? NULL : &backend;
+}
+
+const char *guests_why_not(void)
+{
+    return why_no_guests;
+}
+
+unsigned guest_count(void)
+{
+    return guests_made;
+}
+
+struct guest *guest_by_number(unsigned number)
+{
+    return number && number <= guests_made ? &guest[number] : NULL;
+}
+
+bool guest_ended(const struct guest *of)
+{
+    return of->state >= GUEST_PASSED;
+}
+
+bool guest_ok(const struct guest *of)
+{
+    return guest_ended(of) && of->state == of->expected;
+}
+
+const char *guest_state_name(enum guest_state state)
+{
+    static const char *const names[] = {"ready",  "running", "paused", "halted", "passed",
+                                        "failed", "stopped", "killed", "refused"};
+    return names[state];
+}
+
+const char *slot_kind_name(enum slot_kind kind)
+{
+    return kind == SLOT_RAM ? "RAM" : "lazy RAM";
+}
+
+const struct slot *guest_slot_at(const struct guest *of, gpa_t at)
+{
+    for (unsigned i = 0; i < of->slots; i++)
+        if (at.v >= of->slot[i].base.v && at.v - of->slot[i].base.v < of->slot[i].size)
+            return &of->slot[i];
+    return NULL;
+}
+
+int guest_start(struct guest *of)
+{
+    if (of->state == GUEST_RUNNING)
+        return E_STATE;
+    if (of->state == GUEST_REFUSED)
+        return E_FORMAT;
+    of->state = GUEST_RUNNING;
+    return E_OK;
+}
+
+int guest_pause(struct guest *of)
+{
+    if (of->state != GUEST_RUNNING)
+        return E_STATE;
+    of->state = GUEST_PAUSED;
+    return E_OK;
+}
+
+int guest_kill(struct guest *of)
+{
+    if (guest_ended(of))
+        return E_STATE;
+    of->state = GUEST_KILLED;
+    return E_OK;
+}
+
+unsigned guests_round(void)
+{
+    rounds++;
+    if (rounds_left)
+        rounds_left--;
+    if (rounds_left == 0 && guest[2].state == GUEST_RUNNING)
+        guest[2].state = GUEST_PASSED;
+    return rounds_left;
+}
+
+uint64_t guest_read(struct guest *of, gpa_t from, void *to, uint64_t size)
+{
+    struct mapping mapping;
+
+    assert_true(size <= 8);
+    if (table_translate(&of->table, from.v, &mapping) != E_OK)
+        return 0;
+    memcpy(to, direct(hpa(mapping.out.v + (from.v - mapping.in))), size);
+    return size;
+}
+
+/* --- Setting up ------------------------------------------------------------------------------ */
+
+static void map_in(struct table *table, uint64_t in, uint64_t out, uint64_t size, unsigned rights)
+{
+    struct flush_batch batch;
+
+    flush_begin(&batch, table);
+    assert_int_equal(
+        table_map(table, in, hpa(out), size, attrs_of(rights, MEM_WB), MAP_DEFAULT, &batch), E_OK);
+    flush_commit(&batch);
+}
+
+static uint64_t *entry_of(struct table *table, uint64_t in)
+{
+    struct walk walk;
+
+    table_walk(table, in, &walk);
+    return direct(walk.step[walk.count - 1].address);
+}
+
+/* g3 is paused, with 4 MiB of RAM behind it at 32 MiB: two large pages but for 0xa0000..0x100000. */
+#define G3_FRAMES (32 * MiB)
+
+static void make_guests(void)
+{
+    static const char long_name[] = "hello";
+
+    memset(guest, 0, sizeof(guest));
+    for (unsigned i = 1; i <= GUESTS; i++) {
+        guest[i].number = i;
+        snprintf(guest[i].name, sizeof(guest[i].name), "%s%u", long_name, i);
+        guest[i].expected = GUEST_PASSED;
+        guest[i].memory = 16 * MiB;
+        guest[i].kind = "Multiboot ELF32";
+    }
+    guest[1].state = GUEST_PASSED;
+    strcpy(guest[1].reason, "verdict: pass");
+    guest[2].state = GUEST_RUNNING;
+    guest[2].vcpu = &vcpu[2];
+    guest[3].state = GUEST_PAUSED;
+    guest[3].vcpu = &vcpu[3];
+    guest[3].slots = 2;
+    guest[3].slot[0] = (struct slot){gpa(0), 0xa0000, SLOT_RAM, 0xa0000};
+    guest[3].slot[1] = (struct slot){gpa(0x100000), 4 * MiB - 0x100000, SLOT_RAM_LAZY, 0};
+    guest[4].state = guest[4].expected = GUEST_STOPPED;
+    strcpy(guest[4].reason, "wrote to ROM at gpa 0x300000");
+    strcpy(guest[4].report, "EPT violation\nrip 0x1000\033[2J\n");
+    guest[5].state = GUEST_REFUSED;
+    strcpy(guest[5].reason, "no Multiboot header in its first 8 KiB");
+}
+
+static int set_up(void **state)
+{
+    static void *metadata;
+    uint64_t metadata_size = buddy_metadata_size(RAM);
+
+    (void)state;
+    if (!arena) {
+        arena = aligned_alloc(2 * MiB, RAM);
+        metadata = aligned_alloc(PAGE_SIZE, align_up(metadata_size, PAGE_SIZE));
+    }
+    direct_base = (uint64_t)(uintptr_t)arena;
+    assert_int_equal(buddy_init(metadata, metadata_size, RAM), E_OK);
+    assert_int_equal(buddy_add(hpa(1 * MiB), RAM - 1 * MiB), E_OK);
+    memblock_init(&memory);
+    memblock_add(&memory, 0, 0x9fc00, MEMKIND_USABLE);
+    memblock_add(&memory, 0x9fc00, 0x400, MEMKIND_RESERVED);
+    memblock_add(&memory, 1 * MiB, RAM - 1 * MiB, MEMKIND_USABLE);
+
+    make_guests();
+    assert_int_equal(
+        table_init(&kernel_table, &kernel_kind, &caps, &env, PURPOSE_HOST_TABLE, OWNER_HOST), E_OK);
+    map_in(&kernel_table, DIRECT_BASE, 0, RAM, RIGHT_RW | RIGHT_G);
+    map_in(&kernel_table, IMAGE_BASE + 2 * MiB, 2 * MiB, 0x3000, RIGHT_RX | RIGHT_G);
+    struct table *ept = &guest[3].table;
+    assert_int_equal(
+        table_init(ept, &ept_kind, &caps, &env, PURPOSE_EPT_TABLE, guest_owner(&guest[3])), E_OK);
+    guest[3].has_table = true;
+    map_in(ept, 0, G3_FRAMES, 0xa0000, RIGHT_RWX);
+    map_in(ept, 2 * MiB, G3_FRAMES + 2 * MiB, 2 * MiB, RIGHT_RWX);
+    root_in_cpu = (struct vm_root){.raw = ept_eptp(ept),
+                                   .frame = ept->root,
+                                   .type = MEM_WB,
+                                   .levels = 4,
+                                   .accessed_dirty = true};
+    memset(&cpu_of_guest, 0, sizeof(cpu_of_guest));
+
+    why_no_guests = space_broken = NULL;
+    guests_made = GUESTS;
+    rounds = rounds_left = silent_polls = 0;
+    typist = NULL;
+    typed = "";
+    may_power_off = false;
+    screen_clear();
+    return 0;
+}
+
+/* --- One command at a time ------------------------------------------------------------------- */
+
+static struct output screen_output;
+
+static int run(const char *line)
+{
+    screen_clear();
+    output_init(&screen_output, &uart_sink);
+    return monitor_execute(&screen_output, line);
+}
+
+static void check_run(int expected, const char *line, const char *said, unsigned at_line)
+{
+    int error = run(line);
+
+    if (error == expected && strstr(screen, said))
+        return;
+    print_error("line %u: `%s` answered %s:\n%s\ninstead of %s with:\n%s\n", at_line, line,
+                error_name(error), screen, error_name(expected), said);
+    fail();
+}
+
+#define answers(line, said) check_run(E_OK, line, said, __LINE__)
+#define refuses(error, line, said) check_run(error, line, said, __LINE__)
+
+static void test_help(void **state)
+{
+    (void)state;
+    answers("help", "  walk      host VA | gN gpa X | gN gva X");
+    answers("help walk", "example: walk g1 gpa 0x101000\n");
+    refuses(E_NOENT, "help wlak", "did you mean `walk`");
+}
+
+/* Each command of the list has its page, and the example there is a command with legal arguments. */
+static void test_every_example_runs(void **state)
+{
+    char list[16384], name[32], line[128], example[128];
+    unsigned commands = 0;
+
+    (void)state;
+    assert_int_equal(run("help"), E_OK);
+    strcpy(list, screen);
+    char *row = strchr(list, '\n') + 1;
+    for (; sscanf(row, "  %31[a-z]", name) == 1; row = strchr(row, '\n') + 1) {
+        commands++;
+        snprintf(line, sizeof(line), "help %s", name);
+        answers(line, "example: ");
+        assert_int_equal(sscanf(strstr(screen, "example: "), "example: %127[^\n]", example), 1);
+        assert_memory_equal(example, name, strlen(name));
+        if (strcmp(name, "quit") == 0)
+            continue;
+        /* Guests may be in the wrong state for it, and then it says so; but never a wrong usage. */
+        int error = run(example);
+        assert_true(error == E_OK || error == E_STATE || error == E_HARDWARE);
+    }
+    assert_int_equal(commands, 19);
+}
+
+static void test_nonsense(void **state)
+{
+    (void)state;
+    refuses(E_NOENT, "mep", "\"mep\" is no command; did you mean `mem`? `help` lists them all");
+    refuses(E_NOENT, "wakl g1", "did you mean `walk`");
+    refuses(E_NOENT, "gu", "did you mean `guests`");
+    refuses(E_NOENT, "xyzzy", "\"xyzzy\" is no command; `help` lists them all");
+    refuses(E_NOENT, "0123456789012345678901234567890123456789x", "is no command");
+    refuses(E_NOENT, "\"\"", "is no command");
+    refuses(E_INVAL, "map", "map: arguments are missing; usage: map host | user | gN; for example");
+    refuses(E_INVAL, "walk g3", "an argument is missing");
+    refuses(E_INVAL, "mem all", "too many arguments; usage: mem;");
+    refuses(E_FORMAT, "mem \"", "a quote (\") without its end");
+    assert_int_equal(run(""), E_OK);
+    assert_string_equal(screen, "");
+    assert_int_equal(run(" ; ;"), E_OK);
+    assert_string_equal(screen, "");
+}
+
+static void test_commands_of_a_line(void **state)
+{
+    (void)state;
+    refuses(E_NOENT, "version; mep; guests", "no command");
+    assert_non_null(strstr(screen, "program: Quire\n"));
+    assert_non_null(strstr(screen, "  g1     hello1"));
+}
+
+static void test_mem(void **state)
+{
+    struct buddy_stats stats;
+    char expected[64], size[SIZE_TEXT];
+    hpa_t held;
+
+    (void)state;
+    buddy_stats(&stats);
+    answers("mem", "                 0x0             0x9fbff        639K  usable\n");
+    assert_non_null(strstr(screen, "        1K  reserved\n"));
+    snprintf(expected, sizeof(expected), "\nfree frames: %llu (%s)\n",
+             (unsigned long long)stats.free_frames,
+             size_text(size, stats.free_frames << PAGE_SHIFT));
+    assert_non_null(strstr(screen, expected));
+    assert_non_null(strstr(screen, "total frames: 16128 (63M)\n"));
+    assert_null(strstr(screen, "guest memory"));
+
+    assert_int_equal(buddy_alloc(9, PURPOSE_GUEST_RAM, OWNER_FIRST_GUEST + 3, &held), E_OK);
+    buddy_set_quota(OWNER_FIRST_GUEST + 3, 4096);
+    answers("mem", "guest memory");
+    assert_non_null(strstr(screen, "  g3 hello3"));
+    assert_non_null(strstr(screen, "         16M\n"));
+    assert_int_equal(buddy_free(held, 9, OWNER_FIRST_GUEST + 3), E_OK);
+}
+
+static void test_map(void **state)
+{
+    (void)state;
+    answers(
+        "map g3",
+        "               first                last     size  page            to  rights  type  "
+        "what\n"
+        "                 0x0             0x9ffff     640K    4K     0x2000000  rwx--   WB    RAM\n"
+        "            0x200000            0x3fffff       2M    2M     0x2200000  rwx--   WB    lazy "
+        "RAM\n");
+    assert_non_null(strstr(screen, "  page    runs       pages      mapped\n"
+                                   "    4K       1         160        640K\n"
+                                   "    2M       1           1          2M\n"));
+    assert_non_null(strstr(screen, "mapped: 2688K\nruns: 2\n"));
+    assert_non_null(strstr(screen, "table frames: 4 (16K)\n"));
+
+    answers("map host", "  0xffff800000000000  0xffff800003ffffff      64M    2M           0x0  "
+                        "rw--g   WB    direct map\n");
+    assert_non_null(strstr(screen, "     0x200000  r-x-g   WB    image\n"));
+
+    refuses(E_STATE, "map g1", "g1 hello1 has ended (passed)");
+    refuses(E_STATE, "map g5", "was refused and never had a table: no Multiboot header");
+    refuses(E_NOENT, "map g6", "there is no g6: the guests are g1 to g5");
+    refuses(E_FORMAT, "map gx", "is no guest");
+    guests_made = 0;
+    why_no_guests = "this CPU has no VMX";
+    refuses(E_NOENT, "map g1", "there are no guests: this CPU has no VMX");
+}
+
+static void test_map_user(void **state)
+{
+    struct table table;
+
+    (void)state;
+    refuses(E_NOENT, "map user", "no ring-3 program has run");
+    assert_int_equal(
+        table_init(&table, &user_kind, &caps, &env, PURPOSE_USER_TABLE, OWNER_FIRST_USER), E_OK);
+    map_in(&table, 0x400000, 4 * MiB, 0x3000, RIGHT_RX | RIGHT_U);
+    user_last_keep("hello", &table);
+    table_destroy(&table);
+    answers("map user", "program hello as it ended");
+    assert_non_null(strstr(screen, "0x402fff      12K    4K      0x400000  r-xu-   WB    -\n"));
+
+    /* More runs than are kept: said so. */
+    assert_int_equal(
+        table_init(&table, &user_kind, &caps, &env, PURPOSE_USER_TABLE, OWNER_FIRST_USER), E_OK);
+    for (uint64_t i = 0; i < SNAPSHOT_RUNS + 3; i++)
+        map_in(&table, 0x400000 + i * 0x2000, 4 * MiB, 0x1000, RIGHT_RX | RIGHT_U);
+    user_last_keep("many", &table);
+    table_destroy(&table);
+    answers("map user", "... and 3 runs more, which were not kept");
+}
+
+static void test_walk(void **state)
+{
+    char expected[256];
+    struct walk walk;
+    (void)state;
+
+    table_walk(&guest[3].table, 0x201000, &walk);
+    assert_int_equal(walk.count, 3);
+    answers("walk g3 gpa 0x201000", "verdict: mapped\ngpa: 0x201000\nhpa: 0x2201000\npage: 2M\n"
+                                    "rights: rwx--\ntype: WB\naccessed: no\ndirty: no\n"
+                                    "slot: lazy RAM\n");
+    snprintf(expected, sizeof(expected),
+             "  PD         1  %#12llx  %#18llx  leaf       0x2200000  rwx--   WB    no   no\n",
+             (unsigned long long)walk.step[2].address.v, (unsigned long long)walk.step[2].raw);
+    assert_non_null(strstr(screen, expected));
+    snprintf(expected, sizeof(expected),
+             "  PML4       0  %#12llx  %#18llx  table   %#12llx  rwx--   -     no   -\n",
+             (unsigned long long)guest[3].table.root.v, (unsigned long long)walk.step[0].raw,
+             (unsigned long long)align_down(walk.step[1].address.v, PAGE_SIZE));
+    assert_non_null(strstr(screen, expected));
+
+    answers("walk g3 gpa 1M", "verdict: not mapped\ngpa: 0x100000\ndecided at: PT entry 256\n"
+                              "rule: not present\n");
+    assert_non_null(strstr(screen, "slot: lazy RAM\n"));
+    answers("walk g3 gpa 0xa0000", "slot: outside every slot\n");
+
+    *entry_of(&guest[3].table, 0x5000) = 0x2005000 | EPT_W;
+    answers("walk g3 gpa 0x5008", "verdict: illegal entry\ngpa: 0x5008\ndecided at: PT entry 5\n"
+                                  "rule: writable but not readable\nmanual: SDM Vol. 3, 29.3.3.1");
+    assert_non_null(strstr(screen, "  bad "));
+
+    answers("walk host 0xffff_8000_0000_1234", "verdict: mapped\nhva: 0xffff800000001234\n"
+                                               "hpa: 0x1234\npage: 2M\nrights: rw--g\n");
+    answers("walk host 0xffffd00000000000", "verdict: not mapped\n");
+    assert_null(strstr(screen, "slot:"));
+    refuses(E_RANGE, "walk host 0x1000",
+            "0x1000 is no address of the kernel table: those are "
+            "0xffff800000000000 to 0xffffffffffffffff");
+    refuses(E_FORMAT, "walk host ffff800000001234", "starts with 0x: 0xffff800000001234");
+    refuses(E_INVAL, "walk host 0xffff800000000000 1", "one address follows host");
+    refuses(E_RANGE, "walk g3 gpa 0xffffffffffffffff", "is no address of the EPT table");
+    refuses(E_INVAL, "walk g3 gpa", "which gpa?");
+    refuses(E_INVAL, "walk g3 hpa 1", "a guest has gpa (physical) and gva (virtual)");
+    refuses(E_STATE, "walk g1 gpa 0", "start g1 paused");
+}
+
+static void put_guest_entry(uint64_t table, unsigned index, uint64_t entry)
+{
+    memcpy(arena + G3_FRAMES + table + index * 8, &entry, 8);
+}
+
+static void test_walk_guest_virtual(void **state)
+{
+    (void)state;
+    answers("walk g3 gva 0x1234", "no paging of g3 hello3, CR3 0x0\nverdict: mapped\n"
+                                  "gva: 0x1234\ngpa: 0x1234\n");
+    assert_non_null(strstr(screen, "EPT of g3 hello3\n"));
+    assert_non_null(strstr(screen, "hpa: 0x2001234\n"));
+    refuses(E_RANGE, "walk g3 gva 0x100000000", "it has 32 bits");
+
+    cpu_of_guest.cr0 = CR0_PE | CR0_PG;
+    cpu_of_guest.cr3 = 0x1000;
+    cpu_of_guest.cr4 = CR4_PAE;
+    cpu_of_guest.efer = EFER_LME | EFER_LMA;
+    put_guest_entry(0x1000, 256, 0x2000 | PTE_P | PTE_RW);
+    put_guest_entry(0x2000, 0, 0x3000 | PTE_P | PTE_RW);
+    put_guest_entry(0x3000, 0, 0x200000 | PTE_P | PTE_RW | PTE_PS | PTE_A);
+    put_guest_entry(0x3000, 1, 0x300000 | PTE_P); /* a table where there is no memory */
+    put_guest_entry(0x3000, 2, 0x800000 | PTE_P | PTE_PS | BIT(13));
+    answers("walk g3 gva 0xffff800000000123", "4-level paging of g3 hello3, CR3 0x1000\n");
+    assert_non_null(strstr(screen, "gva: 0xffff800000000123\ngpa: 0x200123\npage: 2M\n"
+                                   "rights: rwx--\ntype: WB\naccessed: yes\n"));
+    assert_non_null(strstr(screen, "hpa: 0x2200123\n"));
+    answers("walk g3 gva 0xffff800000400000", "verdict: illegal entry\n");
+    assert_non_null(
+        strstr(screen, "rule: a large page whose address is no multiple of its size\n"));
+    assert_null(strstr(screen, "EPT of"));
+    /* 0x300000 lies in the large page of 2 MiB, so an empty one is read there. */
+    answers("walk g3 gva 0xffff800000200000", "verdict: not mapped\n");
+    put_guest_entry(0x3000, 1, 0x900000 | PTE_P);
+    answers("walk g3 gva 0xffff800000200000", "verdict: no answer\n");
+    assert_non_null(strstr(screen, "rule: the next table lies where the guest has no memory\n"));
+    refuses(E_RANGE, "walk g3 gva 0x800000000000", "canonical");
+
+    cpu_of_guest.cr4 = CR4_PAE | CR4_LA57;
+    refuses(E_UNSUPPORTED, "walk g3 gva 0", "5-level paging of a guest is not walked");
+    guest[2].has_table = true;
+    refuses(E_HARDWARE, "walk g2 gva 0", "cannot be read");
+}
+
+static void test_guests(void **state)
+{
+    (void)state;
+    answers("guests", "  g3     hello3      paused    passed       16M        4         0  "
+                      "Multiboot ELF32  -\n");
+    assert_non_null(strstr(screen, "wrote to ROM at gpa 0x300000\n"));
+    assert_non_null(strstr(screen, "3 of 5 ended, 2 as expected\n"));
+    guests_made = 0;
+    answers("guests", "There are no guests.\n");
+    why_no_guests = "this CPU has no VMX";
+    answers("guests", "There are no guests: this CPU has no VMX.\n");
+}
+
+static void test_start_and_stop(void **state)
+{
+    (void)state;
+    answers("pause g2", "g2 hello2: paused\n");
+    assert_int_equal(guest[2].state, GUEST_PAUSED);
+    refuses(E_STATE, "pause g2", "g2 hello2 is paused: only a guest that runs can be paused");
+    answers("resume g2", "g2 hello2: running\n");
+    refuses(E_STATE, "resume g2", "only a paused guest can be resumed\n");
+    refuses(E_STATE, "resume g1", "`start` runs an ended one again\n");
+    refuses(E_STATE, "start g2", "g2 hello2 is running already; `kill g2` ends it");
+    answers("start g1 paused", "g1 hello1: paused\n");
+    assert_int_equal(guest[1].state, GUEST_PAUSED);
+    assert_int_equal(rounds, 0);
+    refuses(E_INVAL, "start g1 now", "only `paused` may follow");
+    answers("kill g1", "g1 hello1: killed\n");
+    refuses(E_STATE, "kill g1", "has ended already (killed)");
+    refuses(E_FORMAT, "start g5", "cannot be started: no Multiboot header");
+}
+
+static void test_registers(void **state)
+{
+    (void)state;
+    cpu_of_guest.gpr[RBX] = 0x2badb002;
+    cpu_of_guest.gpr[R15] = UINT64_MAX;
+    cpu_of_guest.rip = 0x100000;
+    cpu_of_guest.rflags = RFLAGS_FIXED | RFLAGS_ZF | RFLAGS_IF;
+    cpu_of_guest.segment[SEG_CS] =
+        (struct segment){.selector = 8, .limit = UINT32_MAX, .access = 0xc09b};
+    answers("regs g3", "mode: real\nflags: ZF IF\nhalted: no\n");
+    assert_non_null(strstr(screen, "0x2badb002"));
+    assert_non_null(strstr(screen, "0xffffffffffffffff\n"));
+    assert_non_null(
+        strstr(screen, "  cs            0x8                 0x0  0xffffffff  0xc09b  yes\n"));
+    cpu_of_guest.cr0 = CR0_PE;
+    answers("regs g3", "mode: protected, 32-bit\n");
+    cpu_of_guest.efer = EFER_LMA;
+    cpu_of_guest.segment[SEG_CS].access = 0xa09b;
+    answers("regs g3", "mode: long, 64-bit\n");
+    cpu_of_guest.rflags = RFLAGS_FIXED;
+    answers("regs g3", "flags: none\n");
+    refuses(E_STATE, "regs g4", "`report` has its registers as they were");
+    refuses(E_STATE, "regs g1", "no virtual CPU (passed)\n");
+    refuses(E_HARDWARE, "regs g2", "cannot be read");
+}
+
+static void test_exits(void **state)
+{
+    (void)state;
+    guest[3].exits[VM_EXIT_CPUID] = 7;
+    guest[3].exits[VM_EXIT_MEMORY] = 1024;
+    guest[3].faults_filled = 1024;
+    guest[3].devices.unclaimed = 2;
+    guest[3].devices.last_unclaimed = 0x80;
+    answers("exits g3", "  memory fault            1024\n  CPUID                      7\n"
+                        "exits: 1031\nlazy frames given: 1024\n");
+    assert_non_null(strstr(screen, "the last of them: 0x80\n"));
+    answers("exits g1", "exits: 0\n");
+    assert_null(strstr(screen, "the last of them"));
+}
+
+static void test_report_and_output(void **state)
+{
+    (void)state;
+    /* What a guest wrote cannot steer the terminal. */
+    answers("report g4", "g4 hello4: stopped: wrote to ROM at gpa 0x300000\n"
+                         "  EPT violation\n  rip 0x1000\\x1b[2J\n");
+    answers("report g1", "There is no report");
+    answers("output g1", "g1 hello1 printed 0 bytes\n");
+
+    strcpy(guest[1].output, "one\r\ntwo\tx\377");
+    guest[1].output_total = strlen(guest[1].output);
+    answers("output g1", "g1 hello1 printed 11 bytes:\n  one\n  two    x\\xff\n");
+
+    memset(guest[1].output, 'b', GUEST_OUTPUT);
+    memcpy(guest[1].output, "end\n", 4);
+    memcpy(guest[1].output + 4, "first", 5);
+    guest[1].output_total = GUEST_OUTPUT + 4;
+    answers("output g1", "g1 hello1 printed 4100 bytes; the last 4096:\n  firstbbb");
+    assert_string_equal(screen + screen_length - 7, "bbbend\n");
+}
+
+static void test_eptp(void **state)
+{
+    (void)state;
+    answers("eptp g3", "memory type: WB\nlevels: 4\naccessed and dirty: yes\n");
+    assert_non_null(strstr(screen, "The CPU translates by the table of g3 hello3.\n"));
+    root_in_cpu.frame.v += PAGE_SIZE;
+    root_in_cpu.accessed_dirty = false;
+    refuses(E_ILLEGAL, "eptp g3", "2 of them differ");
+    refuses(E_STATE, "eptp g1", "`start g1 paused` makes one");
+    guest[2].has_table = true;
+    refuses(E_STATE, "eptp g2", "cannot be read back");
+}
+
+static void test_check(void **state)
+{
+    hpa_t leaked;
+    (void)state;
+
+    answers("check", "All 8 hold.\n");
+    root_in_cpu.frame.v += PAGE_SIZE;
+    refuses(E_STATE, "check", "1 of 8 checks found a broken invariant");
+    assert_non_null(strstr(screen, "g3 hello3: the CPU has its root"));
+    root_in_cpu.frame.v -= PAGE_SIZE;
+    space_broken = "the page at 0x1000 is writable and executable";
+    refuses(E_STATE, "check", "the page at 0x1000 is writable and executable\n");
+    space_broken = NULL;
+    assert_int_equal(buddy_alloc(0, PURPOSE_GUEST_RAM, OWNER_FIRST_GUEST + 1, &leaked), E_OK);
+    refuses(E_STATE, "check", "1 are still its own\n");
+    assert_int_equal(buddy_free(leaked, 0, OWNER_FIRST_GUEST + 1), E_OK);
+    kernel_table.open_batches = 1;
+    refuses(E_STATE, "check", "1 batches begun and not committed\n");
+    kernel_table.open_batches = 0;
+}
+
+static void test_system(void **state)
+{
+    (void)state;
+    answers("cpu", "vendor: GenuineIntel\nbrand: Test CPU\nfamily: 6\n");
+    assert_non_null(strstr(screen, "  PGE           yes      yes  global pages\n"));
+    assert_non_null(strstr(screen, "  SMEP          no       no "));
+    assert_non_null(strstr(screen, "  INVPCID       no       -  "));
+    assert_non_null(strstr(screen, "guests run by: VMX\n  VMCS revision 7\n  EPT: 2M 1G\n"));
+    answers("version", "boot loader: GRUB 2.06\n");
+    log_line("one of a kind");
+    answers("log 1", "  quire: one of a kind\n");
+    answers("log", "  quire: one of a kind\n");
+    refuses(E_RANGE, "log 0", "0 lines? give a number from 1");
+    refuses(E_FORMAT, "log all", "is no number of lines");
+}
+
+/* --- The console as a whole ------------------------------------------------------------------ */
+
+/* Types the keys, which must end in quit, and returns when the machine has gone off. */
+static void serve(const char *keys)
+{
+    typed = keys;
+    may_power_off = true;
+    int status = setjmp(powered_off);
+    if (status == 0) {
+        monitor_init("reserve=1M");
+        monitor_run();
+    }
+    assert_int_equal(status, 1);
+    log_attach(NULL);
+}
+
+static void test_guests_run_before_the_prompt(void **state)
+{
+    (void)state;
+    rounds_left = silent_polls = 10;
+    serve("quit\r");
+    assert_int_equal(rounds, 10);
+    assert_non_null(strstr(screen, "quire: g3 hello3: paused; `start g3` lets it run\n"
+                                   "quire: guests: 3 of 5 as expected\n"
+                                   "quire> quit\n"));
+}
+
+static void test_a_key_stops_waiting(void **state)
+{
+    (void)state;
+    rounds_left = 1000;
+    silent_polls = 5;
+    serve("guests\rpause g2\rquit\r");
+    assert_memory_equal(screen, "quire> guests\n", 14);
+    assert_non_null(strstr(screen, "g2 hello2: paused\nquire> "));
+    /* They had not ended, so nothing was summed up. */
+    assert_null(strstr(screen, "quire: guests:"));
+    assert_true(rounds < 1000);
+}
+
+static unsigned slow_typist(void)
+{
+    static const char keys[] = "me\rquit\r";
+    static unsigned polls, next;
+
+    /* Two letters, then a long pause in which the last guest ends, then the rest. */
+    polls++;
+    if (next < 2 || polls > 100)
+        return (unsigned char)keys[next++];
+    return 256;
+}
+
+static void test_summary_goes_around_the_line(void **state)
+{
+    (void)state;
+    rounds_left = 20;
+    typist = slow_typist;
+    serve("");
+    assert_non_null(strstr(screen, "quire> me\r\033[K"
+                                   "quire: g3 hello3: paused; `start g3` lets it run\n"
+                                   "quire> me\r\033[Kquire: guests: 3 of 5 as expected\n"
+                                   "quire> me\n"
+                                   "error: \"me\" is no command; did you mean `mem`?"));
+    /* Once. */
+    assert_null(strstr(strstr(screen, "as expected") + 1, "as expected"));
+}
+
+static void test_no_guests(void **state)
+{
+    (void)state;
+    guests_made = 0;
+    why_no_guests = "this CPU has no VMX";
+    serve("quit\r");
+    assert_non_null(strstr(screen, "quire> quit\n"));
+    screen_clear();
+    silent_polls = 1;
+    serve("quit\r");
+    assert_non_null(strstr(screen, "quire: guests: none: this CPU has no VMX\nquire> quit\n"));
+}
+
+static void test_console_events(void **state)
+{
+    char keys[3 * LINE_SIZE];
+
+    (void)state;
+    memset(keys, 'x', 2 * LINE_SIZE);
+    strcpy(keys + 2 * LINE_SIZE, "\r\004mem\003quit\r");
+    serve(keys);
+    assert_non_null(strstr(screen, "error: a line longer than 255 characters: nothing was run"));
+    assert_non_null(strstr(screen, "`quit` switches the machine off"));
+    assert_non_null(strstr(screen, "quire> mem^C\nquire> quit\n"));
+    assert_null(strstr(screen, "total frames"));
+}
+
+/* --- Anything at all ------------------------------------------------------------------------- */
+
+static uint64_t seed;
+
+static unsigned random_below(unsigned bound)
+{
+    seed = seed * 6364136223846793005u + 1442695040888963407u;
+    return (unsigned)(seed >> 33) % bound;
+}
+
+#define RANDOM_LINES 100000
+
+static unsigned random_lines;
+
+/* Lines of noise, words in any order, and commands with any arguments. None is `quit`. */
+static void random_line(char line[1024])
+{
+    static const char *const words[] = {
+        "help", "mem",   "map",    "walk",   "guests", "start", "pause", "resume",  "kill",
+        "regs", "exits", "report", "output", "eptp",   "cpu",   "log",   "version", "check",
+    };
+    static const char *const arguments[] = {
+        "host",    "user",   "g1",
+        "g2",      "g3",     "g4",
+        "g5",      "g6",     "gpa",
+        "gva",     "0x1000", "1M",
+        "0",       "paused", "0xffff800000000000",
+        "\"a b\"", ";",      "0xffffffffffffffff",
+        "\033[A",  "\033[D", "\b",
+        "\004",    "\003",   "\033[3~",
+    };
+    unsigned length = 0;
+
+    if (random_below(4) == 0) {
+        for (unsigned i = random_below(random_below(16) ? 40 : 400); i; i--) {
+            char byte = (char)random_below(256);
+            line[length++] = byte ? byte : ' ';
+        }
+    } else {
+        for (unsigned i = 0, n = random_below(6); i < n; i++) {
+            bool command = i == 0 || random_below(8) == 0;
+            length += (unsigned)sprintf(line + length, "%s ",
+                                        command ? words[random_below(ARRAY_SIZE(words))]
+                                                : arguments[random_below(ARRAY_SIZE(arguments))]);
+        }
+    }
+    strcpy(line + length, "\r");
+}
+
+static unsigned random_typist(void)
+{
+    static char line[1024];
+    static unsigned next;
+
+    if (!line[next]) {
+        next = 0;
+        if (random_lines++ < RANDOM_LINES)
+            random_line(line);
+        else
+            strcpy(line, "\025\013quit\r");
+        screen_clear();
+    }
+    return (unsigned char)line[next++];
+}
+
+static void test_random_lines(void **state)
+{
+    struct buddy_stats before, after;
+    (void)state;
+
+    seed = 3;
+    typist = random_typist;
+    cpu_of_guest.cr0 = CR0_PE | CR0_PG;
+    cpu_of_guest.cr3 = 0x1000;
+    buddy_stats(&before);
+    serve("");
+    buddy_stats(&after);
+    assert_true(random_lines > RANDOM_LINES);
+    assert_int_equal(before.free_frames, after.free_frames);
+    assert_int_equal(before.allocations, after.allocations);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(test_help, set_up),
+        cmocka_unit_test_setup(test_every_example_runs, set_up),
+        cmocka_unit_test_setup(test_nonsense, set_up),
+        cmocka_unit_test_setup(test_commands_of_a_line, set_up),
+        cmocka_unit_test_setup(test_mem, set_up),
+        cmocka_unit_test_setup(test_map, set_up),
+        cmocka_unit_test_setup(test_map_user, set_up),
+        cmocka_unit_test_setup(test_walk, set_up),
+        cmocka_unit_test_setup(test_walk_guest_virtual, set_up),
+        cmocka_unit_test_setup(test_guests, set_up),
+        cmocka_unit_test_setup(test_start_and_stop, set_up),
+        cmocka_unit_test_setup(test_registers, set_up),
+        cmocka_unit_test_setup(test_exits, set_up),
+        cmocka_unit_test_setup(test_report_and_output, set_up),
+        cmocka_unit_test_setup(test_eptp, set_up),
+        cmocka_unit_test_setup(test_check, set_up),
+        cmocka_unit_test_setup(test_system, set_up),
+        cmocka_unit_test_setup(test_guests_run_before_the_prompt, set_up),
+        cmocka_unit_test_setup(test_a_key_stops_waiting, set_up),
+        cmocka_unit_test_setup(test_summary_goes_around_the_line, set_up),
+        cmocka_unit_test_setup(test_no_guests, set_up),
+        cmocka_unit_test_setup(test_console_events, set_up),
+        cmocka_unit_test_setup(test_random_lines, set_up),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
