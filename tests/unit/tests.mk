@@ -54,3 +54,7 @@ UNIT_monitor_SRC := $(wildcard monitor/*.c) lib/error.c lib/format.c lib/log.c m
 	mm/buddy.c mm/flush.c mm/frame.c mm/legal.c mm/memblock.c mm/snapshot.c mm/table.c \
 	arch/x86_64/mm/guest_walk.c arch/x86_64/mm/kind_ept.c arch/x86_64/mm/kind_kernel.c \
 	arch/x86_64/mm/kind_user.c arch/x86_64/user_last.c
+
+UNIT_TESTS += memory_map
+UNIT_memory_map_SRC := boot/memory_map.c boot/multiboot2.c mm/memblock.c lib/error.c lib/format.c \
+	lib/log.c tests/unit/boot_table.c

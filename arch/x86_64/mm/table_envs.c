@@ -47,12 +47,11 @@ static int take_early(const struct table_env *env, struct table *table, hpa_t *o
 /* A frame that an operation took and could not use, because the next one was not to be had. */
 static void give_early(const struct table_env *env, struct table *table, hpa_t frame)
 {
-    struct early *early = early_of(env);
+    int error = early_free(early_of(env), frame, PAGE_SIZE, table->purpose);
 
-    invariant(!early->closed);
-    invariant(memblock_unreserve(early->memblock, frame.v, PAGE_SIZE) == E_OK);
-    early->frames--;
-    early->by_purpose[table->purpose]--;
+    if (error != E_OK)
+        panic("table frame %#llx of %s: the early allocator refuses it: %s",
+              (unsigned long long)frame.v, table->kind->name, error_text(error));
 }
 
 const struct table_env *early_table_env(struct early *early)
