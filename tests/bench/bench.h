@@ -1,0 +1,32 @@
+/*
+ * Measuring: medians of many runs, each row beside a bound that is measured in the same run, in turn,
+ * so that a machine whose speed drifts changes both alike. Figures are ratios first, nanoseconds second.
+ */
+#ifndef QUIRE_TESTS_BENCH_BENCH_H
+#define QUIRE_TESTS_BENCH_BENCH_H
+
+#include <stdint.h>
+
+/* One timed run: does its work `*units` times and returns nanoseconds for all of it. What it sets up or
+ * tears down is outside the time. */
+typedef double (*bench_fn)(void *ctx, uint64_t *units);
+
+/* Seconds since some start, from the monotonic clock, in nanoseconds. */
+double bench_now(void);
+
+/* Runs both in turn and prints a row: the median cost of a unit of each, the median of their ratios,
+ * the limit and the verdict. */
+void bench_row(const char *name, const char *bound_name, bench_fn subject, bench_fn bound,
+               void *ctx, double limit);
+
+/* Pins this process to one CPU and prints what machine this is. `filter` (may be NULL): only rows
+ * whose name contains it are run. */
+void bench_start(const char *title, const char *filter);
+
+/* Returns the process's exit status: 0 also when a row missed its limit (a measurement is no test). */
+int bench_end(void);
+
+/* Keeps the compiler from dropping a value or reordering around it. */
+#define bench_keep(value) __asm__ volatile("" : : "r"(value) : "memory")
+
+#endif
