@@ -144,8 +144,8 @@ static int check_size(struct parser *parser, const struct tag *tag, uint32_t lea
 {
     if (tag->size >= least)
         return E_OK;
-    return refuse(parser, E_TRUNC, "boot information: the %s tag at 0x%x has %u bytes, needs %u",
-                  tag_name(tag->type), tag->offset, tag->size, least);
+    return refuse(parser, E_TRUNC, "the %s tag at 0x%x has %u bytes, needs %u", tag_name(tag->type),
+                  tag->offset, tag->size, least);
 }
 
 /* The text that fills a tag from `from` to its end, and has its terminator in there. */
@@ -158,7 +158,7 @@ static int parse_text(struct parser *parser, const struct tag *tag, uint32_t fro
         return error;
     if (memchr(tag->at + from, '\0', tag->size - from) == NULL)
         return refuse(parser, E_TRUNC,
-                      "boot information: the text of the %s tag at 0x%x does not end within the "
+                      "the text of the %s tag at 0x%x does not end within the "
                       "tag's %u bytes",
                       tag_name(tag->type), tag->offset, tag->size);
     *text = (const char *)tag->at + from;
@@ -174,7 +174,7 @@ static int parse_module(struct parser *parser, const struct tag *tag)
         return error;
     if (read32(tag->at + MODULE_END) < read32(tag->at + MODULE_START))
         return refuse(parser, E_FORMAT,
-                      "boot information: the module at tag 0x%x ends at 0x%x, before its start "
+                      "the module at tag 0x%x ends at 0x%x, before its start "
                       "0x%x",
                       tag->offset, read32(tag->at + MODULE_END), read32(tag->at + MODULE_START));
     parser->info->modules++;
@@ -204,12 +204,12 @@ static int parse_map(struct parser *parser, const struct tag *tag)
     entry_size = read32(tag->at + MAP_ENTRY_SIZE);
     if (entry_size < MAP_ENTRY_LEAST)
         return refuse(parser, E_FORMAT,
-                      "boot information: the memory map has entries of %u bytes; an entry has at "
+                      "the memory map has entries of %u bytes; an entry has at "
                       "least %u",
                       entry_size, MAP_ENTRY_LEAST);
     if (bytes % entry_size != 0)
         return refuse(parser, E_FORMAT,
-                      "boot information: the memory map has %u bytes, no multiple of its entries' "
+                      "the memory map has %u bytes, no multiple of its entries' "
                       "%u",
                       bytes, entry_size);
 
@@ -221,7 +221,7 @@ static int parse_map(struct parser *parser, const struct tag *tag)
         /* It may end at 2^64 exactly. */
         if (length != 0 && base + (length - 1) < base)
             return refuse(parser, E_FORMAT,
-                          "boot information: memory map entry %u, 0x%lx bytes at 0x%lx, wraps past "
+                          "memory map entry %u, 0x%lx bytes at 0x%lx, wraps past "
                           "the end of the address space",
                           i, length, base);
     }
@@ -247,7 +247,7 @@ static int parse_framebuffer(struct parser *parser, const struct tag *tag)
     framebuffer.size = (uint64_t)framebuffer.pitch * framebuffer.height;
     if (framebuffer.size != 0 && framebuffer.base.v + (framebuffer.size - 1) < framebuffer.base.v)
         return refuse(parser, E_FORMAT,
-                      "boot information: the framebuffer, 0x%lx bytes at 0x%lx, wraps past the end "
+                      "the framebuffer, 0x%lx bytes at 0x%lx, wraps past the end "
                       "of the address space",
                       framebuffer.size, framebuffer.base.v);
     parser->info->framebuffer = framebuffer;
@@ -276,14 +276,14 @@ static int parse_rsdp(struct parser *parser, const struct tag *tag)
         return error;
     if (memcmp(rsdp, RSDP_SIGNATURE, sizeof(RSDP_SIGNATURE) - 1) != 0)
         return refuse(parser, E_FORMAT,
-                      "boot information: the %s tag at 0x%x does not hold a root pointer: it must "
+                      "the %s tag at 0x%x does not hold a root pointer: it must "
                       "start with \"" RSDP_SIGNATURE "\"",
                       tag_name(tag->type), tag->offset);
     if (is_new) {
         length = read32(rsdp + RSDP_LENGTH);
         if (length < RSDP_NEW_SIZE || length > tag->size - TAG_HEADER_SIZE)
             return refuse(parser, E_FORMAT,
-                          "boot information: the root pointer of the %s tag at 0x%x gives its "
+                          "the root pointer of the %s tag at 0x%x gives its "
                           "length as %u; %u to %u is possible",
                           tag_name(tag->type), tag->offset, length, RSDP_NEW_SIZE,
                           tag->size - TAG_HEADER_SIZE);
@@ -291,7 +291,7 @@ static int parse_rsdp(struct parser *parser, const struct tag *tag)
     /* The new checksum is over the whole, and the old one, over the first 20 bytes, still holds. */
     if (!sums_to_zero(rsdp, RSDP_OLD_SIZE) || !sums_to_zero(rsdp, length))
         return refuse(parser, E_FORMAT,
-                      "boot information: the bytes of the root pointer in the %s tag at 0x%x must "
+                      "the bytes of the root pointer in the %s tag at 0x%x must "
                       "sum to 0 modulo 256",
                       tag_name(tag->type), tag->offset);
 
@@ -328,8 +328,7 @@ static int note_seen(struct parser *parser, const struct tag *tag)
     if (tag->type >= 64 || !(single & BIT(tag->type)))
         return E_OK;
     if (parser->seen & BIT(tag->type))
-        return refuse(parser, E_FORMAT,
-                      "boot information: a second %s tag at 0x%x; there may be one",
+        return refuse(parser, E_FORMAT, "a second %s tag at 0x%x; there may be one",
                       tag_name(tag->type), tag->offset);
     parser->seen |= BIT(tag->type);
     return E_OK;
@@ -370,8 +369,7 @@ static int read_tag(struct parser *parser, uint64_t offset, struct tag *tag)
     const struct boot_info *info = parser->info;
 
     if (offset > info->size || info->size - offset < TAG_HEADER_SIZE)
-        return refuse(parser, E_TRUNC,
-                      "boot information: its %u bytes are over at 0x%lx without an end tag",
+        return refuse(parser, E_TRUNC, "its %u bytes are over at 0x%lx without an end tag",
                       info->size, offset);
     tag->offset = (uint32_t)offset;
     tag->at = info->table + offset;
@@ -379,12 +377,12 @@ static int read_tag(struct parser *parser, uint64_t offset, struct tag *tag)
     tag->size = read32(tag->at + 4);
     if (tag->size < TAG_HEADER_SIZE)
         return refuse(parser, E_FORMAT,
-                      "boot information: the tag of type %u at 0x%lx has a size of %u; a tag has "
+                      "the tag of type %u at 0x%lx has a size of %u; a tag has "
                       "at least %u bytes",
                       tag->type, offset, tag->size, TAG_HEADER_SIZE);
     if (tag->size > info->size - offset)
         return refuse(parser, E_TRUNC,
-                      "boot information: the tag of type %u at 0x%lx has a size of %u; the table "
+                      "the tag of type %u at 0x%lx has a size of %u; the table "
                       "has %lu bytes left",
                       tag->type, offset, tag->size, info->size - offset);
     return E_OK;
@@ -399,17 +397,14 @@ int multiboot2_parse(const void *table, uint64_t limit, struct boot_info *info, 
 
     *info = (struct boot_info){.table = table, .cmdline = "", .loader = ""};
     if (limit < HEADER_SIZE + TAG_HEADER_SIZE)
-        return refuse(&parser, E_TRUNC,
-                      "boot information: only %lu bytes are there; the smallest has %u", limit,
-                      HEADER_SIZE + TAG_HEADER_SIZE);
+        return refuse(&parser, E_TRUNC, "only %lu bytes of it can be read; the smallest has %u",
+                      limit, HEADER_SIZE + TAG_HEADER_SIZE);
     info->size = read32(table);
     if (info->size < HEADER_SIZE + TAG_HEADER_SIZE)
-        return refuse(&parser, E_FORMAT,
-                      "boot information: gives its size as %u bytes; the smallest has %u",
+        return refuse(&parser, E_FORMAT, "it gives its size as %u bytes; the smallest has %u",
                       info->size, HEADER_SIZE + TAG_HEADER_SIZE);
     if (info->size > limit)
-        return refuse(&parser, E_TRUNC,
-                      "boot information: gives its size as %u bytes; it may have at most %lu",
+        return refuse(&parser, E_TRUNC, "it gives its size as %u bytes; it may have at most %lu",
                       info->size, limit);
 
     for (uint64_t offset = HEADER_SIZE;; offset = align_up(offset + tag.size, TAG_ALIGN)) {

@@ -36,6 +36,29 @@ int early_alloc(struct early *early, uint64_t size, uint64_t align, enum frame_p
     return E_OK;
 }
 
+int early_free(struct early *early, hpa_t base, uint64_t size, enum frame_purpose purpose)
+{
+    uint64_t bytes = align_up(size, PAGE_SIZE);
+    struct memframes run;
+    int error;
+
+    if (early->closed)
+        return E_STATE;
+    if (bytes == 0 || !is_aligned(base.v, PAGE_SIZE) || (unsigned)purpose >= PURPOSE_COUNT ||
+        bytes >> PAGE_SHIFT > early->by_purpose[purpose])
+        return E_INVAL;
+    if (!memblock_next_frames(early->memblock, base.v, &run) || run.base != base.v ||
+        run.size < bytes || !run.reserved || run.purpose != purpose)
+        return E_PERM;
+
+    error = memblock_unreserve(early->memblock, base.v, bytes);
+    if (error != E_OK)
+        return error;
+    early->frames -= bytes >> PAGE_SHIFT;
+    early->by_purpose[purpose] -= bytes >> PAGE_SHIFT;
+    return E_OK;
+}
+
 /* How frames that memblock reserved for `purpose` appear in the frame database. */
 static struct frame_info recorded_as(enum frame_purpose purpose)
 {

@@ -28,6 +28,11 @@ void early_init(struct early *early, struct memblock *mb, uint64_t first, uint64
 int early_alloc(struct early *early, uint64_t size, uint64_t align, enum frame_purpose purpose,
                 hpa_t *out);
 
+/* Takes back what early_alloc() gave out, or whole frames of it. E_STATE; E_INVAL: not that much
+ * taken for this purpose; E_PERM: not all of it is reserved for this purpose; E_FULL when memblock
+ * cannot note it. Nothing changes on an error. */
+int early_free(struct early *early, hpa_t base, uint64_t size, enum frame_purpose purpose);
+
 /* Gives all free frames to the buddy and records every reserved frame of RAM there with its purpose
  * (state FRAME_USED and OWNER_HOST for what the hypervisor holds: tables, frame database, stacks,
  * per-CPU, boot; FRAME_RESERVED for firmware and image), closes the early allocator. `*handed` and
