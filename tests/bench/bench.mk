@@ -7,9 +7,10 @@ BENCH_MAPPER_SRC := tests/bench/bench_mapper.c tests/bench/bench.c tests/bench/p
 	arch/x86_64/mm/kind_kernel.c arch/x86_64/mm/kind_user.c arch/x86_64/mm/kind_ept.c \
 	lib/error.c lib/format.c
 
-$(BENCH)/mapper: $(BENCH_MAPPER_SRC) $(HEADERS) tests/bench/bench.mk
+$(BENCH)/mapper: $(BENCH_MAPPER_SRC) $(wildcard mm/*.h arch/x86_64/mm/*.h lib/*.h tests/bench/*.h) \
+		tests/bench/bench.mk
 	@mkdir -p $(@D)
 	$(HOSTCC) $(BENCH_CFLAGS) $(filter %.c,$^) -o $@
 
 bench: $(BENCH)/mapper ## measure the mapper against plain loops (ROW=text: only rows that contain it)
-	@$(BENCH)/mapper $(ROW)
+	@$(BENCH)/mapper $(if $(ROW),"$(ROW)")
