@@ -39,14 +39,15 @@
 
 /* The words of the kernel's command line. */
 struct boot_options {
-    uint64_t reserve; /* bytes */
+    uint64_t reserve; /* bytes that only the host may take */
+    uint64_t memory;  /* bytes of free memory to use; the rest is left alone */
     char selftest[OPTION_TEXT];
 };
 
 static struct boot_info info;
 static struct memblock memory;
 static struct early early;
-static struct boot_options options = {.reserve = DEFAULT_RESERVE};
+static struct boot_options options = {.reserve = DEFAULT_RESERVE, .memory = UINT64_MAX};
 
 /* linker.ld, entry.asm */
 extern const char kernel_text[], kernel_text_end[], kernel_data[], kernel_data_end[];
@@ -115,20 +116,33 @@ static void parse_boot_information(uint32_t magic, uint32_t address)
              info.loader[0] ? info.loader : "an unnamed loader", info.modules, info.cmdline);
 }
 
+/* `word` is `name` and a value behind it: where the value begins, and its length. */
+static const char *option_value(const char *word, size_t length, const char *name, size_t *left)
+{
+    size_t n = strlen(name);
+    if (length <= n || memcmp(word, name, n) != 0)
+        return NULL;
+    *left = length - n;
+    return word + n;
+}
+
 static void parse_option(const char *word, size_t length)
 {
-    static const char reserve[] = "reserve=", test[] = "selftest=";
-    size_t reserve_length = sizeof(reserve) - 1, test_length = sizeof(test) - 1;
+    const char *value;
+    size_t n;
 
-    if (length > reserve_length && memcmp(word, reserve, reserve_length) == 0 &&
-        parse_size(word + reserve_length, length - reserve_length, &options.reserve) == E_OK)
+    if ((value = option_value(word, length, "reserve=", &n)) &&
+        parse_size(value, n, &options.reserve) == E_OK)
         return;
-    if (length > test_length && length - test_length < OPTION_TEXT &&
-        memcmp(word, test, test_length) == 0) {
-        memcpy(options.selftest, word + test_length, length - test_length);
+    if ((value = option_value(word, length, "memory=", &n)) &&
+        parse_size(value, n, &options.memory) == E_OK)
+        return;
+    if ((value = option_value(word, length, "selftest=", &n)) && n < OPTION_TEXT) {
+        memcpy(options.selftest, value, n);
         return;
     }
-    log_line("boot: option \"%.*s\" means nothing here; known: reserve=SIZE selftest=NAME",
+    log_line("boot: option \"%.*s\" means nothing here; known: memory=SIZE reserve=SIZE "
+             "selftest=NAME",
              (int)(length < OPTION_TEXT ? length : OPTION_TEXT), word);
 }
 
@@ -160,6 +174,29 @@ static void find_memory(uint32_t info_address)
     log_line("memory: %s usable, RAM ends at 0x%lx, %zu regions, %zu reserved",
              size_text(text, memblock_usable_bytes(&memory)), memblock_ram_end(&memory),
              memory.memory.count, memory.reserved.count);
+}
+
+static int add_size(void *total, uint64_t base, uint64_t size)
+{
+    (void)base;
+    *(uint64_t *)total += size;
+    return 0;
+}
+
+/* Keeps our hands off all free memory but options.memory bytes of it: the largest pieces first, so
+ * that few are needed. */
+static void leave_memory(void)
+{
+    uint64_t total = 0, at;
+    memblock_visit_free(&memory, add_size, &total);
+    if (total <= options.memory)
+        return;
+    uint64_t surplus = align_down(total - options.memory, PAGE_SIZE);
+    for (uint64_t piece = BIT(highest_bit(surplus | 1)); piece >= PAGE_SIZE; piece /= 2)
+        while (surplus >= piece &&
+               memblock_find(&memory, piece, PAGE_SIZE, 0, UINT64_MAX, &at) == E_OK &&
+               memblock_reserve(&memory, at, piece, PURPOSE_FIRMWARE) == E_OK)
+            surplus -= piece;
 }
 
 static void build_kernel_space(void)
@@ -321,6 +358,7 @@ void quire_main(uint32_t magic, uint32_t info_address)
     parse_boot_information(magic, info_address);
     parse_options(info.cmdline);
     find_memory(info_address);
+    leave_memory();
     build_kernel_space();
     start_buddy();
     continue_on_guarded_stack();
