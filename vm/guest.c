@@ -124,6 +124,7 @@ static void release_resources(struct guest *guest)
         all.backend->vcpu_destroy(guest->vcpu);
     guest->vcpu = NULL;
     if (guest->has_table) {
+        snapshot_take(&guest->last_map, &guest->table);
         slots_release(guest);
         invariant(table_destroy(&guest->table) == E_OK);
     }

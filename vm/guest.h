@@ -18,6 +18,7 @@
 #include <stdint.h>
 
 #include "lib/format.h"
+#include "mm/snapshot.h"
 #include "mm/table.h"
 #include "vm/backend.h"
 #include "vm/devices.h"
@@ -87,6 +88,7 @@ struct guest {
     unsigned slots;
     struct table table; /* second-level: EPT */
     bool has_table;
+    struct snapshot last_map;   /* what the table mapped when the guest ended last */
     struct vcpu *vcpu;
 
     struct guest_devices devices;
