@@ -1,7 +1,8 @@
 # The hypervisor's image, $(BUILD)/quire.elf: every C and NASM source of these folders is part of it.
 #
 # It is linked twice: the first pass yields the addresses, of which tools/symbols.py makes the symbol
-# table that the second pass adds at the image's end (boot/linker.ld), where it moves nothing.
+# table that the second pass adds at the image's end (boot/linker.ld), where it moves nothing. That it
+# moved nothing is checked.
 
 IMAGE_FOLDERS := lib mm arch/x86_64 arch/x86_64/mm arch/x86_64/vmx vm monitor boot
 IMAGE_C := $(sort $(wildcard $(addsuffix /*.c,$(IMAGE_FOLDERS))))
@@ -57,5 +58,7 @@ $(IMAGE)/symbols.o: $(IMAGE_SYMBOLS)
 
 $(QUIRE_ELF): $(IMAGE)/symbols.o $(IMAGE_OBJECTS) boot/linker.ld
 	$(LD) $(IMAGE_LDFLAGS) -o $@ $(IMAGE_OBJECTS) $(IMAGE)/symbols.o
+	@$(PYTHON) tools/symbols.py $(NM) $@ $(IMAGE)/symbols.again
+	@cmp $(IMAGE_SYMBOLS) $(IMAGE)/symbols.again
 
 -include $(IMAGE_OBJECTS:.o=.d)
