@@ -122,41 +122,52 @@ static int show_map(struct output *out, struct table *table, const struct guest 
     return error;
 }
 
-/* A ring-3 program runs to its end before the console is asked again, so that what can be shown is
- * what was kept of the last one. */
-static int map_user(const struct command *command, struct output *out)
+/* What was kept of a table that is gone. */
+static void show_snapshot(struct output *out, const struct snapshot *map, const struct guest *guest)
 {
-    const struct user_last *last = user_last();
-    const struct snapshot *map = &last->map;
-    struct map_pass pass = {.out = out, .kind = map->kind};
+    struct map_pass pass = {.out = out, .kind = map->kind, .guest = guest};
 
-    if (!map->kind)
-        return command_refuse(command, out, E_NOENT,
-                              "no ring-3 program has run: a boot module whose line starts with "
-                              "`user:NAME` is one");
-    output_title(out, "program %s as it ended; its table has been given back", last->name);
     for (uint64_t i = 0; i < map->runs && i < SNAPSHOT_RUNS; i++)
         show_run(&pass, &map->run[i]);
     if (map->runs > SNAPSHOT_RUNS)
         output_note(out, "... and %llu runs more, which were not kept; the totals lack them",
                     (unsigned long long)(map->runs - SNAPSHOT_RUNS));
     show_totals(&pass, map->root, map->table_frames);
+}
+
+/* A ring-3 program runs to its end before the console is asked again, so that what can be shown is
+ * what was kept of the last one. */
+static int map_user(const struct command *command, struct output *out)
+{
+    const struct user_last *last = user_last();
+
+    if (!last->map.kind)
+        return command_refuse(command, out, E_NOENT,
+                              "no ring-3 program has run: a boot module whose line starts with "
+                              "`user:NAME` is one");
+    output_title(out, "program %s as it ended; its table has been given back", last->name);
+    show_snapshot(out, &last->map, NULL);
     return E_OK;
 }
 
-/* The table of a guest, or a refusal that says where it went. */
-static int guest_table(const struct command *command, struct output *out, struct guest *guest)
+static void title_ended(struct output *out, const struct guest *guest)
 {
-    if (guest->has_table)
-        return E_OK;
+    output_title(out, "g%u %s as it ended (%s); its table has been given back", guest->number,
+                 guest->name, guest_state_name(guest->state));
+}
+
+/* Says why a guest has no table, not even the memory of one. */
+static int refuse_no_table(const struct command *command, struct output *out,
+                           const struct guest *guest)
+{
     if (guest->state == GUEST_REFUSED)
         return command_refuse(command, out, E_STATE, "g%u %s was refused and never had a table: %s",
                               guest->number, guest->name, guest->reason);
-    return command_refuse(
-        command, out, E_STATE,
-        "g%u %s has ended (%s) and given its table back; `start g%u paused` makes "
-        "it anew and holds it before its first instruction",
-        guest->number, guest->name, guest_state_name(guest->state), guest->number);
+    return command_refuse(command, out, E_STATE,
+                          "g%u %s has no table (%s); `start g%u paused` makes it anew and holds it "
+                          "before its first instruction",
+                          guest->number, guest->name, guest_state_name(guest->state),
+                          guest->number);
 }
 
 static int map(const struct command *command, struct output *out, const struct arguments *args)
@@ -169,9 +180,15 @@ static int map(const struct command *command, struct output *out, const struct a
     if (strcmp(args->word[1], "user") == 0)
         return map_user(command, out);
     error = command_guest(command, out, args->word[1], &guest);
-    if (!error)
-        error = guest_table(command, out, guest);
-    return error ? error : show_map(out, &guest->table, guest);
+    if (error)
+        return error;
+    if (guest->has_table)
+        return show_map(out, &guest->table, guest);
+    if (!guest->last_map.kind)
+        return refuse_no_table(command, out, guest);
+    title_ended(out, guest);
+    show_snapshot(out, &guest->last_map, guest);
+    return E_OK;
 }
 
 /* --- walk ------------------------------------------------------------------------------------ */
@@ -350,6 +367,36 @@ static int walk_gva(const struct command *command, struct output *out, struct gu
     return walk_table(command, out, &guest->table, guest, walk.gpa.v);
 }
 
+/* Of a table that is gone the runs are known, but not the steps. */
+static int walk_snapshot(const struct command *command, struct output *out,
+                         const struct guest *guest, uint64_t in)
+{
+    const struct snapshot *map = &guest->last_map;
+    const struct mapping *found = NULL;
+    char rights[RIGHTS_TEXT];
+
+    for (uint64_t i = 0; i < map->runs && i < SNAPSHOT_RUNS; i++)
+        if (in >= map->run[i].in && in <= map->run[i].last)
+            found = &map->run[i];
+    if (!found && map->runs > SNAPSHOT_RUNS && in > map->run[SNAPSHOT_RUNS - 1].last)
+        return command_refuse(command, out, E_NOENT,
+                              "g%u %s has ended, and of its map this part was not kept",
+                              guest->number, guest->name);
+    title_ended(out, guest);
+    output_facts(
+        out, &ept_verdict_record,
+        (struct value[]){as_text(found ? "was mapped" : "was not mapped"), as_number(in),
+                         found ? as_number(found->out.v + (in - found->in)) : as_nothing(),
+                         found ? as_number(level_size(map->kind, found->level)) : as_nothing(),
+                         found ? as_text(rights_text(rights, found->attrs.rights)) : as_nothing(),
+                         found ? as_text(mem_type_name((enum mem_type)found->attrs.type))
+                               : as_nothing(),
+                         as_nothing(), as_nothing(), as_nothing(), as_nothing(), as_nothing(),
+                         as_text(guest_area(guest, in))});
+    output_note(out, "`start g%u paused` makes it anew, to be walked step by step.", guest->number);
+    return E_OK;
+}
+
 static int walk_guest(const struct command *command, struct output *out,
                       const struct arguments *args)
 {
@@ -369,10 +416,12 @@ static int walk_guest(const struct command *command, struct output *out,
         return command_refuse(command, out, E_INVAL, "which %s? for example: walk g%u %s 0x101000",
                               args->word[2], guest->number, args->word[2]);
     error = command_number(command, out, args->word[3], "address", &in);
-    if (!error)
-        error = guest_table(command, out, guest);
     if (error)
         return error;
+    if (!guest->has_table && guest->last_map.kind && !is_gva)
+        return walk_snapshot(command, out, guest, in);
+    if (!guest->has_table)
+        return refuse_no_table(command, out, guest);
     return is_gva ? walk_gva(command, out, guest, in)
                   : walk_table(command, out, &guest->table, guest, in);
 }
@@ -398,7 +447,8 @@ static const struct command tables_commands[] = {
         .details =
             "Each run is contiguous on both sides, in pages of one size with the same rights and\n"
             "memory type. Rights: r read, w write, x execute, u from ring 3, g global.\n"
-            "`user` is the ring-3 program that ran last, as its table stood when it ended.\n",
+            "`user` is the ring-3 program that ran last, as its table stood when it ended;\n"
+            "of a guest that has ended, likewise.\n",
         .example = "map g1",
         .least = 1,
         .most = 1,

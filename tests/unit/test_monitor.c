@@ -545,7 +545,7 @@ static void test_map(void **state)
                         "rw--g   WB    direct map\n");
     assert_non_null(strstr(screen, "     0x200000  r-x-g   WB    image\n"));
 
-    refuses(E_STATE, "map g1", "g1 hello1 has ended (passed)");
+    refuses(E_STATE, "map g1", "g1 hello1 has no table (passed); `start g1 paused` makes it anew");
     refuses(E_STATE, "map g5", "was refused and never had a table: no Multiboot header");
     refuses(E_NOENT, "map g6", "there is no g6: the guests are g1 to g5");
     refuses(E_FORMAT, "map gx", "is no guest");
@@ -576,6 +576,29 @@ static void test_map_user(void **state)
     user_last_keep("many", &table);
     table_destroy(&table);
     answers("map user", "... and 3 runs more, which were not kept");
+}
+
+/* What is left of a guest that has ended is its map. */
+static void test_ended_guest(void **state)
+{
+    (void)state;
+    snapshot_take(&guest[3].last_map, &guest[3].table);
+    assert_int_equal(table_destroy(&guest[3].table), E_OK);
+    guest[3].has_table = false;
+    guest[3].vcpu = NULL;
+    guest[3].state = GUEST_PASSED;
+    answers("map g3", "g3 hello3 as it ended (passed); its table has been given back\n");
+    assert_non_null(
+        strstr(screen, "0x3fffff       2M    2M     0x2200000  rwx--   WB    lazy RAM"));
+    assert_non_null(strstr(screen, "table frames: 4 (16K)\n"));
+    answers("walk g3 gpa 0x201234", "verdict: was mapped\ngpa: 0x201234\nhpa: 0x2201234\n"
+                                    "page: 2M\nrights: rwx--\ntype: WB\nslot: lazy RAM\n");
+    answers("walk g3 gpa 0xa0000", "verdict: was not mapped\ngpa: 0xa0000\nslot: outside every");
+    refuses(E_STATE, "walk g3 gva 0x1000", "has no table (passed)");
+
+    guest[3].last_map.runs = SNAPSHOT_RUNS + 1;
+    guest[3].last_map.run[SNAPSHOT_RUNS - 1].last = 0x5000000;
+    refuses(E_NOENT, "walk g3 gpa 0x5001000", "this part was not kept");
 }
 
 static void test_walk(void **state)
@@ -998,6 +1021,7 @@ int main(void)
         cmocka_unit_test_setup(test_mem, set_up),
         cmocka_unit_test_setup(test_map, set_up),
         cmocka_unit_test_setup(test_map_user, set_up),
+        cmocka_unit_test_setup(test_ended_guest, set_up),
         cmocka_unit_test_setup(test_walk, set_up),
         cmocka_unit_test_setup(test_walk_guest_virtual, set_up),
         cmocka_unit_test_setup(test_guests, set_up),
