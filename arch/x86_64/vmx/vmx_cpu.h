@@ -15,15 +15,14 @@
 
 struct vmx_vcpu;
 
-/* The MSRs that SYSCALL, SWAPGS and RDTSCP use: no VMCS field holds them, so that they change hands
- * with the vCPU (resident.h). */
+/* The MSRs of SYSCALL and SWAPGS: no VMCS field holds them, so they change hands with the vCPU
+ * (resident.h). */
 enum shared_msr {
     SHARED_STAR,
     SHARED_LSTAR,
     SHARED_CSTAR,
     SHARED_FMASK,
     SHARED_KERNEL_GS_BASE,
-    SHARED_TSC_AUX, /* the last: only where RDTSCP is */
     SHARED_MSR_COUNT
 };
 
@@ -39,6 +38,7 @@ struct vmx_cpu {
     uint64_t host_xcr0;
     struct descriptor_table gdt, idt; /* an exit leaves their limits at 0xffff (28.5.2) */
 
+    bool lapic;                 /* the local APIC is ours: interrupts are to be ended there */
     uint64_t external_interrupts, nmis; /* taken as exits */
 };
 

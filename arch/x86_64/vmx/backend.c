@@ -1,0 +1,156 @@
+/* VMX as struct vm_backend: the run of a vCPU, and the table of operations. */
+#include "arch/x86_64/mm/ept.h"
+#include "arch/x86_64/mm/guest_walk.h"
+#include "arch/x86_64/mm/table_envs.h"
+#include "arch/x86_64/vmx/resident.h"
+#include "arch/x86_64/vmx/slice_timer.h"
+#include "arch/x86_64/vmx/vcpu.h"
+#include "arch/x86_64/vmx/vmx.h"
+
+static bool has_preemption_timer(void)
+{
+    return (vmx_policy.control[CONTROLS_PIN] & PIN_PREEMPTION_TIMER) != 0;
+}
+
+/* SDM Vol. 3, 26.5.1 "VMX-preemption timer": it counts down at the TSC's rate divided by a power of two. */
+static void start_slice(uint64_t tsc_ticks)
+{
+    if (has_preemption_timer())
+        vmwrite(VMCS_PREEMPTION_TIMER, timer_ticks(tsc_ticks, vmx_caps.misc.timer_shift));
+    else
+        slice_timer_start(tsc_ticks);
+}
+
+static void end_slice(void)
+{
+    if (!has_preemption_timer())
+        slice_timer_stop();
+}
+
+/* An exit leaves the limits of GDTR and IDTR at 0xffff (28.5.2); ring 3 must not find descriptors in
+ * what lies behind the tables. */
+static void restore_limits(const struct vmx_cpu *cpu)
+{
+    __asm__ volatile("lgdt %0\n\tlidt %1" : : "m"(cpu->gdt), "m"(cpu->idt));
+}
+
+static int run(struct vcpu *vcpu, uint64_t slice, struct vm_exit *exit)
+{
+    struct vmx_vcpu *v = vmx_vcpu_of(vcpu);
+
+    *exit = (struct vm_exit){.kind = VM_EXIT_BAD_STATE, .name = "the VMCS cannot be made current"};
+    int error = vmx_vcpu_load(v);
+    if (error != E_OK) {
+        exit->bad.error = vmcs_error();
+        return error;
+    }
+    resident_switch(v);
+    start_slice(slice);
+    enum vmx_enter outcome = vmx_enter(vcpu->gpr, &v->live, v->launched);
+    end_slice();
+    if (outcome != VMX_ENTERED) {
+        vmx_explain_fail(v, outcome, exit);
+        return E_HARDWARE;
+    }
+    restore_limits(v->cpu);
+
+    uint32_t reason = (uint32_t)vmread(VMCS_EXIT_REASON);
+    unsigned basic = (unsigned)(reason & EXIT_REASON_BASIC);
+    v->reasons[basic < EXIT_REASON_COUNT ? basic : EXIT_REASON_COUNT - 1]++;
+    if (reason & EXIT_REASON_ENTRY_FAILURE) {
+        vmx_explain_entry(v, reason, exit);
+        return E_HARDWARE;
+    }
+    v->launched = true;
+    vcpu->entries++;
+    vmx_decode_exit(v, reason, exit);
+    return E_OK;
+}
+
+static void ask_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
+{
+    cpuid(leaf, subleaf, out);
+}
+
+static uint64_t ticks(void)
+{
+    return rdtsc();
+}
+
+static const struct table_caps *ept_caps(void)
+{
+    return &vmx_policy.ept;
+}
+
+static const struct table_env *ept_env(void)
+{
+    return &buddy_table_env;
+}
+
+static bool read_for_walk(void *ctx, gpa_t from, void *to, unsigned size)
+{
+    return vmx_guest_read(ctx, from.v, to, size);
+}
+
+static int translate(struct vcpu *vcpu, gva_t linear, gpa_t *out)
+{
+    struct vmx_vcpu *v = vmx_vcpu_of(vcpu);
+    struct gva_walk walk;
+    int error = vmx_vcpu_load(v);
+    if (error != E_OK)
+        return error;
+    struct gva_context context = {
+        .cr0 = vmx_guest_cr0(),
+        .cr3 = vmread(VMCS_GUEST_CR3),
+        .cr4 = vmx_guest_cr4(),
+        .efer = vmread(VMCS_GUEST_EFER),
+        .maxphyaddr = cpu_features.maxphyaddr,
+        .read = read_for_walk,
+        .ctx = v,
+    };
+    for (unsigned i = 0; i < ARRAY_SIZE(context.pdpte); i++)
+        context.pdpte[i] = vmread(VMCS_GUEST_PDPTE0 + 2 * i);
+    error = gva_walk(&context, linear, &walk);
+    if (error == E_OK)
+        *out = walk.gpa;
+    return error;
+}
+
+static int read_root(struct vcpu *vcpu, struct vm_root *out)
+{
+    struct eptp eptp;
+    int error = vmx_vcpu_load(vmx_vcpu_of(vcpu));
+    if (error == E_OK)
+        error = ept_root_current(&eptp);
+    if (error != E_OK)
+        return error;
+    *out = (struct vm_root){
+        .raw = eptp.raw,
+        .frame = eptp.root,
+        .type = eptp.type,
+        .levels = eptp.levels,
+        .accessed_dirty = eptp.accessed_dirty,
+    };
+    return E_OK;
+}
+
+const struct vm_backend vmx_backend = {
+    .name = "VMX",
+    .cpuid = ask_cpuid,
+    .ticks = ticks,
+    .table_caps = ept_caps,
+    .table_env = ept_env,
+    .kind = &ept_kind,
+    .vcpu_create = vmx_vcpu_create,
+    .vcpu_destroy = vmx_vcpu_destroy,
+    .get_state = vmx_get_state,
+    .set_state = vmx_set_state,
+    .run = run,
+    .skip = vmx_skip,
+    .inject = vmx_inject,
+    .set_halted = vmx_set_halted,
+    .interrupts_open = vmx_interrupts_open,
+    .translate = translate,
+    .read_root = read_root,
+    .dump = vmx_dump,
+};

@@ -1,0 +1,112 @@
+/*
+ * Why the CPU did not enter a guest: VMfail (the controls or the host state are wrong, 27.2) or a failed
+ * entry (the guest state is, 27.8), each told in words as far as can be told.
+ */
+#include "arch/x86_64/vmx/entry_check.h"
+#include "arch/x86_64/vmx/vcpu.h"
+
+/* The settings that the CPU's capability MSRs do not allow. The number of VMfail does not say which. */
+static const char *wrong_control(const struct vmx_vcpu *v)
+{
+    static const struct {
+        uint32_t field;
+        enum control_word word;
+    } words[] = {
+        {VMCS_PIN_CONTROLS, CONTROLS_PIN},     {VMCS_PROC_CONTROLS, CONTROLS_PROC},
+        {VMCS_PROC2_CONTROLS, CONTROLS_PROC2}, {VMCS_EXIT_CONTROLS, CONTROLS_EXIT},
+        {VMCS_ENTRY_CONTROLS, CONTROLS_ENTRY},
+    };
+    (void)v;
+    for (unsigned i = 0; i < ARRAY_SIZE(words); i++) {
+        uint64_t allowed = vmx_caps.control[words[i].word];
+        uint32_t value = (uint32_t)vmread(words[i].field);
+        uint32_t wrong = ((uint32_t)allowed & ~value) | (value & ~(uint32_t)(allowed >> 32));
+        if (wrong)
+            return control_name(words[i].word, lowest_bit(wrong));
+    }
+    return NULL;
+}
+
+void vmx_explain_fail(struct vmx_vcpu *v, enum vmx_enter outcome, struct vm_exit *exit)
+{
+    uint32_t error = outcome == VMX_FAIL_VALID ? (uint32_t)vmread(VMCS_INSTRUCTION_ERROR) : 0;
+    const char *name = outcome == VMX_FAIL_VALID ? vm_instruction_error_name(error)
+                                                 : "VMfailInvalid: no VMCS is current";
+    const char *control = outcome == VMX_FAIL_VALID ? wrong_control(v) : NULL;
+
+    exit->kind = VM_EXIT_BAD_STATE;
+    exit->raw = error;
+    exit->bad.error = error;
+    exit->rip = outcome == VMX_FAIL_VALID ? vmread(VMCS_GUEST_RIP) : 0;
+    format_buffer(v->failure, sizeof(v->failure), "%s%s%s, event 0x%llx", name,
+                  control ? ", by the control " : "", control ? control : "",
+                  outcome == VMX_FAIL_VALID
+                      ? (unsigned long long)vmread(VMCS_ENTRY_INTERRUPTION)
+                      : 0ull);
+    exit->name = v->failure;
+}
+
+static void read_entry_state(struct entry_state *s)
+{
+    *s = (struct entry_state){
+        .cr0 = vmread(VMCS_GUEST_CR0),
+        .cr3 = vmread(VMCS_GUEST_CR3),
+        .cr4 = vmread(VMCS_GUEST_CR4),
+        .efer = vmread(VMCS_GUEST_EFER),
+        .dr7 = vmread(VMCS_GUEST_DR7),
+        .pat = vmread(VMCS_GUEST_PAT),
+        .debugctl = vmread(VMCS_GUEST_DEBUGCTL),
+        .rip = vmread(VMCS_GUEST_RIP),
+        .rflags = vmread(VMCS_GUEST_RFLAGS),
+        .sysenter_esp = vmread(VMCS_GUEST_SYSENTER_ESP),
+        .sysenter_eip = vmread(VMCS_GUEST_SYSENTER_EIP),
+        .gdt_base = vmread(VMCS_GUEST_GDTR_BASE),
+        .idt_base = vmread(VMCS_GUEST_IDTR_BASE),
+        .gdt_limit = (uint32_t)vmread(VMCS_GUEST_GDTR_LIMIT),
+        .idt_limit = (uint32_t)vmread(VMCS_GUEST_IDTR_LIMIT),
+        .activity = (uint32_t)vmread(VMCS_GUEST_ACTIVITY),
+        .interruptibility = (uint32_t)vmread(VMCS_GUEST_INTERRUPTIBILITY),
+        .pending_debug = vmread(VMCS_GUEST_PENDING_DEBUG),
+        .link_pointer = vmread(VMCS_LINK_POINTER),
+        .entry_controls = (uint32_t)vmread(VMCS_ENTRY_CONTROLS),
+        .event = (uint32_t)vmread(VMCS_ENTRY_INTERRUPTION),
+        .unrestricted = true,
+        .virtual_nmis = vmx_virtual_nmis(),
+        .cr0_fixed = vmx_caps.cr0,
+        .cr4_fixed = vmx_caps.cr4,
+        .maxphyaddr = cpu_features.maxphyaddr,
+        .linear_bits = cpu_features.linear_bits,
+    };
+    for (unsigned i = 0; i < 4; i++)
+        s->pdpte[i] = vmread(VMCS_GUEST_PDPTE0 + 2 * i);
+    for (unsigned i = 0; i < SEG_COUNT; i++) {
+        unsigned offset = i * VMCS_SEGMENT_STRIDE;
+        s->segment[i].base = vmread(VMCS_GUEST_ES_BASE + offset);
+        s->segment[i].limit = (uint32_t)vmread(VMCS_GUEST_ES_LIMIT + offset);
+        s->segment[i].access = (uint32_t)vmread(VMCS_GUEST_ES_ACCESS + offset);
+        s->segment[i].selector = (uint16_t)vmread(VMCS_GUEST_ES_SELECTOR + offset);
+    }
+}
+
+/* The fields of the guest state are as they were written: a failed entry saves nothing (27.8). */
+void vmx_explain_entry(struct vmx_vcpu *v, uint32_t reason, struct vm_exit *exit)
+{
+    unsigned basic = (unsigned)(reason & EXIT_REASON_BASIC);
+    const char *rule = NULL;
+
+    exit->kind = VM_EXIT_BAD_STATE;
+    exit->raw = reason;
+    exit->qualification = vmread(VMCS_EXIT_QUALIFICATION);
+    exit->rip = vmread(VMCS_GUEST_RIP);
+    exit->bad.error = basic;
+    if (basic == EXIT_ENTRY_GUEST_STATE) {
+        struct entry_state state;
+        read_entry_state(&state);
+        rule = entry_state_rule(&state);
+        if (!rule && exit->qualification)
+            rule = entry_failure_name(exit->qualification);
+    }
+    format_buffer(v->failure, sizeof(v->failure), "%s%s%s", exit_reason_name(basic),
+                  rule ? ": " : "", rule ? rule : "");
+    exit->name = v->failure;
+}

@@ -1,0 +1,167 @@
+/*
+ * Events on their way into a guest: injection by vm/ and by the exit handlers, and the second try for
+ * one whose delivery an exit interrupted. SDM Vol. 3, 27.6 "Event injection", 28.2.3 and 28.2.4.
+ */
+#include "arch/x86_64/vmx/vcpu.h"
+
+/* An event for the next entry is there already. */
+static bool event_pending(void)
+{
+    return (vmread(VMCS_ENTRY_INTERRUPTION) & INTERRUPTION_VALID) != 0;
+}
+
+static bool in_protected_mode(void)
+{
+    return (vmread(VMCS_GUEST_CR0) & CR0_PE) != 0;
+}
+
+static void set_event(uint32_t info, uint32_t code, uint64_t length)
+{
+    if (info & INTERRUPTION_CODE_VALID)
+        vmwrite(VMCS_ENTRY_EXCEPTION_CODE, code);
+    if (interruption_has_length(info))
+        vmwrite(VMCS_ENTRY_LENGTH, length);
+    vmwrite(VMCS_ENTRY_INTERRUPTION, info);
+    /* An event wakes a halted CPU. */
+    vmwrite(VMCS_GUEST_ACTIVITY, ACTIVITY_ACTIVE);
+}
+
+/* Whether an exception has an error code is not the caller's choice: the CPU refuses the entry when
+ * it is wrong (27.2.1.3). In real mode none has. */
+static uint32_t exception_info(uint8_t vector)
+{
+    bool has_code = exception_has_code(vector) && in_protected_mode();
+    /* INT3 and INTO are raised by an instruction whose length has to be told. */
+    bool software = vector == VECTOR_BP || vector == VECTOR_OF;
+    return interruption(software ? INTERRUPTION_SOFTWARE_EXCEPTION : INTERRUPTION_EXCEPTION, vector,
+                        has_code);
+}
+
+void vmx_inject_exception(struct vmx_vcpu *v, uint8_t vector, bool has_code, uint32_t code)
+{
+    (void)v;
+    /* An instruction that faults here has left the shadow of the one before it. */
+    uint64_t blocking = vmread(VMCS_GUEST_INTERRUPTIBILITY);
+    if (blocking & (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS))
+        vmwrite(VMCS_GUEST_INTERRUPTIBILITY,
+                blocking & ~(uint64_t)(BLOCKING_BY_STI | BLOCKING_BY_MOV_SS));
+    set_event(exception_info(vector), has_code ? code : 0, 1);
+}
+
+int vmx_inject(struct vcpu *vcpu, struct vm_event event)
+{
+    struct vmx_vcpu *v = vmx_vcpu_of(vcpu);
+    int error = vmx_vcpu_load(v);
+    if (error != E_OK)
+        return error;
+    if (event_pending())
+        return E_STATE;
+    switch (event.kind) {
+    case VM_EVENT_INTERRUPT:
+        if (!vmx_interrupts_open(vcpu))
+            return E_STATE;
+        set_event(interruption(INTERRUPTION_EXTERNAL, event.vector, false), 0, 0);
+        return E_OK;
+    case VM_EVENT_NMI:
+        if (vmread(VMCS_GUEST_INTERRUPTIBILITY) &
+            (BLOCKING_BY_NMI | BLOCKING_BY_MOV_SS | BLOCKING_BY_STI))
+            return E_STATE;
+        set_event(interruption(INTERRUPTION_NMI, VECTOR_NMI, false), 0, 0);
+        return E_OK;
+    case VM_EVENT_EXCEPTION:
+        if (event.vector >= EXCEPTION_COUNT || event.vector == VECTOR_NMI)
+            return E_INVAL;
+        vmx_inject_exception(v, event.vector, event.has_code, event.code);
+        return E_OK;
+    }
+    return E_INVAL;
+}
+
+bool vmx_interrupts_open(struct vcpu *vcpu)
+{
+    if (vmx_vcpu_load(vmx_vcpu_of(vcpu)) != E_OK)
+        return false;
+    return (vmread(VMCS_GUEST_RFLAGS) & RFLAGS_IF) && !event_pending() &&
+           !(vmread(VMCS_GUEST_INTERRUPTIBILITY) & (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS));
+}
+
+void vmx_set_halted(struct vcpu *vcpu, bool halted)
+{
+    if (vmx_vcpu_load(vmx_vcpu_of(vcpu)) != E_OK)
+        return;
+    /* Where the CPU cannot be entered halted, the guest spins on its HLT: it exits there again. */
+    if (halted && !vmx_caps.misc.activity_hlt)
+        return;
+    vmwrite(VMCS_GUEST_ACTIVITY, halted ? ACTIVITY_HLT : ACTIVITY_ACTIVE);
+}
+
+void vmx_skip_bytes(struct vmx_vcpu *v, unsigned length)
+{
+    (void)v;
+    uint64_t rip = vmread(VMCS_GUEST_RIP) + length;
+    uint64_t rflags = vmread(VMCS_GUEST_RFLAGS);
+    uint64_t blocking = vmread(VMCS_GUEST_INTERRUPTIBILITY);
+    bool long_code = (vmread(VMCS_GUEST_EFER) & EFER_LMA) &&
+                     (vmread(VMCS_GUEST_CS_ACCESS) & ACCESS_LONG);
+
+    vmwrite(VMCS_GUEST_RIP, long_code ? rip : rip & UINT32_MAX);
+    /* The shadow of STI or MOV SS covers one instruction, and this was it. */
+    if (blocking & (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS))
+        vmwrite(VMCS_GUEST_INTERRUPTIBILITY,
+                blocking & ~(uint64_t)(BLOCKING_BY_STI | BLOCKING_BY_MOV_SS));
+    /* The single-step trap after it is ours to raise (25.4.2, "pending debug exceptions"). */
+    if (rflags & RFLAGS_TF)
+        vmwrite(VMCS_GUEST_PENDING_DEBUG, vmread(VMCS_GUEST_PENDING_DEBUG) | DEBUG_BS);
+    /* RF guards the instruction that it was set for. */
+    if (rflags & RFLAGS_RF)
+        vmwrite(VMCS_GUEST_RFLAGS, rflags & ~RFLAGS_RF);
+}
+
+void vmx_skip(struct vcpu *vcpu, const struct vm_exit *exit)
+{
+    struct vmx_vcpu *v = vmx_vcpu_of(vcpu);
+    if (vmx_vcpu_load(v) == E_OK)
+        vmx_skip_bytes(v, exit->length);
+}
+
+static void set_nmi_blocking(bool blocked)
+{
+    uint64_t state = vmread(VMCS_GUEST_INTERRUPTIBILITY);
+    vmwrite(VMCS_GUEST_INTERRUPTIBILITY,
+            blocked ? state | BLOCKING_BY_NMI : state & ~(uint64_t)BLOCKING_BY_NMI);
+}
+
+/* An IRET that faulted had already ended NMI blocking, as it does before it can fault. The fault is
+ * handled and the IRET runs again, so blocking holds until then (28.2.3). */
+static void block_nmi_again(unsigned reason, uint64_t qualification)
+{
+    bool unblocked = false;
+
+    if (reason == EXIT_EPT_VIOLATION)
+        unblocked = ept_violation_decode(qualification).nmi_unblocked;
+    if (reason == EXIT_EXCEPTION_OR_NMI) {
+        uint64_t info = vmread(VMCS_EXIT_INTERRUPTION);
+        unblocked = (info & INTERRUPTION_NMI_UNBLOCKED) && (info & INTERRUPTION_VALID) &&
+                    (info & INTERRUPTION_VECTOR) != VECTOR_DF;
+    }
+    if (unblocked && vmx_virtual_nmis())
+        set_nmi_blocking(true);
+}
+
+void vmx_requeue_event(struct vmx_vcpu *v, unsigned reason, uint64_t qualification)
+{
+    uint32_t info = (uint32_t)vmread(VMCS_IDT_VECTORING);
+
+    if (!(info & INTERRUPTION_VALID)) {
+        block_nmi_again(reason, qualification);
+        return;
+    }
+    /* A task switch is part of the delivery and a triple fault its end; nothing is left to deliver. */
+    if (reason == EXIT_TASK_SWITCH || reason == EXIT_TRIPLE_FAULT)
+        return;
+    info &= (uint32_t)(INTERRUPTION_VALID | BITS(11, 0)); /* bit 12 is undefined here */
+    if (interruption_type(info) == INTERRUPTION_NMI && vmx_virtual_nmis())
+        set_nmi_blocking(false); /* the delivery set it; the entry will again (27.3.1.5) */
+    set_event(info, (uint32_t)vmread(VMCS_IDT_VECTORING_CODE), vmread(VMCS_EXIT_LENGTH));
+    v->reinjected++;
+}

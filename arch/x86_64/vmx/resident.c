@@ -1,0 +1,192 @@
+/* See resident.h. SDM Vol. 1, chapter 13 "Managing state using the XSAVE feature set". */
+#include "arch/x86_64/vmx/resident.h"
+
+#include "lib/string.h"
+
+#define LEAF_XSAVE 0xd
+#define XSAVE_LEGACY_SIZE 576 /* the x87/SSE image of 512 bytes and the XSAVE header */
+#define FXSAVE_MXCSR 24       /* offset in the x87/SSE image */
+#define FXSAVE_FCW 0
+#define MXCSR_RESET 0x1f80
+#define FCW_RESET 0x0040
+#define DR6_RESET 0xffff0ff0
+
+static const uint32_t shared_msr_index[SHARED_MSR_COUNT] = {
+    [SHARED_STAR] = IA32_STAR,   [SHARED_LSTAR] = IA32_LSTAR,
+    [SHARED_CSTAR] = IA32_CSTAR, [SHARED_FMASK] = IA32_FMASK,
+    [SHARED_KERNEL_GS_BASE] = IA32_KERNEL_GS_BASE,
+};
+
+uint64_t resident_xcr0(void)
+{
+    uint64_t offered = cpu_features.xcr0, mask = offered & (XCR0_X87 | XCR0_SSE);
+    if (mask != (XCR0_X87 | XCR0_SSE))
+        return 0;
+    if (offered & XCR0_AVX) {
+        mask |= XCR0_AVX;
+        if ((offered & XCR0_AVX512) == XCR0_AVX512)
+            mask |= XCR0_AVX512;
+    }
+    return mask;
+}
+
+unsigned resident_fpu_order(uint64_t xcr0)
+{
+    uint64_t size = XSAVE_LEGACY_SIZE;
+    unsigned order = 0;
+
+    /* Of component n from 2 up, sub-leaf n gives size (EAX) and offset (EBX) in the standard form. */
+    for (uint64_t left = xcr0 & ~(XCR0_X87 | XCR0_SSE); left; left &= left - 1) {
+        uint32_t r[4];
+        cpuid(LEAF_XSAVE, lowest_bit(left), r);
+        uint64_t end = (uint64_t)r[CPUID_EBX] + r[CPUID_EAX];
+        if (end > size)
+            size = end;
+    }
+    while (PAGE_SIZE << order < size)
+        order++;
+    return order;
+}
+
+void resident_reset(struct vmx_vcpu *v)
+{
+    uint8_t *area = v->fpu;
+    uint32_t mxcsr = MXCSR_RESET;
+    uint16_t fcw = FCW_RESET;
+    uint64_t present = XCR0_X87 | XCR0_SSE;
+
+    memcpy(area + FXSAVE_MXCSR, &mxcsr, sizeof(mxcsr));
+    memcpy(area + FXSAVE_FCW, &fcw, sizeof(fcw));
+    if (vmx_policy.guest_xcr0) /* XSTATE_BV: these two components are in the image */
+        memcpy(area + 512, &present, sizeof(present));
+    v->xcr0 = XCR0_X87;
+    v->dr6 = DR6_RESET;
+}
+
+/* XSETBV is an exit where there is a hypervisor below. */
+static void set_xcr0(uint64_t value)
+{
+    if (xgetbv(0) != value)
+        xsetbv(0, value);
+}
+
+/* All components go to and fro, whichever of them the guest has enabled just now: one that it has
+ * disabled keeps its state, too. */
+static void fpu_save(void *area)
+{
+    uint64_t mask = vmx_policy.guest_xcr0;
+    if (mask) {
+        set_xcr0(mask);
+        __asm__ volatile("xsave64 (%0)"
+                         :
+                         : "r"(area), "a"((uint32_t)mask), "d"((uint32_t)(mask >> 32))
+                         : "memory");
+    } else {
+        __asm__ volatile("fxsave64 (%0)" : : "r"(area) : "memory");
+    }
+}
+
+static void fpu_restore(const void *area)
+{
+    uint64_t mask = vmx_policy.guest_xcr0;
+    if (mask) {
+        set_xcr0(mask);
+        __asm__ volatile("xrstor64 (%0)"
+                         :
+                         : "r"(area), "a"((uint32_t)mask), "d"((uint32_t)(mask >> 32))
+                         : "memory");
+    } else {
+        __asm__ volatile("fxrstor64 (%0)" : : "r"(area) : "memory");
+    }
+}
+
+#define DEBUG_REGISTER(n)                                                                          \
+    static uint64_t read_dr##n(void)                                                               \
+    {                                                                                              \
+        uint64_t value;                                                                            \
+        __asm__ volatile("mov %%dr" #n ", %0" : "=r"(value));                                      \
+        return value;                                                                              \
+    }                                                                                              \
+    static void write_dr##n(uint64_t value)                                                        \
+    {                                                                                              \
+        __asm__ volatile("mov %0, %%dr" #n : : "r"(value));                                        \
+    }
+DEBUG_REGISTER(0)
+DEBUG_REGISTER(1)
+DEBUG_REGISTER(2)
+DEBUG_REGISTER(3)
+#undef DEBUG_REGISTER
+
+static void debug_save(struct vmx_vcpu *v)
+{
+    v->dr[0] = read_dr0();
+    v->dr[1] = read_dr1();
+    v->dr[2] = read_dr2();
+    v->dr[3] = read_dr3();
+    v->dr6 = read_dr6();
+}
+
+static void debug_restore(const struct vmx_vcpu *v)
+{
+    write_dr0(v->dr[0]);
+    write_dr1(v->dr[1]);
+    write_dr2(v->dr[2]);
+    write_dr3(v->dr[3]);
+    write_dr6(v->dr6);
+}
+
+static void msrs_save(uint64_t to[SHARED_MSR_COUNT])
+{
+    for (unsigned i = 0; i < SHARED_MSR_COUNT; i++)
+        to[i] = rdmsr(shared_msr_index[i]);
+}
+
+static void msrs_restore(const uint64_t from[SHARED_MSR_COUNT])
+{
+    for (unsigned i = 0; i < SHARED_MSR_COUNT; i++)
+        wrmsr(shared_msr_index[i], from[i]);
+}
+
+static void put_resident(void)
+{
+    resident_switch(NULL);
+}
+
+void resident_switch(struct vmx_vcpu *next)
+{
+    struct vmx_cpu *cpu = vmx_cpu();
+    struct vmx_vcpu *last = cpu->resident;
+
+    if (last == next)
+        return;
+    __asm__ volatile("clts" : : : "memory");
+    if (last) {
+        if (vmx_policy.guest_xcr0)
+            last->xcr0 = xgetbv(0);
+        fpu_save(last->fpu);
+        debug_save(last);
+        msrs_save(last->msr);
+    } else {
+        msrs_save(cpu->host_msr);
+        if (vmx_policy.guest_xcr0)
+            cpu->host_xcr0 = xgetbv(0);
+    }
+    if (next) {
+        fpu_restore(next->fpu);
+        debug_restore(next);
+        msrs_restore(next->msr);
+    } else {
+        msrs_restore(cpu->host_msr);
+    }
+    if (vmx_policy.guest_xcr0)
+        set_xcr0(next ? next->xcr0 : cpu->host_xcr0);
+    write_cr0(read_cr0() | CR0_TS);
+    cpu->resident = next;
+    this_cpu()->put_guest = next ? put_resident : NULL;
+}
+
+void resident_drop(struct vmx_vcpu *v)
+{
+    if (vmx_cpu()->resident == v)
+        resident_switch(NULL);
+}

@@ -1,0 +1,18 @@
+/*
+ * The end of a time slice on a CPU without the VMX-preemption timer: the local APIC's timer, whose
+ * interrupt is an exit whatever the guest's RFLAGS.IF is (26.2 "Other causes of VM exits").
+ */
+#ifndef QUIRE_ARCH_VMX_SLICE_TIMER_H
+#define QUIRE_ARCH_VMX_SLICE_TIMER_H
+
+#include <stdint.h>
+
+/* Measures the timer against the TSC, once for the machine. lapic_enable() first. E_HARDWARE when it
+ * does not run. */
+int slice_timer_init(void);
+
+/* One interrupt after about this many TSC ticks; slice_timer_stop() after the exit. */
+void slice_timer_start(uint64_t tsc_ticks);
+void slice_timer_stop(void);
+
+#endif

@@ -1,0 +1,138 @@
+/*
+ * A virtual CPU as VMX runs it: the VMCS and all that it does not hold. Internal to this folder; vm/
+ * sees the struct vcpu at its start.
+ */
+#ifndef QUIRE_ARCH_VMX_VCPU_H
+#define QUIRE_ARCH_VMX_VCPU_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "arch/x86_64/vmx/vmx_caps.h"
+#include "arch/x86_64/vmx/vmx_cpu.h"
+#include "lib/list.h"
+#include "mm/frame.h"
+#include "vm/backend.h"
+
+/* Known to entry.asm. */
+struct vmx_live {
+    uint64_t cr2;
+    uint64_t host_rsp; /* what the VMCS holds; 0: nothing yet */
+};
+
+#define VMX_FAILURE 240
+
+struct vmx_vcpu {
+    struct vcpu vcpu;
+    struct vmx_live live;
+    struct table *table;    /* its EPT */
+    owner_t owner;          /* of its frames */
+    hpa_t frame;            /* of this structure */
+    hpa_t vmcs;
+    bool launched;          /* since the last VMCLEAR */
+    struct vmx_cpu *cpu;    /* where its VMCS is active; NULL: nowhere */
+    uint16_t vpid;          /* 0: none */
+
+    /* What changes hands by resident.c while another vCPU has the CPU. */
+    void *fpu;              /* XSAVE area (FXSAVE image where there is no XSAVE) */
+    hpa_t fpu_frame;
+    unsigned fpu_order;
+    uint64_t xcr0;
+    uint64_t msr[SHARED_MSR_COUNT];
+    uint64_t dr[4], dr6;
+
+    uint64_t cr8;           /* virtual: the task priority of an APIC that is not there */
+    uint64_t reasons[EXIT_REASON_COUNT]; /* exits by basic reason */
+    uint64_t reinjected;    /* events whose delivery an exit interrupted */
+    char failure[VMX_FAILURE]; /* text of the last failed entry */
+};
+
+_Static_assert(sizeof(struct vmx_vcpu) <= PAGE_SIZE, "lives in a frame of its own");
+_Static_assert(offsetof(struct vmx_live, cr2) == 0 && offsetof(struct vmx_live, host_rsp) == 8,
+               "entry.asm");
+_Static_assert(RBX == 3 && RBP == 5 && RDI == 7 && R8 == 8 && R15 == 15, "entry.asm");
+_Static_assert(VMCS_HOST_RSP == 0x6c14, "entry.asm");
+
+static inline struct vmx_vcpu *vmx_vcpu_of(struct vcpu *vcpu)
+{
+    return container_of(vcpu, struct vmx_vcpu, vcpu);
+}
+
+/* The settled controls (all but "IA-32e mode guest", which follows the guest), the bits of CR4 that
+ * guests may set, the components of XCR0 likewise, and the MSR bitmap that all guests share. */
+struct vmx_policy {
+    uint32_t control[CONTROLS_COUNT];
+    uint64_t guest_cr4;
+    uint64_t guest_xcr0;    /* 0: this CPU has no XSAVE */
+    hpa_t msr_bitmap;
+    unsigned fpu_order;     /* of the block for one vCPU's XSAVE area */
+    bool vpid;
+    struct table_caps ept;
+};
+extern struct vmx_policy vmx_policy;
+
+/* Bits of CR0 that a guest owns; it reads the others from the shadow and exits when it would change
+ * them. PE and PG are its own thanks to "unrestricted guest". */
+#define CR0_GUEST_OWNED (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_WP | CR0_AM | CR0_PG)
+/* Of CR4 it owns what it may set, but for MCE: the CPU's stays on, or a machine check while the guest
+ * runs would shut the machine down. */
+static inline uint64_t cr4_guest_owned(void)
+{
+    return vmx_policy.guest_cr4 & ~CR4_MCE;
+}
+
+static inline bool vmx_virtual_nmis(void)
+{
+    return (vmx_policy.control[CONTROLS_PIN] & PIN_VIRTUAL_NMIS) != 0;
+}
+
+/* entry.asm */
+enum vmx_enter { VMX_ENTERED, VMX_FAIL_VALID, VMX_FAIL_INVALID };
+enum vmx_enter vmx_enter(uint64_t gpr[GPR_COUNT], struct vmx_live *live, bool launched);
+void vmx_exited(void);
+void vmx_unblock_nmi(void);
+
+/* vcpu.c: creation, and the state that vm/ sees. */
+int vmx_vcpu_create(struct guest *guest, struct table *table, owner_t owner, struct vcpu **out);
+void vmx_vcpu_destroy(struct vcpu *vcpu);
+int vmx_get_state(struct vcpu *vcpu, struct vcpu_state *out);
+int vmx_set_state(struct vcpu *vcpu, const struct vcpu_state *in);
+void vmx_dump(struct vcpu *vcpu, struct sink *to);
+
+/* Makes the vCPU's VMCS the current one of this CPU. E_STATE when it is active on another (it has to be
+ * put there first) or VMX is off; E_HARDWARE. */
+int vmx_vcpu_load(struct vmx_vcpu *v);
+/* Takes the vCPU off this CPU: its registers into its structure, its VMCS cleared. Nothing when it is
+ * active nowhere. */
+void vmx_vcpu_put(struct vmx_vcpu *v);
+
+/* With the VMCS current: CR0 and CR4 as the guest sees them. */
+uint64_t vmx_guest_cr0(void);
+uint64_t vmx_guest_cr4(void);
+/* Writes CR0, CR4, EFER and the entry control that follows from them, legal values only. */
+void vmx_write_crs(uint64_t cr0, uint64_t cr4, uint64_t efer);
+/* Drops the translations that are tagged with the vCPU's VPID. */
+void vmx_flush_vpid(struct vmx_vcpu *v);
+/* Guest-physical memory through the EPT. False when a byte is not backed. */
+bool vmx_guest_read(struct vmx_vcpu *v, uint64_t gpa, void *to, unsigned size);
+
+/* events.c */
+int vmx_inject(struct vcpu *vcpu, struct vm_event event);
+void vmx_inject_exception(struct vmx_vcpu *v, uint8_t vector, bool has_code, uint32_t code);
+bool vmx_interrupts_open(struct vcpu *vcpu);
+void vmx_set_halted(struct vcpu *vcpu, bool halted);
+void vmx_skip(struct vcpu *vcpu, const struct vm_exit *exit);
+/* The same for an instruction of `length` bytes that this folder emulated. */
+void vmx_skip_bytes(struct vmx_vcpu *v, unsigned length);
+/* First thing after an exit: puts an event whose delivery was interrupted back to be delivered by the
+ * next entry (28.2.4), and notes an NMI window that an IRET had opened too early (28.2.3). */
+void vmx_requeue_event(struct vmx_vcpu *v, unsigned reason, uint64_t qualification);
+
+/* exits.c: tells what happened in neutral terms, having dealt with what is VMX's own. */
+void vmx_decode_exit(struct vmx_vcpu *v, uint32_t reason, struct vm_exit *exit);
+/* entry_failure.c: why the CPU did not enter the guest. */
+void vmx_explain_fail(struct vmx_vcpu *v, enum vmx_enter outcome, struct vm_exit *exit);
+void vmx_explain_entry(struct vmx_vcpu *v, uint32_t reason, struct vm_exit *exit);
+
+#endif
