@@ -16,34 +16,41 @@ GUEST_IMAGES += $(GUEST_ELFS32) $(GUEST_ELFS64) $(GUEST_BINS)
 # The numbers of abi.h for NASM.
 $(GUEST)/abi.inc: guests/abi.h
 	@mkdir -p $(@D)
-	sed -n 's/^#define \(QUIRE_[A-Z0-9_]*\) \([0-9][0-9A-Za-z]*\).*/\1 equ \2/p' $< >$@
+	$(Q)sed -n 's/^#define \(QUIRE_[A-Z0-9_]*\) \([0-9][0-9A-Za-z]*\).*/\1 equ \2/p' $< >$@
 
 $(GUEST)/%.32.o: guests/%.c guests/guests.mk
 	@mkdir -p $(@D)
-	$(CC) $(GUEST_CFLAGS) -m32 -MMD -MP -c $< -o $@
+	@echo "cc    $@"
+	$(Q)$(CC) $(GUEST_CFLAGS) -m32 -MMD -MP -c $< -o $@
 
 $(GUEST)/%.64.o: guests/%.c guests/guests.mk
 	@mkdir -p $(@D)
-	$(CC) $(GUEST_CFLAGS) -MMD -MP -c $< -o $@
+	@echo "cc    $@"
+	$(Q)$(CC) $(GUEST_CFLAGS) -MMD -MP -c $< -o $@
 
 $(GUEST)/start32.o: guests/start32.asm
 	@mkdir -p $(@D)
-	$(NASM) -felf32 $< -o $@
+	@echo "nasm  $@"
+	$(Q)$(NASM) -felf32 $< -o $@
 
 $(GUEST)/start64.o: guests/start64.asm
 	@mkdir -p $(@D)
-	$(NASM) -felf64 $< -o $@
+	@echo "nasm  $@"
+	$(Q)$(NASM) -felf64 $< -o $@
 
 GUEST_LD := ld -static -nostdlib -no-pie -z max-page-size=4096 -z noexecstack -T guests/guest.ld
 
 $(GUEST_ELFS32): $(GUEST)/%.elf: $(GUEST)/%.32.o $(GUEST)/guest.32.o $(GUEST)/start32.o guests/guest.ld
-	$(GUEST_LD) -m elf_i386 $(filter %.o,$^) -o $@
+	@echo "link  $@"
+	$(Q)$(GUEST_LD) -m elf_i386 $(filter %.o,$^) -o $@
 
 $(GUEST_ELFS64): $(GUEST)/%.elf: $(GUEST)/%.64.o $(GUEST)/guest.64.o $(GUEST)/unexpected.64.o \
 		$(GUEST)/start64.o guests/guest.ld
-	$(GUEST_LD) $(filter %.o,$^) -o $@
+	@echo "link  $@"
+	$(Q)$(GUEST_LD) $(filter %.o,$^) -o $@
 
 $(GUEST_BINS): $(GUEST)/%.bin: guests/%.asm $(GUEST)/abi.inc
-	$(NASM) -fbin -I $(GUEST)/ $< -o $@
+	@echo "nasm  $@"
+	$(Q)$(NASM) -fbin -I $(GUEST)/ $< -o $@
 
 -include $(wildcard $(GUEST)/*.32.d $(GUEST)/*.64.d)

@@ -23,10 +23,10 @@
 #define HIGH 0xffffc00000000000ull
 #define SLOT(address, level) ((address) >> (12 + 9 * ((level)-1)) & 511)
 
-static uint64_t __attribute__((aligned(4096))) high_pdpt[512], high_pd[512], high_pt[512];
+static volatile uint64_t __attribute__((aligned(4096))) high_pdpt[512], high_pd[512], high_pt[512];
 static uint8_t __attribute__((aligned(4096))) page_a[PAGE], page_b[PAGE];
 
-static uint64_t physical(const void *p)
+static uint64_t physical(const volatile void *p)
 {
     return (uint64_t)(uintptr_t)p; /* the image is mapped one to one */
 }

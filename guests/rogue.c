@@ -16,7 +16,7 @@
 #define LARGE (2ull << 20)
 #define FAR_SLOT 8 /* of the PDPT: far above the 4 GiB that are mapped */
 
-static uint64_t __attribute__((aligned(4096))) far_pd[512];
+static volatile uint64_t __attribute__((aligned(4096))) far_pd[512];
 
 /* One announced attempt: the hypervisor must name exactly this access. */
 static void attempt(unsigned access, uint64_t address, uint64_t physical, const char *what)
