@@ -19,7 +19,7 @@ struct call {
 
 static bool is_64bit(const struct vcpu_state *state)
 {
-    return state->efer & EFER_LMA && state->segment[SEG_CS].access & BIT(9);
+    return state->efer & EFER_LMA && state->segment[SEG_CS].access & BIT(13); /* L */
 }
 
 static struct call read_call(const struct guest *guest, const struct vcpu_state *state)
