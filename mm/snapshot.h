@@ -8,7 +8,7 @@
 
 #include "mm/table.h"
 
-#define SNAPSHOT_RUNS 32
+#define SNAPSHOT_RUNS 64
 
 struct snapshot {
     const struct table_kind *kind; /* NULL: none was taken */

@@ -267,6 +267,15 @@ static void show_verdict(struct output *out, const struct record *record, enum k
     const struct mapping *mapping = &walk->mapping;
     struct value of_slot = slot ? as_text(slot) : as_nothing();
 
+    if (walk->error == E_OK && walk->count == 0) {
+        /* A guest without paging: no entry was read, so there are no rights, type or A and D. */
+        output_facts(out, record,
+                     (struct value[]){as_text("not translated"), as_number(in), as_number(in),
+                                      as_nothing(), as_nothing(), as_nothing(), as_nothing(),
+                                      as_nothing(), as_nothing(), as_nothing(), as_nothing(),
+                                      of_slot});
+        return;
+    }
     if (walk->error == E_OK) {
         output_facts(out, record,
                      (struct value[]){as_text("mapped"), as_number(in),
