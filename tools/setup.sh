@@ -9,9 +9,6 @@
 # and ends with status 1.
 set -u
 
-packages=()
-reasons=()
-
 # want PACKAGE WHAT-FOR TEST...: the package is missing when the test fails.
 want() {
     local package=$1 reason=$2
@@ -31,7 +28,7 @@ needs_of_run() {
     want binutils "to link" has ld
     want make "to build" has make
     want nasm "to assemble" has nasm
-    want python3-minimal "to run the tools" /usr/bin/python3 -c "import json, pty, select, subprocess"
+    want python3 "to run the tools" /usr/bin/python3 -c "import ctypes, pty, termios"
     want grub-common "to make the bootable image" has grub-mkrescue
     want grub-pc-bin "to make the bootable image" test -d /usr/lib/grub/i386-pc
     want xorriso "to make the bootable image" has xorriso
@@ -69,33 +66,40 @@ needs_of_test() {
     want python3-pytest-xdist "to test the whole machine" module xdist
 }
 
-for what in "$@"; do
-    case $what in
-    run) needs_of_run ;;
-    test) needs_of_test ;;
-    *)
-        echo "usage: tools/setup.sh [run] [test]" >&2
-        exit 2
-        ;;
-    esac
-done
+# Fills `packages` with what is missing for what was asked for.
+find_missing() {
+    packages=()
+    reasons=()
+    local what
+    for what in "$@"; do
+        case $what in
+        run) needs_of_run ;;
+        test) needs_of_test ;;
+        *)
+            echo "usage: tools/setup.sh [run] [test]" >&2
+            exit 2
+            ;;
+        esac
+    done
+}
 
+find_missing "$@"
 [ ${#packages[@]} -eq 0 ] && exit 0
 
 echo "setup: missing:"
 for i in "${!packages[@]}"; do
     printf 'setup:   %-20s %s\n' "${packages[i]}" "${reasons[i]}"
 done
-mapfile -t packages < <(printf '%s\n' "${packages[@]}" | sort -u)
+mapfile -t wanted < <(printf '%s\n' "${packages[@]}" | sort -u)
 
 by_hand() {
     echo "setup: $1; type this, then try again:" >&2
-    echo "  ${2:+$2 }apt-get update && ${2:+$2 }apt-get install -y --no-install-recommends ${packages[*]}" >&2
+    echo "  ${2:+$2 }apt-get update && ${2:+$2 }apt-get install -y --no-install-recommends ${wanted[*]}" >&2
     exit 1
 }
 
 if ! command -v apt-get >/dev/null; then
-    echo "setup: this machine has no apt-get; install what stands for these Debian packages: ${packages[*]}" >&2
+    echo "setup: this machine has no apt-get; install what stands for these Debian packages: ${wanted[*]}" >&2
     exit 1
 fi
 
@@ -113,16 +117,21 @@ fi
 apt() {
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 "$@"
 }
-install_all() { apt install -y --no-install-recommends "${packages[@]}"; }
+install_all() { apt install -y --no-install-recommends "${wanted[@]}"; }
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-echo "setup: installing ${packages[*]}"
+echo "setup: installing ${wanted[*]}"
 # The lists of a fresh machine are empty or old: refresh them, unless the packages come without.
 if ! install_all >"$log" 2>&1; then
     if ! { apt update && install_all; } >"$log" 2>&1; then
         tail -n 20 "$log" >&2
         by_hand "apt-get failed (its last lines are above)" "${as_root[*]}"
     fi
+fi
+find_missing "$@"
+if [ ${#packages[@]} -ne 0 ]; then
+    echo "setup: apt-get installed them, and yet these are not to be found: ${packages[*]}" >&2
+    exit 1
 fi
 echo "setup: done"

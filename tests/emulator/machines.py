@@ -1,6 +1,7 @@
 """What the whole-machine tests know about guests, images and CPU models."""
 
 import os
+import re
 
 from support import BUILD, ROOT
 
@@ -48,3 +49,27 @@ def quit_machine(machine):
     machine.command("quit")
     machine.wait_end()
     assert machine.powered_off(), machine.tail()
+
+
+def cells(line):
+    return re.split(r"\s{2,}", line.strip())
+
+
+def rows(lines, first_column):
+    """The table in a command's answer whose heading begins with `first_column`, as a dict a row. A
+    guest may have printed a line in between; the table ends where the cells do not fit the heading."""
+    lines = [line for line in lines if not line.startswith("[g")]
+    start = next((i for i, line in enumerate(lines) if cells(line)[0] == first_column), None)
+    assert start is not None, f"no table of {first_column} in {lines}"
+    heading, found = cells(lines[start]), []
+    for line in lines[start + 1 :]:
+        if not line.startswith("  ") or len(cells(line)) != len(heading):
+            break
+        found.append(dict(zip(heading, cells(line))))
+    return found
+
+
+def facts(lines):
+    """The `name: value` lines of a command's answer."""
+    pairs = [line.split(": ", 1) for line in lines if re.match(r"[A-Za-z][\w ]*: ", line)]
+    return dict(pairs)

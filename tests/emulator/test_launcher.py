@@ -43,21 +43,23 @@ def launch(iso, *options, **more):
     )
 
 
-def emulators_of(pid):
-    """The children of a process that still run."""
-    listed = subprocess.run(
-        ["ps", "-o", "pid=,stat=", "--ppid", str(pid)], stdout=subprocess.PIPE, text=True, check=False
-    )
-    rows = [line.split() for line in listed.stdout.splitlines()]
-    return [int(number) for number, state in rows if not state.startswith("Z")]
+def state_of(pid):
+    """The letter of /proc/PID/stat, X for a process that is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
+            return stat.read().rsplit(")", 1)[1].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return "X"
 
 
 def runs(pid):
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
-            return stat.read().rsplit(")", 1)[1].split()[0] not in "ZX"
-    except FileNotFoundError:
-        return False
+    return state_of(pid) not in "ZX"
+
+
+def emulators_of(pid):
+    """The children of a process that still run."""
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as children:
+        return [int(child) for child in children.read().split() if runs(int(child))]
 
 
 def gone(pids):

@@ -10,7 +10,7 @@ import pytest
 from support import TOOLS
 
 # What the script itself runs, and what it looks for here; each is linked to the real one.
-NEEDED = ["bash", "id", "mktemp", "rm", "sort", "tail", "env", "grep", "cat"]
+NEEDED = ["bash", "id", "mktemp", "rm", "sort", "tail", "env", "grep", "chmod"]
 LOOKED_FOR = ["gcc", "ld", "make", "nasm", "grub-mkrescue", "xorriso", "mformat", "bochs"]
 
 
@@ -63,13 +63,33 @@ def test_sudo_that_wants_a_password_where_nobody_can_type_one(machine):
     assert done.stdout.rstrip().endswith(" nasm xorriso")
 
 
-def test_root_installs_after_a_refresh_where_that_is_needed(machine):
-    # The first install fails, as with empty package lists.
-    apt = 'echo "$DEBIAN_FRONTEND $*" >>"$LOG"; [[ $* == *update* ]] && touch "$LOG.new"; [ -e "$LOG.new" ]'
-    scripts = {"id": "echo 0", "apt-get": apt, "touch": ': >"$1"'}
+# An apt-get that knows packages only after `update`, and notes each call.
+APT = """
+echo "$DEBIAN_FRONTEND $*" >>"$LOG"
+case "$*" in
+*update*) : >"$LOG.updated" ;;
+*) [ -e "$LOG.updated" ] || exit 100; INSTALL ;;
+esac
+"""
+
+
+def test_root_installs_after_a_refresh_where_that_is_needed(machine, tmp_path):
+    install = 'echo "#!/bin/bash" >"${PATH}/nasm" && chmod +x "${PATH}/nasm"'
+    scripts = {"id": "echo 0", "apt-get": APT.replace("INSTALL", install)}
     done = machine(without=["nasm"], scripts=scripts)
-    assert done.returncode == 0
+    assert done.returncode == 0, done.stdout
     assert done.stdout.endswith("setup: installing nasm\nsetup: done\n")
+    calls = (tmp_path / "log").read_text().splitlines()
+    assert [call.split()[0] for call in calls] == ["noninteractive"] * 3
+    assert ["update" in call for call in calls] == [False, True, False]
+    assert calls[2].endswith("install -y --no-install-recommends nasm")
+
+
+def test_an_install_that_brings_nothing_is_noticed(machine):
+    scripts = {"id": "echo 0", "apt-get": APT.replace("INSTALL", ":")}
+    done = machine(without=["nasm"], scripts=scripts)
+    assert done.returncode == 1
+    assert "these are not to be found: nasm" in done.stdout
 
 
 def test_an_install_that_fails_shows_why(machine):

@@ -1,0 +1,115 @@
+"""The whole path, on every kind of CPU: from GRUB to guests on EPT where the CPU has what that takes, and
+to a console that says what is missing where it has not."""
+
+import re
+
+import pytest
+
+from machines import (
+    COMPLETE_CPUS,
+    NO_ACCESSED_DIRTY_CPU,
+    NO_EPT_CPU,
+    NO_UNRESTRICTED_CPU,
+    demo_guests,
+    demo_modules,
+    guest,
+    quit_machine,
+    rows,
+)
+from quire_machine.engines import Bochs, Qemu
+
+
+@pytest.mark.parametrize("cpu", [*COMPLETE_CPUS, NO_ACCESSED_DIRTY_CPU])
+def test_every_demonstration_guest_ends_as_expected(boot, cpu):
+    machine = boot(cpu=cpu)
+    machine.wait_prompt()
+    names = demo_guests()
+    assert f"quire: guests: {len(names)} of {len(names)} as expected" in machine.lines
+    for row, name in zip(rows(machine.command("guests"), "guest"), names, strict=True):
+        assert row["name"] == name
+        assert row["state"] == row["expected"]
+        assert row["frames"] == "0"
+    assert machine.command("check")[-1].endswith("hold.")
+    quit_machine(machine)
+
+
+def test_the_demonstration_covers_what_it_should():
+    passing = {line.split()[0] for _, line in demo_modules() if "expect=" not in line}
+    assert {"hello", "longmode", "realmode", "touch", "rogue"} <= passing
+    assert any(" lazy" in line for _, line in demo_modules())
+
+
+def test_time_to_the_first_guest_instruction_is_said(boot):
+    machine = boot(modules=[(guest("hello.elf"), "hello mem=4M")])
+    said = r"quire: (\d+) instructions from entry to the first guest instruction"
+    assert 0 < int(machine.expect(said).group(1)) < 100_000_000
+    machine.expect("g1 hello: passed")
+
+
+REFUSALS = {
+    "EPT without unrestricted guest": (Bochs(NO_UNRESTRICTED_CPU), "unrestricted guest"),
+    "VMX without EPT": (Bochs(NO_EPT_CPU), "EPT"),
+    "no VMX": (Qemu(), "VMX"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSALS)
+def test_a_cpu_that_cannot_run_guests_is_told_so_and_serves_the_host(boot, kind):
+    engine, missing = REFUSALS[kind]
+    machine = boot(engine=engine)
+    why = machine.expect(r"quire: no guests can run: (.*)").group(1)
+    assert missing in why
+    machine.expect(re.escape(f"quire: guests: none: {why}"))
+    assert machine.command("guests") == [f"There are no guests: {why}."]
+    assert machine.command("map g1") == [
+        f"error: map: there is no g1: there are no guests: {why}"
+    ]
+    assert "verdict: mapped" in machine.command("walk host 0xffffffff80200000")
+    assert any("direct map" in line for line in machine.command("map host"))
+    assert machine.command("check")[-1].endswith("hold.")
+    quit_machine(machine)
+
+
+def test_each_refusal_has_its_own_sentence(boot):
+    said = set()
+    for engine, _ in REFUSALS.values():
+        said.add(boot(modules=[], engine=engine).expect("quire: no guests can run: (.*)").group(1))
+    assert len(said) == len(REFUSALS)
+
+
+@pytest.mark.parametrize("memory", [64, 2048, 6144])
+def test_memory_small_and_beyond_4_gib(boot, memory):
+    machine = boot(modules=[(guest("hello.elf"), "hello mem=4M")], memory=memory)
+    machine.expect("g1 hello: passed", timeout=60)
+    regions = rows(machine.command("mem"), "first")
+    usable = sum(
+        int(row["last"], 16) + 1 - int(row["first"], 16) for row in regions if row["kind"] == "usable"
+    )
+    assert (memory - 2) << 20 < usable <= memory << 20
+    above = [row for row in regions if int(row["first"], 16) >= 1 << 32 and row["kind"] == "usable"]
+    assert bool(above) == (memory > 4096)
+    if above:
+        where = 0xFFFF800000000000 + int(above[0]["first"], 16)
+        assert "verdict: mapped" in machine.command(f"walk host {where:#x}")
+    quit_machine(machine)
+
+
+def test_other_cpus_that_were_not_started_do_no_harm(boot):
+    machine = boot(modules=[(guest("hello.elf"), "hello mem=4M")], cpus=2)
+    machine.expect("g1 hello: passed")
+    quit_machine(machine)
+
+
+def test_no_modules_at_all(boot):
+    machine = boot(modules=[])
+    machine.expect("quire: guests: none")
+    assert machine.command("guests") == ["There are no guests."]
+    quit_machine(machine)
+
+
+def test_words_of_the_command_line_that_mean_nothing_are_said_and_passed_by(boot):
+    machine = boot(modules=[], cmdline="frobnicate reserve=lots")
+    machine.wait_prompt()
+    log = "\n".join(machine.lines)
+    assert re.search(r"^quire: .*frobnicate.*ignored", log, re.M), log
+    assert re.search(r"^quire: .*reserve=lots", log, re.M), log

@@ -1,0 +1,133 @@
+"""Modules that are no guests, or want what cannot be: each is refused with its reason, and the others
+run as if it were not there."""
+
+import struct
+
+import pytest
+
+from machines import SPIN, guest, quit_machine, rows
+
+MULTIBOOT_MAGIC = 0x1BADB002
+
+
+def hello():
+    with open(guest("hello.elf"), "rb") as image:
+        return image.read()
+
+
+def with_bytes(image, at, new):
+    return image[:at] + new + image[at + len(new) :]
+
+
+def header_at(image):
+    return image.index(struct.pack("<I", MULTIBOOT_MAGIC))
+
+
+def elf_field(offset, form, value):
+    """hello.elf with one field of its ELF header changed (offsets are those of its own class)."""
+    return lambda: with_bytes(hello(), offset, struct.pack(form, value))
+
+
+def program_header(offset, form, value):
+    """hello.elf with one field of its first program header changed (32-bit layout)."""
+
+    def made():
+        image = hello()
+        at = struct.unpack_from("<I", image, 28)[0] + offset
+        return with_bytes(image, at, struct.pack(form, value))
+
+    return made
+
+
+def broken_checksum():
+    image = hello()
+    return with_bytes(image, header_at(image) + 8, b"\0\0\0\0")
+
+
+# What the module is, its options, and a part of the reason.
+IMAGES = {
+    "one byte": (lambda: b"x", "", "not an image that can be started"),
+    "text": (lambda: b"no image at all\n" * 100, "", "not an image that can be started"),
+    "zeroes": (lambda: bytes(65536), "", "not an image that can be started"),
+    "ELF magic alone": (lambda: b"\x7fELF", "", "not an image that can be started"),
+    "cut after the header": (lambda: hello()[: header_at(hello()) + 32], "", "beyond the end"),
+    "half of it": (lambda: hello()[: len(hello()) * 2 // 3], "", "beyond the end|cut off"),
+    "wrong checksum": (broken_checksum, "", "wrong checksum"),
+    "ELF for ARM": (elf_field(18, "<H", 40), "", "for another processor than x86"),
+    "ELF big-endian": (elf_field(5, "<B", 2), "", "not little-endian"),
+    "ELF object file": (elf_field(16, "<H", 1), "", "no executable"),
+    "ELF shared object": (elf_field(16, "<H", 3), "", "position-independent"),
+    "no program headers": (elf_field(44, "<H", 0), "", "no program headers"),
+    "program headers far away": (elf_field(28, "<I", 0x7FFFFFFF), "", "beyond the end"),
+    "entry outside": (elf_field(24, "<I", 0x50), "", "entry point 0x50 lies in no segment"),
+    "segment outside memory": (program_header(12, "<I", 0xF0000000), "", "outside the guest's memory"),
+    "segment longer than the file": (program_header(16, "<I", 0x7FFFFFF), "", "beyond the end|more b"),
+    "segment that wraps": (program_header(20, "<I", 0xFFFFFFFF), "", "wrap|outside|beyond"),
+    "flat and too long": (lambda: SPIN + bytes(0x80000), "", "does not fit into 0x7c00"),
+}
+OPTIONS = {
+    "unknown word": ("frobnicate", "frobnicate"),
+    "memory of no size": ("mem=lots", "a size is a number with K, M or G behind it"),
+    "memory too small": ("mem=4K", "at least 1M"),
+    "memory past 64 bits": ("mem=99999999999999999999", "does not fit into 64 bits"),
+    "more memory than there is": ("mem=8G", "not enough free memory"),
+    "memory beyond the quota": ("mem=16M quota=1M", "quota|not enough"),
+    "area without a size": ("rom=0x200000", "write rom=ADDRESS"),
+    "area askew": ("rom=0x200001+64K", "multiples of 4K"),
+    "areas that overlap": ("rom=0x400000+64K nox=0x400000+4K", "overlaps"),
+    "area that wraps": ("hole=0xfffffffffffff000+8K", "end at 64T"),
+    "image under a hole": ("hole=0x100000+64K", "overlaps|outside"),
+    "no such fate": ("expect=glory", "one can expect"),
+    "modules that are not there": ("mods=3", "modules follow|only"),
+}
+
+
+def boot_between_good_ones(boot, content, options):
+    """Boots the broken module between two guests that must pass; returns its row of `guests`."""
+    good = (guest("hello.elf"), "first mem=4M")
+    also = (guest("hello.elf"), "last mem=4M")
+    machine = boot(modules=[good, (content, f"broken {options} expect=refused"), also])
+    machine.wait_prompt()
+    assert "quire: guests: 3 of 3 as expected" in machine.lines, machine.tail()
+    row = rows(machine.command("guests"), "guest")[1]
+    assert row["state"] == "refused"
+    assert row["frames"] == "0"
+    said = f"quire: g2 broken: refused: {row['reason']}"
+    assert said in machine.lines
+    assert machine.command("check")[-1].endswith("hold.")
+    quit_machine(machine)
+    return row["reason"]
+
+
+def matches(reason, fragments):
+    return any(each in reason for each in fragments.split("|"))
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_a_broken_image_is_refused(boot, name):
+    content, options, fragments = IMAGES[name]
+    reason = boot_between_good_ones(boot, content(), options)
+    assert matches(reason, fragments), reason
+
+
+@pytest.mark.parametrize("name", [name for name in OPTIONS if name != "no such fate"])
+def test_options_that_cannot_be_met_are_refused(boot, name):
+    options, fragments = OPTIONS[name]
+    reason = boot_between_good_ones(boot, hello(), options)
+    assert matches(reason, fragments), reason
+
+
+def test_a_module_without_a_command_line(boot):
+    machine = boot(modules=[(hello(), ""), (guest("hello.elf"), "last mem=4M")])
+    machine.expect("g1 .*: refused: ")
+    machine.expect("g2 last: passed")
+
+
+def test_more_guests_than_there_is_memory_for(boot):
+    machine = boot(modules=[(guest("hello.elf"), f"hello{i} mem=64M") for i in range(6)])
+    machine.wait_prompt()
+    states = [row["state"] for row in rows(machine.command("guests"), "guest")]
+    assert states.count("passed") >= 2
+    assert states.count("refused") >= 2
+    assert set(states) == {"passed", "refused"}
+    assert machine.command("check")[-1].endswith("hold.")

@@ -1,0 +1,145 @@
+"""Guests that live together: their time, their memory, what they may not do, and what they leave."""
+
+import re
+
+import pytest
+
+from machines import COMPLETE_CPUS, SPIN, demo_guests, demo_modules, facts, guest, quit_machine, rows
+
+
+def free_frames(machine):
+    return facts(machine.command("mem"))["free frames"]
+
+
+def restart_all(machine):
+    """Starts every guest again and waits until all have ended."""
+    names = demo_guests()
+    for number, _ in enumerate(names, 1):
+        machine.command(f"start g{number}")
+    for _ in range(100):
+        states = [row["state"] for row in rows(machine.command("guests"), "guest")]
+        if "running" not in states and "halted" not in states:
+            return
+    raise AssertionError(f"guests that do not end: {states}")
+
+
+def test_every_frame_comes_back(boot):
+    """Free memory before the first guest and after the last one is the same, to the frame."""
+    # The same modules, each with an option that has it refused before it holds anything.
+    before = boot(modules=[(f, f"{words.split()[0]} no-such-option") if ":" not in words.split()[0]
+                           else (f, words) for f, words in demo_modules()])
+    before.wait_prompt()
+    states = [row["state"] for row in rows(before.command("guests"), "guest")]
+    assert set(states) == {"refused"}
+
+    after = boot(modules=demo_modules())
+    after.wait_prompt()
+    names = demo_guests()
+    assert f"quire: guests: {len(names)} of {len(names)} as expected" in after.lines
+    assert free_frames(after) == free_frames(before)
+
+    # Block by block, and again after each guest has lived a second time.
+    first = after.command("mem")
+    restart_all(after)
+    again = after.command("mem")
+    counted = ("allocations", "frees")
+    assert {k: v for k, v in facts(again).items() if k not in counted} == {
+        k: v for k, v in facts(first).items() if k not in counted
+    }
+    assert rows(again, "order") == rows(first, "order")
+    assert rows(again, "purpose") == rows(first, "purpose")
+    assert rows(again, "owner") == rows(first, "owner")
+    assert facts(again)["allocations"] != facts(first)["allocations"]
+    assert after.command("check")[-1].endswith("hold.")
+
+
+def test_each_guest_says_that_it_gave_all_back(boot):
+    machine = boot()
+    machine.wait_prompt()
+    for number, name in enumerate(demo_guests(), 1):
+        line = next(each for each in machine.lines if f"g{number} {name}: gave back" in each)
+        given, held = re.search(r"gave back (\d+) frames of (\d+)", line).groups()
+        assert int(given) == int(held) > 0
+
+
+@pytest.mark.parametrize("cpu", COMPLETE_CPUS)
+def test_rogue_is_refused_and_reported_at_each_attempt(boot, cpu):
+    modules = [each for each in demo_modules() if each[1].split()[0] in ("hello", "touch", "rogue")]
+    machine = boot(modules=modules, cpu=cpu)
+    machine.wait_prompt()
+    assert "quire: guests: 3 of 3 as expected" in machine.lines, machine.tail()
+    number = next(i for i, (_, words) in enumerate(modules, 1) if words.startswith("rogue"))
+    said = [line for line in machine.lines if line.startswith(f"quire: g{number} rogue: ")]
+    text = "\n".join(said)
+    for access in ("read", "write", "execute|fetch"):
+        assert re.search(access, text), f"no {access} in\n{text}"
+    assert re.search("rom", text, re.I), text
+    count = facts(machine.command(f"exits g{number}"))
+    assert int(count["faults refused"]) >= 5
+    assert machine.command("check")[-1].endswith("hold.")
+    quit_machine(machine)
+
+
+def test_a_guest_that_reaches_out_unannounced_is_stopped_with_a_full_report(boot):
+    modules = [each for each in demo_modules() if "expect=stopped" in each[1]]
+    machine = boot(modules=[*modules, (guest("hello.elf"), "neighbour mem=4M")])
+    machine.wait_prompt()
+    name = modules[0][1].split()[0]
+    reason = machine.expect(rf"^quire: g1 {name}: stopped: (.+)").group(1)
+    assert "quire: g2 neighbour: passed" in machine.lines
+    report = "\n".join(machine.command("report g1"))
+    assert reason in report
+    for part in ["gpa|guest-physical", "rip", "cr3", "PML4", "EPT violation"]:
+        assert re.search(part, report, re.I), f"no {part} in\n{report}"
+
+
+def test_guests_share_the_cpu(boot):
+    """Guests that never give it up are interrupted, in turn, and the others come to their end."""
+    modules = [(SPIN, "one mem=1M"), (SPIN, "two mem=1M"), (guest("hello.elf"), "three mem=4M")]
+    machine = boot(modules=modules)
+    machine.expect("g3 three: passed")
+    machine.send("\r")  # a key brings the console while guests run
+    machine.wait_prompt()
+
+    def slices(number):
+        counts = {row["exit"]: int(row["count"]) for row in rows(machine.command(f"exits g{number}"), "exit")}
+        return sum(counts.values())
+
+    first = [slices(1), slices(2)]
+    machine.command("guests")
+    second = [slices(1), slices(2)]
+    assert all(later > earlier > 0 for earlier, later in zip(first, second))
+    for number in (1, 2):
+        machine.command(f"kill g{number}")
+    states = [row["state"] for row in rows(machine.command("guests"), "guest")]
+    assert states == ["killed", "killed", "passed"]
+    assert machine.command("check")[-1].endswith("hold.")
+    quit_machine(machine)
+
+
+def test_many_guests_at_once(boot):
+    machine = boot(modules=[(guest("hello.elf"), f"hello{i} mem=2M") for i in range(12)])
+    machine.wait_prompt()
+    assert "quire: guests: 12 of 12 as expected" in machine.lines, machine.tail()
+    quit_machine(machine)
+
+
+def test_lazy_memory_arrives_page_by_page_and_eager_at_once(boot):
+    modules = [(SPIN, "lazy mem=32M lazy paused"), (SPIN, "eager mem=32M paused")]
+    machine = boot(modules=modules)
+    machine.wait_prompt()
+    lazy, eager = [int(row["frames"]) for row in rows(machine.command("guests"), "guest")]
+    assert lazy < 100
+    assert eager > 32 * 256 - 96  # all but the hole below 1 MiB
+    machine.command("resume g1")
+    filled = int(facts(machine.command("exits g1"))["faults filled"])
+    assert filled < 100
+
+
+def test_a_guest_that_ended_runs_again(boot):
+    machine = boot(modules=[(guest("hello.elf"), "hello mem=4M")])
+    machine.expect("g1 hello: passed")
+    printed = machine.command("output g1")
+    machine.command("start g1")
+    machine.expect("g1 hello: passed")
+    assert len(machine.command("output g1")) >= len(printed) > 1
