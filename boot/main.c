@@ -72,15 +72,23 @@ uint64_t boot_tsc(void)
     return boot_entry_tsc;
 }
 
-/* Two stretches of a known number of instructions must take exactly as many ticks. */
+/*
+ * Times two loops of equally many instructions, one of cheap ones, the other of multiplications that
+ * wait for each other. Only a counter of instructions makes them equal, and as long as they are many;
+ * an emulator may be off by as much as it translates at a time.
+ */
 bool tsc_counts_instructions(void)
 {
-    uint64_t a = rdtsc();
-    __asm__ volatile(".rept 200\n\tnop\n\t.endr");
-    uint64_t b = rdtsc();
-    __asm__ volatile(".rept 400\n\tnop\n\t.endr");
-    uint64_t c = rdtsc();
-    return (c - b) - (b - a) == 200;
+    enum { ROUNDS = 4000, EACH = 3, TOLERANCE = 100 };
+    uint64_t start = rdtsc(), left = ROUNDS, product = 3;
+    __asm__ volatile("1:\tnop\n\tdecq %0\n\tjnz 1b" : "+r"(left) : : "cc");
+    uint64_t middle = rdtsc();
+    left = ROUNDS;
+    __asm__ volatile("1:\timulq %1, %1\n\tdecq %0\n\tjnz 1b" : "+r"(left), "+r"(product) : : "cc");
+    uint64_t end = rdtsc();
+    uint64_t low = ROUNDS * EACH - TOLERANCE, high = ROUNDS * EACH + TOLERANCE;
+    return middle - start >= low && middle - start <= high && end - middle >= low &&
+           end - middle <= high;
 }
 
 /* The end of a boot that cannot go on. */
