@@ -43,6 +43,8 @@
 #define CHUNK_SHIFT 9 /* frames whose records fill one page: 2 MiB of RAM */
 #define CHUNK_FRAMES (UINT64_C(1) << CHUNK_SHIFT)
 
+#define LOW_FRAMES 256 /* the first MiB, kept for what can use no other */
+
 /* Per-CPU caches: orders 0 .. CACHED_ORDERS - 1, each a stack in its part of one array. A miss brings
  * `batch` blocks, an overflow takes as many away, so that a CPU that only takes, or only gives, comes
  * for the lock once in `batch` times. */
@@ -274,6 +276,11 @@ static bool any_known(uint64_t first, uint64_t count)
 
 /* ---- The sets of free blocks ---- */
 
+static bool is_low(uint64_t pfn, unsigned order)
+{
+    return pfn + order_frames(order) <= LOW_FRAMES;
+}
+
 static void note_added(unsigned order)
 {
     buddy.blocks[order]++;
@@ -344,14 +351,34 @@ static void give_range(uint64_t first, uint64_t count)
     }
 }
 
-/* Takes the highest block of the smallest order that fits. */
+/* The highest block of the smallest order that fits and is not low, or low if there is no other. False
+ * when there is none at all. */
+static bool choose_any(unsigned order, uint64_t *index, unsigned *from)
+{
+    bool found = false;
+    for (uint32_t open = buddy.open_orders >> order << order; open != 0; open &= open - 1) {
+        unsigned o = lowest_bit(open);
+        uint64_t last = bittree_last(&buddy.free[o]);
+        bool low = is_low(last << o, o);
+        if (!low || !found) {
+            *index = last;
+            *from = o;
+            found = true;
+        }
+        if (!low)
+            break;
+    }
+    return found;
+}
+
+/* Takes a block, the top end of the one chosen. */
 static uint64_t take_any(unsigned order)
 {
-    uint32_t open = buddy.open_orders >> order;
-    if (open == 0)
+    uint64_t index;
+    unsigned from;
+    if (!choose_any(order, &index, &from))
         return NO_FRAME;
-    unsigned from = order + lowest_bit(open);
-    uint64_t pfn = bittree_last(&buddy.free[from]) << from;
+    uint64_t pfn = ((index + 1) << from) - order_frames(order);
     carve_block(pfn, order, from);
     return pfn;
 }
@@ -361,6 +388,8 @@ static uint64_t take_within(unsigned order, uint64_t first, uint64_t last)
 {
     uint64_t low = (first + order_frames(order) - 1) >> order;
     uint64_t high = (last + 1) >> order; /* exclusive */
+    uint64_t chosen = NO_FRAME;
+    unsigned chosen_from = 0;
     if (low >= high)
         return NO_FRAME;
     for (unsigned from = order; from < BUDDY_ORDERS; from++) {
@@ -371,10 +400,17 @@ static uint64_t take_within(unsigned order, uint64_t first, uint64_t last)
         /* Of this free block, the highest part within the bounds. */
         uint64_t index = ((found + 1) << above) - 1;
         index = index < high ? index : high - 1;
-        carve_block(index << order, order, from);
-        return index << order;
+        bool is_low_block = is_low(index << order, order);
+        if (!is_low_block || chosen == NO_FRAME) {
+            chosen = index << order;
+            chosen_from = from;
+        }
+        if (!is_low_block)
+            break;
     }
-    return NO_FRAME;
+    if (chosen != NO_FRAME)
+        carve_block(chosen, order, chosen_from);
+    return chosen;
 }
 
 /* ---- Caches ---- */
@@ -438,22 +474,26 @@ static void cache_fill(struct cpu *cpu, unsigned order)
     unsigned batch_order = cache_shape[order].batch_order;
     for (unsigned n = 0; n < 1u << batch_order && buddy.blocks[order] > 0; n++) {
         uint64_t index = bittree_last(&buddy.free[order]);
+        if (is_low(index << order, order))
+            break;
         remove_free(order, index);
         write_record(index << order, cached_record(order));
         cache_push(cpu, order, index << order);
     }
-    uint32_t open = buddy.open_orders >> order;
-    if (cpu->count[order] > 0 || open == 0)
+    uint64_t index;
+    unsigned from;
+    if (cpu->count[order] > 0 || !choose_any(order, &index, &from))
         return;
-    unsigned available = lowest_bit(open);
-    unsigned pieces_order = available < batch_order ? available : batch_order;
-    uint64_t pfn = take_any(order + pieces_order);
-    for (uint64_t n = order_frames(pieces_order); n > 0; n--) { /* the lowest comes out first */
-        uint64_t piece = pfn + ((n - 1) << order);
-        write_record(piece, cached_record(order));
-        cache_push(cpu, order, piece);
+    unsigned pieces_order = from - order < batch_order ? from - order : batch_order;
+    uint64_t pieces = order_frames(pieces_order);
+    uint64_t end = (index + 1) << from;
+    carve_block(end - (pieces << order), order + pieces_order, from);
+    for (uint64_t n = 1; n <= pieces; n++) { /* the lowest is the first to come out */
+        uint64_t pfn = end - (n << order);
+        write_record(pfn, cached_record(order));
+        cache_push(cpu, order, pfn);
     }
-    buddy.splits += order_frames(pieces_order) - 1;
+    buddy.splits += pieces - 1;
 }
 
 static void drain_cpu(struct cpu *cpu)
