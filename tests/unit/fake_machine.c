@@ -1,0 +1,284 @@
+/* See fake_machine.h. */
+#include "tests/unit/fake_machine.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include <cmocka.h>
+
+#include "arch/x86_64/mm/ept.h"
+#include "arch/x86_64/vmx/vmcs.h"
+#include "lib/error.h"
+#include "lib/log.h"
+#include "mm/buddy.h"
+
+#define LOG_KEPT (1 << 20)
+
+static uint8_t *arena;
+static uint64_t arena_bytes;
+static void *metadata;
+static uint64_t clock_ticks;
+static char logged[LOG_KEPT];
+static size_t logged_length;
+
+void (*machine_cpu)(struct fake_vcpu *vcpu, struct vm_exit *exit);
+void (*machine_cpuid)(uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
+struct table_caps machine_caps;
+uint64_t machine_unmapped;
+int machine_vcpu_error;
+
+/* There is no VMCS here: the EPT kind's root register cannot be read. */
+int vmcs_read(uint32_t field, uint64_t *out)
+{
+    (void)field;
+    (void)out;
+    return E_STATE;
+}
+
+int vmcs_write(uint32_t field, uint64_t value)
+{
+    (void)field;
+    (void)value;
+    return E_STATE;
+}
+
+static int take(const struct table_env *env, struct table *table, hpa_t *out)
+{
+    (void)env;
+    return buddy_alloc(0, table->purpose, table->owner, out);
+}
+
+static void give(const struct table_env *env, struct table *table, hpa_t frame)
+{
+    (void)env;
+    assert_int_equal(buddy_free(frame, 0, table->owner), E_OK);
+}
+
+static void flush(const struct table_env *env, struct table *table, const struct flush_batch *batch)
+{
+    (void)env;
+    (void)table;
+    (void)batch;
+}
+
+static const struct table_env machine_env = {take, give, flush, true};
+
+static const struct table_caps *table_caps(void)
+{
+    return &machine_caps;
+}
+
+static const struct table_env *table_env(void)
+{
+    return &machine_env;
+}
+
+static void cpuid(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
+{
+    machine_cpuid(leaf, subleaf, out);
+}
+
+static uint64_t ticks(void)
+{
+    return clock_ticks += 1000;
+}
+
+static int vcpu_create(struct guest *guest, struct table *table, owner_t owner, struct vcpu **out)
+{
+    struct fake_vcpu *vcpu;
+
+    (void)table;
+    (void)owner;
+    if (machine_vcpu_error != E_OK)
+        return machine_vcpu_error;
+    vcpu = calloc(1, sizeof(*vcpu));
+    assert_non_null(vcpu);
+    vcpu->vcpu.guest = guest;
+    *out = &vcpu->vcpu;
+    return E_OK;
+}
+
+static void vcpu_destroy(struct vcpu *vcpu)
+{
+    free(vcpu);
+}
+
+static int get_state(struct vcpu *vcpu, struct vcpu_state *out)
+{
+    struct fake_vcpu *fake = (struct fake_vcpu *)vcpu;
+
+    *out = fake->state;
+    memcpy(out->gpr, vcpu->gpr, sizeof(out->gpr));
+    return E_OK;
+}
+
+static int set_state(struct vcpu *vcpu, const struct vcpu_state *in)
+{
+    struct fake_vcpu *fake = (struct fake_vcpu *)vcpu;
+
+    fake->state = *in;
+    memcpy(vcpu->gpr, in->gpr, sizeof(in->gpr));
+    return E_OK;
+}
+
+static int run(struct vcpu *vcpu, uint64_t slice, struct vm_exit *exit)
+{
+    struct fake_vcpu *fake = (struct fake_vcpu *)vcpu;
+
+    memset(exit, 0, sizeof(*exit));
+    vcpu->entries++;
+    if (machine_cpu != NULL)
+        machine_cpu(fake, exit);
+    else
+        exit->kind = VM_EXIT_SLICE;
+    if (exit->rip == 0)
+        exit->rip = fake->state.rip;
+    if (exit->kind == VM_EXIT_SLICE)
+        clock_ticks += slice;
+    return exit->kind == VM_EXIT_BAD_STATE ? E_HARDWARE : E_OK;
+}
+
+static void skip_exit(struct vcpu *vcpu, const struct vm_exit *exit)
+{
+    ((struct fake_vcpu *)vcpu)->state.rip += exit->length;
+}
+
+static int inject(struct vcpu *vcpu, struct vm_event event)
+{
+    struct fake_vcpu *fake = (struct fake_vcpu *)vcpu;
+
+    fake->event = event;
+    fake->events++;
+    return E_OK;
+}
+
+static void set_halted(struct vcpu *vcpu, bool halted)
+{
+    ((struct fake_vcpu *)vcpu)->halted = halted;
+}
+
+static bool interrupts_open(struct vcpu *vcpu)
+{
+    return ((struct fake_vcpu *)vcpu)->state.rflags >> 9 & 1;
+}
+
+static int translate(struct vcpu *vcpu, gva_t linear, gpa_t *out)
+{
+    (void)vcpu;
+    if (linear.v >= machine_unmapped)
+        return E_NOENT;
+    *out = gpa(linear.v);
+    return E_OK;
+}
+
+static int read_root(struct vcpu *vcpu, struct vm_root *out)
+{
+    (void)vcpu;
+    (void)out;
+    return E_STATE;
+}
+
+static void dump(struct vcpu *vcpu, struct sink *to)
+{
+    (void)vcpu;
+    format(to, "raw state of the fake CPU\n");
+}
+
+const struct vm_backend machine_backend = {
+    .name = "fake",
+    .cpuid = cpuid,
+    .ticks = ticks,
+    .table_caps = table_caps,
+    .table_env = table_env,
+    .kind = &ept_kind,
+    .vcpu_create = vcpu_create,
+    .vcpu_destroy = vcpu_destroy,
+    .get_state = get_state,
+    .set_state = set_state,
+    .run = run,
+    .skip = skip_exit,
+    .inject = inject,
+    .set_halted = set_halted,
+    .interrupts_open = interrupts_open,
+    .translate = translate,
+    .read_root = read_root,
+    .dump = dump,
+};
+
+static void keep_line(struct sink *sink, const char *bytes, size_t n)
+{
+    (void)sink;
+    if (n > LOG_KEPT - 1 - logged_length)
+        n = LOG_KEPT - 1 - logged_length;
+    memcpy(logged + logged_length, bytes, n);
+    logged_length += n;
+    logged[logged_length] = '\0';
+}
+
+static struct sink log_sink = {keep_line};
+
+const char *machine_log(void)
+{
+    return logged;
+}
+
+void machine_forget_log(void)
+{
+    logged_length = 0;
+    logged[0] = '\0';
+}
+
+static void no_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
+{
+    (void)leaf;
+    (void)subleaf;
+    memset(out, 0, 4 * sizeof(out[0]));
+}
+
+void machine_start(uint64_t bytes)
+{
+    uint64_t size = buddy_metadata_size(bytes);
+
+    arena_bytes = bytes;
+    arena = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                 -1, 0);
+    assert_true(arena != MAP_FAILED);
+    direct_base = (uint64_t)(uintptr_t)arena;
+    metadata = aligned_alloc(PAGE_SIZE, align_up(size, PAGE_SIZE));
+    assert_non_null(metadata);
+    assert_int_equal(buddy_init(metadata, size, bytes), E_OK);
+    assert_int_equal(buddy_add(hpa(0), bytes), E_OK);
+    machine_caps = (struct table_caps){
+        .maxphyaddr = 40,
+        .leaf_top = 3,
+        .nx = true,
+        .accessed_dirty = true,
+        .execute_only = true,
+        .mem_types = BIT(MEM_UC) | BIT(MEM_WB),
+    };
+    machine_cpu = NULL;
+    machine_cpuid = no_cpuid;
+    machine_unmapped = UINT64_MAX;
+    machine_vcpu_error = E_OK;
+    machine_forget_log();
+    log_attach(&log_sink);
+}
+
+void machine_stop(void)
+{
+    log_attach(NULL);
+    free(metadata);
+    munmap(arena, arena_bytes);
+}
+
+uint64_t machine_free_frames(void)
+{
+    struct buddy_stats stats;
+
+    buddy_stats(&stats);
+    return stats.free_frames;
+}

@@ -1,0 +1,53 @@
+/*
+ * A machine for hosted tests of vm/: a small physical memory with the real buddy on it, and a backend
+ * whose "CPU" is a function of the test's: it looks at the registers and says which exit comes next.
+ */
+#ifndef QUIRE_TESTS_UNIT_FAKE_MACHINE_H
+#define QUIRE_TESTS_UNIT_FAKE_MACHINE_H
+
+#include <stdint.h>
+
+#include "vm/backend.h"
+#include "vm/guest.h"
+
+struct fake_vcpu {
+    struct vcpu vcpu; /* first: the backend converts between the two */
+    struct vcpu_state state;
+    struct vm_event event; /* the last one that was injected ... */
+    unsigned events;       /* ... and how many there were */
+    bool halted;
+};
+
+/* The CPU: fills *exit. Without one (NULL) every run ends with its slice. */
+extern void (*machine_cpu)(struct fake_vcpu *vcpu, struct vm_exit *exit);
+
+/* What the CPU offers for guests' tables; machine_start() sets all of it. */
+extern struct table_caps machine_caps;
+
+/* Answers of CPUID; machine_start() fills them with those of a recent CPU. */
+extern void (*machine_cpuid)(uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
+
+/* Linear addresses from here on are mapped nowhere; below it they are physical ones. */
+extern uint64_t machine_unmapped;
+
+/* vcpu_create and table frames fail with these from now on (E_OK: they work). */
+extern int machine_vcpu_error;
+
+extern const struct vm_backend machine_backend;
+
+/* A fresh memory of `bytes`, all free, and what was logged forgotten. */
+void machine_start(uint64_t bytes);
+void machine_stop(void);
+
+uint64_t machine_free_frames(void);
+
+/* Everything that was logged since machine_start(), lines ended by "\n". */
+const char *machine_log(void);
+void machine_forget_log(void);
+
+static inline struct fake_vcpu *fake_of(const struct guest *guest)
+{
+    return (struct fake_vcpu *)guest->vcpu;
+}
+
+#endif
