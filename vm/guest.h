@@ -114,7 +114,8 @@ struct guest {
     unsigned line_length;
 };
 
-/* Chooses the backend for this machine (NULL: no guests can run) and the text that says why not. */
+/* Chooses the backend for this machine (NULL: no guests can run) and the text that says why not, and
+ * starts with an empty list of guests. */
 void guests_init(const struct vm_backend *backend, const char *why_not);
 const struct vm_backend *guests_backend(void);
 const char *guests_why_not(void);

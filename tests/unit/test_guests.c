@@ -1,0 +1,1079 @@
+/*
+ * Guests from module to end, with a CPU that the test plays: making, running, every kind of
+ * exit, ending, and that each end gives back every frame and says in the log what the documents
+ * promise.
+ */
+#include "vm/guest.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "guests/abi.h"
+#include "lib/bits.h"
+#include "lib/error.h"
+#include "mm/buddy.h"
+#include "tests/unit/fake_machine.h"
+#include "vm/exits.h"
+#include "vm/ports.h"
+#include "vm/slots.h"
+
+#define MEMORY (64 * MiB)
+
+/* A boot sector; what is in it does not matter, the CPU is ours. */
+static uint8_t sector[512];
+static uint64_t frames_before;
+
+static int set_up(void **state)
+{
+    (void)state;
+    machine_start(MEMORY);
+    guests_init(&machine_backend, NULL);
+    memset(sector, 0, sizeof(sector));
+    sector[510] = 0x55;
+    sector[511] = 0xaa;
+    frames_before = machine_free_frames();
+    return 0;
+}
+
+/* Every test ends its guests: whatever is still held is their structures. */
+static int tear_down(void **state)
+{
+    struct buddy_stats stats;
+    char why[160];
+
+    (void)state;
+    for (unsigned i = 1; i <= guest_count(); i++)
+        assert_int_equal(buddy_owner_frames((owner_t)(OWNER_FIRST_GUEST + i)), 0);
+    buddy_stats(&stats);
+    assert_int_equal(stats.free_frames + stats.by_purpose[PURPOSE_HEAP], frames_before);
+    if (buddy_verify(why, sizeof(why)) != E_OK)
+        fail_msg("%s", why);
+    machine_stop();
+    return 0;
+}
+
+static struct guest *make(const char *cmdline)
+{
+    const struct guest_image image = {.bytes = sector, .size = sizeof(sector), .cmdline = cmdline};
+    struct guest *guest;
+
+    if (guest_create(&image, &guest) != E_OK)
+        fail_msg("%s: %s", cmdline, guest != NULL ? guest->reason : "no guest");
+    return guest;
+}
+
+static void expect_log(const char *line)
+{
+    if (strstr(machine_log(), line) == NULL)
+        fail_msg("the log does not say \"%s\"; it says:\n%s", line, machine_log());
+}
+
+/* --- a CPU that makes one exit, then runs on --- */
+
+static struct vm_exit next_exit;
+static bool exit_due;
+
+static void one_exit(struct fake_vcpu *vcpu, struct vm_exit *exit)
+{
+    (void)vcpu;
+    if (exit_due)
+        *exit = next_exit;
+    else
+        exit->kind = VM_EXIT_SLICE;
+    exit_due = false;
+}
+
+/* Lets the guest make this exit and run to the end of its slice. */
+static void make_exit(struct guest *guest, struct vm_exit exit)
+{
+    assert_int_equal(guest->state, GUEST_RUNNING);
+    if (exit.name == NULL)
+        exit.name = "test";
+    next_exit = exit;
+    exit_due = true;
+    machine_cpu = one_exit;
+    guests_round();
+    assert_false(exit_due);
+}
+
+static void make_hypercall(struct guest *guest, uint32_t number, uint64_t b, uint64_t c, uint64_t d)
+{
+    uint64_t *gpr = guest->vcpu->gpr;
+
+    gpr[RAX] = number;
+    gpr[RBX] = b;
+    gpr[RCX] = c;
+    gpr[RDX] = d;
+    make_exit(guest, (struct vm_exit){.kind = VM_EXIT_HYPERCALL, .length = 3});
+}
+
+static void out(struct guest *guest, uint16_t port, unsigned width, uint32_t value)
+{
+    guest->vcpu->gpr[RAX] = value;
+    make_exit(guest, (struct vm_exit){.kind = VM_EXIT_PORT,
+                                      .length = 1,
+                                      .port = {.port = port, .width = width}});
+}
+
+static uint64_t in(struct guest *guest, uint16_t port, unsigned width)
+{
+    make_exit(guest, (struct vm_exit){.kind = VM_EXIT_PORT,
+                                      .length = 1,
+                                      .port = {.port = port, .width = width, .in = true}});
+    return guest->vcpu->gpr[RAX];
+}
+
+static struct vm_exit memory_exit(uint64_t at, unsigned access, unsigned allowed)
+{
+    return (struct vm_exit){.kind = VM_EXIT_MEMORY,
+                            .memory = {.gpa = gpa(at), .access = access, .allowed = allowed}};
+}
+
+static void finish(struct guest *guest)
+{
+    if (!guest_ended(guest))
+        assert_int_equal(guest_kill(guest), E_OK);
+}
+
+/* --- life --- */
+
+static void born_and_killed(void **state)
+{
+    struct guest *guest = make("first mem=4M");
+    char line[64];
+
+    (void)state;
+    assert_int_equal(guest->state, GUEST_RUNNING);
+    assert_int_equal(guest->number, 1);
+    assert_ptr_equal(guest_by_number(1), guest);
+    assert_null(guest_by_number(0));
+    assert_null(guest_by_number(2));
+    assert_string_equal(guest->kind, "flat 16-bit");
+    assert_int_equal(fake_of(guest)->state.rip, 0x7c00);
+    assert_true(buddy_owner_frames(guest_owner(guest)) > 0);
+    assert_int_equal(guests_round(), 1);
+    assert_int_equal(guest_pause(guest), E_OK);
+    assert_int_equal(guests_round(), 0);
+    assert_int_equal(guest_pause(guest), E_STATE);
+    assert_int_equal(guest_start(guest), E_OK);
+    assert_int_equal(guest_start(guest), E_STATE);
+    assert_int_equal(guest_kill(guest), E_OK);
+    assert_int_equal(guest_kill(guest), E_STATE);
+    assert_int_equal(guest_pause(guest), E_STATE);
+    snprintf(line, sizeof(line), "quire: g%u first: killed\n", guest->number);
+    expect_log(line);
+    assert_true(guest_ended(guest));
+    assert_false(guest_ok(guest));
+    assert_int_equal(guests_round(), 0);
+}
+
+static void made_anew(void **state)
+{
+    struct guest *guest = make("again mem=4M");
+
+    (void)state;
+    for (unsigned life = 0; life < 3; life++) {
+        out(guest, QUIRE_PORT_RESULT, 4, life == 1 ? 7 : 0);
+        assert_int_equal(guest->state, life == 1 ? GUEST_FAILED : GUEST_PASSED);
+        assert_int_equal(guest->exits[VM_EXIT_PORT], 1);
+        assert_int_equal(guest_start(guest), E_OK);
+        assert_int_equal(guest->exits[VM_EXIT_PORT], 0);
+        assert_int_equal(guest->verdict, 0);
+    }
+    finish(guest);
+}
+
+static void born_paused(void **state)
+{
+    struct guest *guest = make("later paused mem=2M");
+
+    (void)state;
+    assert_int_equal(guest->state, GUEST_PAUSED);
+    assert_int_equal(guests_round(), 0);
+    assert_int_equal(guest->vcpu->entries, 0);
+    assert_int_equal(guest_start(guest), E_OK);
+    assert_int_equal(guests_round(), 1);
+    finish(guest);
+}
+
+static void slices_are_fair(void **state)
+{
+    struct guest *a = make("a mem=1M"), *b = make("b mem=1M");
+
+    (void)state;
+    for (unsigned i = 0; i < 10; i++)
+        assert_int_equal(guests_round(), 2);
+    assert_int_equal(a->vcpu->entries, 10);
+    assert_int_equal(b->vcpu->entries, 10);
+    finish(a);
+    assert_int_equal(guests_round(), 1);
+    finish(b);
+}
+
+/* Each exit costs clock ticks: a guest that only exits still gives way. */
+static void endless_exits(struct fake_vcpu *vcpu, struct vm_exit *exit)
+{
+    (void)vcpu;
+    exit->kind = VM_EXIT_HANDLED;
+}
+
+static void exits_use_up_the_slice(void **state)
+{
+    struct guest *guest = make("busy mem=1M");
+
+    (void)state;
+    machine_cpu = endless_exits;
+    assert_int_equal(guests_round(), 1);
+    assert_in_range(guest->vcpu->entries, 100, 2000);
+    finish(guest);
+}
+
+static void verdicts(void **state)
+{
+    struct guest *guest = make("good mem=1M");
+
+    (void)state;
+    out(guest, QUIRE_PORT_RESULT, 4, 0);
+    expect_log("good: passed\n");
+    assert_true(guest_ok(guest));
+    guest = make("bad mem=1M");
+    out(guest, QUIRE_PORT_RESULT, 4, 42);
+    expect_log("bad: failed (42): ");
+    assert_false(guest_ok(guest));
+    guest = make("good mem=1M");
+    make_hypercall(guest, QUIRE_HC_PASS, 0, 0, 0);
+    assert_int_equal(guest->state, GUEST_PASSED);
+    guest = make("bad mem=1M expect=failed");
+    make_hypercall(guest, QUIRE_HC_FAIL, 3, 0, 0);
+    expect_log("bad: failed (3): ");
+    assert_true(guest_ok(guest));
+}
+
+static void refused(void **state)
+{
+    struct guest_image image = {.bytes = sector, .size = 100, .cmdline = "short mem=1M"};
+    struct guest *guest;
+
+    (void)state;
+    assert_int_equal(guest_create(&image, &guest), E_FORMAT);
+    assert_int_equal(guest->state, GUEST_REFUSED);
+    expect_log("short: refused: not an image that can be started");
+    image.cmdline = "odd bogus";
+    assert_int_equal(guest_create(&image, &guest), E_INVAL);
+    expect_log("odd: refused: 'bogus' is no option");
+    image.size = sizeof(sector);
+    image.cmdline = "huge mem=2G";
+    assert_int_equal(guest_create(&image, &guest), E_NOMEM);
+    expect_log("huge: refused: not enough free memory");
+    image.cmdline = "greedy mem=16M quota=8M expect=refused";
+    assert_int_equal(guest_create(&image, &guest), E_QUOTA);
+    expect_log("greedy: refused: its memory is more than its quota");
+    assert_true(guest_ok(guest));
+    image.cmdline = "holed mem=1M hole=0x7000+4K";
+    assert_int_equal(guest_create(&image, &guest), E_RANGE);
+    expect_log("holed: refused: the flat image at 0x7c00");
+    machine_vcpu_error = E_HARDWARE;
+    image.cmdline = "cpuless mem=1M";
+    assert_int_equal(guest_create(&image, &guest), E_HARDWARE);
+    expect_log("cpuless: refused: no virtual CPU");
+    machine_vcpu_error = E_OK;
+    /* What was only out of luck can be started later. */
+    assert_int_equal(guest_start(guest), E_OK);
+    finish(guest);
+}
+
+static void without_backend(void **state)
+{
+    struct guest_image image = {.bytes = sector, .size = sizeof(sector), .cmdline = "a"};
+    struct guest *guest;
+
+    (void)state;
+    guests_init(NULL, "this CPU has no VMX");
+    assert_int_equal(guest_create(&image, &guest), E_UNSUPPORTED);
+    assert_null(guest);
+    assert_int_equal(guests_create(&image, 1), 0);
+    assert_string_equal(guests_why_not(), "this CPU has no VMX");
+}
+
+static void modules_in_groups(void **state)
+{
+    static uint8_t payload[16];
+    struct guest_image list[] = {
+        {.bytes = sector, .size = sizeof(sector), .cmdline = "one mem=1M"},
+        {.bytes = payload, .size = sizeof(payload), .cmdline = "user:program"},
+        {.bytes = sector, .size = sizeof(sector), .cmdline = "two mem=1M mods=1"},
+        {.bytes = payload, .size = sizeof(payload), .cmdline = "initrd"},
+        {.bytes = sector, .size = sizeof(sector), .cmdline = "three mem=1M mods=2"},
+        {.bytes = payload, .size = sizeof(payload), .cmdline = "left over"},
+    };
+    unsigned first = guest_count();
+
+    (void)state;
+    guests_create(list, ARRAY_SIZE(list));
+    /* `three` wants more modules than follow; the one that does is then its own guest, and no image. */
+    assert_int_equal(guest_count() - first, 4);
+    assert_string_equal(guest_by_number(first + 1)->name, "one");
+    assert_string_equal(guest_by_number(first + 2)->name, "two");
+    expect_log("two: refused: mods=: only a Multiboot guest takes modules");
+    expect_log("three: refused: mods=2, but only 1 modules follow");
+    assert_string_equal(guest_by_number(first + 4)->name, "left");
+    finish(guest_by_number(first + 1));
+}
+
+static void list_of_guests_fills_up(void **state)
+{
+    const struct guest_image image = {.bytes = sector, .size = 10, .cmdline = "x"};
+    struct guest *guest;
+
+    (void)state;
+    for (unsigned i = 0; i < GUEST_LIMIT; i++) {
+        assert_int_equal(guest_create(&image, &guest), E_FORMAT);
+        assert_non_null(guest);
+    }
+    assert_int_equal(guest_create(&image, &guest), E_FULL);
+    assert_null(guest);
+}
+
+/* --- exits --- */
+
+static void halting(void **state)
+{
+    struct guest *guest = make("sleepy mem=1M");
+
+    (void)state;
+    make_exit(guest, (struct vm_exit){.kind = VM_EXIT_HALT, .length = 1});
+    assert_int_equal(guest->state, GUEST_HALTED);
+    assert_int_equal(fake_of(guest)->state.rip, 0x7c01);
+    assert_true(fake_of(guest)->halted);
+    expect_log("sleepy: halted");
+    assert_int_equal(guests_round(), 0);
+    assert_int_equal(guest_start(guest), E_STATE);
+    assert_int_equal(guest_pause(guest), E_OK);
+    assert_int_equal(guest_start(guest), E_OK);
+    assert_int_equal(guest->state, GUEST_HALTED); /* still asleep */
+    finish(guest);
+}
+
+static void stopping_exits(void **state)
+{
+    static const struct {
+        struct vm_exit exit;
+        const char *reason;
+    } cases[] = {
+        {{.kind = VM_EXIT_SHUTDOWN}, "triple fault at RIP 0x7c00"},
+        {{.kind = VM_EXIT_BAD_STATE, .name = "invalid guest state", .bad = {33}},
+         "the CPU refused to enter the guest: invalid guest state (0x21)"},
+        {{.kind = VM_EXIT_UNKNOWN, .name = "SIPI", .raw = 4}, "exit that nothing handles: SIPI"},
+        {{.kind = VM_EXIT_EXCEPTION, .exception = {.vector = 18}}, "exception 18"},
+        {{.kind = VM_EXIT_COUNT, .name = "nonsense"}, "exit that nothing handles: nonsense"},
+    };
+
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct guest *guest = make("wild mem=1M expect=stopped");
+        char line[256];
+
+        make_exit(guest, cases[i].exit);
+        assert_int_equal(guest->state, GUEST_STOPPED);
+        assert_true(guest_ok(guest));
+        snprintf(line, sizeof(line), "quire: g%u wild: stopped: %s", guest->number,
+                 cases[i].reason);
+        expect_log(line);
+        assert_non_null(strstr(guest->report, "RIP 0000000000007c00"));
+        assert_non_null(strstr(guest->report, "raw state of the fake CPU"));
+    }
+}
+
+static void lazy_memory_is_filled(void **state)
+{
+    struct guest *guest = make("lazy lazy mem=4M");
+    uint64_t before = buddy_owner_frames(guest_owner(guest));
+
+    (void)state;
+    make_exit(guest, memory_exit(2 * MiB + 0x123, RIGHT_W, 0));
+    assert_int_equal(guest->state, GUEST_RUNNING);
+    assert_int_equal(guest->faults_filled, 1);
+    assert_true(buddy_owner_frames(guest_owner(guest)) > before);
+    /* The same again: the table allows it by now. */
+    make_exit(guest, memory_exit(2 * MiB + 0x123, RIGHT_W, 0));
+    assert_int_equal(guest->faults_spurious, 1);
+    assert_int_equal(guest->faults_filled, 1);
+    assert_int_equal(guest->state, GUEST_RUNNING);
+    finish(guest);
+}
+
+static void cpu_that_will_not_see(void **state)
+{
+    struct guest *guest = make("stuck mem=4M");
+
+    (void)state;
+    for (unsigned i = 0; i < 16; i++)
+        make_exit(guest, memory_exit(MiB, RIGHT_R, 0));
+    assert_int_equal(guest->state, GUEST_RUNNING);
+    make_exit(guest, memory_exit(MiB, RIGHT_R, 0));
+    assert_int_equal(guest->state, GUEST_STOPPED);
+    expect_log("the CPU keeps refusing a read of GPA 0x100000 that the table allows");
+}
+
+static void no_frame_for_lazy_memory(void **state)
+{
+    struct guest *guest = make("poor lazy mem=4M quota=64K");
+    uint64_t at = 2 * MiB;
+
+    (void)state;
+    while (guest->state == GUEST_RUNNING && at < 3 * MiB) {
+        make_exit(guest, memory_exit(at, RIGHT_W, 0));
+        at += PAGE_SIZE;
+    }
+    assert_int_equal(guest->state, GUEST_STOPPED);
+    assert_non_null(strstr(guest->reason, "no frame for lazy memory"));
+    assert_non_null(strstr(guest->reason, "E_QUOTA"));
+}
+
+static void faults_that_stop(void **state)
+{
+    static const struct {
+        uint64_t at;
+        unsigned access, allowed;
+        const char *reason;
+    } cases[] = {
+        {0xb8000, RIGHT_W, 0, "write to GPA 0xb8000: no memory (hole 0xa0000..0xfffff)"},
+        {4 * MiB, RIGHT_R, 0, "read of GPA 0x400000: no memory (hole 0x400000..0xffffffffffff)"},
+        {0x200010, RIGHT_W, RIGHT_RX, "write to GPA 0x200010: ROM at 0x200000+64K"},
+        {0x300000, RIGHT_X, RIGHT_RW,
+         "instruction fetch from GPA 0x300000: no-execute RAM at 0x300000+4K"},
+        {0x301000, RIGHT_R, RIGHT_X, "read of GPA 0x301000: execute-only at 0x301000+4K"},
+        {0xfee00000, RIGHT_R, 0, "read of GPA 0xfee00000: no memory"},
+    };
+
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct guest *guest = make("rogue mem=4M rom=2M+64K nox=3M+4K xo=0x301000+4K");
+        char text[256];
+
+        make_exit(guest, memory_exit(cases[i].at, cases[i].access, cases[i].allowed));
+        assert_int_equal(guest->state, GUEST_STOPPED);
+        snprintf(text, sizeof(text), "rogue: stopped: %s", cases[i].reason);
+        expect_log(text);
+        /* The report: the walk, step by step, and the registers. */
+        assert_non_null(strstr(guest->report, "walk of GPA"));
+        assert_non_null(strstr(guest->report, "PML4[  0]"));
+        assert_non_null(strstr(guest->report, "RIP"));
+        assert_int_equal(guest->faults_refused, 1);
+    }
+}
+
+static void fault_expected(void **state)
+{
+    struct guest *guest = make("careful mem=4M");
+    struct fake_vcpu *vcpu = fake_of(guest);
+
+    (void)state;
+    make_hypercall(guest, QUIRE_HC_EXPECT_FAULT, 0xb8000, 0x1000, 0x7d00);
+    assert_int_equal(vcpu->vcpu.gpr[RAX], QUIRE_E_OK);
+    make_exit(guest, memory_exit(0xb8ffe, RIGHT_W, 0));
+    assert_int_equal(guest->state, GUEST_RUNNING);
+    assert_int_equal(vcpu->state.rip, 0x7d00);
+    assert_int_equal(vcpu->vcpu.gpr[RAX], QUIRE_FAULT_WRITE);
+    assert_int_equal(guest->faults_refused, 1);
+    expect_log("write to GPA 0xb8ffe");
+    expect_log("announced; the guest goes on at 0x7d00");
+    /* One-shot. */
+    make_exit(guest, memory_exit(0xb8ffe, RIGHT_W, 0));
+    assert_int_equal(guest->state, GUEST_STOPPED);
+
+    guest = make("careless mem=4M");
+    make_hypercall(guest, QUIRE_HC_EXPECT_FAULT, 0xb8000, 0x1000, 0x7d00);
+    make_exit(guest, memory_exit(0xb9000, RIGHT_W, 0)); /* just behind what was announced */
+    assert_int_equal(guest->state, GUEST_STOPPED);
+
+    guest = make("undecided mem=4M");
+    make_hypercall(guest, QUIRE_HC_EXPECT_FAULT, 0xb8000, 0x1000, 0x7d00);
+    make_hypercall(guest, QUIRE_HC_EXPECT_FAULT, 0, 0, 0);
+    make_exit(guest, memory_exit(0xb8000, RIGHT_X, 0));
+    assert_int_equal(guest->state, GUEST_STOPPED);
+}
+
+/* A guest that announces fault after fault does not get to fill the log. */
+static void faults_expected_without_end(void **state)
+{
+    struct guest *guest = make("noisy mem=4M");
+    size_t length = 0;
+
+    (void)state;
+    for (unsigned i = 0; i < 200; i++) {
+        if (i == 40)
+            length = strlen(machine_log());
+        make_hypercall(guest, QUIRE_HC_EXPECT_FAULT, 0xb8000, 0x1000, 0x7d00);
+        make_exit(guest, memory_exit(0xb8000, RIGHT_W, 0));
+    }
+    assert_int_equal(strlen(machine_log()), length);
+    assert_int_equal(guest->faults_refused, 200);
+    assert_int_equal(guest->state, GUEST_RUNNING);
+    finish(guest);
+}
+
+static void misconfigured(void **state)
+{
+    struct guest *guest = make("broken mem=4M");
+    struct walk walk;
+
+    (void)state;
+    /* Spoil the leaf of page 0 as no caller of the mapper can: write without read. */
+    table_walk(&guest->table, 0, &walk);
+    *(uint64_t *)direct(walk.step[walk.count - 1].address) &= ~UINT64_C(1);
+    make_exit(guest, (struct vm_exit){.kind = VM_EXIT_MISCONFIG, .memory = {.gpa = gpa(0)}});
+    assert_int_equal(guest->state, GUEST_STOPPED);
+    assert_non_null(strstr(guest->reason, "illegal entry in the table for GPA 0x0"));
+    assert_non_null(strstr(guest->reason, rule_text(RULE_WRITE_ONLY)));
+    assert_non_null(strstr(guest->report, "illegal:"));
+}
+
+/* --- hypercalls --- */
+
+static void hypercalls(void **state)
+{
+    struct guest *guest = make("caller lazy mem=4M rom=2M+4K nox=0x201000+4K xo=0x202000+4K");
+    uint64_t *gpr = guest->vcpu->gpr;
+    static const struct {
+        uint64_t at;
+        uint32_t backing;
+    } backing[] = {
+        {0x7c00, QUIRE_BACKING_RAM},      {MiB, QUIRE_BACKING_LAZY_ABSENT},
+        {0xa0000, QUIRE_BACKING_NONE},    {2 * MiB, QUIRE_BACKING_ROM},
+        {0x201000, QUIRE_BACKING_NOEXEC}, {0x202000, QUIRE_BACKING_EXEC_ONLY},
+        {4 * MiB, QUIRE_BACKING_NONE},
+    };
+
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_SIZE(backing); i++) {
+        make_hypercall(guest, QUIRE_HC_BACKING, backing[i].at, 0, 0);
+        assert_int_equal(gpr[RAX], backing[i].backing);
+    }
+    guest_write(guest, gpa(0x7e00), "said by hypercall\n", 18);
+    assert_int_equal(slots_place(guest, gpa(0x7e00), "said by hypercall\n", 18), E_OK);
+    make_hypercall(guest, QUIRE_HC_PUTS, 0x7e00, 18, 0);
+    assert_int_equal(gpr[RAX], QUIRE_E_OK);
+    expect_log(" caller] said by hypercall\n");
+    make_hypercall(guest, QUIRE_HC_PUTS, 0x7e00, 4097, 0);
+    assert_int_equal(gpr[RAX], QUIRE_E_INVAL);
+    make_hypercall(guest, QUIRE_HC_PUTS, 0x9fff0, 0x20, 0);
+    assert_int_equal(gpr[RAX], QUIRE_E_INVAL);
+    make_hypercall(guest, 0x12345678, 0, 0, 0);
+    assert_int_equal(gpr[RAX], QUIRE_E_UNKNOWN);
+    gpr[RSI] = 1;
+    make_hypercall(guest, QUIRE_HC_EXPECT_FAULT, 0, 1, 0);
+    assert_int_equal(gpr[RAX], QUIRE_E_INVAL);
+    gpr[RSI] = 0;
+    /* Outside 64-bit mode the upper halves count for nothing. */
+    make_hypercall(guest, QUIRE_HC_BACKING, 0xffffffff00007c00, 0, 0);
+    assert_int_equal(gpr[RAX], QUIRE_BACKING_RAM);
+    fake_of(guest)->state.efer = BIT(10);
+    fake_of(guest)->state.segment[SEG_CS].access |= BIT(13); /* L */
+    make_hypercall(guest, QUIRE_HC_BACKING, 0xffffffff00007c00, 0, 0);
+    assert_int_equal(gpr[RAX], QUIRE_BACKING_NONE);
+    /* From ring 3 it is no instruction at all. */
+    fake_of(guest)->state.segment[SEG_SS].access |= 3 << 5;
+    make_hypercall(guest, QUIRE_HC_PASS, 0, 0, 0);
+    assert_int_equal(guest->state, GUEST_RUNNING);
+    assert_int_equal(fake_of(guest)->events, 1);
+    assert_int_equal(fake_of(guest)->event.vector, 6);
+    finish(guest);
+}
+
+/* Gives up the slice: other guests run before it does again. */
+static void yielding(void **state)
+{
+    struct guest *guest = make("polite mem=1M");
+
+    (void)state;
+    guest->vcpu->gpr[RAX] = QUIRE_HC_YIELD;
+    next_exit = (struct vm_exit){.kind = VM_EXIT_HYPERCALL, .length = 3};
+    exit_due = true;
+    machine_cpu = one_exit;
+    assert_int_equal(guests_round(), 1);
+    assert_int_equal(guest->vcpu->entries, 1);
+    finish(guest);
+}
+
+/* --- MSRs, CPUID --- */
+
+static void msr(struct guest *guest, uint32_t index, bool write, uint64_t value)
+{
+    guest->vcpu->gpr[RAX] = value & UINT32_MAX;
+    guest->vcpu->gpr[RDX] = value >> 32;
+    make_exit(guest, (struct vm_exit){.kind = VM_EXIT_MSR,
+                                      .length = 2,
+                                      .msr = {.index = index, .write = write}});
+}
+
+static void msrs(void **state)
+{
+    struct guest *guest = make("msr mem=1M");
+    struct fake_vcpu *vcpu = fake_of(guest);
+    uint64_t *gpr = vcpu->vcpu.gpr, rip = vcpu->state.rip;
+
+    (void)state;
+    msr(guest, 0x1b, false, UINT64_MAX); /* APIC_BASE: its place, boot CPU, off */
+    assert_int_equal(gpr[RAX], 0xfee00100);
+    assert_int_equal(gpr[RDX], 0);
+    assert_int_equal(vcpu->state.rip, rip + 2);
+    msr(guest, 0x1b, true, 0xfee00100);
+    assert_int_equal(vcpu->events, 0);
+    msr(guest, 0x1b, true, 0xfee00900); /* to switch it on: #GP, and the instruction not done */
+    assert_int_equal(vcpu->events, 1);
+    assert_int_equal(vcpu->event.vector, 13);
+    assert_true(vcpu->event.has_code && vcpu->event.code == 0);
+    assert_int_equal(vcpu->state.rip, rip + 4);
+    msr(guest, 0x3a, false, 0); /* FEATURE_CONTROL: there is no VMX */
+    msr(guest, 0x277 + 0x10000, false, 0);
+    msr(guest, 0x480, false, 0);
+    assert_int_equal(vcpu->events, 4);
+    msr(guest, 0x8b, true, 5);
+    msr(guest, 0x8b, false, 77);
+    assert_int_equal(gpr[RAX], 0);
+    msr(guest, 0x10, false, 0);
+    assert_int_not_equal(gpr[RAX], 0);
+    assert_int_equal(vcpu->events, 4);
+    finish(guest);
+}
+
+static void all_features(uint32_t leaf, uint32_t subleaf, uint32_t result[4])
+{
+    memset(result, 0xff, 16);
+    (void)subleaf;
+    if (leaf == 0) {
+        result[0] = 0x20;
+        memcpy(&result[1], "Genu", 4);
+    } else if (leaf == 0x80000000) {
+        result[0] = 0x80000020;
+    } else if (leaf == 0x80000008) {
+        result[0] = 0x3934; /* 57 linear, 52 physical */
+    }
+}
+
+static void cpuid(struct guest *guest, uint32_t leaf, uint32_t subleaf)
+{
+    guest->vcpu->gpr[RAX] = leaf | UINT64_C(0xdead) << 32;
+    guest->vcpu->gpr[RCX] = subleaf;
+    make_exit(guest, (struct vm_exit){.kind = VM_EXIT_CPUID, .length = 2});
+}
+
+static void cpuid_policy(void **state)
+{
+    struct guest *guest = make("cpuid mem=1M");
+    uint64_t *gpr = guest->vcpu->gpr;
+    char text[13] = "";
+    uint32_t word;
+
+    (void)state;
+    machine_cpuid = all_features;
+    cpuid(guest, 0, 0);
+    assert_int_equal(gpr[RAX], 0x16);
+    assert_memory_equal(&gpr[RBX], "Genu", 4);
+    cpuid(guest, 1, 0);
+    assert_int_equal(gpr[RBX], 0x0001ff00); /* one CPU, APIC ID 0 */
+    assert_true(gpr[RCX] & BIT(31));        /* a hypervisor is present */
+    assert_int_equal(gpr[RCX] & (BIT(3) | BIT(5) | BIT(6) | BIT(17) | BIT(21) | BIT(24) | BIT(26) |
+                                 BIT(27) | BIT(28)),
+                     0); /* MONITOR VMX SMX PCID x2APIC deadline XSAVE OSXSAVE AVX */
+    assert_int_equal(gpr[RDX] & (BIT(7) | BIT(9) | BIT(12) | BIT(14) | BIT(28)), 0);
+    assert_true(gpr[RDX] & BIT(6));
+    cpuid(guest, 4, 0);
+    assert_int_equal(gpr[RAX] >> 14, 0);
+    cpuid(guest, 7, 0);
+    assert_int_equal(gpr[RBX] & (BIT(5) | BIT(10) | BIT(14) | BIT(16)), 0);
+    assert_true(gpr[RBX] & BIT(7));
+    assert_int_equal(gpr[RAX], 0);
+    cpuid(guest, 7, 1);
+    assert_int_equal(gpr[RAX] | gpr[RBX] | gpr[RCX] | gpr[RDX], 0);
+    cpuid(guest, 0xd, 0);
+    assert_int_equal(gpr[RAX] | gpr[RBX] | gpr[RCX] | gpr[RDX], 0);
+    cpuid(guest, 0xb, 0);
+    assert_int_equal(gpr[RAX] | gpr[RBX] | gpr[RCX] | gpr[RDX], 0);
+    cpuid(guest, 0x40000000, 0);
+    assert_int_equal(gpr[RAX], 0x40000001);
+    for (unsigned i = 0; i < 3; i++) {
+        word = (uint32_t)gpr[i == 0 ? RBX : i == 1 ? RCX : RDX];
+        memcpy(text + 4 * i, &word, 4);
+    }
+    assert_string_equal(text, QUIRE_CPUID_TEXT);
+    cpuid(guest, 0x40000001, 0);
+    assert_int_equal(gpr[RAX], QUIRE_ABI_VERSION);
+    assert_int_equal(gpr[RBX], guest->number);
+    cpuid(guest, 0x80000000, 0);
+    assert_int_equal(gpr[RAX], 0x80000008);
+    cpuid(guest, 0x80000001, 0);
+    assert_int_equal(gpr[RCX] & BIT(2), 0); /* SVM */
+    assert_int_equal(gpr[RDX] & BIT(27), 0);
+    assert_true(gpr[RDX] & BIT(29));
+    cpuid(guest, 0x80000008, 0);
+    assert_int_equal(gpr[RAX], 48 << 8 | 48); /* no wider than a 4-level EPT maps */
+    /* Beyond the last leaf: as the highest basic one. */
+    cpuid(guest, 0x80000009, 0);
+    assert_int_equal(gpr[RAX], UINT32_MAX);
+    cpuid(guest, 0x17, 0);
+    assert_int_equal(gpr[RAX], UINT32_MAX);
+    finish(guest);
+}
+
+/* --- ports --- */
+
+static void text_out(struct guest *guest, const char *text, uint16_t port)
+{
+    while (*text != '\0')
+        out(guest, port, 1, (uint8_t)*text++);
+}
+
+static void output(void **state)
+{
+    struct guest *guest = make("talker mem=1M");
+    char line[64];
+
+    (void)state;
+    text_out(guest, "by serial\r\n", 0x3f8);
+    text_out(guest, "by debug port\n", QUIRE_PORT_DEBUG);
+    text_out(guest, "\033[2J\ttab\n\n", QUIRE_PORT_DEBUG);
+    text_out(guest, "no newline", QUIRE_PORT_DEBUG);
+    snprintf(line, sizeof(line), "[g%u talker] by serial\n", guest->number);
+    expect_log(line);
+    expect_log("] by debug port\n");
+    expect_log("] .[2J tab\n"); /* nothing that a terminal would obey */
+    assert_null(strstr(machine_log(), "no newline"));
+    finish(guest);
+    expect_log("] no newline\n");
+    assert_memory_equal(guest->output, "by serial\r\nby debug port\n\033[2J\ttab\n\nno newline",
+                        guest->output_total);
+}
+
+static void long_output(void **state)
+{
+    struct guest *guest = make("endless mem=1M");
+
+    (void)state;
+    for (unsigned i = 0; i < 10000; i++)
+        guest_putc(guest, 'x');
+    assert_int_equal(guest->output_total, 10000);
+    assert_true(guest->line_length <= sizeof(guest->line));
+    finish(guest);
+}
+
+static void serial_port(void **state)
+{
+    struct guest *guest = make("serial mem=1M");
+    char many[300];
+
+    (void)state;
+    assert_int_equal(in(guest, 0x3fd, 1) & 0xff, 0x60); /* ready to transmit, nothing received */
+    assert_int_equal(guest_input(guest, "hi", 2), 2);
+    assert_int_equal(in(guest, 0x3fd, 1) & 0xff, 0x61);
+    assert_int_equal(in(guest, 0x3f8, 1) & 0xff, 'h');
+    assert_int_equal(in(guest, 0x3f8, 1) & 0xff, 'i');
+    assert_int_equal(in(guest, 0x3fd, 1) & 0xff, 0x60);
+    /* More than the receiver holds: the sender is told. */
+    memset(many, 'm', sizeof(many));
+    assert_int_equal(guest_input(guest, many, sizeof(many)), SERIAL_INPUT);
+    assert_int_equal(guest_input(guest, many, 1), 0);
+    out(guest, 0x3fa, 1, 0x07); /* FIFOs on and cleared */
+    assert_int_equal(in(guest, 0x3fd, 1) & 0xff, 0x60);
+    assert_int_equal(in(guest, 0x3fa, 1) & 0xff, 0xc1);
+    /* The divisor hides data and interrupt enable. */
+    out(guest, 0x3fb, 1, 0x83);
+    out(guest, 0x3f8, 1, 0x01);
+    out(guest, 0x3f9, 1, 0x00);
+    assert_int_equal(in(guest, 0x3f8, 1) & 0xff, 0x01);
+    out(guest, 0x3fb, 1, 0x03);
+    assert_int_equal(guest->output_total, 0);
+    /* "Transmitter empty" is pending once it is enabled, and acknowledged by reading. */
+    out(guest, 0x3f9, 1, 0x02);
+    assert_int_equal(in(guest, 0x3fa, 1) & 0xff, 0xc2);
+    assert_int_equal(in(guest, 0x3fa, 1) & 0xff, 0xc1);
+    out(guest, 0x3f9, 1, 0x01);
+    guest_input(guest, "x", 1);
+    assert_int_equal(in(guest, 0x3fa, 1) & 0xff, 0xc4);
+    in(guest, 0x3f8, 1);
+    /* Loop-back: what is sent arrives, and nobody else sees it. */
+    out(guest, 0x3fc, 1, 0x1b);
+    assert_int_equal(in(guest, 0x3fe, 1) & 0xf0, 0xb0); /* DTR, RTS and OUT2 come back */
+    out(guest, 0x3f8, 1, 'L');
+    assert_int_equal(in(guest, 0x3f8, 1) & 0xff, 'L');
+    assert_int_equal(guest->output_total, 0);
+    out(guest, 0x3ff, 1, 0x5a);
+    assert_int_equal(in(guest, 0x3ff, 1) & 0xff, 0x5a);
+    finish(guest);
+}
+
+static void widths(void **state)
+{
+    struct guest *guest = make("wide mem=1M");
+
+    (void)state;
+    /* IN merges into RAX by its width. */
+    guest->vcpu->gpr[RAX] = UINT64_C(0x1122334455667788);
+    assert_int_equal(in(guest, 0x3fd, 1), UINT64_C(0x1122334455667760));
+    assert_int_equal(in(guest, 0x1234, 2), UINT64_C(0x112233445566ffff));
+    assert_int_equal(in(guest, 0x1234, 4), UINT64_C(0xffffffff));
+    /* A word at a byte device is two bytes. */
+    out(guest, 0xe8, 2, 'B' << 8 | 'A');
+    assert_int_equal(guest->output_total, 1);
+    assert_int_equal(guest->output[0], 'B');
+    /* The last port has no neighbour to spill into. */
+    assert_int_equal(in(guest, 0xffff, 1) & 0xff, 0xff);
+    assert_int_equal(in(guest, 0xffff, 2) & 0xffff, 0xffff);
+    assert_true(guest->devices.unclaimed > 0);
+    assert_string_equal(port_name(0x3f8), "serial");
+    assert_null(port_name(0x1234));
+    finish(guest);
+}
+
+/* Everything that a PC's boot code does to the chipset before it looks at anything else. */
+static void harmless_devices(void **state)
+{
+    struct guest *guest = make("pc mem=32M");
+    uint64_t first, second;
+
+    (void)state;
+    out(guest, 0x20, 1, 0x11);
+    out(guest, 0x21, 1, 0x20);
+    out(guest, 0x21, 1, 0x04);
+    out(guest, 0x21, 1, 0x01);
+    out(guest, 0x21, 1, 0xfb);
+    assert_int_equal(in(guest, 0x21, 1) & 0xff, 0xfb);
+    assert_int_equal(in(guest, 0xa1, 1) & 0xff, 0xff);
+    assert_int_equal(in(guest, 0x20, 1) & 0xff, 0);
+    /* CMOS: memory sizes, a valid clock that is never updating. */
+    out(guest, 0x70, 1, 0x80 | 0x34);
+    assert_int_equal(in(guest, 0x71, 1) & 0xff, 0x00);
+    out(guest, 0x70, 1, 0x35);
+    assert_int_equal(in(guest, 0x71, 1) & 0xff, 0x01);
+    out(guest, 0x70, 1, 0x0a);
+    out(guest, 0x71, 1, 0xff);
+    assert_int_equal(in(guest, 0x71, 1) & 0x80, 0);
+    /* PIT: a count goes down, and a wait for its output ends. */
+    out(guest, 0x43, 1, 0x34);
+    out(guest, 0x40, 1, 0xff);
+    out(guest, 0x40, 1, 0xff);
+    out(guest, 0x43, 1, 0x00);
+    first = in(guest, 0x40, 1) & 0xff;
+    first |= (in(guest, 0x40, 1) & 0xff) << 8;
+    out(guest, 0x43, 1, 0x00);
+    second = in(guest, 0x40, 1) & 0xff;
+    second |= (in(guest, 0x40, 1) & 0xff) << 8;
+    assert_true(second < first);
+    out(guest, 0x61, 1, 0x01);
+    out(guest, 0x43, 1, 0xb0);
+    out(guest, 0x42, 1, 0x10);
+    out(guest, 0x42, 1, 0x00);
+    for (unsigned i = 0; !(in(guest, 0x61, 1) & 0x20); i++)
+        assert_true(i < 1000);
+    /* Keyboard: ready for commands, self-test passes, A20 open. */
+    assert_int_equal(in(guest, 0x64, 1) & 0x03, 0);
+    out(guest, 0x64, 1, 0xaa);
+    assert_int_equal(in(guest, 0x64, 1) & 0x01, 1);
+    assert_int_equal(in(guest, 0x60, 1) & 0xff, 0x55);
+    assert_int_equal(in(guest, 0x64, 1) & 0x01, 0);
+    out(guest, 0x64, 1, 0xd0);
+    assert_int_equal(in(guest, 0x60, 1) & 0x02, 0x02);
+    assert_int_equal(in(guest, 0x92, 1) & 0x02, 0x02);
+    /* No PCI bus; the delay port takes anything; the host's exits are out of reach. */
+    out(guest, 0xcf8, 4, 0x80000000);
+    assert_int_equal(in(guest, 0xcfc, 4), UINT32_MAX);
+    out(guest, 0x80, 1, 1);
+    out(guest, 0x8a00, 2, 0x8a00);
+    out(guest, 0xf4, 4, 0);
+    assert_int_equal(guest->state, GUEST_RUNNING);
+    finish(guest);
+}
+
+static void resets(void **state)
+{
+    static const struct {
+        uint16_t port;
+        uint8_t value;
+    } ways[] = {{0x64, 0xfe}, {0x92, 0x01}, {0xcf9, 0x06}};
+
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_SIZE(ways); i++) {
+        struct guest *guest = make("reset mem=1M");
+
+        out(guest, ways[i].port, 1, ways[i].value);
+        assert_int_equal(guest->state, GUEST_STOPPED);
+        expect_log("the guest asked for a reset of its machine");
+    }
+}
+
+/* --- string I/O --- */
+
+static struct vm_exit string_exit(bool input, unsigned width, bool rep, unsigned address_bytes,
+                                  uint16_t port, uint64_t linear)
+{
+    return (struct vm_exit){.kind = VM_EXIT_PORT,
+                            .length = 2,
+                            .port = {.port = port,
+                                     .width = width,
+                                     .in = input,
+                                     .string = true,
+                                     .rep = rep,
+                                     .address_bytes = address_bytes,
+                                     .linear = gva(linear)}};
+}
+
+static void string_output(void **state)
+{
+    struct guest *guest = make("strings mem=1M");
+    struct fake_vcpu *vcpu = fake_of(guest);
+    uint64_t *gpr = vcpu->vcpu.gpr;
+
+    (void)state;
+    slots_place(guest, gpa(0x10000), "forwards\n", 9);
+    gpr[RSI] = UINT64_C(0xaaaa00000000);
+    gpr[RCX] = UINT64_C(0xbbbb00000009);
+    make_exit(guest, string_exit(false, 1, true, 2, QUIRE_PORT_DEBUG, 0x10000));
+    expect_log("] forwards\n");
+    /* A 16-bit address size moves SI and CX alone. */
+    assert_int_equal(gpr[RSI], UINT64_C(0xaaaa00000009));
+    assert_int_equal(gpr[RCX], UINT64_C(0xbbbb00000000));
+    assert_int_equal(vcpu->state.rip, 0x7c02);
+    /* Backwards. */
+    slots_place(guest, gpa(0x10000), "\nsdrawkcab", 10);
+    vcpu->state.rflags |= BIT(10);
+    gpr[RSI] = 9;
+    gpr[RCX] = 10;
+    make_exit(guest, string_exit(false, 1, true, 4, QUIRE_PORT_DEBUG, 0x10009));
+    expect_log("] backwards\n");
+    assert_int_equal(gpr[RSI], UINT32_MAX);
+    vcpu->state.rflags &= ~BIT(10);
+    /* Once, without REP: RCX is nobody's business. */
+    slots_place(guest, gpa(0x10000), "1\n", 2);
+    gpr[RCX] = 77;
+    gpr[RSI] = 0;
+    make_exit(guest, string_exit(false, 1, false, 4, QUIRE_PORT_DEBUG, 0x10000));
+    assert_int_equal(gpr[RCX], 77);
+    assert_int_equal(gpr[RSI], 1);
+    /* Nothing to do. */
+    gpr[RCX] = 0;
+    make_exit(guest, string_exit(false, 1, true, 4, QUIRE_PORT_DEBUG, 0x10000));
+    assert_int_equal(gpr[RSI], 1);
+    finish(guest);
+}
+
+/* The offset wraps within its segment, and with it the address. */
+static void string_wraps(void **state)
+{
+    struct guest *guest = make("wrap mem=1M");
+    uint64_t *gpr = guest->vcpu->gpr;
+
+    (void)state;
+    slots_place(guest, gpa(0x1ffff), "w", 1);
+    slots_place(guest, gpa(0x10000), "rap\n", 4);
+    gpr[RSI] = 0xffff;
+    gpr[RCX] = 5;
+    make_exit(guest, string_exit(false, 1, true, 2, QUIRE_PORT_DEBUG, 0x1ffff));
+    expect_log("] wrap\n");
+    assert_int_equal(gpr[RSI], 4);
+    finish(guest);
+}
+
+static void string_input(void **state)
+{
+    struct guest *guest = make("reader lazy mem=4M rom=2M+4K");
+    uint64_t *gpr = guest->vcpu->gpr;
+    char text[6] = "";
+
+    (void)state;
+    guest_input(guest, "hello", 5);
+    gpr[RDI] = MiB;
+    gpr[RCX] = 5;
+    make_exit(guest, string_exit(true, 1, true, 8, 0x3f8, MiB));
+    assert_int_equal(guest_read(guest, gpa(MiB), text, 5), 5);
+    assert_string_equal(text, "hello");
+    assert_int_equal(gpr[RDI], MiB + 5);
+    /* What the guest may not write, INS does not write for it. */
+    guest_input(guest, "x", 1);
+    gpr[RDI] = 2 * MiB;
+    make_exit(guest, string_exit(true, 1, false, 8, 0x3f8, 2 * MiB));
+    assert_int_equal(guest->state, GUEST_STOPPED);
+    expect_log("INS at port 0x3f8: its memory operand");
+}
+
+/* A long transfer comes in pieces: the instruction is not passed before all of it is done. */
+static void string_in_bursts(void **state)
+{
+    struct guest *guest = make("long mem=1M");
+    struct fake_vcpu *vcpu = fake_of(guest);
+    uint64_t *gpr = vcpu->vcpu.gpr, linear = 0x10000;
+    unsigned exits = 0;
+
+    (void)state;
+    gpr[RSI] = 0;
+    gpr[RCX] = 5000;
+    while (vcpu->state.rip == 0x7c00) {
+        make_exit(guest, string_exit(false, 1, true, 4, QUIRE_PORT_DEBUG, linear + gpr[RSI]));
+        exits++;
+        assert_true(exits < 100);
+    }
+    assert_true(exits > 1);
+    assert_int_equal(guest->output_total, 5000);
+    assert_int_equal(gpr[RCX], 0);
+    finish(guest);
+}
+
+static void string_from_nowhere(void **state)
+{
+    struct guest *guest = make("lost mem=1M");
+
+    (void)state;
+    machine_unmapped = 0x20000;
+    guest->vcpu->gpr[RSI] = 0xf;
+    guest->vcpu->gpr[RCX] = 2;
+    make_exit(guest, string_exit(false, 4, true, 4, QUIRE_PORT_DEBUG, 0x1fffe));
+    assert_int_equal(guest->state, GUEST_STOPPED);
+    expect_log("lost: stopped: OUTS at port 0xe9: its memory operand");
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        TEST(born_and_killed),
+        TEST(made_anew),
+        TEST(born_paused),
+        TEST(slices_are_fair),
+        TEST(exits_use_up_the_slice),
+        TEST(verdicts),
+        TEST(refused),
+        TEST(without_backend),
+        TEST(modules_in_groups),
+        TEST(list_of_guests_fills_up),
+        TEST(halting),
+        TEST(stopping_exits),
+        TEST(lazy_memory_is_filled),
+        TEST(cpu_that_will_not_see),
+        TEST(no_frame_for_lazy_memory),
+        TEST(faults_that_stop),
+        TEST(fault_expected),
+        TEST(faults_expected_without_end),
+        TEST(misconfigured),
+        TEST(hypercalls),
+        TEST(yielding),
+        TEST(msrs),
+        TEST(cpuid_policy),
+        TEST(output),
+        TEST(long_output),
+        TEST(serial_port),
+        TEST(widths),
+        TEST(harmless_devices),
+        TEST(resets),
+        TEST(string_output),
+        TEST(string_wraps),
+        TEST(string_input),
+        TEST(string_in_bursts),
+        TEST(string_from_nowhere),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
