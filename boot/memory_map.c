@@ -84,8 +84,7 @@ static int reserve_framebuffer(struct memblock *mb, const struct boot_framebuffe
 {
     uint64_t size = framebuffer->size;
 
-    if (!framebuffer->present || size == 0 ||
-        !cut_to_width("framebuffer", framebuffer->base.v, &size, maxphyaddr))
+    if (size == 0 || !cut_to_width("framebuffer", framebuffer->base.v, &size, maxphyaddr))
         return E_OK;
     return memblock_reserve(mb, framebuffer->base.v, size, PURPOSE_FIRMWARE);
 }

@@ -427,10 +427,8 @@ bool boot_module_next(const struct boot_info *info, uint32_t *cursor, struct boo
         const uint8_t *tag = info->table + offset;
         uint32_t type = read32(tag);
 
-        if (type == TAG_END) {
-            *cursor = offset;
+        if (type == TAG_END)
             return false;
-        }
         offset = (uint32_t)align_up((uint64_t)offset + read32(tag + 4), TAG_ALIGN);
         if (type != TAG_MODULE)
             continue;

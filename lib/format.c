@@ -154,7 +154,7 @@ static void read_precision(const char **text, struct conversion *c, struct argum
 
         (*text)++;
         c->has_precision = precision >= 0;
-        c->precision = precision >= 0 ? (size_t)precision : 0;
+        c->precision = (size_t)precision;
     } else {
         c->precision = read_number(text);
     }

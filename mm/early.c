@@ -96,8 +96,6 @@ int early_hand_over(struct early *early, uint64_t *handed, uint64_t *recorded)
         }
         if (error != E_OK)
             return error;
-        if (run.base + run.size == 0) /* the top of the address space */
-            break;
     }
     return E_OK;
 }

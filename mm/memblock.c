@@ -96,7 +96,7 @@ static size_t build(const struct memregions *list, const struct change *change)
             uint64_t from = first > change->first ? first : change->first;
             uint64_t upto = last < change->last ? last : change->last;
 
-            if (!decided && from > next)
+            if (from > next)
                 emit(&to, next, from - 1, change->flags);
             emit(&to, from, upto, region->flags);
             decided = decided || upto == change->last;

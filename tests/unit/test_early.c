@@ -140,6 +140,14 @@ static void takes_back_what_it_gave(void **state)
     hpa_t at, again;
 
     (void)state;
+    memblock_add(&mb, 0x300000, 0x1000, MEMKIND_USABLE);
+    assert_int_equal(early_alloc(&early, 0x1000, PAGE_SIZE, PURPOSE_PERCPU, &at), E_OK);
+    assert_int_equal(at.v, 0x300000);
+    assert_int_equal(early_free(&early, hpa(0x2ff000), 0x1000, PURPOSE_PERCPU), E_PERM);
+    assert_int_equal(early_free(&early, at, 0x1000, PURPOSE_PERCPU), E_OK);
+    assert_int_equal(early.frames, 0);
+    memblock_remove(&mb, 0x300000, 0x1000);
+
     memblock_add(&mb, 0x100000, 0x100000, MEMKIND_USABLE);
     memblock_reserve(&mb, 0x1fe000, 0x1000, PURPOSE_IMAGE);
     assert_int_equal(early_alloc(&early, 0x3000, PAGE_SIZE, PURPOSE_HOST_TABLE, &at), E_OK);
@@ -147,13 +155,14 @@ static void takes_back_what_it_gave(void **state)
     assert_int_equal(early_alloc(&early, 0x1000, PAGE_SIZE, PURPOSE_STACK, &again), E_OK);
     assert_int_equal(again.v, 0x1ff000);
 
-    /* Not these: another purpose, too much, never given, somewhere within. */
+    /* Not these: another purpose, too much, never given, not RAM, somewhere within. */
     assert_int_equal(early_free(&early, at, 0x1000, PURPOSE_STACK), E_PERM);
     assert_int_equal(early_free(&early, at, 0x4000, PURPOSE_HOST_TABLE), E_INVAL);
     assert_int_equal(early_free(&early, hpa(0x1fd000), 0x2000, PURPOSE_HOST_TABLE), E_PERM);
     assert_int_equal(early_free(&early, hpa(0x1fe000), 0x1000, PURPOSE_IMAGE), E_INVAL);
     assert_int_equal(early_free(&early, hpa(0x100000), 0x1000, PURPOSE_HOST_TABLE), E_PERM);
     assert_int_equal(early_free(&early, hpa(0x800000), 0x1000, PURPOSE_HOST_TABLE), E_PERM);
+    assert_int_equal(early_free(&early, hpa(0x1ff000), 0x2000, PURPOSE_STACK), E_INVAL);
     assert_int_equal(early_free(&early, hpa(0x1fb800), 0x1000, PURPOSE_HOST_TABLE), E_INVAL);
     assert_int_equal(early_free(&early, at, 0, PURPOSE_HOST_TABLE), E_INVAL);
     assert_int_equal(early_free(&early, at, 0x1000, PURPOSE_COUNT), E_INVAL);
@@ -360,6 +369,42 @@ static void verify_sees_another_purpose(void **state)
     assert_offender(0x300000);
 }
 
+/* A buddy that was told almost, but not quite, what memblock says. */
+static void verify_sees_another_state_or_owner(void **state)
+{
+    const struct {
+        enum frame_state state;
+        enum frame_purpose purpose;
+        owner_t owner;
+        bool right;
+    } records[] = {
+        {FRAME_RESERVED, PURPOSE_IMAGE, OWNER_HOST, true},
+        {FRAME_USED, PURPOSE_IMAGE, OWNER_HOST, false},
+        {FRAME_RESERVED, PURPOSE_IMAGE, OWNER_FIRST_USER, false},
+        {FRAME_USED, PURPOSE_STACK, OWNER_HOST, true},
+        {FRAME_RESERVED, PURPOSE_STACK, OWNER_HOST, false},
+        {FRAME_USED, PURPOSE_STACK, OWNER_FIRST_USER, false},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(records); i++) {
+        hpa_t bad;
+
+        setup(state);
+        memblock_add(&mb, 0x100000, 0x2000, MEMKIND_USABLE);
+        memblock_reserve(&mb, 0x101000, 0x1000, records[i].purpose);
+        start_buddy();
+        assert_int_equal(buddy_add(hpa(0x100000), 0x1000), E_OK);
+        assert_int_equal(buddy_record(hpa(0x101000), 0x1000, records[i].state, records[i].purpose,
+                                      records[i].owner),
+                         E_OK);
+        early.closed = true;
+        if (records[i].right)
+            assert_int_equal(early_verify_hand_over(&early, &bad), E_OK);
+        else
+            assert_offender(0x101000);
+    }
+}
+
 static void verify_sees_a_missing_frame(void **state)
 {
     (void)state;
@@ -510,6 +555,7 @@ int main(void)
         verify_case(verify_sees_a_taken_frame_free),
         verify_case(verify_sees_a_frame_both_had),
         verify_case(verify_sees_another_purpose),
+        case_(verify_sees_another_state_or_owner),
         verify_case(verify_sees_a_missing_frame),
         verify_case(verify_sees_a_frame_that_is_no_ram),
         case_(random_machines_are_handed_over),
