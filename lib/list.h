@@ -11,9 +11,12 @@ struct list {
     struct list *next, *previous;
 };
 
-#define LIST_INIT(name) {&(name), &(name)}
+#define LIST_INIT(name)                                                                            \
+    {                                                                                              \
+        &(name), &(name)                                                                           \
+    }
 #define container_of(pointer, type, member) ((type *)((char *)(pointer)-offsetof(type, member)))
-#define list_each(item, head)                                                                  \
+#define list_each(item, head)                                                                      \
     for (struct list *item = (head)->next; item != (head); item = item->next)
 
 static inline void list_init(struct list *head)

@@ -1,10 +1,9 @@
 /*
  * See lib/log.h. Positions in the ring count bytes ever written and never wrap, so that "was this
- * line overwritten meanwhile" is one comparison.
+ * line overwritten meanwhile" is one comparison. A panic does not come by here: it may have struck
+ * while the lock was held.
  */
 #include "lib/log.h"
-
-#include <stdbool.h>
 
 #include "lib/lock.h"
 #include "lib/string.h"
@@ -13,25 +12,10 @@
 
 static struct {
     struct lock lock;
-    bool unlocked; /* panic: see log_without_lock() */
     struct sink *live;
     uint64_t oldest, end; /* first byte of the oldest line that is whole; end of the newest */
     char bytes[RING_SIZE];
 } ring;
-
-static bool ring_lock(void)
-{
-    if (__atomic_load_n(&ring.unlocked, __ATOMIC_RELAXED))
-        return false;
-    lock_take(&ring.lock);
-    return true;
-}
-
-static void ring_unlock(bool locked)
-{
-    if (locked)
-        lock_drop(&ring.lock);
-}
 
 static char ring_byte(uint64_t position)
 {
@@ -56,7 +40,6 @@ static void write_line(const char *prefix, const char *text, va_list args)
     char line[LOG_LINE + 1];
     size_t start = strlen(prefix);
     size_t length;
-    bool locked;
 
     memcpy(line, prefix, start);
     length = start + vformat_buffer(line + start, sizeof(line) - start, text, args);
@@ -72,19 +55,18 @@ static void write_line(const char *prefix, const char *text, va_list args)
     }
     line[length++] = '\n';
 
-    locked = ring_lock();
+    lock_take(&ring.lock);
     ring_append(line, length);
     if (ring.live != NULL)
         ring.live->write(ring.live, line, length);
-    ring_unlock(locked);
+    lock_drop(&ring.lock);
 }
 
 void log_attach(struct sink *live)
 {
-    bool locked = ring_lock();
-
+    lock_take(&ring.lock);
     ring.live = live;
-    ring_unlock(locked);
+    lock_drop(&ring.lock);
 }
 
 void log_line(const char *text, ...)
@@ -141,22 +123,19 @@ void log_show(struct sink *to, unsigned lines)
 {
     char line[LOG_LINE + 1];
     size_t n;
-    bool locked = ring_lock();
-    uint64_t end = ring.end, position = find_start(lines);
+    uint64_t end, position;
 
-    ring_unlock(locked);
+    lock_take(&ring.lock);
+    end = ring.end;
+    position = find_start(lines);
+    lock_drop(&ring.lock);
     /* The lock is not held while the sink, which may be slow, takes the line. */
     for (;;) {
-        locked = ring_lock();
+        lock_take(&ring.lock);
         n = copy_line(&position, end, line);
-        ring_unlock(locked);
+        lock_drop(&ring.lock);
         if (n == 0)
             break;
         to->write(to, line, n);
     }
-}
-
-void log_without_lock(void)
-{
-    __atomic_store_n(&ring.unlocked, true, __ATOMIC_RELAXED);
 }

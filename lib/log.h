@@ -29,8 +29,4 @@ void log_plain(const char *text, ...) __attribute__((format(printf, 1, 2)));
  * meanwhile are not shown. */
 void log_show(struct sink *to, unsigned lines);
 
-/* For panic(): from now on the log takes no lock, so that a fault in the middle of a line can still
- * be reported. */
-void log_without_lock(void);
-
 #endif

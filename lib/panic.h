@@ -9,7 +9,7 @@
 _Noreturn void panic(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* A broken invariant of ours, never a user's mistake (those get an error value). */
-#define invariant(condition)                                                              \
+#define invariant(condition)                                                                       \
     ((condition) ? (void)0 : panic("%s:%d: broken invariant: %s", __FILE__, __LINE__, #condition))
 
 #endif

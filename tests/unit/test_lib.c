@@ -644,30 +644,6 @@ static void log_survives_being_overtaken(void **state)
         assert_memory_equal(line, "shown ", 6);
 }
 
-/* A fault in the middle of a line: what panic() does then must not wait for the lock. */
-static void fault_while_writing(struct sink *sink, const char *bytes, size_t n)
-{
-    struct collector *collector = (struct collector *)sink;
-
-    collect(sink, bytes, n);
-    if (collector->writes == 1) {
-        log_without_lock();
-        log_line("panic: %s", "while writing");
-    }
-}
-
-static void log_works_in_a_panic(void **state)
-{
-    (void)state;
-    collector_reset(&live);
-    live.sink.write = fault_while_writing;
-    log_attach(&live.sink);
-    log_line("unlucky");
-    assert_string_equal(live.bytes, "quire: unlucky\nquire: panic: while writing\n");
-    assert_string_equal(show(2), live.bytes);
-    log_attach(NULL);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -693,7 +669,6 @@ int main(void)
         cmocka_unit_test(log_cuts_long_lines),
         cmocka_unit_test(log_ring_forgets_the_oldest),
         cmocka_unit_test(log_survives_being_overtaken),
-        cmocka_unit_test(log_works_in_a_panic), /* the last: the log's lock is off from here on */
     };
 
     return cmocka_run_group_tests_name("lib", tests, NULL, NULL);
