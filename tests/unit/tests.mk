@@ -74,3 +74,6 @@ UNIT_frame_SRC := mm/buddy.c mm/frame.c lib/format.c
 
 UNIT_TESTS += guests
 UNIT_guests_SRC := $(VM_SRC)
+
+UNIT_TESTS += vmx_controls
+UNIT_vmx_controls_SRC := arch/x86_64/vmx/controls.c arch/x86_64/vmx/entry_check.c
