@@ -5,15 +5,21 @@
 
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/uart.h"
+#include "boot/boot.h"
 #include "lib/log.h"
 #include "lib/string.h"
 #include "monitor/commands.h"
 #include "monitor/line_editor.h"
 #include "vm/guest.h"
 
-/* Keys taken between two rounds of the guests: enough for anyone who types, and a bound for a line
- * that never falls silent. */
-#define KEYS_A_ROUND 256
+/* Keys taken between two rounds of the guests: enough for a long line at once, and a bound for a
+ * sender that never falls silent. */
+#define KEYS_A_ROUND 1024
+
+/* Polls without a key after which the sender counts as silent: a few milliseconds, many times what a
+ * byte takes at 115200 baud. The guests wait so long after a key, for the port itself would not hold
+ * the rest of a line that comes all at once (a paste, a program that types) while they run. */
+#define SILENT_POLLS 2000
 
 static struct {
     struct line_editor editor;
@@ -300,6 +306,23 @@ static void take_key(unsigned char key)
     line_begin(editor);
 }
 
+/* Takes what is being sent until the sender falls silent. Costs a single poll when nothing comes. */
+static void take_keys(void)
+{
+    unsigned taken = 0;
+
+    for (unsigned silent = 0; taken < KEYS_A_ROUND && silent < SILENT_POLLS; silent++) {
+        int key = uart_getc();
+        if (key >= 0) {
+            take_key((unsigned char)key);
+            taken++;
+            silent = 0;
+        } else if (taken == 0) {
+            return;
+        }
+    }
+}
+
 /* Says once, when no guest can run any more, what became of them. */
 static void sum_up(void)
 {
@@ -323,6 +346,8 @@ static void sum_up(void)
 
 void monitor_init(const char *boot_cmdline)
 {
+    if (tsc_counts_instructions())
+        uart_hold_sender();
     monitor.cmdline = boot_cmdline;
     monitor.counted = false;
     line_init(&monitor.editor, &uart_sink, MONITOR_PROMPT);
@@ -347,8 +372,7 @@ _Noreturn void monitor_run(void)
     if (key >= 0)
         take_key((unsigned char)key);
     for (;;) {
-        for (unsigned i = 0; i < KEYS_A_ROUND && (key = uart_getc()) >= 0; i++)
-            take_key((unsigned char)key);
+        take_keys();
         if (guests_round() > 0)
             continue;
         if (!monitor.counted)

@@ -52,6 +52,12 @@ int uart_getc(void)
     return inb(UART_DATA);
 }
 
+void uart_hold_sender(void)
+{
+    if (present)
+        outb(UART_FCR, 0);
+}
+
 static bool wait_for(uint8_t status)
 {
     for (unsigned polls = 0; polls < POLL_LIMIT; polls++)

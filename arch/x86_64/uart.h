@@ -14,6 +14,14 @@ bool uart_init(void);
 /* The next received byte, or -1 when there is none now. */
 int uart_getc(void);
 
+/*
+ * Gives up the receive FIFO. A sender at the other end of a wire does not care, and the FIFO keeps what
+ * it sends while nobody polls. An emulator whose sender is a program hands bytes over as fast as
+ * they are written: with a FIFO it may drop what does not fit, without one it waits until each
+ * byte has been read. For such emulators; what is in the FIFO now is lost.
+ */
+void uart_hold_sender(void);
+
 /* A sink that sends, with '\n' as CR LF. Waits for the transmitter, but never for ever. */
 extern struct sink uart_sink;
 

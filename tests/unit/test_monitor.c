@@ -175,6 +175,13 @@ static const char *typed;        /* what uart_getc() gives, terminated ... */
 static unsigned silent_polls;    /* ... after this many polls that give nothing */
 static unsigned (*typist)(void); /* or whoever gives each byte, above 255 for none */
 
+static bool sender_held;
+
+void uart_hold_sender(void)
+{
+    sender_held = true;
+}
+
 int uart_getc(void)
 {
     if (typist) {
@@ -853,8 +860,10 @@ static void serve(const char *keys)
 static void test_guests_run_before_the_prompt(void **state)
 {
     (void)state;
+    sender_held = false;
     rounds_left = silent_polls = 10;
     serve("quit\r");
+    assert_true(sender_held);
     assert_int_equal(rounds, 10);
     assert_non_null(strstr(screen, "quire: g3 hello3: paused; `start g3` lets it run\n"
                                    "quire: guests: 3 of 5 as expected\n"
@@ -877,11 +886,10 @@ static void test_a_key_stops_waiting(void **state)
 static unsigned slow_typist(void)
 {
     static const char keys[] = "me\rquit\r";
-    static unsigned polls, next;
+    static unsigned next;
 
     /* Two letters, then a long pause in which the last guest ends, then the rest. */
-    polls++;
-    if (next < 2 || polls > 100)
+    if (next < 2 || rounds > 30)
         return (unsigned char)keys[next++];
     return 256;
 }
