@@ -191,29 +191,45 @@ static int back_block(struct guest *guest, struct slot *slot, gpa_t at, unsigned
     return E_OK;
 }
 
-/* The order of a block that one leaf at `level` maps. */
-static unsigned leaf_order(const struct guest *guest, unsigned level)
+static uint64_t min_bytes(uint64_t a, uint64_t b)
 {
-    return guest->table.kind->index_bits * (level - 1);
+    return a < b ? a : b;
 }
 
-/* Backs `at` with the largest block that alignment, the rest of the slot, the CPU and the buddy
- * allow. *size receives what it covers. */
-static int back_largest(struct guest *guest, struct slot *slot, gpa_t at, uint64_t *size)
+/* How much of [at, at + left) to ask for at once: what leaves of the largest size possible at
+ * `at` can map, up to where larger ones become possible. */
+static uint64_t stretch_at(const struct guest *guest, gpa_t at, uint64_t left)
 {
-    uint64_t left = slot_last(slot) - at.v + 1;
-    int error = E_NOMEM;
+    const struct table_kind *kind = guest->table.kind;
 
-    for (unsigned level = guest->table.caps.leaf_top; level >= 1; level--) {
-        unsigned order = leaf_order(guest, level);
-        *size = PAGE_SIZE << order;
-        if (order > BUDDY_MAX_ORDER || !is_aligned(at.v, *size) || *size > left)
-            continue;
-        error = back_block(guest, slot, at, order);
-        if (error != E_NOMEM && error != E_QUOTA)
+    for (unsigned level = guest->table.caps.leaf_top; level > 1; level--) {
+        uint64_t size = level_size(kind, level), into = at.v & (size - 1);
+
+        if (into != 0)
+            left = min_bytes(left, size - into);
+        else if (size <= left)
             break;
     }
-    return error;
+    return left;
+}
+
+/* Backs `at` with the largest block that this allows and the buddy has. A block may be larger
+ * than a leaf: its frames are contiguous, and it costs one request. *size receives what it
+ * covers. */
+static int back_largest(struct guest *guest, struct slot *slot, gpa_t at, uint64_t *size)
+{
+    uint64_t stretch = stretch_at(guest, at, slot_last(slot) - at.v + 1);
+    unsigned order = highest_bit(stretch / PAGE_SIZE);
+    int error;
+
+    if (order > BUDDY_MAX_ORDER)
+        order = BUDDY_MAX_ORDER;
+    for (;; order--) {
+        *size = PAGE_SIZE << order;
+        error = back_block(guest, slot, at, order);
+        if (order == 0 || (error != E_NOMEM && error != E_QUOTA))
+            return error;
+    }
 }
 
 int slots_back(struct guest *guest)
@@ -286,11 +302,6 @@ static uint8_t *backing_of(struct guest *guest, gpa_t at, uint64_t *room)
         return NULL;
     *room = mapping.last - at.v + 1;
     return (uint8_t *)direct(hpa_add(mapping.out, at.v - mapping.in));
-}
-
-static uint64_t min_bytes(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
 }
 
 uint64_t guest_read(struct guest *guest, gpa_t from, void *to, uint64_t size)

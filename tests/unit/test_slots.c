@@ -228,6 +228,27 @@ static void eager(void **state)
     end();
 }
 
+static int count_run(void *ctx, const struct mapping *mapping)
+{
+    (void)mapping;
+    ++*(unsigned *)ctx;
+    return 0;
+}
+
+/* Where memory is free, few blocks suffice, also where the leaves must be small. */
+static void eager_in_few_blocks(void **state)
+{
+    unsigned runs = 0;
+
+    (void)state;
+    begin("a mem=16M");
+    assert_int_equal(slots_layout(guest), E_OK);
+    assert_int_equal(slots_back(guest), E_OK);
+    table_visit(&guest->table, 0, BITS(47, 0), VISIT_RUNS, count_run, &runs);
+    assert_in_range(runs, 1, 6); /* 512K+128K, 1M, 8M+4M+2M */
+    end();
+}
+
 static void eager_small_pages_only(void **state)
 {
     struct leaves leaves;
@@ -411,6 +432,7 @@ int main(void)
         TEST(adding),
         TEST(no_execute_only),
         TEST(eager),
+        TEST(eager_in_few_blocks),
         TEST(eager_small_pages_only),
         TEST(eager_in_fragments),
         TEST(not_enough),

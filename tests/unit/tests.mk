@@ -60,8 +60,8 @@ UNIT_memory_map_SRC := boot/memory_map.c boot/multiboot2.c mm/memblock.c lib/err
 	lib/log.c tests/unit/boot_table.c
 
 # What vm/ is made of, on the real mapper and the real buddy, with a backend that the test plays.
-VM_SRC := $(wildcard vm/*.c) mm/table.c mm/snapshot.c mm/flush.c mm/legal.c mm/attrs.c mm/addr.c \
-	mm/buddy.c mm/frame.c arch/x86_64/mm/kind_ept.c lib/error.c lib/format.c lib/log.c tests/unit/fake_machine.c
+VM_SRC := $(wildcard vm/*.c mm/*.c) arch/x86_64/mm/kind_ept.c \
+	$(filter-out lib/string.c,$(wildcard lib/*.c)) tests/unit/fake_machine.c
 
 UNIT_TESTS += slots
 UNIT_slots_SRC := $(VM_SRC)
