@@ -34,11 +34,13 @@ $(IMAGE_TOOLS): FORCE
 
 $(IMAGE)/%.o: %.c $(IMAGE_TOOLS)
 	@mkdir -p $(@D)
-	$(CC) $(IMAGE_CFLAGS) -MMD -MP -c $< -o $@
+	@echo "cc    $@"
+	$(Q)$(CC) $(IMAGE_CFLAGS) -MMD -MP -c $< -o $@
 
 $(IMAGE)/%.asm.o: %.asm $(IMAGE_TOOLS)
 	@mkdir -p $(@D)
-	$(NASM) $(IMAGE_NASMFLAGS) -MD $(@:.o=.d) -MP -o $@ $<
+	@echo "nasm  $@"
+	$(Q)$(NASM) $(IMAGE_NASMFLAGS) -MD $(@:.o=.d) -MP -o $@ $<
 
 # The list of objects is a prerequisite too: a source that was removed makes a new image.
 IMAGE_LIST := $(IMAGE)/objects
@@ -48,17 +50,19 @@ $(IMAGE_LIST): FORCE
 	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
 
 $(IMAGE)/pass1.elf: $(IMAGE_OBJECTS) $(IMAGE_LIST) boot/linker.ld
-	$(LD) $(IMAGE_LDFLAGS) -o $@ $(IMAGE_OBJECTS)
+	@echo "link  $@"
+	$(Q)$(LD) $(IMAGE_LDFLAGS) -o $@ $(IMAGE_OBJECTS)
 
 $(IMAGE_SYMBOLS): $(IMAGE)/pass1.elf tools/symbols.py
-	$(PYTHON) tools/symbols.py $(NM) $< $@
+	$(Q)$(PYTHON) tools/symbols.py $(NM) $< $@
 
 $(IMAGE)/symbols.o: $(IMAGE_SYMBOLS)
-	$(NASM) -f elf64 -Wall -Werror -o $@ $<
+	$(Q)$(NASM) -f elf64 -Wall -Werror -o $@ $<
 
 $(QUIRE_ELF): $(IMAGE)/symbols.o $(IMAGE_OBJECTS) boot/linker.ld
-	$(LD) $(IMAGE_LDFLAGS) -o $@ $(IMAGE_OBJECTS) $(IMAGE)/symbols.o
-	@$(PYTHON) tools/symbols.py $(NM) $@ $(IMAGE)/symbols.again
+	@echo "link  $@"
+	$(Q)$(LD) $(IMAGE_LDFLAGS) -o $@ $(IMAGE_OBJECTS) $(IMAGE)/symbols.o
+	$(Q)$(PYTHON) tools/symbols.py $(NM) $@ $(IMAGE)/symbols.again
 	@cmp $(IMAGE_SYMBOLS) $(IMAGE)/symbols.again
 
 -include $(IMAGE_OBJECTS:.o=.d)
