@@ -75,11 +75,11 @@ $(HOSTED)/obj/%.o: %.c Makefile
 
 # $(call hosted_test,folder,name,sources)
 define hosted_test
-$(HOSTED)/$(1)/$(2): $(patsubst %.c,$(HOSTED)/obj/%.o,tests/$(1)/test_$(2).c tests/unit/hosted.c $(3))
+$(HOSTED)/$(1)/$(2): $(patsubst %.c,$(HOSTED)/obj/%.o,tests/$(1)/test_$(2).c tests/unit/hosted.c lib/lock.c $(3))
 	@mkdir -p $$(@D)
 	@echo "link  $$@"
 	$$(Q)$$(HOSTCC) $$(HOSTED_CFLAGS) $$^ -lcmocka -o $$@
-HOSTED_OBJECTS += $(patsubst %.c,$(HOSTED)/obj/%.o,tests/$(1)/test_$(2).c tests/unit/hosted.c $(3))
+HOSTED_OBJECTS += $(patsubst %.c,$(HOSTED)/obj/%.o,tests/$(1)/test_$(2).c tests/unit/hosted.c lib/lock.c $(3))
 endef
 $(foreach t,$(UNIT_TESTS),$(eval $(call hosted_test,unit,$(t),$(UNIT_$(t)_SRC))))
 $(foreach t,$(PROPERTY_TESTS),$(eval $(call hosted_test,property,$(t),$(PROPERTY_$(t)_SRC))))

@@ -10,8 +10,18 @@
 
 void flush_begin(struct flush_batch *batch, struct table *table)
 {
-    *batch = (struct flush_batch){.table = table, .open = true};
+    /* Field by field: the ranges need no value before they are counted. */
+    batch->table = table;
+    batch->whole = false;
+    batch->tables_died = false;
+    batch->count = 0;
+    for (unsigned i = 0; i < MAX_LEVELS; i++)
+        batch->dead_tables[i] = 0;
+    batch->dead_frames = 0;
+    batch->open = true;
+#ifndef NDEBUG
     __atomic_fetch_add(&table->open_batches, 1, __ATOMIC_RELAXED);
+#endif
 }
 
 bool flush_empty(const struct flush_batch *batch)
@@ -99,7 +109,7 @@ void flush_commit(struct flush_batch *batch)
             table->flushes.ranges += batch->count;
         table->env->flush(table->env, table, batch);
     }
-    for (unsigned level = 1; level <= MAX_LEVELS; level++)
+    for (unsigned level = 1; batch->tables_died && level <= MAX_LEVELS; level++)
         while (batch->dead_tables[level - 1])
             table->kind->ops->free_subtree(table, list_pop(&batch->dead_tables[level - 1]), level);
     while (batch->dead_frames) {
@@ -110,5 +120,7 @@ void flush_commit(struct flush_batch *batch)
         invariant(buddy_free(head, info.order, info.owner) == E_OK);
     }
     batch->open = false;
+#ifndef NDEBUG
     __atomic_fetch_sub(&table->open_batches, 1, __ATOMIC_RELAXED);
+#endif
 }

@@ -22,6 +22,12 @@ static inline uint64_t pte_read(const uint64_t *slot)
     return __atomic_load_n(slot, __ATOMIC_ACQUIRE);
 }
 
+/* The same for loops over a table whose lock is held: nothing is read through what it returns. */
+static inline uint64_t pte_peek(const uint64_t *slot)
+{
+    return __atomic_load_n(slot, __ATOMIC_RELAXED);
+}
+
 static inline void pte_write(uint64_t *slot, uint64_t value)
 {
     PTE_STORED(slot, *slot, value);

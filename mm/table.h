@@ -56,7 +56,12 @@ struct table {
         uint64_t ranges, whole;  /* invalidations done, by range and of the whole context */
         uint64_t spared;         /* writes that needed none: absent to present */
     } flushes;
-    unsigned open_batches;       /* begun, not committed: 0 at rest */
+    unsigned open_batches;       /* begun, not committed: 0 at rest (counted unless NDEBUG) */
+    struct encoded_attrs {       /* the attributes last mapped: checked, and as bits of each level */
+        struct attrs attrs;
+        uint8_t levels;          /* good for leaves up to this level; 0: none yet */
+        uint64_t bits[4];        /* by level */
+    } encoded;
     bool root_pinned;            /* root entries are shared with other tables: never removed */
 };
 

@@ -507,12 +507,87 @@ WALKER bool can_express(const struct table_kind *k, const struct table *t, struc
     return true;
 }
 
+/* The bits of `attrs` for leaves up to level `top`, or NULL when this kind cannot say them. The last
+ * answer is kept in the table, whose lock the caller holds. */
+WALKER const uint64_t *encode_all(const struct table_kind *k, struct table *t, struct attrs attrs,
+                                  unsigned top)
+{
+    struct encoded_attrs *encoded = &t->encoded;
+
+    if (encoded->levels >= top && attrs_equal(encoded->attrs, attrs))
+        return encoded->bits;
+    if (!can_express(k, t, attrs, top))
+        return NULL;
+    encoded->attrs = attrs;
+    encoded->levels = (uint8_t)top;
+    for (unsigned level = 1; level <= top; level++)
+        encoded->bits[level] = k->encode(attrs, level, &t->caps);
+    return encoded->bits;
+}
+
 WALKER unsigned top_leaf(const struct table *t, unsigned flags)
 {
     unsigned top = t->caps.leaf_top;
     if ((flags & MAP_CAP_2M) && top > 2)
         top = 2;
     return flags & MAP_CAP_4K ? 1 : top;
+}
+
+/*
+ * The common small case: all of the range is one run in a table that exists, and its slots are free.
+ * Nothing needs to be planned or taken. Says whether that was so; if not, nothing was stored.
+ */
+WALKER bool map_in_place(const struct table_kind *k, struct table *t, uint64_t in, struct run run,
+                         uint64_t entry)
+{
+    uint64_t *table = direct(t->root);
+
+    for (unsigned level = k->levels; level > run.level; level--) {
+        uint64_t above = pte_read(&table[slot_index(k, in, level)]);
+
+        if (!is_present(k, above) || is_leaf(k, above, level))
+            return false;
+        table = child_of(above);
+    }
+    for (unsigned i = 0; i < run.count; i++)
+        if (is_present(k, pte_read(&table[run.index + i])))
+            return false;
+    for (unsigned i = 0; i < run.count; i++)
+        pte_write(&table[run.index + i], entry + i * level_size(k, run.level));
+    count_add(t, table, run.count);
+    return true;
+}
+
+/* Anything else: plan, take, store. The lock is held. */
+WALKER int map_by_plan(const struct table_kind *k, struct table *t, uint64_t in, uint64_t out,
+                       uint64_t size, unsigned top, const uint64_t *encoded, bool replace,
+                       struct flush_batch *batch)
+{
+    struct plan plan;
+    struct spare spare;
+    uint64_t delta = out - in;
+    uint64_t pos = in, left = size;
+
+    plan_start(&plan);
+    while (left) {
+        struct run run = run_at(k, pos, pos + delta, left, top);
+        int error = plan_run(k, t, &plan, pos, run, replace);
+        if (error)
+            return error;
+        pos += (uint64_t)run.count << level_shift(k, run.level);
+        left -= (uint64_t)run.count << level_shift(k, run.level);
+    }
+    int error = spare_take(t, plan.needed, &spare);
+    if (error)
+        return error;
+    for (pos = in, left = size; left;) {
+        struct run run = run_at(k, pos, pos + delta, left, top);
+        do_run(k, t, &spare, pos, run, (pos + delta) | encoded[run.level], batch);
+        pos += (uint64_t)run.count << level_shift(k, run.level);
+        left -= (uint64_t)run.count << level_shift(k, run.level);
+    }
+    invariant(spare.first == NULL);
+    return E_OK;
 }
 
 WALKER int walker_map(const struct table_kind *k, struct table *t, uint64_t in, hpa_t out,
@@ -526,42 +601,21 @@ WALKER int walker_map(const struct table_kind *k, struct table *t, uint64_t in, 
     uint64_t out_last = out.v + size - 1;
     if (out_last < out.v || out_last >> t->caps.maxphyaddr)
         return E_RANGE;
-    unsigned top = top_leaf(t, flags);
-    if (!can_express(k, t, attrs, top))
-        return E_ILLEGAL;
     bool replace = flags & MAP_REPLACE;
     if (replace && !t->env->frame_records)
         return E_STATE; /* tables may die, and there is no list to hold them yet */
 
-    uint64_t encoded[4];
-    for (unsigned level = 1; level <= top; level++)
-        encoded[level] = k->encode(attrs, level, &t->caps);
-
     lock_take(&t->lock);
-    struct plan plan;
-    plan_start(&plan);
-    uint64_t delta = out.v - in;
-    uint64_t pos = in, left = size;
-    while (left && !error) {
-        struct run run = run_at(k, pos, pos + delta, left, top);
-        error = plan_run(k, t, &plan, pos, run, replace);
-        pos += (uint64_t)run.count << level_shift(k, run.level);
-        left -= (uint64_t)run.count << level_shift(k, run.level);
-    }
-    struct spare spare = {NULL};
-    if (!error)
-        error = spare_take(t, plan.needed, &spare);
-    if (!error) {
-        for (pos = in, left = size; left;) {
-            struct run run = run_at(k, pos, pos + delta, left, top);
-            do_run(k, t, &spare, pos, run, (pos + delta) | encoded[run.level], batch);
-            pos += (uint64_t)run.count << level_shift(k, run.level);
-            left -= (uint64_t)run.count << level_shift(k, run.level);
-        }
-        invariant(spare.first == NULL);
-        if (!batch->count && !batch->whole)
-            t->flushes.spared++;
-    }
+    unsigned top = top_leaf(t, flags);
+    const uint64_t *encoded = encode_all(k, t, attrs, top);
+    struct run run = run_at(k, in, out.v, size, top);
+    if (!encoded)
+        error = E_ILLEGAL;
+    else if ((uint64_t)run.count << level_shift(k, run.level) != size ||
+             !map_in_place(k, t, in, run, out.v | encoded[run.level]))
+        error = map_by_plan(k, t, in, out.v, size, top, encoded, replace, batch);
+    if (!error && !batch->count && !batch->whole)
+        t->flushes.spared++;
     lock_drop(&t->lock);
     return error;
 }
@@ -663,6 +717,43 @@ WALKER void rewrite_leaf(const struct table_kind *k, const struct table *t, uint
         continue;
 }
 
+/* Does a change of attributes leave behind translations that allow too much, or cache wrongly? */
+WALKER bool change_needs_flush(const struct table_kind *k, struct attrs before, struct attrs after)
+{
+    return !k->rights_grow_freely || before.type != after.type || (before.rights & ~after.rights);
+}
+
+/*
+ * The common large case: every slot of the span is a leaf with the same attributes, with A and D set or
+ * kept by nobody, so that hardware has nothing to add and plain stores do. Returns how many slots
+ * it dealt with: all of them, or none.
+ */
+WALKER unsigned protect_alike(const struct table_kind *k, struct table *t, const struct span *span,
+                              uint64_t bits, struct attrs attrs, struct flush_batch *batch)
+{
+    uint64_t page = ENTRY_ADDRESS & ~(level_size(k, span->level) - 1);
+    uint64_t kept = accessed_dirty(k);
+    uint64_t all = ~UINT64_C(0), any = 0;
+
+    for (unsigned i = 0; i < span->count; i++) {
+        uint64_t entry = pte_peek(&span->slot[i]);
+        all &= entry;
+        any |= entry;
+    }
+    if ((all ^ any) & ~(page | kept) || (t->caps.accessed_dirty && (all & kept) != kept))
+        return 0;
+    struct attrs before = k->decode(all, span->level, &t->caps);
+    if (!is_present(k, all) || !is_leaf(k, all, span->level))
+        return 0;
+    if (attrs_equal(before, attrs))
+        return span->count;
+    for (unsigned i = 0; i < span->count; i++)
+        pte_write(&span->slot[i], (pte_peek(&span->slot[i]) & (page | kept)) | bits);
+    if (change_needs_flush(k, before, attrs))
+        flush_add(batch, span->in, span_last(k, span, span->count), span->level);
+    return span->count;
+}
+
 WALKER int walker_protect(const struct table_kind *k, struct table *t, uint64_t in, uint64_t size,
                           struct attrs attrs, struct flush_batch *batch)
 {
@@ -682,7 +773,8 @@ WALKER int walker_protect(const struct table_kind *k, struct table *t, uint64_t 
         uint64_t at = span.in;
         unsigned i;
 
-        for (i = 0; i < span.count; i++, at += step) {
+        i = protect_alike(k, t, &span, bits, attrs, batch);
+        for (at += (uint64_t)i << level_shift(k, span.level); i < span.count; i++, at += step) {
             uint64_t old = pte_read(&span.slot[i]);
             if (!is_present(k, old))
                 continue;
@@ -692,8 +784,7 @@ WALKER int walker_protect(const struct table_kind *k, struct table *t, uint64_t 
             if (attrs_equal(before, attrs))
                 continue;
             rewrite_leaf(k, t, &span.slot[i], old, leaf_address(k, old, span.level) | bits);
-            if (!k->rights_grow_freely || before.type != attrs.type ||
-                (before.rights & ~attrs.rights))
+            if (change_needs_flush(k, before, attrs))
                 flush_add(batch, at, at + step - 1, span.level);
         }
         uint64_t done = span_last(k, &span, i);

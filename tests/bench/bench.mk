@@ -1,11 +1,11 @@
 # `make bench`: hosted measurements of the shipped sources, at full optimisation.
 
 BENCH := $(BUILD)/bench
-BENCH_CFLAGS := -std=gnu11 -O3 -march=native -g -DQUIRE_HOSTED -I. -Wall -Wextra -Werror
+BENCH_CFLAGS := -std=gnu11 -O3 -march=native -g -DNDEBUG -DQUIRE_HOSTED -I. -Wall -Wextra -Werror
 BENCH_MAPPER_SRC := tests/bench/bench_mapper.c tests/bench/bench.c tests/bench/panic.c mm/table.c \
 	mm/flush.c mm/legal.c mm/attrs.c mm/addr.c mm/buddy.c mm/frame.c \
 	arch/x86_64/mm/kind_kernel.c arch/x86_64/mm/kind_user.c arch/x86_64/mm/kind_ept.c \
-	lib/error.c lib/format.c
+	lib/error.c lib/format.c lib/lock.c
 
 $(BENCH)/mapper: $(BENCH_MAPPER_SRC) $(wildcard mm/*.h arch/x86_64/mm/*.h lib/*.h tests/bench/*.h) \
 		tests/bench/bench.mk

@@ -668,7 +668,9 @@ static void test_ept_attributes(void **state)
     assert_int_equal(map_error(0, 0, PAGE_SIZE, attrs_of(RIGHT_X, MEM_WB)), E_OK);
 
     /* A CPU without large EPT pages, without execute-only, without A and D. */
-    w.table.caps = old_cpu;
+    assert_int_equal(table_destroy(&w.table), E_OK);
+    assert_int_equal(table_init(&w.table, &ept_kind, &old_cpu, &env, PURPOSE_TEST, TEST_OWNER),
+                     E_OK);
     assert_int_equal(map_error(GiB, 0, PAGE_SIZE, attrs_of(RIGHT_X, MEM_WB)), E_ILLEGAL);
     assert_int_equal(map_error(GiB, 0, PAGE_SIZE, attrs_of(RIGHT_R, MEM_WC)), E_ILLEGAL);
     assert_int_equal(map_error(2 * GiB, 0, 4 * MiB, attrs_of(RIGHT_R, MEM_WB)), E_OK);

@@ -10,7 +10,14 @@
 
 #include <cmocka.h>
 
+#include "lib/lock.h"
 #include "lib/panic.h"
+
+/* Locks are really taken in hosted tests, whether or not they have threads. */
+__attribute__((constructor)) static void need_locks(void)
+{
+    locks_needed = true;
+}
 
 static jmp_buf hook;
 static bool armed;

@@ -1,0 +1,4 @@
+/* See lib/lock.h. */
+#include "lib/lock.h"
+
+bool locks_needed;
