@@ -455,13 +455,29 @@ static void test_help(void **state)
     refuses(E_NOENT, "help wlak", "did you mean `walk`");
 }
 
-/* Each command of the list has its page, and the example there is a command with legal arguments. */
-static void test_every_example_runs(void **state)
+/* The reference of the console, as the tests find it from the root of the sources. */
+static char reference[131072];
+
+static void read_reference(void)
 {
-    char list[16384], name[32], line[128], example[128];
+    FILE *file = fopen("docs/MONITOR.md", "r");
+
+    assert_non_null(file);
+    size_t n = fread(reference, 1, sizeof(reference) - 1, file);
+    assert_true(n < sizeof(reference) - 1);
+    reference[n] = 0;
+    fclose(file);
+}
+
+/* Each command of the list has its page and its place in the reference, and its example is a command
+ * with legal arguments. */
+static void test_every_command_is_described(void **state)
+{
+    char list[16384], name[32], line[160], example[128], usage[128];
     unsigned commands = 0;
 
     (void)state;
+    read_reference();
     assert_int_equal(run("help"), E_OK);
     strcpy(list, screen);
     char *row = strchr(list, '\n') + 1;
@@ -469,6 +485,10 @@ static void test_every_example_runs(void **state)
         commands++;
         snprintf(line, sizeof(line), "help %s", name);
         answers(line, "example: ");
+        assert_int_equal(sscanf(screen, "%127[^:]", usage), 1);
+        snprintf(line, sizeof(line), "\n### `%s`\n", usage);
+        if (!strstr(reference, line))
+            fail_msg("docs/MONITOR.md has no heading `%s`", usage);
         assert_int_equal(sscanf(strstr(screen, "example: "), "example: %127[^\n]", example), 1);
         assert_memory_equal(example, name, strlen(name));
         if (strcmp(name, "quit") == 0)
@@ -1022,7 +1042,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_help, set_up),
-        cmocka_unit_test_setup(test_every_example_runs, set_up),
+        cmocka_unit_test_setup(test_every_command_is_described, set_up),
         cmocka_unit_test_setup(test_nonsense, set_up),
         cmocka_unit_test_setup(test_commands_of_a_line, set_up),
         cmocka_unit_test_setup(test_mem, set_up),
