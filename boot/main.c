@@ -147,6 +147,7 @@ static void parse_option(const char *word, size_t length)
         return;
     if ((value = option_value(word, length, "selftest=", &n)) && n < OPTION_TEXT) {
         memcpy(options.selftest, value, n);
+        options.selftest[n] = 0;
         return;
     }
     log_line("boot: option \"%.*s\" means nothing here; known: memory=SIZE reserve=SIZE "

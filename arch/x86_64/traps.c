@@ -145,16 +145,17 @@ int wrmsr_safe(uint32_t index, uint64_t value)
 
 /*
  * Begins a report that ends the machine. A trap during a report gets one line by the simplest means,
- * a trap during that gets nothing: reporting never goes in circles.
+ * a trap during that just stops the CPU: reporting never goes in circles.
  */
 static void report_begin(const char *what, uint64_t rip)
 {
     unsigned before = this_cpu()->reporting++;
     if (before == 0)
         return;
-    if (before == 1)
-        format(&uart_sink, "\nquire: %s at rip %016lx, cr2 %016lx, while reporting\n", what, rip,
-               read_cr2());
+    if (before > 1)
+        cpu_stop();
+    format(&uart_sink, "\nquire: %s at rip %016lx, cr2 %016lx, while reporting\n", what, rip,
+           read_cr2());
     power_off(1);
 }
 
