@@ -196,6 +196,21 @@ static int vmxon(struct vmx_cpu *cpu)
                    valid ? vm_instruction_error_name(15) : "VMfailInvalid: the region or its address");
 }
 
+/* What an earlier stay in VMX operation left cached must not serve this one: the manual asks for both
+ * invalidations after VMXON (29.4.3.3, 29.4.3.4). Without INVEPT of all contexts each new EPTP is
+ * invalidated on its own (vcpu.c). */
+static void forget_translations(void)
+{
+    if (vmx_caps.ept_vpid.invept_all) {
+        tlb_counters.invept_all++;
+        invariant(invept(INVEPT_ALL_CONTEXTS, 0) == E_OK);
+    }
+    if (vmx_policy.vpid && vmx_caps.ept_vpid.invvpid_all) {
+        tlb_counters.invvpid++;
+        invariant(invvpid(INVVPID_ALL_CONTEXTS, 0, 0) == E_OK);
+    }
+}
+
 int vmx_enable_cpu(void)
 {
     hpa_t frame, region;
@@ -228,6 +243,7 @@ int vmx_enable_cpu(void)
     }
     cpu->on = true;
     self->vmx = cpu;
+    forget_translations();
     return E_OK;
 }
 
