@@ -344,6 +344,15 @@ static void sum_up(void)
     log_line("guests: %u of %u as expected", ok, count);
 }
 
+/* Somebody at the console holds a guest: its verdict is still to come. */
+static bool any_paused(void)
+{
+    for (unsigned i = 1; i <= guest_count(); i++)
+        if (guest_by_number(i)->state == GUEST_PAUSED)
+            return true;
+    return false;
+}
+
 void monitor_init(const char *boot_cmdline)
 {
     if (tsc_counts_instructions())
@@ -375,7 +384,7 @@ _Noreturn void monitor_run(void)
         take_keys();
         if (guests_round() > 0)
             continue;
-        if (!monitor.counted)
+        if (!monitor.counted && !any_paused())
             sum_up();
         cpu_pause();
     }

@@ -917,16 +917,42 @@ static unsigned slow_typist(void)
 static void test_summary_goes_around_the_line(void **state)
 {
     (void)state;
+    guest[3].state = GUEST_KILLED;
     rounds_left = 20;
     typist = slow_typist;
     serve("");
-    assert_non_null(strstr(screen, "quire> me\r\033[K"
-                                   "quire: g3 hello3: paused; `start g3` lets it run\n"
-                                   "quire> me\r\033[Kquire: guests: 3 of 5 as expected\n"
+    assert_non_null(strstr(screen, "quire> me\r\033[Kquire: guests: 3 of 5 as expected\n"
                                    "quire> me\n"
                                    "error: \"me\" is no command; did you mean `mem`?"));
     /* Once. */
     assert_null(strstr(strstr(screen, "as expected") + 1, "as expected"));
+}
+
+/* Types one line, lets the guests have ten rounds, types the next. */
+static unsigned patient_typist(void)
+{
+    static const char *const lines[] = {"pause g2\r", "kill g2\r", "kill g3\r", "quit\r"};
+    static unsigned line, next;
+
+    if (!lines[line][next]) {
+        if (rounds < 10 * (line + 1))
+            return 256;
+        line++;
+        next = 0;
+    }
+    return (unsigned char)lines[line][next++];
+}
+
+/* As long as somebody holds a guest, there is nothing to sum up. */
+static void test_no_summary_while_a_guest_is_paused(void **state)
+{
+    (void)state;
+    typist = patient_typist;
+    serve("");
+    assert_true(rounds >= 30);
+    assert_non_null(strstr(screen, "quire> kill g3\ng3 hello3: killed\n"
+                                   "quire> \r\033[Kquire: guests: 2 of 5 as expected\n"));
+    assert_ptr_equal(strstr(screen, "quire: guests:"), strstr(screen, "quire: guests: 2 of 5"));
 }
 
 static void test_no_guests(void **state)
@@ -1062,6 +1088,7 @@ int main(void)
         cmocka_unit_test_setup(test_guests_run_before_the_prompt, set_up),
         cmocka_unit_test_setup(test_a_key_stops_waiting, set_up),
         cmocka_unit_test_setup(test_summary_goes_around_the_line, set_up),
+        cmocka_unit_test_setup(test_no_summary_while_a_guest_is_paused, set_up),
         cmocka_unit_test_setup(test_no_guests, set_up),
         cmocka_unit_test_setup(test_console_events, set_up),
         cmocka_unit_test_setup(test_random_lines, set_up),
