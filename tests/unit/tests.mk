@@ -77,3 +77,7 @@ UNIT_guests_SRC := $(VM_SRC)
 
 UNIT_TESTS += vmx_controls
 UNIT_vmx_controls_SRC := arch/x86_64/vmx/controls.c arch/x86_64/vmx/entry_check.c
+
+# Includes mm/buddy.c, to have who waits for a lock yield.
+UNIT_TESTS += buddy_threads
+UNIT_buddy_threads_SRC := mm/frame.c lib/format.c
