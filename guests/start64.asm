@@ -166,6 +166,7 @@ raised_with_code:
         mov     [guest_fault_address], rax
         mov     rax, guest_try_resume
         mov     [rsp + 24], rax
+        btr     dword [rsp + 40], 8     ; RFLAGS.TF: no further step
         pop     rax
         add     eax, EXCEPTION
         add     rsp, 16
