@@ -152,6 +152,10 @@ struct vm_backend {
     void (*cpuid)(uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
     uint64_t (*ticks)(void);
 
+    /* The XSAVE components that a guest may enable in XCR0, all of which the backend switches
+     * between guests; 0 where guests have no XSAVE. */
+    uint64_t (*xcr0_mask)(void);
+
     /* What a guest's second-level table may use on this CPU. */
     const struct table_caps *(*table_caps)(void);
     const struct table_env *(*table_env)(void);

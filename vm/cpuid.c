@@ -1,11 +1,14 @@
 /* See vm/cpuid.h. Feature names and bits: SDM Vol. 2, "CPUID - CPU Identification". */
 #include "vm/cpuid.h"
 
+#include "arch/x86_64/control.h"
 #include "guests/abi.h"
 #include "lib/bits.h"
+#include "lib/error.h"
 #include "lib/string.h"
 #include "vm/exits.h"
 
+#define LEAF_XSAVE 0xd
 #define LEAF_BASIC_MAX 0x16
 #define LEAF_EXTENDED 0x80000000u
 #define LEAF_EXTENDED_MAX 0x80000008u
@@ -16,14 +19,17 @@
 #define GUEST_LINEAR_BITS 48
 
 /*
- * Leaf 1. Left out of ECX: DTES64, MONITOR, VMX, SMX, EIST, TM2, FMA, PCID, x2APIC, TSC
- * deadline, XSAVE, OSXSAVE, AVX, F16C. Of EDX: MCE, APIC, MTRR, MCA, DS, ACPI, SS (self-snoop),
- * HTT, TM.
+ * Leaf 1. Left out of ECX: DTES64, MONITOR, VMX, SMX, EIST, TM2, PCID, x2APIC, TSC deadline. Of
+ * EDX: MCE, APIC, MTRR, MCA, DS, ACPI, SS (self-snoop), HTT, TM. What belongs to XSAVE comes
+ * with its components.
  */
 #define FEATURE_ECX                                                                                \
     (BIT(0) /* SSE3 */ | BIT(1) /* PCLMULQDQ */ | BIT(9) /* SSSE3 */ | BIT(13) /* CX16 */ |        \
      BIT(19) /* SSE4.1 */ | BIT(20) /* SSE4.2 */ | BIT(22) /* MOVBE */ | BIT(23) /* POPCNT */ |    \
      BIT(25) /* AES */ | BIT(30) /* RDRAND */)
+#define FEATURE_ECX_XSAVE BIT(26)
+#define FEATURE_ECX_OSXSAVE BIT(27)
+#define FEATURE_ECX_AVX (BIT(12) /* FMA */ | BIT(28) /* AVX */ | BIT(29) /* F16C */)
 #define FEATURE_ECX_HYPERVISOR BIT(31)
 #define FEATURE_EDX                                                                                \
     (BIT(0) /* FPU */ | BIT(1) /* VME */ | BIT(2) /* DE */ | BIT(3) /* PSE */ | BIT(4) /* TSC */ | \
@@ -34,14 +40,26 @@
 #define FEATURE_EBX_CLFLUSH BITS(15, 8)
 #define FEATURE_EBX_ONE_CPU BIT(16)
 
-/* Leaf 7. Left out: what needs XSAVE (AVX2, AVX-512, MPX, PKU), a VM-execution control (INVPCID,
- * RDPID, WAITPKG), SGX, TSX, LA57, and the speculation-control MSRs. */
+/* Leaf 7. Left out: what needs a VM-execution control (INVPCID, RDPID, WAITPKG, XSAVES), MPX,
+ * PKU, SGX, TSX, LA57, CET, and the speculation-control MSRs. */
 #define STRUCTURED_EBX                                                                             \
     (BIT(0) /* FSGSBASE */ | BIT(3) /* BMI1 */ | BIT(7) /* SMEP */ | BIT(8) /* BMI2 */ |           \
      BIT(9) /* ERMS */ | BIT(18) /* RDSEED */ | BIT(19) /* ADX */ | BIT(20) /* SMAP */ |           \
      BIT(23) /* CLFLUSHOPT */ | BIT(24) /* CLWB */ | BIT(29) /* SHA */)
+#define STRUCTURED_EBX_AVX BIT(5) /* AVX2 */
+#define STRUCTURED_EBX_AVX512                                                                      \
+    (BIT(16) /* F */ | BIT(17) /* DQ */ | BIT(21) /* IFMA */ | BIT(28) /* CD */ |                  \
+     BIT(30) /* BW */ | BIT(31) /* VL */)
 #define STRUCTURED_ECX (BIT(2) /* UMIP */ | BIT(8) /* GFNI */)
+#define STRUCTURED_ECX_AVX (BIT(9) /* VAES */ | BIT(10) /* VPCLMULQDQ */)
+#define STRUCTURED_ECX_AVX512                                                                      \
+    (BIT(1) /* VBMI */ | BIT(6) /* VBMI2 */ | BIT(11) /* VNNI */ | BIT(12) /* BITALG */ |          \
+     BIT(14) /* VPOPCNTDQ */)
 #define STRUCTURED_EDX (BIT(4) /* fast short REP MOV */ | BIT(10) /* MD_CLEAR */)
+
+/* Leaf 0xd, sub-leaf 1: XSAVEOPT, XSAVEC and XGETBV(1); XSAVES needs a VM-execution control. */
+#define XSAVE_EXTENSIONS BITS(2, 0)
+#define XSAVE_LEGACY_SIZE 576 /* x87 and SSE state and the header */
 
 /* Leaf 0x80000001. Left out: RDTSCP, which needs a VM-execution control. */
 #define EXTENDED_ECX (BIT(0) /* LAHF */ | BIT(5) /* LZCNT */ | BIT(8) /* PREFETCHW */)
@@ -107,36 +125,102 @@ static struct cpuid_regs hypervisor_leaf(uint32_t leaf, unsigned number)
     return regs;
 }
 
-static struct cpuid_regs basic_leaf(cpuid_fn host, uint32_t leaf, uint32_t subleaf)
+static struct cpuid_regs feature_leaf(struct cpuid_regs regs, const struct cpuid_context *context)
 {
-    struct cpuid_regs regs = ask(host, leaf, subleaf);
+    uint64_t ecx = FEATURE_ECX;
+
+    if (context->xcr0_mask != 0)
+        ecx |= FEATURE_ECX_XSAVE;
+    if (context->xcr0_mask & XCR0_AVX)
+        ecx |= FEATURE_ECX_AVX;
+    regs.ebx = (uint32_t)((regs.ebx & FEATURE_EBX_CLFLUSH) | FEATURE_EBX_ONE_CPU);
+    regs.ecx = (uint32_t)((regs.ecx & ecx) | FEATURE_ECX_HYPERVISOR);
+    if (context->osxsave && context->xcr0_mask != 0)
+        regs.ecx |= (uint32_t)FEATURE_ECX_OSXSAVE;
+    regs.edx &= (uint32_t)FEATURE_EDX;
+    return regs;
+}
+
+static struct cpuid_regs structured_leaf(struct cpuid_regs regs,
+                                         const struct cpuid_context *context)
+{
+    uint64_t ebx = STRUCTURED_EBX, ecx = STRUCTURED_ECX;
+
+    if (context->xcr0_mask & XCR0_AVX) {
+        ebx |= STRUCTURED_EBX_AVX;
+        ecx |= STRUCTURED_ECX_AVX;
+    }
+    if ((context->xcr0_mask & XCR0_AVX512) == XCR0_AVX512) {
+        ebx |= STRUCTURED_EBX_AVX512;
+        ecx |= STRUCTURED_ECX_AVX512;
+    }
+    return (struct cpuid_regs){
+        .ebx = regs.ebx & (uint32_t)ebx,
+        .ecx = regs.ecx & (uint32_t)ecx,
+        .edx = regs.edx & (uint32_t)STRUCTURED_EDX,
+    };
+}
+
+/* Bytes of a standard XSAVE area with every component that the guest may enable. */
+static uint32_t xsave_size(const struct cpuid_context *context)
+{
+    uint32_t size = XSAVE_LEGACY_SIZE;
+
+    for (uint64_t left = context->xcr0_mask & ~(XCR0_X87 | XCR0_SSE); left != 0; left &= left - 1) {
+        struct cpuid_regs regs = ask(context->host, LEAF_XSAVE, lowest_bit(left));
+        if (regs.ebx + regs.eax > size)
+            size = regs.ebx + regs.eax;
+    }
+    return size;
+}
+
+/* The CPU's answers about XCR0's present content are the guest's: its XCR0 is loaded. */
+static struct cpuid_regs xsave_leaf(struct cpuid_regs regs, uint32_t subleaf,
+                                    const struct cpuid_context *context)
+{
+    uint64_t mask = context->xcr0_mask;
+
+    if (mask == 0)
+        return (struct cpuid_regs){0};
+    switch (subleaf) {
+    case 0:
+        return (struct cpuid_regs){
+            .eax = (uint32_t)mask,
+            .ebx = regs.ebx,
+            .ecx = xsave_size(context),
+            .edx = (uint32_t)(mask >> 32),
+        };
+    case 1:
+        return (struct cpuid_regs){.eax = regs.eax & (uint32_t)XSAVE_EXTENSIONS, .ebx = regs.ebx};
+    default:
+        return subleaf < 63 && mask & BIT(subleaf) ? regs : (struct cpuid_regs){0};
+    }
+}
+
+static struct cpuid_regs basic_leaf(uint32_t leaf, uint32_t subleaf,
+                                    const struct cpuid_context *context)
+{
+    struct cpuid_regs regs = ask(context->host, leaf, subleaf);
 
     switch (leaf) {
     case 0:
-        regs.eax = basic_max(host);
+        regs.eax = basic_max(context->host);
         return regs;
     case 1:
-        regs.ebx = (uint32_t)((regs.ebx & FEATURE_EBX_CLFLUSH) | FEATURE_EBX_ONE_CPU);
-        regs.ecx = (uint32_t)((regs.ecx & FEATURE_ECX) | FEATURE_ECX_HYPERVISOR);
-        regs.edx &= (uint32_t)FEATURE_EDX;
-        return regs;
+        return feature_leaf(regs, context);
     case 2: /* cache descriptors */
         return regs;
     case 4: /* cache parameters: one CPU, one core */
         regs.eax &= (uint32_t) ~(CACHE_SHARING | CACHE_CORES);
         return regs;
     case 7:
-        if (subleaf != 0)
-            return (struct cpuid_regs){0};
-        return (struct cpuid_regs){
-            .ebx = regs.ebx & (uint32_t)STRUCTURED_EBX,
-            .ecx = regs.ecx & (uint32_t)STRUCTURED_ECX,
-            .edx = regs.edx & (uint32_t)STRUCTURED_EDX,
-        };
+        return subleaf == 0 ? structured_leaf(regs, context) : (struct cpuid_regs){0};
+    case LEAF_XSAVE:
+        return xsave_leaf(regs, subleaf, context);
     case 0x15: /* clock ratios */
     case 0x16:
         return regs;
-    default: /* serial number, MONITOR, power, performance counters, topology, XSAVE, ... */
+    default: /* serial number, MONITOR, power, performance counters, topology, ... */
         return (struct cpuid_regs){0};
     }
 }
@@ -170,22 +254,36 @@ static struct cpuid_regs extended_leaf(cpuid_fn host, uint32_t leaf)
     }
 }
 
-struct cpuid_regs cpuid_answer(uint32_t leaf, uint32_t subleaf, unsigned number, cpuid_fn host)
+struct cpuid_regs cpuid_answer(uint32_t leaf, uint32_t subleaf, const struct cpuid_context *context)
 {
     if (leaf >= QUIRE_CPUID_BASE && leaf <= LEAF_HYPERVISOR_MAX)
-        return hypervisor_leaf(leaf, number);
-    if (leaf >= LEAF_EXTENDED && leaf <= extended_max(host))
-        return extended_leaf(host, leaf);
-    if (leaf > basic_max(host))
-        leaf = basic_max(host);
-    return basic_leaf(host, leaf, subleaf);
+        return hypervisor_leaf(leaf, context->number);
+    if (leaf >= LEAF_EXTENDED && leaf <= extended_max(context->host))
+        return extended_leaf(context->host, leaf);
+    if (leaf > basic_max(context->host))
+        leaf = basic_max(context->host);
+    return basic_leaf(leaf, subleaf, context);
+}
+
+/* CR4 is of interest for one bit of one leaf. */
+static bool has_osxsave(struct guest *guest)
+{
+    struct vcpu_state state;
+
+    return guests_backend()->get_state(guest->vcpu, &state) == E_OK && state.cr4 & CR4_OSXSAVE;
 }
 
 void exit_cpuid(struct guest *guest, const struct vm_exit *exit)
 {
     uint64_t *gpr = guest->vcpu->gpr;
-    struct cpuid_regs regs = cpuid_answer((uint32_t)gpr[RAX], (uint32_t)gpr[RCX], guest->number,
-                                          guests_backend()->cpuid);
+    uint32_t leaf = (uint32_t)gpr[RAX];
+    const struct cpuid_context context = {
+        .host = guests_backend()->cpuid,
+        .number = guest->number,
+        .xcr0_mask = guests_backend()->xcr0_mask(),
+        .osxsave = leaf == 1 && has_osxsave(guest),
+    };
+    struct cpuid_regs regs = cpuid_answer(leaf, (uint32_t)gpr[RCX], &context);
 
     gpr[RAX] = regs.eax;
     gpr[RBX] = regs.ebx;

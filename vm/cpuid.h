@@ -7,19 +7,25 @@
 #ifndef QUIRE_VM_CPUID_H
 #define QUIRE_VM_CPUID_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct cpuid_regs {
     uint32_t eax, ebx, ecx, edx;
 };
 
-/*
- * The answer for guest `number` at (leaf, subleaf). `host` is asked for the CPU's own answers. A
- * leaf beyond the highest of its range answers as the highest basic leaf does (SDM Vol. 2,
- * "CPUID"). `osxsave` of CR4 never shows: XSAVE is hidden.
- */
-struct cpuid_regs cpuid_answer(uint32_t leaf, uint32_t subleaf, unsigned number,
-                               void (*host)(uint32_t leaf, uint32_t subleaf, uint32_t out[4]));
+/* What the answer depends on besides the leaf. */
+struct cpuid_context {
+    void (*host)(uint32_t leaf, uint32_t subleaf, uint32_t out[4]); /* the CPU's own answers */
+    unsigned number;                                                /* of the guest */
+    uint64_t xcr0_mask; /* XSAVE components that it may enable; 0: no XSAVE */
+    bool osxsave;       /* CR4.OSXSAVE as the guest sees it */
+};
+
+/* A leaf beyond the highest of its range answers as the highest basic one does (SDM Vol. 2,
+ * "CPUID"). */
+struct cpuid_regs cpuid_answer(uint32_t leaf, uint32_t subleaf,
+                               const struct cpuid_context *context);
 
 /* The physical address width that a guest is told, in bits. */
 unsigned cpuid_guest_maxphyaddr(void (*host)(uint32_t, uint32_t, uint32_t out[4]));

@@ -200,6 +200,24 @@ static int load(struct guest *guest, struct vcpu_state *state)
     return error;
 }
 
+/* Without a quota of its own, what ran out is what the host leaves to guests. */
+static int refuse_backing(struct guest *guest, int error)
+{
+    char size[SIZE_TEXT], bound[SIZE_TEXT];
+
+    if (error == E_QUOTA && guest->options.quota != 0) {
+        format_buffer(guest->reason, sizeof(guest->reason), "mem=%s is more than quota=%s allows",
+                      size_text(size, guest->memory), size_text(bound, guest->options.quota));
+        return refuse(guest, error, NULL);
+    }
+    format_buffer(
+        guest->reason, sizeof(guest->reason),
+        "not enough free memory for mem=%s (it got %s; `lazy` takes only what it touches)",
+        size_text(size, guest->memory),
+        size_text(bound, buddy_owner_frames(guest_owner(guest)) * PAGE_SIZE));
+    return refuse(guest, error, NULL);
+}
+
 static int build_memory(struct guest *guest)
 {
     const struct vm_backend *backend = all.backend;
@@ -217,12 +235,7 @@ static int build_memory(struct guest *guest)
     if (error != E_OK)
         return refuse(guest, error, NULL);
     error = slots_back(guest);
-    if (error == E_QUOTA)
-        return refuse(guest, error,
-                      "its memory is more than its quota, or than the host can spare");
-    if (error != E_OK)
-        return refuse(guest, error, "not enough free memory for what it asks");
-    return E_OK;
+    return error == E_OK ? E_OK : refuse_backing(guest, error);
 }
 
 /* From options and image to a guest that could run. On an error everything is given back. */

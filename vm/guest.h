@@ -88,7 +88,7 @@ struct guest {
     unsigned slots;
     struct table table; /* second-level: EPT */
     bool has_table;
-    struct snapshot last_map;   /* what the table mapped when the guest ended last */
+    struct snapshot last_map; /* what the table mapped when the guest ended last */
     struct vcpu *vcpu;
 
     struct guest_devices devices;

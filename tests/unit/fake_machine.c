@@ -28,7 +28,7 @@ static size_t logged_length;
 void (*machine_cpu)(struct fake_vcpu *vcpu, struct vm_exit *exit);
 void (*machine_cpuid)(uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
 struct table_caps machine_caps;
-uint64_t machine_unmapped;
+uint64_t machine_unmapped, machine_xcr0_mask;
 int machine_vcpu_error;
 
 /* There is no VMCS here: the EPT kind's root register cannot be read. */
@@ -85,6 +85,11 @@ static void cpuid(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
 static uint64_t ticks(void)
 {
     return clock_ticks += 1000;
+}
+
+static uint64_t xcr0_mask(void)
+{
+    return machine_xcr0_mask;
 }
 
 static int vcpu_create(struct guest *guest, struct table *table, owner_t owner, struct vcpu **out)
@@ -192,6 +197,7 @@ const struct vm_backend machine_backend = {
     .name = "fake",
     .cpuid = cpuid,
     .ticks = ticks,
+    .xcr0_mask = xcr0_mask,
     .table_caps = table_caps,
     .table_env = table_env,
     .kind = &ept_kind,
@@ -263,6 +269,7 @@ void machine_start(uint64_t bytes)
     machine_cpu = NULL;
     machine_cpuid = no_cpuid;
     machine_unmapped = UINT64_MAX;
+    machine_xcr0_mask = 0;
     machine_vcpu_error = E_OK;
     machine_forget_log();
     log_attach(&log_sink);

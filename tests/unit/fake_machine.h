@@ -21,16 +21,19 @@ struct fake_vcpu {
 /* The CPU: fills *exit. Without one (NULL) every run ends with its slice. */
 extern void (*machine_cpu)(struct fake_vcpu *vcpu, struct vm_exit *exit);
 
-/* What the CPU offers for guests' tables; machine_start() sets all of it. */
+/* What the CPU offers for guests' tables; machine_start() sets all that there is. */
 extern struct table_caps machine_caps;
 
-/* Answers of CPUID; machine_start() fills them with those of a recent CPU. */
+/* The CPU's answers to CPUID; after machine_start() all zeroes. */
 extern void (*machine_cpuid)(uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
 
 /* Linear addresses from here on are mapped nowhere; below it they are physical ones. */
 extern uint64_t machine_unmapped;
 
-/* vcpu_create and table frames fail with these from now on (E_OK: they work). */
+/* The XSAVE components that guests may have; machine_start() sets none. */
+extern uint64_t machine_xcr0_mask;
+
+/* What vcpu_create answers from now on; E_OK: it works. */
 extern int machine_vcpu_error;
 
 extern const struct vm_backend machine_backend;

@@ -272,7 +272,7 @@ static void refused(void **state)
     expect_log("huge: refused: not enough free memory");
     image.cmdline = "greedy mem=16M quota=8M expect=refused";
     assert_int_equal(guest_create(&image, &guest), E_QUOTA);
-    expect_log("greedy: refused: its memory is more than its quota");
+    expect_log("greedy: refused: mem=16M is more than quota=8M allows");
     assert_true(guest_ok(guest));
     image.cmdline = "holed mem=1M hole=0x7000+4K";
     assert_int_equal(guest_create(&image, &guest), E_RANGE);
@@ -646,7 +646,6 @@ static void msrs(void **state)
 static void all_features(uint32_t leaf, uint32_t subleaf, uint32_t result[4])
 {
     memset(result, 0xff, 16);
-    (void)subleaf;
     if (leaf == 0) {
         result[0] = 0x20;
         memcpy(&result[1], "Genu", 4);
@@ -654,6 +653,9 @@ static void all_features(uint32_t leaf, uint32_t subleaf, uint32_t result[4])
         result[0] = 0x80000020;
     } else if (leaf == 0x80000008) {
         result[0] = 0x3934; /* 57 linear, 52 physical */
+    } else if (leaf == 0xd && subleaf >= 2) {
+        result[0] = 64; /* bytes of the component, and their offset */
+        result[1] = 576 + 64 * (subleaf - 2);
     }
 }
 
@@ -719,6 +721,53 @@ static void cpuid_policy(void **state)
     assert_int_equal(gpr[RAX], UINT32_MAX);
     cpuid(guest, 0x17, 0);
     assert_int_equal(gpr[RAX], UINT32_MAX);
+    finish(guest);
+}
+
+/* XSAVE and all that hangs on it come and go with the components that the backend switches. */
+static void cpuid_xsave(void **state)
+{
+    static const struct {
+        uint64_t mask;
+        bool xsave, avx, avx512;
+        uint32_t size;
+    } cases[] = {
+        {0, false, false, false, 0},
+        {0x3, true, false, false, 576},
+        {0x7, true, true, false, 640},
+        {0x27, true, true, false, 832}, /* a part of AVX-512 is none of it */
+        {0xe7, true, true, true, 960},
+    };
+    struct guest *guest = make("xsave mem=1M");
+    uint64_t *gpr = guest->vcpu->gpr;
+
+    (void)state;
+    machine_cpuid = all_features;
+    for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+        machine_xcr0_mask = cases[i].mask;
+        cpuid(guest, 1, 0);
+        assert_int_equal(gpr[RCX] >> 26 & 1, cases[i].xsave);
+        assert_int_equal(gpr[RCX] >> 27 & 1, 0); /* CR4.OSXSAVE is clear */
+        assert_int_equal(gpr[RCX] >> 28 & 1, cases[i].avx);
+        assert_int_equal(gpr[RCX] >> 12 & 1, cases[i].avx);
+        fake_of(guest)->state.cr4 |= BIT(18);
+        cpuid(guest, 1, 0);
+        assert_int_equal(gpr[RCX] >> 27 & 1, cases[i].xsave);
+        fake_of(guest)->state.cr4 &= ~BIT(18);
+        cpuid(guest, 7, 0);
+        assert_int_equal(gpr[RBX] >> 5 & 1, cases[i].avx);
+        assert_int_equal(gpr[RBX] >> 16 & 1, cases[i].avx512);
+        assert_int_equal(gpr[RCX] >> 9 & 1, cases[i].avx);
+        assert_int_equal(gpr[RCX] >> 11 & 1, cases[i].avx512);
+        cpuid(guest, 0xd, 0);
+        assert_int_equal(gpr[RAX], cases[i].mask);
+        assert_int_equal(gpr[RCX], cases[i].size);
+        cpuid(guest, 0xd, 1);
+        assert_int_equal(gpr[RAX], cases[i].xsave ? 7 : 0); /* never XSAVES */
+        assert_int_equal(gpr[RCX] | gpr[RDX], 0);
+        cpuid(guest, 0xd, 9); /* PKRU, which no case has */
+        assert_int_equal(gpr[RAX] | gpr[RBX] | gpr[RCX] | gpr[RDX], 0);
+    }
     finish(guest);
 }
 
@@ -1063,6 +1112,7 @@ int main(void)
         TEST(yielding),
         TEST(msrs),
         TEST(cpuid_policy),
+        TEST(cpuid_xsave),
         TEST(output),
         TEST(long_output),
         TEST(serial_port),

@@ -77,6 +77,11 @@ static uint64_t ticks(void)
     return rdtsc();
 }
 
+static uint64_t xcr0_mask(void)
+{
+    return vmx_policy.guest_xcr0;
+}
+
 static const struct table_caps *ept_caps(void)
 {
     return &vmx_policy.ept;
@@ -138,6 +143,7 @@ const struct vm_backend vmx_backend = {
     .name = "VMX",
     .cpuid = ask_cpuid,
     .ticks = ticks,
+    .xcr0_mask = xcr0_mask,
     .table_caps = ept_caps,
     .table_env = ept_env,
     .kind = &ept_kind,

@@ -15,6 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "arch/x86_64/control.h"
 #include "lib/bits.h"
 #include "lib/error.h"
 
@@ -185,10 +186,6 @@ bool pdpte_legal(uint64_t pdpte, unsigned maxphyaddr);
 
 /* XCR0 as XSETBV takes it (SDM Vol. 1, 13.3): x87 always, AVX only with SSE, the three parts of
  * AVX-512 together and only with AVX, nothing beyond `supported`. */
-#define XCR0_X87 BIT(0)
-#define XCR0_SSE BIT(1)
-#define XCR0_AVX BIT(2)
-#define XCR0_AVX512 BITS(7, 5)
 bool xcr0_legal(uint64_t value, uint64_t supported);
 
 /* Interruption information: the one layout of event injection, exits and IDT vectoring (25.8.3,

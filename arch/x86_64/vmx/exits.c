@@ -313,9 +313,33 @@ static void ept_violation_exit(struct vm_exit *exit)
     exit->memory.allowed = violation.allowed;
 }
 
+/* The address size of the code segment, where no prefix is known of. */
+static unsigned default_address_bytes(void)
+{
+    if (in_64bit_mode())
+        return 8;
+    return vmread(VMCS_GUEST_CS_ACCESS) & ACCESS_DB ? 4 : 2;
+}
+
+/* Table 28-8, "Format of the VM-Exit Instruction-Information Field as Used for INS and OUTS". A CPU
+ * that does not give it leaves an address-size prefix unseen. */
+static unsigned string_address_bytes(void)
+{
+    unsigned size = (unsigned)vmread(VMCS_EXIT_INSTRUCTION) >> 7 & 7;
+
+    if (!vmx_caps.basic.ins_outs_info || size > 2)
+        return default_address_bytes();
+    return 2u << size;
+}
+
 static void io_exit(struct vm_exit *exit)
 {
     struct io_access access = io_access_decode(exit->qualification);
+
+    if (access.string) {
+        exit->port.address_bytes = (uint8_t)string_address_bytes();
+        exit->port.linear = gva(vmread(VMCS_GUEST_LINEAR_ADDRESS));
+    }
 
     exit->kind = VM_EXIT_PORT;
     exit->port.port = access.port;
