@@ -337,6 +337,14 @@ struct span {
     uint64_t in;     /* of the first slot */
 };
 
+/* A table below a pinned root may be empty: its count says so without a look at its 512 slots. */
+WALKER bool is_empty_pinned(const struct table_kind *k, const struct table *t, uint64_t entry,
+                            unsigned level)
+{
+    return t->root_pinned && level == k->levels && t->env->frame_records &&
+           frame_payload(hpa(entry & ENTRY_ADDRESS)) == 0;
+}
+
 /* The first span that begins with a leaf covering or following `pos`, up to `last`. */
 WALKER bool next_span(const struct table_kind *k, const struct table *t, uint64_t pos,
                       uint64_t last, struct span *span)
@@ -360,7 +368,7 @@ WALKER bool next_span(const struct table_kind *k, const struct table *t, uint64_
                                       level, rights, first};
                 return true;
             }
-            if (is_present(k, entry)) {
+            if (is_present(k, entry) && !is_empty_pinned(k, t, entry, level)) {
                 rights &= k->table_rights(entry, &t->caps);
                 table = child_of(entry);
                 level--;
