@@ -3,7 +3,7 @@
 
 GUESTS32 := hello touch spin
 GUESTS64 := longmode rogue privileged
-GUESTS16 := realmode
+GUESTS16 := realmode modes
 
 GUEST := $(BUILD)/guests
 GUEST_CFLAGS := -std=gnu11 -ffreestanding -fno-pic -fno-pie -mgeneral-regs-only -mno-red-zone -O2 \

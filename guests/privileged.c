@@ -1,7 +1,8 @@
 /*
- * privileged: does what a kernel does to its CPU, and checks that the CPU behaves as the manual says:
- * control, debug and model-specific registers, instructions that are not offered, events whose delivery
- * touches memory for the first time, and registers that nobody but this guest may change.
+ * privileged: does what a kernel does to its CPU, and checks that the CPU behaves as the manual
+ * says: control, debug and model-specific registers, instructions that are not offered, events
+ * whose delivery touches memory for the first time, and registers that nobody but this guest may
+ * change.
  *
  * Run it `lazy`. Several at once each keep other values in their registers while they take turns.
  */
@@ -81,19 +82,22 @@ PIECE(xsetbv, "mov argument_index(%rip), %ecx\n\tmov argument(%rip), %eax\n\t"
               "xor %edx, %edx\n\txsetbv");
 PIECE(xgetbv, "xor %ecx, %ecx\n\txgetbv\n\tmov %rax, result(%rip)");
 /* Single step: the trap is due after the first instruction behind POPF, which an exit emulates. */
-PIECE(step, "movq $0, result(%rip)\n\tpushf\n\torl $0x100, (%rsp)\n\txor %eax, %eax\n\tpush %rbx\n\t"
-            "pop %rsi\n\tpopf\n\tcpuid\n\tmov %rsi, %rbx\n\tmovq $1, result(%rip)");
+PIECE(step,
+      "movq $0, result(%rip)\n\tpushf\n\torl $0x100, (%rsp)\n\txor %eax, %eax\n\tpush %rbx\n\t"
+      "pop %rsi\n\tpopf\n\tcpuid\n\tmov %rsi, %rbx\n\tmovq $1, result(%rip)");
 PIECE(step_output, "movq $0, result(%rip)\n\tpushf\n\torl $0x100, (%rsp)\n\tmov $0x80, %edx\n\t"
                    "popf\n\tout %al, %dx\n\tmovq $1, result(%rip)");
-PIECE(step_shadow, "movq $0, result(%rip)\n\tmov %ss, %ecx\n\tpushf\n\torl $0x100, (%rsp)\n\tpopf\n\t"
-                   "mov %ecx, %ss\n\tnop\n\tmovq $1, result(%rip)");
+PIECE(step_shadow,
+      "movq $0, result(%rip)\n\tmov %ss, %ecx\n\tpushf\n\torl $0x100, (%rsp)\n\tpopf\n\t"
+      "mov %ecx, %ss\n\tnop\n\tmovq $1, result(%rip)");
 PIECE(int1, ".byte 0xf1");
 PIECE(touch_watched, "mov %rax, memory_operand(%rip)\n\tnop");
 /* Events whose stack is memory that nobody has touched. guest_try() brings the old one back. */
 PIECE(ud_on_new_stack, "mov argument(%rip), %rsp\n\tud2");
 PIECE(int3_on_new_stack, "mov argument(%rip), %rsp\n\tint3");
 PIECE(int_on_new_stack, "mov argument(%rip), %rsp\n\tint $5");
-PIECE(pf_on_new_stack, "mov argument(%rip), %rsp\n\tmovabs $0xffff900000001234, %rax\n\tmov (%rax), %al");
+PIECE(pf_on_new_stack,
+      "mov argument(%rip), %rsp\n\tmovabs $0xffff900000001234, %rax\n\tmov (%rax), %al");
 PIECE(gp_on_new_stack, "mov argument(%rip), %rsp\n\tmov $0x10ff, %eax\n\tmov %eax, %ds");
 #undef PIECE
 
@@ -240,9 +244,8 @@ static void check_xcr0(void)
 
 static void check_msrs(void)
 {
-    static const uint32_t own[] = {IA32_STAR,         IA32_LSTAR,   IA32_CSTAR,
-                                   IA32_FMASK,        IA32_FS_BASE, IA32_KERNEL_GS_BASE,
-                                   IA32_SYSENTER_ESP};
+    static const uint32_t own[] = {IA32_STAR,    IA32_LSTAR,          IA32_CSTAR,       IA32_FMASK,
+                                   IA32_FS_BASE, IA32_KERNEL_GS_BASE, IA32_SYSENTER_ESP};
     bool kept = true;
 
     for (unsigned i = 0; i < sizeof(own) / sizeof(own[0]); i++)

@@ -1,7 +1,7 @@
 /*
- * The arithmetic of VMX: settling controls against capability MSRs, fixed bits of CR0 and CR4, legal
- * moves to them, exit qualifications, and what a failed entry is explained by. The capability values
- * are those that CPUs report.
+ * The arithmetic of VMX: settling controls against capability MSRs, fixed bits of CR0 and CR4,
+ * legal moves to them, exit qualifications, and what a failed entry is explained by. The capability
+ * values are those that CPUs report.
  */
 #include "arch/x86_64/vmx/controls.h"
 #include "arch/x86_64/vmx/entry_check.h"
@@ -39,9 +39,9 @@ static void a_required_control_that_is_missing_is_named(void **state)
     (void)state;
     /* The secondary controls of a CPU with EPT and without unrestricted guest. */
     uint64_t lynnfield = ALLOWED(0, PROC2_VIRTUALIZE_APIC | PROC2_EPT | PROC2_VPID);
-    assert_int_equal(control_adjust(lynnfield, PROC2_EPT | PROC2_UNRESTRICTED_GUEST, 0, &out,
-                                    &missing),
-                     E_UNSUPPORTED);
+    assert_int_equal(
+        control_adjust(lynnfield, PROC2_EPT | PROC2_UNRESTRICTED_GUEST, 0, &out, &missing),
+        E_UNSUPPORTED);
     assert_int_equal(out, 0xdead);
     assert_int_equal(missing, PROC2_UNRESTRICTED_GUEST);
     assert_string_equal(control_name(CONTROLS_PROC2, lowest_bit(missing)), "unrestricted guest");
@@ -147,10 +147,11 @@ static void invalidation_falls_back_to_the_wider_type(void **state)
 {
     unsigned use = 9;
     (void)state;
-    struct ept_vpid_caps none = {0}, all_only = {.invept = true,
-                                                 .invept_all = true,
-                                                 .invvpid = true,
-                                                 .invvpid_all = true},
+    struct ept_vpid_caps none = {0},
+                         all_only = {.invept = true,
+                                     .invept_all = true,
+                                     .invvpid = true,
+                                     .invvpid_all = true},
                          every = ept_vpid_caps_decode(0x00000f0106334141);
     assert_int_equal(invept_choose(none, INVEPT_SINGLE_CONTEXT, &use), E_UNSUPPORTED);
     assert_int_equal(invept_choose(every, 0, &use), E_INVAL);
@@ -293,6 +294,19 @@ static void xcr0_components_depend_on_one_another(void **state)
     assert_false(xcr0_legal(0x207, all));
     assert_false(xcr0_legal(7, 3));
     assert_false(xcr0_legal(1, 0)); /* no XSAVE */
+}
+
+static void pat_has_only_types_that_exist(void **state)
+{
+    (void)state;
+    assert_true(pat_legal(UINT64_C(0x0007040600070406)));
+    assert_true(pat_legal(0));
+    for (unsigned byte = 0; byte < 8; byte++) {
+        for (unsigned type = 0; type < 256; type++) {
+            bool exists = type <= 1 || (type >= 4 && type <= 7);
+            assert_int_equal(pat_legal((uint64_t)type << 8 * byte), exists);
+        }
+    }
 }
 
 /* ---- Exits --------------------------------------------------------------------------------- */
@@ -519,12 +533,14 @@ static void each_broken_rule_is_named(void **state)
     BREAKS(flat_32bit, s.interruptibility = BLOCKING_BY_STI, "STI");
     BREAKS(flat_32bit, s.interruptibility = 0x20, "reserved bit");
     BREAKS(flat_32bit, s.interruptibility = BLOCKING_BY_SMI, "SMI");
-    BREAKS(flat_32bit,
-           (s.event = interruption(INTERRUPTION_NMI, 2, false), s.interruptibility = BLOCKING_BY_NMI),
-           "blocked by NMI");
+    BREAKS(
+        flat_32bit,
+        (s.event = interruption(INTERRUPTION_NMI, 2, false), s.interruptibility = BLOCKING_BY_NMI),
+        "blocked by NMI");
     BREAKS(flat_32bit, s.activity = 7, "activity");
-    BREAKS(flat_32bit, (s.activity = ACTIVITY_HLT, s.segment[SEG_SS].access = 0xc0f3,
-                        s.segment[SEG_CS].access = 0xc0fb),
+    BREAKS(flat_32bit,
+           (s.activity = ACTIVITY_HLT, s.segment[SEG_SS].access = 0xc0f3,
+            s.segment[SEG_CS].access = 0xc0fb),
            "halted");
     BREAKS(flat_32bit, s.pending_debug = BIT(5), "pending debug");
     BREAKS(flat_32bit, (s.activity = ACTIVITY_HLT, s.rflags |= RFLAGS_TF), "single step");
@@ -549,6 +565,7 @@ int main(void)
         cmocka_unit_test(illegal_moves_to_cr4_are_refused),
         cmocka_unit_test(pdptes_are_reloaded_when_the_manual_says),
         cmocka_unit_test(xcr0_components_depend_on_one_another),
+        cmocka_unit_test(pat_has_only_types_that_exist),
         cmocka_unit_test(an_ept_violation_is_decoded),
         cmocka_unit_test(cr_and_port_accesses_are_decoded),
         cmocka_unit_test(event_information_is_composed),

@@ -12,7 +12,8 @@ static bool has_preemption_timer(void)
     return (vmx_policy.control[CONTROLS_PIN] & PIN_PREEMPTION_TIMER) != 0;
 }
 
-/* SDM Vol. 3, 26.5.1 "VMX-preemption timer": it counts down at the TSC's rate divided by a power of two. */
+/* SDM Vol. 3, 26.5.1 "VMX-preemption timer": it counts down at the TSC's rate divided by a power of
+ * two. */
 static void start_slice(uint64_t tsc_ticks)
 {
     if (has_preemption_timer())
@@ -27,8 +28,8 @@ static void end_slice(void)
         slice_timer_stop();
 }
 
-/* An exit leaves the limits of GDTR and IDTR at 0xffff (28.5.2); ring 3 must not find descriptors in
- * what lies behind the tables. */
+/* An exit leaves the limits of GDTR and IDTR at 0xffff (28.5.2); ring 3 must not find descriptors
+ * in what lies behind the tables. */
 static void restore_limits(const struct vmx_cpu *cpu)
 {
     __asm__ volatile("lgdt %0\n\tlidt %1" : : "m"(cpu->gdt), "m"(cpu->idt));

@@ -136,12 +136,16 @@ const char *control_name(enum control_word word, unsigned bit)
 uint32_t control_msr(enum control_word word, bool true_controls)
 {
     switch (word) {
-    case CONTROLS_PIN: return true_controls ? IA32_VMX_TRUE_PINBASED_CTLS : IA32_VMX_PINBASED_CTLS;
+    case CONTROLS_PIN:
+        return true_controls ? IA32_VMX_TRUE_PINBASED_CTLS : IA32_VMX_PINBASED_CTLS;
     case CONTROLS_PROC:
         return true_controls ? IA32_VMX_TRUE_PROCBASED_CTLS : IA32_VMX_PROCBASED_CTLS;
-    case CONTROLS_EXIT: return true_controls ? IA32_VMX_TRUE_EXIT_CTLS : IA32_VMX_EXIT_CTLS;
-    case CONTROLS_ENTRY: return true_controls ? IA32_VMX_TRUE_ENTRY_CTLS : IA32_VMX_ENTRY_CTLS;
-    default: return IA32_VMX_PROCBASED_CTLS2; /* has no default1 controls */
+    case CONTROLS_EXIT:
+        return true_controls ? IA32_VMX_TRUE_EXIT_CTLS : IA32_VMX_EXIT_CTLS;
+    case CONTROLS_ENTRY:
+        return true_controls ? IA32_VMX_TRUE_ENTRY_CTLS : IA32_VMX_ENTRY_CTLS;
+    default:
+        return IA32_VMX_PROCBASED_CTLS2; /* has no default1 controls */
     }
 }
 
@@ -274,6 +278,16 @@ bool pdpte_legal(uint64_t pdpte, unsigned maxphyaddr)
     /* SDM Vol. 3, table 4-8: bits 2:1, 8:5 and those above the physical width are reserved. */
     uint64_t reserved = BITS(2, 1) | BITS(8, 5) | BITS(63, maxphyaddr);
     return !(pdpte & 1) || !(pdpte & reserved);
+}
+
+bool pat_legal(uint64_t pat)
+{
+    for (unsigned i = 0; i < 8; i++, pat >>= 8) {
+        unsigned type = (unsigned)(pat & 0xff);
+        if (type > 7 || type == 2 || type == 3)
+            return false;
+    }
+    return true;
 }
 
 bool xcr0_legal(uint64_t value, uint64_t supported)
@@ -412,11 +426,16 @@ const char *vm_instruction_error_name(uint32_t error)
 const char *entry_failure_name(uint64_t qualification)
 {
     switch (qualification) {
-    case 0: return "no cause given";
-    case 2: return "the PDPTEs";
-    case 3: return "an NMI to inject while blocked by STI or MOV SS";
-    case 4: return "the VMCS link pointer";
-    default: return "a cause without a name";
+    case 0:
+        return "no cause given";
+    case 2:
+        return "the PDPTEs";
+    case 3:
+        return "an NMI to inject while blocked by STI or MOV SS";
+    case 4:
+        return "the VMCS link pointer";
+    default:
+        return "a cause without a name";
     }
 }
 

@@ -1,7 +1,7 @@
 /*
- * The arithmetic of VMX, apart from any VMX instruction: which control bits a CPU lets one set, what
- * the fixed bits make of CR0 and CR4, what an exit qualification says, and what the numbers are
- * called. Pure functions of their arguments, the same in the hypervisor and in a hosted test.
+ * The arithmetic of VMX, apart from any VMX instruction: which control bits a CPU lets one set,
+ * what the fixed bits make of CR0 and CR4, what an exit qualification says, and what the numbers
+ * are called. Pure functions of their arguments, the same in the hypervisor and in a hosted test.
  *
  * Sections are those of the SDM Vol. 3: chapter 25 "Virtual machine control structures", 26 "VMX
  * non-root operation", 27 "VM entries", 28 "VM exits", 29 "VMX support for address translation", 31
@@ -114,37 +114,37 @@ const char *control_word_name(enum control_word word); /* "pin-based" */
 /* The manual's name of one control, "control N" for one that this file does not know. */
 const char *control_name(enum control_word word, unsigned bit);
 
-/* The MSR that reports what a word allows: with `true_controls` (IA32_VMX_BASIC bit 55) the TRUE one,
- * which also lets "default1" controls be cleared (A.2, A.3.1, A.4, A.5). */
+/* The MSR that reports what a word allows: with `true_controls` (IA32_VMX_BASIC bit 55) the TRUE
+ * one, which also lets "default1" controls be cleared (A.2, A.3.1, A.4, A.5). */
 uint32_t control_msr(enum control_word word, bool true_controls);
 
 /*
  * Settles one word against its capability MSR (A.3: bits 31:0 are the allowed 0-settings, a 1 there
  * must be 1; bits 63:32 the allowed 1-settings, a 0 there must be 0). The result has every bit of
- * `required`, those of `wanted` that may be set, and those that must be. E_UNSUPPORTED when a required
- * bit may not be set; then *missing (may be NULL) has these bits and *out is untouched.
+ * `required`, those of `wanted` that may be set, and those that must be. E_UNSUPPORTED when a
+ * required bit may not be set; then *missing (may be NULL) has these bits and *out is untouched.
  */
 int control_adjust(uint64_t msr, uint32_t required, uint32_t wanted, uint32_t *out,
                    uint32_t *missing);
 
 /* IA32_VMX_BASIC (A.1). */
 struct vmx_basic {
-    uint32_t revision;     /* identifier of the VMCS and VMXON regions */
-    uint32_t region_size;  /* bytes to allocate for each: 1..4096 */
-    bool below_4g;         /* their addresses are limited to 32 bits */
-    uint8_t memory_type;   /* to access them with: 6 is WB */
-    bool ins_outs_info;    /* exits by INS and OUTS give instruction information */
+    uint32_t revision;    /* identifier of the VMCS and VMXON regions */
+    uint32_t region_size; /* bytes to allocate for each: 1..4096 */
+    bool below_4g;        /* their addresses are limited to 32 bits */
+    uint8_t memory_type;  /* to access them with: 6 is WB */
+    bool ins_outs_info;   /* exits by INS and OUTS give instruction information */
     bool true_controls;
 };
 struct vmx_basic vmx_basic_decode(uint64_t msr);
 
 /* IA32_VMX_MISC (A.6). */
 struct vmx_misc {
-    unsigned timer_shift;   /* the preemption timer counts when TSC bit N changes */
-    bool stores_lma;        /* exits store EFER.LMA into "IA-32e mode guest" */
-    bool activity_hlt;      /* entry in the HLT activity state */
+    unsigned timer_shift; /* the preemption timer counts when TSC bit N changes */
+    bool stores_lma;      /* exits store EFER.LMA into "IA-32e mode guest" */
+    bool activity_hlt;    /* entry in the HLT activity state */
     unsigned cr3_targets;
-    unsigned max_msr_list;  /* recommended maximum of an MSR list */
+    unsigned max_msr_list; /* recommended maximum of an MSR list */
     bool inject_length_0;
 };
 struct vmx_misc vmx_misc_decode(uint64_t msr);
@@ -152,7 +152,7 @@ struct vmx_misc vmx_misc_decode(uint64_t msr);
 /* IA32_VMX_EPT_VPID_CAP (A.10). */
 struct ept_vpid_caps {
     bool execute_only, walk_4, walk_5, uc, wb, page_2m, page_1g, accessed_dirty;
-    bool advanced_exits;    /* advanced exit information for EPT violations */
+    bool advanced_exits; /* advanced exit information for EPT violations */
     bool invept, invept_single, invept_all;
     bool invvpid, invvpid_address, invvpid_single, invvpid_all, invvpid_keep_globals;
 };
@@ -184,6 +184,9 @@ bool pdptes_reload(const struct cr_context *now, uint64_t cr0, uint64_t cr4, boo
 /* A present PDPTE with a reserved bit makes the move fault. */
 bool pdpte_legal(uint64_t pdpte, unsigned maxphyaddr);
 
+/* IA32_PAT: every byte a memory type that exists (SDM Vol. 3, 12.12.2). */
+bool pat_legal(uint64_t pat);
+
 /* XCR0 as XSETBV takes it (SDM Vol. 1, 13.3): x87 always, AVX only with SSE, the three parts of
  * AVX-512 together and only with AVX, nothing beyond `supported`. */
 bool xcr0_legal(uint64_t value, uint64_t supported);
@@ -194,9 +197,9 @@ enum interruption_type {
     INTERRUPTION_EXTERNAL = 0,
     INTERRUPTION_NMI = 2,
     INTERRUPTION_EXCEPTION = 3,
-    INTERRUPTION_SOFTWARE = 4,            /* INT n */
-    INTERRUPTION_PRIVILEGED_EXCEPTION = 5,/* INT1 */
-    INTERRUPTION_SOFTWARE_EXCEPTION = 6,  /* INT3, INTO */
+    INTERRUPTION_SOFTWARE = 4,             /* INT n */
+    INTERRUPTION_PRIVILEGED_EXCEPTION = 5, /* INT1 */
+    INTERRUPTION_SOFTWARE_EXCEPTION = 6,   /* INT3, INTO */
 };
 #define INTERRUPTION_VECTOR BITS(7, 0)
 #define INTERRUPTION_CODE_VALID BIT(11)
@@ -242,12 +245,12 @@ enum activity_state { ACTIVITY_ACTIVE, ACTIVITY_HLT, ACTIVITY_SHUTDOWN, ACTIVITY
 #define ACCESS_DB BIT(14)
 #define ACCESS_GRANULARITY BIT(15)
 #define ACCESS_UNUSABLE BIT(16)
-#define ACCESS_ACCESSED BIT(0)  /* type bit 0 of code and data segments */
-#define ACCESS_WRITABLE BIT(1)  /* type bit 1: data writable, code readable */
-#define ACCESS_CONFORMING BIT(2)/* type bit 2: data expand-down, code conforming */
-#define ACCESS_CODE BIT(3)      /* type bit 3 */
+#define ACCESS_ACCESSED BIT(0)   /* type bit 0 of code and data segments */
+#define ACCESS_WRITABLE BIT(1)   /* type bit 1: data writable, code readable */
+#define ACCESS_CONFORMING BIT(2) /* type bit 2: data expand-down, code conforming */
+#define ACCESS_CODE BIT(3)       /* type bit 3 */
 #define TSS_TYPE_BUSY_16 3
-#define TSS_TYPE_BUSY 11        /* 32-bit, or 64-bit in IA-32e mode */
+#define TSS_TYPE_BUSY 11 /* 32-bit, or 64-bit in IA-32e mode */
 #define LDT_TYPE 2
 
 /* Basic exit reasons (appendix C). */
@@ -330,15 +333,15 @@ enum cr_access_kind { CR_ACCESS_MOV_TO, CR_ACCESS_MOV_FROM, CR_ACCESS_CLTS, CR_A
 struct cr_access {
     enum cr_access_kind kind;
     uint8_t cr;
-    uint8_t gpr;        /* enum gpr of vm/backend.h */
-    uint16_t source;    /* of LMSW */
+    uint8_t gpr;     /* enum gpr of vm/backend.h */
+    uint16_t source; /* of LMSW */
 };
 struct cr_access cr_access_decode(uint64_t qualification);
 
 /* Exit qualification of an I/O instruction (table 28-5). */
 struct io_access {
     uint16_t port;
-    uint8_t width;      /* bytes: 1, 2, 4 */
+    uint8_t width; /* bytes: 1, 2, 4 */
     bool in, string, rep;
 };
 struct io_access io_access_decode(uint64_t qualification);

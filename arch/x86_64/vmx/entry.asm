@@ -1,6 +1,6 @@
-; VM entry and exit, and the return from an NMI that was taken as an exit. SDM Vol. 3, chapters 27 "VM
-; entries" and 28 "VM exits": everything in the VMCS is switched by the CPU, the general registers and
-; CR2 by the code below, the rest by resident.c.
+; VM entry and exit, and the return from an NMI that was taken as an exit. SDM Vol. 3, chapters 27
+; "VM entries" and 28 "VM exits": everything in the VMCS is switched by the CPU, the general
+; registers and CR2 by the code below, the rest by resident.c.
 
 bits 64
 default rel
@@ -31,10 +31,10 @@ section .text
 ;   rdi  the guest's general registers, loaded now and stored at the exit; RSP's slot is not used
 ;   rsi  its CR2, likewise, and what the VMCS holds as the host's RSP
 ;   dl   0: VMLAUNCH, else VMRESUME
-; Expects the guest's VMCS current, its host RIP being vmx_exited, and interrupts masked. Returns after
-; the next exit with 0, or with 1 (VMfailValid) or 2 (VMfailInvalid) when the guest was not entered.
-; Keeps what the calling convention wants kept and leaves nothing of the guest in the other general
-; registers.
+; Expects the guest's VMCS current, its host RIP being vmx_exited, and interrupts masked. Returns
+; after the next exit with 0, or with 1 (VMfailValid) or 2 (VMfailInvalid) when the guest was not
+; entered. Keeps what the calling convention wants kept and leaves nothing of the guest in the other
+; general registers.
 global vmx_enter
 vmx_enter:
         push rbp
@@ -128,8 +128,8 @@ leave_guest:
         ret
 
 ; void vmx_unblock_nmi(void)
-; After an exit by NMI further ones stay blocked until an IRET (28.5.5 "Updating Non-Register State",
-; 6.7.1 "Handling Multiple NMIs"): return by one to the caller. Clobbers rax, rcx.
+; After an exit by NMI further ones stay blocked until an IRET (28.5.5 "Updating Non-Register
+; State", 6.7.1 "Handling Multiple NMIs"): return by one to the caller. Clobbers rax, rcx.
 global vmx_unblock_nmi
 vmx_unblock_nmi:
         mov rcx, rsp

@@ -41,16 +41,6 @@ static const char *control_registers_rule(const struct entry_state *s)
     return NULL;
 }
 
-static bool pat_legal(uint64_t pat)
-{
-    for (unsigned i = 0; i < 8; i++, pat >>= 8) {
-        unsigned type = (unsigned)(pat & 0xff);
-        if (type > 7 || type == 2 || type == 3)
-            return false;
-    }
-    return true;
-}
-
 static const char *msrs_rule(const struct entry_state *s)
 {
     bool lma = (s->efer & EFER_LMA) != 0, lme = (s->efer & EFER_LME) != 0;
@@ -143,8 +133,7 @@ static const char *privilege_rule(const struct entry_state *s)
 {
     if (!s->unrestricted && dpl(s, SEG_SS) != (s->segment[SEG_SS].selector & 3u))
         return "the DPL of SS differs from its RPL";
-    if (!s->unrestricted &&
-        (s->segment[SEG_SS].selector & 3) != (s->segment[SEG_CS].selector & 3))
+    if (!s->unrestricted && (s->segment[SEG_SS].selector & 3) != (s->segment[SEG_CS].selector & 3))
         return "the RPL of SS differs from that of CS";
     if (((s->segment[SEG_CS].access & ACCESS_TYPE) == 3 || !(s->cr0 & CR0_PE)) &&
         dpl(s, SEG_SS) != 0)
@@ -303,7 +292,8 @@ static const char *activity_rule(const struct entry_state *s)
     if (shadow || s->activity == ACTIVITY_HLT) {
         bool step = (s->rflags & RFLAGS_TF) && !(s->debugctl & BIT(1)); /* BTF */
         if (step != ((s->pending_debug & DEBUG_BS) != 0))
-            return "a pending single step that RFLAGS.TF does not explain, or none that it asks for";
+            return "a pending single step that RFLAGS.TF does not explain, or none that it asks "
+                   "for";
     }
     if (s->link_pointer != ~UINT64_C(0) && (s->link_pointer & BITS(11, 0)))
         return "the VMCS link pointer is misaligned";
@@ -325,8 +315,8 @@ static const char *pdptes_rule(const struct entry_state *s)
 const char *entry_state_rule(const struct entry_state *state)
 {
     static const char *(*const checks[])(const struct entry_state *) = {
-        control_registers_rule, msrs_rule,     segments_rule, tables_rule,
-        rip_rule,               blocking_rule, activity_rule, pdptes_rule,
+        control_registers_rule, msrs_rule,     segments_rule, tables_rule, rip_rule,
+        blocking_rule,          activity_rule, pdptes_rule,
     };
     for (unsigned i = 0; i < ARRAY_SIZE(checks); i++) {
         const char *rule = checks[i](state);

@@ -1,7 +1,7 @@
 /*
- * The checks that VM entry makes on the guest state, done over in software, for a CPU that has refused
- * an entry says no more than "invalid guest state". Pure: it judges a copy of the state. SDM Vol. 3,
- * 27.3.1 "Checks on the guest state area".
+ * The checks that VM entry makes on the guest state, done over in software, for a CPU that has
+ * refused an entry says no more than "invalid guest state". Pure: it judges a copy of the state.
+ * SDM Vol. 3, 27.3.1 "Checks on the guest state area".
  */
 #ifndef QUIRE_ARCH_VMX_ENTRY_CHECK_H
 #define QUIRE_ARCH_VMX_ENTRY_CHECK_H

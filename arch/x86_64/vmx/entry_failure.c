@@ -1,11 +1,12 @@
 /*
- * Why the CPU did not enter a guest: VMfail (the controls or the host state are wrong, 27.2) or a failed
- * entry (the guest state is, 27.8), each told in words as far as can be told.
+ * Why the CPU did not enter a guest: VMfail (the controls or the host state are wrong, 27.2) or a
+ * failed entry (the guest state is, 27.8), each told in words as far as can be told.
  */
 #include "arch/x86_64/vmx/entry_check.h"
 #include "arch/x86_64/vmx/vcpu.h"
 
-/* The settings that the CPU's capability MSRs do not allow. The number of VMfail does not say which. */
+/* The settings that the CPU's capability MSRs do not allow. The number of VMfail does not say
+ * which. */
 static const char *wrong_control(const struct vmx_vcpu *v)
 {
     static const struct {
@@ -40,9 +41,8 @@ void vmx_explain_fail(struct vmx_vcpu *v, enum vmx_enter outcome, struct vm_exit
     exit->rip = outcome == VMX_FAIL_VALID ? vmread(VMCS_GUEST_RIP) : 0;
     format_buffer(v->failure, sizeof(v->failure), "%s%s%s, event 0x%llx", name,
                   control ? ", by the control " : "", control ? control : "",
-                  outcome == VMX_FAIL_VALID
-                      ? (unsigned long long)vmread(VMCS_ENTRY_INTERRUPTION)
-                      : 0ull);
+                  outcome == VMX_FAIL_VALID ? (unsigned long long)vmread(VMCS_ENTRY_INTERRUPTION)
+                                            : 0ull);
     exit->name = v->failure;
 }
 

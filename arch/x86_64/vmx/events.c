@@ -1,6 +1,7 @@
 /*
- * Events on their way into a guest: injection by vm/ and by the exit handlers, and the second try for
- * one whose delivery an exit interrupted. SDM Vol. 3, 27.6 "Event injection", 28.2.3 and 28.2.4.
+ * Events on their way into a guest: injection by vm/ and by the exit handlers, and the second try
+ * for one whose delivery an exit interrupted. SDM Vol. 3, 27.6 "Event injection", 28.2.3 and
+ * 28.2.4.
  */
 #include "arch/x86_64/vmx/vcpu.h"
 
@@ -101,8 +102,8 @@ void vmx_skip_bytes(struct vmx_vcpu *v, unsigned length)
     uint64_t rip = vmread(VMCS_GUEST_RIP) + length;
     uint64_t rflags = vmread(VMCS_GUEST_RFLAGS);
     uint64_t blocking = vmread(VMCS_GUEST_INTERRUPTIBILITY);
-    bool long_code = (vmread(VMCS_GUEST_EFER) & EFER_LMA) &&
-                     (vmread(VMCS_GUEST_CS_ACCESS) & ACCESS_LONG);
+    bool long_code =
+        (vmread(VMCS_GUEST_EFER) & EFER_LMA) && (vmread(VMCS_GUEST_CS_ACCESS) & ACCESS_LONG);
 
     vmwrite(VMCS_GUEST_RIP, long_code ? rip : rip & UINT32_MAX);
     /* The shadow of STI or MOV SS covers one instruction, and this was it. */
@@ -156,7 +157,7 @@ void vmx_requeue_event(struct vmx_vcpu *v, unsigned reason, uint64_t qualificati
         block_nmi_again(reason, qualification);
         return;
     }
-    /* A task switch is part of the delivery and a triple fault its end; nothing is left to deliver. */
+    /* A task switch is part of the delivery and a triple fault its end: nothing is left of it. */
     if (reason == EXIT_TASK_SWITCH || reason == EXIT_TRIPLE_FAULT)
         return;
     info &= (uint32_t)(INTERRUPTION_VALID | BITS(11, 0)); /* bit 12 is undefined here */

@@ -1,6 +1,6 @@
 /*
- * Exits: what concerns VMX alone is dealt with here, everything else is told in the neutral terms of
- * vm/backend.h. SDM Vol. 3, 26.1 "Instructions that cause VM exits", 28.2 "Recording VM-exit
+ * Exits: what concerns VMX alone is dealt with here, everything else is told in the neutral terms
+ * of vm/backend.h. SDM Vol. 3, 26.1 "Instructions that cause VM exits", 28.2 "Recording VM-exit
  * information", appendix C.
  */
 #include "arch/x86_64/lapic.h"
@@ -68,8 +68,8 @@ static struct cr_context cr_context(void)
 #define CR0_TRANSLATION (CR0_PG | CR0_WP)
 #define CR4_TRANSLATION (CR4_PSE | CR4_PAE | CR4_PGE | CR4_PCIDE | CR4_SMEP | CR4_SMAP)
 
-/* Loads the PDPTEs that `cr3` points at into the VMCS. False: the exit has been told, as the CPU tells
- * it when the memory is missing, or #GP raised for a reserved bit. */
+/* Loads the PDPTEs that `cr3` points at into the VMCS. False: the exit has been told, as the CPU
+ * tells it when the memory is missing, or #GP raised for a reserved bit. */
 static bool load_pdptes(struct vmx_vcpu *v, uint64_t cr3, struct vm_exit *exit)
 {
     uint64_t pdpte[4], at = cr3 & BITS(31, 5);
@@ -228,10 +228,35 @@ static void xsetbv_exit(struct vmx_vcpu *v, struct vm_exit *exit)
     emulated(v, exit);
 }
 
+/* PAT is the guest's own, loaded by every entry. That exits save it is not asked of the CPU, so
+ * writes come by here. The other registers are vm/'s. */
+static void msr_exit(struct vmx_vcpu *v, bool write, struct vm_exit *exit)
+{
+    uint64_t *gpr = v->vcpu.gpr;
+    uint64_t value = (gpr[RDX] & UINT32_MAX) << 32 | (gpr[RAX] & UINT32_MAX);
+
+    exit->kind = VM_EXIT_MSR;
+    exit->msr.index = (uint32_t)gpr[RCX];
+    exit->msr.write = write;
+    if (exit->msr.index != IA32_PAT)
+        return;
+    if (!write) {
+        value = vmread(VMCS_GUEST_PAT);
+        gpr[RAX] = value & UINT32_MAX;
+        gpr[RDX] = value >> 32;
+    } else if (pat_legal(value)) {
+        vmwrite(VMCS_GUEST_PAT, value);
+    } else {
+        general_protection(v, exit);
+        return;
+    }
+    emulated(v, exit);
+}
+
 /* ---- Exceptions and interrupts ------------------------------------------------------------- */
 
-/* Delivers an intercepted #DB as it would have come (28.2.1: the qualification has what DR6 would get;
- * 18.2.3 for DR6 and 18.2.4 for DR7.GD). INT1 has no such side effects. */
+/* Delivers an intercepted #DB as it would have come (28.2.1: the qualification has what DR6 would
+ * get; 18.2.3 for DR6 and 18.2.4 for DR7.GD). INT1 has no such side effects. */
 static void deliver_debug(struct vmx_vcpu *v, uint32_t info, struct vm_exit *exit)
 {
     exit->kind = VM_EXIT_HANDLED;
@@ -388,9 +413,7 @@ void vmx_decode_exit(struct vmx_vcpu *v, uint32_t reason, struct vm_exit *exit)
         return;
     case EXIT_RDMSR:
     case EXIT_WRMSR:
-        exit->kind = VM_EXIT_MSR;
-        exit->msr.index = (uint32_t)v->vcpu.gpr[RCX];
-        exit->msr.write = basic == EXIT_WRMSR;
+        msr_exit(v, basic == EXIT_WRMSR, exit);
         return;
     case EXIT_CPUID:
         exit->kind = VM_EXIT_CPUID;

@@ -12,8 +12,10 @@
 #define DR6_RESET 0xffff0ff0
 
 static const uint32_t shared_msr_index[SHARED_MSR_COUNT] = {
-    [SHARED_STAR] = IA32_STAR,   [SHARED_LSTAR] = IA32_LSTAR,
-    [SHARED_CSTAR] = IA32_CSTAR, [SHARED_FMASK] = IA32_FMASK,
+    [SHARED_STAR] = IA32_STAR,
+    [SHARED_LSTAR] = IA32_LSTAR,
+    [SHARED_CSTAR] = IA32_CSTAR,
+    [SHARED_FMASK] = IA32_FMASK,
     [SHARED_KERNEL_GS_BASE] = IA32_KERNEL_GS_BASE,
 };
 
@@ -35,7 +37,7 @@ unsigned resident_fpu_order(uint64_t xcr0)
     uint64_t size = XSAVE_LEGACY_SIZE;
     unsigned order = 0;
 
-    /* Of component n from 2 up, sub-leaf n gives size (EAX) and offset (EBX) in the standard form. */
+    /* Of component n from 2 up, sub-leaf n gives size (EAX) and offset (EBX), standard form. */
     for (uint64_t left = xcr0 & ~(XCR0_X87 | XCR0_SSE); left; left &= left - 1) {
         uint32_t r[4];
         cpuid(LEAF_XSAVE, lowest_bit(left), r);

@@ -1,10 +1,11 @@
 /*
- * The guest registers that neither a VMCS field nor entry.asm switches: x87, SSE and AVX state, XCR0,
- * DR0..DR3 and DR6, and the MSRs of SYSCALL and SWAPGS.
+ * The guest registers that neither a VMCS field nor entry.asm switches: x87, SSE and AVX state,
+ * XCR0, DR0..DR3 and DR6, and the MSRs of SYSCALL and SWAPGS.
  *
- * The hypervisor itself uses none of them, so they stay in the CPU from exit to entry and change hands
- * only when another vCPU runs, or when ring 3 is about to (percpu.put_guest). In between CR0.TS is set
- * in the host, by every exit, so that a stray use there traps instead of reading a guest's values.
+ * The hypervisor itself uses none of them, so they stay in the CPU from exit to entry and change
+ * hands only when another vCPU runs, or when ring 3 is about to (percpu.put_guest). In between
+ * CR0.TS is set in the host, by every exit, so that a stray use there traps instead of reading a
+ * guest's values.
  */
 #ifndef QUIRE_ARCH_VMX_RESIDENT_H
 #define QUIRE_ARCH_VMX_RESIDENT_H

@@ -5,13 +5,13 @@
 #include "arch/x86_64/lapic.h"
 #include "lib/error.h"
 
-#define SAMPLE 4096                          /* timer ticks measured */
-#define PATIENCE (UINT64_C(1) << 32)         /* TSC ticks until the timer counts as dead */
+#define SAMPLE 4096                  /* timer ticks measured */
+#define PATIENCE (UINT64_C(1) << 32) /* TSC ticks until the timer counts as dead */
 
 static uint64_t tsc_per_sample;
 
-/* The interrupt of the sample stays pending, for interrupts are masked: the first entry of a guest takes
- * it as an exit that changes nothing. */
+/* The interrupt of the sample stays pending, for interrupts are masked: the first entry of a guest
+ * takes it as an exit that changes nothing. */
 int slice_timer_init(void)
 {
     if (tsc_per_sample)

@@ -7,8 +7,8 @@
 
 #include <stdint.h>
 
-/* Measures the timer against the TSC, once for the machine. lapic_enable() first. E_HARDWARE when it
- * does not run. */
+/* Measures the timer against the TSC, once for the machine. lapic_enable() first. E_HARDWARE when
+ * it does not run. */
 int slice_timer_init(void);
 
 /* One interrupt after about this many TSC ticks; slice_timer_stop() after the exit. */

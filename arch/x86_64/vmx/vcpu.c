@@ -80,8 +80,8 @@ static void write_controls(const struct vmx_vcpu *v)
     vmwrite(VMCS_EXIT_CONTROLS, vmx_policy.control[CONTROLS_EXIT]);
     vmwrite(VMCS_ENTRY_CONTROLS, vmx_policy.control[CONTROLS_ENTRY]);
 
-    /* A machine check is the host's. #DB and #AC may raise themselves while they are delivered, in a
-     * loop that no interrupt ends: they have to come by here. */
+    /* A machine check is the host's. #DB and #AC may raise themselves while they are delivered, in
+     * a loop that no interrupt ends: they have to come by here. */
     vmwrite(VMCS_EXCEPTION_BITMAP, BIT(VECTOR_MC) | BIT(VECTOR_DB) | BIT(VECTOR_AC));
     vmwrite(VMCS_PF_CODE_MASK, 0);
     vmwrite(VMCS_PF_CODE_MATCH, 0);
@@ -101,8 +101,8 @@ static void write_controls(const struct vmx_vcpu *v)
         vmwrite(VMCS_ENCLS_EXITING, ~UINT64_C(0));
 }
 
-/* What may have changed in the host since this CPU last held the VMCS: a ring-3 program's table, bits
- * that boot sets late. */
+/* What may have changed in the host since this CPU last held the VMCS: a ring-3 program's table,
+ * bits that boot sets late. */
 static void write_changing_host_state(void)
 {
     vmwrite(VMCS_HOST_CR3, read_cr3());
@@ -249,17 +249,18 @@ int vmx_vcpu_create(struct guest *guest, struct table *table, owner_t owner, str
         .rflags = RFLAGS_FIXED,
         .rip = 0xfff0,
         .cr0 = CR0_ET,
-        .segment = {
-            /* Real mode as after a reset but for CS, whose base lies where guests have memory. */
-            [SEG_ES] = {.limit = 0xffff, .access = 0x93},
-            [SEG_CS] = {.limit = 0xffff, .access = 0x9b, .selector = 0xf000, .base = 0xf0000},
-            [SEG_SS] = {.limit = 0xffff, .access = 0x93},
-            [SEG_DS] = {.limit = 0xffff, .access = 0x93},
-            [SEG_FS] = {.limit = 0xffff, .access = 0x93},
-            [SEG_GS] = {.limit = 0xffff, .access = 0x93},
-            [SEG_LDTR] = {.limit = 0xffff, .access = 0x82},
-            [SEG_TR] = {.limit = 0xffff, .access = 0x8b},
-        },
+        .segment =
+            {
+                /* Real mode as after a reset but for CS, whose base lies within 1 MiB. */
+                [SEG_ES] = {.limit = 0xffff, .access = 0x93},
+                [SEG_CS] = {.limit = 0xffff, .access = 0x9b, .selector = 0xf000, .base = 0xf0000},
+                [SEG_SS] = {.limit = 0xffff, .access = 0x93},
+                [SEG_DS] = {.limit = 0xffff, .access = 0x93},
+                [SEG_FS] = {.limit = 0xffff, .access = 0x93},
+                [SEG_GS] = {.limit = 0xffff, .access = 0x93},
+                [SEG_LDTR] = {.limit = 0xffff, .access = 0x82},
+                [SEG_TR] = {.limit = 0xffff, .access = 0x8b},
+            },
         .idt_limit = 0xffff,
         .gdt_limit = 0xffff,
         .dr7 = DR7_FIXED,
@@ -325,7 +326,7 @@ void vmx_write_crs(uint64_t cr0, uint64_t cr4, uint64_t efer)
         efer |= EFER_LMA;
         entry |= ENTRY_IA32E_GUEST;
     }
-    /* A guest's CD and NW are kept from the CPU: they would disable the caches of its neighbours. */
+    /* A guest's CD and NW are kept from the CPU: they would disable its neighbours' caches. */
     vmwrite(VMCS_GUEST_CR0, cr_force(cr0 & ~(CR0_CD | CR0_NW), fixed0));
     vmwrite(VMCS_CR0_SHADOW, cr0 | CR0_ET);
     vmwrite(VMCS_GUEST_CR4, cr_force(cr4 | host_cr4, vmx_caps.cr4));
@@ -412,9 +413,10 @@ int vmx_get_state(struct vcpu *vcpu, struct vcpu_state *out)
     return E_OK;
 }
 
-/* E_INVAL for what MOV to CR or WRMSR would refuse whatever the rest is; a combination that only the
- * CPU finds wrong comes back as a failed entry, explained. E_UNSUPPORTED for CR4 bits that this CPU
- * does not offer to guests. The whole state is replaced: an event that was on its way is dropped. */
+/* E_INVAL for what MOV to CR or WRMSR would refuse whatever the rest is; a combination that only
+ * the CPU finds wrong comes back as a failed entry, explained. E_UNSUPPORTED for CR4 bits that this
+ * CPU does not offer to guests. The whole state is replaced: an event that was on its way is
+ * dropped. */
 int vmx_set_state(struct vcpu *vcpu, const struct vcpu_state *in)
 {
     struct vmx_vcpu *v = vmx_vcpu_of(vcpu);
@@ -456,7 +458,8 @@ int vmx_set_state(struct vcpu *vcpu, const struct vcpu_state *in)
     return E_OK;
 }
 
-/* Controls and exit information that are not zero, two a line; the guest's registers are shown by vm/. */
+/* Controls and exit information that are not zero, two a line; the guest's registers are shown by
+ * vm/. */
 void vmx_dump(struct vcpu *vcpu, struct sink *to)
 {
     static const struct {
@@ -479,12 +482,14 @@ void vmx_dump(struct vcpu *vcpu, struct sink *to)
            (unsigned long long)v->reinjected);
     for (unsigned i = 0; i < ARRAY_SIZE(fields); i++) {
         enum vmcs_type type = vmcs_field_type(fields[i].field);
-        bool wanted = type == VMCS_TYPE_CONTROL || type == VMCS_TYPE_EXIT ||
+        bool wanted = type == VMCS_TYPE_CONTROL ||
+                      (type == VMCS_TYPE_EXIT && fields[i].field != VMCS_INSTRUCTION_ERROR) ||
                       fields[i].field == VMCS_GUEST_INTERRUPTIBILITY ||
                       fields[i].field == VMCS_GUEST_ACTIVITY ||
                       fields[i].field == VMCS_GUEST_PENDING_DEBUG;
         uint64_t value;
-        /* A field that this CPU does not have is one that was not asked for. */
+        /* A field that this CPU does not have is one that was not asked for; the failure to read it
+         * replaces the VM-instruction error, which is why that one is left out. */
         if (!wanted || vmcs_read(fields[i].field, &value) != E_OK || value == 0)
             continue;
         format(to, "  %-33s %16llx%s", fields[i].text, (unsigned long long)value,

@@ -1,6 +1,6 @@
 /*
- * A virtual CPU as VMX runs it: the VMCS and all that it does not hold. Internal to this folder; vm/
- * sees the struct vcpu at its start.
+ * A virtual CPU as VMX runs it: the VMCS and all that it does not hold. Internal to this folder;
+ * vm/ sees the struct vcpu at its start.
  */
 #ifndef QUIRE_ARCH_VMX_VCPU_H
 #define QUIRE_ARCH_VMX_VCPU_H
@@ -26,26 +26,26 @@ struct vmx_live {
 struct vmx_vcpu {
     struct vcpu vcpu;
     struct vmx_live live;
-    struct table *table;    /* its EPT */
-    owner_t owner;          /* of its frames */
-    hpa_t frame;            /* of this structure */
+    struct table *table; /* its EPT */
+    owner_t owner;       /* of its frames */
+    hpa_t frame;         /* of this structure */
     hpa_t vmcs;
-    bool launched;          /* since the last VMCLEAR */
-    struct vmx_cpu *cpu;    /* where its VMCS is active; NULL: nowhere */
-    uint16_t vpid;          /* 0: none */
+    bool launched;       /* since the last VMCLEAR */
+    struct vmx_cpu *cpu; /* where its VMCS is active; NULL: nowhere */
+    uint16_t vpid;       /* 0: none */
 
     /* What changes hands by resident.c while another vCPU has the CPU. */
-    void *fpu;              /* XSAVE area (FXSAVE image where there is no XSAVE) */
+    void *fpu; /* XSAVE area (FXSAVE image where there is no XSAVE) */
     hpa_t fpu_frame;
     unsigned fpu_order;
     uint64_t xcr0;
     uint64_t msr[SHARED_MSR_COUNT];
     uint64_t dr[4], dr6;
 
-    uint64_t cr8;           /* virtual: the task priority of an APIC that is not there */
+    uint64_t cr8; /* virtual: the task priority of an APIC that is not there */
     uint64_t reasons[EXIT_REASON_COUNT]; /* exits by basic reason */
-    uint64_t reinjected;    /* events whose delivery an exit interrupted */
-    char failure[VMX_FAILURE]; /* text of the last failed entry */
+    uint64_t reinjected;                 /* events whose delivery an exit interrupted */
+    char failure[VMX_FAILURE];           /* text of the last failed entry */
 };
 
 _Static_assert(sizeof(struct vmx_vcpu) <= PAGE_SIZE, "lives in a frame of its own");
@@ -64,9 +64,9 @@ static inline struct vmx_vcpu *vmx_vcpu_of(struct vcpu *vcpu)
 struct vmx_policy {
     uint32_t control[CONTROLS_COUNT];
     uint64_t guest_cr4;
-    uint64_t guest_xcr0;    /* 0: this CPU has no XSAVE */
+    uint64_t guest_xcr0; /* 0: this CPU has no XSAVE */
     hpa_t msr_bitmap;
-    unsigned fpu_order;     /* of the block for one vCPU's XSAVE area */
+    unsigned fpu_order; /* of the block for one vCPU's XSAVE area */
     bool vpid;
     struct table_caps ept;
 };
@@ -75,8 +75,8 @@ extern struct vmx_policy vmx_policy;
 /* Bits of CR0 that a guest owns; it reads the others from the shadow and exits when it would change
  * them. PE and PG are its own thanks to "unrestricted guest". */
 #define CR0_GUEST_OWNED (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_WP | CR0_AM | CR0_PG)
-/* Of CR4 it owns what it may set, but for MCE: the CPU's stays on, or a machine check while the guest
- * runs would shut the machine down. */
+/* Of CR4 it owns what it may set, but for MCE: the CPU's stays on, or a machine check while the
+ * guest runs would shut the machine down. */
 static inline uint64_t cr4_guest_owned(void)
 {
     return vmx_policy.guest_cr4 & ~CR4_MCE;
@@ -100,11 +100,11 @@ int vmx_get_state(struct vcpu *vcpu, struct vcpu_state *out);
 int vmx_set_state(struct vcpu *vcpu, const struct vcpu_state *in);
 void vmx_dump(struct vcpu *vcpu, struct sink *to);
 
-/* Makes the vCPU's VMCS the current one of this CPU. E_STATE when it is active on another (it has to be
- * put there first) or VMX is off; E_HARDWARE. */
+/* Makes the vCPU's VMCS the current one of this CPU. E_STATE when it is active on another (it has
+ * to be put there first) or VMX is off; E_HARDWARE. */
 int vmx_vcpu_load(struct vmx_vcpu *v);
-/* Takes the vCPU off this CPU: its registers into its structure, its VMCS cleared. Nothing when it is
- * active nowhere. */
+/* Takes the vCPU off this CPU: its registers into its structure, its VMCS cleared. Nothing when it
+ * is active nowhere. */
 void vmx_vcpu_put(struct vmx_vcpu *v);
 
 /* With the VMCS current: CR0 and CR4 as the guest sees them. */
@@ -125,8 +125,8 @@ void vmx_set_halted(struct vcpu *vcpu, bool halted);
 void vmx_skip(struct vcpu *vcpu, const struct vm_exit *exit);
 /* The same for an instruction of `length` bytes that this folder emulated. */
 void vmx_skip_bytes(struct vmx_vcpu *v, unsigned length);
-/* First thing after an exit: puts an event whose delivery was interrupted back to be delivered by the
- * next entry (28.2.4), and notes an NMI window that an IRET had opened too early (28.2.3). */
+/* First thing after an exit: puts an event whose delivery was interrupted back to be delivered by
+ * the next entry (28.2.4), and notes an NMI window that an IRET had opened too early (28.2.3). */
 void vmx_requeue_event(struct vmx_vcpu *v, unsigned reason, uint64_t qualification);
 
 /* exits.c: tells what happened in neutral terms, having dealt with what is VMX's own. */

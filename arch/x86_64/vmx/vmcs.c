@@ -1,5 +1,5 @@
-/* See vmcs.h. SDM Vol. 3, 25.11 "Software use of the VMCS and related structures" and chapter 31 "VMX
- * instruction reference". */
+/* See vmcs.h. SDM Vol. 3, 25.11 "Software use of the VMCS and related structures" and chapter 31
+ * "VMX instruction reference". */
 #include "arch/x86_64/vmx/vmcs.h"
 
 #include "arch/x86_64/vmx/vmx_caps.h"

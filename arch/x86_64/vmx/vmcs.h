@@ -21,7 +21,8 @@
 int vmcs_read(uint32_t field, uint64_t *out);
 int vmcs_write(uint32_t field, uint64_t value);
 
-/* The VM-instruction error of this CPU's last E_HARDWARE (vm_instruction_error_name() has its text). */
+/* The VM-instruction error of this CPU's last E_HARDWARE (vm_instruction_error_name() has its
+ * text). */
 uint32_t vmcs_error(void);
 
 /*
@@ -37,9 +38,9 @@ int vmcs_clear(hpa_t region);
 bool vmcs_current(hpa_t *region);
 
 /*
- * Invalidate translations derived from EPT (of one EPTP, or all), or tagged with a VPID (SDM Vol. 3,
- * 29.4.3.1). Where the CPU lacks the type asked for, the next wider one is used. E_STATE outside VMX
- * operation, E_UNSUPPORTED, E_INVAL, E_HARDWARE.
+ * Invalidate translations derived from EPT (of one EPTP, or all), or tagged with a VPID (SDM Vol.
+ * 3, 29.4.3.1). Where the CPU lacks the type asked for, the next wider one is used. E_STATE outside
+ * VMX operation, E_UNSUPPORTED, E_INVAL, E_HARDWARE.
  */
 int invept(unsigned type, uint64_t eptp);
 int invvpid(unsigned type, uint16_t vpid, uint64_t gva);

@@ -36,7 +36,7 @@
     FIELD(EXIT_MSR_LOAD, 0x2008, "VM-exit MSR-load address")                                       \
     FIELD(ENTRY_MSR_LOAD, 0x200a, "VM-entry MSR-load address")                                     \
     FIELD(TSC_OFFSET, 0x2010, "TSC offset")                                                        \
-    FIELD(EPT_POINTER, 0x201a, "EPT pointer")                                                   \
+    FIELD(EPT_POINTER, 0x201a, "EPT pointer")                                                      \
     FIELD(ENCLS_EXITING, 0x202e, "ENCLS-exiting bitmap")                                           \
     FIELD(GUEST_PHYSICAL_ADDRESS, 0x2400, "guest-physical address")                                \
     FIELD(LINK_POINTER, 0x2800, "VMCS link pointer")                                               \

@@ -1,4 +1,5 @@
-/* See vmx.h. SDM Vol. 3, 24.6 "Discovering support for VMX" to 24.8 "Restrictions on VMX operation". */
+/* See vmx.h. SDM Vol. 3, 24.6 "Discovering support for VMX" to 24.8 "Restrictions on VMX
+ * operation". */
 #include "arch/x86_64/vmx/vmx.h"
 
 #include "arch/x86_64/lapic.h"
@@ -34,14 +35,14 @@ static const struct {
                       PIN_VIRTUAL_NMIS | PIN_PREEMPTION_TIMER},
     [CONTROLS_PROC] = {PROC_HLT_EXITING | PROC_MWAIT_EXITING | PROC_RDPMC_EXITING |
                            PROC_CR8_LOAD_EXITING | PROC_CR8_STORE_EXITING |
-                           PROC_UNCONDITIONAL_IO_EXITING | PROC_MSR_BITMAPS |
-                           PROC_MONITOR_EXITING | PROC_SECONDARY_CONTROLS,
+                           PROC_UNCONDITIONAL_IO_EXITING | PROC_MSR_BITMAPS | PROC_MONITOR_EXITING |
+                           PROC_SECONDARY_CONTROLS,
                        0},
-    /* RDTSCP, INVPCID, XSAVES and the like stay undefined opcodes: vm/cpuid.c does not offer them. */
+    /* RDTSCP, INVPCID, XSAVES and the like stay undefined: vm/cpuid.c does not offer them. */
     [CONTROLS_PROC2] = {PROC2_EPT | PROC2_UNRESTRICTED_GUEST,
                         PROC2_VPID | PROC2_WBINVD_EXITING | PROC2_ENCLS_EXITING},
     [CONTROLS_EXIT] = {EXIT_SAVE_DEBUG_CONTROLS | EXIT_HOST_64BIT | EXIT_ACKNOWLEDGE_INTERRUPT |
-                           EXIT_SAVE_PAT | EXIT_LOAD_PAT | EXIT_SAVE_EFER | EXIT_LOAD_EFER,
+                           EXIT_LOAD_PAT | EXIT_SAVE_EFER | EXIT_LOAD_EFER,
                        0},
     [CONTROLS_ENTRY] = {ENTRY_LOAD_DEBUG_CONTROLS | ENTRY_LOAD_PAT | ENTRY_LOAD_EFER, 0},
 };
@@ -51,8 +52,8 @@ static int settle_controls(void)
     for (unsigned word = 0; word < CONTROLS_COUNT; word++) {
         uint32_t missing;
         int error = control_adjust(vmx_caps.control[word], (uint32_t)control_wishes[word].required,
-                                   (uint32_t)control_wishes[word].wanted,
-                                   &vmx_policy.control[word], &missing);
+                                   (uint32_t)control_wishes[word].wanted, &vmx_policy.control[word],
+                                   &missing);
         if (error != E_OK)
             return because(error, "this CPU's VMX lacks the %s control \"%s\"",
                            control_word_name((enum control_word)word),
@@ -61,9 +62,9 @@ static int settle_controls(void)
     return E_OK;
 }
 
-/* The bits of CR4 that a guest may set, where the CPU has them. Left out: VMXE and SMXE (not offered to
- * guests), LA57 (EPTs have four levels), PKE, CET, PKS and later ones (registers behind them are not
- * switched). */
+/* The bits of CR4 that a guest may set, where the CPU has them. Left out: VMXE and SMXE (not
+ * offered to guests), LA57 (EPTs have four levels), PKE, CET, PKS and later ones (registers behind
+ * them are not switched). */
 static uint64_t guest_cr4(void)
 {
     uint64_t bits = CR4_VME | CR4_PVI | CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE |
@@ -80,7 +81,9 @@ static struct table_caps ept_table_caps(void)
     const struct ept_vpid_caps *ept = &vmx_caps.ept_vpid;
     return (struct table_caps){
         .maxphyaddr = cpu_features.maxphyaddr,
-        .leaf_top = ept->page_1g ? 3 : ept->page_2m ? 2 : 1,
+        .leaf_top = ept->page_1g   ? 3
+                    : ept->page_2m ? 2
+                                   : 1,
         .nx = true,
         .accessed_dirty = ept->accessed_dirty,
         .execute_only = ept->execute_only,
@@ -90,8 +93,9 @@ static struct table_caps ept_table_caps(void)
     };
 }
 
-/* MSR bitmap (25.6.9): four tables of 1 KiB, a bit for each MSR of 0..0x1fff and 0xc0000000..0xc0001fff,
- * reads first, then writes. A clear bit lets the guest through to the register. */
+/* MSR bitmap (25.6.9): four tables of 1 KiB, a bit for each MSR of 0..0x1fff and
+ * 0xc0000000..0xc0001fff, reads first, then writes. A clear bit lets the guest through to the
+ * register. */
 #define MSR_BITMAP_WRITES 2048
 #define MSR_BITMAP_HIGH 1024
 
@@ -107,9 +111,9 @@ static int make_msr_bitmap(void)
 {
     /* Registers of which each guest has its own: in the VMCS, or in resident.c. */
     static const uint32_t own[] = {
-        IA32_SYSENTER_CS, IA32_SYSENTER_ESP, IA32_SYSENTER_EIP, IA32_PAT,   IA32_EFER,
-        IA32_FS_BASE,     IA32_GS_BASE,      IA32_KERNEL_GS_BASE, IA32_STAR, IA32_LSTAR,
-        IA32_CSTAR,       IA32_FMASK,
+        IA32_SYSENTER_CS, IA32_SYSENTER_ESP, IA32_SYSENTER_EIP,   IA32_EFER,
+        IA32_FS_BASE,     IA32_GS_BASE,      IA32_KERNEL_GS_BASE, IA32_STAR,
+        IA32_LSTAR,       IA32_CSTAR,        IA32_FMASK,
     };
     int error = buddy_alloc(0, PURPOSE_VCPU, OWNER_HOST, &vmx_policy.msr_bitmap);
     if (error != E_OK)
@@ -130,12 +134,14 @@ static int judge_cpu(void)
         return because(E_UNSUPPORTED, "this CPU has no VMX%s",
                        cpu_features.svm ? " (it has SVM, which is not supported)" : "");
     if (vmx_caps_read(&missing) != E_OK)
-        return because(E_UNSUPPORTED, "VMX is announced by CPUID, but its capability MSR 0x%x is missing",
+        return because(E_UNSUPPORTED,
+                       "VMX is announced by CPUID, but its capability MSR 0x%x is missing",
                        missing);
     if (!vmx_offers(CONTROLS_PROC2, PROC2_EPT))
         return because(E_UNSUPPORTED, "this CPU has VMX without EPT (nested paging)");
     if (!vmx_offers(CONTROLS_PROC2, PROC2_UNRESTRICTED_GUEST))
-        return because(E_UNSUPPORTED, "this CPU has EPT without unrestricted guest (real mode in a guest)");
+        return because(E_UNSUPPORTED,
+                       "this CPU has EPT without unrestricted guest (real mode in a guest)");
     if (!vmx_caps.ept_vpid.walk_4 || !vmx_caps.ept_vpid.wb)
         return because(E_UNSUPPORTED, "this CPU's EPT lacks %s",
                        vmx_caps.ept_vpid.walk_4 ? "write-back tables" : "the four-level walk");
@@ -167,9 +173,9 @@ static int claim_feature_control(void)
 
 static int take_frame(hpa_t *out)
 {
-    int error = vmx_caps.basic.below_4g ? buddy_alloc_within(0, 0, UINT32_MAX, PURPOSE_VCPU,
-                                                             OWNER_HOST, out)
-                                        : buddy_alloc(0, PURPOSE_VCPU, OWNER_HOST, out);
+    int error = vmx_caps.basic.below_4g
+                    ? buddy_alloc_within(0, 0, UINT32_MAX, PURPOSE_VCPU, OWNER_HOST, out)
+                    : buddy_alloc(0, PURPOSE_VCPU, OWNER_HOST, out);
     if (error == E_OK)
         memset(direct(*out), 0, PAGE_SIZE);
     return error;
@@ -193,12 +199,13 @@ static int vmxon(struct vmx_cpu *cpu)
         return E_OK;
     write_cr4(cr4 & ~CR4_VMXE);
     return because(E_HARDWARE, "VMXON failed (%s)",
-                   valid ? vm_instruction_error_name(15) : "VMfailInvalid: the region or its address");
+                   valid ? vm_instruction_error_name(15)
+                         : "VMfailInvalid: the region or its address");
 }
 
-/* What an earlier stay in VMX operation left cached must not serve this one: the manual asks for both
- * invalidations after VMXON (29.4.3.3, 29.4.3.4). Without INVEPT of all contexts each new EPTP is
- * invalidated on its own (vcpu.c). */
+/* What an earlier stay in VMX operation left cached must not serve this one: the manual asks for
+ * both invalidations after VMXON (29.4.3.3, 29.4.3.4). Without INVEPT of all contexts each new EPTP
+ * is invalidated on its own (vcpu.c). */
 static void forget_translations(void)
 {
     if (vmx_caps.ept_vpid.invept_all) {
@@ -287,7 +294,9 @@ int vmx_init(const struct vm_backend **backend, const char **why_not)
     *why_not = error == E_OK ? NULL : why;
     if (error == E_OK)
         log_line("VMX: on, revision 0x%x, EPT with %s pages%s%s%s", vmx_caps.basic.revision,
-                 vmx_policy.ept.leaf_top == 3 ? "1G" : vmx_policy.ept.leaf_top == 2 ? "2M" : "4K",
+                 vmx_policy.ept.leaf_top == 3   ? "1G"
+                 : vmx_policy.ept.leaf_top == 2 ? "2M"
+                                                : "4K",
                  vmx_policy.ept.accessed_dirty ? ", A/D" : "",
                  vmx_policy.ept.execute_only ? ", execute-only" : "",
                  vmx_policy.vpid ? ", VPID" : "");

@@ -8,8 +8,8 @@
 #include "vm/backend.h"
 
 /*
- * Finds out what VMX this CPU has, enters VMX operation, and gives the backend. To be called once on the
- * CPU that booted, after the buddy, the kernel's own tables and the trap stacks stand.
+ * Finds out what VMX this CPU has, enters VMX operation, and gives the backend. To be called once
+ * on the CPU that booted, after the buddy, the kernel's own tables and the trap stacks stand.
  *
  * E_UNSUPPORTED: guests cannot run on this machine, and *why_not says in one sentence why; E_NOMEM,
  * E_HARDWARE likewise. The hypervisor goes on without guests.

@@ -12,8 +12,8 @@ int vmx_caps_read(uint32_t *missing)
         uint32_t msr;
         uint64_t *to;
     } always[] = {
-        {IA32_VMX_MISC, &caps.misc_raw},          {IA32_VMX_CR0_FIXED0, &caps.cr0.fixed0},
-        {IA32_VMX_CR0_FIXED1, &caps.cr0.fixed1},  {IA32_VMX_CR4_FIXED0, &caps.cr4.fixed0},
+        {IA32_VMX_MISC, &caps.misc_raw},         {IA32_VMX_CR0_FIXED0, &caps.cr0.fixed0},
+        {IA32_VMX_CR0_FIXED1, &caps.cr0.fixed1}, {IA32_VMX_CR4_FIXED0, &caps.cr4.fixed0},
         {IA32_VMX_CR4_FIXED1, &caps.cr4.fixed1},
     };
 
@@ -37,8 +37,8 @@ int vmx_caps_read(uint32_t *missing)
             return E_UNSUPPORTED;
     }
 
-    /* The MSR of the secondary controls exists when they can be activated; that of EPT and VPID when
-     * either of these can be enabled (A.3.3, A.10). */
+    /* The MSR of the secondary controls exists when they can be activated; that of EPT and VPID
+     * when either of these can be enabled (A.3.3, A.10). */
     if (caps.control[CONTROLS_PROC] >> 32 & PROC_SECONDARY_CONTROLS) {
         *missing = IA32_VMX_PROCBASED_CTLS2;
         if (rdmsr_safe(*missing, &caps.control[CONTROLS_PROC2]) != E_OK)

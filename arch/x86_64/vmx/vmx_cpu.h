@@ -27,18 +27,18 @@ enum shared_msr {
 };
 
 struct vmx_cpu {
-    bool on;                    /* in VMX root operation */
+    bool on; /* in VMX root operation */
     hpa_t vmxon_region;
-    bool has_current;           /* a VMCS is current: `current` */
+    bool has_current; /* a VMCS is current: `current` */
     hpa_t current;
     uint32_t instruction_error; /* of the last VMfailValid */
 
-    struct vmx_vcpu *resident;  /* whose registers that no VMCS switches are in this CPU; or NULL */
+    struct vmx_vcpu *resident; /* whose registers that no VMCS switches are in this CPU; or NULL */
     uint64_t host_msr[SHARED_MSR_COUNT];
     uint64_t host_xcr0;
     struct descriptor_table gdt, idt; /* an exit leaves their limits at 0xffff (28.5.2) */
 
-    bool lapic;                 /* the local APIC is ours: interrupts are to be ended there */
+    bool lapic; /* the local APIC is ours: interrupts are to be ended there */
     uint64_t external_interrupts, nmis; /* taken as exits */
 };
 
