@@ -259,6 +259,14 @@ static void test_memory_beyond_the_limit(void **state)
     assert_int_equal(direct_map_build(&table, &memblock, GiB, &skipped), E_OK);
     assert_int_equal(skipped, GiB + 0x1000);
     check_direct_map(GiB);
+
+    /* A region that is not cut at a page's end is, at the limit. */
+    memblock_init(&memblock);
+    add(GiB - 0x2800, GiB + 0x2800, MEMKIND_ACPI_RECLAIMABLE);
+    start_table(3, true);
+    assert_int_equal(direct_map_build(&table, &memblock, GiB, &skipped), E_OK);
+    assert_int_equal(skipped, 0); /* of RAM */
+    check_direct_map(GiB);
 }
 
 static void test_a_space_as_built_is_right(void **state)
@@ -329,6 +337,11 @@ static void break_alias_of_many_pages(void)
 {
     /* Ends with the first frame of the text. */
     place(FIXMAP_BASE + 0x10000, image.text.first - IMAGE_BASE - 0xf000, 0x10000, RIGHT_RW, MEM_WB);
+}
+
+static void break_rodata(void)
+{
+    change(DIRECT_BASE + image.rodata.end - IMAGE_BASE - PAGE_SIZE, PAGE_SIZE, RIGHT_RW, MEM_WB);
 }
 
 static void break_write_and_execute(void)
@@ -424,6 +437,7 @@ static void test_every_violation_is_named(void **state)
         {break_alias, "writable here, executable at another address"},
         {break_alias_in_direct_map, "writable here, executable at another address"},
         {break_alias_of_many_pages, "writable here, executable at another address"},
+        {break_rodata, "writable here, the image's read-only data"},
         {break_write_and_execute, "writable and executable"},
         {break_execute_elsewhere, "executable, but not the image's text"},
         {break_execute_in_direct_map, "executable, but not the image's text"},

@@ -221,6 +221,10 @@ static void test_reading_stops_where_the_program_may_not_read(void **state)
     /* Across pages, up to the first absent one. */
     assert_int_equal(user_space_read(&space, 0x404ff8, bytes, sizeof(bytes)), 0x40a000 - 0x404ff8);
     assert_int_equal(bytes[0], content(0x404ff8));
+    bytes[16] = 0x77;
+    assert_int_equal(user_space_read(&space, 0x404ff8, bytes, 16), 16);
+    assert_int_equal(bytes[15], content(0x405007));
+    assert_int_equal(bytes[16], 0x77);
     assert_int_equal(user_space_read(&space, 0x3ff000, bytes, 1), 0);
     assert_int_equal(user_space_read(&space, 0, bytes, 1), 0);
     assert_int_equal(user_space_read(&space, space.stack_top - 8, bytes, 16), 8);

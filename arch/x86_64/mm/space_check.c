@@ -124,12 +124,20 @@ static int check_run(void *ctx, const struct mapping *run)
 static int check_aliases(void *ctx, const struct mapping *run)
 {
     struct check *check = ctx;
+    const struct image_range *constant = &check->image->rodata;
+    struct mapping rodata = {
+        .in = constant->first,
+        .last = constant->end - 1,
+        .out = hpa(constant->first - IMAGE_BASE),
+    };
 
     if (!(run->attrs.rights & RIGHT_W))
         return 0;
     for (unsigned i = 0; i < check->executables; i++)
         if (share_frames(run, &check->executable[i]))
             return violation(check, run, "writable here, executable at another address");
+    if (share_frames(run, &rodata))
+        return violation(check, run, "writable here, the image's read-only data");
     return 0;
 }
 

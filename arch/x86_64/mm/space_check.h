@@ -4,7 +4,8 @@
  *
  *   - nothing in the upper half is writable and executable, nothing there is open to ring 3;
  *   - exactly the image's text is executable;
- *   - no frame that is executable at one address is writable at another;
+ *   - no frame that is executable at one address is writable at another, nor is any frame of the
+ *     image's read-only data writable anywhere;
  *   - the direct map maps each frame at DIRECT_BASE + its address, write-back, never executable;
  *   - no frame of the MMIO window is RAM of the direct map;
  *   - the page below every stack is absent, the boot stack's too;
