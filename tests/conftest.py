@@ -9,7 +9,7 @@ from support import TOOLS
 
 sys.path.insert(0, TOOLS)
 
-TEST_SECONDS = 120
+TEST_SECONDS = 240
 
 
 class TestTimeout(Exception):

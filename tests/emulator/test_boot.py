@@ -77,20 +77,33 @@ def test_each_refusal_has_its_own_sentence(boot):
     assert len(said) == len(REFUSALS)
 
 
-@pytest.mark.parametrize("memory", [64, 2048, 6144])
-def test_memory_small_and_beyond_4_gib(boot, memory):
-    machine = boot(modules=[(guest("hello.elf"), "hello mem=4M")], memory=memory)
-    machine.expect("g1 hello: passed", timeout=60)
+def usable_memory(machine):
+    """The usable regions of the memory map, as (first, last) addresses."""
     regions = rows(machine.command("mem"), "first")
-    usable = sum(
-        int(row["last"], 16) + 1 - int(row["first"], 16) for row in regions if row["kind"] == "usable"
-    )
+    return [
+        (int(row["first"], 16), int(row["last"], 16)) for row in regions if row["kind"] == "usable"
+    ]
+
+
+@pytest.mark.parametrize("memory", [64, 2048])
+def test_memory_small_and_large(boot, memory):
+    machine = boot(modules=[(guest("hello.elf"), "hello mem=4M")], memory=memory)
+    machine.expect("g1 hello: passed")
+    usable = sum(last + 1 - first for first, last in usable_memory(machine))
     assert (memory - 2) << 20 < usable <= memory << 20
-    above = [row for row in regions if int(row["first"], 16) >= 1 << 32 and row["kind"] == "usable"]
-    assert bool(above) == (memory > 4096)
-    if above:
-        where = 0xFFFF800000000000 + int(above[0]["first"], 16)
-        assert "verdict: mapped" in machine.command(f"walk host {where:#x}")
+    quit_machine(machine)
+
+
+def test_memory_beyond_4_gib(boot):
+    # In QEMU: Bochs takes half a minute where a machine has more memory than Bochs itself keeps.
+    machine = boot(modules=[], engine=Qemu(memory=6144))
+    machine.wait_prompt()
+    first, last = usable_memory(machine)[-1]
+    assert first == 1 << 32
+    for address in (first, last):
+        walked = machine.command(f"walk host {0xFFFF800000000000 + address:#x}")
+        assert "verdict: mapped" in walked
+        assert f"hpa: {address:#x}" in walked
     quit_machine(machine)
 
 
@@ -110,6 +123,6 @@ def test_no_modules_at_all(boot):
 def test_words_of_the_command_line_that_mean_nothing_are_said_and_passed_by(boot):
     machine = boot(modules=[], cmdline="frobnicate reserve=lots")
     machine.wait_prompt()
-    log = "\n".join(machine.lines)
-    assert re.search(r"^quire: .*frobnicate.*ignored", log, re.M), log
-    assert re.search(r"^quire: .*reserve=lots", log, re.M), log
+    for word in ("frobnicate", "reserve=lots"):
+        said = f'quire: boot: option "{word}" means nothing here; known: '
+        assert any(line.startswith(said) for line in machine.lines), machine.tail()

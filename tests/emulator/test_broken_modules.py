@@ -86,7 +86,7 @@ def boot_between_good_ones(boot, content, options):
     """Boots the broken module between two guests that must pass; returns its row of `guests`."""
     good = (guest("hello.elf"), "first mem=4M")
     also = (guest("hello.elf"), "last mem=4M")
-    machine = boot(modules=[good, (content, f"broken {options} expect=refused"), also])
+    machine = boot(modules=[good, (content, f"broken expect=refused {options}"), also])
     machine.wait_prompt()
     assert "quire: guests: 3 of 3 as expected" in machine.lines, machine.tail()
     row = rows(machine.command("guests"), "guest")[1]

@@ -29,6 +29,7 @@ POWER_OFF = "quire: power off"
 SETTLE_SECONDS = 0.05
 TAIL_LINES = 30
 LAST_BYTES_SECONDS = 0.02
+WAIT_SECONDS = 90  # a boot takes about two on an idle machine, and many times that on a busy one
 
 # The console scrolls a line longer than its row sideways, and so shows the end of it.
 ROW_AT_LEAST = 40
@@ -172,9 +173,9 @@ class Machine:
         with self.changed:
             return list(self.screen.lines)
 
-    def expect(self, pattern, timeout=30):
-        """Waits for a finished line, after the last one that expect() found, in which `pattern`
-        is found. Returns the match."""
+    def expect(self, pattern, timeout=WAIT_SECONDS):
+        """Waits for a finished line in which `pattern` is found, after the last one that expect()
+        found or the last command typed. Returns the match."""
         compiled = re.compile(pattern)
 
         def look():
@@ -198,11 +199,11 @@ class Machine:
         with self.changed:
             return shows_typed(self.screen.current, text)
 
-    def wait_prompt(self, timeout=60):
+    def wait_prompt(self, timeout=WAIT_SECONDS):
         """Waits until the console shows its bare prompt and is silent."""
         self._wait(self.at_prompt, timeout, "the prompt")
 
-    def command(self, text, timeout=30):
+    def command(self, text, timeout=WAIT_SECONDS):
         """Types a command at the prompt and returns the lines it printed, up to the next prompt or
         the end of the machine."""
         self.wait_prompt(timeout)
@@ -219,14 +220,14 @@ class Machine:
                 raise
         with self.changed:
             printed = self.screen.lines[start:]
-            self._at = len(self.screen.lines)
+            self._at = start
         # A guest's output may have pushed the typed line down; what follows it is the answer.
         for index, line in enumerate(printed):
             if shows_typed(line, text):
                 return printed[:index] + printed[index + 1 :]
         return printed
 
-    def wait_end(self, timeout=30):
+    def wait_end(self, timeout=WAIT_SECONDS):
         """Waits for the machine to end; returns the emulator's status."""
         self._wait(lambda: self.status is not None, timeout, "the end of the machine", ending=True)
         return self.status
