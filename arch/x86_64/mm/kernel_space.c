@@ -8,7 +8,6 @@
 #include "arch/x86_64/mm/kernel.h"
 #include "arch/x86_64/mm/space_check.h"
 #include "arch/x86_64/mm/table_envs.h"
-#include "arch/x86_64/mm/tlb.h"
 #include "lib/format.h"
 #include "lib/log.h"
 
