@@ -8,31 +8,12 @@
 #include "mm/table.h"
 #include "mm/table_ops.h"
 
-void flush_begin(struct flush_batch *batch, struct table *table)
-{
-    /* Field by field: the ranges need no value before they are counted. */
-    batch->table = table;
-    batch->whole = false;
-    batch->tables_died = false;
-    batch->count = 0;
-    for (unsigned i = 0; i < MAX_LEVELS; i++)
-        batch->dead_tables[i] = 0;
-    batch->dead_frames = 0;
-    batch->open = true;
 #ifndef NDEBUG
-    __atomic_fetch_add(&table->open_batches, 1, __ATOMIC_RELAXED);
-#endif
-}
-
-bool flush_empty(const struct flush_batch *batch)
+void flush_count_open(struct table *table, int change)
 {
-    if (batch->whole || batch->count || batch->tables_died || batch->dead_frames)
-        return false;
-    for (unsigned i = 0; i < MAX_LEVELS; i++)
-        if (batch->dead_tables[i])
-            return false;
-    return true;
+    __atomic_fetch_add(&table->open_batches, (unsigned)change, __ATOMIC_RELAXED);
 }
+#endif
 
 void flush_add(struct flush_batch *batch, uint64_t first, uint64_t last, unsigned level)
 {
@@ -87,7 +68,12 @@ static hpa_t list_pop(uint64_t *list)
 
 void flush_dead_table(struct flush_batch *batch, hpa_t root, unsigned level)
 {
-    batch->tables_died = true;
+    if (!batch->tables_died) {
+        batch->tables_died = true;
+        for (unsigned i = 0; i < MAX_LEVELS; i++)
+            batch->dead_tables[i] = 0;
+    }
+    batch->table->near.table = NULL;
     list_push(&batch->dead_tables[level - 1], root);
 }
 
@@ -96,11 +82,10 @@ void flush_free_after(struct flush_batch *batch, hpa_t head)
     list_push(&batch->dead_frames, head);
 }
 
-void flush_commit(struct flush_batch *batch)
+void flush_settle(struct flush_batch *batch)
 {
     struct table *table = batch->table;
 
-    invariant(batch->open);
     if (batch->whole || batch->count || batch->tables_died) {
         widen(batch);
         if (batch->whole)
@@ -119,8 +104,4 @@ void flush_commit(struct flush_batch *batch)
         invariant(frame_query(head, &info, NULL) == E_OK);
         invariant(buddy_free(head, info.order, info.owner) == E_OK);
     }
-    batch->open = false;
-#ifndef NDEBUG
-    __atomic_fetch_sub(&table->open_batches, 1, __ATOMIC_RELAXED);
-#endif
 }

@@ -15,6 +15,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "lib/panic.h"
 #include "mm/addr.h"
 #include "mm/frame.h"
 #include "mm/kind.h"
@@ -33,16 +34,32 @@ struct flush_batch {
     struct table *table;
     bool whole;       /* everything of this context */
     bool tables_died; /* paging-structure caches must go too (not only leaves changed) */
+    bool open;
     uint8_t count;
     struct flush_range range[FLUSH_RANGES];
-    /* Lists linked through frame payloads, each link a frame number + 1 and 0 the end: the roots of
-     * dead subtrees, by level (index level - 1), and dead data blocks. */
-    uint64_t dead_tables[MAX_LEVELS];
+    /* Lists linked through frame payloads, each link a frame number + 1 and 0 the end: dead data
+     * blocks, and the roots of dead subtrees by level (index level - 1; valid when tables_died). */
     uint64_t dead_frames;
-    bool open;
+    uint64_t dead_tables[MAX_LEVELS];
 };
 
-void flush_begin(struct flush_batch *batch, struct table *table);
+/* Debug builds count batches that are open, so that one that was dropped is noticed. */
+#ifdef NDEBUG
+#define flush_count_open(table, change) ((void)0)
+#else
+void flush_count_open(struct table *table, int change);
+#endif
+
+static inline void flush_begin(struct flush_batch *batch, struct table *table)
+{
+    batch->table = table;
+    batch->whole = false;
+    batch->tables_died = false;
+    batch->open = true;
+    batch->count = 0;
+    batch->dead_frames = 0;
+    flush_count_open(table, 1);
+}
 
 /* Notes that translations of [first, last] changed in a way that needs invalidation. */
 void flush_add(struct flush_batch *batch, uint64_t first, uint64_t last, unsigned level);
@@ -55,9 +72,22 @@ void flush_free_after(struct flush_batch *batch, hpa_t head);
 /* For the walker: a detached subtree whose root table, at `level`, is `root`. */
 void flush_dead_table(struct flush_batch *batch, hpa_t root, unsigned level);
 
-void flush_commit(struct flush_batch *batch);
-
 /* True when nothing is left to invalidate or to free. */
-bool flush_empty(const struct flush_batch *batch);
+static inline bool flush_empty(const struct flush_batch *batch)
+{
+    return !(batch->whole | batch->tables_died | batch->count) && batch->dead_frames == 0;
+}
+
+/* Invalidates and frees what a batch that is not empty owes. Called by flush_commit(). */
+void flush_settle(struct flush_batch *batch);
+
+static inline void flush_commit(struct flush_batch *batch)
+{
+    invariant(batch->open);
+    if (!flush_empty(batch))
+        flush_settle(batch);
+    batch->open = false;
+    flush_count_open(batch->table, -1);
+}
 
 #endif

@@ -95,8 +95,8 @@ int table_destroy(struct table *table)
         return E_STATE;
     flush_begin(&batch, table);
     batch.whole = true;
-    batch.tables_died = true;
     flush_commit(&batch);
+    table->near.table = NULL;
     table->kind->ops->free_subtree(table, table->root, table->kind->levels);
     invariant(table->table_frames == 0);
     table->root = hpa(0);

@@ -62,6 +62,10 @@ struct table {
         uint8_t levels;          /* good for leaves up to this level; 0: none yet */
         uint64_t bits[4];        /* by level */
     } encoded;
+    struct near_table {          /* the level-1 table that was mapped into last, for the next page */
+        uint64_t which;          /* input address / what one such table covers */
+        uint64_t *table;         /* NULL: none; forgotten whenever a table dies */
+    } near;
     bool root_pinned;            /* root entries are shared with other tables: never removed */
 };
 

@@ -548,9 +548,11 @@ WALKER unsigned top_leaf(const struct table *t, unsigned flags)
 WALKER bool map_in_place(const struct table_kind *k, struct table *t, uint64_t in, struct run run,
                          uint64_t entry)
 {
-    uint64_t *table = direct(t->root);
+    uint64_t which = in >> level_shift(k, 2);
+    bool near = run.level == 1 && t->near.table && t->near.which == which;
+    uint64_t *table = near ? t->near.table : direct(t->root);
 
-    for (unsigned level = k->levels; level > run.level; level--) {
+    for (unsigned level = k->levels; !near && level > run.level; level--) {
         uint64_t above = pte_read(&table[slot_index(k, in, level)]);
 
         if (!is_present(k, above) || is_leaf(k, above, level))
@@ -563,6 +565,8 @@ WALKER bool map_in_place(const struct table_kind *k, struct table *t, uint64_t i
     for (unsigned i = 0; i < run.count; i++)
         pte_write(&table[run.index + i], entry + i * level_size(k, run.level));
     count_add(t, table, run.count);
+    if (run.level == 1)
+        t->near = (struct near_table){which, table};
     return true;
 }
 
@@ -911,8 +915,7 @@ WALKER int walker_merge(const struct table_kind *k, struct table *t, uint64_t in
 
                     pte_write(slot, leaf_address(k, old[0], level) | bits | ad);
                     flush_begin(&now, t);
-                    flush_add(&now, first, done, level);
-                    now.tables_died = true;
+                    now.whole = true; /* of the paging-structure caches as well */
                     flush_commit(&now);
                     for (unsigned i = 0; i < slots_of(k); i++)
                         ad |= pte_read(&old[i]) & accessed_dirty(k);
