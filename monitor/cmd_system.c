@@ -168,7 +168,7 @@ static const struct record version_record = RECORD("version", version_columns);
 
 static int version(const struct command *command, struct output *out, const struct arguments *args)
 {
-    const char *loader = boot_info()->loader, *cmdline = monitor_cmdline();
+    const char *loader = boot_info()->loader;
     uint64_t ticks = rdtsc() - boot_tsc();
 
     (void)command;
@@ -176,7 +176,7 @@ static int version(const struct command *command, struct output *out, const stru
     output_facts(out, &version_record,
                  (struct value[]){as_text("Quire"), as_text(COMPILER),
                                   loader[0] ? as_text(loader) : as_nothing(),
-                                  cmdline[0] ? as_text(cmdline) : as_nothing(), as_number(ticks),
+                                  as_text(monitor_cmdline()), as_number(ticks),
                                   as_number(tsc_counts_instructions())});
     return E_OK;
 }
