@@ -5,9 +5,9 @@
 #include "arch/x86_64/vmx/entry_check.h"
 #include "arch/x86_64/vmx/vcpu.h"
 
-/* The settings that the CPU's capability MSRs do not allow. The number of VMfail does not say
- * which. */
-static const char *wrong_control(const struct vmx_vcpu *v)
+/* Names the first setting that the CPU's capability MSRs do not allow, which the number of VMfail
+ * does not. Empty when all of them are allowed. */
+static void name_wrong_control(char *text, size_t size)
 {
     static const struct {
         uint32_t field;
@@ -17,32 +17,40 @@ static const char *wrong_control(const struct vmx_vcpu *v)
         {VMCS_PROC2_CONTROLS, CONTROLS_PROC2}, {VMCS_EXIT_CONTROLS, CONTROLS_EXIT},
         {VMCS_ENTRY_CONTROLS, CONTROLS_ENTRY},
     };
-    (void)v;
+
+    text[0] = '\0';
     for (unsigned i = 0; i < ARRAY_SIZE(words); i++) {
         uint64_t allowed = vmx_caps.control[words[i].word];
         uint32_t value = (uint32_t)vmread(words[i].field);
         uint32_t wrong = ((uint32_t)allowed & ~value) | (value & ~(uint32_t)(allowed >> 32));
-        if (wrong)
-            return control_name(words[i].word, lowest_bit(wrong));
+        if (wrong) {
+            unsigned bit = lowest_bit(wrong);
+            format_buffer(text, size, ": the %s control \"%s\" must not be %u",
+                          control_word_name(words[i].word), control_name(words[i].word, bit),
+                          value >> bit & 1);
+            return;
+        }
     }
-    return NULL;
 }
 
 void vmx_explain_fail(struct vmx_vcpu *v, enum vmx_enter outcome, struct vm_exit *exit)
 {
-    uint32_t error = outcome == VMX_FAIL_VALID ? (uint32_t)vmread(VMCS_INSTRUCTION_ERROR) : 0;
-    const char *name = outcome == VMX_FAIL_VALID ? vm_instruction_error_name(error)
-                                                 : "VMfailInvalid: no VMCS is current";
-    const char *control = outcome == VMX_FAIL_VALID ? wrong_control(v) : NULL;
+    char control[100], event[40] = "";
 
     exit->kind = VM_EXIT_BAD_STATE;
+    exit->name = "VMfailInvalid: no VMCS is current";
+    if (outcome == VMX_FAIL_INVALID)
+        return;
+    uint32_t error = (uint32_t)vmread(VMCS_INSTRUCTION_ERROR);
+    uint32_t info = (uint32_t)vmread(VMCS_ENTRY_INTERRUPTION);
     exit->raw = error;
     exit->bad.error = error;
-    exit->rip = outcome == VMX_FAIL_VALID ? vmread(VMCS_GUEST_RIP) : 0;
-    format_buffer(v->failure, sizeof(v->failure), "%s%s%s, event 0x%llx", name,
-                  control ? ", by the control " : "", control ? control : "",
-                  outcome == VMX_FAIL_VALID ? (unsigned long long)vmread(VMCS_ENTRY_INTERRUPTION)
-                                            : 0ull);
+    exit->rip = vmread(VMCS_GUEST_RIP);
+    name_wrong_control(control, sizeof(control));
+    if (info & INTERRUPTION_VALID)
+        format_buffer(event, sizeof(event), ", with event 0x%x to inject", info);
+    format_buffer(v->failure, sizeof(v->failure), "%s%s%s", vm_instruction_error_name(error),
+                  control, event);
     exit->name = v->failure;
 }
 
