@@ -2,6 +2,8 @@
 
 import os
 import re
+import subprocess
+import tempfile
 
 from support import BUILD, ROOT
 
@@ -39,6 +41,16 @@ def flat_image(code):
     """A flat 16-bit image that runs `code` at 0x7c00."""
     assert len(code) <= 510
     return code.ljust(510, b"\x90") + b"\x55\xaa"
+
+
+def assemble(name):
+    """The flat image made of tests/emulator/guests/NAME."""
+    source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "guests", name)
+    with tempfile.TemporaryDirectory() as folder:
+        output = os.path.join(folder, "image")
+        subprocess.run(["nasm", "-f", "bin", "-o", output, source], check=True)
+        with open(output, "rb") as made:
+            return made.read()
 
 
 SPIN = flat_image(b"\xeb\xfe")  # jmp $

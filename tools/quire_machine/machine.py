@@ -188,6 +188,10 @@ class Machine:
 
         return self._wait(look, timeout, f"a line with {pattern!r}")
 
+    def wait_for(self, look, what, timeout=WAIT_SECONDS):
+        """Waits until look() is true; `what` says what that stands for."""
+        return self._wait(look, timeout, what)
+
     def at_prompt(self):
         """True when the console shows its bare prompt and is silent."""
         with self.changed:

@@ -1,0 +1,262 @@
+"""Every command of the console, asked rightly and wrongly, on a machine where guests run, wait, have
+ended and were refused."""
+
+import re
+
+import pytest
+
+from machines import SPIN, assemble, facts, guest, quit_machine, rows, user_program
+
+HELLO, PAGING, WAITING, BROKEN = "g1", "g2", "g3", "g4"
+
+
+@pytest.fixture(scope="module")
+def machine(boot_for_module):
+    """hello has ended, paging runs, waiting was never let run, broken was refused; a
+    ring-3 program has been there."""
+    modules = [
+        (guest("hello.elf"), "hello mem=4M"),
+        (assemble("paging.asm"), "paging mem=2M"),
+        (SPIN, "waiting mem=1M lazy paused"),
+        (b"no image", "broken"),
+        (user_program("hello"), "user:hello"),
+    ]
+    booted = boot_for_module(modules=modules, cmdline="reserve=4M")
+    booted.expect("g1 hello: passed")
+    booted.send("\r")  # a key brings the console while guests run
+    booted.wait_prompt()
+    booted.wait_for(lambda: "[g2 paging] ready" in booted.screen.lines, "guest g2 to be ready")
+    return booted
+
+
+# Answers: a command, and what must be found in what it says (a regular expression, over all lines).
+RIGHT = {
+    "help": [r"^  walk  +host VA \| gN gpa X \| gN gva X  +\w+", r"^  quit "],
+    "help walk": [r"^walk host VA .*: ", r"^example: walk "],
+    "mem": [r"^memory map$", r"^free frames: \d+", r"^  g2 paging +\d+"],
+    "map host": [r"^  0xffff8000\w+ .* rw--g +WB +direct map$", r"r-x-g +WB +image$", r" stack$"],
+    "map user": [r"^ +0x400000 .* r-xu- ", r"rw-u-"],
+    "map g2": [r"^ +0x0 +0x\w+ .* rwx-- +WB +RAM$", r"^mapped: 16\d\dK|^mapped: 1\.?\d*"],
+    "map g1": [r"g1 hello as it ended"],
+    "walk host 0xffffffff80200000": [r"^  PT .* leaf .* r-x-g", r"^verdict: mapped", r"^hpa: 0x200000"],
+    "walk host 0xffff800000001234": [r"^verdict: mapped", r"^hpa: 0x1234"],
+    "walk host 0xffffa00000000000": [r"^verdict: not mapped", r"^decided at: PDPT entry 0"],
+    "walk g2 gpa 0x7c00": [r"^  PML4 ", r"^verdict: mapped", r"^rights: rwx--", r"^slot: RAM"],
+    "walk g2 gpa 0xa0000": [r"^verdict: not mapped", r"^slot: outside every slot|^slot: hole"],
+    "walk g3 gpa 4096": [r"^verdict: not mapped", r"^slot: lazy RAM"],
+    "walk g1 gpa 0x1000": [r"g1 hello as it ended", r"^verdict: was mapped", r"^hpa: 0x"],
+    "guests": [
+        r"^  g1 +hello +passed +passed",
+        r"^  g2 +paging +running",
+        r"^  g3 +waiting +paused",
+        r"^  g4 +broken +refused",
+    ],
+    "exits g2": [r"^  slice over +\d+", r"^most frames held: \d+"],
+    "output g1": [r"^  hello from a guest$", r"^g1 hello printed \d+ bytes"],
+    "output g3": [r"^g3 waiting printed 0 bytes"],
+    "report g1": [r"There is no report"],
+    "eptp g2": [r"^raw: 0x\w+5e$", r"^levels: 4", r"^memory type: WB", r"translates by the table of g2"],
+    "cpu": [r"^vendor: GenuineIntel", r"^  NX +yes +yes", r"^  VMX +yes +yes", r"EPT"],
+    "log": [r"^  quire: CPU: ", r"g4 broken: refused"],
+    "log 2": [r"\A  .*\n  .*\Z"],
+    "version": [r'^boot loader: GRUB', r"^command line: reserve=4M$", r"^ticks since entry: \d+"],
+    "check": [r"^All \d+ hold\.$"],
+    "mem; version": [r"^memory map$", r"^command line: "],
+    "  guests  ": [r"^  g1 +hello"],
+}
+
+# Mistakes: a command, and a part of the one line that says what is wrong.
+WRONG = {
+    "frobnicate": '"frobnicate" is no command; `help` lists them all',
+    "gusets": "did you mean `guests`?",
+    "HELP": "is no command",
+    "help frobnicate": "is no command",
+    "mem all": "mem: too many arguments; usage: mem",
+    "map": "map: arguments are missing; usage: map host | user | gN; for example: map g1",
+    "map elsewhere": "map: ",
+    "map g9": "map: there is no g9: the guests are g1 to g4",
+    "walk": "walk: arguments are missing",
+    "walk host": "walk: an argument is missing",
+    "walk host nowhere": "walk: ",
+    "walk host 0": "walk: 0x0 is no address of the kernel table",
+    "walk host 0x800000000000": "walk: 0x800000000000 is no address of the kernel table",
+    "walk host 0x99999999999999999": "walk: ",
+    "walk g2 hpa 0": '"hpa" is no kind of address',
+    "walk g2 gpa": "walk: which gpa?",
+    "walk g2 gpa 0xffffffffffffffff": "is no address of the",
+    "walk g2 gva 0x800000000000": "canonical",
+    "walk g2 gpa 1 2": "too many arguments",
+    "regs g1": "regs: g1 hello has no virtual CPU (passed)",
+    "regs g4": "regs: g4 broken has no virtual CPU (refused)",
+    "regs": "regs: arguments are missing",
+    "exits gx": "exits: ",
+    "pause g1": "pause: g1 hello is passed: only a guest that runs can be paused",
+    "pause g3": "pause: g3 waiting is paused",
+    "resume g2": "resume: g2 paging is running: only a paused guest can be resumed",
+    "resume g1": "`start` runs an ended one again",
+    "start g2": "start: g2 paging is running already",
+    "start g3 soon": '"soon" is nothing to start a guest with',
+    "kill g1": "kill: g1 hello has ended already (passed)",
+    "kill": "kill: arguments are missing",
+    "eptp g1": "eptp: g1 hello has no virtual CPU",
+    "log many": "log: ",
+    "log 0": "log: ",
+    "quit now": "quit: too many arguments",
+    "check it": "check: too many arguments",
+    "g1": "is no command",
+    "x" * 300: "nothing was run",
+    "\x7f\x01\x02;;;": None,
+}
+
+
+@pytest.mark.parametrize("command", RIGHT)
+def test_right(machine, command):
+    lines = machine.command(command)
+    text = "\n".join(lines)
+    for pattern in RIGHT[command]:
+        assert re.search(pattern, text, re.M), f"no {pattern!r} in\n{text}"
+    assert not any(line.startswith("error: ") for line in lines), text
+
+
+@pytest.mark.parametrize("command", [each for each in WRONG if WRONG[each] and len(each) < 200])
+def test_wrong(machine, command):
+    before = rows(machine.command("guests"), "guest")
+    errors = [line for line in machine.command(command) if line.startswith("error: ")]
+    assert len(errors) == 1, errors
+    assert WRONG[command] in errors[0]
+    after = rows(machine.command("guests"), "guest")
+    for row in before + after:
+        del row["exits"]
+    assert before == after
+
+
+def test_every_command_is_asked_rightly_and_wrongly(machine):
+    """A command that is added to the console is added here."""
+    commands = {row["command"] for row in rows(machine.command("help"), "command")}
+    # Of `quit` and of those that change a guest, the right use is a test of its own below.
+    right = {each.split()[0] for each in RIGHT} | {"start", "pause", "resume", "kill", "regs", "quit"}
+    wrong = {each.split()[0] for each in WRONG if each.split()}
+    assert commands - right == set()
+    assert commands - wrong - {"guests", "cpu", "version", "report", "output"} == set()
+
+
+def test_commands_that_take_nothing_or_one_guest_say_so(machine):
+    for command in ("guests", "cpu", "version"):
+        assert machine.command(f"{command} please")[0].startswith(f"error: {command}: too many arg")
+    for command in ("report", "output", "exits", "eptp", "regs", "start", "resume", "kill", "pause"):
+        assert machine.command(f"{command} g77") == [
+            f"error: {command}: there is no g77: the guests are g1 to g4"
+        ]
+
+
+def test_each_example_in_help_works(machine):
+    changing = ("start", "pause", "resume", "kill", "quit")
+    for row in rows(machine.command("help"), "command"):
+        example = machine.command(f"help {row['command']}")[-1].removeprefix("example: ")
+        assert example.split()[0] == row["command"]
+        if row["command"] not in changing:
+            lines = machine.command(example)
+            assert not any("usage: " in line or "is no command" in line for line in lines), lines
+
+
+def test_pause_regs_walk_resume(machine):
+    assert machine.command("pause g2") == ["g2 paging: paused"]
+    try:
+        count = rows(machine.command("exits g2"), "exit")
+        lines = machine.command("regs g2")
+        assert facts(lines)["mode"] == "long, 64-bit"
+        values = {}
+        for heading in ("rip", "rax", "rsi", "r8", "r12", "cr0"):
+            values |= rows(lines, heading)[0]
+        assert values["rax"] == "0x1122334455667788"
+        assert values["r8"] == "0x8888888888888888"
+        assert values["r15"] == "0xf0f0f0f0f0f0f0f"
+        assert values["rsp"] == "0xffff800000007c00"
+        assert values["cr3"] == "0x10000"
+        assert 0x7C00 <= int(values["rip"], 16) < 0x7E00
+        assert rows(machine.command("exits g2"), "exit") == count, "a paused guest runs"
+    finally:
+        assert machine.command("resume g2") == ["g2 paging: running"]
+
+
+@pytest.mark.parametrize("half", [0, 0xFFFF800000000000])
+@pytest.mark.parametrize(
+    "gva, gpa, rights",
+    [(0x7C00, 0x7C00, "rwx--"), (0x200123, 0x7123, "r-x--"), (0x201FFF, 0x8FFF, "rw---")],
+)
+def test_a_guests_own_tables_are_walked(machine, half, gva, gpa, rights):
+    lines = machine.command(f"walk g2 gva {half + gva:#x}")
+    split = lines.index(next(line for line in lines if line.startswith("EPT")))
+    own, second = facts(lines[:split]), facts(lines[split:])
+    assert (own["verdict"], own["gva"], own["gpa"]) == ("mapped", f"{half + gva:#x}", f"{gpa:#x}")
+    assert own["rights"] == rights
+    assert (second["verdict"], second["gpa"]) == ("mapped", f"{gpa:#x}")
+    # The second level's frame is what the host's own walk of the direct map finds there.
+    host = facts(machine.command(f"walk host {0xFFFF800000000000 + int(second['hpa'], 16):#x}"))
+    assert host["hpa"] == second["hpa"]
+
+
+def test_where_a_guests_own_tables_end(machine):
+    absent = facts(machine.command("walk g2 gva 0x203000"))
+    assert (absent["verdict"], absent["decided at"]) == ("not mapped", "PT entry 3")
+    lines = machine.command("walk g2 gva 0x202000")
+    split = lines.index(next(line for line in lines if line.startswith("EPT")))
+    assert facts(lines[:split])["gpa"] == "0x40000000"
+    assert facts(lines[split:])["verdict"] == "not mapped"
+
+
+def test_start_and_kill(machine):
+    held = rows(machine.command("guests"), "guest")[0]["frames"]
+    assert held == "0"
+    assert "g1 hello: paused" in machine.command("start g1 paused")
+    row = rows(machine.command("guests"), "guest")[0]
+    assert row["state"] == "paused"
+    assert int(row["frames"]) > 900
+    assert facts(machine.command("regs g1"))["mode"] == "protected, 32-bit"
+    assert "verdict: mapped" in machine.command("walk g1 gpa 0x100000")
+    assert "g1 hello: killed" in machine.command("kill g1")
+    assert rows(machine.command("guests"), "guest")[0]["frames"] == "0"
+    machine.command("start g1")
+    machine.expect("g1 hello: passed")
+    machine.wait_prompt()
+
+
+def test_editing_and_history(machine):
+    machine.wait_prompt()
+    machine.send("gests\x1b[D\x1b[D\x1b[D\x1b[Du\x1b[F")  # a letter put in where it is missing
+    machine.wait_for(lambda: machine.screen.current == "quire> guests", "the mended line")
+    machine.send("\r")
+    machine.wait_prompt()
+    machine.send("\x1b[A")
+    machine.wait_for(lambda: machine.screen.current == "quire> guests", "the line before")
+    machine.send("\x15")  # ^U
+    machine.wait_for(lambda: machine.screen.current == "quire> ", "an empty line")
+    machine.send("half a line\x03")
+    machine.wait_prompt()
+    assert machine.lines[-1].endswith("half a line^C")
+
+
+def test_noise_does_no_harm(machine):
+    machine.wait_prompt()
+    machine.send(bytes(range(1, 256)).replace(b"\r", b"").replace(b"\n", b"") + b"\r")
+    machine.send(b"\x1b[999999999999999;1;1;1A\x1b[\x1b[\x1bO\x1b" + b"\xff" * 600 + b"\r")
+    machine.send(b"\x15\r")
+    machine.wait_prompt()
+    line = machine.command("x" * 254)
+    assert any("is no command" in each for each in line)
+    machine.send("y" * 300 + "\r")
+    machine.expect("error: a line longer than 255 characters: nothing was run")
+    machine.wait_prompt()
+    assert machine.command("check")[-1].endswith("hold.")
+
+
+def test_a_guests_output_goes_around_what_is_being_typed(boot):
+    machine = boot(modules=[(assemble("chatty.asm"), "chatty mem=1M paused")])
+    machine.wait_prompt()
+    machine.command("resume g1")
+    machine.send("gue")
+    machine.expect(r"\[g1 chatty\] still here")
+    machine.wait_for(lambda: machine.screen.current == "quire> gue", "the line being typed")
+    machine.send("sts\r")
+    machine.expect(r"^  g1 +chatty +running")
+    quit_machine(machine)
