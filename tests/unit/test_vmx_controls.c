@@ -96,6 +96,10 @@ static void every_control_has_a_name(void **state)
                 assert_string_not_equal(name, control_name((enum control_word)word, other));
         }
     }
+    assert_true(control_is_named(CONTROLS_PIN, 3));
+    assert_false(control_is_named(CONTROLS_PIN, 1));
+    assert_false(control_is_named(CONTROLS_PIN, 32));
+    assert_false(control_is_named(CONTROLS_COUNT, 0));
     assert_string_equal(control_name(CONTROLS_PIN, 3), "NMI exiting");
     assert_string_equal(control_name(CONTROLS_PIN, 1), "control 1");
     assert_string_equal(control_name(CONTROLS_PIN, 32), "no control");

@@ -117,6 +117,11 @@ static const char *const *const control_names[CONTROLS_COUNT] = {
     [CONTROLS_EXIT] = exit_names, [CONTROLS_ENTRY] = entry_names,
 };
 
+bool control_is_named(enum control_word word, unsigned bit)
+{
+    return (unsigned)word < CONTROLS_COUNT && bit < 32 && control_names[word][bit];
+}
+
 const char *control_name(enum control_word word, unsigned bit)
 {
     static const char *const numbered[32] = {
@@ -129,8 +134,7 @@ const char *control_name(enum control_word word, unsigned bit)
     };
     if ((unsigned)word >= CONTROLS_COUNT || bit > 31)
         return "no control";
-    const char *name = control_names[word][bit];
-    return name ? name : numbered[bit];
+    return control_is_named(word, bit) ? control_names[word][bit] : numbered[bit];
 }
 
 uint32_t control_msr(enum control_word word, bool true_controls)

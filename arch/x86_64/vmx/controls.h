@@ -113,6 +113,7 @@ enum control_word {
 const char *control_word_name(enum control_word word); /* "pin-based" */
 /* The manual's name of one control, "control N" for one that this file does not know. */
 const char *control_name(enum control_word word, unsigned bit);
+bool control_is_named(enum control_word word, unsigned bit);
 
 /* The MSR that reports what a word allows: with `true_controls` (IA32_VMX_BASIC bit 55) the TRUE
  * one, which also lets "default1" controls be cleared (A.2, A.3.1, A.4, A.5). */

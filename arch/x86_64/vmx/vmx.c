@@ -305,18 +305,19 @@ int vmx_init(const struct vm_backend **backend, const char **why_not)
 
 /* ---- For the console ----------------------------------------------------------------------- */
 
+/* The named controls that are in use (+), and those that were wished for in vain (-). */
 static void show_controls(struct sink *to)
 {
-    for (unsigned word = 0; word < CONTROLS_COUNT; word++) {
-        uint64_t allowed = vmx_caps.control[word] >> 32;
-        format(to, "%s controls 0x%08x of 0x%08llx:\n", control_word_name((enum control_word)word),
-               vmx_policy.control[word], (unsigned long long)allowed);
+    for (unsigned n = 0; n < CONTROLS_COUNT; n++) {
+        enum control_word word = (enum control_word)n;
+        uint64_t wish = control_wishes[n].required | control_wishes[n].wanted;
+
+        format(to, "%s controls 0x%08x of 0x%08llx:\n", control_word_name(word),
+               vmx_policy.control[n], (unsigned long long)(vmx_caps.control[n] >> 32));
         for (unsigned bit = 0; bit < 32; bit++) {
-            const char *mark = vmx_policy.control[word] >> bit & 1 ? "+" : "-";
-            uint64_t wish = control_wishes[word].required | control_wishes[word].wanted;
-            /* Those in use, and those that were wished for in vain. */
-            if ((vmx_policy.control[word] | wish) >> bit & 1)
-                format(to, "  %s %s\n", mark, control_name((enum control_word)word, bit));
+            bool used = vmx_policy.control[n] >> bit & 1;
+            if (control_is_named(word, bit) && (used || (wish >> bit & 1)))
+                format(to, "  %s %s\n", used ? "+" : "-", control_name(word, bit));
         }
     }
 }
