@@ -10,6 +10,7 @@
 
 #define MULTIBOOT_INFO_MEMORY (1u << 0)
 #define MULTIBOOT_INFO_CMDLINE (1u << 2)
+#define MULTIBOOT_INFO_MODULES (1u << 3)
 #define MULTIBOOT_INFO_MMAP (1u << 6)
 
 #define MULTIBOOT_MEMORY_AVAILABLE 1
@@ -22,6 +23,12 @@ struct multiboot_info {
     uint32_t mods_count, mods_addr;
     uint32_t syms[4];
     uint32_t mmap_length, mmap_addr;
+};
+
+struct multiboot_module {
+    uint32_t start, end; /* end is the first byte behind it */
+    uint32_t string;
+    uint32_t reserved;
 };
 
 struct __attribute__((packed)) multiboot_mmap {
