@@ -9,14 +9,17 @@ GUEST_IMAGES += $(USER_ELFS)
 
 $(BUILD)/guests/user_start.o: guests/user_start.asm
 	@mkdir -p $(@D)
-	$(NASM) -felf64 $< -o $@
+	@echo "nasm  $@"
+	$(Q)$(NASM) -felf64 $< -o $@
 
 $(USER_PROGRAMS:%=$(BUILD)/guests/%.o): $(BUILD)/guests/%.o: guests/%.c guests/user.mk
 	@mkdir -p $(@D)
-	$(CC) $(USER_CFLAGS) -MMD -MP -c $< -o $@
+	@echo "cc    $@"
+	$(Q)$(CC) $(USER_CFLAGS) -MMD -MP -c $< -o $@
 
 $(USER_ELFS): $(BUILD)/guests/%.elf: $(BUILD)/guests/%.o $(BUILD)/guests/user_start.o guests/user.ld
-	ld -static -nostdlib -no-pie -z max-page-size=4096 -z noexecstack -T guests/user.ld \
+	@echo "link  $@"
+	$(Q)ld -static -nostdlib -no-pie -z max-page-size=4096 -z noexecstack -T guests/user.ld \
 		$(BUILD)/guests/$*.o $(BUILD)/guests/user_start.o -o $@
 
 -include $(USER_PROGRAMS:%=$(BUILD)/guests/%.d)
