@@ -8,8 +8,8 @@
  *
  * Initialisation is lazy. A summary bit of 0 says that the word below it counts as zero *whatever it
  * holds*; whoever sets the first bit of such a word writes the whole word. Only the upper levels,
- * from `eager` on, are zeroed at the start: at most BITTREE_EAGER_WORDS words in the lowest of them,
- * however large the set is. So the memory of an untouched part is never read and never written.
+ * from `eager` (1 or more) on, are zeroed at the start: a handful of words, however large the set is.
+ * So the memory of an untouched part is never read and never written.
  *
  * Every defined word below `eager` is therefore not zero: when the last bit goes, the summary bit goes
  * with it. Writers hold whatever lock guards the set. bittree_test() may run beside a writer: words
@@ -24,7 +24,6 @@
 #include "lib/bits.h"
 
 #define BITTREE_LEVELS 7 /* 64^7 bits: 2^42 */
-#define BITTREE_EAGER_WORDS 64
 #define BITTREE_NONE UINT64_MAX
 
 struct bittree {
@@ -43,10 +42,11 @@ static inline uint64_t bittree_level_words(uint64_t bits, unsigned level)
     return words;
 }
 
-/* Words that a set of `bits` bits (1 .. 2^42) needs, all levels. */
+/* Words that a set of `bits` bits (1 .. 2^42) needs, all levels; there are at least two. */
 static inline uint64_t bittree_words(uint64_t bits)
 {
-    uint64_t total = 0, words = bits;
+    uint64_t words = (bits + 63) / 64;
+    uint64_t total = words;
     do {
         words = (words + 63) / 64;
         total += words;
@@ -54,29 +54,28 @@ static inline uint64_t bittree_words(uint64_t bits)
     return total;
 }
 
-/* Starts an empty set in bittree_words(bits) words at `memory`, which may hold anything. Returns the
- * first word behind them. */
-static inline uint64_t *bittree_init(struct bittree *tree, uint64_t *memory, uint64_t bits)
+/* Starts an empty set in bittree_words(bits) words at `memory`, which may hold anything. `eager` is
+ * the lowest level above 0 that has no more than eager_words words. Returns the first word behind the
+ * set. */
+static inline uint64_t *bittree_init(struct bittree *tree, uint64_t *memory, uint64_t bits,
+                                     uint64_t eager_words)
 {
-    uint64_t words = bits;
+    uint64_t words = (bits + 63) / 64;
     unsigned level = 0;
     tree->bits = bits;
-    tree->eager = BITTREE_LEVELS;
-    for (;; level++) {
-        words = (words + 63) / 64;
-        tree->word[level] = memory;
+    tree->eager = 0;
+    tree->word[0] = memory;
+    do {
         memory += words;
-        if (words <= BITTREE_EAGER_WORDS) {
-            if (tree->eager > level)
-                tree->eager = (uint8_t)level;
-            for (uint64_t i = 0; i < words; i++)
-                tree->word[level][i] = 0;
-        }
-        if (words == 1)
-            break;
-    }
+        words = (words + 63) / 64;
+        tree->word[++level] = memory;
+        if (tree->eager == 0 && words <= eager_words)
+            tree->eager = (uint8_t)level;
+        for (uint64_t i = 0; tree->eager != 0 && i < words; i++)
+            memory[i] = 0;
+    } while (words > 1);
     tree->top = (uint8_t)level;
-    return memory;
+    return memory + 1;
 }
 
 static inline uint64_t bittree_load(const uint64_t *word)
@@ -117,6 +116,13 @@ static inline bool bittree_test(const struct bittree *tree, uint64_t bit)
            (bittree_load(bittree_word(tree, 0, bit)) & bittree_mask(0, bit)) != 0;
 }
 
+/* The same for a set whose only lazy level is level 0: started with eager_words UINT64_MAX. */
+static inline bool bittree_test_flat(const struct bittree *tree, uint64_t bit)
+{
+    return (bittree_load(&tree->word[1][bit >> 12]) >> ((bit >> 6) & 63) & 1) != 0 &&
+           (bittree_load(&tree->word[0][bit >> 6]) >> (bit & 63) & 1) != 0;
+}
+
 /* Adds a bit whose depth is known. */
 static inline void bittree_set_at(struct bittree *tree, uint64_t bit, unsigned depth)
 {
@@ -146,11 +152,6 @@ static inline void bittree_clear(struct bittree *tree, uint64_t bit)
         if (rest != 0)
             return;
     }
-}
-
-static inline bool bittree_empty(const struct bittree *tree)
-{
-    return *tree->word[tree->top] == 0;
 }
 
 /* The highest bit of a set that is not empty. */

@@ -1,16 +1,24 @@
 /*
  * The buddy allocator. See mm/buddy.h for what it promises.
  *
- * Free state: for each order one set of free blocks (mm/bittree.h), indexed by block number. A free
- * block stands in exactly one set, at the largest order that it can have: two free buddies are always
- * merged. So a block's buddy is the neighbouring bit of the same word, a merge clears it and goes one
- * order up, and a split sets the halves that are left over on the way down.
+ * Free state, orders 6 to 18: for each order one set of free blocks (mm/bittree.h), indexed by block
+ * number. A free block stands in exactly one set, at the largest order that it can have: two free
+ * buddies are always merged. So a block's buddy is the neighbouring bit of the same word, a merge clears
+ * it and goes one order up, and a split sets the halves that are left over on the way down.
+ *
+ * Orders 0 to 5: 64 frames are a group, and one word, its mask, says which of them are free. Which free
+ * blocks there are is read off the mask: to give back is to set bits and to split is to clear them,
+ * and merging is nothing at all. The set of an order below 6 holds the groups whose largest free block
+ * has that order. A group that becomes free as a whole leaves: its mask is 0, and it is an order-6 block.
+ *
+ *    mask  1100 1111 0000 0000 ...   largest block: order 2, so the group stands in set 2;
+ *                                    an order-1 request takes the pair, not half of the four
  *
  * Records: a frame's record is not 0 exactly when a *live* block starts there: one in use, reserved,
  * or in a per-CPU cache. That no stale record can lie inside a live block, so that neither a later frame
  * of a block nor a free frame can ever pass for a block's head, is seen by induction over the changes:
- *  - A 2 MiB chunk's page of 512 records is zeroed before the first record in it is written or read;
- *    the set `ready` says which pages were. At that moment no block starts there.
+ *  - A 2 MiB chunk's page of 512 records, and its 8 masks, are zeroed before the first of them is
+ *    written or read; the set `ready` says which were. At that moment no block starts there.
  *  - A block becomes live out of free frames alone, where all records are 0 (or their page is not
  *    ready), and only its first frame's record is written. Live blocks are disjoint, so this is so
  *    until it is given back, and then that one record becomes 0 again.
@@ -18,16 +26,18 @@
  * The live block that covers a frame, if there is one, therefore starts at one of the 19 first frames
  * that aligned blocks around it can have, and is the only one of them whose record reaches that far.
  *
- * CPUs: each has caches of small blocks, a share of the owners' quotas, and counters, all in its own
- * struct cpu, which it uses without a lock and without an atomic read-modify-write. Everything else
- * belongs to the holder of `lock`. That holder may also work in another CPU's struct after
- * stop_others(): `stop` keeps the owner out (it goes for the lock instead), `busy` shows it inside, and
- * the fence that the embedding program supplies stands for the barrier that the owner does not
- * execute between the two. The owner itself works there with the lock held without further ado.
+ * CPUs: each has caches of small blocks, a share of the quotas, and counters, all in its own struct
+ * cpu, which it uses without a lock and without an atomic read-modify-write. Everything else belongs to
+ * the holder of `lock`. That holder may also work in another CPU's struct after stop_others(): a bit in
+ * `closed` keeps the owner out (it goes for the lock instead), `busy` shows it inside, and the fence that
+ * the embedding program supplies stands for the barrier that the owner does not execute between the
+ * two. The owner itself works there with the lock held without further ado.
  *
- * Charging: an owner's `charged` frames are those it holds plus those leased to CPUs, which may hand them
- * out without asking and refill with what comes back. Quotas bound what is charged; leases are called in
- * before a request is refused, and an owner beyond its quota (which was lowered) has none.
+ * Charging: what an owner has taken for a purpose is charged to both in the same units, frames. Charged
+ * are those in use plus those leased to CPUs, which may hand them out without asking and refill with what
+ * comes back; so one number changes when a block does, and exact counts are a sum over CPUs. Quotas bound
+ * what is charged; leases are called in before a request is refused, and an owner beyond its quota
+ * (which was lowered) has none.
  */
 #include "mm/buddy.h"
 
@@ -40,42 +50,49 @@
 
 #define NO_FRAME UINT64_MAX
 #define MAX_RAM_END (UINT64_C(1) << 52)
+#define GROUP_ORDER 6
+#define GROUP_FRAMES (UINT64_C(1) << GROUP_ORDER)
 #define CHUNK_SHIFT 9 /* frames whose records fill one page: 2 MiB of RAM */
 #define CHUNK_FRAMES (UINT64_C(1) << CHUNK_SHIFT)
-
+#define CHUNK_GROUPS (CHUNK_FRAMES / GROUP_FRAMES)
 #define LOW_FRAMES 256 /* the first MiB, kept for what can use no other */
+#define EAGER_WORDS 64 /* of a set, written at the start for each of its upper levels */
 
 /* Per-CPU caches: orders 0 .. CACHED_ORDERS - 1, each a stack in its part of one array. A miss brings
- * `batch` blocks, an overflow takes as many away, so that a CPU that only takes, or only gives, comes
- * for the lock once in `batch` times. */
+ * a block of 2^batch_order blocks, an overflow takes as many away, so that a CPU that only takes, or only
+ * gives, comes for the lock once in so many times. */
 #define CACHED_ORDERS 11
-#define CACHE_SLOTS 312
+#define CACHE_SLOTS 344
 
 static const struct cache_shape {
     uint16_t first, capacity, batch_order;
 } cache_shape[CACHED_ORDERS] = {
-    {0, 128, 6},  {128, 32, 4}, {160, 32, 4}, {192, 32, 4}, {224, 16, 3}, {240, 16, 3},
-    {256, 16, 3}, {272, 16, 3}, {288, 8, 2},  {296, 8, 2},  {304, 8, 2},
+    {0, 128, 6},  {128, 64, 5}, {192, 32, 4}, {224, 32, 4}, {256, 16, 3}, {272, 16, 3},
+    {288, 16, 3}, {304, 16, 3}, {320, 8, 2},  {328, 8, 2},  {336, 8, 2},
 };
 
-#define LEASES 8
+/* A lease of frames that its CPU may hand out to one owner for one purpose, and takes back into. */
+#define LEASES 16
 #define LEASE_FRAMES 2048 /* what a CPU asks for at a time; at least the largest cached block */
-#define LEASE_MOST (4 * LEASE_FRAMES)
 
 struct lease {
-    uint32_t left;
-    owner_t owner;
+    uint64_t left;
+    uint64_t key; /* as lease_key(), 0 for none */
 };
 
 struct cpu {
-    uint32_t busy; /* its owner is at work here without the lock */
-    uint32_t stop; /* the lock's holder keeps it out */
-    struct lease lease[LEASES];
-    uint16_t count[CACHED_ORDERS];
+    uint32_t busy;   /* its owner is at work here without the lock */
+    uint32_t closed; /* enum closed: 0 lets the owner in */
     uint64_t allocations, frees;
-    uint64_t used[PURPOSE_COUNT]; /* frames taken less frames given here: a sum over CPUs counts */
+    uint32_t count[CACHED_ORDERS];
+    struct lease lease[LEASES];
     uint64_t slot[CACHE_SLOTS];
 } __attribute__((aligned(128)));
+
+enum closed {
+    CLOSED_STOP = 1,    /* the lock's holder is in there */
+    CLOSED_PRESSED = 2, /* the free blocks alone no longer cover the host's reserve */
+};
 
 struct account {
     uint64_t charged;
@@ -83,22 +100,24 @@ struct account {
 };
 
 static struct {
-    /* Written at the start or seldom. */
+    /* Written at the start. */
     uint64_t frames; /* records; frame numbers are below this */
     struct bittree ready;
-    bool pressed; /* the sets alone no longer cover the host's reserve */
+    uint64_t *mask; /* by group number; 0 unless it is in one of the sets below GROUP_ORDER */
 
     /* The lock's. */
     struct lock lock __attribute__((aligned(128)));
-    uint32_t open_orders; /* bit n: there are free blocks of order n */
-    struct bittree free[BUDDY_ORDERS];
-    uint64_t blocks[BUDDY_ORDERS];
+    uint32_t open_orders; /* bit n: set n is not empty */
+    struct bittree set[BUDDY_ORDERS];
+    uint64_t members[BUDDY_ORDERS];
     uint64_t free_frames; /* in the sets: cached ones not included */
     uint64_t total, reserved, host_reserve;
     uint64_t failed, splits, merges;
     uint64_t refused_double, refused_order, refused_owner, refused_range, refused_shared,
         refused_state;
     unsigned cpus; /* one more than the highest CPU that has been here */
+    bool pressed;
+    uint64_t charged_for[PURPOSE_COUNT];
 } buddy __attribute__((aligned(128)));
 
 static struct account accounts[OWNER_LIMIT];
@@ -129,12 +148,12 @@ static inline void cpu_leave(struct cpu *cpu)
     __atomic_store_n(&cpu->busy, 0, __ATOMIC_RELEASE);
 }
 
-/* Enters the CPU's own struct without the lock; false when the lock's holder is in there. */
+/* Enters the CPU's own struct without the lock; false when it has to take that. */
 static inline bool cpu_enter(struct cpu *cpu)
 {
     poke(cpu->busy, 1);
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    if (__atomic_load_n(&cpu->stop, __ATOMIC_ACQUIRE) == 0)
+    if (__atomic_load_n(&cpu->closed, __ATOMIC_ACQUIRE) == 0)
         return true;
     cpu_leave(cpu);
     return false;
@@ -144,16 +163,24 @@ static struct cpu *take_lock(void)
 {
     struct cpu *self = this_cpu_cache();
     lock_take(&buddy.lock);
-    if (self >= &cpus[buddy.cpus])
-        buddy.cpus = (unsigned)(self - cpus) + 1;
+    for (; self >= &cpus[buddy.cpus]; buddy.cpus++)
+        poke(cpus[buddy.cpus].closed, buddy.pressed ? CLOSED_PRESSED : 0u);
     return self;
+}
+
+static void set_closed(unsigned bits)
+{
+    for (unsigned i = 0; i < buddy.cpus; i++)
+        __atomic_store_n(&cpus[i].closed, bits, __ATOMIC_RELEASE);
 }
 
 static void drop_lock(void)
 {
     bool pressed = buddy.free_frames < buddy.host_reserve;
-    if (buddy.pressed != pressed)
-        poke(buddy.pressed, pressed);
+    if (buddy.pressed != pressed) {
+        buddy.pressed = pressed;
+        set_closed(pressed ? CLOSED_PRESSED : 0);
+    }
     lock_drop(&buddy.lock);
 }
 
@@ -161,9 +188,7 @@ static void stop_others(const struct cpu *self)
 {
     if (cpu_fence == NULL)
         return;
-    for (unsigned i = 0; i < buddy.cpus; i++)
-        if (&cpus[i] != self)
-            poke(cpus[i].stop, 1);
+    set_closed(CLOSED_STOP);
     cpu_fence();
     for (unsigned i = 0; i < buddy.cpus; i++)
         while (&cpus[i] != self && __atomic_load_n(&cpus[i].busy, __ATOMIC_ACQUIRE) != 0)
@@ -172,26 +197,88 @@ static void stop_others(const struct cpu *self)
 
 static void resume_others(void)
 {
-    for (unsigned i = 0; i < buddy.cpus; i++)
-        __atomic_store_n(&cpus[i].stop, 0, __ATOMIC_RELEASE);
+    set_closed(buddy.pressed ? CLOSED_PRESSED : 0);
 }
 
 /* ---- Records ---- */
 
 static inline bool chunk_ready(uint64_t pfn)
 {
-    return bittree_test(&buddy.ready, pfn >> CHUNK_SHIFT);
+    return bittree_test_flat(&buddy.ready, pfn >> CHUNK_SHIFT);
+}
+
+static void make_ready(uint64_t pfn)
+{
+    uint64_t chunk = pfn >> CHUNK_SHIFT;
+    if (chunk_ready(pfn))
+        return;
+    memset(&frame_records[chunk * CHUNK_FRAMES], 0, CHUNK_FRAMES * sizeof(uint64_t));
+    memset(&buddy.mask[chunk * CHUNK_GROUPS], 0, CHUNK_GROUPS * sizeof(uint64_t));
+    bittree_set(&buddy.ready, chunk);
 }
 
 static void write_record(uint64_t pfn, uint64_t record)
 {
-    uint64_t chunk = pfn >> CHUNK_SHIFT;
-    if (!bittree_test(&buddy.ready, chunk)) {
-        memset(&frame_records[chunk << CHUNK_SHIFT], 0, CHUNK_FRAMES * sizeof(uint64_t));
-        bittree_set(&buddy.ready, chunk);
-    }
+    make_ready(pfn);
     poke(frame_records[pfn], record);
 }
+
+/* ---- Masks ---- */
+
+static unsigned count_bits(uint64_t mask)
+{
+    unsigned n = 0;
+    for (; mask != 0; mask &= mask - 1)
+        n++;
+    return n;
+}
+
+/* Of a block of an order below GROUP_ORDER, in its group's mask. */
+static inline uint64_t mask_of(uint64_t pfn, unsigned order)
+{
+    return (BIT(order_frames(order)) - 1) << (pfn % GROUP_FRAMES);
+}
+
+/* From the first frames of the free blocks of one order to those of the next. */
+static inline uint64_t next_starts(uint64_t starts, unsigned order)
+{
+    static const uint64_t aligned[GROUP_ORDER - 1] = {
+        UINT64_C(0x5555555555555555), UINT64_C(0x1111111111111111), UINT64_C(0x0101010101010101),
+        UINT64_C(0x0001000100010001), UINT64_C(0x0000000100000001),
+    };
+    return starts & starts >> order_frames(order) & aligned[order];
+}
+
+/* The first frames of all aligned runs of 2^order free frames, whether or not part of larger ones. */
+static uint64_t starts_of(uint64_t mask, unsigned order)
+{
+    for (unsigned o = 0; o < order; o++)
+        mask = next_starts(mask, o);
+    return mask;
+}
+
+/* Those of them that are free blocks, not part of larger ones, given the starts of the next order. */
+static uint64_t blocks_among(uint64_t starts, uint64_t larger, unsigned order)
+{
+    return starts & ~(larger | larger << order_frames(order));
+}
+
+/* The order of the largest free block of a mask that is not 0. Without a branch: it is asked twice for
+ * each block given back, and no pattern would predict the answer. */
+static unsigned largest_in(uint64_t mask)
+{
+    uint64_t m1 = next_starts(mask, 0), m2 = next_starts(m1, 1), m3 = next_starts(m2, 2);
+    uint64_t m4 = next_starts(m3, 3), m5 = next_starts(m4, 4);
+    return (m1 != 0) + (m2 != 0) + (m3 != 0) + (m4 != 0) + (m5 != 0);
+}
+
+/* The mask of a group, 0 also where none was ever written. */
+static uint64_t group_mask(uint64_t group)
+{
+    return chunk_ready(group * GROUP_FRAMES) ? buddy.mask[group] : 0;
+}
+
+/* ---- What covers a frame ---- */
 
 /* The live block that covers a frame below buddy.frames. */
 static bool find_live(uint64_t pfn, uint64_t *first, uint64_t *record)
@@ -215,12 +302,21 @@ static bool find_live(uint64_t pfn, uint64_t *first, uint64_t *record)
 /* The free block that covers a frame. */
 static bool find_free(uint64_t pfn, uint64_t *first, unsigned *order)
 {
-    for (unsigned o = 0; o < BUDDY_ORDERS; o++)
-        if (bittree_test(&buddy.free[o], pfn >> o)) {
+    uint64_t mask = group_mask(pfn >> GROUP_ORDER);
+    for (unsigned o = GROUP_ORDER; o < BUDDY_ORDERS; o++)
+        if (bittree_test(&buddy.set[o], pfn >> o)) {
             *first = align_down(pfn, order_frames(o));
             *order = o;
             return true;
         }
+    for (unsigned o = GROUP_ORDER; o-- > 0;) {
+        uint64_t head = align_down(pfn, order_frames(o));
+        if ((mask & mask_of(head, o)) == mask_of(head, o)) {
+            *first = head;
+            *order = o;
+            return true;
+        }
+    }
     return false;
 }
 
@@ -253,15 +349,25 @@ static uint64_t next_live(uint64_t from, uint64_t end)
     return NO_FRAME;
 }
 
-/* The lowest free block's first frame at or above `from`, NO_FRAME for none. */
+/* The lowest free frame that is at or above `from` and does not belong to a block of 64 or more frames
+ * that starts below it; NO_FRAME for none. */
 static uint64_t next_free(uint64_t from)
 {
-    uint64_t lowest = NO_FRAME;
+    uint64_t group = from >> GROUP_ORDER, lowest = NO_FRAME;
+    uint64_t mask = from < buddy.frames ? group_mask(group) : 0;
+    mask &= ~UINT64_C(0) << (from % GROUP_FRAMES);
+    if (mask != 0)
+        return from - from % GROUP_FRAMES + lowest_bit(mask);
     for (unsigned order = 0; order < BUDDY_ORDERS; order++) {
-        uint64_t index = (from >> order) + (is_aligned(from, order_frames(order)) ? 0 : 1);
-        uint64_t block = bittree_next(&buddy.free[order], index);
-        if (block != BITTREE_NONE && block << order < lowest)
-            lowest = block << order;
+        unsigned shift = order < GROUP_ORDER ? GROUP_ORDER : order;
+        uint64_t index = (from + order_frames(shift) - 1) >> shift;
+        uint64_t member = bittree_next(&buddy.set[order], index);
+        if (member == BITTREE_NONE)
+            continue;
+        uint64_t frame = member << shift;
+        if (order < GROUP_ORDER)
+            frame += lowest_bit(buddy.mask[member]);
+        lowest = frame < lowest ? frame : lowest;
     }
     return lowest;
 }
@@ -276,59 +382,83 @@ static bool any_known(uint64_t first, uint64_t count)
 
 /* ---- The sets of free blocks ---- */
 
-static bool is_low(uint64_t pfn, unsigned order)
+static void set_add(unsigned order, uint64_t index)
 {
-    return pfn + order_frames(order) <= LOW_FRAMES;
+    bittree_set(&buddy.set[order], index);
+    if (buddy.members[order]++ == 0)
+        buddy.open_orders |= 1u << order;
 }
 
-static void note_added(unsigned order)
+static void set_remove(unsigned order, uint64_t index)
 {
-    buddy.blocks[order]++;
-    buddy.open_orders |= 1u << order;
-    buddy.free_frames += order_frames(order);
-}
-
-static void note_removed(unsigned order)
-{
-    if (--buddy.blocks[order] == 0)
+    bittree_clear(&buddy.set[order], index);
+    if (--buddy.members[order] == 0)
         buddy.open_orders &= ~(1u << order);
-    buddy.free_frames -= order_frames(order);
 }
 
-static void remove_free(unsigned order, uint64_t index)
+/* Changes a group's mask, neither value being all ones, and moves it to the set where it belongs. */
+static void change_mask(uint64_t group, uint64_t before, uint64_t after)
 {
-    bittree_clear(&buddy.free[order], index);
-    note_removed(order);
+    unsigned old = before != 0 ? largest_in(before) : GROUP_ORDER;
+    unsigned new = after != 0 ? largest_in(after) : GROUP_ORDER;
+    buddy.mask[group] = after;
+    if (old == new)
+        return;
+    if (old != GROUP_ORDER)
+        set_remove(old, group);
+    if (new != GROUP_ORDER)
+        set_add(new, group);
 }
 
-/* Puts a block into the sets, merged with its buddy for as long as that is free. */
-static void give_block(uint64_t pfn, unsigned order)
+/* Puts a block of 64 frames or more into the sets, merged with its buddy for as long as that is free. */
+static void give_large(uint64_t pfn, unsigned order)
 {
-    for (;; order++) {
-        struct bittree *set = &buddy.free[order];
+    for (; order < BUDDY_MAX_ORDER; order++) {
         uint64_t index = pfn >> order;
-        unsigned depth = bittree_depth(set, index);
-        if (order == BUDDY_MAX_ORDER || depth > 0 ||
-            (*bittree_word(set, 0, index) & bittree_mask(0, index ^ 1)) == 0) {
-            bittree_set_at(set, index, depth);
-            note_added(order);
-            return;
-        }
-        remove_free(order, index ^ 1);
+        if (!bittree_test(&buddy.set[order], index ^ 1))
+            break;
+        set_remove(order, index ^ 1);
         buddy.merges++;
         pfn = align_down(pfn, order_frames(order + 1));
+    }
+    set_add(order, pfn >> order);
+}
+
+static void give_block(uint64_t pfn, unsigned order)
+{
+    buddy.free_frames += order_frames(order);
+    if (order >= GROUP_ORDER) {
+        give_large(pfn, order);
+        return;
+    }
+    make_ready(pfn);
+    uint64_t group = pfn >> GROUP_ORDER, before = buddy.mask[group];
+    uint64_t after = before | mask_of(pfn, order);
+    if (after != ~UINT64_C(0)) {
+        change_mask(group, before, after);
+    } else {
+        change_mask(group, before, 0);
+        give_large(group << GROUP_ORDER, GROUP_ORDER);
     }
 }
 
 /* Takes the order-`order` block at `pfn` out of the free block of order `from` that contains it. */
 static void carve_block(uint64_t pfn, unsigned order, unsigned from)
 {
-    remove_free(from, pfn >> from);
-    while (from > order) {
+    uint64_t group = pfn >> GROUP_ORDER;
+    buddy.free_frames -= order_frames(order);
+    if (from < GROUP_ORDER) {
+        change_mask(group, buddy.mask[group], buddy.mask[group] & ~mask_of(pfn, order));
+        return;
+    }
+    set_remove(from, pfn >> from);
+    for (; from > order && from > GROUP_ORDER; buddy.splits++) {
         from--;
-        bittree_set(&buddy.free[from], (pfn >> from) ^ 1);
-        note_added(from);
-        buddy.splits++;
+        set_add(from, (pfn >> from) ^ 1);
+    }
+    if (order < GROUP_ORDER) {
+        make_ready(pfn);
+        change_mask(group, 0, ~mask_of(pfn, order));
     }
 }
 
@@ -351,66 +481,117 @@ static void give_range(uint64_t first, uint64_t count)
     }
 }
 
-/* The highest block of the smallest order that fits and is not low, or low if there is no other. False
- * when there is none at all. */
-static bool choose_any(unsigned order, uint64_t *index, unsigned *from)
+/* A member of a set: a group with a block of that order, or a block. */
+struct member {
+    unsigned order;
+    uint64_t index;
+};
+
+static bool is_low(const struct member *member)
+{
+    unsigned shift = member->order < GROUP_ORDER ? GROUP_ORDER : member->order;
+    return (member->index + 1) << shift <= LOW_FRAMES;
+}
+
+/* The highest member of the lowest set in which there are blocks of the order, and are not low; or
+ * low ones if there are no others. False when there are none at all. `limit` is the highest order
+ * to look for. */
+static bool choose(unsigned order, unsigned limit, struct member *out)
 {
     bool found = false;
-    for (uint32_t open = buddy.open_orders >> order << order; open != 0; open &= open - 1) {
+    uint32_t open = buddy.open_orders & (uint32_t)BITS(limit, order);
+    for (; open != 0; open &= open - 1) {
         unsigned o = lowest_bit(open);
-        uint64_t last = bittree_last(&buddy.free[o]);
-        bool low = is_low(last << o, o);
-        if (!low || !found) {
-            *index = last;
-            *from = o;
-            found = true;
-        }
+        struct member member = {o, bittree_last(&buddy.set[o])};
+        bool low = is_low(&member);
+        if (!low || !found)
+            *out = member;
+        found = true;
         if (!low)
             break;
     }
     return found;
 }
 
-/* Takes a block, the top end of the one chosen. */
+/* The highest part of a mask that can serve an order: of the smallest free block that is large enough. */
+static unsigned best_start(uint64_t mask, unsigned order)
+{
+    uint64_t starts = starts_of(mask, order);
+    for (unsigned o = order;; o++) {
+        uint64_t larger = o < GROUP_ORDER - 1 ? next_starts(starts, o) : 0;
+        uint64_t exact = blocks_among(starts, larger, o);
+        if (exact != 0)
+            return highest_bit(exact) + (unsigned)(order_frames(o) - order_frames(order));
+        starts = larger;
+    }
+}
+
 static uint64_t take_any(unsigned order)
 {
-    uint64_t index;
-    unsigned from;
-    if (!choose_any(order, &index, &from))
+    struct member member;
+    uint64_t pfn;
+    if (!choose(order, BUDDY_MAX_ORDER, &member))
         return NO_FRAME;
-    uint64_t pfn = ((index + 1) << from) - order_frames(order);
-    carve_block(pfn, order, from);
+    if (member.order < GROUP_ORDER)
+        pfn = member.index * GROUP_FRAMES + best_start(buddy.mask[member.index], order);
+    else
+        pfn = ((member.index + 1) << member.order) - order_frames(order);
+    carve_block(pfn, order, member.order);
     return pfn;
 }
 
-/* The same among the blocks that lie within frames [first, last]. */
-static uint64_t take_within(unsigned order, uint64_t first, uint64_t last)
+/* The highest block of an order below GROUP_ORDER in a group and within frames [first, end). */
+static uint64_t within_group(uint64_t group, unsigned order, uint64_t first, uint64_t end)
+{
+    uint64_t base = group * GROUP_FRAMES, mask = group_mask(group);
+    if (first > base)
+        mask &= ~UINT64_C(0) << (first - base);
+    if (end < base + GROUP_FRAMES)
+        mask &= BIT(end - base) - 1;
+    uint64_t starts = starts_of(mask, order);
+    return starts != 0 ? base + highest_bit(starts) : NO_FRAME;
+}
+
+/* The same in any group: the one at either end may be within the bounds in part, those in between are
+ * so as a whole, and any member of the sets will do. */
+static uint64_t within_groups(unsigned order, uint64_t first, uint64_t end)
+{
+    uint64_t low = first / GROUP_FRAMES, high = (end - 1) / GROUP_FRAMES;
+    uint64_t pfn = within_group(high, order, first, end);
+    for (unsigned o = order; o < GROUP_ORDER && pfn == NO_FRAME && high > low; o++) {
+        uint64_t group = bittree_previous(&buddy.set[o], high - 1);
+        if (group != BITTREE_NONE && group > low)
+            pfn = within_group(group, order, first, end);
+    }
+    return pfn != NO_FRAME ? pfn : within_group(low, order, first, end);
+}
+
+/* Takes a block that lies within frames [first, end). */
+static uint64_t take_within(unsigned order, uint64_t first, uint64_t end)
 {
     uint64_t low = (first + order_frames(order) - 1) >> order;
-    uint64_t high = (last + 1) >> order; /* exclusive */
-    uint64_t chosen = NO_FRAME;
-    unsigned chosen_from = 0;
+    uint64_t high = end >> order; /* blocks low .. high - 1 are candidates */
     if (low >= high)
         return NO_FRAME;
-    for (unsigned from = order; from < BUDDY_ORDERS; from++) {
+    if (order < GROUP_ORDER) {
+        uint64_t pfn = within_groups(order, first, end);
+        if (pfn != NO_FRAME) {
+            carve_block(pfn, order, 0);
+            return pfn;
+        }
+    }
+    for (unsigned from = order < GROUP_ORDER ? GROUP_ORDER : order; from < BUDDY_ORDERS; from++) {
         unsigned above = from - order;
-        uint64_t found = bittree_previous(&buddy.free[from], (high - 1) >> above);
+        uint64_t found = bittree_previous(&buddy.set[from], (high - 1) >> above);
         if (found == BITTREE_NONE || found < low >> above)
             continue;
         /* Of this free block, the highest part within the bounds. */
         uint64_t index = ((found + 1) << above) - 1;
         index = index < high ? index : high - 1;
-        bool is_low_block = is_low(index << order, order);
-        if (!is_low_block || chosen == NO_FRAME) {
-            chosen = index << order;
-            chosen_from = from;
-        }
-        if (!is_low_block)
-            break;
+        carve_block(index << order, order, from);
+        return index << order;
     }
-    if (chosen != NO_FRAME)
-        carve_block(chosen, order, chosen_from);
-    return chosen;
+    return NO_FRAME;
 }
 
 /* ---- Caches ---- */
@@ -438,16 +619,16 @@ static uint64_t cached_frames(void)
 
 static inline void cache_push(struct cpu *cpu, unsigned order, uint64_t pfn)
 {
-    unsigned count = cpu->count[order];
+    uint32_t count = cpu->count[order];
     cpu->slot[cache_shape[order].first + count] = pfn;
-    poke(cpu->count[order], (uint16_t)(count + 1));
+    poke(cpu->count[order], count + 1);
 }
 
 static inline uint64_t cache_pop(struct cpu *cpu, unsigned order)
 {
-    unsigned count = cpu->count[order] - 1u;
+    uint32_t count = cpu->count[order] - 1;
     uint64_t pfn = cpu->slot[cache_shape[order].first + count];
-    poke(cpu->count[order], (uint16_t)count);
+    poke(cpu->count[order], count);
     /* Fails when two CPUs freed one block at the same moment, which no check can see in time. */
     invariant(peek(frame_records[pfn]) == cached_record(order));
     return pfn;
@@ -464,36 +645,66 @@ static void cache_spill(struct cpu *cpu, unsigned order, unsigned n)
         give_block(slot[i], order);
     }
     memmove(slot, slot + n, rest * sizeof(*slot));
-    poke(cpu->count[order], (uint16_t)rest);
+    poke(cpu->count[order], rest);
 }
 
-/* Fills an empty cache: from free blocks of that very order, and only where there are none by splitting
- * a larger one. */
-static void cache_fill(struct cpu *cpu, unsigned order)
+/* Puts the blocks of [first, end) into the cache, the lowest on top. */
+static void cache_put(struct cpu *cpu, unsigned order, uint64_t first, uint64_t end)
 {
-    unsigned batch_order = cache_shape[order].batch_order;
-    for (unsigned n = 0; n < 1u << batch_order && buddy.blocks[order] > 0; n++) {
-        uint64_t index = bittree_last(&buddy.free[order]);
-        if (is_low(index << order, order))
-            break;
-        remove_free(order, index);
-        write_record(index << order, cached_record(order));
-        cache_push(cpu, order, index << order);
+    uint64_t *slot = &cpu->slot[cache_shape[order].first + cpu->count[order]];
+    uint64_t record = cached_record(order), blocks = (end - first) >> order;
+    poke(cpu->count[order], cpu->count[order] + (uint32_t)blocks);
+    for (uint64_t pfn = end; pfn > first;) {
+        pfn -= order_frames(order);
+        make_ready(pfn);
+        poke(frame_records[pfn], record);
+        *slot++ = pfn;
     }
-    uint64_t index;
-    unsigned from;
-    if (cpu->count[order] > 0 || !choose_any(order, &index, &from))
-        return;
-    unsigned pieces_order = from - order < batch_order ? from - order : batch_order;
-    uint64_t pieces = order_frames(pieces_order);
-    uint64_t end = (index + 1) << from;
-    carve_block(end - (pieces << order), order + pieces_order, from);
-    for (uint64_t n = 1; n <= pieces; n++) { /* the lowest is the first to come out */
-        uint64_t pfn = end - (n << order);
-        write_record(pfn, cached_record(order));
+}
+
+/* Takes up to `wanted` blocks of an order below GROUP_ORDER out of one group. */
+static unsigned cache_group(struct cpu *cpu, unsigned order, uint64_t group, unsigned wanted)
+{
+    uint64_t mask = buddy.mask[group], starts = starts_of(mask, order), taken = 0;
+    unsigned n = 0;
+    for (; n < wanted && starts != 0; n++) {
+        uint64_t pfn = group * GROUP_FRAMES + lowest_bit(starts);
+        starts &= starts - 1;
+        taken |= mask_of(pfn, order);
+        poke(frame_records[pfn], cached_record(order));
         cache_push(cpu, order, pfn);
     }
-    buddy.splits += pieces - 1;
+    change_mask(group, mask, mask & ~taken);
+    buddy.free_frames -= (uint64_t)n << order;
+    return n;
+}
+
+/* Fills an empty cache: from blocks that are fragments already, and only where there are none by
+ * splitting one; in groups, fragment is whatever the group has. */
+static void cache_fill(struct cpu *cpu, unsigned order)
+{
+    unsigned batch_order = cache_shape[order].batch_order, n = 0;
+    unsigned fragments = order < GROUP_ORDER ? GROUP_ORDER - 1 : order;
+    struct member member;
+    while (n < 1u << batch_order && choose(order, fragments, &member) && !is_low(&member)) {
+        if (order < GROUP_ORDER) {
+            n += cache_group(cpu, order, member.index, (1u << batch_order) - n);
+        } else {
+            carve_block(member.index << order, order, order);
+            cache_put(cpu, order, member.index << order, (member.index + 1) << order);
+            n++;
+        }
+    }
+    if (n > 0 || !choose(order, BUDDY_MAX_ORDER, &member))
+        return;
+    if (member.order < GROUP_ORDER) {
+        cache_group(cpu, order, member.index, 1u << batch_order);
+        return;
+    }
+    unsigned whole = order + batch_order < member.order ? order + batch_order : member.order;
+    uint64_t end = (member.index + 1) << member.order, first = end - order_frames(whole);
+    carve_block(first, whole, member.order);
+    cache_put(cpu, order, first, end);
 }
 
 static void drain_cpu(struct cpu *cpu)
@@ -518,22 +729,42 @@ static bool drain_all(struct cpu *self)
 
 /* ---- Charging ---- */
 
-static inline struct lease *lease_slot(struct cpu *cpu, owner_t owner)
+/* Owner and purpose as they stand in a record; never 0 for those that can own. */
+static inline uint64_t lease_key(enum frame_purpose purpose, owner_t owner)
 {
-    return &cpu->lease[owner % LEASES];
+    return frame_record(FRAME_FREE, 0, purpose, owner);
 }
 
-static uint64_t leased_to(const struct cpu *cpu, owner_t owner)
+static inline uint64_t key_of_record(uint64_t record)
 {
-    const struct lease *lease = &cpu->lease[owner % LEASES];
-    return peek(lease->owner) == owner ? peek(lease->left) : 0;
+    return record & (FRAME_PURPOSE_MASK | FRAME_OWNER_MASK);
+}
+
+static inline struct lease *lease_slot(struct cpu *cpu, uint64_t key)
+{
+    return &cpu->lease[(key >> FRAME_PURPOSE_SHIFT ^ key >> FRAME_OWNER_SHIFT) % LEASES];
+}
+
+/* Changes what is charged by `frames`, modulo 2^64. */
+static void add_charge(uint64_t key, uint64_t frames)
+{
+    accounts[frame_record_owner(key)].charged += frames;
+    buddy.charged_for[frame_record_purpose(key)] += frames;
 }
 
 static void lease_return(struct lease *lease)
 {
-    accounts[lease->owner].charged -= lease->left;
+    add_charge(lease->key, -lease->left);
     poke(lease->left, 0);
-    poke(lease->owner, OWNER_NONE);
+    poke(lease->key, 0);
+}
+
+static bool is_leased_to(const struct cpu *cpu, owner_t owner)
+{
+    for (unsigned n = 0; n < LEASES; n++)
+        if (frame_record_owner(peek(cpu->lease[n].key)) == owner)
+            return true;
+    return false;
 }
 
 /* Calls in every lease of this owner's quota, an empty one too. */
@@ -541,14 +772,13 @@ static void recall_leases(struct cpu *self, owner_t owner)
 {
     bool others = false;
     for (unsigned i = 0; i < buddy.cpus; i++)
-        others = others || (&cpus[i] != self && peek(lease_slot(&cpus[i], owner)->owner) == owner);
+        others = others || (&cpus[i] != self && is_leased_to(&cpus[i], owner));
     if (others)
         stop_others(self);
-    for (unsigned i = 0; i < buddy.cpus; i++) {
-        struct lease *lease = lease_slot(&cpus[i], owner);
-        if ((others || &cpus[i] == self) && lease->owner == owner)
-            lease_return(lease);
-    }
+    for (unsigned i = 0; i < buddy.cpus; i++)
+        for (unsigned n = 0; n < LEASES && (others || &cpus[i] == self); n++)
+            if (frame_record_owner(cpus[i].lease[n].key) == owner)
+                lease_return(&cpus[i].lease[n]);
     if (others)
         resume_others();
 }
@@ -566,23 +796,25 @@ static uint64_t quota_left(owner_t owner)
 }
 
 /* Gives the CPU a fresh lease, if the quota has room, so that what follows needs no lock. */
-static void lease_renew(struct cpu *self, owner_t owner)
+static void lease_renew(struct cpu *self, uint64_t key)
 {
-    struct lease *lease = lease_slot(self, owner);
-    if (lease->owner == owner && lease->left >= LEASE_FRAMES / 2 && lease->left <= LEASE_MOST / 2)
+    owner_t owner = frame_record_owner(key);
+    struct lease *lease = lease_slot(self, key);
+    if (lease->key == key && lease->left >= LEASE_FRAMES / 2)
         return;
     lease_return(lease);
     if (accounts[owner].charged > quota_of(owner))
         return;
-    uint64_t room = quota_left(owner);
-    uint32_t grant = room < LEASE_FRAMES ? (uint32_t)room : LEASE_FRAMES;
-    accounts[owner].charged += grant;
-    poke(lease->owner, owner);
+    uint64_t room = quota_left(owner), grant = room < LEASE_FRAMES ? room : LEASE_FRAMES;
+    add_charge(key, grant);
+    poke(lease->key, key);
     poke(lease->left, grant);
 }
 
-static int charge(struct cpu *self, owner_t owner, uint64_t frames)
+/* May so many frames be charged? If so, they are. */
+static int charge(struct cpu *self, uint64_t key, uint64_t frames)
 {
+    owner_t owner = frame_record_owner(key);
     if (quota_left(owner) < frames) {
         recall_leases(self, owner);
         if (quota_left(owner) < frames)
@@ -595,7 +827,7 @@ static int charge(struct cpu *self, owner_t owner, uint64_t frames)
         if (available - frames < buddy.host_reserve)
             return E_QUOTA;
     }
-    accounts[owner].charged += frames;
+    add_charge(key, frames);
     return E_OK;
 }
 
@@ -607,12 +839,18 @@ static bool can_own(enum frame_purpose purpose, owner_t owner)
            owner < OWNER_LIMIT;
 }
 
-/* One uncached request: any block within frames [first, last]. */
-static uint64_t take_block(struct cpu *self, unsigned order, uint64_t first, uint64_t last)
+/* One uncached request: any block within frames [first, end). */
+static uint64_t take_block(struct cpu *self, unsigned order, uint64_t first, uint64_t end)
 {
-    bool anywhere = first == 0 && last + 1 >= buddy.frames;
+    bool anywhere = first == 0 && end >= buddy.frames;
     for (;;) {
-        uint64_t pfn = anywhere ? take_any(order) : take_within(order, first, last);
+        uint64_t pfn = NO_FRAME;
+        if (anywhere)
+            pfn = take_any(order);
+        else if (first < LOW_FRAMES && end > LOW_FRAMES)
+            pfn = take_within(order, LOW_FRAMES, end);
+        if (pfn == NO_FRAME && !anywhere)
+            pfn = take_within(order, first, end);
         if (pfn != NO_FRAME || !drain_all(self))
             return pfn;
     }
@@ -629,58 +867,61 @@ static uint64_t take_cached(struct cpu *self, unsigned order)
     return NO_FRAME;
 }
 
-/* The end of every request, the lock held: counts it, and `frames` frames as `purpose` if it succeeded. */
-static int finish_request(struct cpu *self, int error, enum frame_purpose purpose, uint64_t frames)
+/* The end of every request that was charged for, the lock held. */
+static int finish_request(struct cpu *self, int error)
 {
-    if (error == E_OK) {
+    if (error == E_OK)
         bump(self->allocations, 1);
-        bump(self->used[purpose], frames);
-    } else {
+    else
         buddy.failed++;
-    }
     drop_lock();
     return error;
 }
 
-/* The request that lies within [first, last] or, `cached`, may come from this CPU's cache. */
-static int alloc_locked(unsigned order, uint64_t first, uint64_t last, bool cached,
+/* The request for a block within frames [first, end) or, `cached`, for any, from this CPU's cache. */
+static int alloc_locked(unsigned order, uint64_t first, uint64_t end, bool cached,
                         enum frame_purpose purpose, owner_t owner, hpa_t *out)
 {
     if (order > BUDDY_MAX_ORDER || !can_own(purpose, owner))
         return E_INVAL;
+    uint64_t key = lease_key(purpose, owner);
     struct cpu *self = take_lock();
-    int error = charge(self, owner, order_frames(order));
+    int error = charge(self, key, order_frames(order));
     if (error == E_OK) {
-        uint64_t pfn = cached ? take_cached(self, order) : take_block(self, order, first, last);
+        uint64_t pfn = cached ? take_cached(self, order) : take_block(self, order, first, end);
         if (pfn != NO_FRAME) {
             write_record(pfn, frame_record(FRAME_USED, order, purpose, owner));
             *out = hpa_of_pfn(pfn);
             if (cached)
-                lease_renew(self, owner);
+                lease_renew(self, key);
         } else {
-            accounts[owner].charged -= order_frames(order);
+            add_charge(key, -order_frames(order));
             error = E_NOMEM;
         }
     }
-    return finish_request(self, error, purpose, order_frames(order));
+    return finish_request(self, error);
 }
 
-int buddy_alloc(unsigned order, enum frame_purpose purpose, owner_t owner, hpa_t *out)
+static __attribute__((noinline)) int alloc_slow(unsigned order, enum frame_purpose purpose,
+                                                owner_t owner, hpa_t *out)
 {
-    if (order >= CACHED_ORDERS)
-        return alloc_locked(order, 0, UINT64_MAX - 1, false, purpose, owner, out);
+    return alloc_locked(order, 0, UINT64_MAX, order < CACHED_ORDERS, purpose, owner, out);
+}
 
-    /* A lease is only ever made out to a valid owner, so to find one is to have checked it. */
-    struct cpu *self = this_cpu_cache();
-    if ((unsigned)purpose - 1 < PURPOSE_COUNT - 1 && cpu_enter(self)) {
-        struct lease *lease = lease_slot(self, owner);
-        uint32_t frames = 1u << order;
-        if (self->count[order] > 0 && lease->owner == owner && lease->left >= frames &&
-            (owner == OWNER_HOST || !peek(buddy.pressed))) {
+/* A hit in the CPU's cache. Whatever else it may be is alloc_slow()'s. */
+static inline __attribute__((always_inline)) int alloc_on(struct cpu *self, unsigned order,
+                                                          enum frame_purpose purpose, owner_t owner,
+                                                          hpa_t *out)
+{
+    if (order < CACHED_ORDERS && (unsigned)purpose < PURPOSE_COUNT && cpu_enter(self)) {
+        /* A lease is only ever made out to those who can own, so to find one is to have checked. */
+        uint64_t key = lease_key(purpose, owner), frames = order_frames(order);
+        struct lease *lease = lease_slot(self, key);
+        if (lease->key == key && lease->left >= frames && self->count[order] > 0) {
             uint64_t pfn = cache_pop(self, order);
-            poke(frame_records[pfn], frame_record(FRAME_USED, order, purpose, owner));
+            poke(frame_records[pfn],
+                 key | frame_record(FRAME_USED, order, PURPOSE_FREE, OWNER_NONE));
             poke(lease->left, lease->left - frames);
-            bump(self->used[purpose], frames);
             bump(self->allocations, 1);
             cpu_leave(self);
             *out = hpa_of_pfn(pfn);
@@ -688,7 +929,20 @@ int buddy_alloc(unsigned order, enum frame_purpose purpose, owner_t owner, hpa_t
         }
         cpu_leave(self);
     }
-    return alloc_locked(order, 0, 0, true, purpose, owner, out);
+    return alloc_slow(order, purpose, owner, out);
+}
+
+/* On its own, so that the registers that the call of the hook needs are saved only where there is one. */
+static __attribute__((noinline)) int alloc_on_this_cpu(unsigned order, enum frame_purpose purpose,
+                                                       owner_t owner, hpa_t *out)
+{
+    return alloc_on(this_cpu_cache(), order, purpose, owner, out);
+}
+
+int buddy_alloc(unsigned order, enum frame_purpose purpose, owner_t owner, hpa_t *out)
+{
+    return cpu_index == NULL ? alloc_on(&cpus[0], order, purpose, owner, out)
+                             : alloc_on_this_cpu(order, purpose, owner, out);
 }
 
 int buddy_alloc_within(unsigned order, uint64_t first, uint64_t last, enum frame_purpose purpose,
@@ -699,11 +953,8 @@ int buddy_alloc_within(unsigned order, uint64_t first, uint64_t last, enum frame
     uint64_t end_frame = (last >> PAGE_SHIFT) + (is_aligned(last + 1, PAGE_SIZE) ? 1 : 0);
     if (first > last)
         return E_INVAL;
-    if (end_frame > buddy.frames)
-        end_frame = buddy.frames;
-    if (first_frame >= end_frame)
-        first_frame = end_frame = 1; /* nothing lies within [1, 0] */
-    return alloc_locked(order, first_frame, end_frame - 1, false, purpose, owner, out);
+    end_frame = end_frame < buddy.frames ? end_frame : buddy.frames;
+    return alloc_locked(order, first_frame, end_frame, false, purpose, owner, out);
 }
 
 int buddy_alloc_frames(uint64_t count, enum frame_purpose purpose, owner_t owner, hpa_t *out)
@@ -711,21 +962,22 @@ int buddy_alloc_frames(uint64_t count, enum frame_purpose purpose, owner_t owner
     if (count == 0 || count > order_frames(BUDDY_MAX_ORDER) || !can_own(purpose, owner))
         return E_INVAL;
     unsigned order = count == 1 ? 0 : highest_bit(count - 1) + 1;
+    uint64_t key = lease_key(purpose, owner);
     struct cpu *self = take_lock();
-    int error = charge(self, owner, count);
+    int error = charge(self, key, count);
     if (error == E_OK) {
-        uint64_t pfn = take_block(self, order, 0, UINT64_MAX - 1);
+        uint64_t pfn = take_block(self, order, 0, UINT64_MAX);
         if (pfn != NO_FRAME) {
             give_range(pfn + count, order_frames(order) - count);
             for (uint64_t i = 0; i < count; i++)
                 write_record(pfn + i, frame_record(FRAME_USED, 0, purpose, owner));
             *out = hpa_of_pfn(pfn);
         } else {
-            accounts[owner].charged -= count;
+            add_charge(key, -count);
             error = E_NOMEM;
         }
     }
-    return finish_request(self, error, purpose, count);
+    return finish_request(self, error);
 }
 
 int buddy_alloc_at(hpa_t at, unsigned order, enum frame_purpose purpose, owner_t owner)
@@ -738,8 +990,9 @@ int buddy_alloc_at(hpa_t at, unsigned order, enum frame_purpose purpose, owner_t
         return E_ALIGN;
     if (pfn >= buddy.frames || order_frames(order) > buddy.frames - pfn)
         return E_RANGE;
+    uint64_t key = lease_key(purpose, owner);
     struct cpu *self = take_lock();
-    int error = charge(self, owner, order_frames(order));
+    int error = charge(self, key, order_frames(order));
     if (error == E_OK) {
         /* Free frames of an aligned block are one free block or part of one, unless some are
          * cached. */
@@ -750,11 +1003,11 @@ int buddy_alloc_at(hpa_t at, unsigned order, enum frame_purpose purpose, owner_t
             carve_block(pfn, order, from);
             write_record(pfn, frame_record(FRAME_USED, order, purpose, owner));
         } else {
-            accounts[owner].charged -= order_frames(order);
+            add_charge(key, -order_frames(order));
             error = E_EXIST;
         }
     }
-    return finish_request(self, error, purpose, order_frames(order));
+    return finish_request(self, error);
 }
 
 /* ---- Giving back ---- */
@@ -811,24 +1064,21 @@ static int check_block(hpa_t head, owner_t owner, uint64_t *record)
 static void free_locked(struct cpu *self, uint64_t pfn, uint64_t record)
 {
     unsigned order = frame_record_order(record);
-    owner_t owner = frame_record_owner(record);
-    accounts[owner].charged -= order_frames(order);
-    bump(self->used[frame_record_purpose(record)], -order_frames(order));
+    add_charge(key_of_record(record), -order_frames(order));
     bump(self->frees, 1);
     if (order < CACHED_ORDERS) {
         if (self->count[order] == cache_shape[order].capacity)
             cache_spill(self, order, 1u << cache_shape[order].batch_order);
         poke(frame_records[pfn], cached_record(order));
         cache_push(self, order, pfn);
-        if (owner != OWNER_NONE)
-            lease_renew(self, owner);
+        lease_renew(self, key_of_record(record));
     } else {
         poke(frame_records[pfn], 0);
         give_block(pfn, order);
     }
 }
 
-static int free_slow(hpa_t head, unsigned order, owner_t owner)
+static __attribute__((noinline)) int free_slow(hpa_t head, unsigned order, owner_t owner)
 {
     uint64_t record;
     struct cpu *self = take_lock();
@@ -845,7 +1095,9 @@ static int free_slow(hpa_t head, unsigned order, owner_t owner)
     return error;
 }
 
-int buddy_free(hpa_t head, unsigned order, owner_t owner)
+/* A block as its record says, into the CPU's cache. Whatever else it may be is free_slow()'s. */
+static inline __attribute__((always_inline)) int free_on(struct cpu *self, hpa_t head,
+                                                         unsigned order, owner_t owner)
 {
     uint64_t pfn = pfn_of(head);
     if (order >= CACHED_ORDERS || !is_aligned(head.v, PAGE_SIZE) || pfn >= buddy.frames ||
@@ -853,18 +1105,15 @@ int buddy_free(hpa_t head, unsigned order, owner_t owner)
         return free_slow(head, order, owner);
 
     uint64_t record = peek(frame_records[pfn]);
-    struct cpu *self = this_cpu_cache();
     if ((record & (FRAME_STATE_MASK | FRAME_ORDER_MASK | FRAME_OWNER_MASK)) ==
             frame_record(FRAME_USED, order, PURPOSE_FREE, owner) &&
         cpu_enter(self)) {
-        struct lease *lease = lease_slot(self, owner);
-        uint32_t frames = 1u << order;
-        if (lease->owner == owner && lease->left <= LEASE_MOST - frames &&
-            self->count[order] < cache_shape[order].capacity) {
+        uint64_t key = key_of_record(record);
+        struct lease *lease = lease_slot(self, key);
+        if (lease->key == key && self->count[order] < cache_shape[order].capacity) {
             poke(frame_records[pfn], cached_record(order));
             cache_push(self, order, pfn);
-            poke(lease->left, lease->left + frames);
-            bump(self->used[frame_record_purpose(record)], -(uint64_t)frames);
+            poke(lease->left, lease->left + order_frames(order));
             bump(self->frees, 1);
             cpu_leave(self);
             return E_OK;
@@ -872,6 +1121,17 @@ int buddy_free(hpa_t head, unsigned order, owner_t owner)
         cpu_leave(self);
     }
     return free_slow(head, order, owner);
+}
+
+static __attribute__((noinline)) int free_on_this_cpu(hpa_t head, unsigned order, owner_t owner)
+{
+    return free_on(this_cpu_cache(), head, order, owner);
+}
+
+int buddy_free(hpa_t head, unsigned order, owner_t owner)
+{
+    return cpu_index == NULL ? free_on(&cpus[0], head, order, owner)
+                             : free_on_this_cpu(head, order, owner);
 }
 
 int buddy_share(hpa_t head, owner_t owner)
@@ -934,9 +1194,11 @@ static uint64_t chunks_of(uint64_t frames)
     return (frames + CHUNK_FRAMES - 1) >> CHUNK_SHIFT;
 }
 
-static uint64_t blocks_of(uint64_t frames, unsigned order)
+/* Members that the set of an order can have: groups or blocks. */
+static uint64_t members_of(uint64_t frames, unsigned order)
 {
-    return (frames + order_frames(order) - 1) >> order;
+    unsigned shift = order < GROUP_ORDER ? GROUP_ORDER : order;
+    return (frames + order_frames(shift) - 1) >> shift;
 }
 
 uint64_t buddy_metadata_size(uint64_t ram_end)
@@ -944,9 +1206,9 @@ uint64_t buddy_metadata_size(uint64_t ram_end)
     uint64_t frames = frames_below(ram_end);
     if (frames == 0)
         return 0;
-    uint64_t words = bittree_words(chunks_of(frames));
+    uint64_t words = chunks_of(frames) * CHUNK_GROUPS + bittree_words(chunks_of(frames));
     for (unsigned order = 0; order < BUDDY_ORDERS; order++)
-        words += bittree_words(blocks_of(frames, order));
+        words += bittree_words(members_of(frames, order));
     return chunks_of(frames) * PAGE_SIZE + align_up(words * sizeof(uint64_t), PAGE_SIZE);
 }
 
@@ -965,10 +1227,11 @@ int buddy_init(void *metadata, uint64_t metadata_size, uint64_t ram_end)
         memset(accounts, 0, sizeof(accounts));
     }
     frame_records = metadata;
-    uint64_t *words = frame_records + (chunks_of(frames) << CHUNK_SHIFT);
-    words = bittree_init(&buddy.ready, words, chunks_of(frames));
+    buddy.mask = frame_records + chunks_of(frames) * CHUNK_FRAMES;
+    uint64_t *words = buddy.mask + chunks_of(frames) * CHUNK_GROUPS;
+    words = bittree_init(&buddy.ready, words, chunks_of(frames), UINT64_MAX);
     for (unsigned order = 0; order < BUDDY_ORDERS; order++)
-        words = bittree_init(&buddy.free[order], words, blocks_of(frames, order));
+        words = bittree_init(&buddy.set[order], words, members_of(frames, order), EAGER_WORDS);
     buddy.frames = frames;
     return E_OK;
 }
@@ -1032,10 +1295,9 @@ int buddy_record(hpa_t base, uint64_t size, enum frame_state state, enum frame_p
         }
         buddy.total += count;
         buddy.reserved += state == FRAME_RESERVED ? count : 0;
-        accounts[owner].charged += count;
+        add_charge(lease_key(purpose, owner), count);
         if (accounts[owner].charged > quota_of(owner))
             recall_leases(self, owner);
-        bump(self->used[purpose], count);
     }
     drop_lock();
     return error;
@@ -1072,12 +1334,27 @@ uint64_t buddy_quota(owner_t owner)
 
 /* ---- Looking ---- */
 
+/* Frames in leases whose key has these bits under the mask. */
+static uint64_t leased(uint64_t mask, uint64_t bits)
+{
+    uint64_t frames = 0;
+    for (unsigned i = 0; i < buddy.cpus; i++)
+        for (unsigned n = 0; n < LEASES; n++)
+            if ((peek(cpus[i].lease[n].key) & mask) == bits)
+                frames += peek(cpus[i].lease[n].left);
+    return frames;
+}
+
 static uint64_t owner_frames(owner_t owner)
 {
-    uint64_t frames = accounts[owner].charged;
-    for (unsigned i = 0; i < buddy.cpus; i++)
-        frames -= leased_to(&cpus[i], owner);
-    return frames;
+    return accounts[owner].charged -
+           leased(FRAME_OWNER_MASK, frame_record(FRAME_FREE, 0, PURPOSE_FREE, owner));
+}
+
+static uint64_t used_frames(enum frame_purpose purpose)
+{
+    return buddy.charged_for[purpose] -
+           leased(FRAME_PURPOSE_MASK, frame_record(FRAME_FREE, 0, purpose, OWNER_NONE));
 }
 
 uint64_t buddy_owner_frames(owner_t owner)
@@ -1090,12 +1367,20 @@ uint64_t buddy_owner_frames(owner_t owner)
     return frames;
 }
 
-static uint64_t used_frames(enum frame_purpose purpose)
+/* Adds the free blocks below GROUP_ORDER, which are only seen in the masks. */
+static void count_small(uint64_t count[GROUP_ORDER])
 {
-    uint64_t frames = 0;
-    for (unsigned i = 0; i < buddy.cpus; i++)
-        frames += peek(cpus[i].used[purpose]);
-    return frames;
+    for (unsigned set = 0; set < GROUP_ORDER; set++) {
+        uint64_t group = bittree_next(&buddy.set[set], 0);
+        for (; group != BITTREE_NONE; group = bittree_next(&buddy.set[set], group + 1)) {
+            uint64_t starts = buddy.mask[group];
+            for (unsigned order = 0; order <= set; order++) {
+                uint64_t larger = order < set ? next_starts(starts, order) : 0;
+                count[order] += count_bits(blocks_among(starts, larger, order));
+                starts = larger;
+            }
+        }
+    }
 }
 
 void buddy_stats(struct buddy_stats *out)
@@ -1116,8 +1401,9 @@ void buddy_stats(struct buddy_stats *out)
         .refused_shared = buddy.refused_shared,
         .refused_state = buddy.refused_state,
     };
-    for (unsigned order = 0; order < BUDDY_ORDERS; order++)
-        out->free_blocks[order] = buddy.blocks[order];
+    count_small(out->free_blocks);
+    for (unsigned order = GROUP_ORDER; order < BUDDY_ORDERS; order++)
+        out->free_blocks[order] = buddy.members[order];
     for (unsigned purpose = 0; purpose < PURPOSE_COUNT; purpose++) {
         out->by_purpose[purpose] = used_frames((enum frame_purpose)purpose);
         out->free_frames -= out->by_purpose[purpose];
@@ -1207,32 +1493,84 @@ static struct {
 
 #define broken(...) (format_buffer(why, why_size, __VA_ARGS__), E_STATE)
 
+/* One set against its summaries and its count. */
+static int verify_set(unsigned order, char *why, size_t why_size)
+{
+    uint64_t count;
+    if (!bittree_check(&buddy.set[order], &count))
+        return broken("set %u: a summary bit is wrong", order);
+    if (count != buddy.members[order])
+        return broken("set %u: %llu members, counted as %llu", order, (unsigned long long)count,
+                      (unsigned long long)buddy.members[order]);
+    if ((count > 0) != ((buddy.open_orders >> order & 1) != 0))
+        return broken("set %u: open_orders is wrong", order);
+    return E_OK;
+}
+
+/* Is a free block of `order` or a larger one there? */
+static bool large_covers(uint64_t pfn, unsigned order)
+{
+    for (; order < BUDDY_ORDERS; order++)
+        if (bittree_test(&buddy.set[order], pfn >> order))
+            return true;
+    return false;
+}
+
+static int verify_groups(uint64_t *frames, char *why, size_t why_size)
+{
+    uint64_t partial = 0, members = 0;
+    for (unsigned set = 0; set < GROUP_ORDER; set++) {
+        members += buddy.members[set];
+        uint64_t group = bittree_next(&buddy.set[set], 0);
+        for (; group != BITTREE_NONE; group = bittree_next(&buddy.set[set], group + 1)) {
+            uint64_t mask = group_mask(group), base = group * GROUP_FRAMES;
+            unsigned long long address = base << PAGE_SHIFT;
+            if (mask == 0 || mask == ~UINT64_C(0) || largest_in(mask) != set)
+                return broken("group %#llx with mask %#llx is in set %u", address,
+                              (unsigned long long)mask, set);
+            if (base + highest_bit(mask) >= buddy.frames)
+                return broken("group %#llx has free frames beyond memory", address);
+            if (large_covers(base, GROUP_ORDER))
+                return broken("group %#llx is also in a larger free block", address);
+            *frames += count_bits(mask);
+        }
+    }
+    uint64_t chunk = bittree_next(&buddy.ready, 0);
+    for (; chunk != BITTREE_NONE; chunk = bittree_next(&buddy.ready, chunk + 1))
+        for (uint64_t n = 0; n < CHUNK_GROUPS; n++)
+            partial += buddy.mask[chunk * CHUNK_GROUPS + n] != 0;
+    if (partial != members)
+        return broken("%llu groups have free frames, %llu are in sets", (unsigned long long)partial,
+                      (unsigned long long)members);
+    return E_OK;
+}
+
 static int verify_free(char *why, size_t why_size)
 {
-    uint64_t frames = 0;
+    uint64_t frames = 0, count;
+    if (!bittree_check(&buddy.ready, &count))
+        return broken("chunks: a summary bit is wrong");
     for (unsigned order = 0; order < BUDDY_ORDERS; order++) {
-        const struct bittree *set = &buddy.free[order];
-        uint64_t count;
-        if (!bittree_check(set, &count))
-            return broken("order %u: a summary bit is wrong", order);
-        if (count != buddy.blocks[order])
-            return broken("order %u: %llu free blocks, counted as %llu", order,
-                          (unsigned long long)count, (unsigned long long)buddy.blocks[order]);
-        if ((count > 0) != ((buddy.open_orders >> order & 1) != 0))
-            return broken("order %u: open_orders is wrong", order);
-        frames += count << order;
+        int error = verify_set(order, why, why_size);
+        if (error != E_OK)
+            return error;
+    }
+    for (unsigned order = GROUP_ORDER; order < BUDDY_ORDERS; order++) {
+        const struct bittree *set = &buddy.set[order];
         for (uint64_t i = bittree_next(set, 0); i != BITTREE_NONE; i = bittree_next(set, i + 1)) {
             unsigned long long address = i << order << PAGE_SHIFT;
             if ((i + 1) << order > buddy.frames)
                 return broken("free block %#llx of order %u ends beyond memory", address, order);
             if (order < BUDDY_MAX_ORDER && bittree_test(set, i ^ 1))
-                return broken("free blocks %#llx of order %u were not merged", address, order);
-            for (unsigned above = order + 1; above < BUDDY_ORDERS; above++)
-                if (bittree_test(&buddy.free[above], i >> (above - order)))
-                    return broken("free block %#llx of order %u lies in one of order %u", address,
-                                  order, above);
+                return broken("free blocks at %#llx of order %u were not merged", address, order);
+            if (large_covers(i << order, order + 1))
+                return broken("free block %#llx of order %u lies in a larger one", address, order);
+            frames += order_frames(order);
         }
     }
+    int error = verify_groups(&frames, why, why_size);
+    if (error != E_OK)
+        return error;
     if (frames != buddy.free_frames)
         return broken("%llu frames in free blocks, counted as %llu", (unsigned long long)frames,
                       (unsigned long long)buddy.free_frames);
@@ -1241,10 +1579,8 @@ static int verify_free(char *why, size_t why_size)
 
 static int verify_live(char *why, size_t why_size)
 {
-    uint64_t end = 0, count;
+    uint64_t end = 0;
     memset(&counted, 0, sizeof(counted));
-    if (!bittree_check(&buddy.ready, &count))
-        return broken("records: a summary bit is wrong");
     for (uint64_t pfn = next_live(0, buddy.frames); pfn != NO_FRAME;
          pfn = next_live(pfn + 1, buddy.frames)) {
         uint64_t record = peek(frame_records[pfn]);
@@ -1322,9 +1658,9 @@ static int verify_counters(char *why, size_t why_size)
                           (unsigned long long)owner_frames((owner_t)owner));
     for (unsigned i = 0; i < buddy.cpus; i++)
         for (unsigned n = 0; n < LEASES; n++) {
-            owner_t owner = cpus[i].lease[n].owner;
-            if (owner == OWNER_NONE ? cpus[i].lease[n].left > 0
-                                    : accounts[owner].charged > quota_of(owner))
+            const struct lease *lease = &cpus[i].lease[n];
+            owner_t owner = frame_record_owner(lease->key);
+            if (lease->key == 0 ? lease->left > 0 : accounts[owner].charged > quota_of(owner))
                 return broken("CPU %u: owner %u is beyond its quota and has a lease", i, owner);
         }
     if (counted.frames + buddy.free_frames != buddy.total)

@@ -6,7 +6,7 @@
  * (mm/frame.h). A misuse is refused with an error value and counted, never acted on.
  *
  * Every call may be made on any CPU at any time, but not from an NMI handler. Metadata: 8 bytes of
- * record and 0.26 of bitmaps a frame. Blocks come from the top of memory down, so that what only low
+ * record and 0.15 of bitmaps a frame. Blocks come from the top of memory down, so that what only low
  * memory can serve (buddy_alloc_within) finds it free for longest.
  */
 #ifndef QUIRE_MM_BUDDY_H
@@ -112,7 +112,7 @@ struct buddy_stats {
     uint64_t by_purpose[PURPOSE_COUNT]; /* frames in use, reserved ones included */
     uint64_t reserved_frames;           /* recorded as FRAME_RESERVED */
     uint64_t allocations, frees, failed;
-    uint64_t splits, merges;
+    uint64_t splits, merges; /* of blocks of 64 frames and more: below, they are bits of one word */
     uint64_t refused_double, refused_order, refused_owner, refused_range, refused_shared;
     uint64_t refused_state; /* reserved or dying */
 };

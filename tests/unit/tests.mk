@@ -81,3 +81,6 @@ UNIT_vmx_controls_SRC := arch/x86_64/vmx/controls.c arch/x86_64/vmx/entry_check.
 # Includes mm/buddy.c, to have who waits for a lock yield.
 UNIT_TESTS += buddy_threads
 UNIT_buddy_threads_SRC := mm/frame.c lib/format.c
+
+UNIT_TESTS += bittree
+UNIT_bittree_SRC :=
