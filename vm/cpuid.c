@@ -19,14 +19,14 @@
 #define GUEST_LINEAR_BITS 48
 
 /*
- * Leaf 1. Left out of ECX: DTES64, MONITOR, VMX, SMX, EIST, TM2, PCID, x2APIC, TSC deadline. Of
+ * Leaf 1. Left out of ECX: DTES64, MONITOR, VMX, SMX, EIST, TM2, x2APIC, TSC deadline. Of
  * EDX: MCE, APIC, MTRR, MCA, DS, ACPI, SS (self-snoop), HTT, TM. What belongs to XSAVE comes
  * with its components.
  */
 #define FEATURE_ECX                                                                                \
     (BIT(0) /* SSE3 */ | BIT(1) /* PCLMULQDQ */ | BIT(9) /* SSSE3 */ | BIT(13) /* CX16 */ |        \
-     BIT(19) /* SSE4.1 */ | BIT(20) /* SSE4.2 */ | BIT(22) /* MOVBE */ | BIT(23) /* POPCNT */ |    \
-     BIT(25) /* AES */ | BIT(30) /* RDRAND */)
+     BIT(17) /* PCID */ | BIT(19) /* SSE4.1 */ | BIT(20) /* SSE4.2 */ | BIT(22) /* MOVBE */ |      \
+     BIT(23) /* POPCNT */ | BIT(25) /* AES */ | BIT(30) /* RDRAND */)
 #define FEATURE_ECX_XSAVE BIT(26)
 #define FEATURE_ECX_OSXSAVE BIT(27)
 #define FEATURE_ECX_AVX (BIT(12) /* FMA */ | BIT(28) /* AVX */ | BIT(29) /* F16C */)
