@@ -68,7 +68,7 @@ struct guest_image {
 };
 
 #define GUEST_OUTPUT 4096
-#define GUEST_REPORT 4096
+#define GUEST_REPORT 8192
 
 struct guest {
     unsigned number;             /* gN, from 1; its owner: OWNER_FIRST_GUEST + number */
