@@ -687,20 +687,23 @@ WALKER int walker_unmap(const struct table_kind *k, struct table *t, uint64_t in
             }
             uint64_t first = pos;
             int64_t removed = 0;
+            unsigned smallest = level; /* leaf: below a dead table it may be any */
             for (unsigned i = index;; i++) {
                 uint64_t old = pte_read(&table[i]);
                 if (is_present(k, old)) {
                     pte_write(&table[i], 0);
                     removed++;
-                    if (!is_leaf(k, old, level))
+                    if (!is_leaf(k, old, level)) {
                         flush_dead_table(batch, hpa(old & ENTRY_ADDRESS), level - 1);
+                        smallest = 1;
+                    }
                 }
                 done = pos | (step - 1);
                 if (i + 1 == slots_of(k) || last - done < step)
                     break;
                 pos = done + 1;
             }
-            flush_add(batch, first, done, level);
+            flush_add(batch, first, done, smallest);
             if (!count_add(t, table, -removed) && level < k->levels)
                 drop_empty(k, t, table, level, slot_at, batch);
             break;
