@@ -34,7 +34,7 @@ MAKEFLAGS += --no-builtin-rules
 PARALLEL = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(JOBS))
 
 .PHONY: all iso run setup test test-unit test-property test-tools test-emulator bench
-.PHONY: format format-check headers-check clang-check clean help FORCE
+.PHONY: format format-check headers-check clang-check schema clean help FORCE
 
 all: $(QUIRE_ELF) $(GUEST_IMAGES) ## build the hypervisor and the guests
 
@@ -149,6 +149,9 @@ $(BUILD)/headers/%.ok: % Makefile
 
 clang-check: ## build the hypervisor by clang as well, into build/clang
 	@$(MAKE) --no-print-directory CC=clang BUILD=$(BUILD)/clang $(BUILD)/clang/quire.elf
+
+schema: ## write docs/monitor.schema.json anew, after a record of the console has changed
+	$(PYTHON) tools/schema.py
 
 clean: ## remove every product
 	rm -rf $(BUILD)

@@ -21,6 +21,8 @@
  * the rest of a line that comes all at once (a paste, a program that types) while they run. */
 #define SILENT_POLLS 2000
 
+#define JSON_FLAG "--json"
+
 static struct {
     struct line_editor editor;
     const char *cmdline;
@@ -37,7 +39,8 @@ static const struct command help_commands[] = {
         .usage = "[COMMAND]",
         .summary = "this list, or all about one command",
         .details = "Addresses and sizes are decimal or hexadecimal (0x...), with K, M, G or T for\n"
-                   "larger units. A semicolon separates commands on one line.\n",
+                   "larger units. A semicolon separates commands on one line. With --json behind\n"
+                   "it, a command answers in JSON, one object a line.\n",
         .example = "help walk",
         .most = 1,
         .run = help,
@@ -138,10 +141,11 @@ static int refuse_unknown(struct output *out, const char *word)
     const struct command *meant = nearest_command(word);
 
     if (meant)
-        output_error(out, "\"%.40s\" is no command; did you mean `%s`? `help` lists them all", word,
-                     meant->name);
+        output_failure(out, E_NOENT,
+                       "\"%.40s\" is no command; did you mean `%s`? `help` lists them all", word,
+                       meant->name);
     else
-        output_error(out, "\"%.40s\" is no command; `help` lists them all", word);
+        output_failure(out, E_NOENT, "\"%.40s\" is no command; `help` lists them all", word);
     return E_NOENT;
 }
 
@@ -193,7 +197,7 @@ int command_refuse(const struct command *command, struct output *out, int error,
     va_start(args, text);
     vformat_buffer(why, sizeof(why), text, args);
     va_end(args);
-    output_error(out, "%s: %s", command->name, why);
+    output_failure(out, error, "%s: %s", command->name, why);
     return error;
 }
 
@@ -258,6 +262,42 @@ static int run_command(struct output *out, const struct arguments *args)
     return command->run(command, out, args);
 }
 
+static bool has_json_flag(const char *line)
+{
+    size_t n = strlen(JSON_FLAG);
+
+    for (; *line; line++)
+        if (strncmp(line, JSON_FLAG, n) == 0)
+            return true;
+    return false;
+}
+
+/* Takes the word `--json` out of a command, wherever it stands. Returns whether it was there. */
+static bool take_json_flag(struct arguments *args)
+{
+    unsigned kept = 0;
+
+    for (unsigned i = 0; i < args->count; i++)
+        if (strcmp(args->word[i], JSON_FLAG) != 0)
+            args->word[kept++] = args->word[i];
+    bool found = kept != args->count;
+    args->count = kept;
+    return found;
+}
+
+/* The command's words as it ran, for the end of its answer. */
+static void end_command(struct output *out, const struct arguments *args, int error)
+{
+    char text[ARGUMENTS_TEXT] = "";
+    size_t used = 0;
+
+    /* The words and what is between them fit: they came out of a store of this size. */
+    for (unsigned i = 0; i < args->count; i++)
+        used +=
+            format_buffer(text + used, sizeof(text) - used, "%s%s", i ? " " : "", args->word[i]);
+    output_end(out, text, error);
+}
+
 int monitor_execute(struct output *out, const char *line)
 {
     struct arguments args;
@@ -265,15 +305,26 @@ int monitor_execute(struct output *out, const char *line)
     int result = E_OK;
 
     for (;;) {
+        const char *before = line;
         int error = arguments_next(&line, &args, &why);
         if (error) {
-            output_error(out, "%s", why.text);
+            /* What cannot be split has no words: the flag counts wherever it stands. */
+            out->json = has_json_flag(before);
+            output_failure(out, error, "%s", why.text);
+            output_end(out, "", error);
             return error;
         }
         if (args.count == 0)
             return result;
-        out->heading = NULL;
-        error = run_command(out, &args);
+        out->json = take_json_flag(&args);
+        if (args.count == 0) {
+            output_failure(out, E_INVAL, "a command goes with " JSON_FLAG ": mem " JSON_FLAG);
+            error = E_INVAL;
+        } else {
+            out->heading = NULL;
+            error = run_command(out, &args);
+        }
+        end_command(out, &args, error);
         if (error)
             result = error;
     }

@@ -1,14 +1,127 @@
 /*
- * Records as text: aligned tables, and facts one to a line.
+ * Records as text (aligned tables, facts one to a line) and as JSON.
  */
 #include "monitor/output.h"
 
+#include "lib/error.h"
+#include "lib/list.h"
 #include "lib/panic.h"
 #include "lib/string.h"
 
 void output_init(struct output *out, struct sink *sink)
 {
     *out = (struct output){.sink = sink};
+}
+
+/* --- JSON ------------------------------------------------------------------------------------ */
+
+/* A byte within a JSON string (RFC 8259, 7). Bytes above ASCII count as Latin-1, so that every text is
+ * valid whatever it holds. */
+static void write_json_byte(struct sink *sink, unsigned char c)
+{
+    if (c == '"' || c == '\\')
+        format(sink, "\\%c", c);
+    else if (c >= 0x20 && c < 0x7f)
+        format(sink, "%c", c);
+    else
+        format(sink, "\\u%04x", c);
+}
+
+static void write_json_text(struct sink *sink, const char *text)
+{
+    format(sink, "\"");
+    for (; *text; text++)
+        write_json_byte(sink, (unsigned char)*text);
+    format(sink, "\"");
+}
+
+const char *column_key(char buffer[KEY_TEXT], const struct column *column)
+{
+    size_t i;
+
+    for (i = 0; column->name[i] && i + 1 < KEY_TEXT; i++) {
+        char c = column->name[i];
+        bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+        if (!letter && !(c >= '0' && c <= '9'))
+            c = '_';
+        buffer[i] = c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
+    }
+    buffer[i] = 0;
+    return buffer;
+}
+
+static void write_json_value(struct sink *sink, enum column_kind kind, struct value value)
+{
+    if (value.kind == VALUE_NOTHING)
+        format(sink, "null");
+    else if (value.kind == VALUE_TEXT)
+        write_json_text(sink, value.text);
+    else if (kind == COLUMN_HEX)
+        format(sink, "\"0x%llx\"", (unsigned long long)value.number);
+    else if (kind == COLUMN_FLAG)
+        format(sink, value.number ? "true" : "false");
+    else
+        format(sink, "%llu", (unsigned long long)value.number);
+}
+
+static void write_json_record(struct output *out, const char *kind, const struct record *record,
+                              const struct value *values)
+{
+    char key[KEY_TEXT];
+
+    format(out->sink, "{\"kind\":\"%s\",\"record\":", kind);
+    write_json_text(out->sink, record->name);
+    format(out->sink, ",\"values\":{");
+    for (unsigned i = 0; i < record->columns; i++) {
+        const struct column *column = &record->column[i];
+
+        invariant(values[i].kind == VALUE_NOTHING ||
+                  (column->kind == COLUMN_TEXT) == (values[i].kind == VALUE_TEXT));
+        format(out->sink, "%s\"%s\":", i ? "," : "", column_key(key, column));
+        write_json_value(out->sink, column->kind, values[i]);
+    }
+    format(out->sink, "}}\n");
+}
+
+/* Text that is formatted on its way into a JSON string. */
+struct json_sink {
+    struct sink sink;
+    struct sink *to;
+};
+
+static void write_json_escaped(struct sink *sink, const char *bytes, size_t n)
+{
+    struct json_sink *json = container_of(sink, struct json_sink, sink);
+
+    for (size_t i = 0; i < n; i++)
+        write_json_byte(json->to, (unsigned char)bytes[i]);
+}
+
+static void write_json_line(struct output *out, const char *kind, const char *code,
+                            const char *text, va_list args)
+{
+    struct json_sink json = {{write_json_escaped}, out->sink};
+
+    format(out->sink, "{\"kind\":\"%s\"", kind);
+    if (code)
+        format(out->sink, ",\"code\":\"%s\"", code);
+    format(out->sink, ",\"text\":\"");
+    vformat(&json.sink, text, args);
+    format(out->sink, "\"}\n");
+}
+
+/* --- Text ------------------------------------------------------------------------------------ */
+
+/* What each part looks like on a terminal that wants colour (ECMA-48, 8.3.117). */
+#define LOOK_TITLE "1"
+#define LOOK_HEADING "4"
+#define LOOK_NOTE "2"
+#define LOOK_ERROR "1;31"
+
+static void look(struct output *out, const char *parameters)
+{
+    if (out->colour)
+        format(out->sink, "\033[%sm", parameters);
 }
 
 static bool column_is_left(const struct column *column)
@@ -74,10 +187,16 @@ void output_row(struct output *out, const struct record *record, const struct va
 {
     char buffer[VALUE_BUFFER];
 
+    if (out->json) {
+        write_json_record(out, "row", record, values);
+        return;
+    }
     if (out->heading != record) {
         out->heading = record;
+        look(out, LOOK_HEADING);
         for (unsigned i = 0; i < record->columns; i++)
             write_cell(out, record, i, record->column[i].name);
+        look(out, "");
         format(out->sink, "\n");
     }
     for (unsigned i = 0; i < record->columns; i++)
@@ -90,6 +209,10 @@ void output_facts(struct output *out, const struct record *record, const struct 
     char buffer[VALUE_BUFFER];
 
     out->heading = NULL;
+    if (out->json) {
+        write_json_record(out, "facts", record, values);
+        return;
+    }
     for (unsigned i = 0; i < record->columns; i++) {
         const struct column *column = &record->column[i];
         if (values[i].kind != VALUE_NOTHING)
@@ -98,11 +221,19 @@ void output_facts(struct output *out, const struct record *record, const struct 
     }
 }
 
-static void write_line(struct output *out, const char *before, const char *text, va_list args)
+/* A line of its own: as text in a look and behind `before`, for programs an object. */
+static void write_line(struct output *out, const char *kind, const char *looks, const char *before,
+                       const char *text, va_list args)
 {
     out->heading = NULL;
+    if (out->json) {
+        write_json_line(out, kind, NULL, text, args);
+        return;
+    }
+    look(out, looks);
     format(out->sink, "%s", before);
     vformat(out->sink, text, args);
+    look(out, "");
     format(out->sink, "\n");
 }
 
@@ -110,7 +241,7 @@ void output_title(struct output *out, const char *text, ...)
 {
     va_list args;
     va_start(args, text);
-    write_line(out, "", text, args);
+    write_line(out, "title", LOOK_TITLE, "", text, args);
     va_end(args);
 }
 
@@ -118,7 +249,25 @@ void output_note(struct output *out, const char *text, ...)
 {
     va_list args;
     va_start(args, text);
-    write_line(out, "", text, args);
+    write_line(out, "note", LOOK_NOTE, "", text, args);
+    va_end(args);
+}
+
+static void write_error(struct output *out, int error, const char *text, va_list args)
+{
+    if (out->json) {
+        out->heading = NULL;
+        write_json_line(out, "error", error_name(error), text, args);
+    } else {
+        write_line(out, "error", LOOK_ERROR, "error: ", text, args);
+    }
+}
+
+void output_failure(struct output *out, int error, const char *text, ...)
+{
+    va_list args;
+    va_start(args, text);
+    write_error(out, error, text, args);
     va_end(args);
 }
 
@@ -126,13 +275,42 @@ void output_error(struct output *out, const char *text, ...)
 {
     va_list args;
     va_start(args, text);
-    write_line(out, "error: ", text, args);
+    write_error(out, E_INVAL, text, args);
     va_end(args);
+}
+
+void output_end(struct output *out, const char *command, int error)
+{
+    if (!out->json)
+        return;
+    format(out->sink, "{\"kind\":\"end\",\"command\":");
+    write_json_text(out->sink, command);
+    format(out->sink, ",\"code\":\"%s\"}\n", error_name(error));
+}
+
+static void quote_json(struct output *out, struct quote *quote, const char *bytes, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        unsigned char c = (unsigned char)bytes[i];
+        if (c == '\r')
+            continue;
+        if (!quote->open)
+            format(out->sink, "{\"kind\":\"quote\",\"text\":\"");
+        quote->open = c != '\n';
+        if (c == '\n')
+            format(out->sink, "\"}\n");
+        else
+            write_json_byte(out->sink, c);
+    }
 }
 
 void output_quote(struct output *out, struct quote *quote, const char *bytes, size_t n)
 {
     out->heading = NULL;
+    if (out->json) {
+        quote_json(out, quote, bytes, n);
+        return;
+    }
     for (size_t i = 0; i < n; i++) {
         unsigned char c = (unsigned char)bytes[i];
         if (c == '\r')
@@ -152,6 +330,6 @@ void output_quote(struct output *out, struct quote *quote, const char *bytes, si
 void output_quote_end(struct output *out, struct quote *quote)
 {
     if (quote->open)
-        format(out->sink, "\n");
+        format(out->sink, out->json ? "\"}\n" : "\n");
     quote->open = false;
 }

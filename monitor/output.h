@@ -3,9 +3,13 @@
  *
  * A record type names its columns once, with what each one holds; a command makes a single pass
  * over the data and gives the values of each record in that order. How they look is decided here
- * alone: rows of one type become a table with aligned columns, a record of facts becomes one
- * "name: value" line for each column. Another form of the same answers has everything it needs in
- * the record type, and no command has to change for it.
+ * alone. For people: rows of one type become a table with aligned columns, a record of facts one
+ * "name: value" line for each column. For programs (docs/monitor.schema.json): each record, title,
+ * note, quoted line and error becomes one JSON object on a line of its own,
+ *
+ *     {"kind":"row","record":"run","values":{"first":"0x0","size":655360,"rights":"rwx--",...}}
+ *
+ * with what is hexadecimal for people as a string and everything else as the number that it is.
  */
 #ifndef QUIRE_MONITOR_OUTPUT_H
 #define QUIRE_MONITOR_OUTPUT_H
@@ -69,6 +73,8 @@ static inline struct value as_number(uint64_t n)
 struct output {
     struct sink *sink;
     const struct record *heading; /* the type whose heading stands above the next row, or NULL */
+    bool json;                    /* objects for programs instead of text */
+    bool colour;                  /* text with colours; JSON never has any */
 };
 
 void output_init(struct output *out, struct sink *sink);
@@ -85,12 +91,24 @@ void output_facts(struct output *out, const struct record *record, const struct 
 void output_title(struct output *out, const char *text, ...) __attribute__((format(printf, 2, 3)));
 void output_note(struct output *out, const char *text, ...) __attribute__((format(printf, 2, 3)));
 
-/* Why a command could not do what was asked: what was asked, what is wrong, what would be right. */
+/* Why a command could not do what was asked: what was asked, what is wrong, what would be right.
+ * output_failure() says in the form for programs which error it was; the other says E_INVAL. */
+void output_failure(struct output *out, int error, const char *text, ...)
+    __attribute__((format(printf, 3, 4)));
 void output_error(struct output *out, const char *text, ...) __attribute__((format(printf, 2, 3)));
 
+/* The end of a command's answer, for programs: what was asked and what came of it. Nothing as text. */
+void output_end(struct output *out, const char *command, int error);
+
+/* A column's name as the key of a JSON object: lower case, what is no letter or digit as '_'. Returns
+ * `buffer`, cut to its size. */
+#define KEY_TEXT 48
+const char *column_key(char buffer[KEY_TEXT], const struct column *column);
+
 /* Text that somebody else wrote (a guest, a report): each line after two blanks, and whatever is
- * neither printable nor a line's end as \xNN, so that it cannot steer the terminal. The text may come
- * in pieces; output_quote_end() ends its last line. */
+ * neither printable nor a line's end as \xNN, so that it cannot steer the terminal; for programs each
+ * line is an object and such a byte \u00NN. The text may come in pieces; output_quote_end() ends its last
+ * line. */
 struct quote {
     bool open; /* in the middle of a line */
 };

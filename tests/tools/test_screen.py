@@ -3,7 +3,7 @@ would see it, however it is cut into pieces."""
 
 import pytest
 
-from quire_machine.machine import shows_typed
+from quire_machine.console import shows_typed
 from quire_machine.screen import Screen
 
 CASES = {

@@ -84,3 +84,6 @@ UNIT_buddy_threads_SRC := mm/frame.c lib/format.c
 
 UNIT_TESTS += bittree
 UNIT_bittree_SRC :=
+
+UNIT_TESTS += output
+UNIT_output_SRC := monitor/output.c lib/error.c lib/format.c

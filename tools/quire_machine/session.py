@@ -12,7 +12,7 @@ import sys
 import termios
 import time
 
-from quire_machine.machine import MachineError
+from quire_machine.console import MachineError
 
 CTRL_C = b"\x03"
 SILENCE_SECONDS = 60  # in a session without a person: nothing printed for so long is a failure
