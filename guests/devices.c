@@ -100,6 +100,25 @@ static void strings(void)
     check(count == 0, "REP with RCX 0 does nothing");
 }
 
+/* An operand that my own tables do not map: they reach to 4 GiB. */
+#define UNMAPPED "0x200000000"
+
+void try_outsb(void), try_insb(void);
+__asm__(".pushsection .text\n"
+        "try_outsb:\n\tmovabs $" UNMAPPED ", %rsi\n\tmov $0xe9, %edx\n\toutsb\n\tret\n"
+        "try_insb:\n\tmovabs $" UNMAPPED ", %rdi\n\tmov $0xe9, %edx\n\tinsb\n\tret\n"
+        ".popsection");
+
+static void unmapped_strings(void)
+{
+    check(guest_try(QUIRE_FAULT_EXEC, (uintptr_t)try_outsb) == GUEST_EXCEPTION + 14 &&
+              guest_fault_address == 0x200000000 && guest_fault_code == 0,
+          "OUTSB from where nothing is mapped is my own page fault");
+    check(guest_try(QUIRE_FAULT_EXEC, (uintptr_t)try_insb) == GUEST_EXCEPTION + 14 &&
+              guest_fault_address == 0x200000000 && guest_fault_code == 2,
+          "and so is INSB to there");
+}
+
 static uint32_t pit_count(void)
 {
     uint32_t count;
@@ -197,6 +216,7 @@ void guest_main(const struct multiboot_info *info)
     }
     serial();
     strings();
+    unmapped_strings();
     timer();
     guest_end();
 }

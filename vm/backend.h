@@ -46,6 +46,12 @@ struct segment {
     bool unusable;
 };
 
+/* Of SS: the current privilege level. */
+static inline unsigned segment_dpl(const struct segment *segment)
+{
+    return segment->access >> 5 & 3;
+}
+
 enum segment_index { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_LDTR, SEG_TR, SEG_COUNT };
 
 /* What is needed to start a guest, and what `regs gN` shows. */
@@ -58,6 +64,7 @@ struct vcpu_state {
     uint64_t gdt_base, idt_base;
     uint32_t gdt_limit, idt_limit;
     uint64_t dr7;
+    uint64_t pat; /* to be read; set_state() leaves it as it is */
     bool halted;
 };
 
@@ -178,12 +185,17 @@ struct vm_backend {
     void (*set_halted)(struct vcpu *vcpu, bool halted);
     bool (*interrupts_open)(struct vcpu *vcpu); /* IF set and no shadow */
 
-    /* Where a linear address of the guest's ends up by its own paging (identity while CR0.PG is 0).
-     * Never touches the guest. E_NOENT where its tables map nothing, E_RANGE where a table itself
-     * lies outside its memory. */
-    int (*translate)(struct vcpu *vcpu, gva_t linear, gpa_t *out);
+    /* Where a linear address of the guest's ends up by its own paging (identity while CR0.PG is
+     * 0), for an access (RIGHT_R or RIGHT_W) at its present privilege level. Never touches the
+     * guest. E_NOENT where its tables map nothing, E_PERM where they forbid it, E_RANGE where a
+     * table itself lies outside its memory. */
+    int (*translate)(struct vcpu *vcpu, gva_t linear, unsigned access, gpa_t *out);
 
     int (*read_root)(struct vcpu *vcpu, struct vm_root *out); /* E_STATE without a current VMCS */
+
+    /* For a report: every reference of the walk by which the access of a MEMORY or MISCONFIG exit went,
+     * and why the CPU ended it. */
+    void (*explain)(struct vcpu *vcpu, const struct vm_exit *exit, struct sink *to);
 
     /* Raw state for a report of a stopped guest, beyond struct vcpu_state. */
     void (*dump)(struct vcpu *vcpu, struct sink *to);

@@ -93,6 +93,15 @@ static void print_walk(struct sink *to, const struct walk *walk)
         format(to, "  ends: %s\n", error_text(walk->error));
 }
 
+/* Every reference of the walk that the CPU made, and its verdict. */
+static void print_explanation(struct sink *to, struct guest *guest, const struct vm_exit *exit)
+{
+    if (guests_backend()->explain == NULL)
+        return;
+    format(to, "how the CPU came to it:\n");
+    guests_backend()->explain(guest->vcpu, exit, to);
+}
+
 /* What was tried, what is there, and the walk. */
 static void print_fault(struct sink *to, struct guest *guest, const struct vm_exit *exit)
 {
@@ -175,6 +184,7 @@ static void refuse(struct guest *guest, const struct vm_exit *exit)
         report_state(&report, exit);
         return;
     }
+    print_explanation(&report.sink, guest, exit);
     report_state(&report, exit);
     report_log(&report);
     write_reason(guest, exit);
@@ -233,6 +243,7 @@ void exit_misconfig(struct guest *guest, const struct vm_exit *exit)
     report_begin(&report, guest);
     format(&report.sink, "%s\n", guest->reason);
     print_walk(&report.sink, &walk);
+    print_explanation(&report.sink, guest, exit);
     report_state(&report, exit);
     report_log(&report);
 }

@@ -9,7 +9,6 @@
 #include "vm/slots.h"
 
 #define PUTS_MAX 4096
-#define SEGMENT_DPL(access) ((access) >> 5 & 3)
 
 /* Arguments: 64 bits wide in 64-bit mode, 32 elsewhere whatever the upper halves hold. */
 struct call {
@@ -103,7 +102,7 @@ bool exit_hypercall(struct guest *guest, const struct vm_exit *exit)
         guest_stop(guest, exit, "a hypercall, and its state cannot be read");
         return false;
     }
-    if (SEGMENT_DPL(state.segment[SEG_SS].access) != 0) {
+    if (segment_dpl(&state.segment[SEG_SS]) != 0) {
         inject_ud(guest);
         return true;
     }

@@ -120,6 +120,9 @@ struct string_io {
     uint64_t linear_mask; /* linear addresses wrap at 4 GiB outside 64-bit mode */
     uint64_t base;
     int64_t step;
+    bool user;       /* at privilege level 3 */
+    gva_t touched;   /* the byte looked at last ... */
+    bool page_fault; /* ... and whether it was the guest's own tables that refused it */
 };
 
 static int string_begin(struct string_io *io, struct guest *guest, const struct vm_exit *exit)
@@ -137,6 +140,7 @@ static int string_begin(struct string_io *io, struct guest *guest, const struct 
     io->linear_mask =
         address_bytes == 8 || exit->port.linear.v > UINT32_MAX ? UINT64_MAX : UINT32_MAX;
     io->base = exit->port.linear.v - (offset & io->offset_mask);
+    io->user = segment_dpl(&state.segment[SEG_SS]) == 3;
     io->step = state.rflags & RFLAGS_DF ? -(int64_t)exit->port.width : exit->port.width;
     return E_OK;
 }
@@ -153,52 +157,54 @@ static void set_offset(const struct string_io *io, enum gpr which, uint64_t valu
         *gpr = value & io->offset_mask;
 }
 
-/* Copies between `bytes` and the guest's memory at a linear address, as the guest may: INS needs a
- * writable slot, OUTS a readable one. */
-static int copy_linear(const struct string_io *io, uint64_t linear, uint8_t *bytes)
+/* Where the bytes of one element are in guest-physical memory, and that the guest may use them
+ * there: INS needs a writable slot, OUTS a readable one. Lazy memory gets its frame. */
+static int locate_element(struct string_io *io, uint64_t linear, gpa_t at[4])
 {
     struct guest *guest = io->guest;
-    unsigned needed = io->exit->port.in ? RIGHT_W : RIGHT_R;
+    unsigned access = io->exit->port.in ? RIGHT_W : RIGHT_R;
 
     for (unsigned i = 0; i < io->exit->port.width; i++) {
         const struct slot *slot;
-        gpa_t at;
-        int error =
-            guests_backend()->translate(guest->vcpu, gva((linear + i) & io->linear_mask), &at);
+        int error;
 
+        io->touched = gva((linear + i) & io->linear_mask);
+        error = guests_backend()->translate(guest->vcpu, io->touched, access, &at[i]);
+        io->page_fault = error == E_NOENT || error == E_PERM;
         if (error != E_OK)
             return error;
-        slot = guest_slot_at(guest, at);
-        if (slot == NULL || !(slot_rights(slot->kind) & needed))
+        slot = guest_slot_at(guest, at[i]);
+        if (slot == NULL || !(slot_rights(slot->kind) & access))
             return E_PERM;
-        error = slots_fill(guest, at);
+        error = slots_fill(guest, at[i]);
         if (error != E_OK && error != E_EXIST && error != E_NOENT)
             return error;
-        if ((io->exit->port.in ? guest_write(guest, at, &bytes[i], 1)
-                               : guest_read(guest, at, &bytes[i], 1)) != 1)
-            return E_NOENT;
     }
     return E_OK;
 }
 
-static int string_element(const struct string_io *io)
+/* The operand is looked at before the port is: a byte that was read from a device could not be
+ * given back. */
+static int string_element(struct string_io *io)
 {
     const struct vm_exit *exit = io->exit;
     enum gpr index = exit->port.in ? RDI : RSI;
     uint64_t offset = io->guest->vcpu->gpr[index];
-    uint64_t linear = io->base + (offset & io->offset_mask);
     uint8_t bytes[4] = {0};
+    gpa_t at[4];
     uint32_t value;
-    int error;
+    int error = locate_element(io, io->base + (offset & io->offset_mask), at);
 
+    if (error != E_OK)
+        return error;
     if (exit->port.in) {
         value = port_read(io->guest, exit->port.port, exit->port.width);
         memcpy(bytes, &value, sizeof(value));
-    }
-    error = copy_linear(io, linear, bytes);
-    if (error != E_OK)
-        return error;
-    if (!exit->port.in) {
+        for (unsigned i = 0; i < exit->port.width; i++)
+            guest_write(io->guest, at[i], &bytes[i], 1);
+    } else {
+        for (unsigned i = 0; i < exit->port.width; i++)
+            guest_read(io->guest, at[i], &bytes[i], 1);
         memcpy(&value, bytes, sizeof(value));
         port_write(io->guest, exit->port.port, exit->port.width, value);
     }
@@ -206,9 +212,31 @@ static int string_element(const struct string_io *io)
     return E_OK;
 }
 
+/* The guest's own tables do not let its operand through: that is its own page fault, and the
+ * elements before it have been done. */
+static void raise_page_fault(struct string_io *io, int error)
+{
+    const struct vm_backend *backend = guests_backend();
+    struct vcpu *vcpu = io->guest->vcpu;
+    struct vcpu_state state;
+    struct vm_event event = {.kind = VM_EVENT_EXCEPTION, .vector = VECTOR_PF, .has_code = true};
+
+    if (error == E_PERM)
+        event.code |= PF_PRESENT;
+    if (io->exit->port.in)
+        event.code |= PF_WRITE;
+    if (io->user)
+        event.code |= PF_USER;
+    if (backend->get_state(vcpu, &state) == E_OK) {
+        state.cr2 = io->touched.v;
+        backend->set_state(vcpu, &state);
+    }
+    backend->inject(vcpu, event);
+}
+
 static void exit_string(struct guest *guest, const struct vm_exit *exit)
 {
-    struct string_io io;
+    struct string_io io = {0};
     uint64_t count = 1;
     int error = string_begin(&io, guest, exit);
 
@@ -222,7 +250,9 @@ static void exit_string(struct guest *guest, const struct vm_exit *exit)
         if (exit->port.rep)
             set_offset(&io, RCX, count);
     }
-    if (error != E_OK)
+    if (error != E_OK && io.page_fault)
+        raise_page_fault(&io, error);
+    else if (error != E_OK)
         guest_stop(guest, exit,
                    "%s at port 0x%x: its memory operand (linear 0x%llx at the start) cannot be "
                    "used: %s",

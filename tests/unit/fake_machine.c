@@ -28,7 +28,7 @@ static size_t logged_length;
 void (*machine_cpu)(struct fake_vcpu *vcpu, struct vm_exit *exit);
 void (*machine_cpuid)(uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
 struct table_caps machine_caps;
-uint64_t machine_unmapped, machine_xcr0_mask;
+uint64_t machine_unmapped, machine_read_only, machine_xcr0_mask;
 int machine_vcpu_error;
 
 /* There is no VMCS here: the EPT kind's root register cannot be read. */
@@ -171,9 +171,11 @@ static bool interrupts_open(struct vcpu *vcpu)
     return ((struct fake_vcpu *)vcpu)->state.rflags >> 9 & 1;
 }
 
-static int translate(struct vcpu *vcpu, gva_t linear, gpa_t *out)
+static int translate(struct vcpu *vcpu, gva_t linear, unsigned access, gpa_t *out)
 {
     (void)vcpu;
+    if (access & RIGHT_W && linear.v >= machine_read_only)
+        return E_PERM;
     if (linear.v >= machine_unmapped)
         return E_NOENT;
     *out = gpa(linear.v);
@@ -268,7 +270,7 @@ void machine_start(uint64_t bytes)
     };
     machine_cpu = NULL;
     machine_cpuid = no_cpuid;
-    machine_unmapped = UINT64_MAX;
+    machine_unmapped = machine_read_only = UINT64_MAX;
     machine_xcr0_mask = 0;
     machine_vcpu_error = E_OK;
     machine_forget_log();

@@ -27,8 +27,9 @@ extern struct table_caps machine_caps;
 /* The CPU's answers to CPUID; after machine_start() all zeroes. */
 extern void (*machine_cpuid)(uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
 
-/* Linear addresses from here on are mapped nowhere; below it they are physical ones. */
-extern uint64_t machine_unmapped;
+/* Linear addresses are physical ones, except that those from here on are mapped nowhere, and that
+ * those from there on cannot be written. */
+extern uint64_t machine_unmapped, machine_read_only;
 
 /* The XSAVE components that guests may have; machine_start() sets none. */
 extern uint64_t machine_xcr0_mask;

@@ -1072,17 +1072,59 @@ static void string_in_bursts(void **state)
     finish(guest);
 }
 
+/* The operand is memory that the guest's own tables give it, and that is none. */
 static void string_from_nowhere(void **state)
 {
     struct guest *guest = make("lost mem=1M");
 
     (void)state;
-    machine_unmapped = 0x20000;
-    guest->vcpu->gpr[RSI] = 0xf;
+    guest->vcpu->gpr[RSI] = 0xe;
     guest->vcpu->gpr[RCX] = 2;
-    make_exit(guest, string_exit(false, 4, true, 4, QUIRE_PORT_DEBUG, 0x1fffe));
+    make_exit(guest, string_exit(false, 4, true, 4, QUIRE_PORT_DEBUG, 0x9fffe));
     assert_int_equal(guest->state, GUEST_STOPPED);
     expect_log("lost: stopped: OUTS at port 0xe9: its memory operand");
+}
+
+/* What the guest's own tables refuse is the guest's own page fault, after the elements before it. */
+static void string_page_faults(void **state)
+{
+    struct guest *guest = make("fault mem=1M");
+    struct fake_vcpu *vcpu = fake_of(guest);
+    uint64_t *gpr = vcpu->vcpu.gpr;
+
+    (void)state;
+    machine_unmapped = 0x20000;
+    gpr[RSI] = 0xfffa;
+    gpr[RCX] = 9;
+    make_exit(guest, string_exit(false, 2, true, 8, QUIRE_PORT_DEBUG, 0x1fffa));
+    assert_int_equal(guest->state, GUEST_RUNNING);
+    assert_int_equal(gpr[RCX], 6);
+    assert_int_equal(gpr[RSI], 0x10000);
+    assert_int_equal(vcpu->state.rip, 0x7c00); /* to be done again */
+    assert_int_equal(vcpu->events, 1);
+    assert_int_equal(vcpu->event.vector, 14);
+    assert_int_equal(vcpu->event.code, 0); /* a read, not present, supervisor */
+    assert_int_equal(vcpu->state.cr2, 0x20000);
+
+    /* The second half of an element counts, too: nothing of it is done. */
+    gpr[RSI] = 0xffff;
+    gpr[RCX] = 1;
+    make_exit(guest, string_exit(false, 2, true, 8, QUIRE_PORT_DEBUG, 0x1ffff));
+    assert_int_equal(vcpu->events, 2);
+    assert_int_equal(gpr[RCX], 1);
+    assert_int_equal(vcpu->state.cr2, 0x20000);
+
+    /* A refused write leaves the byte in the device. */
+    machine_read_only = 0x18000;
+    vcpu->state.segment[SEG_SS].access |= 3 << 5;
+    guest_input(guest, "k", 1);
+    gpr[RDI] = 0x18000;
+    make_exit(guest, string_exit(true, 1, false, 8, 0x3f8, 0x18000));
+    assert_int_equal(vcpu->events, 3);
+    assert_int_equal(vcpu->event.code, 7); /* present, write, user */
+    assert_int_equal(vcpu->state.cr2, 0x18000);
+    assert_int_equal(in(guest, 0x3f8, 1) & 0xff, 'k');
+    finish(guest);
 }
 
 int main(void)
@@ -1124,6 +1166,7 @@ int main(void)
         TEST(string_input),
         TEST(string_in_bursts),
         TEST(string_from_nowhere),
+        TEST(string_page_faults),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

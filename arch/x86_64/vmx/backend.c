@@ -98,7 +98,20 @@ static bool read_for_walk(void *ctx, gpa_t from, void *to, unsigned size)
     return vmx_guest_read(ctx, from.v, to, size);
 }
 
-static int translate(struct vcpu *vcpu, gva_t linear, gpa_t *out)
+/* SDM Vol. 3, 4.6 "Access rights", for data. */
+static bool may_access(const struct gva_context *context, unsigned rights, unsigned access)
+{
+    bool user = (vmread(VMCS_GUEST_SS_ACCESS) >> ACCESS_DPL_SHIFT & 3) == 3;
+
+    if (user && !(rights & RIGHT_U))
+        return false;
+    if (!user && rights & RIGHT_U && context->cr4 & CR4_SMAP &&
+        !(vmread(VMCS_GUEST_RFLAGS) & RFLAGS_AC))
+        return false;
+    return !(access & RIGHT_W) || rights & RIGHT_W || (!user && !(context->cr0 & CR0_WP));
+}
+
+static int translate(struct vcpu *vcpu, gva_t linear, unsigned access, gpa_t *out)
 {
     struct vmx_vcpu *v = vmx_vcpu_of(vcpu);
     struct gva_walk walk;
@@ -111,15 +124,19 @@ static int translate(struct vcpu *vcpu, gva_t linear, gpa_t *out)
         .cr4 = vmx_guest_cr4(),
         .efer = vmread(VMCS_GUEST_EFER),
         .maxphyaddr = cpu_features.maxphyaddr,
+        .page_1g = cpu_features.page1g,
         .read = read_for_walk,
         .ctx = v,
     };
     for (unsigned i = 0; i < ARRAY_SIZE(context.pdpte); i++)
         context.pdpte[i] = vmread(VMCS_GUEST_PDPTE0 + 2 * i);
     error = gva_walk(&context, linear, &walk);
-    if (error == E_OK)
-        *out = walk.gpa;
-    return error;
+    if (error != E_OK)
+        return error;
+    if (walk.mode != PAGING_NONE && !may_access(&context, walk.walk.mapping.attrs.rights, access))
+        return E_PERM;
+    *out = walk.gpa;
+    return E_OK;
 }
 
 static int read_root(struct vcpu *vcpu, struct vm_root *out)
@@ -159,5 +176,6 @@ const struct vm_backend vmx_backend = {
     .interrupts_open = vmx_interrupts_open,
     .translate = translate,
     .read_root = read_root,
+    .explain = vmx_explain_access,
     .dump = vmx_dump,
 };
