@@ -18,6 +18,7 @@
 #include "lib/error.h"
 #include "mm/buddy.h"
 #include "tests/unit/fake_machine.h"
+#include "tests/unit/random.h"
 #include "vm/exits.h"
 #include "vm/ports.h"
 #include "vm/slots.h"
@@ -1127,6 +1128,110 @@ static void string_page_faults(void **state)
     finish(guest);
 }
 
+/* --- a CPU that does anything --- */
+
+static struct random chaos;
+
+static uint64_t any_address(void)
+{
+    static const uint64_t edges[] = {
+        0,         0x7c00,     0x9ffff,           0xa0000,    0xfffff,
+        0x100000,  0x1fffff,   0x200000,          0x20ffff,   0x210000,
+        0x3ffffff, 0xfee00000, UINT64_C(1) << 47, UINT64_MAX, 0xfffff000};
+    uint64_t address = edges[random_below(&chaos, ARRAY_SIZE(edges))];
+
+    return random_below(&chaos, 4) == 0 ? random_next(&chaos)
+                                        : address + random_below(&chaos, 0x3000) - 0x1800;
+}
+
+static void any_exit(struct fake_vcpu *vcpu, struct vm_exit *exit)
+{
+    static const uint16_t ports[] = {0x3f8, 0x3f9, 0x3fa, 0x3fb, 0x3fc, 0x3fd, 0x3ff, 0xe9,  0x40,
+                                     0x42,  0x43,  0x61,  0x60,  0x64,  0x70,  0x71,  0x20,  0x21,
+                                     0xa1,  0x92,  0xcf8, 0xcf9, 0xcfc, 0x510, 0x50e, 0xffff};
+    uint64_t *gpr = vcpu->vcpu.gpr;
+
+    for (unsigned i = 0; i < GPR_COUNT; i++) {
+        if (random_below(&chaos, 2) == 0)
+            gpr[i] = any_address();
+    }
+    gpr[RCX] &= 0xffff;
+    exit->kind = (enum vm_exit_kind)random_below(&chaos, VM_EXIT_COUNT + 1);
+    exit->name = "anything";
+    exit->length = (unsigned)random_below(&chaos, 16);
+    switch (exit->kind) {
+    case VM_EXIT_MEMORY:
+    case VM_EXIT_MISCONFIG:
+        exit->memory.gpa = gpa(any_address());
+        exit->memory.gva_valid = random_below(&chaos, 2);
+        exit->memory.access = 1u << random_below(&chaos, 3);
+        break;
+    case VM_EXIT_PORT:
+        exit->port.port = random_below(&chaos, 8) == 0
+                              ? (uint16_t)random_next(&chaos)
+                              : ports[random_below(&chaos, ARRAY_SIZE(ports))];
+        exit->port.width = (uint8_t)(1u << random_below(&chaos, 3));
+        exit->port.in = random_below(&chaos, 2);
+        exit->port.string = random_below(&chaos, 3) == 0;
+        exit->port.rep = random_below(&chaos, 2);
+        exit->port.address_bytes = (uint8_t)(2u << random_below(&chaos, 3));
+        exit->port.linear = gva(any_address());
+        break;
+    case VM_EXIT_MSR:
+        exit->msr.index =
+            (uint32_t)(random_below(&chaos, 2) ? random_below(&chaos, 0x800) : random_next(&chaos));
+        exit->msr.write = random_below(&chaos, 2);
+        break;
+    case VM_EXIT_HYPERCALL:
+        gpr[RAX] = QUIRE_HC_PASS + random_below(&chaos, 8);
+        break;
+    case VM_EXIT_CPUID:
+        gpr[RAX] = random_below(&chaos, 3) * 0x40000000 + random_below(&chaos, 0x20);
+        break;
+    default:
+        break;
+    }
+}
+
+/* Whatever guests do, the host stands, keeps its books, and gets everything back. */
+static void anything_goes(void **state)
+{
+    static const char *const options[] = {
+        "lazy lazy mem=64M rom=2M+64K xo=0x210000+4K",
+        "eager mem=4M nox=2M+64K hole=0x300000+4K",
+        "tight lazy mem=64M quota=256K",
+        "small mem=1M ram=0xb8000+32K",
+    };
+    struct guest *guest[ARRAY_SIZE(options)];
+    unsigned lives = 0;
+
+    (void)state;
+    chaos = (struct random){99};
+    machine_cpuid = all_features;
+    machine_xcr0_mask = 7;
+    machine_unmapped = UINT64_C(1) << 40;
+    for (unsigned i = 0; i < ARRAY_SIZE(options); i++)
+        guest[i] = make(options[i]);
+    machine_cpu = any_exit;
+    for (unsigned round = 0; round < 4000; round++) {
+        guests_round();
+        for (unsigned i = 0; i < ARRAY_SIZE(options); i++) {
+            if (guest[i]->state == GUEST_HALTED || random_below(&chaos, 50) == 0)
+                guest_kill(guest[i]);
+            if (!guest_ended(guest[i]))
+                continue;
+            assert_int_equal(buddy_owner_frames(guest_owner(guest[i])), 0);
+            assert_true(guest[i]->reason[0] != '\0' || guest[i]->state == GUEST_KILLED);
+            assert_int_equal(guest_start(guest[i]), E_OK);
+            lives++;
+        }
+        machine_forget_log();
+    }
+    assert_true(lives > 2000);
+    for (unsigned i = 0; i < ARRAY_SIZE(options); i++)
+        finish(guest[i]);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -1167,6 +1272,7 @@ int main(void)
         TEST(string_in_bursts),
         TEST(string_from_nowhere),
         TEST(string_page_faults),
+        TEST(anything_goes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
