@@ -827,13 +827,13 @@ WALKER int walker_split(const struct table_kind *k, struct table *t, uint64_t in
     lock_take(&t->lock);
     plan_start(&plan);
     for (uint64_t pos = in; next_span(k, t, pos, last, &span);) {
-        if (span.level > bottom) {
-            uint64_t within = level_size(k, span.level); /* tables that one leaf becomes */
-            plan.needed++;
-            if (span.level - 1 > bottom)
-                plan.needed += within >> level_shift(k, bottom + 1);
-        }
         uint64_t done = span_last(k, &span, span.level > bottom ? 1 : span.count);
+        uint64_t first = span.in > in ? span.in : in;
+        uint64_t end = done < last ? done : last;
+
+        /* One table for each leaf, on the way down, that the range touches. */
+        for (unsigned level = span.level; level > bottom; level--)
+            plan.needed += (end >> level_shift(k, level)) - (first >> level_shift(k, level)) + 1;
         if (done >= last)
             break;
         pos = done + 1;
@@ -847,7 +847,7 @@ WALKER int walker_split(const struct table_kind *k, struct table *t, uint64_t in
             hang_chain(k, t, &spare, span.slot, span.level, span.level - 1, span.in, 0, 0, 0);
             flush_add(batch, span.in, done, span.level);
             if (span.level - 1 > bottom) {
-                pos = span.in;
+                pos = span.in > in ? span.in : in;
                 continue;
             }
         }
