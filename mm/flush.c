@@ -73,7 +73,7 @@ void flush_dead_table(struct flush_batch *batch, hpa_t root, unsigned level)
         for (unsigned i = 0; i < MAX_LEVELS; i++)
             batch->dead_tables[i] = 0;
     }
-    batch->table->near.table = NULL;
+    batch->table->near.which = NEAR_NONE;
     list_push(&batch->dead_tables[level - 1], root);
 }
 

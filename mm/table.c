@@ -19,6 +19,7 @@ int table_init(struct table *table, const struct table_kind *kind, const struct 
                             .caps = *caps,
                             .env = env,
                             .lock = LOCK_INIT,
+                            .near = {.which = NEAR_NONE},
                             .owner = owner,
                             .purpose = purpose};
     int error = env->take(env, table, &root);
@@ -96,7 +97,7 @@ int table_destroy(struct table *table)
     flush_begin(&batch, table);
     batch.whole = true;
     flush_commit(&batch);
-    table->near.table = NULL;
+    table->near.which = NEAR_NONE;
     table->kind->ops->free_subtree(table, table->root, table->kind->levels);
     invariant(table->table_frames == 0);
     table->root = hpa(0);

@@ -42,6 +42,8 @@ struct table_env {
     bool frame_records;
 };
 
+#define NEAR_NONE UINT64_MAX
+
 struct table {
     const struct table_kind *kind;
     struct table_caps caps;
@@ -63,9 +65,10 @@ struct table {
         uint64_t bits[4];        /* by level */
     } encoded;
     struct near_table {          /* the level-1 table that was mapped into last, for the next page */
-        uint64_t which;          /* input address / what one such table covers */
-        uint64_t *table;         /* NULL: none; forgotten whenever a table dies */
-    } near;
+        uint64_t which;          /* input address / what one such table covers; NEAR_NONE: none */
+        uint64_t *table;
+        uint64_t *record;        /* of the table's frame */
+    } near;                      /* forgotten whenever a table dies */
     bool root_pinned;            /* root entries are shared with other tables: never removed */
 };
 

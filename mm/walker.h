@@ -541,6 +541,37 @@ WALKER unsigned top_leaf(const struct table *t, unsigned flags)
     return flags & MAP_CAP_4K ? 1 : top;
 }
 
+/* Remembers the level-1 table that covers `in`. */
+WALKER void stay_near(const struct table_kind *k, struct table *t, uint64_t in, uint64_t *table)
+{
+    if (t->env->frame_records)
+        t->near = (struct near_table){in >> level_shift(k, 2), table,
+                                      &frame_records[pfn_of(direct_hpa(table))]};
+}
+
+/*
+ * The commonest case of all: one more page of the kind that was mapped last, into the table that was
+ * mapped into last, on the only CPU. That the table covers `in` says that `in` is a valid address. Says
+ * whether it was that; if not, nothing was stored.
+ */
+WALKER bool map_near_page(const struct table_kind *k, struct table *t, uint64_t in, uint64_t out,
+                          struct attrs attrs)
+{
+    const struct encoded_attrs *encoded = &t->encoded;
+
+    if (locks_needed || t->near.which != in >> level_shift(k, 2) ||
+        ((in | out) & (PAGE_SIZE - 1)) || out >> t->caps.maxphyaddr || encoded->levels == 0 ||
+        !attrs_equal(encoded->attrs, attrs))
+        return false;
+    uint64_t *slot = &t->near.table[slot_index(k, in, 1)];
+    if (is_present(k, pte_peek(slot)))
+        return false;
+    pte_write(slot, out | encoded->bits[1]);
+    *t->near.record += UINT64_C(1) << FRAME_PAYLOAD_SHIFT;
+    t->flushes.spared++;
+    return true;
+}
+
 /*
  * The common small case: all of the range is one run in a table that exists, and its slots are free.
  * Nothing needs to be planned or taken. Says whether that was so; if not, nothing was stored.
@@ -548,11 +579,9 @@ WALKER unsigned top_leaf(const struct table *t, unsigned flags)
 WALKER bool map_in_place(const struct table_kind *k, struct table *t, uint64_t in, struct run run,
                          uint64_t entry)
 {
-    uint64_t which = in >> level_shift(k, 2);
-    bool near = run.level == 1 && t->near.table && t->near.which == which;
-    uint64_t *table = near ? t->near.table : direct(t->root);
+    uint64_t *table = direct(t->root);
 
-    for (unsigned level = k->levels; !near && level > run.level; level--) {
+    for (unsigned level = k->levels; level > run.level; level--) {
         uint64_t above = pte_read(&table[slot_index(k, in, level)]);
 
         if (!is_present(k, above) || is_leaf(k, above, level))
@@ -566,7 +595,7 @@ WALKER bool map_in_place(const struct table_kind *k, struct table *t, uint64_t i
         pte_write(&table[run.index + i], entry + i * level_size(k, run.level));
     count_add(t, table, run.count);
     if (run.level == 1)
-        t->near = (struct near_table){which, table};
+        stay_near(k, t, in, table);
     return true;
 }
 
@@ -650,6 +679,33 @@ WALKER void drop_empty(const struct table_kind *k, struct table *t, uint64_t *ta
         if (count_add(t, table, -1))
             return;
     }
+}
+
+/*
+ * The common small case: one 4 KiB page whose table keeps other entries. Says whether it was that; if
+ * not, nothing was stored.
+ */
+WALKER bool unmap_page_in_place(const struct table_kind *k, struct table *t, uint64_t in,
+                                struct flush_batch *batch)
+{
+    if (locks_needed || !t->env->frame_records || check_range(k, in, PAGE_SIZE) != E_OK)
+        return false;
+    uint64_t *table = direct(t->root);
+    for (unsigned level = k->levels; level > 1; level--) {
+        uint64_t above = pte_read(&table[slot_index(k, in, level)]);
+
+        if (!is_present(k, above) || is_leaf(k, above, level))
+            return false;
+        table = child_of(above);
+    }
+    uint64_t *slot = &table[slot_index(k, in, 1)];
+    uint64_t *record = &frame_records[pfn_of(direct_hpa(table))];
+    if (!is_present(k, pte_peek(slot)) || *record >> FRAME_PAYLOAD_SHIFT < 2)
+        return false;
+    pte_write(slot, 0);
+    *record -= UINT64_C(1) << FRAME_PAYLOAD_SHIFT;
+    flush_add(batch, in, in + (PAGE_SIZE - 1), 1);
+    return true;
 }
 
 WALKER int walker_unmap(const struct table_kind *k, struct table *t, uint64_t in, uint64_t size,
@@ -1253,14 +1309,29 @@ WALKER int walker_preallocate(const struct table_kind *k, struct table *t)
 /* ---- One kind's entry points ---------------------------------------------------------------- */
 
 #define WALKER_OPS(name, kind)                                                                     \
-    static int name##_op_map(struct table *t, uint64_t in, hpa_t out, uint64_t size,               \
-                             struct attrs a, unsigned flags, struct flush_batch *b)                \
+    static __attribute__((noinline)) int name##_map_range(struct table *t, uint64_t in, hpa_t out, \
+                                                          uint64_t size, struct attrs a,           \
+                                                          unsigned flags, struct flush_batch *b)   \
     {                                                                                              \
         return walker_map(&(kind), t, in, out, size, a, flags, b);                                 \
     }                                                                                              \
-    static int name##_op_unmap(struct table *t, uint64_t in, uint64_t size, struct flush_batch *b) \
+    static int name##_op_map(struct table *t, uint64_t in, hpa_t out, uint64_t size,               \
+                             struct attrs a, unsigned flags, struct flush_batch *b)                \
+    {                                                                                              \
+        if (size == PAGE_SIZE && map_near_page(&(kind), t, in, out.v, a))                          \
+            return E_OK;                                                                           \
+        return name##_map_range(t, in, out, size, a, flags, b);                                    \
+    }                                                                                              \
+    static __attribute__((noinline)) int name##_unmap_range(struct table *t, uint64_t in,          \
+                                                            uint64_t size, struct flush_batch *b)  \
     {                                                                                              \
         return walker_unmap(&(kind), t, in, size, b);                                              \
+    }                                                                                              \
+    static int name##_op_unmap(struct table *t, uint64_t in, uint64_t size, struct flush_batch *b) \
+    {                                                                                              \
+        if (size == PAGE_SIZE && unmap_page_in_place(&(kind), t, in, b))                           \
+            return E_OK;                                                                           \
+        return name##_unmap_range(t, in, size, b);                                                 \
     }                                                                                              \
     static int name##_op_protect(struct table *t, uint64_t in, uint64_t size, struct attrs a,      \
                                  struct flush_batch *b)                                            \
