@@ -1645,24 +1645,29 @@ static int verify_caches(char *why, size_t why_size)
 
 static int verify_counters(char *why, size_t why_size)
 {
-    for (unsigned purpose = 0; purpose < PURPOSE_COUNT; purpose++)
-        if (used_frames((enum frame_purpose)purpose) != counted.by_purpose[purpose])
-            return broken("%s: %llu frames, counted as %llu",
-                          purpose_name((enum frame_purpose)purpose),
-                          (unsigned long long)counted.by_purpose[purpose],
-                          (unsigned long long)used_frames((enum frame_purpose)purpose));
-    for (unsigned owner = 0; owner < OWNER_LIMIT; owner++)
-        if (owner_frames((owner_t)owner) != counted.by_owner[owner])
-            return broken("owner %u: %llu frames, counted as %llu", owner,
-                          (unsigned long long)counted.by_owner[owner],
-                          (unsigned long long)owner_frames((owner_t)owner));
+    uint64_t in_use[PURPOSE_COUNT];
+    memcpy(in_use, counted.by_purpose, sizeof(in_use));
+    /* Charged must be what is in use and what is leased. */
     for (unsigned i = 0; i < buddy.cpus; i++)
         for (unsigned n = 0; n < LEASES; n++) {
             const struct lease *lease = &cpus[i].lease[n];
             owner_t owner = frame_record_owner(lease->key);
             if (lease->key == 0 ? lease->left > 0 : accounts[owner].charged > quota_of(owner))
                 return broken("CPU %u: owner %u is beyond its quota and has a lease", i, owner);
+            counted.by_owner[owner] += lease->left;
+            counted.by_purpose[frame_record_purpose(lease->key)] += lease->left;
         }
+    for (unsigned purpose = 0; purpose < PURPOSE_COUNT; purpose++)
+        if (buddy.charged_for[purpose] != counted.by_purpose[purpose])
+            return broken("%s: %llu frames, counted as %llu",
+                          purpose_name((enum frame_purpose)purpose),
+                          (unsigned long long)in_use[purpose],
+                          (unsigned long long)used_frames((enum frame_purpose)purpose));
+    for (unsigned owner = 0; owner < OWNER_LIMIT; owner++)
+        if (accounts[owner].charged != counted.by_owner[owner])
+            return broken("owner %u: %llu frames in use and leased, charged %llu", owner,
+                          (unsigned long long)counted.by_owner[owner],
+                          (unsigned long long)accounts[owner].charged);
     if (counted.frames + buddy.free_frames != buddy.total)
         return broken("%llu frames free, in use and cached, of %llu",
                       (unsigned long long)(counted.frames + buddy.free_frames),

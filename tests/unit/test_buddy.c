@@ -122,6 +122,36 @@ static void test_knows_nothing_at_first(void **state)
     verify();
 }
 
+/* Garbage that looks like records of blocks in use, and like free blocks, is still garbage. */
+static void test_plausible_garbage(void **state)
+{
+    (void)state;
+    static const uint64_t garbage[] = {
+        (uint64_t)FRAME_USED | PURPOSE_TEST << FRAME_PURPOSE_SHIFT | 1 << FRAME_OWNER_SHIFT,
+        (uint64_t)FRAME_CACHED,
+        UINT64_MAX,
+    };
+    for (unsigned i = 0; i < ARRAY_SIZE(garbage); i++) {
+        start(GiB);
+        uint64_t *words = metadata;
+        for (uint64_t n = 0; n < metadata_size / sizeof(*words); n++)
+            words[n] = garbage[i];
+        assert_int_equal(buddy_init(metadata, metadata_size, GiB), E_OK);
+        assert_int_equal(buddy_add(hpa(0), 32 * MiB), E_OK);
+        assert_int_equal(buddy_add(hpa(GiB - 5 * PAGE_SIZE), 5 * PAGE_SIZE), E_OK);
+        hpa_t block = alloc(0, OWNER_HOST); /* the cache and the lease are there */
+        verify();
+        for (uint64_t at = 0; at < GiB; at += MiB / 2) {
+            int error = at < 32 * MiB ? E_DOUBLE_FREE : E_RANGE;
+            assert_int_equal(buddy_free(hpa(at), 0, OWNER_HOST), error);
+            assert_int_equal(buddy_is_free(hpa(at)), at < 32 * MiB);
+        }
+        assert_int_equal(buddy_add(hpa(32 * MiB), 2 * MiB), E_OK);
+        assert_int_equal(buddy_free(block, 0, OWNER_HOST), E_OK);
+        verify();
+    }
+}
+
 static void test_add(void **state)
 {
     (void)state;
@@ -425,6 +455,7 @@ struct misuse {
     owner_t owner;
     bool twice, share, dying;
     uint64_t instead; /* address, when not 0 */
+    uint64_t bytes;   /* added to the address */
 };
 
 static void test_misuse(void **state)
@@ -453,7 +484,8 @@ static void test_misuse(void **state)
         {"beyond memory", E_RANGE, 0, 3, .owner = 16, .instead = 32 * MiB},
         {"far beyond memory", E_RANGE, 0, 3, .owner = 16, .instead = UINT64_C(1) << 63},
         {"a hole", E_RANGE, 0, 3, .owner = 16, .instead = 16 * MiB},
-        {"inside a frame", E_ALIGN, 0, 3, .owner = 16, .instead = 0x4008},
+        {"inside a reserved frame", E_ALIGN, 0, 3, .owner = 16, .instead = 0x4008},
+        {"inside the first frame", E_ALIGN, 0, 3, .owner = 16, .bytes = 1},
     };
     for (unsigned i = 0; i < 2 * ARRAY_SIZE(misuses); i++) {
         const struct misuse *misuse = &misuses[i / 2];
@@ -472,6 +504,7 @@ static void test_misuse(void **state)
             frame_set_state(block, FRAME_DYING);
         hpa_t at = misuse->instead ? hpa(misuse->instead)
                                    : hpa_add(block, (uint64_t)misuse->offset * PAGE_SIZE);
+        at = hpa_add(at, misuse->bytes);
         struct buddy_stats before = stats();
         assert_refused(buddy_free(at, misuse->order, misuse->owner), misuse->error);
         struct buddy_stats after = stats();
@@ -838,6 +871,7 @@ int main(void)
         cmocka_unit_test(test_metadata_size),
         cmocka_unit_test(test_init_refuses),
         cmocka_unit_test(test_knows_nothing_at_first),
+        cmocka_unit_test(test_plausible_garbage),
         cmocka_unit_test(test_add),
         cmocka_unit_test(test_start_is_lazy),
         cmocka_unit_test(test_four_pebibytes),
