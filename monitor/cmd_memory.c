@@ -100,8 +100,7 @@ static void show_purposes(struct output *out, const struct buddy_stats *stats)
                                         as_number(stats->by_purpose[i] << PAGE_SHIFT)});
 }
 
-#define OWNER_TEXT 48
-static const char *owner_text(char buffer[OWNER_TEXT], owner_t owner)
+const char *owner_text(char buffer[OWNER_TEXT], owner_t owner)
 {
     const struct guest *guest = NULL;
 

@@ -8,6 +8,7 @@
 #ifndef QUIRE_MONITOR_COMMANDS_H
 #define QUIRE_MONITOR_COMMANDS_H
 
+#include "mm/frame.h"
 #include "monitor/arguments.h"
 #include "monitor/output.h"
 
@@ -35,7 +36,9 @@ struct command_family {
         title, list, ARRAY_SIZE(list)                                                              \
     }
 
-extern const struct command_family memory_family, tables_family, guests_family, system_family;
+extern const struct command_family memory_family, tables_family, explain_family, guests_family,
+    system_family;
+extern const struct command_family layout_family;
 
 /* Says "error: NAME: ..." and returns `error`, for a command to end with. The text says what is wrong
  * and what would be right. */
@@ -54,5 +57,9 @@ int command_state(const struct command *command, struct output *out, struct gues
 /* A number, or a refusal; `what` says what it stands for: "address". */
 int command_number(const struct command *command, struct output *out, const char *word,
                    const char *what, uint64_t *value);
+
+/* Whose frames: "host", "g1 hello", "nobody". Returns `buffer` or a constant. */
+#define OWNER_TEXT 48
+const char *owner_text(char buffer[OWNER_TEXT], owner_t owner);
 
 #endif
