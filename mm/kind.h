@@ -83,7 +83,8 @@ struct table_kind {
     /* Which bits of a leaf (or, leaf false, of a non-leaf) at this level must be 0, address bits
      * below a large page's size included, address bits above maxphyaddr excluded. */
     uint64_t (*reserved)(unsigned level, bool leaf, const struct table_caps *caps);
-    /* Rules beyond reserved bits that only this kind has; RULE_OK when none is broken. */
+    /* Rules beyond reserved bits that only this kind has; RULE_OK when none is broken,
+     * RULE_NOT_PRESENT where a bit of present_mask does not count on this CPU. */
     enum rule (*own_rule)(uint64_t entry, bool leaf, const struct table_caps *caps);
 
     const struct table_ops *ops; /* the walker's entry points for this kind */

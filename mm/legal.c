@@ -14,6 +14,10 @@ enum rule entry_rule(const struct table_kind *kind, const struct table_caps *cap
         return RULE_NOT_PRESENT;
 
     bool leaf = level == 1 || (level <= 3 && (entry & kind->leaf_bit));
+    enum rule own = kind->own_rule ? kind->own_rule(entry, leaf, caps) : RULE_OK;
+
+    if (own == RULE_NOT_PRESENT)
+        return own;
     if (leaf && level > caps->leaf_top)
         return RULE_NO_SUCH_LEAF;
     if (level > 3 && (entry & kind->leaf_bit & kind->reserved(level, false, caps)))
@@ -28,7 +32,7 @@ enum rule entry_rule(const struct table_kind *kind, const struct table_caps *cap
         return RULE_MISALIGNED_LEAF;
     if (reserved)
         return RULE_RESERVED_BITS;
-    return kind->own_rule ? kind->own_rule(entry, leaf, caps) : RULE_OK;
+    return own;
 }
 
 const char *rule_text(enum rule rule)

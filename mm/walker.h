@@ -505,6 +505,10 @@ WALKER void do_run(const struct table_kind *k, struct table *t, struct spare *sp
 WALKER bool can_express(const struct table_kind *k, const struct table *t, struct attrs attrs,
                         unsigned top)
 {
+    unsigned passed = k->table_rights(k->table_bits, &t->caps) | RIGHT_G;
+
+    if (attrs.rights & ~passed)
+        return false; /* no walk gets there with these rights */
     for (unsigned level = 1; level <= top; level++) {
         uint64_t entry = k->encode(attrs, level, &t->caps);
         if (!(t->caps.mem_types & (1u << (attrs.type & 7))) ||

@@ -53,9 +53,13 @@ static uint64_t ept_reserved(unsigned level, bool leaf, const struct table_caps 
 /* SDM Vol. 3, 29.3.3.1 "EPT Misconfigurations". */
 static enum rule ept_own_rule(uint64_t entry, bool leaf, const struct table_caps *caps)
 {
+    uint64_t execute = caps->mode_based_execute ? EPT_X | EPT_XU : EPT_X;
+
+    if (!(entry & (EPT_R | EPT_W | execute)))
+        return RULE_NOT_PRESENT; /* bit 10 alone, which this CPU ignores */
     if ((entry & (EPT_R | EPT_W)) == EPT_W)
         return RULE_WRITE_ONLY;
-    if ((entry & (EPT_R | EPT_X)) == EPT_X && !caps->execute_only)
+    if (!(entry & EPT_R) && (entry & execute) && !caps->execute_only)
         return RULE_EXECUTE_ONLY;
     if (leaf) {
         unsigned type = (unsigned)((entry & EPT_TYPE) >> EPT_TYPE_SHIFT);
@@ -75,11 +79,11 @@ const struct table_kind ept_kind = {
     .entry_bytes = 8,
     .input_first = 0,
     .input_last = BITS(47, 0),
-    .present_mask = EPT_R | EPT_W | EPT_X,
+    .present_mask = EPT_R | EPT_W | EPT_X | EPT_XU,
     .leaf_bit = EPT_LEAF,
     .accessed_bit = EPT_A,
     .dirty_bit = EPT_D,
-    .table_bits = EPT_R | EPT_W | EPT_X,
+    .table_bits = EPT_R | EPT_W | EPT_X | EPT_XU, /* ignored without mode-based control */
     .rights_grow_freely = true,
     .encode = ept_encode,
     .decode = ept_decode,
