@@ -347,6 +347,7 @@ static int walk_gva(const struct command *command, struct output *out, struct gu
         .cr4 = state.cr4,
         .efer = state.efer,
         .maxphyaddr = cpu_features.maxphyaddr,
+        .page_1g = cpu_features.page1g,
         .read = read_guest,
         .ctx = guest,
     };

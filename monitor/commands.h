@@ -36,8 +36,8 @@ struct command_family {
         title, list, ARRAY_SIZE(list)                                                              \
     }
 
-extern const struct command_family memory_family, tables_family, explain_family, guests_family,
-    system_family;
+extern const struct command_family memory_family, tables_family, guests_family, system_family;
+extern const struct command_family explain_family;
 extern const struct command_family layout_family;
 
 /* Says "error: NAME: ..." and returns `error`, for a command to end with. The text says what is wrong

@@ -27,6 +27,7 @@
 #include "arch/x86_64/user_last.h"
 #include "arch/x86_64/vmx/vmcs.h"
 #include "arch/x86_64/vmx/vmx.h"
+#include "arch/x86_64/vmx/vmx_caps.h"
 #include "boot/boot.h"
 #include "lib/error.h"
 #include "lib/log.h"
@@ -45,8 +46,9 @@ static struct memblock memory;
 static struct boot_info loader_said = {.cmdline = "reserve=1M", .loader = "GRUB 2.06"};
 static struct cpu_state registers = {.cr0 = 0x80010033,
                                      .cr3 = 0x1000,
-                                     .cr4 = CR4_PGE | CR4_VMXE,
+                                     .cr4 = CR4_PAE | CR4_PGE | CR4_VMXE,
                                      .efer = EFER_NXE | EFER_LMA | EFER_LME};
+struct vmx_caps vmx_caps;
 static const char *space_broken; /* what kernel_space_check() finds, or NULL */
 
 struct cpu_features cpu_features = {.vendor = "GenuineIntel",

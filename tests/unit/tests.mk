@@ -57,7 +57,8 @@ UNIT_TESTS += monitor
 UNIT_monitor_SRC := $(wildcard monitor/*.c) lib/error.c lib/format.c lib/log.c mm/addr.c mm/attrs.c \
 	mm/buddy.c mm/flush.c mm/frame.c mm/legal.c mm/memblock.c mm/snapshot.c mm/table.c \
 	arch/x86_64/mm/guest_walk.c arch/x86_64/mm/kind_ept.c arch/x86_64/mm/kind_kernel.c \
-	arch/x86_64/mm/kind_user.c arch/x86_64/user_last.c
+	arch/x86_64/mm/kind_user.c arch/x86_64/mm/explain.c arch/x86_64/mm/physical.c \
+	arch/x86_64/user_last.c
 
 UNIT_TESTS += memory_map
 UNIT_memory_map_SRC := boot/memory_map.c boot/multiboot2.c mm/memblock.c lib/error.c lib/format.c \
@@ -91,3 +92,11 @@ UNIT_bittree_SRC :=
 
 UNIT_TESTS += output
 UNIT_output_SRC := monitor/output.c lib/error.c lib/format.c
+
+# The inspector's commands on the machine that the console's test plays.
+UNIT_TESTS += inspector
+UNIT_inspector_SRC = $(UNIT_monitor_SRC)
+
+UNIT_TESTS += explain
+UNIT_explain_SRC := arch/x86_64/mm/explain.c arch/x86_64/mm/guest_walk.c arch/x86_64/mm/kind_ept.c \
+	mm/addr.c mm/attrs.c mm/buddy.c mm/flush.c mm/frame.c mm/legal.c mm/table.c lib/format.c

@@ -224,7 +224,7 @@ int gva_walk(const struct gva_context *context, gva_t at, struct gva_walk *out)
         walk_pae(context, &caps, at.v, &loader, walk);
         break;
     case PAGING_4LEVEL:
-        caps.leaf_top = 3;
+        caps.leaf_top = context->page_1g ? 3 : 2;
         if ((uint64_t)((int64_t)(at.v << 16) >> 16) != at.v)
             walk->error = E_RANGE; /* not canonical */
         else

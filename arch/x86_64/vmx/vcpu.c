@@ -409,6 +409,7 @@ int vmx_get_state(struct vcpu *vcpu, struct vcpu_state *out)
     out->idt_base = vmread(VMCS_GUEST_IDTR_BASE);
     out->idt_limit = (uint32_t)vmread(VMCS_GUEST_IDTR_LIMIT);
     out->dr7 = vmread(VMCS_GUEST_DR7);
+    out->pat = vmread(VMCS_GUEST_PAT);
     out->halted = vmread(VMCS_GUEST_ACTIVITY) == ACTIVITY_HLT;
     return E_OK;
 }

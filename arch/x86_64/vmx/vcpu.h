@@ -131,6 +131,8 @@ void vmx_requeue_event(struct vmx_vcpu *v, unsigned reason, uint64_t qualificati
 
 /* exits.c: tells what happened in neutral terms, having dealt with what is VMX's own. */
 void vmx_decode_exit(struct vmx_vcpu *v, uint32_t reason, struct vm_exit *exit);
+/* explain_exit.c: why an access ended in an EPT violation or misconfiguration. */
+void vmx_explain_access(struct vcpu *vcpu, const struct vm_exit *exit, struct sink *to);
 /* entry_failure.c: why the CPU did not enter the guest. */
 void vmx_explain_fail(struct vmx_vcpu *v, enum vmx_enter outcome, struct vm_exit *exit);
 void vmx_explain_entry(struct vmx_vcpu *v, uint32_t reason, struct vm_exit *exit);

@@ -1,0 +1,71 @@
+/*
+ * Why an access of a guest ended in an EPT violation or misconfiguration: the explanation of
+ * arch/x86_64/mm/explain.h for what the exit says, held against the exit itself.
+ */
+#include "arch/x86_64/mm/explain.h"
+#include "arch/x86_64/mm/physical.h"
+#include "arch/x86_64/vmx/vcpu.h"
+#include "lib/string.h"
+
+#define QUALIFICATION_NMI_UNBLOCKED BIT(12) /* of the moment, not of the access */
+
+typedef unsigned long long u64;
+
+/* The access that the instruction made, as far as the exit says it. Of one that ended at the guest's
+ * own tables it does not; then any will do, for the walk is the same. */
+static unsigned access_of(const struct vm_exit *exit)
+{
+    if (exit->kind == VM_EXIT_MEMORY && !exit->memory.walk) {
+        if (exit->memory.access & RIGHT_W)
+            return RIGHT_W;
+        return exit->memory.access & RIGHT_X ? RIGHT_X : RIGHT_R;
+    }
+    return RIGHT_R;
+}
+
+void vmx_explain_access(struct vcpu *vcpu, const struct vm_exit *exit, struct sink *to)
+{
+    struct vmx_vcpu *v = vmx_vcpu_of(vcpu);
+    struct vcpu_state state;
+    struct explanation e;
+    struct explain_query query = {
+        .second = v->table,
+        .at = exit->memory.gpa.v,
+        .access = access_of(exit),
+        .advanced = vmx_caps.ept_vpid.advanced_exits,
+        .load = physical_load,
+    };
+
+    if (vmx_get_state(vcpu, &state) != E_OK)
+        return;
+    struct gva_context registers = {
+        .cr0 = state.cr0,
+        .cr3 = state.cr3,
+        .cr4 = state.cr4,
+        .efer = state.efer,
+        .maxphyaddr = cpu_features.maxphyaddr,
+        .page_1g = cpu_features.page1g,
+    };
+    memcpy(registers.pdpte, state.pdpte, sizeof(registers.pdpte));
+    if (exit->kind == VM_EXIT_MEMORY && exit->memory.gva_valid) {
+        query.registers = &registers;
+        query.at = exit->memory.gva.v;
+    }
+    query.user = (state.segment[SEG_SS].access >> ACCESS_DPL_SHIFT & 3) == 3;
+    query.rflags = state.rflags;
+    query.pat = state.pat;
+    explain(&query, &e);
+    explain_print(to, &e);
+
+    /* The two have nothing in common but the tables and the manual. */
+    bool misconfig = exit->kind == VM_EXIT_MISCONFIG;
+    uint64_t told = exit->qualification & ~QUALIFICATION_NMI_UNBLOCKED;
+    if (misconfig
+            ? e.outcome != EXPLAIN_EPT_MISCONFIG
+            : e.outcome != EXPLAIN_EPT_VIOLATION || (query.registers && e.qualification != told))
+        format(to,
+               "the CPU told %s, qualification 0x%llx: not what the walk as it stands foretells\n",
+               exit->name, (u64)exit->qualification);
+    else
+        format(to, "the CPU told the same\n");
+}
