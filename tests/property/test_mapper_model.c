@@ -3,7 +3,7 @@
  *
  * One cell of the model stands for one 4 KiB page, or for one 2 MiB piece so that 1 GiB leaves come
  * into play. After every random operation each cell is looked up twice: through table_translate()
- * and by a walk written here, from the manual alone, which also judges every entry on the way. A small
+ * and by a walk written here, by the manual's rules (sdm_rules.h), which judge every entry on the way. A small
  * model of a TLB and of paging-structure caches is filled before each operation: afterwards it may
  * hold nothing that the tables no longer say, and no table frame may be freed while it is cached.
  */
@@ -20,6 +20,7 @@
 #include "arch/x86_64/mm/ept.h"
 #include "arch/x86_64/vmx/vmcs.h"
 #include "mm/buddy.h"
+#include "tests/property/sdm_rules.h"
 
 #define ARENA_BYTES (24 * MiB)
 #define MAXPHYADDR 40
@@ -147,77 +148,44 @@ struct found {
     uint64_t tables[5];
 };
 
-static bool bit(uint64_t value, unsigned n)
+static enum sdm_format format(void)
 {
-    return (value >> n) & 1;
+    return w.kind->id == KIND_EPT ? SDM_EPT : SDM_HOST;
 }
 
-/* Fails the test for an entry that the manual calls reserved or misconfigured. */
-static void judge(uint64_t e, unsigned level, bool leaf)
-{
-    for (unsigned n = MAXPHYADDR; n < 52; n++)
-        assert_false(bit(e, n));
-    if (w.kind->id == KIND_EPT) {
-        assert_false(bit(e, 1) && !bit(e, 0));
-        if (!leaf) {
-            for (unsigned n = 3; n <= 6; n++)
-                assert_false(bit(e, n));
-            assert_false(bit(e, 7));
-        } else {
-            unsigned type = (e >> 3) & 7;
-            assert_true(type == 0 || type == 1 || type == 4 || type == 5 || type == 6);
-            for (unsigned n = 12; level > 1 && n < 12 + 9 * (level - 1); n++)
-                assert_false(bit(e, n));
-        }
-    } else {
-        if (level == 4)
-            assert_false(bit(e, 7));
-        for (unsigned n = 13; leaf && level > 1 && n < 12 + 9 * (level - 1); n++)
-            assert_false(bit(e, n));
-    }
-}
-
-static struct attrs manual_attrs(uint64_t e, unsigned level)
-{
-    unsigned rights;
-
-    if (w.kind->id == KIND_EPT)
-        return attrs_of(e & 7, (enum mem_type)((e >> 3) & 7));
-    unsigned pat = (unsigned)((e >> 3) & 3) | (unsigned)bit(e, level == 1 ? 7 : 12) << 2;
-    static const enum mem_type loaded[8] = {MEM_WB, MEM_WT, MEM_UC, MEM_UC,
-                                            MEM_WC, MEM_WP, MEM_UC, MEM_UC};
-    rights = RIGHT_R | (bit(e, 1) ? RIGHT_W : 0) | (bit(e, 2) ? RIGHT_U : 0) |
-             (bit(e, 63) ? 0 : RIGHT_X) | (bit(e, 8) ? RIGHT_G : 0);
-    return attrs_of(rights, loaded[pat]);
-}
-
+/* A walk that fails the test at an entry which the manual calls reserved or misconfigured. */
 static struct found lookup(uint64_t in)
 {
+    static const struct sdm_cpu cpu = {.maxphyaddr = MAXPHYADDR,
+                                       .page_2m = true,
+                                       .page_1g = true,
+                                       .nxe = true,
+                                       .execute_only = true};
     struct found found = {0};
     uint64_t table = w.table.root.v;
 
     for (unsigned level = 4; level >= 1; level--) {
         uint64_t *entry = (uint64_t *)(arena + table) + ((in >> (12 + 9 * (level - 1))) & 511);
-        uint64_t e = *entry;
+        struct sdm_entry said = sdm_judge(format(), &cpu, level, *entry);
 
         found.tables[4 - level] = table;
-        if (w.kind->id == KIND_EPT ? !(e & 7) : !(e & 1))
+        assert_int_not_equal(said.class, SDM_BAD);
+        if (said.class == SDM_ABSENT)
             return found;
-        bool leaf = level == 1 || (level < 4 && bit(e, 7));
-        judge(e, level, leaf);
-        if (leaf) {
-            uint64_t size = UINT64_C(1) << (12 + 9 * (level - 1));
+        if (said.class == SDM_PAGE) {
+            unsigned rights = (said.read ? RIGHT_R : 0u) | (said.write ? RIGHT_W : 0u) |
+                              (said.execute ? RIGHT_X : 0u) | (said.user ? RIGHT_U : 0u) |
+                              (said.global ? RIGHT_G : 0u);
             found.present = true;
             found.level = level;
             found.entry = entry;
-            found.out =
-                (e & 0x000ffffffffff000 & ~(size - 1)) + (in & (size - 1) & ~UINT64_C(0xfff));
-            found.attrs = manual_attrs(e, level);
-            found.accessed = bit(e, w.kind->id == KIND_EPT ? 8 : 5);
-            found.dirty = bit(e, w.kind->id == KIND_EPT ? 9 : 6);
+            found.out = said.address + (in & (sdm_page_bytes(level) - 1) & ~UINT64_C(0xfff));
+            found.attrs = attrs_of(rights, (enum mem_type)said.type);
+            found.accessed = said.accessed;
+            found.dirty = said.dirty;
             return found;
         }
-        table = e & 0x000ffffffffff000;
+        table = said.address;
     }
     fail();
     return found;
@@ -376,10 +344,8 @@ static void touch(unsigned i)
 
     if (!found.present)
         return;
-    *found.entry |= UINT64_C(1) << (w.kind->id == KIND_EPT ? 8 : 5);
-    if (dirty)
-        *found.entry |= UINT64_C(1) << (w.kind->id == KIND_EPT ? 9 : 6);
-    uint64_t size = UINT64_C(1) << (12 + 9 * (found.level - 1));
+    *found.entry |= sdm_accessed(format()) | (dirty ? sdm_dirty(format()) : 0);
+    uint64_t size = sdm_page_bytes(found.level);
     w.cell[i].accessed = true;
     w.cell[i].dirty |= dirty && size <= w.unit;
 }
