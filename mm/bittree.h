@@ -165,8 +165,8 @@ static inline uint64_t bittree_last(const struct bittree *tree)
 
 /*
  * The lowest bit at or above `bit`, and the highest at or below it; BITTREE_NONE when there is none.
- * First up, from the deepest defined word of the path to the first one with a candidate (a child
- * that the path came from is excluded: nothing is left in it), then down along its nearest bits.
+ * First up, from the deepest defined word of the path to the first one with a candidate (a word that
+ * the path came from had none, so its own bit is none either), then down along the nearest bits.
  */
 static inline uint64_t bittree_next(const struct bittree *tree, uint64_t bit)
 {
@@ -175,8 +175,6 @@ static inline uint64_t bittree_next(const struct bittree *tree, uint64_t bit)
     unsigned level = bittree_depth(tree, bit);
     uint64_t index = bit >> (6 * level); /* of a bit at this level */
     uint64_t candidates = ~UINT64_C(0) << (index & 63);
-    if (level > 0)
-        candidates &= candidates - 1;
     while ((candidates &= tree->word[level][index >> 6]) == 0) {
         if (level == tree->top)
             return BITTREE_NONE;
@@ -197,9 +195,7 @@ static inline uint64_t bittree_previous(const struct bittree *tree, uint64_t bit
         bit = tree->bits - 1;
     unsigned level = bittree_depth(tree, bit);
     uint64_t index = bit >> (6 * level);
-    uint64_t candidates = (UINT64_C(1) << (index & 63)) - 1;
-    if (level == 0)
-        candidates |= bittree_mask(0, bit);
+    uint64_t candidates = ~UINT64_C(0) >> (63 - (index & 63));
     while ((candidates &= tree->word[level][index >> 6]) == 0) {
         if (level == tree->top)
             return BITTREE_NONE;

@@ -356,6 +356,25 @@ static void test_low_memory_is_kept(void **state)
     assert_int_equal(out.v, 0);
 }
 
+/* Also where it is in fragments, which are what is taken first elsewhere; but before a failure. */
+static void test_low_fragments_are_kept(void **state)
+{
+    (void)state;
+    for (unsigned order = 0; order <= 7; order++) {
+        start(16 * MiB);
+        assert_int_equal(buddy_add(hpa(0x1000), 0x9e000), E_OK);
+        assert_int_equal(buddy_add(hpa(MiB), 15 * MiB), E_OK);
+        unsigned blocks = 15 * MiB / (PAGE_SIZE << order);
+        for (unsigned i = 0; i < blocks; i++)
+            assert_true(alloc(order, OWNER_HOST).v >= MiB);
+        if (order < 7)
+            assert_true(alloc(order, OWNER_HOST).v < MiB);
+        else
+            assert_alloc_fails(order, OWNER_HOST, E_NOMEM);
+        verify();
+    }
+}
+
 static void test_within(void **state)
 {
     (void)state;
@@ -657,6 +676,25 @@ static void test_quota(void **state)
     verify();
 }
 
+/* What is recorded is charged without a question, but not forgotten by the next one. */
+static void test_quota_counts_recorded(void **state)
+{
+    (void)state;
+    start(16 * MiB);
+    assert_int_equal(buddy_add(hpa(MiB), 15 * MiB), E_OK);
+    assert_int_equal(buddy_set_quota(16, 10), E_OK);
+    hpa_t first = alloc(0, 16), second = alloc(0, 16);
+    assert_int_equal(buddy_record(hpa(0), 9 * PAGE_SIZE, FRAME_USED, PURPOSE_TEST, 16), E_OK);
+    assert_int_equal(buddy_owner_frames(16), 11);
+    verify();
+    assert_int_equal(buddy_free(first, 0, 16), E_OK);
+    assert_alloc_fails(0, 16, E_QUOTA);
+    assert_int_equal(buddy_free(second, 0, 16), E_OK);
+    alloc(0, 16);
+    assert_alloc_fails(0, 16, E_QUOTA);
+    verify();
+}
+
 static void test_reserve(void **state)
 {
     (void)state;
@@ -879,6 +917,7 @@ int main(void)
         cmocka_unit_test(test_alloc_refuses_nonsense),
         cmocka_unit_test(test_isolated_frames),
         cmocka_unit_test(test_low_memory_is_kept),
+        cmocka_unit_test(test_low_fragments_are_kept),
         cmocka_unit_test(test_within),
         cmocka_unit_test(test_at),
         cmocka_unit_test(test_frames),
@@ -888,6 +927,7 @@ int main(void)
         cmocka_unit_test(test_share),
         cmocka_unit_test(test_record),
         cmocka_unit_test(test_quota),
+        cmocka_unit_test(test_quota_counts_recorded),
         cmocka_unit_test(test_reserve),
         cmocka_unit_test(test_caches_of_others),
         cmocka_unit_test(test_quota_on_many_cpus),

@@ -122,18 +122,64 @@ static void assert_sound(void)
         fail_msg("%s", why);
 }
 
+static void start(void)
+{
+    uint64_t size = buddy_metadata_size(FRAMES * PAGE_SIZE);
+
+    free(memory);
+    memory = aligned_alloc(PAGE_SIZE, size);
+    memset(memory, 0xa5, size);
+    wrong = 0;
+    assert_int_equal(buddy_init(memory, size, FRAMES * PAGE_SIZE), E_OK);
+    assert_int_equal(buddy_set_cpus(current_cpu, fence), E_OK);
+    assert_int_equal(buddy_add(hpa(0), FRAMES * PAGE_SIZE), E_OK);
+}
+
+static bool done;
+
+static void *work_on_pairs(void *argument)
+{
+    (void)argument;
+    my_cpu = 1;
+    for (unsigned round = 0; round < 20 * ROUNDS; round++) {
+        hpa_t block[3];
+        for (unsigned i = 0; i < 3; i++)
+            check(buddy_alloc(0, PURPOSE_TEST, 16, &block[i]) == E_OK);
+        for (unsigned i = 0; i < 3; i++)
+            check(buddy_free(block[i], 0, 16) == E_OK);
+    }
+    __atomic_store_n(&done, true, __ATOMIC_RELAXED);
+    return NULL;
+}
+
+/* A CPU that is always inside its cache, and one that empties that cache again and again. */
+static void test_drain_beside_pairs(void **state)
+{
+    (void)state;
+    pthread_t thread;
+
+    start();
+    my_cpu = 0;
+    done = false;
+    assert_int_equal(pthread_create(&thread, NULL, work_on_pairs, NULL), 0);
+    for (unsigned i = 0; !__atomic_load_n(&done, __ATOMIC_RELAXED); i++) {
+        buddy_drain();
+        if (i % 64 == 0)
+            assert_sound();
+    }
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(wrong, 0);
+    assert_sound();
+    assert_int_equal(buddy_owner_frames(16), 0);
+}
+
 static void test_threads(void **state)
 {
     (void)state;
     pthread_t thread[THREADS];
     unsigned number[THREADS];
-    uint64_t size = buddy_metadata_size(FRAMES * PAGE_SIZE);
 
-    memory = aligned_alloc(PAGE_SIZE, size);
-    memset(memory, 0xa5, size);
-    assert_int_equal(buddy_init(memory, size, FRAMES * PAGE_SIZE), E_OK);
-    assert_int_equal(buddy_set_cpus(current_cpu, fence), E_OK);
-    assert_int_equal(buddy_add(hpa(0), FRAMES * PAGE_SIZE), E_OK);
+    start();
     assert_int_equal(buddy_set_quota(16, QUOTA), E_OK);
     buddy_set_reserve(50);
 
@@ -160,15 +206,19 @@ static void test_threads(void **state)
     assert_int_equal(buddy_owner_frames(16), 0);
     assert_int_equal(buddy_owner_frames(17), 0);
     assert_true(stats.failed > 0); /* else it was too easy */
-    free(memory);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_threads)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_drain_beside_pairs),
+        cmocka_unit_test(test_threads),
+    };
     if (syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) != 0) {
         print_message("skipped: this kernel has no expedited membarrier\n");
         return 0;
     }
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    free(memory);
+    return failed;
 }
