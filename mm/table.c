@@ -61,6 +61,50 @@ int table_merge(struct table *table, uint64_t in, uint64_t size, struct flush_ba
     return table->kind->ops->merge(table, in, size, batch);
 }
 
+static int note_first(void *ctx, const struct mapping *mapping)
+{
+    *(uint64_t *)ctx = mapping->in;
+    return 1;
+}
+
+int table_merge_sweep(struct table *table, uint64_t *cursor, struct flush_batch *batch)
+{
+    const struct table_kind *kind = table->kind;
+    uint64_t part = level_size(kind, table->caps.leaf_top);
+    uint64_t found;
+
+    if (table->kind->ops->visit(table, *cursor, kind->input_last, VISIT_PAGES, note_first, &found) !=
+        1) {
+        *cursor = kind->input_first;
+        return E_NOENT;
+    }
+    uint64_t first = align_down(found, part), last = first + (part - 1);
+    first = first < kind->input_first ? kind->input_first : first;
+    last = last > kind->input_last ? kind->input_last : last;
+    int error = table_merge(table, first, last - first + 1, batch);
+    bool end = last == kind->input_last;
+    *cursor = end ? kind->input_first : last + 1;
+    return error || !end ? error : E_NOENT;
+}
+
+int table_map_fresh(struct table *table, uint64_t in, uint64_t size, struct attrs attrs,
+                    unsigned flags, struct page_source *source)
+{
+    return table->kind->ops->map_fresh(table, in, size, attrs, flags, source);
+}
+
+int table_clone(struct table *to, struct table *from, uint64_t in, uint64_t size,
+                struct flush_batch *batch)
+{
+    return from->kind->ops->clone(to, from, in, size, batch);
+}
+
+int table_copy(struct table *to, struct table *from, uint64_t in, uint64_t size,
+               struct page_source *source)
+{
+    return from->kind->ops->copy(to, from, in, size, source);
+}
+
 int table_translate(struct table *table, uint64_t in, struct mapping *out)
 {
     return table->kind->ops->translate(table, in, out);

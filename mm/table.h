@@ -76,6 +76,8 @@ struct table {
 int table_init(struct table *table, const struct table_kind *kind, const struct table_caps *caps,
                const struct table_env *env, enum frame_purpose purpose, owner_t owner);
 
+struct mapping;
+
 enum map_flags {
     MAP_DEFAULT = 0,          /* E_EXIST when any page of the range is mapped already */
     MAP_REPLACE = 1,          /* replace what is there */
@@ -103,6 +105,47 @@ int table_split(struct table *table, uint64_t in, uint64_t size, unsigned level,
 
 /* Joins, wherever the range allows it, 512 equal neighbours into one leaf; A and D are or-ed. */
 int table_merge(struct table *table, uint64_t in, uint64_t size, struct flush_batch *batch);
+
+/*
+ * A background sweep of merges: joins what can be joined in the next part of the table that maps anything,
+ * at or above *cursor, and moves *cursor past it. The lock is held for one part at a time (1 GiB, or what the
+ * largest leaf of this CPU covers). E_NOENT once the end has been reached, *cursor being at the beginning again.
+ * To start: kind->input_first.
+ */
+int table_merge_sweep(struct table *table, uint64_t *cursor, struct flush_batch *batch);
+
+/* Where the frames behind new leaves come from. Called with the table's lock held. */
+struct page_source {
+    /* One block of `size` bytes (of a 4 KiB, 2 MiB or 1 GiB leaf), aligned to it, reachable through direct(),
+     * contents arbitrary. E_NOMEM: a smaller leaf is tried, if there is one; any other error ends the call. */
+    int (*take)(struct page_source *source, uint64_t size, hpa_t *out);
+    /* Takes back a block that the operation could not use. */
+    void (*give)(struct page_source *source, hpa_t block, uint64_t size);
+    /* Gives a block its contents, before anything maps it. `from` is what it is a copy of: as many bytes, at
+     * from->out; NULL for a fresh one. */
+    void (*fill)(struct page_source *source, hpa_t block, uint64_t size,
+                 const struct mapping *from);
+};
+
+/* Maps the range to frames of `source` (mm/page_source.h: of the buddy), taken first, at the largest leaves
+ * that alignment, the CPU, the caps in `flags` and the source allow. Absent to present: no flush. Errors as
+ * table_map(), and the source's; E_INVAL for MAP_REPLACE. */
+int table_map_fresh(struct table *table, uint64_t in, uint64_t size, struct attrs attrs,
+                    unsigned flags, struct page_source *source);
+
+/*
+ * Copy-on-write: `to`, which must map nothing in the range (E_EXIST), maps the frames that `from` maps there,
+ * and neither may write to them any more. `batch` is one of `from`; `to` must not be used before it is
+ * committed. The frames have one more holder each, which is for the caller to record. Both tables have the
+ * same kind and CPU (E_INVAL). E_ALIGN, E_RANGE, E_NOMEM.
+ */
+int table_clone(struct table *to, struct table *from, uint64_t in, uint64_t size,
+                struct flush_batch *batch);
+
+/* A copy with frames of its own: what `from` maps in the range, `to` maps with the same attributes to blocks
+ * of `source`, filled from the original, which is only read. Errors as table_clone(), and the source's. */
+int table_copy(struct table *to, struct table *from, uint64_t in, uint64_t size,
+               struct page_source *source);
 
 /* Removes everything and gives back every table frame, the root last. The table must not be
  * current on any CPU. It is unusable afterwards. Commits its own flush. */

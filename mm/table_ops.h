@@ -14,6 +14,12 @@ struct table_ops {
     int (*protect)(struct table *, uint64_t in, uint64_t size, struct attrs, struct flush_batch *);
     int (*split)(struct table *, uint64_t in, uint64_t size, unsigned level, struct flush_batch *);
     int (*merge)(struct table *, uint64_t in, uint64_t size, struct flush_batch *);
+    int (*map_fresh)(struct table *, uint64_t in, uint64_t size, struct attrs, unsigned flags,
+                     struct page_source *);
+    int (*clone)(struct table *to, struct table *from, uint64_t in, uint64_t size,
+                 struct flush_batch *);
+    int (*copy)(struct table *to, struct table *from, uint64_t in, uint64_t size,
+                struct page_source *);
     int (*translate)(struct table *, uint64_t in, struct mapping *);
     void (*walk)(struct table *, uint64_t in, struct walk *);
     int (*visit)(struct table *, uint64_t first, uint64_t last, unsigned flags, visit_fn, void *);

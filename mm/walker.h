@@ -1310,6 +1310,8 @@ WALKER int walker_preallocate(const struct table_kind *k, struct table *t)
     return error;
 }
 
+#include "mm/walker_clone.h"
+
 /* ---- One kind's entry points ---------------------------------------------------------------- */
 
 #define WALKER_OPS(name, kind)                                                                     \
@@ -1351,6 +1353,21 @@ WALKER int walker_preallocate(const struct table_kind *k, struct table *t)
     {                                                                                              \
         return walker_merge(&(kind), t, in, size, b);                                              \
     }                                                                                              \
+    static int name##_op_map_fresh(struct table *t, uint64_t in, uint64_t size, struct attrs a,    \
+                                   unsigned flags, struct page_source *source)                     \
+    {                                                                                              \
+        return walker_map_fresh(&(kind), t, in, size, a, flags, source);                           \
+    }                                                                                              \
+    static int name##_op_clone(struct table *to, struct table *t, uint64_t in, uint64_t size,      \
+                               struct flush_batch *b)                                              \
+    {                                                                                              \
+        return walker_clone(&(kind), to, t, in, size, b);                                          \
+    }                                                                                              \
+    static int name##_op_copy(struct table *to, struct table *t, uint64_t in, uint64_t size,       \
+                              struct page_source *source)                                          \
+    {                                                                                              \
+        return walker_copy(&(kind), to, t, in, size, source);                                      \
+    }                                                                                              \
     static int name##_op_translate(struct table *t, uint64_t in, struct mapping *m)                \
     {                                                                                              \
         return walker_translate(&(kind), t, in, m);                                                \
@@ -1387,6 +1404,9 @@ WALKER int walker_preallocate(const struct table_kind *k, struct table *t)
         .protect = name##_op_protect,                                                              \
         .split = name##_op_split,                                                                  \
         .merge = name##_op_merge,                                                                  \
+        .map_fresh = name##_op_map_fresh,                                                          \
+        .clone = name##_op_clone,                                                                  \
+        .copy = name##_op_copy,                                                                    \
         .translate = name##_op_translate,                                                          \
         .walk = name##_op_walk,                                                                    \
         .visit = name##_op_visit,                                                                  \
