@@ -73,8 +73,8 @@ int table_merge_sweep(struct table *table, uint64_t *cursor, struct flush_batch 
     uint64_t part = level_size(kind, table->caps.leaf_top);
     uint64_t found;
 
-    if (table->kind->ops->visit(table, *cursor, kind->input_last, VISIT_PAGES, note_first, &found) !=
-        1) {
+    if (table->kind->ops->visit(table, *cursor, kind->input_last, VISIT_PAGES, note_first,
+                                &found) != 1) {
         *cursor = kind->input_first;
         return E_NOENT;
     }
