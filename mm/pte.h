@@ -27,11 +27,17 @@ static inline uint64_t pte_read(const uint64_t *slot)
     return __atomic_load_n(slot, __ATOMIC_ACQUIRE);
 }
 
-/* The same for loops over a table whose lock is held: nothing is read through what it returns. */
+/* The same where nothing is read through what it returns. */
 static inline uint64_t pte_peek(const uint64_t *slot)
 {
-    PTE_TOUCHED(slot);
     return __atomic_load_n(slot, __ATOMIC_RELAXED);
+}
+
+/* For loops over a whole table whose lock is held: hardware alone may change A and D meanwhile. A plain
+ * read, so that the compiler may take several entries at once; x86 reads each aligned one whole. */
+static inline uint64_t pte_scan(const uint64_t *slot)
+{
+    return *slot;
 }
 
 static inline void pte_write(uint64_t *slot, uint64_t value)

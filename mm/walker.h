@@ -335,6 +335,7 @@ struct span {
     unsigned level;
     unsigned rights; /* what the tables above let through */
     uint64_t in;     /* of the first slot */
+    uint64_t *above; /* the entry that points at this table; NULL for the root */
 };
 
 /* A table below a pinned root may be empty: its count says so without a look at its 512 slots. */
@@ -351,6 +352,7 @@ WALKER bool next_span(const struct table_kind *k, const struct table *t, uint64_
 {
     for (;;) {
         uint64_t *table = direct(t->root);
+        uint64_t *above = NULL;
         unsigned rights = ~0u;
         unsigned level = k->levels;
 
@@ -363,13 +365,19 @@ WALKER bool next_span(const struct table_kind *k, const struct table *t, uint64_
                 uint64_t span_slots = ((last - first) >> level_shift(k, level)) + 1;
                 unsigned in_table = slots_of(k) - index;
 
-                *span = (struct span){&table[index],
-                                      span_slots < in_table ? (unsigned)span_slots : in_table,
-                                      level, rights, first};
+                *span = (struct span){
+                    .slot = &table[index],
+                    .count = span_slots < in_table ? (unsigned)span_slots : in_table,
+                    .level = level,
+                    .rights = rights,
+                    .in = first,
+                    .above = above,
+                };
                 return true;
             }
             if (is_present(k, entry) && !is_empty_pinned(k, t, entry, level)) {
                 rights &= k->table_rights(entry, &t->caps);
+                above = &table[index];
                 table = child_of(entry);
                 level--;
                 continue;
@@ -799,32 +807,137 @@ WALKER bool change_needs_flush(const struct table_kind *k, struct attrs before, 
 }
 
 /*
- * The common large case: every slot of the span is a leaf with the same attributes, with A and D set or
- * kept by nobody, so that hardware has nothing to add and plain stores do. Returns how many slots
- * it dealt with: all of them, or none.
+ * Tables that are changed by exchange: where hardware may set A or D in any of 512 live entries, one
+ * atomic operation for each costs more than a changed copy of the table that takes its place by one
+ * store. What hardware still sets in the old table until the flush is gathered into the copy then.
  */
-WALKER unsigned protect_alike(const struct table_kind *k, struct table *t, const struct span *span,
-                              uint64_t bits, struct attrs attrs, struct flush_batch *batch)
+#define COPIES 16
+
+struct copies {
+    unsigned count;
+    struct {
+        uint64_t *old, *new;
+    } pair[COPIES];
+    struct spare spare; /* old tables that are free to become copies */
+};
+
+WALKER void copies_settle(const struct table_kind *k, struct table *t, struct copies *copies)
 {
-    uint64_t page = ENTRY_ADDRESS & ~(level_size(k, span->level) - 1);
+    struct flush_batch now;
     uint64_t kept = accessed_dirty(k);
-    uint64_t all = ~UINT64_C(0), any = 0;
+
+    flush_begin(&now, t);
+    now.whole = copies->count != 0; /* paging-structure caches as well */
+    flush_commit(&now);
+    for (unsigned n = 0; n < copies->count; n++) {
+        uint64_t *old = copies->pair[n].old, *new = copies->pair[n].new;
+        uint64_t late = 0;
+
+        for (unsigned i = 0; i < slots_of(k); i++)
+            late |= pte_scan(&old[i]) & ~pte_scan(&new[i]);
+        for (unsigned i = 0; (late & kept) && i < slots_of(k); i++)
+            if (pte_peek(&old[i]) & ~pte_peek(&new[i]) & kept)
+                pte_set_bits(&new[i], pte_peek(&old[i]) & kept);
+        count_set(t, old, 0);
+        old[0] = (uint64_t)(uintptr_t)copies->spare.first;
+        copies->spare.first = old;
+    }
+    copies->count = 0;
+}
+
+/* What all slots of a span have in common, and what any of them has. */
+struct common {
+    uint64_t all, any;
+};
+
+/* The rights and type that every slot holds, if all are leaves that differ in address, A and D alone. */
+WALKER bool alike(const struct table_kind *k, const struct table *t, struct common common,
+                  unsigned level, uint64_t page, struct attrs *attrs)
+{
+    if (((common.all ^ common.any) & ~(page | accessed_dirty(k))) || !is_present(k, common.all) ||
+        !is_leaf(k, common.all, level))
+        return false;
+    *attrs = k->decode(common.all, level, &t->caps);
+    return true;
+}
+
+/* One table of leaves alike, by a copy. False, with nothing changed, where they are not alike or no
+ * frame is to be had. */
+WALKER bool protect_by_copy(const struct table_kind *k, struct table *t, const struct span *span,
+                            uint64_t page, uint64_t bits, struct copies *copies,
+                            struct attrs *before)
+{
+    if (copies->count == COPIES)
+        copies_settle(k, t, copies);
+    if (!copies->spare.first && spare_take(t, 1, &copies->spare) != E_OK)
+        return false;
+    uint64_t *new = spare_pop(&copies->spare);
+    struct common common = {~UINT64_C(0), 0};
+    for (unsigned i = 0; i < slots_of(k); i++) {
+        uint64_t entry = pte_scan(&span->slot[i]);
+        common.all &= entry;
+        common.any |= entry;
+        new[i] = (entry & (page | accessed_dirty(k))) | bits;
+    }
+    if (!alike(k, t, common, span->level, page, before)) {
+        new[0] = (uint64_t)(uintptr_t)copies->spare.first;
+        copies->spare.first = new;
+        return false;
+    }
+    count_set(t, new, slots_of(k));
+    uint64_t above = pte_read(span->above);
+    while (!pte_exchange_if(span->above, &above, direct_hpa(new).v | (above & ~ENTRY_ADDRESS)))
+        continue;
+    t->near.which = NEAR_NONE;
+    copies->pair[copies->count].old = span->slot;
+    copies->pair[copies->count++].new = new;
+    return true;
+}
+
+/* The same by plain stores, where hardware has nothing to add: A and D are set, or kept by nobody. */
+WALKER bool protect_by_stores(const struct table_kind *k, struct table *t, const struct span *span,
+                              uint64_t page, uint64_t bits, struct attrs attrs,
+                              struct attrs *before)
+{
+    uint64_t kept = accessed_dirty(k);
+    struct common common = {~UINT64_C(0), 0};
 
     for (unsigned i = 0; i < span->count; i++) {
-        uint64_t entry = pte_peek(&span->slot[i]);
-        all &= entry;
-        any |= entry;
+        uint64_t entry = pte_scan(&span->slot[i]);
+        common.all &= entry;
+        common.any |= entry;
     }
-    if ((all ^ any) & ~(page | kept) || (t->caps.accessed_dirty && (all & kept) != kept))
-        return 0;
-    struct attrs before = k->decode(all, span->level, &t->caps);
-    if (!is_present(k, all) || !is_leaf(k, all, span->level))
-        return 0;
-    if (attrs_equal(before, attrs))
-        return span->count;
-    for (unsigned i = 0; i < span->count; i++)
+    if (!alike(k, t, common, span->level, page, before) ||
+        (t->caps.accessed_dirty && (common.all & kept) != kept))
+        return false;
+    for (unsigned i = 0; i < span->count && !attrs_equal(*before, attrs); i++)
         pte_write(&span->slot[i], (pte_peek(&span->slot[i]) & (page | kept)) | bits);
-    if (change_needs_flush(k, before, attrs))
+    return true;
+}
+
+/*
+ * The common large case: every slot of the span is a leaf with the same attributes. Returns how many
+ * slots it dealt with: all of them, or none.
+ */
+WALKER unsigned protect_alike(const struct table_kind *k, struct table *t, const struct span *span,
+                              uint64_t bits, struct attrs attrs, struct copies *copies,
+                              struct flush_batch *batch)
+{
+    uint64_t page = ENTRY_ADDRESS & ~(level_size(k, span->level) - 1);
+    uint64_t first = pte_peek(&span->slot[0]);
+    struct attrs before = k->decode(first, span->level, &t->caps);
+    bool busy = t->caps.accessed_dirty && (first & accessed_dirty(k)) != accessed_dirty(k);
+    bool done;
+
+    if (busy)
+        done = span->count == slots_of(k) && span->above && t->env->frame_records &&
+               !attrs_equal(before, attrs) &&
+               protect_by_copy(k, t, span, page, bits, copies, &before);
+    else
+        done = protect_by_stores(k, t, span, page, bits, attrs, &before);
+    if (!done)
+        return 0;
+    if (!attrs_equal(before, attrs) && change_needs_flush(k, before, attrs))
         flush_add(batch, span->in, span_last(k, span, span->count), span->level);
     return span->count;
 }
@@ -841,6 +954,9 @@ WALKER int walker_protect(const struct table_kind *k, struct table *t, uint64_t 
     uint64_t last = in + size - 1;
     lock_take(&t->lock);
     error = split_edges(k, t, in, last, &attrs, batch);
+    struct copies copies;
+    copies.count = 0;
+    copies.spare.first = NULL;
     struct span span;
     for (uint64_t pos = in; !error && next_span(k, t, pos, last, &span);) {
         uint64_t bits = k->encode(attrs, span.level, &t->caps) & ~accessed_dirty(k);
@@ -848,7 +964,7 @@ WALKER int walker_protect(const struct table_kind *k, struct table *t, uint64_t 
         uint64_t at = span.in;
         unsigned i;
 
-        i = protect_alike(k, t, &span, bits, attrs, batch);
+        i = protect_alike(k, t, &span, bits, attrs, &copies, batch);
         for (at += (uint64_t)i << level_shift(k, span.level); i < span.count; i++, at += step) {
             uint64_t old = pte_read(&span.slot[i]);
             if (!is_present(k, old))
@@ -867,6 +983,9 @@ WALKER int walker_protect(const struct table_kind *k, struct table *t, uint64_t 
             break;
         pos = done + 1;
     }
+    if (copies.count)
+        copies_settle(k, t, &copies);
+    spare_return(t, &copies.spare);
     lock_drop(&t->lock);
     return error;
 }
