@@ -2,7 +2,7 @@
 # GUESTS16 are flat images. Products: build/guests/NAME.elf and NAME.bin.
 
 GUESTS32 := hello touch spin
-GUESTS64 := longmode rogue privileged devices
+GUESTS64 := longmode rogue privileged devices probe64
 GUESTS16 := realmode modes
 
 GUEST := $(BUILD)/guests

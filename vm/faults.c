@@ -117,7 +117,8 @@ static void print_fault(struct sink *to, struct guest *guest, const struct vm_ex
     format(to, " at RIP 0x%llx\n", (u64)exit->rip);
     format(to, "target: %s\n", target);
     format(to, "tried %s, ", rights_text(rights, exit->memory.access));
-    format(to, "allowed %s\n", rights_text(rights, exit->memory.allowed));
+    format(to, "allowed %s, qualification 0x%llx\n", rights_text(rights, exit->memory.allowed),
+           (u64)exit->qualification);
     format(to, "walk of GPA 0x%llx in the guest's %s table:\n", (u64)exit->memory.gpa.v,
            guest->table.kind->name);
     print_walk(to, &walk);

@@ -60,6 +60,9 @@ void vmx_explain_access(struct vcpu *vcpu, const struct vm_exit *exit, struct si
     /* The two have nothing in common but the tables and the manual. */
     bool misconfig = exit->kind == VM_EXIT_MISCONFIG;
     uint64_t told = exit->qualification & ~QUALIFICATION_NMI_UNBLOCKED;
+    /* A walk that counts as a write is told as read and write; Bochs leaves out the read. */
+    if (e.during_walk && (told & RIGHT_W))
+        told |= e.qualification & RIGHT_R;
     if (misconfig
             ? e.outcome != EXPLAIN_EPT_MISCONFIG
             : e.outcome != EXPLAIN_EPT_VIOLATION || (query.registers && e.qualification != told))
