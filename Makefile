@@ -33,7 +33,7 @@ MAKEFLAGS += --no-builtin-rules
 # A recipe that calls make again runs in parallel whether or not the person asked for -j.
 PARALLEL = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(JOBS))
 
-.PHONY: all iso run setup test test-unit test-property test-tools test-emulator bench
+.PHONY: all iso run picture setup test test-unit test-property test-tools test-emulator bench
 .PHONY: format format-check headers-check clang-check schema clean help FORCE
 
 all: $(QUIRE_ELF) $(GUEST_IMAGES) ## build the hypervisor and the guests
@@ -51,6 +51,13 @@ run: ## install what is missing, build, boot, and stay at the console (ENGINE= C
 	@tools/setup.sh run
 	@$(MAKE) --no-print-directory $(PARALLEL) $(QUIRE_ISO)
 	@$(PYTHON) tools/launch.py $(QUIRE_ISO)
+
+PICTURE ?= $(BUILD)/picture.html
+
+picture: ## boot, and draw memory and guests as a page: build/picture.html
+	@tools/setup.sh run
+	@$(MAKE) --no-print-directory $(PARALLEL) $(QUIRE_ISO)
+	@$(PYTHON) tools/picture.py --boot $(QUIRE_ISO) -o $(PICTURE)
 
 setup: ## install everything that building, running and testing need
 	@tools/setup.sh run test
@@ -73,17 +80,21 @@ $(HOSTED)/obj/%.o: %.c Makefile
 	@echo "cc    $@"
 	$(Q)$(HOSTCC) $(HOSTED_CFLAGS) -MMD -MP -c $< -o $@
 
+# Beside its own source and those of its list, every hosted test has these.
+HOSTED_COMMON := tests/unit/hosted.c lib/lock.c
+
 # $(call hosted_test,folder,name,sources)
 define hosted_test
-$(HOSTED)/$(1)/$(2): $(patsubst %.c,$(HOSTED)/obj/%.o,tests/$(1)/test_$(2).c tests/unit/hosted.c lib/lock.c $(3))
+$(HOSTED)/$(1)/$(2): $(patsubst %.c,$(HOSTED)/obj/%.o,tests/$(1)/test_$(2).c $(HOSTED_COMMON) $(3))
 	@mkdir -p $$(@D)
 	@echo "link  $$@"
 	$$(Q)$$(HOSTCC) $$(HOSTED_CFLAGS) $$^ -lcmocka -o $$@
-HOSTED_OBJECTS += $(patsubst %.c,$(HOSTED)/obj/%.o,tests/$(1)/test_$(2).c tests/unit/hosted.c lib/lock.c $(3))
+-include $(patsubst %.c,$(HOSTED)/obj/%.d,tests/$(1)/test_$(2).c)
+HOSTED_PRODUCT += $(3)
 endef
 $(foreach t,$(UNIT_TESTS),$(eval $(call hosted_test,unit,$(t),$(UNIT_$(t)_SRC))))
 $(foreach t,$(PROPERTY_TESTS),$(eval $(call hosted_test,property,$(t),$(PROPERTY_$(t)_SRC))))
--include $(patsubst %.o,%.d,$(sort $(HOSTED_OBJECTS)))
+-include $(patsubst %.c,$(HOSTED)/obj/%.d,$(sort $(HOSTED_PRODUCT) $(HOSTED_COMMON)))
 
 # Always run again; a failure is in the log, for the summary to find, and stops no other test.
 $(HOSTED)/%.log: $(HOSTED)/% FORCE
@@ -95,7 +106,8 @@ $(EMULATOR_XML): $(QUIRE_ISO)
 $(TOOLS_XML) $(EMULATOR_XML): $(BUILD)/%.xml: FORCE
 	@rm -f $@
 	@echo "test  $*"
-	@$(PYTHON) -B -m pytest -q -n $(JOBS) -p no:cacheprovider --junitxml=$@ tests/$* $(PYTEST) || true
+	@QUIRE_BUILD=$(BUILD) $(PYTHON) -B -m pytest -q -n $(JOBS) -p no:cacheprovider \
+		--junitxml=$@ tests/$* $(PYTEST) || true
 
 test: ## install what is missing, build, and run every test; ends with one summary
 	@tools/setup.sh run test
@@ -136,9 +148,10 @@ format: ## lay out every C file by .clang-format
 format-check: ## tell which C files are not laid out by .clang-format
 	$(CLANG_FORMAT) --dry-run -Werror $(C_FILES)
 
-headers-check: $(HEADERS:%=$(BUILD)/headers/%.ok) ## compile every header on its own, by gcc and by clang
+headers-check: $(HEADERS:%=$(BUILD)/headers/%.ok) ## compile each header on its own, by gcc and clang
 
-HEADER_CFLAGS := -std=gnu11 -ffreestanding -mgeneral-regs-only -I. -Wall -Wextra -Werror -fsyntax-only
+HEADER_CFLAGS := -std=gnu11 -ffreestanding -mgeneral-regs-only -I. -Wall -Wextra -Werror \
+	-fsyntax-only
 $(BUILD)/headers/%.ok: % Makefile
 	@mkdir -p $(@D)
 	@printf '#include "%s"\n#include "%s"\n' $< $< >$(@:.ok=.c)

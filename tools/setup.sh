@@ -45,8 +45,7 @@ needs_of_run() {
 
 needs_of_bochs() {
     want bochs "to emulate a CPU with VMX" has bochs
-    want bochsbios "to emulate a CPU with VMX" test -e /usr/share/bochs/BIOS-bochs-latest
-    want vgabios "to emulate a CPU with VMX" test -e /usr/share/vgabios/vgabios.bin
+    want seabios "to emulate a CPU with VMX" test -e /usr/share/seabios/bios-256k.bin
     want bochs-term "to run Bochs without a window" \
         compgen -G '/usr/lib/*/bochs/plugins/libbx_term_gui.so'
 }
@@ -58,8 +57,10 @@ needs_of_qemu() {
 needs_of_test() {
     needs_of_bochs
     needs_of_qemu
+    want bochsbios "to test under another firmware" test -e /usr/share/bochs/BIOS-bochs-latest
     want libc6-dev "to build the hosted tests" test -e /usr/include/stdio.h
     want libcmocka-dev "to build the hosted tests" test -e /usr/include/cmocka.h
+    want chromium "to look at the picture of memory" has chromium
     want clang "to check the sources by a second compiler" has clang
     want python3-pytest "to test the whole machine" module pytest
     want python3-pexpect "to test the whole machine" module pexpect
@@ -94,12 +95,14 @@ mapfile -t wanted < <(printf '%s\n' "${packages[@]}" | sort -u)
 
 by_hand() {
     echo "setup: $1; type this, then try again:" >&2
-    echo "  ${2:+$2 }apt-get update && ${2:+$2 }apt-get install -y --no-install-recommends ${wanted[*]}" >&2
+    local apt="${2:+$2 }apt-get"
+    echo "  $apt update && $apt install -y --no-install-recommends ${wanted[*]}" >&2
     exit 1
 }
 
 if ! command -v apt-get >/dev/null; then
-    echo "setup: this machine has no apt-get; install what stands for these Debian packages: ${wanted[*]}" >&2
+    echo "setup: this machine has no apt-get; install what stands for these Debian packages:" \
+        "${wanted[*]}" >&2
     exit 1
 fi
 

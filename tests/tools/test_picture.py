@@ -1,0 +1,151 @@
+"""The picture of memory: the curve, the page that is drawn from a dump, and the page in Chromium."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+import browser
+import picture
+from support import TOOLS
+
+MIB = 1 << 20
+SIZES = [(1600, 1000), (1100, 800), (500, 900)]
+
+
+def test_the_curve_goes_from_each_cell_to_its_neighbour():
+    for order in (1, 2, 5):
+        cells = [picture.hilbert(order, index) for index in range(4**order)]
+        assert len(set(cells)) == 4**order
+        assert all(abs(a - c) + abs(b - d) == 1 for (a, b), (c, d) in zip(cells, cells[1:]))
+        assert {cells[0], cells[-1]} == {(0, 0), (2**order - 1, 0)} or order % 2 == 0
+        assert cells[0] == (0, 0)
+
+
+@pytest.mark.parametrize("first, count", [(0, 1), (0, 64), (3, 50), (63, 2), (16, 240), (255, 1)])
+def test_a_range_is_squares_that_hold_exactly_its_cells(first, count):
+    curve = picture.Curve(256)
+    wanted = {picture.hilbert(curve.order, index) for index in range(first, first + count)}
+    covered = []
+    for x, y, side, offset, part in curve.squares(first * 4096, count * 4096):
+        left, top, cells = round(x / curve.unit), round(y / curve.unit), round(side / curve.unit)
+        assert part == cells**2 * 4096 and offset >= 0
+        covered += [(left + i, top + j) for i in range(cells) for j in range(cells)]
+    assert len(covered) == len(set(covered)) and set(covered) == wanted
+
+
+def test_heights_share_the_room():
+    parts = [(0, 4096, None), (4096, 1 << 30, None), (0, 4096, None)]
+    found = picture.heights(parts, 200)
+    assert sum(found) == pytest.approx(200) and min(found) >= picture.RUN_LEAST
+    assert found[1] > 10 * found[0]
+
+
+def row(record, **values):
+    return {"kind": "row", "record": record, "values": values}
+
+
+def frames(first, size, state="used", purpose="guest memory", owner=None):
+    return row(
+        "frames", first=hex(first), last=hex(first + size - 1), size=size, state=state,
+        purpose=purpose, owner=owner,
+    )
+
+
+def run(first, size, page, to):
+    return row(
+        "run", first=hex(first), last=hex(first + size - 1), size=size, page=page, to=hex(to),
+        rights="rwx--", type="WB", what="RAM",
+    )
+
+
+def machine(guests, memory=256 * MIB):
+    """A dump of a machine with this many guests, one of them with a name that HTML would stumble over
+    and the last one ended."""
+    layout, rows, maps = [frames(0, MIB, "reserved", "firmware", "host")], [], {}
+    share = (memory - 2 * MIB) // (guests + 1) // (2 * MIB) * 2 * MIB
+    for number in range(1, guests + 1):
+        name = "a<b>&\"c'" if number == 1 else f"guest-{number}"
+        state = "passed" if number == guests else "running"
+        base = 2 * MIB + (number - 1) * share
+        if state == "running":
+            layout.append(frames(base, share - 4096, owner=f"g{number} {name}"))
+            layout.append(frames(base + share - 4096, 4096, purpose="EPT tables", owner=f"g{number} {name}"))
+        rows.append(
+            row("guest", guest=f"g{number}", name=name, state=state, expected="passed", memory=share + 64 * MIB,
+                frames=share // 4096, exits=3, image="flat", reason=None)
+        )
+        maps[f"map g{number}"] = [
+            run(0, 640 << 10, 4096, base),
+            run(MIB, share - 2 * MIB, 2 * MIB, base + MIB),
+            run(1 << 40, 4096, 4096, base + share - 8192),
+        ]
+    layout.append(frames(memory - 2 * MIB, 2 * MIB, "free", "free"))
+    return {
+        "version": 1,
+        "machine": {"layout": layout, "guests": rows, "mem": [row("region", first="0x0", last="0xfff", size=4096, kind="usable")], **maps},
+    }
+
+
+def draw(taken, folder):
+    source, page = folder / "dump.json", folder / "picture.html"
+    source.write_text(json.dumps(taken))
+    command = [sys.executable, os.path.join(TOOLS, "picture.py"), str(source), "-o", str(page)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done, page
+
+
+def test_the_page_needs_nothing_from_outside(tmp_path):
+    done, page = draw(machine(3), tmp_path)
+    assert done.returncode == 0, done.stderr
+    text = page.read_text(encoding="utf-8")
+    assert "http" not in text and "@import" not in text and "url(#" in text
+    assert re.findall(r"url\((?!#)", text) == [] and re.findall(r"<(?:link|img|iframe)\b|src=", text) == []
+    # The drawing is well-formed, whatever guests are called, and each of its shapes says what it is.
+    drawing = ElementTree.fromstring(re.search(r"<svg id=.*</svg>(?=</section>)", text, re.S).group(0))
+    shapes = [each for each in drawing.iter() if each.get("tabindex") == "-1"]
+    assert len(shapes) > 10 and all(each.get("aria-label") for each in shapes)
+    assert any(each.text == "g1 a<b>&\"c'" for each in drawing.iter() if each.get("class") == "name")
+
+
+@pytest.mark.parametrize("taken", [{}, [], {"machine": {}}, {"machine": {"layout": []}}, {"machine": {"layout": [{"record": "frames", "values": {}}]}}])
+def test_what_is_no_dump(taken, tmp_path):
+    done, page = draw(taken, tmp_path)
+    assert done.returncode == 1 and done.stderr.startswith("picture: ") and not page.exists()
+    assert "Traceback" not in done.stderr
+
+
+def looks_well(page, folder, size, dark):
+    seen = json.loads(browser.measure(page, folder, size, browser.LOOK, dark))
+    assert seen["ready"] and seen["clashes"] == 0 and seen["outside"] == 0 and seen["wide"] <= 0, seen
+    assert seen["smallest"] >= 8, seen
+    return seen
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("dark", [False, True])
+def test_in_chromium(size, dark, tmp_path):
+    _, page = draw(machine(5), tmp_path)
+    seen = looks_well(page, str(tmp_path), size, dark)
+    names = ["g1 a<b>&\"c'"] + [f"g{number} guest-{number}" for number in range(2, 6)]
+    assert sorted(seen["names"]) == seen["listed"] == names
+    assert seen["ribbons"] > 5 and seen["frames"] == 10 and seen["runs"] == 5 * 5
+    # By keyboard: into a guest, to a part that is mapped, and out again.
+    assert seen["spoken"].startswith("g1 a<b>") and "in pages of" in seen["spoken"]
+    assert seen["chosen"] > 0 and seen["escaped"]
+    light = [int(each) for each in re.findall(r"\d+", seen["back"])[:3]]
+    assert (sum(light) < 200) == dark
+    image = browser.screenshot(page, str(tmp_path), size, dark)
+    assert image.startswith(b"\x89PNG") and len(image) > 10000
+
+
+@pytest.mark.parametrize("guests, memory", [(0, 64 * MIB), (1, 32 * MIB), (24, 3 << 30)])
+def test_few_and_many_guests(guests, memory, tmp_path):
+    done, page = draw(machine(guests, memory), tmp_path)
+    assert done.returncode == 0, done.stderr
+    seen = looks_well(page, str(tmp_path), SIZES[0], False)
+    assert len(seen["names"]) == guests
