@@ -5,9 +5,9 @@
     tools/image.py build --elf build/quire.elf --cmdline "reserve=64M" \\
         --module "build/guests/hello.elf:hello mem=16M" -o x.iso
 
-The first form takes GRUB's configuration as it is; each path that a `multiboot2` or `module2` line of
-it names is taken from the folder given. The second writes the configuration. Only the GRUB modules
-that are needed go into the image, which keeps it under a megabyte and halves the time to boot.
+The first form takes GRUB's configuration as it is; each path that a `multiboot2` or `module2` line
+of it names is taken from the folder given. The second writes the configuration. Only the GRUB
+modules that are needed go into the image, which keeps it small and halves the time to boot.
 """
 
 import argparse
@@ -30,7 +30,8 @@ class ImageError(Exception):
 
 def files_of(config, folder):
     """What a GRUB configuration loads: path in the image -> file in `folder`."""
-    return {path: os.path.join(folder, path.lstrip("/")) for _, path in LOADING_LINE.findall(config)}
+    paths = [path for _, path in LOADING_LINE.findall(config)]
+    return {path: os.path.join(folder, path.lstrip("/")) for path in paths}
 
 
 def grub_words(text):

@@ -4,9 +4,9 @@
     tools/summary.py unit LOG... -- property LOG... -- emulator XML
 
 Each group is a name and its results: the logs of cmocka programs (their output, then a line `exit
-status N`), or JUnit files as pytest writes them. Failing output is shown, then a row for each group,
-then the total, alone on its line: `N passed, N failed`. Status 1 when anything failed, or when a
-result is not there.
+status N`), or JUnit files as pytest writes them. Failing output is shown, then a row for each
+group, then the total, alone on its line: `N passed, N failed`. Status 1 when anything failed, or
+when a result is not there.
 """
 
 import os

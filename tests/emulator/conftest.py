@@ -1,4 +1,4 @@
-"""What the whole-machine tests stand on: images made to measure, and machines that are always ended.
+"""What the whole-machine tests stand on: images made to measure, and machines that always end.
 
 A test asks for a machine by `boot`, which returns it running:
 

@@ -32,7 +32,7 @@ def demo_modules():
 
 
 def demo_guests():
-    """Names of the demonstration's guests, ring-3 programs left out, in the order of their numbers."""
+    """Names of the demonstration's guests, without ring-3 programs, in the order of their numbers."""
     names = [line.split()[0] for _, line in demo_modules()]
     return [name for name in names if not name.startswith("user:")]
 
@@ -68,8 +68,8 @@ def cells(line):
 
 
 def rows(lines, first_column):
-    """The table in a command's answer whose heading begins with `first_column`, as a dict a row. A
-    guest may have printed a line in between; the table ends where the cells do not fit the heading."""
+    """The table in a command's answer whose heading begins with `first_column`, as a dict a row.
+    A guest may have printed a line in between; the table ends where cells do not fit the heading."""
     lines = [line for line in lines if not line.startswith("[g")]
     start = next((i for i, line in enumerate(lines) if cells(line)[0] == first_column), None)
     assert start is not None, f"no table of {first_column} in {lines}"

@@ -1,5 +1,5 @@
-"""Modules that are no guests, or want what cannot be: each is refused with its reason, and the others
-run as if it were not there."""
+"""Modules that are no guests, or want what cannot be: each is refused with its reason, and the
+others run as if it were not there."""
 
 import struct
 
@@ -60,8 +60,8 @@ IMAGES = {
     "no program headers": (elf_field(44, "<H", 0), "", "no program headers"),
     "program headers far away": (elf_field(28, "<I", 0x7FFFFFFF), "", "beyond the end"),
     "entry outside": (elf_field(24, "<I", 0x50), "", "entry point 0x50 lies in no segment"),
-    "segment outside memory": (program_header(12, "<I", 0xF0000000), "", "outside the guest's memory"),
-    "segment longer than the file": (program_header(16, "<I", 0x7FFFFFF), "", "beyond the end|more b"),
+    "segment outside": (program_header(12, "<I", 0xF0000000), "", "outside the guest's memory"),
+    "segment cut off": (program_header(16, "<I", 0x7FFFFFF), "", "beyond the end|more bytes"),
     "segment that wraps": (program_header(20, "<I", 0xFFFFFFFF), "", "wrap|outside|beyond"),
     "flat and too long": (lambda: SPIN + bytes(0x80000), "", "does not fit into 0x7c00"),
 }

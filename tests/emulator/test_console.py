@@ -1,5 +1,5 @@
-"""Every command of the console, asked rightly and wrongly, on a machine where guests run, wait, have
-ended and were refused."""
+"""Every command of the console, asked rightly and wrongly, on a machine where guests run, wait,
+have ended and were refused."""
 
 import re
 
@@ -38,7 +38,11 @@ RIGHT = {
     "map user": [r"^ +0x400000 .* r-xu- ", r"rw-u-"],
     "map g2": [r"^ +0x0 +0x\w+ .* rwx-- +WB +RAM$", r"^mapped: 16\d\dK|^mapped: 1\.?\d*"],
     "map g1": [r"g1 hello as it ended"],
-    "walk host 0xffffffff80200000": [r"^  PT .* leaf .* r-x-g", r"^verdict: mapped", r"^hpa: 0x200000"],
+    "walk host 0xffffffff80200000": [
+        r"^  PT .* leaf .* r-x-g",
+        r"^verdict: mapped",
+        r"^hpa: 0x200000",
+    ],
     "walk host 0xffff800000001234": [r"^verdict: mapped", r"^hpa: 0x1234"],
     "walk host 0xffffa00000000000": [r"^verdict: not mapped", r"^decided at: PDPT entry 0"],
     "walk g2 gpa 0x7c00": [r"^  PML4 ", r"^verdict: mapped", r"^rights: rwx--", r"^slot: RAM"],
@@ -55,7 +59,12 @@ RIGHT = {
     "output g1": [r"^  hello from a guest$", r"^g1 hello printed \d+ bytes"],
     "output g3": [r"^g3 waiting printed 0 bytes"],
     "report g1": [r"There is no report"],
-    "eptp g2": [r"^raw: 0x\w+5e$", r"^levels: 4", r"^memory type: WB", r"translates by the table of g2"],
+    "eptp g2": [
+        r"^raw: 0x\w+5e$",
+        r"^levels: 4",
+        r"^memory type: WB",
+        r"translates by the table of g2",
+    ],
     "cpu": [r"^vendor: GenuineIntel", r"^  NX +yes +yes", r"^  VMX +yes +yes", r"EPT"],
     "log": [r"^  quire: CPU: ", r"g4 broken: refused"],
     "log 2": [r"\A  .*\n  .*\Z"],
@@ -134,7 +143,8 @@ def test_every_command_is_asked_rightly_and_wrongly(machine):
     """A command that is added to the console is added here."""
     commands = {row["command"] for row in rows(machine.command("help"), "command")}
     # Of `quit` and of those that change a guest, the right use is a test of its own below.
-    right = {each.split()[0] for each in RIGHT} | {"start", "pause", "resume", "kill", "regs", "quit"}
+    right = {each.split()[0] for each in RIGHT}
+    right |= {"start", "pause", "resume", "kill", "regs", "quit"}
     wrong = {each.split()[0] for each in WRONG if each.split()}
     assert commands - right == set()
     assert commands - wrong - {"guests", "cpu", "version", "report", "output"} == set()
@@ -143,7 +153,8 @@ def test_every_command_is_asked_rightly_and_wrongly(machine):
 def test_commands_that_take_nothing_or_one_guest_say_so(machine):
     for command in ("guests", "cpu", "version"):
         assert machine.command(f"{command} please")[0].startswith(f"error: {command}: too many arg")
-    for command in ("report", "output", "exits", "eptp", "regs", "start", "resume", "kill", "pause"):
+    of_a_guest = "report output exits eptp regs start resume kill pause"
+    for command in of_a_guest.split():
         assert machine.command(f"{command} g77") == [
             f"error: {command}: there is no g77: the guests are g1 to g4"
         ]

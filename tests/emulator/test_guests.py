@@ -1,10 +1,19 @@
-"""Guests that live together: their time, their memory, what they may not do, and what they leave."""
+"""Guests that live together: their time, their memory, what they may not do, what they leave."""
 
 import re
 
 import pytest
 
-from machines import COMPLETE_CPUS, SPIN, demo_guests, demo_modules, facts, guest, quit_machine, rows
+from machines import (
+    COMPLETE_CPUS,
+    SPIN,
+    demo_guests,
+    demo_modules,
+    facts,
+    guest,
+    quit_machine,
+    rows,
+)
 
 
 def free_frames(machine):
@@ -25,9 +34,12 @@ def restart_all(machine):
 
 def test_every_frame_comes_back(boot):
     """Free memory before the first guest and after the last one is the same, to the frame."""
-    # The same modules, each with an option that has it refused before it holds anything.
-    before = boot(modules=[(f, f"{words.split()[0]} no-such-option") if ":" not in words.split()[0]
-                           else (f, words) for f, words in demo_modules()])
+    # The same modules, each guest with an option that has it refused before it holds anything.
+    refused = [
+        (file, words if words.startswith("user:") else f"{words.split()[0]} no-such-option")
+        for file, words in demo_modules()
+    ]
+    before = boot(modules=refused)
     before.wait_prompt()
     states = [row["state"] for row in rows(before.command("guests"), "guest")]
     assert set(states) == {"refused"}
@@ -98,8 +110,8 @@ def test_guests_share_the_cpu(boot):
     machine.wait_prompt()
 
     def slices(number):
-        counts = {row["exit"]: int(row["count"]) for row in rows(machine.command(f"exits g{number}"), "exit")}
-        return sum(counts.values())
+        counts = rows(machine.command(f"exits g{number}"), "exit")
+        return sum(int(row["count"]) for row in counts)
 
     first = [slices(1), slices(2)]
     machine.command("guests")

@@ -1,5 +1,5 @@
-"""The launcher as a person uses it: transcripts, exit statuses, and ways out that leave nothing behind
-and the terminal as it was."""
+"""The launcher as a person uses it: transcripts, exit statuses, and ways out that leave nothing
+behind and the terminal as it was."""
 
 import os
 import re
@@ -98,7 +98,8 @@ def test_settings_come_from_the_environment(iso, settings, monkeypatch):
 
 def test_commands_without_quit_are_ended(iso, settings):
     done = launch(iso, "--cmds", "version")
-    assert (done.returncode, done.stdout.splitlines()[-2:]) == (0, ["quire> quit", "quire: power off"])
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.splitlines()[-2:] == ["quire> quit", "quire: power off"]
 
 
 @pytest.mark.parametrize("text", ["version\nguests\n", "version\r\n\n  guests\nquit\n", ""])

@@ -1,5 +1,5 @@
-"""Faults of the hypervisor itself: each must end in a whole report, on a stack that holds, and never
-in a triple fault or a silent hang. The kernel's `selftest=` commits them."""
+"""Faults of the hypervisor itself: each must end in a whole report, on a stack that holds, and
+never in a triple fault or a silent hang. The kernel's `selftest=` commits them."""
 
 import re
 
@@ -31,10 +31,16 @@ FAULTS = {
     "nest": [r"while reporting"],
     "panic": [r"quire: panic: .*broken invariant: selftest == NULL"],
 }
-# Whose call the backtrace must get to; it is cut off in an endless descent, and a fault in the middle
-# of a report or without a stack has none.
-BACKTRACE_REACHES = {"pf": "finish_boot", "wp": "finish_boot", "nx": "finish_boot", "ud": "finish_boot",
-                     "stack": "descend", "panic": "finish_boot"}
+# Whose call the backtrace must get to; it is cut off in an endless descent, and a fault in the
+# middle of a report or without a stack has none.
+BACKTRACE_REACHES = {
+    "pf": "finish_boot",
+    "wp": "finish_boot",
+    "nx": "finish_boot",
+    "ud": "finish_boot",
+    "stack": "descend",
+    "panic": "finish_boot",
+}
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -1,4 +1,4 @@
-"""Ring-3 programs: they run on tables of their own, are stopped when they stray, and leave nothing."""
+"""Ring-3 programs: they run on tables of their own, are stopped when they stray, leave nothing."""
 
 import re
 
@@ -22,7 +22,10 @@ def all_came_back(lines):
     return any(each and int(each.group(1)) > 0 for each in found)
 
 
-@pytest.mark.parametrize("engine", [Bochs(), Bochs("core2_penryn_t9600"), Qemu()], ids=lambda e: e.cpu)
+ENGINES = [Bochs(), Bochs("core2_penryn_t9600"), Qemu()]
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.cpu)
 def test_hello_exits_by_a_system_call(boot, engine):
     machine, lines = run(boot, "hello", engine)
     assert "exited with 0" in lines, lines

@@ -11,12 +11,17 @@ from quire_machine import engines
 def machine(monkeypatch):
     """A machine made to measure. Its /dev/kvm is a file that opens unless told otherwise."""
 
-    def made(flags="vmx", nested="Y", trial=engines.PROBE_ALL, kvm=True, programs=("bochs", "qemu")):
+    there = {"bochs": "bochs", "qemu": engines.QEMU}
+    exists, opened = os.path.exists, os.open
+
+    def made(flags="vmx", nested="Y", trial=engines.PROBE_ALL, kvm=True, programs=tuple(there)):
         monkeypatch.setattr(engines, "cpu_flags", lambda: set(flags.split()))
         monkeypatch.setattr(engines, "nested_parameter", lambda: nested)
         monkeypatch.setattr(engines, "try_guest", lambda accel, cpu: trial)
-        exists, opened = os.path.exists, os.open
-        monkeypatch.setattr(os.path, "exists", lambda p: kvm is not None if p == "/dev/kvm" else exists(p))
+        installed = [there[each] for each in programs]
+
+        def kvm_exists(path):
+            return kvm is not None if path == "/dev/kvm" else exists(path)
 
         def open_kvm(path, *rest, **more):
             if path != "/dev/kvm":
@@ -26,10 +31,8 @@ def machine(monkeypatch):
             return opened("/dev/null", os.O_RDWR)
 
         monkeypatch.setattr(os, "open", open_kvm)
-        there = {"bochs": "bochs", "qemu": engines.QEMU}
-        monkeypatch.setattr(
-            engines.shutil, "which", lambda p: p if p in [there[each] for each in programs] else None
-        )
+        monkeypatch.setattr(os.path, "exists", kvm_exists)
+        monkeypatch.setattr(engines.shutil, "which", lambda p: p if p in installed else None)
 
     return made
 

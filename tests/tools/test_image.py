@@ -12,7 +12,7 @@ def test_words_survive_grubs_shell():
 
 
 def test_files_that_a_configuration_names():
-    config = "set timeout=0\n multiboot2 /quire.elf a\nmodule2 /guests/x.elf x mem=1M\n# module2 /no\n"
+    config = " multiboot2 /quire.elf a\nmodule2 /guests/x.elf x mem=1M\n# module2 /no\nboot\n"
     assert image.files_of(config, "build") == {
         "/quire.elf": "build/quire.elf",
         "/guests/x.elf": "build/guests/x.elf",

@@ -26,7 +26,12 @@ FAILING = """[ RUN      ] one
  1 FAILED TEST(S)
 exit status 1
 """
-CRASHED = "[ RUN      ] one\n[       OK ] one\n[ RUN      ] two\nSegmentation fault\nexit status 139\n"
+CRASHED = """[ RUN      ] one
+[       OK ] one
+[ RUN      ] two
+Segmentation fault
+exit status 139
+"""
 LEAKED = PASSING.replace("exit status 0", "ERROR: LeakSanitizer\nexit status 1")
 JUNIT = """<testsuites><testsuite><testcase classname="a" name="one"/>
 <testcase classname="a" name="two"><skipped message="no"/></testcase>{}</testsuite></testsuites>"""

@@ -28,11 +28,20 @@ class EngineError(Exception):
 
 
 class Bochs:
+    """SeaBIOS is the firmware: Bochs's own is broken in some distributions (Ubuntu 24.04's faults
+    before it boots). `firmware="bochs"` asks for that one, which locks IA32_FEATURE_CONTROL."""
+
     name = "bochs"
     default_cpu = "corei7_icelake_u"
     good_exits = (0,)
+    firmwares = {
+        "seabios": "/usr/share/seabios/bios-256k.bin",
+        "bochs": "/usr/share/bochs/BIOS-bochs-latest",
+    }
+    vga = "/usr/share/seabios/vgabios-stdvga.bin"
 
-    def __init__(self, cpu=None, memory=None, cpus=1):
+    def __init__(self, cpu=None, memory=None, cpus=1, firmware="seabios"):
+        self.firmware = self.firmwares[firmware]
         self.cpu = cpu or self.default_cpu
         self.memory = memory or 256
         self.cpus = cpus
@@ -62,8 +71,8 @@ class Bochs:
                 f"display_library: {self._display()}",
                 "config_interface: textconfig",
                 f"memory: guest={self.memory}, host={host}",
-                "romimage: file=/usr/share/bochs/BIOS-bochs-latest, options=fastboot",
-                "vgaromimage: file=/usr/share/vgabios/vgabios.bin",
+                f"romimage: file={self.firmware}, options=fastboot",
+                f"vgaromimage: file={self.vga}",
                 "sound: driver=dummy",
                 "clock: sync=none",
                 "magic_break: enabled=0",
