@@ -39,8 +39,8 @@ int buddy_init(void *metadata, uint64_t metadata_size, uint64_t ram_end);
 /*
  * Several CPUs. `index` gives the number of the CPU that it runs on, below BUDDY_CPUS; `fence` returns
  * when every other CPU has executed a full memory barrier since it was called (an IPI does; in a hosted
- * program, membarrier(2)). To be set while one CPU runs, before a second one allocates; E_INVAL unless
- * both or neither are given. Without them there is one CPU, number 0.
+ * program, membarrier(2)). To be set while one CPU runs, before a second one allocates, as locks_needed
+ * (lib/lock.h) is; E_INVAL unless both or neither are given. Without them there is one CPU, number 0.
  */
 #define BUDDY_CPUS 64
 int buddy_set_cpus(unsigned (*index)(void), void (*fence)(void));

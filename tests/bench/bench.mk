@@ -14,3 +14,14 @@ $(BENCH)/mapper: $(BENCH_MAPPER_SRC) $(wildcard mm/*.h arch/x86_64/mm/*.h lib/*.
 
 bench: $(BENCH)/mapper ## measure the mapper against plain loops (ROW=text: only rows that contain it)
 	@$(BENCH)/mapper $(if $(ROW),"$(ROW)")
+
+BENCH_BUDDY_SRC := tests/bench/bench_buddy.c tests/bench/bench.c tests/bench/panic.c mm/buddy.c \
+	mm/frame.c lib/format.c lib/lock.c
+
+$(BENCH)/buddy: $(BENCH_BUDDY_SRC) $(wildcard mm/*.h lib/*.h tests/bench/*.h) tests/bench/bench.mk
+	@mkdir -p $(@D)
+	$(HOSTCC) $(BENCH_CFLAGS) $(filter %.c,$^) -o $@
+
+.PHONY: bench-buddy
+bench-buddy: $(BENCH)/buddy ## measure the buddy against empty functions and plain loops (ROW=text)
+	@$(BENCH)/buddy $(if $(ROW),"$(ROW)")

@@ -750,6 +750,20 @@ static void test_caches_of_others(void **state)
     assert_int_equal(buddy_set_cpus(NULL, NULL), E_OK);
 }
 
+static void test_cpu_out_of_range(void **state)
+{
+    (void)state;
+    hpa_t out;
+    assert_int_equal(buddy_set_cpus(current_cpu, fence), E_OK);
+    start_with(MiB);
+    cpu = BUDDY_CPUS - 1;
+    hpa_t frame = alloc(0, OWNER_HOST);
+    cpu = BUDDY_CPUS;
+    assert_panics(buddy_alloc(0, PURPOSE_TEST, OWNER_HOST, &out), "BUDDY_CPUS");
+    assert_panics(buddy_free(frame, 0, OWNER_HOST), "BUDDY_CPUS");
+    assert_int_equal(buddy_set_cpus(NULL, NULL), E_OK);
+}
+
 /* A quota is one number, however many CPUs an owner's frames come and go on. */
 static void test_quota_on_many_cpus(void **state)
 {
@@ -931,6 +945,7 @@ int main(void)
         cmocka_unit_test(test_reserve),
         cmocka_unit_test(test_caches_of_others),
         cmocka_unit_test(test_quota_on_many_cpus),
+        cmocka_unit_test(test_cpu_out_of_range),
         cmocka_unit_test(test_visit),
         cmocka_unit_test(test_verify_finds_damage),
     };

@@ -1,0 +1,356 @@
+/*
+ * The buddy beside the least that could be done in its place: a pair of empty functions, a driver whose
+ * allocator is empty, a loop that touches one 8-byte record a frame. Owner records, accounting and the
+ * checks against misuse are in what is measured; there is no path without them.
+ */
+#define _GNU_SOURCE
+#include "mm/buddy.h"
+
+#include <linux/membarrier.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "lib/lock.h"
+#include "lib/panic.h"
+#include "tests/bench/bench.h"
+
+#define PAIRS 200000u
+#define MIXED_FRAMES (UINT64_C(1) << 20) /* 4 GiB */
+#define MIXED_OPS 50000u
+#define OWNER 20
+
+/* What is driven: the buddy, or nothing at all. */
+struct allocator {
+    int (*alloc)(unsigned order, enum frame_purpose purpose, owner_t owner, hpa_t *out);
+    int (*free)(hpa_t head, unsigned order, owner_t owner);
+};
+
+static __attribute__((noipa)) int empty_alloc(unsigned order, enum frame_purpose purpose,
+                                              owner_t owner, hpa_t *out)
+{
+    (void)order;
+    (void)purpose;
+    (void)owner;
+    *out = hpa(0);
+    return E_OK;
+}
+
+static __attribute__((noipa)) int empty_free(hpa_t head, unsigned order, owner_t owner)
+{
+    (void)head;
+    (void)order;
+    (void)owner;
+    return E_OK;
+}
+
+static const struct allocator real = {buddy_alloc, buddy_free}, empty = {empty_alloc, empty_free};
+
+static uint64_t seed;
+static hpa_t *blocks;     /* what a row holds */
+static uint64_t *records; /* what the bounds touch */
+static uint64_t frames;   /* of the row at hand */
+static unsigned row_order, row_percent;
+
+static inline uint64_t next_random(void)
+{
+    seed ^= seed << 13;
+    seed ^= seed >> 7;
+    seed ^= seed << 17;
+    return seed;
+}
+
+static inline void must(int error, const char *what)
+{
+    if (error)
+        panic("%s: %d", what, error);
+}
+
+static void *reserve(uint64_t size)
+{
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED)
+        panic("no memory for the measurement");
+    return memory;
+}
+
+static void start(uint64_t ram)
+{
+    static void *metadata;
+    static uint64_t size;
+
+    if (metadata != NULL)
+        munmap(metadata, size);
+    size = buddy_metadata_size(ram);
+    metadata = reserve(size);
+    must(buddy_init(metadata, size, ram), "init");
+    must(buddy_add(hpa(0), ram), "add");
+    frames = ram / PAGE_SIZE;
+}
+
+/* ---- Pairs ---- */
+
+static double pairs(const struct allocator *allocator)
+{
+    double begin = bench_now();
+    for (unsigned i = 0; i < PAIRS; i++) {
+        hpa_t block;
+        must(allocator->alloc(row_order, PURPOSE_TEST, OWNER, &block), "alloc");
+        must(allocator->free(block, row_order, OWNER), "free");
+    }
+    return bench_now() - begin;
+}
+
+static double real_pairs(void *ctx, uint64_t *units)
+{
+    (void)ctx;
+    *units = PAIRS;
+    return pairs(&real);
+}
+
+static double empty_pairs(void *ctx, uint64_t *units)
+{
+    (void)ctx;
+    *units = PAIRS;
+    return pairs(&empty);
+}
+
+/* ---- Bulk ---- */
+
+static void shuffle(void)
+{
+    for (uint64_t i = frames - 1; i > 0; i--) {
+        uint64_t j = next_random() % (i + 1);
+        hpa_t block = blocks[i];
+        blocks[i] = blocks[j];
+        blocks[j] = block;
+    }
+}
+
+static double alloc_all(void *ctx, uint64_t *units)
+{
+    (void)ctx;
+    *units = frames;
+    double begin = bench_now();
+    for (uint64_t i = 0; i < frames; i++)
+        must(buddy_alloc(0, PURPOSE_TEST, OWNER, &blocks[i]), "alloc");
+    double time = bench_now() - begin;
+    for (uint64_t i = 0; i < frames; i++)
+        must(buddy_free(blocks[i], 0, OWNER), "free");
+    return time;
+}
+
+static double write_all(void *ctx, uint64_t *units)
+{
+    (void)ctx;
+    *units = frames;
+    double begin = bench_now();
+    for (uint64_t i = 0; i < frames; i++)
+        *(volatile uint64_t *)&records[i] = i;
+    return bench_now() - begin;
+}
+
+static double free_at_random(void *ctx, uint64_t *units)
+{
+    (void)ctx;
+    *units = frames;
+    for (uint64_t i = 0; i < frames; i++)
+        must(buddy_alloc(0, PURPOSE_TEST, OWNER, &blocks[i]), "alloc");
+    shuffle();
+    double begin = bench_now();
+    for (uint64_t i = 0; i < frames; i++)
+        must(buddy_free(blocks[i], 0, OWNER), "free");
+    return bench_now() - begin;
+}
+
+static double read_at_random(void *ctx, uint64_t *units)
+{
+    (void)ctx;
+    *units = frames;
+    for (uint64_t i = 0; i < frames; i++)
+        blocks[i] = hpa_of_pfn(i);
+    shuffle();
+    double begin = bench_now();
+    for (uint64_t i = 0; i < frames; i++)
+        bench_keep(*(volatile uint64_t *)&records[pfn_of(blocks[i])]);
+    return bench_now() - begin;
+}
+
+/* ---- Mixed orders ---- */
+
+struct live {
+    hpa_t block;
+    uint64_t order;
+};
+static struct live *live;
+
+/* Fills to a share of memory with blocks of orders 0 to 10, then replaces blocks at random. */
+static double mixed(const struct allocator *allocator)
+{
+    uint64_t target = frames * row_percent / 100, used = 0, n = 0, ops = 0;
+    double begin = 0;
+
+    seed = 88172645463325252ull;
+    for (;;) {
+        while (used < target) {
+            unsigned order = (unsigned)(next_random() >> 20) % 11;
+            must(allocator->alloc(order, PURPOSE_TEST, OWNER, &live[n].block), "alloc");
+            live[n++].order = order;
+            used += UINT64_C(1) << order;
+        }
+        if (ops == 0)
+            begin = bench_now();
+        if (ops++ == MIXED_OPS)
+            break;
+        uint64_t i = (next_random() >> 20) % n;
+        must(allocator->free(live[i].block, (unsigned)live[i].order, OWNER), "free");
+        used -= UINT64_C(1) << live[i].order;
+        live[i] = live[--n];
+    }
+    double time = bench_now() - begin;
+    while (n-- > 0)
+        must(allocator->free(live[n].block, (unsigned)live[n].order, OWNER), "free");
+    return time;
+}
+
+static double real_mixed(void *ctx, uint64_t *units)
+{
+    (void)ctx;
+    *units = MIXED_OPS;
+    return mixed(&real);
+}
+
+static double empty_mixed(void *ctx, uint64_t *units)
+{
+    (void)ctx;
+    *units = MIXED_OPS;
+    return mixed(&empty);
+}
+
+/* ---- Two threads ---- */
+
+static _Thread_local unsigned my_cpu;
+static double thread_time[2];
+static pthread_barrier_t barrier;
+
+static unsigned current_cpu(void)
+{
+    return my_cpu;
+}
+
+static void fence(void)
+{
+    if (syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) != 0)
+        panic("membarrier");
+}
+
+static void *pairs_of_thread(void *ctx)
+{
+    cpu_set_t set;
+
+    my_cpu = *(unsigned *)ctx;
+    CPU_ZERO(&set);
+    CPU_SET(my_cpu, &set);
+    sched_setaffinity(0, sizeof(set), &set);
+    pthread_barrier_wait(&barrier);
+    thread_time[my_cpu] = pairs(&real);
+    return NULL;
+}
+
+static double two_threads(void *ctx, uint64_t *units)
+{
+    static unsigned number[2] = {0, 1};
+    pthread_t thread[2];
+
+    (void)ctx;
+    *units = PAIRS;
+    pthread_barrier_init(&barrier, NULL, 2);
+    for (unsigned i = 0; i < 2; i++)
+        must(pthread_create(&thread[i], NULL, pairs_of_thread, &number[i]), "thread");
+    for (unsigned i = 0; i < 2; i++)
+        pthread_join(thread[i], NULL);
+    pthread_barrier_destroy(&barrier);
+    return thread_time[0] > thread_time[1] ? thread_time[0] : thread_time[1];
+}
+
+/* ---- Starting ---- */
+
+static double init(uint64_t ram, uint64_t *units)
+{
+    uint64_t size = buddy_metadata_size(ram);
+    void *metadata = reserve(size);
+
+    *units = 1;
+    double begin = bench_now();
+    must(buddy_init(metadata, size, ram), "init");
+    must(buddy_add(hpa(0), 0x9f000), "add");
+    must(buddy_add(hpa(MiB), 3 * GiB - MiB), "add");
+    must(buddy_add(hpa(4 * GiB), ram - 4 * GiB), "add");
+    double time = bench_now() - begin;
+    munmap(metadata, size);
+    return time;
+}
+
+static double init_large(void *ctx, uint64_t *units)
+{
+    (void)ctx;
+    return init(TiB, units);
+}
+
+static double init_small(void *ctx, uint64_t *units)
+{
+    (void)ctx;
+    return init(16 * GiB, units);
+}
+
+int main(int argc, char **argv)
+{
+    const uint64_t most = 16 * GiB / PAGE_SIZE;
+
+    seed = 88172645463325252ull;
+    blocks = reserve(most * sizeof(*blocks));
+    records = reserve(most * sizeof(*records));
+    live = reserve(MIXED_FRAMES * sizeof(*live));
+    memset(blocks, 0, most * sizeof(*blocks));
+    memset(records, 1, most * sizeof(*records));
+    memset(live, 0, MIXED_FRAMES * sizeof(*live));
+    bench_start("buddy", argc > 1 ? argv[1] : NULL);
+
+    start(GiB);
+    bench_row("4 KiB pair, hot", "empty functions", real_pairs, empty_pairs, NULL, 2.2);
+    bench_row("1 GiB in 4 KiB frames", "one record written", alloc_all, write_all, NULL, 3);
+    bench_row("1 GiB freed at random", "one record read", free_at_random, read_at_random, NULL, 9);
+    /* Of each 2 MiB of one half every second frame; of the other nothing. */
+    start(GiB);
+    for (uint64_t i = 0; i < frames / 2; i += 2)
+        must(buddy_alloc_at(hpa_of_pfn(i), 0, PURPOSE_TEST, OWNER), "fragment");
+    row_order = 9;
+    bench_row("2 MiB pair, fragmented", "empty functions", real_pairs, empty_pairs, NULL, 4);
+    row_order = 0;
+    start(MIXED_FRAMES * PAGE_SIZE);
+    row_percent = 50;
+    bench_row("orders 0 to 10, half full", "empty allocator", real_mixed, empty_mixed, NULL, 2.2);
+    row_percent = 90;
+    bench_row("orders 0 to 10, 90 % full", "empty allocator", real_mixed, empty_mixed, NULL, 2.2);
+    start(16 * GiB);
+    bench_row("16 GiB in 4 KiB frames", "one record written", alloc_all, write_all, NULL, 3);
+    bench_row("16 GiB freed at random", "one record read", free_at_random, read_at_random, NULL, 4);
+
+    if (sysconf(_SC_NPROCESSORS_ONLN) > 1 &&
+        syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0) {
+        locks_needed = true;
+        must(buddy_set_cpus(current_cpu, fence), "CPUs");
+        start(GiB);
+        bench_row("4 KiB pair, each of two threads", "one thread", two_threads, real_pairs, NULL,
+                  1.5);
+        must(buddy_set_cpus(NULL, NULL), "CPUs");
+    }
+    bench_row("start with 1 TiB", "start with 16 GiB", init_large, init_small, NULL, 64);
+    return bench_end();
+}
