@@ -23,9 +23,19 @@ static const struct column total_columns[] = {
 };
 static const struct record total_record = RECORD("memory", total_columns);
 
+#define BAR 20 /* characters of a bar */
+
+static const struct column share_columns[] = {
+    {"part", COLUMN_TEXT, 16},
+    {"frames", COLUMN_FRAMES, 10},
+    {"size", COLUMN_SIZE, 10},
+    {"share", COLUMN_TEXT, BAR},
+};
+static const struct record share_record = RECORD("part", share_columns);
+
 static const struct column order_columns[] = {
     {"order", COLUMN_NUMBER, 5},   {"block", COLUMN_SIZE, 5}, {"free blocks", COLUMN_NUMBER, 0},
-    {"frames", COLUMN_FRAMES, 10}, {"size", COLUMN_SIZE, 10},
+    {"frames", COLUMN_FRAMES, 10}, {"size", COLUMN_SIZE, 10}, {"share", COLUMN_TEXT, BAR},
 };
 static const struct record order_record = RECORD("order", order_columns);
 
@@ -33,16 +43,37 @@ static const struct column purpose_columns[] = {
     {"purpose", COLUMN_TEXT, 16},
     {"frames", COLUMN_FRAMES, 10},
     {"size", COLUMN_SIZE, 10},
+    {"share", COLUMN_TEXT, BAR},
 };
 static const struct record purpose_record = RECORD("purpose", purpose_columns);
 
 static const struct column owner_columns[] = {
-    {"owner", COLUMN_TEXT, 16},
-    {"frames", COLUMN_FRAMES, 10},
-    {"size", COLUMN_SIZE, 10},
-    {"quota", COLUMN_SIZE, 10},
+    {"owner", COLUMN_TEXT, 16},  {"frames", COLUMN_FRAMES, 10}, {"size", COLUMN_SIZE, 10},
+    {"share", COLUMN_TEXT, BAR}, {"quota", COLUMN_SIZE, 10},
 };
 static const struct record owner_record = RECORD("owner", owner_columns);
+
+/* `part` of `whole` as a bar; what is not nothing shows at least one mark. Returns `buffer`. */
+static const char *bar(char buffer[BAR + 1], uint64_t part, uint64_t whole)
+{
+    unsigned marks = whole ? (unsigned)((part * BAR + whole / 2) / whole) : 0;
+
+    if (part && !marks)
+        marks = 1;
+    for (unsigned i = 0; i < BAR; i++)
+        buffer[i] = i < marks ? '#' : '.';
+    buffer[BAR] = 0;
+    return buffer;
+}
+
+static uint64_t used_frames(const struct buddy_stats *stats)
+{
+    uint64_t used = 0;
+
+    for (unsigned i = 0; i < PURPOSE_COUNT; i++)
+        used += stats->by_purpose[i];
+    return used;
+}
 
 static void show_regions(struct output *out)
 {
@@ -61,11 +92,17 @@ static void show_regions(struct output *out)
 
 static void show_totals(struct output *out, const struct buddy_stats *stats)
 {
-    uint64_t used = 0;
+    uint64_t used = used_frames(stats);
+    char share[BAR + 1];
 
-    for (unsigned i = 0; i < PURPOSE_COUNT; i++)
-        used += stats->by_purpose[i];
     output_title(out, "frames of 4K");
+    output_row(out, &share_record,
+               (struct value[]){as_text("used"), as_number(used), as_number(used << PAGE_SHIFT),
+                                as_text(bar(share, used, stats->total_frames))});
+    output_row(out, &share_record,
+               (struct value[]){as_text("free"), as_number(stats->free_frames),
+                                as_number(stats->free_frames << PAGE_SHIFT),
+                                as_text(bar(share, stats->free_frames, stats->total_frames))});
     output_facts(out, &total_record,
                  (struct value[]){as_number(stats->total_frames), as_number(stats->free_frames),
                                   as_number(stats->cached_frames), as_number(used),
@@ -78,6 +115,8 @@ static void show_totals(struct output *out, const struct buddy_stats *stats)
 
 static void show_orders(struct output *out, const struct buddy_stats *stats)
 {
+    char share[BAR + 1];
+
     output_title(out, "free blocks");
     for (unsigned order = 0; order < BUDDY_ORDERS; order++) {
         uint64_t blocks = stats->free_blocks[order];
@@ -85,19 +124,24 @@ static void show_orders(struct output *out, const struct buddy_stats *stats)
             output_row(out, &order_record,
                        (struct value[]){as_number(order), as_number(PAGE_SIZE << order),
                                         as_number(blocks), as_number(blocks << order),
-                                        as_number(blocks << order << PAGE_SHIFT)});
+                                        as_number(blocks << order << PAGE_SHIFT),
+                                        as_text(bar(share, blocks << order, stats->free_frames))});
     }
 }
 
 static void show_purposes(struct output *out, const struct buddy_stats *stats)
 {
+    uint64_t used = used_frames(stats);
+    char share[BAR + 1];
+
     output_title(out, "used, by purpose");
     for (unsigned i = 0; i < PURPOSE_COUNT; i++)
         if (stats->by_purpose[i])
             output_row(out, &purpose_record,
                        (struct value[]){as_text(purpose_name((enum frame_purpose)i)),
                                         as_number(stats->by_purpose[i]),
-                                        as_number(stats->by_purpose[i] << PAGE_SHIFT)});
+                                        as_number(stats->by_purpose[i] << PAGE_SHIFT),
+                                        as_text(bar(share, stats->by_purpose[i], used))});
 }
 
 const char *owner_text(char buffer[OWNER_TEXT], owner_t owner)
@@ -118,9 +162,10 @@ const char *owner_text(char buffer[OWNER_TEXT], owner_t owner)
     return buffer;
 }
 
-static void show_owners(struct output *out)
+static void show_owners(struct output *out, const struct buddy_stats *stats)
 {
-    char name[OWNER_TEXT];
+    uint64_t used = used_frames(stats);
+    char name[OWNER_TEXT], share[BAR + 1];
 
     output_title(out, "used, by owner");
     for (unsigned owner = 0; owner < OWNER_LIMIT; owner++) {
@@ -129,10 +174,10 @@ static void show_owners(struct output *out)
 
         if (frames)
             output_row(out, &owner_record,
-                       (struct value[]){as_text(owner_text(name, (owner_t)owner)),
-                                        as_number(frames), as_number(frames << PAGE_SHIFT),
-                                        quota == UINT64_MAX ? as_nothing()
-                                                            : as_number(quota << PAGE_SHIFT)});
+                       (struct value[]){
+                           as_text(owner_text(name, (owner_t)owner)), as_number(frames),
+                           as_number(frames << PAGE_SHIFT), as_text(bar(share, frames, used)),
+                           quota == UINT64_MAX ? as_nothing() : as_number(quota << PAGE_SHIFT)});
     }
 }
 
@@ -147,7 +192,7 @@ static int mem(const struct command *command, struct output *out, const struct a
     show_totals(out, &stats);
     show_orders(out, &stats);
     show_purposes(out, &stats);
-    show_owners(out);
+    show_owners(out, &stats);
     return E_OK;
 }
 
@@ -158,9 +203,9 @@ static const struct command memory_commands[] = {
         .summary = "the memory map, what is free, and who has the rest",
         .details =
             "The memory map is the boot loader's, overlaps resolved. Frames are counted by the\n"
-            "buddy allocator: free ones by the size of their blocks, used ones by purpose and\n"
-            "by owner. When every guest has ended, the free frames are as many as before the\n"
-            "first one started.\n",
+            "buddy allocator: free ones by the size of their blocks, used ones by purpose and by\n"
+            "owner, each with its share as a bar. When every guest has ended, the free frames are\n"
+            "as many as before the first one started.\n",
         .example = "mem",
         .run = mem,
     },

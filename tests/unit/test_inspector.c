@@ -82,11 +82,78 @@ static void test_explain_nonsense(void **state)
     answers("explain g3 gpa 0x1000", "verdict: allowed");
 }
 
+static void test_who(void **state)
+{
+    char said[160];
+    struct walk walk;
+    hpa_t block;
+
+    (void)state;
+    assert_int_equal(buddy_alloc(4, PURPOSE_GUEST_RAM, guest_owner(&guest[3]), &block), E_OK);
+    map_in(&guest[3].table, 0x600000, block.v, 0x10000, RIGHT_RX);
+    snprintf(said, sizeof(said), "who 0x%llx", (unsigned long long)block.v + 0x3456);
+    answers(said, "memory: usable\nstate: tail\npurpose: guest memory\nowner: g3 hello3\n");
+    snprintf(said, sizeof(said), "\nblock: 0x%llx\norder: 4\nblock size: 64K\nmappings: 2\n",
+             (unsigned long long)block.v);
+    assert_non_null(strstr(screen, said));
+    snprintf(said, sizeof(said), "  host          %#18llx    2M  rw--g   WB    yes  yes",
+             (unsigned long long)(DIRECT_BASE + block.v + 0x3000));
+    assert_non_null(strstr(screen, said));
+    assert_non_null(
+        strstr(screen, "  g3 hello3               0x603000    4K  r-x--   WB    no   no"));
+    buddy_free(block, 4, guest_owner(&guest[3]));
+
+    /* A table's own frame. */
+    table_walk(&guest[3].table, 0x5000, &walk);
+    snprintf(said, sizeof(said), "who 0x%llx", (unsigned long long)walk.step[3].address.v);
+    answers(said, "purpose: EPT tables\nowner: g3 hello3\n");
+    assert_non_null(
+        strstr(screen, "payload: 0xa0\nit means: present entries of the table\ntable level: PT\n"));
+    answers("who 0x1000", "memory: usable\nmappings: 1\n");
+
+    answers("who 0x9fc00", "memory: reserved\n");
+    answers("who 1G", "memory: none: no RAM of the memory map\nmappings: 0\n");
+    answers("who 0x400000", "state: free\n");
+    assert_null(strstr(screen, "owner:"));
+
+    /* Often mapped: shown up to a bound, and counted. */
+    for (uint64_t i = 0; i < 70; i++)
+        map_in(&guest[3].table, 0x10000000 + i * 0x2000, 0x300000, 0x1000, RIGHT_R);
+    answers("who 0x300000", "mappings: 71\nOf these mappings the first 64 are shown.\n");
+
+    refuses(E_RANGE, "who 0x10000000000000", "52 bits at the most");
+    refuses(E_FORMAT, "who me", "who:");
+    refuses(E_INVAL, "who", "arguments are missing; usage: who HPA");
+}
+
+static void test_frames(void **state)
+{
+    struct buddy_stats stats;
+    char said[80];
+    hpa_t block;
+
+    (void)state;
+    assert_int_equal(buddy_alloc(5, PURPOSE_GUEST_RAM, guest_owner(&guest[3]), &block), E_OK);
+    answers("frames", "used, by purpose and owner\n");
+    assert_non_null(strstr(screen, "  guest memory      g3 hello3                704       2816K"));
+    assert_non_null(strstr(screen, "  EPT tables        g3 hello3 "));
+    buddy_stats(&stats);
+    snprintf(said, sizeof(said), "\nfree frames: %llu (", (unsigned long long)stats.free_frames);
+    assert_non_null(strstr(screen, said));
+    assert_non_null(strstr(screen, "\nlargest free block: 16M\n"));
+    assert_non_null(strstr(screen, "too small for 1G: 100\n"));
+    buddy_free(block, 5, guest_owner(&guest[3]));
+    answers("mem", "\n  part                  frames        size  share\n  used  ");
+    assert_non_null(strstr(screen, "#...................\n"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_explain, set_up),
         cmocka_unit_test_setup(test_explain_nonsense, set_up),
+        cmocka_unit_test_setup(test_who, set_up),
+        cmocka_unit_test_setup(test_frames, set_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

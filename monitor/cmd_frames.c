@@ -1,0 +1,319 @@
+/*
+ * `who` and `frames`: whose a frame is and who maps it, and what all frames are used for.
+ */
+#include "arch/x86_64/mm/kernel.h"
+#include "boot/boot.h"
+#include "lib/string.h"
+#include "mm/buddy.h"
+#include "monitor/commands.h"
+#include "vm/guest.h"
+
+/* --- who ------------------------------------------------------------------------------------- */
+
+static const struct column whose_columns[] = {
+    {"hpa", COLUMN_HEX, 0},       {"memory", COLUMN_TEXT, 0},      {"state", COLUMN_TEXT, 0},
+    {"purpose", COLUMN_TEXT, 0},  {"owner", COLUMN_TEXT, 0},       {"block", COLUMN_HEX, 0},
+    {"order", COLUMN_NUMBER, 0},  {"block size", COLUMN_SIZE, 0},  {"payload", COLUMN_HEX, 0},
+    {"it means", COLUMN_TEXT, 0}, {"table level", COLUMN_TEXT, 0}, {"mappings", COLUMN_NUMBER, 0},
+};
+static const struct record whose_record = RECORD("frame", whose_columns);
+
+static const struct column mapping_columns[] = {
+    {"table", COLUMN_TEXT, 12}, {"address", COLUMN_HEX, 18}, {"page", COLUMN_SIZE, 4},
+    {"rights", COLUMN_TEXT, 6}, {"type", COLUMN_TEXT, 4},    {"A", COLUMN_FLAG, 3},
+    {"D", COLUMN_FLAG, 3},      {"entry", COLUMN_HEX, 0},
+};
+static const struct record mapping_record = RECORD("mapping", mapping_columns);
+
+/* A frame that a table maps more often than anybody wants to read. */
+#define MAPPINGS_SHOWN 64
+
+/* The search for one address in one table. */
+struct search {
+    struct output *out;
+    struct table *table;
+    const char *name;
+    uint64_t wanted; /* the frame's address */
+    uint64_t found;  /* mappings, in all tables so far */
+    /* of a table's own frames: */
+    unsigned level; /* 0: it is none of them */
+    unsigned slots;
+};
+
+static int search_run(void *ctx, const struct mapping *run)
+{
+    struct search *search = ctx;
+    struct mapping page;
+    char rights[RIGHTS_TEXT];
+
+    if (search->wanted < run->out.v || search->wanted - run->out.v > run->last - run->in)
+        return 0;
+    if (++search->found > MAPPINGS_SHOWN)
+        return 0;
+    uint64_t in = run->in + (search->wanted - run->out.v);
+    if (table_translate(search->table, in, &page) != E_OK)
+        return 0; /* gone since: a guest's table changes only while it runs */
+    output_row(search->out, &mapping_record,
+               (struct value[]){as_text(search->name), as_number(in),
+                                as_number(level_size(search->table->kind, page.level)),
+                                as_text(rights_text(rights, page.attrs.rights)),
+                                as_text(mem_type_name((enum mem_type)page.attrs.type)),
+                                as_number(page.accessed), as_number(page.dirty),
+                                as_number(page.raw)});
+    return 0;
+}
+
+static int search_frame(void *ctx, hpa_t frame, unsigned level, unsigned slots)
+{
+    struct search *search = ctx;
+
+    if (frame.v != search->wanted)
+        return 0;
+    search->level = level;
+    search->slots = slots;
+    return 1;
+}
+
+/* Calls `fn` for each table there is, with its name in search->name. */
+static void each_table(struct search *search, void (*fn)(struct search *search))
+{
+    char name[OWNER_TEXT];
+
+    search->name = "host";
+    search->table = &kernel_table;
+    fn(search);
+    for (unsigned i = 1; i <= guest_count(); i++) {
+        struct guest *guest = guest_by_number(i);
+        if (!guest->has_table)
+            continue;
+        format_buffer(name, sizeof(name), "g%u %s", i, guest->name);
+        search->name = name;
+        search->table = &guest->table;
+        fn(search);
+    }
+}
+
+static void search_mappings(struct search *search)
+{
+    const struct table_kind *kind = search->table->kind;
+
+    table_visit(search->table, kind->input_first, kind->input_last, VISIT_RUNS, search_run, search);
+}
+
+static void search_tables(struct search *search)
+{
+    if (!search->level)
+        table_visit_frames(search->table, search_frame, search);
+}
+
+static const char *memory_kind(uint64_t at)
+{
+    const struct memregions *memory = &boot_memory()->memory;
+
+    for (size_t i = 0; i < memory->count; i++)
+        if (at >= memory->regions[i].base && at - memory->regions[i].base < memory->regions[i].size)
+            return mem_kind_name((enum mem_kind)memory->regions[i].flags);
+    return "none: no RAM of the memory map";
+}
+
+/* What the layer that took the frame keeps in its record (mm/frame.h). */
+static const char *payload_meaning(const struct frame_info *info)
+{
+    switch (info->state) {
+    case FRAME_DYING:
+        return "link of the list on which it waits for its flush";
+    case FRAME_SHARED:
+        return "holders";
+    case FRAME_USED:
+    case FRAME_TAIL:
+        break;
+    default:
+        return NULL;
+    }
+    switch (info->purpose) {
+    case PURPOSE_HOST_TABLE:
+    case PURPOSE_USER_TABLE:
+    case PURPOSE_EPT_TABLE:
+        return "present entries of the table";
+    default:
+        return NULL;
+    }
+}
+
+static struct value text_or_nothing(const char *text)
+{
+    return text ? as_text(text) : as_nothing();
+}
+
+static int who(const struct command *command, struct output *out, const struct arguments *args)
+{
+    struct search search = {.out = out};
+    struct frame_info info;
+    char owner[OWNER_TEXT];
+    hpa_t head;
+    uint64_t at;
+    int error = command_number(command, out, args->word[1], "address", &at);
+
+    if (error)
+        return error;
+    if (at >> 52)
+        return command_refuse(command, out, E_RANGE,
+                              "0x%llx is no physical address: those have 52 bits at the most",
+                              (unsigned long long)at);
+    search.wanted = align_down(at, PAGE_SIZE);
+    bool known = frame_query(hpa(at), &info, &head) == E_OK;
+    bool whose = known && info.state != FRAME_FREE && info.state != FRAME_CACHED;
+    bool in_block = known && info.state != FRAME_RESERVED;
+
+    each_table(&search, search_tables);
+    each_table(&search, search_mappings);
+    const char *meaning = known ? payload_meaning(&info) : NULL;
+    output_facts(out, &whose_record,
+                 (struct value[]){
+                     as_number(at), as_text(memory_kind(at)),
+                     known ? as_text(frame_state_name(info.state)) : as_nothing(),
+                     whose ? as_text(purpose_name(info.purpose)) : as_nothing(),
+                     whose && info.owner != OWNER_NONE ? as_text(owner_text(owner, info.owner))
+                                                       : as_nothing(),
+                     in_block ? as_number(head.v) : as_nothing(),
+                     in_block ? as_number(info.order) : as_nothing(),
+                     in_block ? as_number(PAGE_SIZE << info.order) : as_nothing(),
+                     whose && (meaning || info.payload) ? as_number(info.payload) : as_nothing(),
+                     text_or_nothing(meaning),
+                     search.level ? as_text(level_name(search.level)) : as_nothing(),
+                     as_number(search.found)});
+    if (search.found > MAPPINGS_SHOWN)
+        output_note(out, "Of these mappings the first %u are shown.", MAPPINGS_SHOWN);
+    return E_OK;
+}
+
+/* --- frames ---------------------------------------------------------------------------------- */
+
+static const struct column use_columns[] = {
+    {"purpose", COLUMN_TEXT, 16}, {"owner", COLUMN_TEXT, 16}, {"frames", COLUMN_FRAMES, 10},
+    {"size", COLUMN_SIZE, 10},    {"runs", COLUMN_NUMBER, 6},
+};
+static const struct record use_record = RECORD("use", use_columns);
+
+static const struct column free_columns[] = {
+    {"order", COLUMN_NUMBER, 5},   {"block", COLUMN_SIZE, 5},     {"blocks", COLUMN_NUMBER, 8},
+    {"frames", COLUMN_FRAMES, 10}, {"too small", COLUMN_TEXT, 0},
+};
+static const struct record free_record = RECORD("free blocks", free_columns);
+
+static const struct column fragmentation_columns[] = {
+    {"free frames", COLUMN_FRAMES, 0},
+    {"of them cached", COLUMN_FRAMES, 0},
+    {"largest free block", COLUMN_SIZE, 0},
+    {"percent of it too small for 2M", COLUMN_NUMBER, 0},
+    {"percent of it too small for 1G", COLUMN_NUMBER, 0},
+};
+static const struct record fragmentation_record = RECORD("fragmentation", fragmentation_columns);
+
+/* Owners that have a row of their own: the host, programs, and as many guests as there can be. */
+#define OWNERS_SHOWN (OWNER_FIRST_GUEST + GUEST_LIMIT + 1)
+
+static struct use {
+    uint64_t frames, runs;
+} use[PURPOSE_COUNT][OWNERS_SHOWN];
+
+static int count_use(void *ctx, hpa_t base, uint64_t size, const struct frame_info *info)
+{
+    (void)ctx;
+    (void)base;
+    if (info->state == FRAME_FREE || info->state == FRAME_CACHED || info->owner >= OWNERS_SHOWN)
+        return 0;
+    use[info->purpose][info->owner].frames += size >> PAGE_SHIFT;
+    use[info->purpose][info->owner].runs++;
+    return 0;
+}
+
+static void show_uses(struct output *out)
+{
+    char owner[OWNER_TEXT];
+
+    memset(use, 0, sizeof(use));
+    buddy_visit(count_use, NULL);
+    output_title(out, "used, by purpose and owner");
+    for (unsigned i = 0; i < PURPOSE_COUNT; i++)
+        for (unsigned j = 0; j < OWNERS_SHOWN; j++)
+            if (use[i][j].frames)
+                output_row(out, &use_record,
+                           (struct value[]){as_text(purpose_name((enum frame_purpose)i)),
+                                            as_text(owner_text(owner, (owner_t)j)),
+                                            as_number(use[i][j].frames),
+                                            as_number(use[i][j].frames << PAGE_SHIFT),
+                                            as_number(use[i][j].runs)});
+}
+
+/* How much of the free blocks' memory is of no use for a block of this order, in percent. */
+static unsigned too_small(const struct buddy_stats *stats, unsigned order)
+{
+    uint64_t all = 0, small = 0;
+
+    for (unsigned i = 0; i < BUDDY_ORDERS; i++) {
+        all += stats->free_blocks[i] << i;
+        if (i < order)
+            small += stats->free_blocks[i] << i;
+    }
+    return all ? (unsigned)((small * 100 + all / 2) / all) : 0;
+}
+
+static int frames(const struct command *command, struct output *out, const struct arguments *args)
+{
+    struct buddy_stats stats;
+    unsigned largest = BUDDY_ORDERS;
+    char percent[8];
+
+    (void)command;
+    (void)args;
+    show_uses(out);
+    buddy_stats(&stats);
+    output_title(out, "free blocks");
+    for (unsigned order = 0; order < BUDDY_ORDERS; order++) {
+        if (!stats.free_blocks[order])
+            continue;
+        largest = order;
+        format_buffer(percent, sizeof(percent), "%u%%", too_small(&stats, order));
+        output_row(out, &free_record,
+                   (struct value[]){as_number(order), as_number(PAGE_SIZE << order),
+                                    as_number(stats.free_blocks[order]),
+                                    as_number(stats.free_blocks[order] << order),
+                                    as_text(percent)});
+    }
+    output_facts(
+        out, &fragmentation_record,
+        (struct value[]){as_number(stats.free_frames), as_number(stats.cached_frames),
+                         largest < BUDDY_ORDERS ? as_number(PAGE_SIZE << largest) : as_nothing(),
+                         as_number(too_small(&stats, 9)), as_number(too_small(&stats, 18))});
+    return E_OK;
+}
+
+static const struct command frames_commands[] = {
+    {
+        .name = "who",
+        .usage = "HPA",
+        .summary = "whose a frame is, what for, and every mapping that reaches it",
+        .details =
+            "Every mapping in every table there is: the hypervisor's own and each guest's second\n"
+            "level, with the input address that leads there. A frame that is a table itself says\n"
+            "of which level. A ring-3 program's table is gone by the time that one can ask.\n",
+        .example = "who 0x200000",
+        .least = 1,
+        .most = 1,
+        .run = who,
+    },
+    {
+        .name = "frames",
+        .usage = "",
+        .summary = "what all frames are used for, and how the free ones hang together",
+        .details =
+            "Used frames by purpose and owner, with the number of runs that they lie in. Of the\n"
+            "free blocks, `too small` is how much of the free memory lies in smaller blocks than\n"
+            "these, and so is of no use to who wants one. Frames in per-CPU caches are in none.\n",
+        .example = "frames",
+        .run = frames,
+    },
+};
+
+const struct command_family frames_family = FAMILY("frames", frames_commands);
