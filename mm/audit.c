@@ -51,12 +51,12 @@ const char *audit_rule_text(enum audit_rule rule)
         [AUDIT_TABLE_STRAY] = "each frame recorded as a table is reached",
         [AUDIT_ENTRY_LEGAL] = "each entry is one that the CPU accepts",
         [AUDIT_ENTRY_COUNT] = "present entries are as many as recorded",
-        [AUDIT_LEAF_RAM] = "guests and programs are shown nothing but RAM",
-        [AUDIT_LEAF_FREE] = "they are shown no frame that is free",
-        [AUDIT_LEAF_PURPOSE] = "nor the hypervisor's memory, nor a table",
-        [AUDIT_LEAF_OWNER] = "nor another's memory",
-        [AUDIT_LEAF_SHARED] = "what is shown twice is shared, as recorded",
-        [AUDIT_LEAF_STRAY] = "each frame of their memory is shown",
+        [AUDIT_LEAF_RAM] = "no guest or program sees other than RAM",
+        [AUDIT_LEAF_FREE] = "no guest or program sees a free frame",
+        [AUDIT_LEAF_PURPOSE] = "no guest or program sees the hypervisor's memory",
+        [AUDIT_LEAF_OWNER] = "no guest or program sees another's memory",
+        [AUDIT_LEAF_SHARED] = "memory seen twice is shared, as recorded",
+        [AUDIT_LEAF_STRAY] = "each frame of guest and user memory is seen",
         [AUDIT_OWNER_COUNT] = "owners hold what their tables reach",
         [AUDIT_WRITE_EXECUTE] = "nothing is writable and executable",
         [AUDIT_GUARD] = "guard pages are absent",
@@ -226,7 +226,8 @@ static bool judge_shown(struct auditor *a, uint64_t in, hpa_t base, uint64_t siz
 struct node {
     uint64_t *table;
     uint64_t in;        /* the first input address that it covers */
-    unsigned next, end; /* slots still to be followed */
+    unsigned next, end; /* slots still to be looked at */
+    unsigned children;  /* non-leaf entries still to be followed */
 };
 
 /* Address bits that a legal leaf of this level may have: what is legal does not depend on them. */
@@ -266,20 +267,22 @@ static void mark_unsafe(struct auditor *a)
 }
 
 /* Judges every entry of a table but for where non-leaf ones lead to. False: no scratch memory. */
-static bool judge_entries(struct auditor *a, const struct node *node, unsigned level)
+static bool judge_entries(struct auditor *a, struct node *node, unsigned level)
 {
     struct table *t = a->now->table;
     const struct table_kind *k = t->kind;
     uint64_t step = level_size(k, level);
     uint64_t run_in = 0, run_base = 0, run_size = 0;
+    uint64_t present_mask = k->present_mask;
+    const uint64_t *table = node->table;
     unsigned present = 0;
 
-    for (unsigned i = node->next; i < node->end; i++) {
-        uint64_t entry = pte_peek(&node->table[i]);
-        uint64_t in = node->in + i * step;
+    for (unsigned i = node->next, end = node->end; i < end; i++) {
+        uint64_t entry = pte_peek(&table[i]);
 
-        if (!is_present(k, entry))
+        if (!(entry & present_mask))
             continue;
+        uint64_t in = node->in + i * step;
         present++;
         enum rule rule = judge_entry(a, t, level, entry);
         if (rule != RULE_OK) {
@@ -289,7 +292,11 @@ static bool judge_entries(struct auditor *a, const struct node *node, unsigned l
                   rule_text(rule));
             continue;
         }
-        if (a->now->shows == 0 || !is_leaf(k, entry, level))
+        if (!is_leaf(k, entry, level)) {
+            node->children++;
+            continue;
+        }
+        if (a->now->shows == 0)
             continue;
         uint64_t base = leaf_address(k, entry, level);
         if (run_size != 0 && run_base + run_size == base && run_in + run_size == in) {
@@ -389,7 +396,7 @@ static void judge_tables(struct auditor *a)
     while (level <= k->levels) {
         struct node *node = &at[level];
 
-        if (level == 1 || node->next == node->end) {
+        if (node->children == 0) {
             level++;
             continue;
         }
@@ -400,6 +407,7 @@ static void judge_tables(struct auditor *a)
         if (!is_present(k, entry) || is_leaf(k, entry, level) ||
             entry_rule(k, &t->caps, level, entry) != RULE_OK)
             continue;
+        node->children--;
         hpa_t child = hpa(entry & ENTRY_ADDRESS);
         if (!judge_frame(a, child, in, level - 1)) {
             if (a->error != E_OK)
@@ -407,7 +415,7 @@ static void judge_tables(struct auditor *a)
             continue;
         }
         level--;
-        at[level] = (struct node){direct(child), in, 0, slots_of(k)};
+        at[level] = (struct node){direct(child), in, 0, slots_of(k), 0};
         if (!judge_entries(a, &at[level], level))
             return;
     }

@@ -3,7 +3,6 @@
  */
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/cpu_state.h"
-#include "arch/x86_64/mm/kernel.h"
 #include "arch/x86_64/mm/kernel_space.h"
 #include "arch/x86_64/power.h"
 #include "arch/x86_64/vmx/vmx.h"
@@ -13,6 +12,7 @@
 #include "lib/string.h"
 #include "mm/buddy.h"
 #include "monitor/commands.h"
+#include "monitor/machine_audit.h"
 #include "monitor/monitor.h"
 #include "vm/guest.h"
 
@@ -206,37 +206,32 @@ static void show_check(struct check_pass *pass, const char *what, bool holds, co
         (struct value[]){as_text(what), as_number(holds), holds ? as_nothing() : as_text(why)});
 }
 
-/* Every table at rest has committed the flush of each change that was made to it. */
-static void check_batches(struct check_pass *pass, const char *what, const struct table *table)
+static void keep_first(void *ctx, const struct audit_finding *finding)
 {
-    char why[WHY_TEXT];
+    char *why = ctx;
 
-    format_buffer(why, sizeof(why), "%u batches begun and not committed", table->open_batches);
-    show_check(pass, what, table->open_batches == 0, why);
+    if (why[0] == '\0')
+        audit_line(why, finding);
+}
+
+/* By every rule of the auditor; `audit` has them one by one. */
+static void check_tables(struct check_pass *pass)
+{
+    char why[AUDIT_LINE] = "";
+    struct audit_totals totals;
+    unsigned tables;
+    int error = machine_audit(keep_first, why, &totals, &tables);
+
+    if (error != E_OK && why[0] == '\0')
+        format_buffer(why, sizeof(why), "not judged: %s", error_text(error));
+    show_check(pass, "page tables and frame records", error == E_OK, why);
 }
 
 static void check_guest(struct check_pass *pass, struct guest *guest)
 {
     char what[WHY_TEXT], why[WHY_TEXT];
     uint64_t held = buddy_owner_frames(guest_owner(guest));
-    struct vm_root root;
 
-    if (guest->has_table) {
-        format_buffer(what, sizeof(what), "g%u %s: flushes committed", guest->number, guest->name);
-        check_batches(pass, what, &guest->table);
-    }
-    if (guest->has_table && guest->vcpu) {
-        int error = guests_backend()->read_root(guest->vcpu, &root);
-        format_buffer(what, sizeof(what), "g%u %s: the CPU has its root", guest->number,
-                      guest->name);
-        if (error)
-            format_buffer(why, sizeof(why), "it cannot be read back: %s", error_text(error));
-        else
-            format_buffer(why, sizeof(why), "0x%llx, and the table is at 0x%llx",
-                          (unsigned long long)root.frame.v,
-                          (unsigned long long)guest->table.root.v);
-        show_check(pass, what, !error && root.frame.v == guest->table.root.v, why);
-    }
     if (guest_ended(guest)) {
         format_buffer(what, sizeof(what), "g%u %s: gave back every frame", guest->number,
                       guest->name);
@@ -254,7 +249,7 @@ static int check(const struct command *command, struct output *out, const struct
     show_check(&pass, "frame database and free blocks", buddy_verify(why, sizeof(why)) == E_OK,
                why);
     show_check(&pass, "host's address space", kernel_space_check(why, sizeof(why)) == E_OK, why);
-    check_batches(&pass, "host: flushes committed", &kernel_table);
+    check_tables(&pass);
     for (unsigned i = 1; i <= guest_count(); i++)
         check_guest(&pass, guest_by_number(i));
     if (pass.broken)
@@ -307,9 +302,9 @@ static const struct command system_commands[] = {
         .usage = "",
         .summary = "verify the invariants of the whole machine",
         .details =
-            "The allocator's records against its counters; the host's own tables (nothing\n"
-            "writable and executable, guards absent, lower half empty); no flush owed; each\n"
-            "guest's root in the CPU; nothing left of guests that have ended.\n",
+            "The allocator's records against its counters; the host's own tables (what is mapped\n"
+            "where, guards absent, lower half empty); all page tables against all records, as\n"
+            "`audit` does; nothing left of guests that have ended.\n",
         .example = "check",
         .run = check,
     },

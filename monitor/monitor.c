@@ -10,6 +10,7 @@
 #include "lib/string.h"
 #include "monitor/commands.h"
 #include "monitor/line_editor.h"
+#include "monitor/machine_audit.h"
 #include "vm/guest.h"
 
 /* Keys taken between two rounds of the guests: enough for a long line at once, and a bound for a
@@ -382,6 +383,7 @@ static void sum_up(void)
     unsigned count = guest_count(), ok = 0;
 
     monitor.counted = true;
+    machine_audit_log();
     if (count == 0) {
         log_line("guests: none%s%s", guests_why_not() ? ": " : "",
                  guests_why_not() ? guests_why_not() : "");

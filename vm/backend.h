@@ -140,6 +140,7 @@ struct vcpu {
     struct guest *guest;
     uint64_t gpr[GPR_COUNT]; /* live while the vCPU is out; RSP is kept by the backend */
     uint64_t entries;        /* VM entries that succeeded */
+    uint64_t frames;         /* that it holds under its owner's number */
 };
 
 /* How the root that the CPU uses for this guest reads back, decoded (for VMX: EPTP by VMREAD). */

@@ -7,6 +7,7 @@
 #include "lib/panic.h"
 #include "lib/string.h"
 #include "mm/buddy.h"
+#include "vm/guest_audit.h"
 #include "vm/load.h"
 #include "vm/ports.h"
 #include "vm/slots.h"
@@ -121,6 +122,7 @@ static void release_resources(struct guest *guest)
     owner_t owner = guest_owner(guest);
     uint64_t held = buddy_owner_frames(owner), left;
 
+    guest_audit(guest);
     if (guest->vcpu != NULL)
         all.backend->vcpu_destroy(guest->vcpu);
     guest->vcpu = NULL;

@@ -290,6 +290,17 @@ static void run_loaded(struct user_run *run)
     lines_flush(&run->output);
 }
 
+/* Judges the program's table before it is given back. */
+static void audit_program(struct user_run *run)
+{
+    char name[USER_NAME + 8];
+    struct audit_table table;
+
+    format_buffer(name, sizeof(name), "user %s", run->name);
+    user_space_describe(&run->space, &kernel_table, name, &table);
+    audit_one(&table);
+}
+
 static int refuse(const char *name, struct user_result *result, int error, const char *why)
 {
     format_buffer(result->reason, USER_REASON, "%s", why);
@@ -329,6 +340,7 @@ int user_run(const uint8_t *image, uint64_t size, const char *name, struct user_
 
     if (error == E_OK) {
         run_loaded(&run);
+        audit_program(&run);
         user_last_keep(name, &run.space.table);
         user_space_destroy(&run.space);
     }

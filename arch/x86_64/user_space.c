@@ -175,3 +175,15 @@ uint64_t user_space_read(struct user_space *space, uint64_t from, void *to, uint
     }
     return done;
 }
+
+void user_space_describe(struct user_space *space, const struct table *kernel, const char *name,
+                         struct audit_table *out)
+{
+    *out = (struct audit_table){
+        .table = &space->table,
+        .name = name,
+        .shows = BIT(PURPOSE_USER_RAM),
+        .write_xor_execute = true,
+        .upper = kernel,
+    };
+}

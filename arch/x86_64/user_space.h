@@ -16,6 +16,7 @@
 
 #include <stdint.h>
 
+#include "mm/audit.h"
 #include "mm/table.h"
 
 #define USER_STACK_SIZE (64 * KiB)
@@ -49,5 +50,9 @@ void user_space_destroy(struct user_space *space);
 /* Copies what the program itself may read; stops at the first byte that it may not and returns how
  * many were copied. Never follows `from`: every byte comes by way of the program's table. */
 uint64_t user_space_read(struct user_space *space, uint64_t from, void *to, uint64_t size);
+
+/* Describes the program's table to the auditor, under a name that has to stay for as long as `out`. */
+void user_space_describe(struct user_space *space, const struct table *kernel, const char *name,
+                         struct audit_table *out);
 
 #endif

@@ -30,7 +30,7 @@ UNIT_KERNEL_TABLE := mm/table.c mm/flush.c mm/legal.c mm/attrs.c mm/addr.c mm/bu
 
 UNIT_TESTS += kernel_space
 UNIT_kernel_space_SRC := arch/x86_64/mm/direct_map.c arch/x86_64/mm/image.c \
-	arch/x86_64/mm/space_check.c $(UNIT_KERNEL_TABLE)
+	arch/x86_64/mm/space_check.c mm/audit.c mm/tally.c $(UNIT_KERNEL_TABLE)
 
 UNIT_TESTS += kernel_windows
 UNIT_kernel_windows_SRC := arch/x86_64/mm/windows.c arch/x86_64/mm/window.c \
@@ -58,7 +58,8 @@ UNIT_monitor_SRC := $(wildcard monitor/*.c) lib/error.c lib/format.c lib/log.c m
 	mm/buddy.c mm/flush.c mm/frame.c mm/legal.c mm/memblock.c mm/snapshot.c mm/table.c \
 	arch/x86_64/mm/guest_walk.c arch/x86_64/mm/kind_ept.c arch/x86_64/mm/kind_kernel.c \
 	arch/x86_64/mm/kind_user.c arch/x86_64/mm/explain.c arch/x86_64/mm/physical.c \
-	arch/x86_64/user_last.c
+	arch/x86_64/user_last.c mm/audit.c mm/audit_one.c \
+	mm/audit_selftest.c mm/tally.c vm/guest_audit.c
 
 UNIT_TESTS += memory_map
 UNIT_memory_map_SRC := boot/memory_map.c boot/multiboot2.c mm/memblock.c lib/error.c lib/format.c \

@@ -103,3 +103,19 @@ int kernel_space_check(char *why, size_t why_size)
     }
     return space_check(&kernel_table, &image, why, why_size);
 }
+
+static int read_root(const struct audit_table *table, struct audit_root *out)
+{
+    (void)table;
+    *out = (struct audit_root){host_root_current(), read_cr4() & CR4_LA57 ? 5 : 4};
+    return E_OK;
+}
+
+unsigned kernel_space_describe(struct audit_table *out, struct audit_guard guard[SPACE_GUARDS])
+{
+    struct image_layout image = linked_image();
+    unsigned guards = space_describe(&kernel_table, &image, out, guard);
+
+    out->read_root = read_root;
+    return guards;
+}

@@ -11,6 +11,7 @@
 #include <stddef.h>
 
 #include "arch/x86_64/mm/layout.h"
+#include "arch/x86_64/mm/space_check.h"
 #include "mm/early.h"
 #include "mm/table.h"
 
@@ -32,6 +33,10 @@ int kernel_space_adopt(void);
 /* Judges kernel_table (space_check.h) and that this CPU runs on it. E_OK, or E_STATE with the first
  * violation in words in why[why_size]. */
 int kernel_space_check(char *why, size_t why_size);
+
+/* Describes the kernel's table to the auditor, CR3 included. It is to be current. Returns how many
+ * entries of `guard` there are. */
+unsigned kernel_space_describe(struct audit_table *out, struct audit_guard guard[SPACE_GUARDS]);
 
 /* A stack of STACK_SIZE bytes with an absent page below it; `*top` is the initial stack pointer,
  * 16-byte aligned. E_FULL, E_NOMEM, E_STATE (before kernel_space_adopt()). */

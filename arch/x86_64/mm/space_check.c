@@ -4,16 +4,12 @@
 #include "arch/x86_64/mm/layout.h"
 #include "lib/format.h"
 
-/* The text is contiguous, here and in memory: a run of 4 KiB pages, one of 2 MiB, one of 4 KiB. */
-#define EXECUTABLE_RUNS 3
-
 struct check {
     struct table *table;
     const struct image_layout *image;
     char *why;
     size_t why_size;
-    struct mapping executable[EXECUTABLE_RUNS];
-    unsigned executables;
+    bool noted; /* the auditor's first finding */
     uint64_t executable_bytes;
 };
 
@@ -76,25 +72,14 @@ static int check_mmio(struct check *check, const struct mapping *run)
     return 0;
 }
 
-static int check_stack(struct check *check, const struct mapping *run)
-{
-    uint64_t first = (run->in - STACKS_BASE) % STACK_STRIDE;
-
-    /* A run of leaves that spans a guard reaches past the end of its slot. */
-    if (first < STACK_GUARD || first + run_size(run) > STACK_STRIDE)
-        return violation(check, run, "a stack's guard page is mapped");
-    return 0;
-}
-
 static int check_window(struct check *check, const struct mapping *run)
 {
     if (within(run, DIRECT_BASE, DIRECT_SIZE))
         return check_direct(check, run);
     if (within(run, MMIO_BASE, MMIO_SIZE))
         return check_mmio(check, run);
-    if (within(run, STACKS_BASE, STACKS_SIZE))
-        return check_stack(check, run);
-    if (within(run, IMAGE_BASE, IMAGE_SIZE) || within(run, FIXMAP_BASE, FIXMAP_SIZE))
+    if (within(run, STACKS_BASE, STACKS_SIZE) || within(run, IMAGE_BASE, IMAGE_SIZE) ||
+        within(run, FIXMAP_BASE, FIXMAP_SIZE))
         return 0;
     return violation(check, run, "mapped outside every window");
 }
@@ -102,43 +87,25 @@ static int check_window(struct check *check, const struct mapping *run)
 static int check_run(void *ctx, const struct mapping *run)
 {
     struct check *check = ctx;
-    const struct image_range *text = &check->image->text;
-
-    if (run->attrs.rights & RIGHT_U)
-        return violation(check, run, "ring 3 can reach the upper half");
-    if (run->attrs.rights & RIGHT_X) {
-        if (run->attrs.rights & RIGHT_W)
-            return violation(check, run, "writable and executable");
-        if (!within(run, text->first, text->end - text->first))
-            return violation(check, run, "executable, but not the image's text");
-        if (run->out.v != run->in - IMAGE_BASE)
-            return violation(check, run, "the text shows another frame here");
-        if (check->executables == EXECUTABLE_RUNS)
-            return violation(check, run, "the text is in more pieces than page sizes explain");
-        check->executable[check->executables++] = *run;
-        check->executable_bytes += run_size(run);
-    }
-    return check_window(check, run);
-}
-
-static int check_aliases(void *ctx, const struct mapping *run)
-{
-    struct check *check = ctx;
-    const struct image_range *constant = &check->image->rodata;
+    const struct image_range *text = &check->image->text, *constant = &check->image->rodata;
     struct mapping rodata = {
         .in = constant->first,
         .last = constant->end - 1,
         .out = hpa(constant->first - IMAGE_BASE),
     };
 
-    if (!(run->attrs.rights & RIGHT_W))
-        return 0;
-    for (unsigned i = 0; i < check->executables; i++)
-        if (share_frames(run, &check->executable[i]))
-            return violation(check, run, "writable here, executable at another address");
-    if (share_frames(run, &rodata))
+    if (run->attrs.rights & RIGHT_U)
+        return violation(check, run, "ring 3 can reach the upper half");
+    if (run->attrs.rights & RIGHT_X) {
+        if (!within(run, text->first, text->end - text->first))
+            return violation(check, run, "executable, but not the image's text");
+        if (run->out.v != run->in - IMAGE_BASE)
+            return violation(check, run, "the text shows another frame here");
+        check->executable_bytes += run_size(run);
+    }
+    if ((run->attrs.rights & RIGHT_W) && share_frames(run, &rodata))
         return violation(check, run, "writable here, the image's read-only data");
-    return 0;
+    return check_window(check, run);
 }
 
 /* The kernel kind maps the upper half alone, so the lower half of its root is nobody's to walk:
@@ -156,18 +123,65 @@ static int check_lower_half(struct check *check)
     return 0;
 }
 
+/* Keeps the first finding. */
+static void note_finding(void *ctx, const struct audit_finding *finding)
+{
+    struct check *check = ctx;
+
+    if (!check->noted)
+        violation_at(check, finding->in, finding->detail);
+    check->noted = true;
+}
+
+/* The rules that are not this address space's alone are the auditor's. */
+static int check_general_rules(struct check *check)
+{
+    struct audit_guard guard[SPACE_GUARDS];
+    struct audit_table described;
+    struct audit audit = {.rules = AUDIT_ADDRESS_SPACE, .table = &described, .tables = 1};
+    struct audit_totals totals;
+
+    audit.guard = guard;
+    audit.guards = space_describe(check->table, check->image, &described, guard);
+    return audit_run(&audit, note_finding, check, &totals);
+}
+
+unsigned space_describe(struct table *table, const struct image_layout *image,
+                        struct audit_table *out, struct audit_guard guard[SPACE_GUARDS])
+{
+    *out = (struct audit_table){
+        .table = table,
+        .name = "host",
+        .write_xor_execute = true,
+        .others = AUDIT_UNKNOWN,
+    };
+    guard[0] = (struct audit_guard){
+        .table = table,
+        .table_name = out->name,
+        .name = "a stack's guard page",
+        .first = STACKS_BASE,
+        .stride = STACK_STRIDE,
+        .count = STACK_SLOTS,
+    };
+    guard[1] = (struct audit_guard){
+        .table = table,
+        .table_name = out->name,
+        .name = "the guard page of the boot stack",
+        .first = image->guard,
+        .count = 1,
+    };
+    return image->guard != 0 ? 2 : 1;
+}
+
 int space_check(struct table *table, const struct image_layout *image, char *why, size_t why_size)
 {
     struct check check = {.table = table, .image = image, .why = why, .why_size = why_size};
-    struct mapping ignored;
     int broken = table_visit(table, UPPER_FIRST, UPPER_LAST, VISIT_RUNS, check_run, &check);
 
     if (broken == 0)
-        broken = table_visit(table, UPPER_FIRST, UPPER_LAST, VISIT_RUNS, check_aliases, &check);
+        broken = check_general_rules(&check);
     if (broken == 0 && check.executable_bytes != image->text.end - image->text.first)
         broken = violation_at(&check, image->text.first, "part of the text is not executable");
-    if (broken == 0 && image->guard != 0 && table_translate(table, image->guard, &ignored) == E_OK)
-        broken = violation_at(&check, image->guard, "the guard page of the boot stack is mapped");
     if (broken == 0)
         broken = check_lower_half(&check);
     return broken == 0 ? E_OK : E_STATE;

@@ -280,6 +280,7 @@ int vmx_vcpu_create(struct guest *guest, struct table *table, owner_t owner, str
     v->owner = owner;
     v->frame = frame;
     v->fpu_order = vmx_policy.fpu_order;
+    v->vcpu.frames = 2 + (UINT64_C(1) << v->fpu_order); /* the VMCS, this structure, the XSAVE area */
 
     error = prepare(v);
     if (error == E_OK)

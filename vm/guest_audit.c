@@ -1,0 +1,40 @@
+/* See vm/guest_audit.h. */
+#include "vm/guest_audit.h"
+
+#include "lib/error.h"
+#include "lib/format.h"
+
+static int read_root(const struct audit_table *table, struct audit_root *out)
+{
+    const struct guest *guest = table->ctx;
+    struct vm_root root;
+    int error = guests_backend()->read_root(guest->vcpu, &root);
+
+    if (error == E_OK)
+        *out = (struct audit_root){root.frame, root.levels};
+    return error;
+}
+
+void guest_describe(struct guest *guest, char name[GUEST_AUDIT_NAME], struct audit_table *out)
+{
+    format_buffer(name, GUEST_AUDIT_NAME, "g%u %s", guest->number, guest->name);
+    *out = (struct audit_table){
+        .table = &guest->table,
+        .name = name,
+        .shows = BIT(PURPOSE_GUEST_RAM),
+        .others = guest->vcpu != NULL ? guest->vcpu->frames : 0,
+        .read_root = guest->vcpu != NULL ? read_root : NULL,
+        .ctx = guest,
+    };
+}
+
+void guest_audit(struct guest *guest)
+{
+    char name[GUEST_AUDIT_NAME];
+    struct audit_table table;
+
+    if (!guest->has_table)
+        return;
+    guest_describe(guest, name, &table);
+    audit_one(&table);
+}

@@ -1,0 +1,19 @@
+/*
+ * Guests for the auditor (mm/audit.h): what each one's table may show, and what else it holds.
+ */
+#ifndef QUIRE_VM_GUEST_AUDIT_H
+#define QUIRE_VM_GUEST_AUDIT_H
+
+#include "mm/audit.h"
+#include "vm/guest.h"
+
+#define GUEST_AUDIT_NAME (GUEST_NAME + 16)
+
+/* Describes the table of a guest that has one. Its name for people ("g1 hello") is written into
+ * `name`, which has to stay for as long as `out`. */
+void guest_describe(struct guest *guest, char name[GUEST_AUDIT_NAME], struct audit_table *out);
+
+/* Judges the guest's table by itself, if it has one, and logs what breaks a rule. */
+void guest_audit(struct guest *guest);
+
+#endif
