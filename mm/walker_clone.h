@@ -206,7 +206,7 @@ WALKER int walker_clone(const struct table_kind *k, struct table *to, struct tab
 struct fresh_block {
     struct fresh_block *next;
     uint64_t in;
-    unsigned level;
+    uint64_t level;
 };
 
 struct fresh_queue {
@@ -232,7 +232,7 @@ WALKER hpa_t fresh_pop(struct fresh_queue *queue, uint64_t *in, unsigned *level)
 
     queue->first = fresh->next;
     *in = fresh->in;
-    *level = fresh->level;
+    *level = (unsigned)fresh->level;
     *fresh = (struct fresh_block){NULL, 0, 0};
     return direct_hpa(fresh);
 }

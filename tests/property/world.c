@@ -13,6 +13,9 @@
 #define ARENA_BYTES (24 * MiB)
 #define FRAMES (ARENA_BYTES / PAGE_SIZE)
 
+/* Beyond what the buddy has: the data blocks that a page source hands out, round and round. */
+#define DATA_BYTES (8 * MiB)
+
 /* Two blocks of 512 cells, with 64 cells on either side; a boundary of higher tables in the middle. */
 #define SIDE_CELLS 64
 #define BLOCK_CELLS 512
@@ -71,7 +74,8 @@ struct shadow {
     uint64_t in; /* the lowest input address that it covers */
     unsigned level;
     bool main; /* of the world's own table */
-    bool dead; /* taken out, and not yet given back: hardware alone may write to it */
+    bool dead; /* taken out, and not yet given back: hardware alone may write to it ... */
+    bool gone; /* ... until a flush has made every CPU forget it */
 };
 
 static struct shadow *shadows[FRAMES];
@@ -86,7 +90,10 @@ static struct {
     bool seen_new[CELLS][PARTS];
     bool cleared_a[CELLS][PARTS], cleared_d[CELLS][PARTS]; /* by a harvest, which must tell */
     bool told_a[CELLS][PARTS], told_d[CELLS][PARTS];
-    bool owes; /* something stored since the last flush needs one */
+    uint64_t block[CELLS][PARTS]; /* what a page source has supplied: the page's address */
+    uint64_t next;                /* the input address of the next block */
+    unsigned blocks;              /* supplied, not taken back */
+    bool owes;                    /* something stored since the last flush needs one */
     bool destroying;
 } op;
 
@@ -96,8 +103,9 @@ static bool accessed_new[CELLS][PARTS], dirty_new[CELLS][PARTS];
 
 void wrong(const char *format, ...)
 {
-    static const char *const names[OP_COUNT] = {"map",   "replace", "unmap",  "protect",
-                                                "split", "merge",   "harvest"};
+    static const char *const names[OP_COUNT] = {"map",   "replace", "unmap", "protect",
+                                                "split", "merge",   "sweep", "harvest",
+                                                "clone", "copy",    "fresh"};
     char text[400];
     va_list args;
 
@@ -111,7 +119,7 @@ void wrong(const char *format, ...)
     world_fail(text);
 }
 
-uint8_t *world_memory(uint64_t address)
+static uint8_t *world_memory(uint64_t address)
 {
     if (address >= ARENA_BYTES)
         wrong("a table at %#llx, outside memory", (unsigned long long)address);
@@ -451,16 +459,16 @@ static void adopt(uint64_t frame, unsigned level, uint64_t in, bool main)
     uint64_t pfn = frame / PAGE_SIZE;
     const uint64_t *table = table_at(frame);
 
-    if (shadows[pfn])
+    if (shadows[pfn] && !shadows[pfn]->gone)
         wrong("the table %#llx is reached twice", (unsigned long long)frame);
-    struct shadow *shadow = malloc(sizeof(*shadow));
+    struct shadow *shadow = shadows[pfn] ? shadows[pfn] : malloc(sizeof(*shadow));
     must(shadow);
     shadows[pfn] = shadow;
     memcpy(shadow->entry, table, PAGE_SIZE);
     shadow->in = in;
     shadow->level = level;
     shadow->main = main;
-    shadow->dead = false;
+    shadow->dead = shadow->gone = false;
     for (unsigned i = 0; i < 512; i++) {
         struct sdm_entry said = judge(table[i], level);
         uint64_t at = slot_in(shadow, i);
@@ -573,6 +581,8 @@ void hook_stored(uint64_t *slot)
     uint64_t in = slot_in(shadow, index);
     uint64_t ad = sdm_accessed(w.land->format) | sdm_dirty(w.land->format);
 
+    if (shadow->gone)
+        return; /* private again */
     if (shadow->dead)
         wrong("a store into the table %#llx, which is dead",
               (unsigned long long)(at & ~(PAGE_SIZE - 1)));
@@ -643,6 +653,15 @@ static void check_unreachable(uint64_t first, uint64_t bytes)
     }
 }
 
+/* Until a flush, nobody but hardware writes into a dead table. */
+static void check_undisturbed(uint64_t frame)
+{
+    const struct shadow *shadow = shadows[frame / PAGE_SIZE];
+
+    if (!shadow->gone && memcmp(shadow->entry, table_at(frame), PAGE_SIZE))
+        wrong("table %#llx was written to after its death", (unsigned long long)frame);
+}
+
 static void give(const struct table_env *env, struct table *table, hpa_t frame)
 {
     struct shadow *shadow = shadows[frame.v / PAGE_SIZE];
@@ -651,8 +670,7 @@ static void give(const struct table_env *env, struct table *table, hpa_t frame)
     if (shadow) {
         if (!shadow->dead && !op.destroying)
             wrong("table %#llx given back while the tables reach it", (unsigned long long)frame.v);
-        if (memcmp(shadow->entry, table_at(frame.v), PAGE_SIZE))
-            wrong("table %#llx was written to after its death", (unsigned long long)frame.v);
+        check_undisturbed(frame.v);
         free(shadow);
         shadows[frame.v / PAGE_SIZE] = NULL;
     }
@@ -670,13 +688,27 @@ static void give(const struct table_env *env, struct table *table, hpa_t frame)
     w.taken--;
 }
 
+/* Nobody walks through a table any more that was dead when everybody forgot. */
+static void forget_dead(bool main, const struct flush_batch *batch)
+{
+    if (!batch->whole && !batch->tables_died)
+        return;
+    for (uint64_t pfn = 0; pfn < FRAMES; pfn++)
+        if (shadows[pfn] && shadows[pfn]->dead && shadows[pfn]->main == main) {
+            check_undisturbed(pfn * PAGE_SIZE);
+            shadows[pfn]->gone = true;
+        }
+}
+
 static void flush(const struct table_env *env, struct table *table, const struct flush_batch *batch)
 {
     unsigned start = (unsigned)random_below(&chance, CPUS);
 
     (void)env;
-    if (table != &w.table)
+    if (table != &w.table) {
+        forget_dead(false, batch);
         return;
+    }
     w.flushes++;
     w.needless += !op.owes;
     op.owes = false;
@@ -689,6 +721,7 @@ static void flush(const struct table_env *env, struct table *table, const struct
             some_access(w.base, w.end - w.base);
         cpu_invalidate(&cpus[(start + n) % CPUS], batch);
     }
+    forget_dead(true, batch);
 }
 
 int world_buddy_free(hpa_t head, unsigned order, owner_t owner);
@@ -825,8 +858,102 @@ void world_check(void)
     check_shadows();
     must(table_visit_frames(&w.table, check_frame, &frames) == 0);
     must(frames.frames == w.table.table_frames);
+    must(w.other.table_frames == 1 || op.call.op == OP_CLONE || op.call.op == OP_COPY);
     must(w.table.open_batches == 0);
     must(!lock_held(&w.table.lock));
+}
+
+/* ---- A source of data blocks ----------------------------------------------------------------------- */
+
+static int take_block(struct page_source *source, uint64_t size, hpa_t *out)
+{
+    static uint64_t next;
+    unsigned first, end;
+
+    (void)source;
+    if (w.fail_in == 0 || size > 2 * MiB || (size < w.unit && op.call.op == OP_FRESH))
+        return E_NOMEM;
+    if (w.fail_in != UINT64_MAX)
+        w.fail_in--;
+    next = align_up(next, size) + size > DATA_BYTES ? 0 : align_up(next, size);
+    *out = hpa(ARENA_BYTES + next);
+    next += size;
+    memset(direct(*out), 0x5a, 64);
+    op.blocks++;
+    if (op.call.op == OP_FRESH) {
+        /* Blocks are taken in the order in which they will be mapped. */
+        cells_of(op.next, size, &first, &end);
+        must(end - first == size / w.unit);
+        for (unsigned i = first; i < end; i++)
+            op.after[i].out = out->v + (cell_in(i) - op.next);
+        op.next += size;
+    }
+    return E_OK;
+}
+
+static void give_block(struct page_source *source, hpa_t block, uint64_t size)
+{
+    (void)source;
+    must(block.v >= ARENA_BYTES && block.v + size <= ARENA_BYTES + DATA_BYTES);
+    must(op.blocks);
+    op.blocks--;
+}
+
+static void fill_block(struct page_source *source, hpa_t block, uint64_t size,
+                       const struct mapping *from)
+{
+    static const uint8_t nothing[24];
+    unsigned first, end;
+
+    (void)source;
+    must(is_aligned(block.v, size));
+    must(memcmp(direct(block), nothing, sizeof(nothing)) == 0); /* no note of ours is left in it */
+    must((from != NULL) == (op.call.op == OP_COPY));
+    if (!from)
+        return;
+    must(from->last - from->in + 1 == size);
+    cells_of(from->in, size, &first, &end);
+    must(first < end);
+    for (unsigned i = first; i < end; i++)
+        for (unsigned part = 0; part < parts(); part++) {
+            uint64_t in = cell_in(i) + part_offset(part);
+            if (!part_within(i, part, from->in, size))
+                continue;
+            must(from->out.v + (in - from->in) == w.cell[i].out + part_offset(part));
+            must(op.block[i][part] == 0);
+            op.block[i][part] = block.v + (in - from->in);
+        }
+}
+
+static struct page_source world_source = {.take = take_block,
+                                          .give = give_block,
+                                          .fill = fill_block};
+
+/* What a clone or a copy has put into the other table; and out with it. */
+static void check_other(void)
+{
+    uint64_t first = cell_in(op.call.first), size = op.call.count * w.unit;
+    struct frame_check frames = {.table = &w.other};
+    struct flush_batch batch;
+
+    for (unsigned i = 0; i < CELLS; i++)
+        for (unsigned part = 0; part < parts(); part++) {
+            bool within = i - op.call.first < op.call.count;
+            uint64_t in = cell_in(i) + part_offset(part);
+            struct found found = world_look(w.other.root.v, in);
+            struct cell expected = within ? w.cell[i] : (struct cell){0};
+
+            if (expected.present && op.call.op == OP_COPY)
+                expected.out = op.block[i][part] - part_offset(part);
+            if (!says(&found, &expected, part_offset(part)))
+                wrong("%#llx is not in the copy as it should be", (unsigned long long)in);
+        }
+    must(table_visit_frames(&w.other, check_frame, &frames) == 0);
+    must(frames.frames == w.other.table_frames);
+    flush_begin(&batch, &w.other);
+    must(table_unmap(&w.other, first, size, &batch) == E_OK);
+    flush_commit(&batch);
+    must(w.other.table_frames == 1 && !lock_held(&w.other.lock));
 }
 
 /* ---- Operations ---------------------------------------------------------------------------------------- */
@@ -866,6 +993,19 @@ static int apply(const struct world_call *call, struct flush_batch *batch)
         return table_split(&w.table, in, size, call->flags, batch);
     case OP_MERGE:
         return table_merge(&w.table, in, size, batch);
+    case OP_SWEEP:
+        for (int error = E_OK; !error;)
+            error = table_merge_sweep(&w.table, &in, batch);
+        must(in == w.land->kind->input_first);
+        return E_OK;
+    case OP_CLONE:
+        return table_clone(&w.other, &w.table, in, size, batch);
+    case OP_COPY:
+        memset(op.block, 0, sizeof(op.block));
+        return table_copy(&w.other, &w.table, in, size, &world_source);
+    case OP_FRESH:
+        op.next = in;
+        return table_map_fresh(&w.table, in, size, call->attrs, call->flags, &world_source);
     default:
         return table_harvest(&w.table, in, size, call->flags, note_harvested, NULL, batch);
     }
@@ -874,20 +1014,18 @@ static int apply(const struct world_call *call, struct flush_batch *batch)
 /* What each cell should be afterwards; returns what the mapper should say. */
 static int expect(const struct world_call *call)
 {
-    int expected = E_OK;
-
     memcpy(op.after, w.cell, sizeof(op.after));
     for (unsigned i = 0; i < CELLS; i++)
         op.kept[i] = w.cell[i].present;
     if (call->op == OP_HARVEST && !w.table.caps.accessed_dirty)
         return E_UNSUPPORTED;
     for (unsigned i = call->first; i < call->first + call->count; i++)
-        if (call->op == OP_MAP && w.cell[i].present)
+        if ((call->op == OP_MAP || call->op == OP_FRESH) && w.cell[i].present)
             return E_EXIST;
     for (unsigned i = call->first; i < call->first + call->count; i++) {
         struct cell *cell = &op.after[i];
 
-        if (call->op == OP_MAP || call->op == OP_REPLACE) {
+        if (call->op == OP_MAP || call->op == OP_REPLACE || call->op == OP_FRESH) {
             *cell = (struct cell){.present = true,
                                   .out = call->out + (i - call->first) * w.unit,
                                   .attrs = call->attrs};
@@ -897,9 +1035,11 @@ static int expect(const struct world_call *call)
             op.kept[i] = false;
         } else if (call->op == OP_PROTECT && cell->present) {
             cell->attrs = call->attrs;
+        } else if (call->op == OP_CLONE) {
+            cell->attrs.rights &= (uint8_t)~RIGHT_W;
         }
     }
-    return expected;
+    return E_OK;
 }
 
 static void check_harvest(const struct world_call *call, bool (*accessed_before)[PARTS],
@@ -940,6 +1080,7 @@ int world_run(const struct world_call *call)
             must(flush_empty(&batch));
             must(w.stores == 0);
             must(w.taken == taken);
+            must(op.blocks == 0);
         }
         op.active = result == E_OK || result == E_NOMEM;
         flush_commit(&batch);
@@ -962,6 +1103,8 @@ int world_run(const struct world_call *call)
     }
     check_caches();
     world_check();
+    if (result == E_OK && (call->op == OP_CLONE || call->op == OP_COPY))
+        check_other();
     return result;
 }
 
@@ -989,13 +1132,13 @@ struct world_call world_random_call(void)
 {
     static const unsigned caps[] = {MAP_DEFAULT, MAP_DEFAULT, MAP_CAP_2M, MAP_CAP_4K};
     struct random *r = &w.random;
-    struct world_call call = {.op = (enum world_op)random_below(r, OP_HARVEST + 1)};
+    struct world_call call = {.op = (enum world_op)random_below(r, OP_COUNT)};
     bool small_cells = w.unit == PAGE_SIZE;
     bool again = w.block && random_below(r, 2);
 
     /* What has just been mapped as a block, often in small pages, is often joined or taken apart. */
     if (again)
-        call.op = random_below(r, 4) ? OP_MERGE : OP_SPLIT;
+        call.op = random_below(r, 4) ? random_below(r, 2) ? OP_MERGE : OP_SWEEP : OP_SPLIT;
     call.first = (unsigned)random_below(r, CELLS);
     switch (again ? 0 : random_below(r, 4)) {
     case 0: /* what a large leaf fits, whole */
@@ -1029,6 +1172,10 @@ struct world_call world_random_call(void)
     if (!small_cells && (call.op == OP_SPLIT ? call.flags == 1 : call.flags == MAP_CAP_4K) &&
         call.op != OP_MERGE && call.count > 16)
         call.count = 1 + (unsigned)random_below(r, 16);
+    if (!small_cells && (call.op == OP_COPY || call.op == OP_FRESH) && call.count > 3)
+        call.count = 1 + (unsigned)random_below(r, 3);
+    if (!small_cells && call.op == OP_FRESH)
+        call.flags = MAP_DEFAULT;
     if (call.op == OP_HARVEST)
         call.flags = (unsigned)random_below(r, 4);
     call.refuse = random_below(r, 4) ? 3 : 12;
@@ -1074,7 +1221,7 @@ void world_start(const struct land *land, uint64_t unit, const struct table_caps
 
     five_levels_init();
     if (!arena) {
-        arena = aligned_alloc(PAGE_SIZE, ARENA_BYTES);
+        arena = aligned_alloc(2 * MiB, ARENA_BYTES + DATA_BYTES);
         metadata = aligned_alloc(PAGE_SIZE, metadata_size);
     }
     memset(metadata, 0xa5, metadata_size);
@@ -1106,6 +1253,7 @@ void world_start(const struct land *land, uint64_t unit, const struct table_caps
                                .execute_only = caps->execute_only,
                                .user_execute = caps->mode_based_execute};
     world_table_init(&w.table);
+    world_table_init(&w.other);
 }
 
 void world_end(void)
@@ -1114,6 +1262,7 @@ void world_end(void)
 
     memset(cpus, 0, sizeof(cpus));
     world_table_end(&w.table);
+    world_table_end(&w.other);
     must(w.taken == 0);
     must(buddy_owner_frames(WORLD_OWNER) == 0);
     if (buddy_verify(why, sizeof(why)) != E_OK)

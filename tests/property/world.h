@@ -52,6 +52,7 @@ struct world {
     const struct land *land;
     uint64_t base, unit, end; /* the window: [base, end) */
     struct table table;
+    struct table other; /* of the same kind, which no CPU uses; empty between operations */
     struct cell cell[CELLS];
     struct random random;
     unsigned block;   /* the cell at which a block was last mapped as a whole; 0: none */
@@ -83,8 +84,10 @@ enum world_op {
     OP_PROTECT,
     OP_SPLIT,
     OP_MERGE,
+    OP_SWEEP, /* merges, from the first cell to the end */
     OP_HARVEST,
-    OP_CLONE, /* from the world's table into another: this one is written too */
+    OP_CLONE, /* into the other table; nothing stays there */
+    OP_COPY,  /* likewise */
     OP_FRESH, /* mapped to frames that the world supplies */
     OP_COUNT
 };
@@ -111,12 +114,9 @@ void world_check(void);
 /* All CPUs cache all that they can of the window. */
 void world_fill_caches(void);
 
-/* Another table in the same memory, which CPUs do not use; its stores are judged as well. */
+/* One more table in the same memory, which CPUs do not use; its stores are judged as well. */
 void world_table_init(struct table *table);
 void world_table_end(struct table *table);
-
-/* Says where an address of the arena's memory is; and a frame's shadow is dropped. */
-uint8_t *world_memory(uint64_t address);
 
 extern const struct table_env world_env;
 
