@@ -561,19 +561,37 @@ WALKER void stay_near(const struct table_kind *k, struct table *t, uint64_t in, 
                                       &frame_records[pfn_of(direct_hpa(table))]};
 }
 
+/* Finds the level-1 table that covers a valid address: at once when it is the one used last. False
+ * when there is none. */
+WALKER bool go_near(const struct table_kind *k, struct table *t, uint64_t in)
+{
+    if (t->near.which == in >> level_shift(k, 2))
+        return true;
+    uint64_t *table = direct(t->root);
+#pragma GCC unroll 4
+    for (unsigned level = k->levels; level > 1; level--) {
+        uint64_t above = pte_peek(&table[slot_index(k, in, level)]);
+
+        if (!is_present(k, above) || is_leaf(k, above, level))
+            return false;
+        table = child_of(above);
+    }
+    stay_near(k, t, in, table);
+    return true;
+}
+
 /*
- * The commonest case of all: one more page of the kind that was mapped last, into the table that was
- * mapped into last, on the only CPU. That the table covers `in` says that `in` is a valid address. Says
- * whether it was that; if not, nothing was stored.
+ * The commonest case of all: one page, of the kind that was mapped last, into a table that exists, on
+ * the only CPU. Says whether it was that; if not, nothing was stored.
  */
-WALKER bool map_near_page(const struct table_kind *k, struct table *t, uint64_t in, uint64_t out,
-                          struct attrs attrs)
+WALKER bool map_page(const struct table_kind *k, struct table *t, uint64_t in, uint64_t out,
+                     struct attrs attrs)
 {
     const struct encoded_attrs *encoded = &t->encoded;
 
-    if (locks_needed || t->near.which != in >> level_shift(k, 2) ||
-        ((in | out) & (PAGE_SIZE - 1)) || out >> t->caps.maxphyaddr || encoded->levels == 0 ||
-        !attrs_equal(encoded->attrs, attrs))
+    if (locks_needed || !t->env->frame_records || check_range(k, in, PAGE_SIZE) != E_OK ||
+        !is_aligned(out, PAGE_SIZE) || out >> t->caps.maxphyaddr || encoded->levels == 0 ||
+        !attrs_equal(encoded->attrs, attrs) || !go_near(k, t, in))
         return false;
     uint64_t *slot = &t->near.table[slot_index(k, in, 1)];
     if (is_present(k, pte_peek(slot)))
@@ -606,8 +624,6 @@ WALKER bool map_in_place(const struct table_kind *k, struct table *t, uint64_t i
     for (unsigned i = 0; i < run.count; i++)
         pte_write(&table[run.index + i], entry + i * level_size(k, run.level));
     count_add(t, table, run.count);
-    if (run.level == 1)
-        stay_near(k, t, in, table);
     return true;
 }
 
@@ -697,25 +713,17 @@ WALKER void drop_empty(const struct table_kind *k, struct table *t, uint64_t *ta
  * The common small case: one 4 KiB page whose table keeps other entries. Says whether it was that; if
  * not, nothing was stored.
  */
-WALKER bool unmap_page_in_place(const struct table_kind *k, struct table *t, uint64_t in,
-                                struct flush_batch *batch)
+WALKER bool unmap_page(const struct table_kind *k, struct table *t, uint64_t in,
+                       struct flush_batch *batch)
 {
-    if (locks_needed || !t->env->frame_records || check_range(k, in, PAGE_SIZE) != E_OK)
+    if (locks_needed || !t->env->frame_records || check_range(k, in, PAGE_SIZE) != E_OK ||
+        !go_near(k, t, in))
         return false;
-    uint64_t *table = direct(t->root);
-    for (unsigned level = k->levels; level > 1; level--) {
-        uint64_t above = pte_read(&table[slot_index(k, in, level)]);
-
-        if (!is_present(k, above) || is_leaf(k, above, level))
-            return false;
-        table = child_of(above);
-    }
-    uint64_t *slot = &table[slot_index(k, in, 1)];
-    uint64_t *record = &frame_records[pfn_of(direct_hpa(table))];
-    if (!is_present(k, pte_peek(slot)) || *record >> FRAME_PAYLOAD_SHIFT < 2)
+    uint64_t *slot = &t->near.table[slot_index(k, in, 1)];
+    if (!is_present(k, pte_peek(slot)) || *t->near.record >> FRAME_PAYLOAD_SHIFT < 2)
         return false;
     pte_write(slot, 0);
-    *record -= UINT64_C(1) << FRAME_PAYLOAD_SHIFT;
+    *t->near.record -= UINT64_C(1) << FRAME_PAYLOAD_SHIFT;
     flush_add(batch, in, in + (PAGE_SIZE - 1), 1);
     return true;
 }
@@ -1443,7 +1451,7 @@ WALKER int walker_preallocate(const struct table_kind *k, struct table *t)
     static int name##_op_map(struct table *t, uint64_t in, hpa_t out, uint64_t size,               \
                              struct attrs a, unsigned flags, struct flush_batch *b)                \
     {                                                                                              \
-        if (size == PAGE_SIZE && map_near_page(&(kind), t, in, out.v, a))                          \
+        if (size == PAGE_SIZE && map_page(&(kind), t, in, out.v, a))                               \
             return E_OK;                                                                           \
         return name##_map_range(t, in, out, size, a, flags, b);                                    \
     }                                                                                              \
@@ -1454,7 +1462,7 @@ WALKER int walker_preallocate(const struct table_kind *k, struct table *t)
     }                                                                                              \
     static int name##_op_unmap(struct table *t, uint64_t in, uint64_t size, struct flush_batch *b) \
     {                                                                                              \
-        if (size == PAGE_SIZE && unmap_page_in_place(&(kind), t, in, b))                           \
+        if (size == PAGE_SIZE && unmap_page(&(kind), t, in, b))                                    \
             return E_OK;                                                                           \
         return name##_unmap_range(t, in, size, b);                                                 \
     }                                                                                              \
