@@ -30,6 +30,7 @@ static inline uint64_t pte_read(const uint64_t *slot)
 /* The same where nothing is read through what it returns. */
 static inline uint64_t pte_peek(const uint64_t *slot)
 {
+    PTE_TOUCHED(slot);
     return __atomic_load_n(slot, __ATOMIC_RELAXED);
 }
 
@@ -37,6 +38,7 @@ static inline uint64_t pte_peek(const uint64_t *slot)
  * read, so that the compiler may take several entries at once; x86 reads each aligned one whole. */
 static inline uint64_t pte_scan(const uint64_t *slot)
 {
+    PTE_TOUCHED(slot);
     return *slot;
 }
 
