@@ -562,11 +562,11 @@ static void test_mem(void **state)
              size_text(size, stats.free_frames << PAGE_SHIFT));
     assert_non_null(strstr(screen, expected));
     assert_non_null(strstr(screen, "total frames: 16128 (63M)\n"));
-    assert_non_null(strstr(screen, "  guest memory             672       2688K\n"));
+    assert_non_null(strstr(screen, "  guest memory             672       2688K  "));
 
     assert_int_equal(buddy_alloc(9, PURPOSE_GUEST_RAM, OWNER_FIRST_GUEST + 3, &held), E_OK);
     buddy_set_quota(OWNER_FIRST_GUEST + 3, 4096);
-    answers("mem", "  guest memory            1184       4736K\n");
+    answers("mem", "  guest memory            1184       4736K  ");
     assert_non_null(strstr(screen, "  g3 hello3"));
     assert_non_null(strstr(screen, "         16M\n"));
     assert_int_equal(buddy_free(held, 9, OWNER_FIRST_GUEST + 3), E_OK);
