@@ -147,6 +147,111 @@ static void test_frames(void **state)
     assert_non_null(strstr(screen, "#...................\n"));
 }
 
+static void test_peek_and_poke(void **state)
+{
+    uint64_t *word = (uint64_t *)(arena + G3_FRAMES + 0x5000);
+    char said[200];
+
+    (void)state;
+    give_g3_tables();
+    word[0] = 0x1122334455667788;
+    answers("peek g3 gpa 0x5000",
+            "address: 0x5000\nhpa: 0x2005000\nbytes: 8\nvalue: 0x1122334455667788\n");
+    answers("peek g3 gpa 0x5001 2", "bytes: 2\nvalue: 0x6677\n");
+    answers("peek g3 gva " G3_PAGE " 1", "value: 0x88\n");
+    answers("peek hpa 0x2005004 4", "value: 0x11223344\n");
+    answers("peek hva 0xffff800002005000", "value: 0x1122334455667788\n");
+    /* Across a page's end. */
+    memcpy(arena + G3_FRAMES + 0x5ffe, "\x01\x02\x03\x04", 4);
+    answers("peek g3 gpa 0x5ffe 4", "value: 0x4030201\n");
+
+    answers("poke g3 gpa 0x5000 0xabcd 2", "bytes: 2\nwas: 0x7788\nvalue: 0xabcd\n");
+    assert_int_equal(word[0], 0x112233445566abcd);
+    answers("poke g3 gpa 0x5ffe 0xa0b0c0d 4", "was: 0x4030201\n");
+    answers("peek g3 gpa 0x6000 2", "value: 0xa0b\n");
+
+    /* The guest's own rights: a read-only page. */
+    refuses(E_PERM, "poke g3 gva " G3_PAGE " 1", "#PF: a write where R/W is 0");
+    answers("poke g3 gva " G3_PAGE " 1 force", "value: 0x1\n");
+    assert_int_equal(word[0], 1);
+    refuses(E_PERM, "peek g3 gva 0xffff800000002000", "#PF: the entry is not present");
+    refuses(E_NOENT, "peek g3 gva 0xffff800000002000 force",
+            "the guest's tables map nothing there");
+    refuses(E_PERM, "peek g3 gva 0xffff800000001000", "EPT violation: ");
+
+    /* The hypervisor's own things. */
+    snprintf(said, sizeof(said), "poke hpa 0x%llx 0", (unsigned long long)guest[3].table.root.v);
+    uint64_t entry = *(uint64_t *)direct(guest[3].table.root);
+    refuses(E_PERM, said, "is no guest's memory (`who 0x");
+    assert_int_equal(*(uint64_t *)direct(guest[3].table.root), entry);
+    strcat(said, " force");
+    answers(said, "value: 0x0\n");
+    assert_int_equal(*(uint64_t *)direct(guest[3].table.root), 0);
+    *(uint64_t *)direct(guest[3].table.root) = entry;
+    refuses(E_PERM, "poke hva 0xffffffff80200000 0", "the table allows r-x-g there; `force`");
+
+    /* What is not there. */
+    refuses(E_NOENT, "peek g3 gpa 0xa0000", "0xa0000: the EPT table maps nothing there");
+    refuses(E_NOENT, "peek g3 gpa 1M", "lazy RAM that has no frame yet");
+    refuses(E_NOENT, "peek hpa 1G", "no RAM of the direct map");
+    refuses(E_NOENT, "peek hva 0xffffd00000000000", "maps nothing there");
+    refuses(E_RANGE, "peek hva 0x1000", "the kernel table maps nothing there");
+    refuses(E_NOENT, "poke g3 gpa 0x9fffe 1 4", "0xa0000: ");
+    assert_int_equal(*(uint16_t *)(arena + G3_FRAMES + 0x9fffe), 0);
+
+    refuses(E_INVAL, "peek g3 gpa 0x5000 3", "1, 2, 4 or 8 bytes, not 3");
+    refuses(E_INVAL, "peek g3 gpa 0x5000 4 4", "\"4\" is one word too many");
+    refuses(E_INVAL, "peek g3 0x5000 4", "no kind of address");
+    refuses(E_INVAL, "peek hva force", "an argument is missing; usage: peek hva X");
+    refuses(E_RANGE, "poke g3 gpa 0x5000 0x100 1", "0x100 does not fit 1 byte");
+    refuses(E_INVAL, "poke g3 gpa 0x5000", "an argument is missing");
+    refuses(E_STATE, "peek g1 gpa 0", "g1 hello1 has no memory any more (passed)");
+    refuses(E_NOENT, "peek g7 gpa 0", "there is no g7");
+}
+
+static void test_dump(void **state)
+{
+    (void)state;
+    memset(arena + G3_FRAMES + 0x9f000, 0, 0x1000);
+    strcpy((char *)arena + G3_FRAMES + 0x9ffe4, "A line\x1b of text");
+    answers("dump g3 gpa 0x9ffe4 20",
+            "             0x9ffe4  41 20 6c 69 6e 65 1b 20 6f 66 20 74               A line. of t\n"
+            "             0x9fff0  65 78 74 00 00 00 00 00                           ext.....\n");
+    answers("dump g3 gpa 0x9fff0 32", "0xa0000 and the 16 bytes from there: the EPT table maps "
+                                      "nothing there (nothing is there)\n");
+    assert_int_equal(run("dump hpa 0x2000000"), E_OK);
+    assert_non_null(strstr(screen, "0x2000070"));
+    assert_null(strstr(screen, "0x2000080"));
+    refuses(E_NOENT, "dump g3 gpa 0xa0000", "maps nothing there");
+    refuses(E_RANGE, "dump hpa 0 4097", "1 to 4096 bytes");
+    refuses(E_RANGE, "dump hpa 0 0", "1 to 4096 bytes");
+    refuses(E_RANGE, "dump hpa 0xffffffffffffffff 2", "within the address space");
+    refuses(E_INVAL, "dump hpa 0 16 16", "one word too many");
+}
+
+static void test_find(void **state)
+{
+    (void)state;
+    memset(arena + G3_FRAMES, 0, 0xa0000);
+    memcpy(arena + G3_FRAMES + 0x4ffd, "needle", 6); /* across two pages */
+    memcpy(arena + G3_FRAMES + 0x8000, "needle", 6);
+    answers("find g3 gpa 0 1M needle", "              0x4ffd     0x2004ffd  6e 65 65");
+    assert_non_null(strstr(screen, "              0x8000     0x2008000  6e 65 65 64 6c 65 00"));
+    assert_non_null(strstr(screen, "searched: 640K\nnot there: 384K\nfound: 2\n"));
+    *(uint32_t *)(arena + G3_FRAMES + 0x6004) = 0x1badb002;
+    answers("find g3 gpa 0x6000 0x1000 0x1badb002", "found: 1\n");
+    *(uint64_t *)(arena + G3_FRAMES + 0x6010) = 0x1122334455;
+    answers("find hpa 0x2006000 4096 0x1122334455", "           0x2006010     0x2006010  55 44");
+    answers("find g3 gpa 0 0x4ffd needle", "found: 0\n");
+    answers("find g3 gpa 0 0x5002 needle", "found: 0\n");
+    answers("find g3 gpa 0 0x5003 needle", "found: 1\n");
+    answers("find g3 gpa 0 4K 0", "found: 4093\nOf these the first 32 are shown.\n");
+    refuses(E_RANGE, "find hpa 0 257M x", "1 byte to 256M");
+    refuses(E_INVAL, "find hpa 0 4K \"\"", "1 to 64 characters, or is a number");
+    refuses(E_INVAL, "find hpa 0 4K", "an argument is missing");
+    refuses(E_FORMAT, "find hpa 0 much x", "find: ");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -154,6 +259,9 @@ int main(void)
         cmocka_unit_test_setup(test_explain_nonsense, set_up),
         cmocka_unit_test_setup(test_who, set_up),
         cmocka_unit_test_setup(test_frames, set_up),
+        cmocka_unit_test_setup(test_peek_and_poke, set_up),
+        cmocka_unit_test_setup(test_dump, set_up),
+        cmocka_unit_test_setup(test_find, set_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -16,6 +16,10 @@ uint64_t physical_read(hpa_t from, void *to, uint64_t size);
  * data). */
 uint64_t physical_write(hpa_t to, const void *from, uint64_t size);
 
+/* Likewise, but whatever the direct map's rights are, within one page: for somebody who insists. Returns
+ * `size`, or 0 where nothing is. */
+uint64_t physical_force(hpa_t to, const void *from, uint64_t size);
+
 /* As physical_read(), for struct explain_query: true when all bytes were there. */
 bool physical_load(void *ctx, hpa_t from, void *to, unsigned size);
 

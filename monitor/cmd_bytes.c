@@ -1,0 +1,652 @@
+/*
+ * `peek`, `poke`, `dump` and `find`: memory itself, by any of the four kinds of address.
+ *
+ * Every access goes page by page to a physical address, with the rights of each table on the way checked
+ * unless `force` is said, and then through the direct map: what is no RAM is never touched.
+ */
+#include "arch/x86_64/cpu.h"
+#include "arch/x86_64/mm/explain.h"
+#include "arch/x86_64/mm/kernel.h"
+#include "arch/x86_64/mm/physical.h"
+#include "lib/string.h"
+#include "monitor/commands.h"
+#include "vm/guest.h"
+
+#define DUMP_LIMIT (4 * KiB)
+#define FIND_LIMIT (256 * MiB)
+#define FIND_HITS 32
+#define PATTERN_LIMIT 64
+
+typedef unsigned long long u64;
+
+/* --- Where ------------------------------------------------------------------------------------ */
+
+enum space { SPACE_HVA, SPACE_HPA, SPACE_GPA, SPACE_GVA };
+
+/* What the command's first words name, and what it takes to get there. */
+struct place {
+    enum space space;
+    struct guest *guest;
+    uint64_t at;
+    bool force;
+    unsigned next; /* the first argument behind it */
+    struct gva_context registers;
+    uint64_t rflags, pat;
+};
+
+/* A guest's registers, for SPACE_GVA. */
+static int take_registers(const struct command *command, struct output *out, struct place *place)
+{
+    struct vcpu_state state;
+    int error = command_state(command, out, place->guest, &state);
+
+    if (error)
+        return error;
+    place->registers = (struct gva_context){
+        .cr0 = state.cr0,
+        .cr3 = state.cr3,
+        .cr4 = state.cr4,
+        .efer = state.efer,
+        .maxphyaddr = cpu_features.maxphyaddr,
+        .page_1g = cpu_features.page1g,
+    };
+    memcpy(place->registers.pdpte, state.pdpte, sizeof(state.pdpte));
+    place->rflags = state.rflags;
+    place->pat = state.pat;
+    return E_OK;
+}
+
+static int take_guest(const struct command *command, struct output *out,
+                      const struct arguments *args, struct place *place)
+{
+    const char *kind = args->word[2];
+    int error = command_guest(command, out, args->word[1], &place->guest);
+
+    if (error)
+        return error;
+    if (strcmp(kind, "gpa") != 0 && strcmp(kind, "gva") != 0)
+        return command_refuse(command, out, E_INVAL,
+                              "\"%.20s\" is no kind of address: a guest has gpa (physical) and gva "
+                              "(virtual) ones",
+                              kind);
+    place->space = strcmp(kind, "gpa") == 0 ? SPACE_GPA : SPACE_GVA;
+    if (!place->guest->has_table)
+        return command_refuse(command, out, E_STATE, "g%u %s has no memory any more (%s)",
+                              place->guest->number, place->guest->name,
+                              guest_state_name(place->guest->state));
+    return place->space == SPACE_GVA ? take_registers(command, out, place) : E_OK;
+}
+
+/* `hva X`, `hpa X`, `gN gpa X` or `gN gva X`; with `behind` more arguments needed after it. A `force` at
+ * the end is taken off. */
+static int take_place(const struct command *command, struct output *out, struct arguments *args,
+                      unsigned behind, struct place *place)
+{
+    bool is_hva = strcmp(args->word[1], "hva") == 0;
+    bool is_host = is_hva || strcmp(args->word[1], "hpa") == 0;
+    int error = E_OK;
+
+    *place = (struct place){.space = is_hva ? SPACE_HVA : SPACE_HPA, .next = is_host ? 3 : 4};
+    if (strcmp(args->word[args->count - 1], "force") == 0) {
+        place->force = true;
+        args->count--;
+    }
+    if (!is_host)
+        error = take_guest(command, out, args, place);
+    if (error)
+        return error;
+    if (args->count < place->next + behind)
+        return command_refuse(command, out, E_INVAL,
+                              "an argument is missing; usage: %s %s; for example: %s",
+                              command->name, command->usage, command->example);
+    return command_number(command, out, args->word[place->next - 1], "address", &place->at);
+}
+
+static int too_many(const struct command *command, struct output *out, const char *word)
+{
+    return command_refuse(command, out, E_INVAL, "\"%.20s\" is one word too many; usage: %s %s",
+                          word, command->name, command->usage);
+}
+
+/* --- One page --------------------------------------------------------------------------------- */
+
+/* Bytes that lie together: input addresses from `at` on are physical ones from `to` on. */
+struct stretch {
+    uint64_t at, size;
+    hpa_t to;
+    char why[EXPLAIN_TEXT + 80]; /* of an error */
+};
+
+static int from_mapping(const struct mapping *mapping, unsigned access, bool force,
+                        struct stretch *stretch)
+{
+    uint64_t rest = mapping->last - stretch->at + 1;
+    char rights[RIGHTS_TEXT];
+
+    stretch->to = hpa_add(mapping->out, stretch->at - mapping->in);
+    if (stretch->size > rest)
+        stretch->size = rest;
+    if (force || !(access & ~(unsigned)mapping->attrs.rights))
+        return E_OK;
+    format_buffer(stretch->why, sizeof(stretch->why),
+                  "the table allows %s there; `force` at the end "
+                  "goes past that",
+                  rights_text(rights, mapping->attrs.rights));
+    return E_PERM;
+}
+
+static int from_table(struct table *table, const struct guest *guest, unsigned access, bool force,
+                      struct stretch *stretch)
+{
+    struct mapping mapping;
+    int error = table_translate(table, stretch->at, &mapping);
+
+    if (!error)
+        return from_mapping(&mapping, access, force, stretch);
+    const struct slot *slot = guest ? guest_slot_at(guest, gpa(stretch->at)) : NULL;
+    if (slot && slot->kind == SLOT_RAM_LAZY && error == E_NOENT)
+        format_buffer(stretch->why, sizeof(stretch->why),
+                      "lazy RAM that has no frame yet: the guest has not touched it");
+    else
+        format_buffer(stretch->why, sizeof(stretch->why), "the %s table maps nothing there (%s)",
+                      table->kind->name, error_text(error));
+    return error;
+}
+
+static bool read_registers_memory(void *ctx, gpa_t from, void *to, unsigned size)
+{
+    const struct place *place = ctx;
+    struct mapping mapping;
+
+    return table_translate(&place->guest->table, from.v, &mapping) == E_OK &&
+           physical_load(NULL, hpa_add(mapping.out, from.v - mapping.in), to, size);
+}
+
+/* By the guest's tables without their rights. */
+static int force_gva(struct place *place, struct stretch *stretch)
+{
+    struct gva_context registers = place->registers;
+    struct gva_walk walk;
+
+    registers.read = read_registers_memory;
+    registers.ctx = place;
+    int error = gva_walk(&registers, gva(stretch->at), &walk);
+    if (error) {
+        format_buffer(stretch->why, sizeof(stretch->why),
+                      "the guest's tables map nothing there (%s)", error_text(error));
+        return error;
+    }
+    struct stretch physical = {.at = walk.gpa.v, .size = walk.walk.mapping.last - stretch->at + 1};
+    if (physical.size > stretch->size)
+        physical.size = stretch->size;
+    error = from_table(&place->guest->table, place->guest, RIGHT_NONE, true, &physical);
+    stretch->size = physical.size;
+    stretch->to = physical.to;
+    memcpy(stretch->why, physical.why, sizeof(stretch->why));
+    return error;
+}
+
+/* As supervisor mode of the guest would: what the CPU would refuse is refused, with the reason. */
+static int from_gva(struct place *place, unsigned access, struct stretch *stretch)
+{
+    static struct explanation e; /* large for a stack of 16 KiB; one console, one at a time */
+    struct explain_query query = {
+        .registers = &place->registers,
+        .second = &place->guest->table,
+        .at = stretch->at,
+        .access = access,
+        .rflags = place->rflags,
+        .pat = place->pat,
+        .load = physical_load,
+    };
+    char rule[EXPLAIN_TEXT];
+
+    explain(&query, &e);
+    if (e.outcome != EXPLAIN_ALLOWED) {
+        format_buffer(stretch->why, sizeof(stretch->why), "%s: %s", explain_outcome_name(e.outcome),
+                      explain_rule_text(rule, &e));
+        return E_PERM;
+    }
+    uint64_t rest = PAGE_SIZE - (stretch->at & (PAGE_SIZE - 1));
+    stretch->to = e.hpa;
+    if (stretch->size > rest)
+        stretch->size = rest;
+    return E_OK;
+}
+
+/* Where at most `size` bytes at `at` are, and how many of them lie together, within one page. */
+static int locate(struct place *place, uint64_t at, uint64_t size, unsigned access,
+                  struct stretch *stretch)
+{
+    uint64_t rest = PAGE_SIZE - (at & (PAGE_SIZE - 1));
+    uint8_t byte;
+    int error = E_OK;
+
+    *stretch = (struct stretch){.at = at, .size = size < rest ? size : rest};
+    switch (place->space) {
+    case SPACE_HPA:
+        stretch->to = hpa(at);
+        break;
+    case SPACE_HVA:
+        error = from_table(&kernel_table, NULL, access, place->force, stretch);
+        break;
+    case SPACE_GPA:
+        error = from_table(&place->guest->table, place->guest, access, place->force, stretch);
+        break;
+    case SPACE_GVA:
+        error = place->force ? force_gva(place, stretch) : from_gva(place, access, stretch);
+        break;
+    }
+    if (!error && physical_read(stretch->to, &byte, 1) != 1) {
+        format_buffer(stretch->why, sizeof(stretch->why),
+                      "physical address 0x%llx is no RAM of the direct map, and a look at a device "
+                      "could change it",
+                      (u64)stretch->to.v);
+        error = E_NOENT;
+    }
+    return error;
+}
+
+static int refuse_at(const struct command *command, struct output *out, int error,
+                     const struct stretch *stretch)
+{
+    return command_refuse(command, out, error, "0x%llx: %s", (u64)stretch->at, stretch->why);
+}
+
+/* Copies `size` bytes from `at` on, all or none. */
+static int read_bytes(const struct command *command, struct output *out, struct place *place,
+                      uint64_t at, void *to, uint64_t size)
+{
+    struct stretch stretch;
+
+    for (uint64_t done = 0; done < size; done += stretch.size) {
+        int error = locate(place, at + done, size - done, RIGHT_R, &stretch);
+        if (error)
+            return refuse_at(command, out, error, &stretch);
+        physical_read(stretch.to, (uint8_t *)to + done, stretch.size);
+    }
+    return E_OK;
+}
+
+/* --- peek and poke ------------------------------------------------------------------------------ */
+
+static const struct column value_columns[] = {
+    {"address", COLUMN_HEX, 0}, {"hpa", COLUMN_HEX, 0},   {"bytes", COLUMN_NUMBER, 0},
+    {"was", COLUMN_HEX, 0},     {"value", COLUMN_HEX, 0},
+};
+static const struct record value_record = RECORD("value", value_columns);
+
+static int take_width(const struct command *command, struct output *out,
+                      const struct arguments *args, unsigned from, unsigned *width)
+{
+    uint64_t number = 8;
+
+    if (args->count > from + 1)
+        return too_many(command, out, args->word[from + 1]);
+    if (args->count > from) {
+        int error = command_number(command, out, args->word[from], "number of bytes", &number);
+        if (error)
+            return error;
+    }
+    if (number != 1 && number != 2 && number != 4 && number != 8)
+        return command_refuse(command, out, E_INVAL, "a value has 1, 2, 4 or 8 bytes, not %llu",
+                              (u64)number);
+    *width = (unsigned)number;
+    return E_OK;
+}
+
+static int peek(const struct command *command, struct output *out, const struct arguments *given)
+{
+    struct arguments args = *given;
+    struct place place;
+    struct stretch stretch;
+    uint64_t value = 0;
+    unsigned width;
+    int error = take_place(command, out, &args, 0, &place);
+
+    if (!error)
+        error = take_width(command, out, &args, place.next, &width);
+    if (!error)
+        error = read_bytes(command, out, &place, place.at, &value, width);
+    if (error)
+        return error;
+    locate(&place, place.at, 1, RIGHT_R, &stretch);
+    output_facts(out, &value_record,
+                 (struct value[]){as_number(place.at), as_number(stretch.to.v), as_number(width),
+                                  as_nothing(), as_number(value)});
+    return E_OK;
+}
+
+/* May a frame be written without `force`? What only guests and programs use may; the hypervisor's own
+ * things may not. */
+static int check_frame(struct stretch *stretch)
+{
+    struct frame_info info;
+
+    if (frame_query(stretch->to, &info, NULL) == E_OK && info.state != FRAME_FREE &&
+        info.state != FRAME_CACHED &&
+        (info.purpose == PURPOSE_GUEST_RAM || info.purpose == PURPOSE_USER_RAM))
+        return E_OK;
+    format_buffer(
+        stretch->why, sizeof(stretch->why),
+        "the frame at 0x%llx is no guest's memory (`who 0x%llx`); `force` at the end writes "
+        "there all the same",
+        (u64)align_down(stretch->to.v, PAGE_SIZE), (u64)align_down(stretch->to.v, PAGE_SIZE));
+    return E_PERM;
+}
+
+/* What CPUs remember of tables that were just written into, they must forget. */
+static void forget(struct table *table)
+{
+    struct flush_batch batch;
+
+    flush_begin(&batch, table);
+    batch.whole = true;
+    batch.tables_died = false;
+    flush_commit(&batch);
+}
+
+static void forget_translations(hpa_t written)
+{
+    struct frame_info info;
+
+    if (frame_query(written, &info, NULL) != E_OK)
+        return;
+    if (info.purpose == PURPOSE_HOST_TABLE)
+        forget(&kernel_table);
+    for (unsigned i = 1; i <= guest_count(); i++) {
+        struct guest *guest = guest_by_number(i);
+        if (guest->has_table && info.owner == guest_owner(guest))
+            forget(&guest->table);
+    }
+}
+
+static int poke(const struct command *command, struct output *out, const struct arguments *given)
+{
+    struct arguments args = *given;
+    struct place place;
+    struct stretch part[2];
+    uint64_t value, was = 0, done = 0;
+    unsigned width, parts = 0;
+    int error = take_place(command, out, &args, 1, &place);
+
+    if (!error)
+        error = command_number(command, out, args.word[place.next], "value", &value);
+    if (!error)
+        error = take_width(command, out, &args, place.next + 1, &width);
+    if (error)
+        return error;
+    if (width < 8 && value >> (8 * width))
+        return command_refuse(command, out, E_RANGE, "0x%llx does not fit %u byte%s", (u64)value,
+                              width, width == 1 ? "" : "s");
+    /* All of it is found and judged before anything is written: at most two pages. */
+    for (; done < width; done += part[parts++].size) {
+        error = locate(&place, place.at + done, width - done, RIGHT_W, &part[parts]);
+        if (!error && !place.force)
+            error = check_frame(&part[parts]);
+        if (error)
+            return refuse_at(command, out, error, &part[parts]);
+    }
+    done = 0;
+    for (unsigned i = 0; i < parts; i++) {
+        const uint8_t *from = (const uint8_t *)&value + done;
+
+        physical_read(part[i].to, (uint8_t *)&was + done, part[i].size);
+        if (physical_write(part[i].to, from, part[i].size) != part[i].size)
+            physical_force(part[i].to, from, part[i].size);
+        forget_translations(part[i].to);
+        done += part[i].size;
+    }
+    output_facts(out, &value_record,
+                 (struct value[]){as_number(place.at), as_number(part[0].to.v), as_number(width),
+                                  as_number(was), as_number(value)});
+    return E_OK;
+}
+
+/* --- dump ------------------------------------------------------------------------------------- */
+
+#define LINE 16
+
+static const struct column line_columns[] = {
+    {"address", COLUMN_HEX, 18},
+    {"bytes", COLUMN_TEXT, 3 * LINE},
+    {"text", COLUMN_TEXT, LINE},
+};
+static const struct record line_record = RECORD("line", line_columns);
+
+static void show_line(struct output *out, uint64_t at, const uint8_t *bytes, unsigned n)
+{
+    char hex[3 * LINE + 1] = "", text[LINE + 1] = "";
+
+    for (unsigned i = 0; i < n; i++) {
+        format_buffer(hex + 3 * i, 4, "%02x ", bytes[i]);
+        text[i] = bytes[i] >= 0x20 && bytes[i] < 0x7f ? (char)bytes[i] : '.';
+    }
+    hex[n ? 3 * n - 1 : 0] = 0;
+    text[n] = 0;
+    output_row(out, &line_record, (struct value[]){as_number(at), as_text(hex), as_text(text)});
+}
+
+static int dump(const struct command *command, struct output *out, const struct arguments *given)
+{
+    struct arguments args = *given;
+    struct place place;
+    struct stretch stretch;
+    uint64_t size = 128;
+    int error = take_place(command, out, &args, 0, &place), first = E_OK;
+    bool shown = false;
+
+    if (!error && args.count > place.next + 1)
+        error = too_many(command, out, args.word[place.next + 1]);
+    if (!error && args.count > place.next)
+        error = command_number(command, out, args.word[place.next], "size", &size);
+    if (error)
+        return error;
+    if (size == 0 || size > DUMP_LIMIT || place.at + size - 1 < place.at)
+        return command_refuse(command, out, E_RANGE,
+                              "a dump has 1 to %u bytes, within the address space",
+                              (unsigned)DUMP_LIMIT);
+    for (uint64_t done = 0; done < size; done += stretch.size) {
+        error = locate(&place, place.at + done, size - done, RIGHT_R, &stretch);
+        if (error) {
+            first = first ? first : error;
+            output_note(out, "0x%llx and the %llu bytes from there: %s", (u64)stretch.at,
+                        (u64)stretch.size, stretch.why);
+            continue;
+        }
+        for (uint64_t i = 0; i < stretch.size;) {
+            uint8_t bytes[LINE];
+            uint64_t at = stretch.at + i;
+            unsigned n =
+                LINE - (unsigned)(at % LINE); /* lines begin at multiples of their length */
+
+            if (n > stretch.size - i)
+                n = (unsigned)(stretch.size - i);
+            physical_read(hpa_add(stretch.to, i), bytes, n);
+            show_line(out, at, bytes, n);
+            shown = true;
+            i += n;
+        }
+    }
+    return shown ? E_OK : first;
+}
+
+/* --- find ------------------------------------------------------------------------------------- */
+
+static const struct column hit_columns[] = {
+    {"address", COLUMN_HEX, 18},
+    {"hpa", COLUMN_HEX, 12},
+    {"bytes", COLUMN_TEXT, 3 * LINE},
+    {"text", COLUMN_TEXT, LINE},
+};
+static const struct record hit_record = RECORD("hit", hit_columns);
+
+static const struct column search_columns[] = {
+    {"searched", COLUMN_SIZE, 0},
+    {"not there", COLUMN_SIZE, 0},
+    {"found", COLUMN_NUMBER, 0},
+};
+static const struct record search_record = RECORD("search", search_columns);
+
+struct finder {
+    struct output *out;
+    struct place *place;
+    uint8_t pattern[PATTERN_LIMIT];
+    unsigned length;
+    uint64_t searched, absent, found;
+};
+
+/* Numbers are what memory holds of them, lowest byte first, in 4 bytes or, past 32 bits, in 8; all
+ * else is text. */
+static int take_pattern(const struct command *command, struct output *out, const char *word,
+                        struct finder *finder)
+{
+    struct complaint why;
+    uint64_t number;
+
+    if (parse_number(word, "pattern", &number, &why) == E_OK) {
+        finder->length = number >> 32 ? 8 : 4;
+        memcpy(finder->pattern, &number, finder->length);
+        return E_OK;
+    }
+    size_t n = strlen(word);
+    if (n == 0 || n > PATTERN_LIMIT)
+        return command_refuse(command, out, E_INVAL,
+                              "what to find has 1 to %u characters, or is a number", PATTERN_LIMIT);
+    memcpy(finder->pattern, word, n);
+    finder->length = (unsigned)n;
+    return E_OK;
+}
+
+static void show_hit(struct finder *finder, uint64_t at)
+{
+    char hex[3 * LINE + 1] = "", text[LINE + 1] = "";
+    struct stretch stretch;
+    uint8_t bytes[LINE];
+    uint64_t n;
+
+    if (++finder->found > FIND_HITS || locate(finder->place, at, LINE, RIGHT_R, &stretch) != E_OK)
+        return;
+    n = physical_read(stretch.to, bytes, stretch.size);
+    for (unsigned i = 0; i < n; i++) {
+        format_buffer(hex + 3 * i, 4, "%02x ", bytes[i]);
+        text[i] = bytes[i] >= 0x20 && bytes[i] < 0x7f ? (char)bytes[i] : '.';
+    }
+    hex[n ? 3 * n - 1 : 0] = 0;
+    output_row(
+        finder->out, &hit_record,
+        (struct value[]){as_number(at), as_number(stretch.to.v), as_text(hex), as_text(text)});
+}
+
+/* A page at a time, each with the end of the one before it, so that what lies across is found. */
+static void search(struct finder *finder, uint64_t size)
+{
+    static uint8_t buffer[PATTERN_LIMIT + PAGE_SIZE];
+    unsigned kept = 0; /* bytes of the page before at the front of `buffer` */
+    struct stretch stretch;
+
+    for (uint64_t done = 0; done < size; done += stretch.size) {
+        uint64_t at = finder->place->at + done;
+
+        if (locate(finder->place, at, size - done, RIGHT_R, &stretch) != E_OK) {
+            finder->absent += stretch.size;
+            kept = 0;
+            continue;
+        }
+        physical_read(stretch.to, buffer + kept, stretch.size);
+        finder->searched += stretch.size;
+        uint64_t end = kept + stretch.size;
+        for (uint64_t i = 0; i + finder->length <= end; i++)
+            if (buffer[i] == finder->pattern[0] &&
+                memcmp(buffer + i, finder->pattern, finder->length) == 0)
+                show_hit(finder, at - kept + i);
+        uint64_t keep = finder->length - 1u < end ? finder->length - 1u : end;
+        memmove(buffer, buffer + end - keep, keep);
+        kept = (unsigned)keep;
+    }
+}
+
+static int find(const struct command *command, struct output *out, const struct arguments *given)
+{
+    struct arguments args = *given;
+    struct place place;
+    struct finder finder = {.out = out, .place = &place};
+    uint64_t size;
+    int error = take_place(command, out, &args, 2, &place);
+
+    if (!error && args.count > place.next + 2)
+        error = too_many(command, out, args.word[place.next + 2]);
+    if (!error)
+        error = command_number(command, out, args.word[place.next], "size", &size);
+    if (!error)
+        error = take_pattern(command, out, args.word[place.next + 1], &finder);
+    if (error)
+        return error;
+    if (size == 0 || size > FIND_LIMIT || place.at + size - 1 < place.at)
+        return command_refuse(command, out, E_RANGE,
+                              "what is searched has 1 byte to 256M, within the address space");
+    search(&finder, size);
+    output_facts(out, &search_record,
+                 (struct value[]){as_number(finder.searched), as_number(finder.absent),
+                                  as_number(finder.found)});
+    if (finder.found > FIND_HITS)
+        output_note(out, "Of these the first %u are shown.", FIND_HITS);
+    return E_OK;
+}
+
+#define WHERE "hva X | hpa X | gN gpa X | gN gva X"
+
+static const struct command bytes_commands[] = {
+    {
+        .name = "peek",
+        .usage = WHERE " [BYTES] [force]",
+        .summary = "the number at an address",
+        .details =
+            "BYTES is 1, 2, 4 or 8. The rights of every table on the way are checked, a guest's\n"
+            "virtual address as supervisor mode of the guest; `force` goes past them. What is\n"
+            "no RAM is never touched.\n",
+        .example = "peek g1 gpa 0x100000 4",
+        .least = 2,
+        .most = 5,
+        .run = peek,
+    },
+    {
+        .name = "poke",
+        .usage = WHERE " VALUE [BYTES] [force]",
+        .summary = "writes a number",
+        .details = "As peek. Memory of guests and programs is written where the tables allow it; "
+                   "anything\n"
+                   "else, the hypervisor's own text and tables first of all, only with `force`, "
+                   "which can\n"
+                   "break it. After a write into a table its translations are flushed.\n",
+        .example = "poke g1 gpa 0x101000 0x12345678 4",
+        .least = 3,
+        .most = 6,
+        .run = poke,
+    },
+    {
+        .name = "dump",
+        .usage = WHERE " [SIZE] [force]",
+        .summary = "bytes in hexadecimal and as text",
+        .details = "128 bytes, or SIZE, at most 4K. Rights as for peek.\n",
+        .example = "dump g1 gpa 0x100000 64",
+        .least = 2,
+        .most = 5,
+        .run = dump,
+    },
+    {
+        .name = "find",
+        .usage = WHERE " SIZE WHAT [force]",
+        .summary = "where a text or a number stands in memory",
+        .details =
+            "SIZE bytes from the address on are searched, at most 256M; what is not there is\n"
+            "passed over. A number is looked for as 4 bytes, or as 8 past 32 bits. The first\n"
+            "32 places are shown, all are counted.\n",
+        .example = "find g1 gpa 1M 64K 0x1badb002",
+        .least = 4,
+        .most = 6,
+        .run = find,
+    },
+};
+
+const struct command_family bytes_family = FAMILY("bytes", bytes_commands);
