@@ -387,6 +387,12 @@ static void cpu_invalidate(struct cpu *cpu, const struct flush_batch *batch)
     }
 }
 
+void world_note(const uint64_t *slot)
+{
+    uint64_t at = (uint64_t)((const uint8_t *)slot - arena);
+    shadows[at / PAGE_SIZE]->entry[at % PAGE_SIZE / 8] = *slot;
+}
+
 /* At rest: what a CPU holds is what the table says. */
 static void check_caches(void)
 {
@@ -475,7 +481,7 @@ static void adopt(uint64_t frame, unsigned level, uint64_t in, bool main)
 
         if (said.class == SDM_TABLE)
             adopt(said.address, level - 1, at, main);
-        if (said.class == SDM_PAGE && (at < w.base || at >= w.end))
+        if (op.active && said.class == SDM_PAGE && (at < w.base || at >= w.end))
             wrong("a new table maps %#llx as well", (unsigned long long)at);
     }
 }
@@ -599,7 +605,7 @@ void hook_stored(uint64_t *slot)
         adopt(said.address, level - 1, in, shadow->main);
     if (!shadow->main)
         return;
-    if (said.class == SDM_PAGE && (in < w.base || in >= w.end))
+    if (op.active && said.class == SDM_PAGE && (in < w.base || in >= w.end))
         wrong("%#llx was mapped, beside the range", (unsigned long long)in);
     if (!was_table && said.class == SDM_PAGE && (old & ad & ~new) && (old | ad) == (new | ad) &&
         op.active && op.call.op != OP_REPLACE)

@@ -114,6 +114,9 @@ void world_check(void);
 /* All CPUs cache all that they can of the window. */
 void world_fill_caches(void);
 
+/* A test has set A or D in a slot itself, as a CPU would. */
+void world_note(const uint64_t *slot);
+
 /* One more table in the same memory, which CPUs do not use; its stores are judged as well. */
 void world_table_init(struct table *table);
 void world_table_end(struct table *table);

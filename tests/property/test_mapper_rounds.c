@@ -1,0 +1,805 @@
+/*
+ * Round trips and edges, for every kind: what is taken apart and joined again is as it was; what the
+ * visitor tells builds the same table; what is destroyed gives back all that it took; and a call that
+ * makes no sense is refused before anything is stored.
+ */
+#include "mm/table.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "arch/x86_64/vmx/vmcs.h"
+#include "lib/lock.h"
+#include "mm/buddy.h"
+#include "mm/page_source.h"
+#include "tests/property/world.h"
+#include "tests/unit/hosted.h"
+
+/* The EPTP is read and written through the VMCS, of which this program has none. */
+int vmcs_read(uint32_t field, uint64_t *out)
+{
+    (void)field;
+    (void)out;
+    return E_STATE;
+}
+
+int vmcs_write(uint32_t field, uint64_t value)
+{
+    (void)field;
+    (void)value;
+    return E_STATE;
+}
+
+_Noreturn void world_fail(const char *message)
+{
+    fail_msg("%s", message);
+    abort();
+}
+
+#define RWX_WB attrs_of(RIGHT_RWX, MEM_WB)
+
+/* ---- Lists of leaves ------------------------------------------------------------------------------ */
+
+#define LEAVES 4096
+
+struct leaves {
+    unsigned count;
+    struct mapping leaf[LEAVES];
+};
+
+static int add_leaf(void *ctx, const struct mapping *leaf)
+{
+    struct leaves *leaves = ctx;
+
+    assert_true(leaves->count < LEAVES);
+    leaves->leaf[leaves->count++] = *leaf;
+    return 0;
+}
+
+static struct leaves *leaves_of(struct table *table)
+{
+    struct leaves *leaves = malloc(sizeof(*leaves));
+
+    leaves->count = 0;
+    assert_int_equal(table_visit(table, table->kind->input_first, table->kind->input_last,
+                                 VISIT_PAGES, add_leaf, leaves),
+                     0);
+    return leaves;
+}
+
+/* `with_ad`: A and D count as well. */
+static void assert_same_leaves(const struct leaves *a, const struct leaves *b, bool with_ad)
+{
+    assert_int_equal(a->count, b->count);
+    for (unsigned i = 0; i < a->count; i++) {
+        const struct mapping *m = &a->leaf[i], *n = &b->leaf[i];
+
+        assert_int_equal(m->in, n->in);
+        assert_int_equal(m->last, n->last);
+        assert_int_equal(m->out.v, n->out.v);
+        assert_int_equal(m->level, n->level);
+        assert_true(attrs_equal(m->attrs, n->attrs));
+        if (with_ad) {
+            assert_int_equal(m->raw, n->raw);
+            assert_int_equal(m->accessed, n->accessed);
+            assert_int_equal(m->dirty, n->dirty);
+        }
+    }
+}
+
+static int do_map(struct table *table, uint64_t in, uint64_t out, uint64_t size, unsigned flags)
+{
+    struct flush_batch batch;
+
+    flush_begin(&batch, table);
+    int error = table_map(table, in, hpa(out), size, RWX_WB, flags, &batch);
+    flush_commit(&batch);
+    return error;
+}
+
+/* ---- Split and merge -------------------------------------------------------------------------------- */
+
+static void test_split_then_merge_restores(void **state)
+{
+    (void)state;
+    for (unsigned l = 0; l < LANDS; l++)
+        for (unsigned top = 2; top <= 3; top++)
+            for (unsigned bottom = 1; bottom < top; bottom++) {
+                struct table_caps caps = world_caps(lands[l].format);
+                struct flush_batch batch;
+
+                caps.leaf_top = (uint8_t)top;
+                world_start(&lands[l], top == 2 ? PAGE_SIZE : 2 * MiB, &caps, l + 1);
+                uint64_t in = w.base + 64 * w.unit, size = level_size(lands[l].kind, top);
+                assert_int_equal(do_map(&w.table, in, 2 * size, size, MAP_DEFAULT), E_OK);
+                struct found before = world_look(w.table.root.v, in);
+                assert_int_equal(before.level, top);
+                uint64_t frames = w.table.table_frames;
+
+                for (unsigned ad = 0; ad < 2; ad++) {
+                    struct leaves *whole = leaves_of(&w.table);
+                    flush_begin(&batch, &w.table);
+                    assert_int_equal(table_split(&w.table, in, size, bottom, &batch), E_OK);
+                    flush_commit(&batch);
+                    for (uint64_t at = 0; at < size; at += size / 64 + PAGE_SIZE) {
+                        struct found part = world_look(w.table.root.v, in + at);
+                        assert_int_equal(part.level, bottom);
+                        assert_int_equal(part.accessed, before.accessed);
+                        assert_int_equal(part.dirty, before.dirty);
+                    }
+                    assert_int_equal(w.table.table_frames, frames + (top - bottom == 2 ? 513 : 1));
+                    flush_begin(&batch, &w.table);
+                    assert_int_equal(table_merge(&w.table, in, size, &batch), E_OK);
+                    flush_commit(&batch);
+                    assert_int_equal(w.table.table_frames, frames);
+                    struct leaves *again = leaves_of(&w.table);
+                    assert_same_leaves(whole, again, true);
+                    free(whole);
+                    free(again);
+                    /* Once more with A and D set in the page. */
+                    *before.slot |= sdm_accessed(lands[l].format) | sdm_dirty(lands[l].format);
+                    world_note(before.slot);
+                    before = world_look(w.table.root.v, in);
+                }
+                world_end();
+            }
+}
+
+/* One page of a 1 GiB page: two tables and no more; and a merge puts it back. */
+static void test_split_of_a_part(void **state)
+{
+    (void)state;
+    for (unsigned l = 0; l < LANDS; l++) {
+        struct table_caps caps = world_caps(lands[l].format);
+        struct flush_batch batch;
+
+        world_start(&lands[l], 2 * MiB, &caps, 1);
+        uint64_t in = w.base + 64 * w.unit;
+        assert_int_equal(do_map(&w.table, in, GiB, GiB, MAP_DEFAULT), E_OK);
+        uint64_t frames = w.table.table_frames;
+        flush_begin(&batch, &w.table);
+        assert_int_equal(table_split(&w.table, in + 5 * MiB, PAGE_SIZE, 1, &batch), E_OK);
+        flush_commit(&batch);
+        assert_int_equal(w.table.table_frames, frames + 2);
+        assert_int_equal(world_look(w.table.root.v, in + 5 * MiB).level, 1);
+        assert_int_equal(world_look(w.table.root.v, in + 6 * MiB).level, 2);
+        flush_begin(&batch, &w.table);
+        assert_int_equal(table_merge(&w.table, in, GiB, &batch), E_OK);
+        flush_commit(&batch);
+        assert_int_equal(world_look(w.table.root.v, in + 5 * MiB).level, 3);
+        assert_int_equal(w.table.table_frames, frames);
+        world_end();
+    }
+}
+
+/* What differs in anything but A and D stays apart; so does what is not aligned, or has a hole. */
+static void test_merge_refuses_unequal(void **state)
+{
+    (void)state;
+    for (unsigned l = 0; l < LANDS; l++)
+        for (unsigned what = 0; what < 5; what++) {
+            struct table_caps caps = world_caps(lands[l].format);
+            struct flush_batch batch;
+            unsigned odd = what * 127 + 3; /* the slot that is unlike the others: 3 .. 511 */
+
+            world_start(&lands[l], PAGE_SIZE, &caps, 1);
+            uint64_t in = w.base + 64 * w.unit;
+            uint64_t out = what == 4 ? 2 * MiB + PAGE_SIZE : 2 * MiB;
+            assert_int_equal(do_map(&w.table, in, out, 2 * MiB, MAP_CAP_4K), E_OK);
+            uint64_t at = in + odd * PAGE_SIZE;
+            flush_begin(&batch, &w.table);
+            if (what == 0)
+                assert_int_equal(
+                    table_protect(&w.table, at, PAGE_SIZE, attrs_of(RIGHT_RX, MEM_WB), &batch),
+                    E_OK);
+            if (what == 1)
+                assert_int_equal(
+                    table_protect(&w.table, at, PAGE_SIZE, attrs_of(RIGHT_RWX, MEM_UC), &batch),
+                    E_OK);
+            if (what == 2)
+                assert_int_equal(
+                    table_map(&w.table, at, hpa(64 * MiB), PAGE_SIZE, RWX_WB, MAP_REPLACE, &batch),
+                    E_OK);
+            if (what == 3)
+                assert_int_equal(table_unmap(&w.table, at, PAGE_SIZE, &batch), E_OK);
+            flush_commit(&batch);
+            uint64_t frames = w.table.table_frames;
+            struct leaves *before = leaves_of(&w.table);
+            w.stores = 0;
+            flush_begin(&batch, &w.table);
+            assert_int_equal(table_merge(&w.table, in, 2 * MiB, &batch), E_OK);
+            assert_true(flush_empty(&batch));
+            flush_commit(&batch);
+            assert_int_equal(w.stores, 0);
+            assert_int_equal(w.table.table_frames, frames);
+            struct leaves *after = leaves_of(&w.table);
+            assert_same_leaves(before, after, true);
+            free(before);
+            free(after);
+            world_end();
+        }
+}
+
+/* A and D of any page are those of the page that they become. */
+static void test_merge_gathers_ad(void **state)
+{
+    (void)state;
+    for (unsigned l = 0; l < LANDS; l++)
+        for (unsigned what = 0; what < 4; what++) {
+            struct table_caps caps = world_caps(lands[l].format);
+            struct flush_batch batch;
+
+            world_start(&lands[l], PAGE_SIZE, &caps, 1);
+            uint64_t in = w.base + 64 * w.unit;
+            assert_int_equal(do_map(&w.table, in, 2 * MiB, 2 * MiB, MAP_CAP_4K), E_OK);
+            struct found clean = world_look(w.table.root.v, in);
+            struct found last = world_look(w.table.root.v, in + 2 * MiB - PAGE_SIZE);
+            *last.slot |= (what & 1 ? sdm_accessed(lands[l].format) : 0) |
+                          (what & 2 ? sdm_dirty(lands[l].format) : 0);
+            world_note(last.slot);
+            flush_begin(&batch, &w.table);
+            assert_int_equal(table_merge(&w.table, in, 2 * MiB, &batch), E_OK);
+            flush_commit(&batch);
+            struct found merged = world_look(w.table.root.v, in);
+            assert_int_equal(merged.level, 2);
+            assert_int_equal(merged.accessed, clean.accessed || (what & 1));
+            assert_int_equal(merged.dirty, clean.dirty || (what & 2));
+            world_end();
+        }
+}
+
+/* Part by part, and the same in the end as one merge of everything. */
+static void test_sweep(void **state)
+{
+    (void)state;
+    for (unsigned l = 0; l < LANDS; l++) {
+        struct table_caps caps = world_caps(lands[l].format);
+        struct flush_batch batch;
+
+        world_start(&lands[l], 2 * MiB, &caps, 1);
+        uint64_t in = w.base + 64 * w.unit;
+        /* Two blocks of 1 GiB in pages of 2 MiB; the second lacks one. And a lone page of 4 KiB. */
+        assert_int_equal(do_map(&w.table, in, 4 * GiB, 2 * GiB, MAP_CAP_2M), E_OK);
+        flush_begin(&batch, &w.table);
+        assert_int_equal(table_unmap(&w.table, in + GiB + 10 * MiB, 2 * MiB, &batch), E_OK);
+        flush_commit(&batch);
+        assert_int_equal(do_map(&w.table, w.base, GiB, PAGE_SIZE, MAP_DEFAULT), E_OK);
+
+        uint64_t cursor = lands[l].kind->input_first;
+        uint64_t seen[8];
+        unsigned parts = 0;
+        int error;
+        do {
+            assert_true(parts < 8);
+            flush_begin(&batch, &w.table);
+            error = table_merge_sweep(&w.table, &cursor, &batch);
+            flush_commit(&batch);
+            seen[parts++] = cursor;
+        } while (error == E_OK);
+        assert_int_equal(error, E_NOENT);
+        assert_int_equal(parts, 4);
+        assert_int_equal(seen[0], in);
+        assert_int_equal(seen[1], in + GiB);
+        assert_int_equal(seen[2], in + 2 * GiB);
+        assert_int_equal(cursor, lands[l].kind->input_first);
+        assert_int_equal(world_look(w.table.root.v, in).level, 3);
+        assert_int_equal(world_look(w.table.root.v, in + GiB).level, 2);
+        /* The very end of the space is an end as well. */
+        uint64_t end = lands[l].kind->input_last + 1 - PAGE_SIZE;
+        assert_int_equal(do_map(&w.table, end, GiB, PAGE_SIZE, MAP_DEFAULT), E_OK);
+        cursor = end;
+        flush_begin(&batch, &w.table);
+        assert_int_equal(table_merge_sweep(&w.table, &cursor, &batch), E_NOENT);
+        flush_commit(&batch);
+        assert_int_equal(cursor, lands[l].kind->input_first);
+        world_end();
+    }
+}
+
+/* ---- The visitor's word is enough ---------------------------------------------------------------------- */
+
+static int map_run(void *ctx, const struct mapping *run)
+{
+    struct table *table = ctx;
+    struct flush_batch batch;
+
+    flush_begin(&batch, table);
+    assert_int_equal(table_map(table, run->in, run->out, run->last - run->in + 1, run->attrs,
+                               run->level == 1   ? MAP_CAP_4K
+                               : run->level == 2 ? MAP_CAP_2M
+                                                 : MAP_DEFAULT,
+                               &batch),
+                     E_OK);
+    flush_commit(&batch);
+    return 0;
+}
+
+static void test_visitor_reproduces(void **state)
+{
+    (void)state;
+    for (unsigned l = 0; l < LANDS; l++)
+        for (unsigned seed = 1; seed <= 2; seed++) {
+            struct table_caps caps = world_caps(lands[l].format);
+            struct table again;
+
+            world_start(&lands[l], PAGE_SIZE, &caps, seed);
+            for (unsigned round = 0; round < 60; round++) {
+                struct world_call call = world_random_call();
+                call.refuse = 0;
+                world_run(&call);
+            }
+            world_table_init(&again);
+            assert_int_equal(table_visit(&w.table, lands[l].kind->input_first,
+                                         lands[l].kind->input_last, VISIT_RUNS, map_run, &again),
+                             0);
+            struct leaves *one = leaves_of(&w.table), *two = leaves_of(&again);
+            assert_same_leaves(one, two, false);
+            assert_int_equal(again.table_frames, w.table.table_frames);
+            free(one);
+            free(two);
+            world_table_end(&again);
+            world_end();
+        }
+}
+
+struct stop_after {
+    unsigned calls, limit;
+};
+
+static int count_and_stop(void *ctx, const struct mapping *mapping)
+{
+    struct stop_after *stop = ctx;
+
+    (void)mapping;
+    return ++stop->calls == stop->limit ? 77 : 0;
+}
+
+static int stop_at_frame(void *ctx, hpa_t frame, unsigned level, unsigned slots)
+{
+    unsigned *calls = ctx;
+
+    (void)frame;
+    (void)level;
+    (void)slots;
+    return ++*calls == 2 ? 78 : 0;
+}
+
+static void test_visitors_stop_when_told(void **state)
+{
+    (void)state;
+    for (unsigned l = 0; l < LANDS; l++) {
+        struct table_caps caps = world_caps(lands[l].format);
+        unsigned frames = 0;
+
+        world_start(&lands[l], PAGE_SIZE, &caps, 1);
+        for (unsigned i = 0; i < 6; i++) /* six runs: no two adjoin in `out` */
+            assert_int_equal(do_map(&w.table, w.base + i * PAGE_SIZE, (20 - 2 * i) * PAGE_SIZE,
+                                    PAGE_SIZE, MAP_DEFAULT),
+                             E_OK);
+        for (unsigned limit = 1; limit <= 6; limit++) {
+            struct stop_after stop = {.limit = limit};
+            assert_int_equal(
+                table_visit(&w.table, w.base, w.end - 1, VISIT_RUNS, count_and_stop, &stop), 77);
+            assert_int_equal(stop.calls, limit);
+        }
+        struct stop_after all = {0};
+        assert_int_equal(table_visit(&w.table, w.base, w.base + 4 * PAGE_SIZE - 1, VISIT_RUNS,
+                                     count_and_stop, &all),
+                         0);
+        assert_int_equal(all.calls, 4);
+        /* A and D keep runs apart if that is asked for. */
+        assert_int_equal(do_map(&w.table, w.base + 8 * PAGE_SIZE, GiB, 4 * PAGE_SIZE, MAP_DEFAULT),
+                         E_OK);
+        uint64_t *slot = world_look(w.table.root.v, w.base + 9 * PAGE_SIZE).slot;
+        *slot ^= sdm_dirty(lands[l].format);
+        world_note(slot);
+        for (unsigned flags = 0; flags < 4; flags++) {
+            struct stop_after four = {0};
+            assert_int_equal(table_visit(&w.table, w.base + 8 * PAGE_SIZE,
+                                         w.base + 12 * PAGE_SIZE - 1, flags, count_and_stop, &four),
+                             0);
+            assert_int_equal(four.calls, flags == 0 ? 1 : flags == VISIT_AD ? 3 : 4);
+        }
+        assert_int_equal(table_visit_frames(&w.table, stop_at_frame, &frames), 78);
+        assert_int_equal(frames, 2);
+        world_end();
+    }
+}
+
+/* ---- Edges: refused before anything is stored ---------------------------------------------------------- */
+
+enum writer { MAP, REPLACE, UNMAP, PROTECT, SPLIT, MERGE, HARVEST, CLONE, COPY, FRESH, WRITERS };
+
+static struct buddy_pages pages;
+
+static int write_by(enum writer writer, uint64_t in, uint64_t out, uint64_t size,
+                    struct flush_batch *batch)
+{
+    switch (writer) {
+    case MAP:
+        return table_map(&w.table, in, hpa(out), size, RWX_WB, MAP_DEFAULT, batch);
+    case REPLACE:
+        return table_map(&w.table, in, hpa(out), size, RWX_WB, MAP_REPLACE, batch);
+    case UNMAP:
+        return table_unmap(&w.table, in, size, batch);
+    case PROTECT:
+        return table_protect(&w.table, in, size, RWX_WB, batch);
+    case SPLIT:
+        return table_split(&w.table, in, size, 1, batch);
+    case MERGE:
+        return table_merge(&w.table, in, size, batch);
+    case HARVEST:
+        return table_harvest(&w.table, in, size, 3, NULL, NULL, batch);
+    case CLONE:
+        return table_clone(&w.other, &w.table, in, size, batch);
+    case COPY:
+        return table_copy(&w.other, &w.table, in, size, &pages.source);
+    default:
+        return table_map_fresh(&w.table, in, size, RWX_WB, MAP_DEFAULT, &pages.source);
+    }
+}
+
+static void refuse(enum writer writer, uint64_t in, uint64_t out, uint64_t size, int expected)
+{
+    struct flush_batch batch;
+    uint64_t taken = w.taken, flushes = w.flushes;
+
+    w.stores = 0;
+    flush_begin(&batch, &w.table);
+    int error = write_by(writer, in, out, size, &batch);
+    if (error != expected)
+        fail_msg("%s, writer %u: [%#llx, + %#llx) to %#llx gives %d, not %d", w.land->name, writer,
+                 (unsigned long long)in, (unsigned long long)size, (unsigned long long)out, error,
+                 expected);
+    assert_true(flush_empty(&batch));
+    flush_commit(&batch);
+    assert_int_equal(w.stores, 0);
+    assert_int_equal(w.taken, taken);
+    assert_int_equal(w.flushes, flushes);
+    assert_false(lock_held(&w.table.lock));
+    assert_false(lock_held(&w.other.lock));
+}
+
+static void refuse_bad_calls(void)
+{
+    const struct table_kind *kind = w.land->kind;
+    uint64_t first = kind->input_first, last = kind->input_last;
+    uint64_t width = UINT64_C(1) << w.table.caps.maxphyaddr;
+    uint64_t ok = w.base + 7 * PAGE_SIZE; /* free, beside what is mapped */
+    unsigned bits = 12 + 9 * kind->levels;
+
+    for (enum writer writer = 0; writer < WRITERS; writer++) {
+        refuse(writer, ok, 0, 0, E_INVAL);
+        refuse(writer, ok + 1, 0, PAGE_SIZE, E_ALIGN);
+        refuse(writer, ok + 0x800, 0, PAGE_SIZE, E_ALIGN);
+        refuse(writer, ok, 0, PAGE_SIZE + 1, E_ALIGN);
+        refuse(writer, ok, 0, 0x800, E_ALIGN);
+        /* A wrap, and an end at 2^64 where that is not the end of the kind's space. */
+        refuse(writer, 0xfffffffffffff000, 0, 2 * PAGE_SIZE, E_RANGE);
+        refuse(writer, ok, 0, 0 - PAGE_SIZE, E_RANGE);
+        if (last != UINT64_MAX) {
+            refuse(writer, 0xfffffffffffff000, 0, PAGE_SIZE, E_RANGE);
+            refuse(writer, last + 1, 0, PAGE_SIZE, E_RANGE);
+            refuse(writer, last + 1 - PAGE_SIZE, 0, 2 * PAGE_SIZE, E_RANGE);
+            refuse(writer, first, 0, last + 1 - first + PAGE_SIZE, E_RANGE);
+        }
+        if (first) {
+            refuse(writer, first - PAGE_SIZE, 0, PAGE_SIZE, E_RANGE);
+            refuse(writer, first - PAGE_SIZE, 0, 2 * PAGE_SIZE, E_RANGE);
+            refuse(writer, 0, 0, PAGE_SIZE, E_RANGE);
+        }
+        /* Not canonical; or one bit too wide. */
+        refuse(writer, UINT64_C(1) << (w.land->kind->sign_extended ? bits - 1 : bits), 0, PAGE_SIZE,
+               E_RANGE);
+        refuse(writer, UINT64_C(1) << 62, 0, PAGE_SIZE, E_RANGE);
+        if (writer != MAP && writer != REPLACE)
+            continue;
+        refuse(writer, ok, 0x800, PAGE_SIZE, E_ALIGN);
+        refuse(writer, ok, width, PAGE_SIZE, E_RANGE);
+        refuse(writer, ok, width - PAGE_SIZE, 2 * PAGE_SIZE, E_RANGE);
+        refuse(writer, ok, width - 2 * MiB, 4 * MiB, E_RANGE);
+        refuse(writer, ok, 0xfffffffffffff000, PAGE_SIZE, E_RANGE);
+        refuse(writer, ok, 0xfffffffffffff000, 2 * PAGE_SIZE, E_RANGE);
+    }
+    /* Calls of one writer alone. */
+    struct flush_batch batch;
+    struct table stranger = w.other;
+    flush_begin(&batch, &w.table);
+    assert_int_equal(table_split(&w.table, ok, PAGE_SIZE, 0, &batch), E_INVAL);
+    assert_int_equal(table_split(&w.table, ok, PAGE_SIZE, 3, &batch), E_INVAL);
+    assert_int_equal(table_map_fresh(&w.table, ok, PAGE_SIZE, RWX_WB, MAP_REPLACE, &pages.source),
+                     E_INVAL);
+    assert_int_equal(table_map_fresh(&w.table, ok, PAGE_SIZE, attrs_of(RIGHT_W, MEM_WB),
+                                     MAP_DEFAULT, &pages.source),
+                     E_ILLEGAL);
+    assert_int_equal(table_map_fresh(&w.table, w.base, PAGE_SIZE, RWX_WB, 0, &pages.source),
+                     E_EXIST);
+    assert_int_equal(table_clone(&w.table, &w.table, ok, PAGE_SIZE, &batch), E_INVAL);
+    assert_int_equal(table_copy(&w.table, &w.table, ok, PAGE_SIZE, &pages.source), E_INVAL);
+    assert_int_equal(table_clone(&w.table, &w.other, w.base, PAGE_SIZE, &batch), E_EXIST);
+    assert_int_equal(table_copy(&w.table, &w.other, w.base, PAGE_SIZE, &pages.source), E_EXIST);
+    stranger.kind = kind == &ept_kind ? &user_kind : &ept_kind;
+    assert_int_equal(table_clone(&stranger, &w.table, ok, PAGE_SIZE, &batch), E_INVAL);
+    for (unsigned n = 0; n < 7; n++) {
+        stranger = w.other;
+        stranger.caps.maxphyaddr ^= n == 0;
+        stranger.caps.leaf_top ^= n == 1;
+        stranger.caps.nx ^= n == 2;
+        stranger.caps.execute_only ^= n == 3;
+        stranger.caps.mode_based_execute ^= n == 4;
+        stranger.caps.global ^= n == 5;
+        stranger.caps.mem_types ^= n == 6;
+        assert_int_equal(table_copy(&stranger, &w.table, ok, PAGE_SIZE, &pages.source), E_INVAL);
+    }
+    assert_true(flush_empty(&batch));
+    flush_commit(&batch);
+    struct stop_after none = {0};
+    assert_int_equal(table_visit(&w.table, ok + 1, ok, 0, count_and_stop, &none), E_RANGE);
+    if (first)
+        assert_int_equal(table_visit(&w.table, first - 1, last, 0, count_and_stop, &none), E_RANGE);
+    if (last != UINT64_MAX)
+        assert_int_equal(table_visit(&w.table, first, last + 1, 0, count_and_stop, &none), E_RANGE);
+    assert_int_equal(none.calls, 0);
+}
+
+static void test_edges_are_refused(void **state)
+{
+    (void)state;
+    for (unsigned l = 0; l < LANDS; l++)
+        for (unsigned alone = 0; alone < 2; alone++) {
+            struct table_caps caps = world_caps(lands[l].format);
+            const struct table_kind *kind = lands[l].kind;
+            struct mapping mapping;
+            struct walk walk;
+
+            locks_needed = !alone;
+            world_start(&lands[l], PAGE_SIZE, &caps, 1);
+            buddy_pages_init(&pages, PURPOSE_TEST, WORLD_OWNER + 1);
+            /* Beside a table that was mapped into last, and not. */
+            assert_int_equal(do_map(&w.table, w.base, GiB, PAGE_SIZE, MAP_DEFAULT), E_OK);
+            refuse_bad_calls();
+            uint64_t end = kind->input_last + 1 - PAGE_SIZE;
+            assert_int_equal(do_map(&w.table, end - PAGE_SIZE, GiB, PAGE_SIZE, MAP_DEFAULT), E_OK);
+            refuse_bad_calls();
+            /* The last page of the space, and the last frame that there can be. */
+            uint64_t frame = (UINT64_C(1) << caps.maxphyaddr) - PAGE_SIZE;
+            assert_int_equal(do_map(&w.table, end, frame, PAGE_SIZE, MAP_DEFAULT), E_OK);
+            assert_int_equal(table_translate(&w.table, kind->input_last, &mapping), E_OK);
+            assert_int_equal(mapping.last, kind->input_last);
+            assert_int_equal(mapping.out.v, frame);
+            if (kind->input_last != UINT64_MAX) {
+                assert_int_equal(table_translate(&w.table, kind->input_last + 1, &mapping),
+                                 E_RANGE);
+                table_walk(&w.table, kind->input_last + 1, &walk);
+                assert_int_equal(walk.error, E_RANGE);
+            }
+            if (kind->input_first) {
+                assert_int_equal(table_translate(&w.table, kind->input_first - 1, &mapping),
+                                 E_RANGE);
+                table_walk(&w.table, kind->input_first - 1, &walk);
+                assert_int_equal(walk.error, E_RANGE);
+            }
+            refuse_bad_calls();
+            /* And all of it, in one call. */
+            struct flush_batch batch;
+            flush_begin(&batch, &w.table);
+            assert_int_equal(table_unmap(&w.table, kind->input_first,
+                                         kind->input_last - kind->input_first + 1, &batch),
+                             E_OK);
+            flush_commit(&batch);
+            assert_int_equal(w.table.table_frames, 1);
+            world_end();
+        }
+    locks_needed = true;
+}
+
+/* A table that was begun before there were records can be mapped into, and no more than that. */
+static void test_without_records(void **state)
+{
+    (void)state;
+    for (unsigned l = 0; l < LANDS; l++) {
+        struct table_caps caps = world_caps(lands[l].format);
+        struct table_env early = world_env;
+        struct flush_batch batch;
+
+        early.frame_records = false;
+        world_start(&lands[l], PAGE_SIZE, &caps, 1);
+        world_table_end(&w.table);
+        assert_int_equal(
+            table_init(&w.table, lands[l].kind, &caps, &early, PURPOSE_TEST, WORLD_OWNER), E_OK);
+        assert_int_equal(do_map(&w.table, w.base, 0, 4 * MiB, MAP_DEFAULT), E_OK);
+        for (enum writer writer = REPLACE; writer <= MERGE; writer++) {
+            if (writer != REPLACE && writer != UNMAP && writer != MERGE)
+                continue;
+            flush_begin(&batch, &w.table);
+            assert_int_equal(write_by(writer, w.base, 0, PAGE_SIZE, &batch), E_STATE);
+            flush_commit(&batch);
+        }
+        assert_int_equal(table_adopt(&w.table, &early), E_STATE);
+        assert_int_equal(table_adopt(&w.table, &world_env), E_OK);
+        assert_int_equal(table_adopt(&w.table, &world_env), E_STATE);
+        flush_begin(&batch, &w.table);
+        assert_int_equal(table_unmap(&w.table, w.base, 4 * MiB, &batch), E_OK);
+        flush_commit(&batch);
+        assert_int_equal(w.table.table_frames, 1);
+        world_end();
+    }
+}
+
+/* ---- Frames of the buddy, and data that dies with its mapping ---------------------------------------- */
+
+static void test_fresh_frames(void **state)
+{
+    (void)state;
+    for (unsigned l = 0; l < LANDS; l++) {
+        struct table_caps caps = world_caps(lands[l].format);
+        struct leaves *leaves;
+        struct flush_batch batch;
+
+        world_start(&lands[l], PAGE_SIZE, &caps, 1);
+        buddy_pages_init(&pages, PURPOSE_TEST, WORLD_OWNER + 1);
+        /* 64 pages, then two large ones, then 64 pages. */
+        assert_int_equal(table_map_fresh(&w.table, w.base, w.end - w.base,
+                                         attrs_of(RIGHT_RW | (caps.nx ? 0 : RIGHT_X), MEM_WB),
+                                         MAP_DEFAULT, &pages.source),
+                         E_OK);
+        assert_int_equal(buddy_owner_frames(WORLD_OWNER + 1), CELLS);
+        leaves = leaves_of(&w.table);
+        assert_int_equal(leaves->count, 64 + 2 + 64);
+        for (unsigned i = 0; i < leaves->count; i++) {
+            const struct mapping *m = &leaves->leaf[i];
+            const uint8_t *bytes = direct(m->out);
+            for (uint64_t n = 0; n < m->last - m->in + 1; n += 61)
+                assert_int_equal(bytes[n], 0);
+        }
+
+        /* A copy has frames of its own with the same contents, and leaves the original alone. */
+        memset(direct(leaves->leaf[3].out), 0x33, PAGE_SIZE);
+        memset(direct(leaves->leaf[64].out), 0x64, 2 * MiB);
+        uint64_t from = w.base + 2 * PAGE_SIZE, bytes = (62 + 512 + 5) * PAGE_SIZE;
+        w.stores = 0;
+        assert_int_equal(table_copy(&w.other, &w.table, from, bytes, &pages.source), E_OK);
+        struct leaves *copied = leaves_of(&w.other);
+        assert_int_equal(copied->count, 62 + 1 + 5);
+        for (unsigned i = 0; i < copied->count; i++) {
+            struct mapping original;
+            const struct mapping *m = &copied->leaf[i];
+            assert_int_equal(table_translate(&w.table, m->in, &original), E_OK);
+            assert_true(attrs_equal(m->attrs, original.attrs));
+            uint64_t source = original.out.v + (m->in - original.in);
+            assert_int_not_equal(source, m->out.v);
+            assert_memory_equal(direct(m->out), direct(hpa(source)), m->last - m->in + 1);
+        }
+        assert_int_equal(buddy_owner_frames(WORLD_OWNER + 1), CELLS + 62 + 512 + 5);
+
+        /* Too little memory: all that was taken comes back. */
+        buddy_set_quota(WORLD_OWNER + 1, CELLS + 62 + 512 + 5 + 3);
+        flush_begin(&batch, &w.table);
+        assert_int_equal(table_unmap(&w.table, w.base, 8 * PAGE_SIZE, &batch), E_OK);
+        for (unsigned i = 0; i < 8; i++)
+            flush_free_after(&batch, leaves->leaf[i].out);
+        flush_commit(&batch);
+        assert_int_equal(buddy_owner_frames(WORLD_OWNER + 1), CELLS + 62 + 512 + 5 - 8);
+        buddy_set_quota(WORLD_OWNER + 1, CELLS + 62 + 512 + 5 - 8 + 3);
+        assert_int_equal(
+            table_map_fresh(&w.table, w.base, 4 * PAGE_SIZE, RWX_WB, MAP_DEFAULT, &pages.source),
+            E_QUOTA);
+        assert_int_equal(buddy_owner_frames(WORLD_OWNER + 1), CELLS + 62 + 512 + 5 - 8);
+
+        for (unsigned i = 0; i < 2; i++) {
+            struct table *table = i ? &w.other : &w.table;
+            struct leaves *left = leaves_of(table);
+            flush_begin(&batch, table);
+            assert_int_equal(table_unmap(table, w.base, w.end - w.base, &batch), E_OK);
+            for (unsigned n = 0; n < left->count; n++)
+                flush_free_after(&batch, left->leaf[n].out);
+            flush_commit(&batch);
+            free(left);
+        }
+        assert_int_equal(buddy_owner_frames(WORLD_OWNER + 1), 0);
+        free(leaves);
+        free(copied);
+        world_end();
+    }
+}
+
+/* A data block goes back to the buddy only after every CPU has forgotten it. */
+static void test_data_dies_after_the_flush(void **state)
+{
+    (void)state;
+    for (unsigned l = 0; l < LANDS; l++)
+        for (unsigned order = 0; order <= 9; order += 9) {
+            struct table_caps caps = world_caps(lands[l].format);
+            uint64_t size = PAGE_SIZE << order;
+            struct flush_batch batch;
+            struct frame_info info;
+            hpa_t block;
+
+            world_start(&lands[l], PAGE_SIZE, &caps, 1);
+            uint64_t in = w.base + 64 * w.unit;
+            assert_int_equal(buddy_alloc(order, PURPOSE_TEST, WORLD_OWNER + 1, &block), E_OK);
+            assert_int_equal(do_map(&w.table, in, block.v, size, MAP_DEFAULT), E_OK);
+            for (unsigned i = 0; i < CELLS; i++) /* so that the CPUs look there */
+                w.cell[i].present = i >= 64 && i < 64 + (1u << order);
+            world_fill_caches();
+            flush_begin(&batch, &w.table);
+            assert_int_equal(table_unmap(&w.table, in, size, &batch), E_OK);
+            flush_free_after(&batch, block);
+            assert_int_equal(frame_query(block, &info, NULL), E_OK);
+            assert_int_equal(info.state, FRAME_DYING);
+            assert_int_equal(buddy_free(block, order, WORLD_OWNER + 1), E_STATE);
+            flush_commit(&batch); /* the world looks at each block that is given back */
+            assert_true(buddy_is_free(block));
+            world_end();
+        }
+}
+
+/* A batch that is dropped is noticed, and one that is used twice stops the machine. */
+static void test_batches(void **state)
+{
+    struct table_caps caps = world_caps(SDM_EPT);
+    struct flush_batch batch;
+
+    (void)state;
+    world_start(&lands[2], PAGE_SIZE, &caps, 1);
+    flush_begin(&batch, &w.table);
+    assert_int_equal(w.table.open_batches, 1);
+    assert_int_equal(table_destroy(&w.table), E_STATE);
+    flush_commit(&batch);
+    assert_panics(flush_commit(&batch), "batch->open");
+    assert_int_equal(w.table.open_batches, 0);
+
+    /* Neighbours are one range; past FLUSH_RANGES, or FLUSH_PAGES, it is the whole context. */
+    flush_begin(&batch, &w.table);
+    for (unsigned i = 0; i < FLUSH_PAGES; i++)
+        flush_add(&batch, i * PAGE_SIZE, (i + 1) * PAGE_SIZE - 1, 1);
+    assert_int_equal(batch.count, 1);
+    flush_add(&batch, 0, PAGE_SIZE - 1, 2); /* another stride */
+    assert_int_equal(batch.count, 2);
+    flush_add(&batch, UINT64_MAX - PAGE_SIZE + 1, UINT64_MAX, 1);
+    flush_add(&batch, 0, PAGE_SIZE - 1, 1); /* no neighbour, though last + 1 is 0 */
+    assert_int_equal(batch.count, 4);
+    flush_commit(&batch);
+    assert_int_equal(w.table.flushes.whole, 1);
+
+    flush_begin(&batch, &w.table);
+    flush_add(&batch, 0, FLUSH_PAGES * PAGE_SIZE - 1, 1);
+    flush_commit(&batch);
+    assert_int_equal(w.table.flushes.whole, 1);
+    assert_int_equal(w.table.flushes.ranges, 1);
+
+    flush_begin(&batch, &w.table);
+    for (unsigned i = 0; i <= FLUSH_RANGES; i++) {
+        assert_false(batch.whole);
+        flush_add(&batch, i * 2 * PAGE_SIZE, i * 2 * PAGE_SIZE + PAGE_SIZE - 1, 1);
+    }
+    assert_true(batch.whole);
+    flush_add(&batch, 0, PAGE_SIZE - 1, 1); /* nothing to add to that */
+    flush_commit(&batch);
+    assert_int_equal(w.table.flushes.whole, 2);
+    world_end();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_split_then_merge_restores),
+        cmocka_unit_test(test_split_of_a_part),
+        cmocka_unit_test(test_merge_refuses_unequal),
+        cmocka_unit_test(test_merge_gathers_ad),
+        cmocka_unit_test(test_sweep),
+        cmocka_unit_test(test_visitor_reproduces),
+        cmocka_unit_test(test_visitors_stop_when_told),
+        cmocka_unit_test(test_edges_are_refused),
+        cmocka_unit_test(test_without_records),
+        cmocka_unit_test(test_fresh_frames),
+        cmocka_unit_test(test_data_dies_after_the_flush),
+        cmocka_unit_test(test_batches),
+    };
+    return cmocka_run_group_tests_name("mapper rounds", tests, NULL, NULL);
+}
