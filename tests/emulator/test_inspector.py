@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from machines import COMPLETE_CPUS, NO_ACCESSED_DIRTY_CPU, facts, guest, quit_machine
+from machines import COMPLETE_CPUS, NO_ACCESSED_DIRTY_CPU, facts, guest, quit_machine, rows
 
 PROBE_OPTIONS = "mem=8M rom=0x2000000+64K nox=0x2100000+64K"
 CONTROL_BITS = ["wp", "nowp", "nonx", "smep smap", "smap ac"]
@@ -63,3 +63,77 @@ def test_explain_foretells_what_the_cpu_does(boot, cpu, bits):
         assert not wrong, "\n".join(map(str, wrong))
     assert len({rule for _, rule in kinds}) >= (12 if len(bits) > 1 else 8), kinds
     quit_machine(machine)
+
+
+@pytest.fixture(scope="module")
+def machine(boot_for_module):
+    """Guests that have ended, and one that waits before its first instruction."""
+    machine = boot_for_module(modules=[(guest("hello.elf"), "hello mem=4M"), (guest("probe64.elf"), f"held {PROBE_OPTIONS} paused")])
+    machine.wait_prompt()
+    machine.expect("g1 hello: passed")
+    return machine
+
+
+def test_who_finds_every_way_to_a_frame(machine):
+    peeked = facts(machine.command("peek g2 gpa 0x123456 1"))
+    frame = int(peeked["hpa"], 16) & ~0xFFF
+    answer = machine.command(f"who {frame:#x}")
+    said = facts(answer)
+    assert (said["owner"], said["purpose"]) == ("g2 held", "guest memory")
+    ways = {(row["table"], row["address"]) for row in rows(answer, "table")}
+    assert ways == {("g2 held", "0x123000"), ("host", hex(0xFFFF800000000000 + frame))}
+    root = facts(machine.command("eptp g2"))["root"]
+    said = facts(machine.command(f"who {root}"))
+    assert (said["purpose"], said["table level"]) == ("EPT tables", "PML4")
+    text = facts(machine.command("walk host 0xffffffff80200000"))["hpa"]
+    answer = machine.command(f"who {text}")
+    assert facts(answer)["purpose"] == "image"
+    assert {row["rights"] for row in rows(answer, "table")} == {"r-x-g", "r---g"}
+
+
+def test_frames_count_what_mem_counts(machine):
+    used = rows(machine.command("frames"), "purpose")
+    counted = {}
+    for row in used:
+        counted[row["purpose"]] = counted.get(row["purpose"], 0) + int(row["frames"])
+    told = {row["purpose"]: int(row["frames"]) for row in rows(machine.command("mem"), "purpose")}
+    assert counted == told
+
+
+def test_bytes_by_all_four_addresses(machine):
+    found = rows(machine.command("find g2 gpa 1M 64K 0x1badb002"), "address")
+    assert len(found) >= 1
+    at = found[0]["address"]
+    values = {
+        facts(machine.command(f"peek {place} 4"))["value"]
+        for place in (f"g2 gpa {at}", f"g2 gva {at}", f"hpa {found[0]['hpa']}", f"hva {0xFFFF800000000000 + int(found[0]['hpa'], 16):#x}")
+    }
+    assert values == {"0x1badb002"}
+    assert rows(machine.command(f"dump g2 gpa {at} 16"), "address")[0]["bytes"].startswith("02 b0 ad 1b")
+    machine.command("poke g2 gpa 0x700000 0x1122334455667788")
+    assert facts(machine.command("peek g2 gpa 0x700004 2"))["value"] == "0x3344"
+    # The hypervisor's own text: by force alone, and it is the text that changes.
+    text = "0xffffffff80200000"
+    before = facts(machine.command(f"peek hva {text}"))["value"]
+    assert "error: poke" in "\n".join(machine.command(f"poke hva {text} {before}"))
+    assert facts(machine.command(f"poke hva {text} {before} force"))["was"] == before
+    # Devices and holes are not touched.
+    for place in ("hpa 0xfee00000", "hpa 0xfffffff0", "hpa 0xa0000", "hva 0xffffffffff000000", "g2 gpa 0xa0000"):
+        assert "error: peek" in "\n".join(machine.command(f"peek {place} 4 force"))
+
+
+@pytest.mark.parametrize("bits,rule", [(0b010, "writable but not readable"), (0b111 | 2 << 3, "a reserved memory type")])
+def test_a_broken_entry_is_foretold_and_told_the_same(boot, bits, rule):
+    """An entry of the EPT made illegal from the console: explain, the CPU's exit and the report agree."""
+    machine = boot(modules=[(guest("hello.elf"), "hello mem=4M paused")])
+    machine.wait_prompt()
+    steps = rows(machine.command("explain g1 gpa 0x100000 x"), "reference")
+    entry = int(steps[-1]["raw"], 16) & ~0x3F | bits
+    machine.command(f"poke hpa {steps[-1]['hpa']} {entry:#x} force")
+    said = facts(machine.command("explain g1 gpa 0x100000 x"))
+    assert (said["verdict"], said["rule"]) == ("EPT misconfiguration", rule)
+    machine.command("resume g1")
+    machine.expect(rf"g1 hello: stopped: illegal entry in the table for GPA 0x10.*{rule}")
+    report = "\n".join(machine.command("report g1"))
+    assert "EPT misconfiguration" in report and rule in report
+    assert "the CPU told the same" in report
