@@ -318,6 +318,18 @@ static void run_user_programs(const struct guest_image *images, unsigned count)
             user_run_module(images[i].bytes, images[i].size, images[i].cmdline);
 }
 
+static void list_scripts(const struct guest_image *images, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        if (!guest_is_script(images[i].cmdline))
+            continue;
+        int error =
+            monitor_script(images[i].cmdline, (const char *)images[i].bytes, images[i].size);
+        if (error)
+            log_line("module %u: this script is one too many: %s", i + 1, error_text(error));
+    }
+}
+
 /* The first round of the guests is over: says how long the way to it was. */
 static void show_first_entry(void)
 {
@@ -349,6 +361,7 @@ static void finish_boot(void)
     guests_round();
     show_first_entry();
     run_user_programs(images, modules);
+    list_scripts(images, modules);
     monitor_run();
 }
 

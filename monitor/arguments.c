@@ -3,8 +3,6 @@
  */
 #include "monitor/arguments.h"
 
-#include <stdbool.h>
-
 #include "lib/format.h"
 #include "lib/string.h"
 
@@ -146,7 +144,8 @@ static int too_large(const char *word, const char *what, struct complaint *why)
     return E_RANGE;
 }
 
-int parse_number(const char *word, const char *what, uint64_t *out, struct complaint *why)
+/* A number without any operator. */
+static int parse_plain(const char *word, const char *what, uint64_t *out, struct complaint *why)
 {
     const char *s = word;
     unsigned base = 10;
@@ -190,6 +189,182 @@ int parse_number(const char *word, const char *what, uint64_t *out, struct compl
                  "or T behind it for a larger unit: 0x101000, 4096, 16M",
                  word, what);
     return E_FORMAT;
+}
+
+/* --- Expressions ----------------------------------------------------------------------------- */
+
+#define EXPRESSION_DEPTH 16 /* operators and open parentheses that wait at a time */
+#define TERM_TEXT 64        /* bytes of a number or a symbol, its terminator included */
+
+static bool (*symbol_lookup)(const char *name, uint64_t *value);
+
+void arguments_set_symbols(bool (*lookup)(const char *name, uint64_t *value))
+{
+    symbol_lookup = lookup;
+}
+
+/* Operators and parentheses wait on one stack, values on another (the shunting yard): no recursion
+ * on what somebody typed. */
+struct expression {
+    const char *word, *what;
+    struct complaint *why;
+    char pending[EXPRESSION_DEPTH];
+    uint64_t value[EXPRESSION_DEPTH + 1];
+    unsigned operators, values;
+};
+
+static bool is_letter(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
+}
+
+static bool is_operator(char c)
+{
+    return c == '+' || c == '-' || c == '*';
+}
+
+static bool is_term_byte(char c)
+{
+    return is_letter(c) || digit_of(c, 10) >= 0 || c == '.';
+}
+
+static int malformed(struct expression *e, const char *problem)
+{
+    complain(e->why,
+             "\"%.40s\" is no %s: %s; it takes numbers (0x101000, 16M) and symbols with + - * and "
+             "parentheses",
+             e->word, e->what, problem);
+    return E_FORMAT;
+}
+
+/* Takes the topmost operator and its two values, which are there: a value follows each operator. */
+static int reduce(struct expression *e)
+{
+    char operation = e->pending[--e->operators];
+    uint64_t right = e->value[--e->values], *left = &e->value[e->values - 1];
+    bool outside = operation == '+'   ? __builtin_add_overflow(*left, right, left)
+                   : operation == '-' ? __builtin_sub_overflow(*left, right, left)
+                                      : __builtin_mul_overflow(*left, right, left);
+
+    if (!outside)
+        return E_OK;
+    complain(e->why, "\"%.40s\" is no %s: at a '%c' it %s", e->word, e->what, operation,
+             operation == '-' ? "falls below 0" : "takes more than 64 bits");
+    return E_RANGE;
+}
+
+/* Reduces what binds at least as strongly as `next`, down to an open parenthesis. */
+static int reduce_for(struct expression *e, char next)
+{
+    while (e->operators && e->pending[e->operators - 1] != '(' &&
+           (next != '*' || e->pending[e->operators - 1] == '*')) {
+        int error = reduce(e);
+        if (error)
+            return error;
+    }
+    return E_OK;
+}
+
+static int push_operator(struct expression *e, char operation)
+{
+    if (e->operators == EXPRESSION_DEPTH) {
+        malformed(e, "too many parentheses and operators wait for each other");
+        return E_FULL;
+    }
+    e->pending[e->operators++] = operation;
+    return E_OK;
+}
+
+/* A number or a symbol at *at; moves behind it. */
+static int take_term(struct expression *e, const char **at)
+{
+    char term[TERM_TEXT];
+    size_t n = 0;
+
+    while (is_term_byte(**at)) {
+        if (n + 1 == sizeof(term))
+            return malformed(e, "a name or number in it is too long");
+        term[n++] = *(*at)++;
+    }
+    term[n] = 0;
+    if (n == 0)
+        return malformed(e, "a value is missing");
+    if (!is_letter(term[0]))
+        return parse_plain(term, e->what, &e->value[e->values++], e->why);
+    if (symbol_lookup && symbol_lookup(term, &e->value[e->values])) {
+        e->values++;
+        return E_OK;
+    }
+    complain(e->why, "\"%.40s\" is no symbol of the hypervisor, and a number starts with a digit",
+             term);
+    return E_NOENT;
+}
+
+/* What ends a value: an operator, a closing parenthesis, or the word's end. */
+static int take_after_value(struct expression *e, const char **at, bool *value_next)
+{
+    char c = *(*at)++;
+    int error;
+
+    if (c != ')' && !is_operator(c))
+        return malformed(e, "an operator is missing");
+    error = reduce_for(e, c);
+    if (error)
+        return error;
+    *value_next = is_operator(c);
+    if (*value_next)
+        return push_operator(e, c);
+    if (e->operators == 0)
+        return malformed(e, "a ')' has no '('");
+    e->operators--; /* the '(' */
+    return E_OK;
+}
+
+static int evaluate(struct expression *e, uint64_t *out)
+{
+    const char *at = e->word;
+    bool value_next = true;
+    int error = E_OK;
+
+    while (!error) {
+        while (is_blank(*at))
+            at++;
+        if (!*at)
+            break;
+        if (!value_next) {
+            error = take_after_value(e, &at, &value_next);
+        } else if (*at == '(') {
+            at++;
+            error = push_operator(e, '(');
+        } else {
+            error = take_term(e, &at);
+            value_next = false;
+        }
+    }
+    if (!error && value_next)
+        error = malformed(e, "a value is missing");
+    if (!error)
+        error = reduce_for(e, 0);
+    if (!error && e->operators)
+        error = malformed(e, "a '(' has no ')'");
+    if (!error)
+        *out = e->value[0];
+    return error;
+}
+
+int parse_number(const char *word, const char *what, uint64_t *out, struct complaint *why)
+{
+    struct expression expression = {.word = word, .what = what, .why = why};
+    bool operators = false;
+
+    /* A sign in front makes no number, and is nothing to compute. */
+    for (const char *s = word; *s; s++)
+        operators |= *s == '(' || *s == ')' || (s > word && is_operator(*s));
+    if (operators)
+        return evaluate(&expression, out);
+    if (symbol_lookup && is_letter(word[0]) && symbol_lookup(word, out))
+        return E_OK;
+    return parse_plain(word, what, out, why);
 }
 
 int parse_guest(const char *word, unsigned *number, struct complaint *why)

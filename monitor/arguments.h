@@ -10,6 +10,7 @@
 #ifndef QUIRE_MONITOR_ARGUMENTS_H
 #define QUIRE_MONITOR_ARGUMENTS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -36,10 +37,17 @@ struct arguments {
  */
 int arguments_next(const char **line, struct arguments *out, struct complaint *why);
 
-/* A number: decimal, or hexadecimal behind 0x; '_' may stand between digits; one of K, M, G, T behind
- * it multiplies by 1024, 1024^2, ... E_FORMAT, or E_RANGE when it needs more than 64 bits. `what`
- * names it in the complaint: "address", "size". */
+/*
+ * A number: decimal, or hexadecimal behind 0x; '_' may stand between digits; one of K, M, G, T behind
+ * it multiplies by 1024, 1024^2, ... Or an expression: numbers and symbols with + - * and parentheses,
+ * without blanks unless the word was quoted. E_FORMAT; E_NOENT for a symbol that is none; E_RANGE when
+ * it, or anything on the way to it, is below 0 or needs more than 64 bits. `what` names it in the
+ * complaint: "address", "size".
+ */
 int parse_number(const char *word, const char *what, uint64_t *out, struct complaint *why);
+
+/* Who knows the symbols of expressions; NULL, as at first, for nobody. */
+void arguments_set_symbols(bool (*lookup)(const char *name, uint64_t *value));
 
 /* A guest's name, gN. E_FORMAT; whether there is such a guest is for others to say. */
 int parse_guest(const char *word, unsigned *number, struct complaint *why);

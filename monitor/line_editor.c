@@ -13,7 +13,10 @@
 #define CANCEL_MARK "^C"
 #define ESC 0x1b
 #define DEL 0x7f
-#define SEQUENCE_LIMIT 16 /* no key sends more; what does is noise */
+#define SEQUENCE_LIMIT 48 /* no terminal sends more; what does is noise */
+#define PARAMETER_LIMIT 10000
+#define VT220 62 /* the first terminal whose attributes are a list */
+#define ATTRIBUTE_COLOUR 22
 
 static void put(struct line_editor *editor, const char *bytes, size_t n)
 {
@@ -31,7 +34,13 @@ static void put_text(struct line_editor *editor, const char *text)
  * stays empty, so that no terminal wraps. */
 static unsigned window_size(const struct line_editor *editor)
 {
-    return LINE_COLUMNS - 1 - (unsigned)strlen(CANCEL_MARK) - (unsigned)strlen(editor->prompt);
+    unsigned columns = editor->terminal_is.columns;
+
+    if (columns == 0)
+        columns = LINE_COLUMNS;
+    if (columns < LINE_LEAST_COLUMNS)
+        columns = LINE_LEAST_COLUMNS;
+    return columns - 1 - (unsigned)strlen(CANCEL_MARK) - (unsigned)strlen(editor->prompt);
 }
 
 /* Scrolls so that the cursor, which may stand behind the text's end, is in the window. */
@@ -236,9 +245,43 @@ static void take_key(struct line_editor *editor, unsigned char final, unsigned p
     }
 }
 
+/* What a terminal says of itself: its size (xterm's answer to CSI 18 t), or its attributes (ECMA-48's
+ * device attributes, as the VT220 and its heirs give them). */
+static enum line_event take_report(struct line_editor *editor, unsigned char final)
+{
+    unsigned given = editor->parameters + 1;
+
+    if (final == 't' && !editor->private && given == 3 && editor->parameter[0] == 8) {
+        editor->terminal_is.rows = editor->parameter[1];
+        editor->terminal_is.columns = editor->parameter[2];
+        redraw_row(editor);
+        return LINE_TERMINAL;
+    }
+    if (final == 'c' && editor->private && editor->parameter[0] >= VT220) {
+        editor->terminal_is.colour = false;
+        for (unsigned i = 1; i < given && i < LINE_PARAMETERS; i++)
+            editor->terminal_is.colour |= editor->parameter[i] == ATTRIBUTE_COLOUR;
+        return LINE_TERMINAL;
+    }
+    return LINE_PENDING;
+}
+
+static void take_parameter_byte(struct line_editor *editor, unsigned char byte)
+{
+    if (byte == '?' && editor->sequence == 1) {
+        editor->private = true;
+    } else if (byte == ';') {
+        editor->parameters++;
+    } else if (byte >= '0' && byte <= '9' && editor->parameters < LINE_PARAMETERS) {
+        unsigned *parameter = &editor->parameter[editor->parameters];
+        if (*parameter < PARAMETER_LIMIT)
+            *parameter = *parameter * 10 + (byte - '0');
+    }
+}
+
 /* A byte in the middle of an escape sequence. False when it is none of the sequence's: a control byte
  * breaks it off and counts for itself. */
-static bool take_sequence(struct line_editor *editor, unsigned char byte)
+static bool take_sequence(struct line_editor *editor, unsigned char byte, enum line_event *event)
 {
     if (byte < 0x20 || byte >= DEL) {
         editor->keys = KEYS_PLAIN;
@@ -247,8 +290,9 @@ static bool take_sequence(struct line_editor *editor, unsigned char byte)
     switch (editor->keys) {
     case KEYS_ESCAPE:
         editor->keys = byte == '[' ? KEYS_CSI : byte == 'O' ? KEYS_SS3 : KEYS_PLAIN;
-        editor->parameter = editor->sequence = 0;
-        editor->later_parameter = false;
+        memset(editor->parameter, 0, sizeof(editor->parameter));
+        editor->parameters = editor->sequence = 0;
+        editor->private = false;
         return true;
     case KEYS_SS3:
         editor->keys = KEYS_PLAIN;
@@ -258,14 +302,14 @@ static bool take_sequence(struct line_editor *editor, unsigned char byte)
         /* Parameters and intermediates are 0x20..0x3f, the final byte 0x40..0x7e (ECMA-48, 5.4). */
         if (byte >= 0x40) {
             editor->keys = KEYS_PLAIN;
-            take_key(editor, byte, editor->parameter);
+            if (byte == 't' || byte == 'c')
+                *event = take_report(editor, byte);
+            else if (!editor->private)
+                take_key(editor, byte, editor->parameter[0]);
         } else if (++editor->sequence == SEQUENCE_LIMIT) {
             editor->keys = KEYS_PLAIN;
-        } else if (byte == ';') {
-            editor->later_parameter = true;
-        } else if (byte >= '0' && byte <= '9' && !editor->later_parameter &&
-                   editor->parameter < 1000) {
-            editor->parameter = editor->parameter * 10 + (byte - '0');
+        } else {
+            take_parameter_byte(editor, byte);
         }
         return true;
     default:
@@ -303,6 +347,8 @@ static enum line_event take_control(struct line_editor *editor, unsigned char by
     case ESC:
         editor->keys = KEYS_ESCAPE;
         break;
+    case '\t':
+        return LINE_TAB;
     case '\b':
     case DEL:
         if (editor->cursor)
@@ -349,7 +395,7 @@ static enum line_event take_control(struct line_editor *editor, unsigned char by
 
 void line_init(struct line_editor *editor, struct sink *terminal, const char *prompt)
 {
-    invariant(strlen(prompt) < LINE_COLUMNS / 2);
+    invariant(strlen(prompt) < LINE_LEAST_COLUMNS / 2);
     memset(editor, 0, sizeof(*editor));
     editor->terminal = terminal;
     editor->around.write = write_around;
@@ -366,15 +412,22 @@ void line_begin(struct line_editor *editor)
     draw_row(editor);
 }
 
+void line_insert(struct line_editor *editor, const char *text)
+{
+    for (; *text && editor->open; text++)
+        insert_byte(editor, *text);
+}
+
 enum line_event line_byte(struct line_editor *editor, unsigned char byte)
 {
+    enum line_event event = LINE_PENDING;
     bool after_cr = editor->after_cr;
 
     editor->after_cr = byte == '\r';
     if (!editor->open || (byte == '\n' && after_cr))
         return LINE_PENDING;
-    if (editor->keys != KEYS_PLAIN && take_sequence(editor, byte))
-        return LINE_PENDING;
+    if (editor->keys != KEYS_PLAIN && take_sequence(editor, byte, &event))
+        return event;
     if (byte < 0x20 || byte == DEL)
         return take_control(editor, byte);
     if (byte < DEL)

@@ -10,7 +10,9 @@
  *
  * Keys: printable ASCII inserts; left, right, home, end, ^B ^F ^A ^E move; backspace, delete, ^D ^K ^U ^W
  * erase; up, down, ^P ^N walk through the history; ^L clears the screen; ^C drops the line; return ends
- * it. Every other byte or sequence is ignored whole.
+ * it. Tab is for the caller to complete. A terminal that says by its own accord how large it is
+ * (CSI 8 ; rows ; columns t) or what it can do (CSI ? ... c, attribute 22: colour) is believed. Every other
+ * byte or sequence is ignored whole.
  */
 #ifndef QUIRE_MONITOR_LINE_EDITOR_H
 #define QUIRE_MONITOR_LINE_EDITOR_H
@@ -22,7 +24,8 @@
 
 #define LINE_SIZE 256 /* bytes of a line, its terminator included */
 #define LINE_HISTORY 32
-#define LINE_COLUMNS 80
+#define LINE_COLUMNS 80 /* of a terminal that has not said how wide it is */
+#define LINE_LEAST_COLUMNS 40
 
 enum line_event {
     LINE_PENDING,   /* still being typed */
@@ -30,7 +33,11 @@ enum line_event {
     LINE_TOO_LONG,  /* ended, but more was typed than a line holds: not to be run */
     LINE_CANCELLED, /* ^C */
     LINE_CLOSED,    /* ^D on an empty line */
+    LINE_TAB,       /* to be completed; the line stays open, see line_insert() */
+    LINE_TERMINAL,  /* the terminal said what it is: `terminal_is`; the line stays open */
 };
+
+#define LINE_PARAMETERS 12 /* of a sequence; later ones are ignored */
 
 struct line_editor {
     struct sink *terminal;
@@ -46,9 +53,15 @@ struct line_editor {
     unsigned scroll; /* first byte of text[] in the window */
 
     enum { KEYS_PLAIN, KEYS_ESCAPE, KEYS_CSI, KEYS_SS3 } keys;
-    unsigned parameter;   /* first parameter of a CSI sequence */
-    unsigned sequence;    /* bytes of it so far */
-    bool later_parameter; /* past the first ';' of it */
+    unsigned parameter[LINE_PARAMETERS]; /* of a CSI sequence */
+    unsigned parameters;                 /* the number of the one being read */
+    unsigned sequence;                   /* bytes of it so far */
+    bool private;                        /* it began with '?' */
+
+    struct {
+        unsigned rows, columns; /* 0: not said */
+        bool colour;
+    } terminal_is;
 
     char history[LINE_HISTORY][LINE_SIZE];
     unsigned history_next; /* where the next line goes */
@@ -58,13 +71,16 @@ struct line_editor {
 };
 
 /* `prompt` stays the caller's and must live as long as the editor; printable, shorter than half of
- * LINE_COLUMNS. */
+ * LINE_LEAST_COLUMNS. */
 void line_init(struct line_editor *editor, struct sink *terminal, const char *prompt);
 
 /* Shows the prompt with an empty line. */
 void line_begin(struct line_editor *editor);
 
-/* Takes one byte. After any event but LINE_PENDING the line has left the screen with a newline, text[]
+/* Types `text` at the cursor, as if by keys; printable ASCII. */
+void line_insert(struct line_editor *editor, const char *text);
+
+/* Takes one byte. After an event that ends the line it has left the screen with a newline, text[]
  * stays as it is until line_begin(), and bytes are ignored until then. */
 enum line_event line_byte(struct line_editor *editor, unsigned char byte);
 

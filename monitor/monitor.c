@@ -4,12 +4,14 @@
 #include "monitor/monitor.h"
 
 #include "arch/x86_64/cpu.h"
+#include "arch/x86_64/symbols.h"
 #include "arch/x86_64/uart.h"
 #include "boot/boot.h"
 #include "lib/log.h"
 #include "lib/string.h"
 #include "monitor/commands.h"
-#include "monitor/line_editor.h"
+#include "monitor/complete.h"
+#include "monitor/terminal.h"
 #include "monitor/machine_audit.h"
 #include "vm/guest.h"
 
@@ -24,11 +26,24 @@
 
 #define JSON_FLAG "--json"
 
+#define SCRIPTS 8
+
 static struct {
-    struct line_editor editor;
+    struct terminal terminal;
     const char *cmdline;
     bool counted; /* the guests' verdicts have been summed up */
+
+    struct {
+        const char *name, *text;
+        uint64_t size;
+    } script[SCRIPTS];
+    unsigned scripts;
 } monitor;
+
+struct terminal *monitor_terminal(void)
+{
+    return &monitor.terminal;
+}
 
 /* --- Commands -------------------------------------------------------------------------------- */
 
@@ -335,14 +350,91 @@ int monitor_execute(struct output *out, const char *line)
 
 /* --- The loop -------------------------------------------------------------------------------- */
 
+static const char *command_name(unsigned index)
+{
+    struct command_cursor at = {0, 0};
+    const struct command *command;
+
+    while ((command = next_command(&at)) && index--)
+        ;
+    return command ? command->name : NULL;
+}
+
+static const char *command_usage(const char *name)
+{
+    const struct command *command = find_command(name);
+
+    return command ? command->usage : NULL;
+}
+
+static const char *guest_name(unsigned index, char name[COMPLETION_TEXT])
+{
+    format_buffer(name, COMPLETION_TEXT, "g%u", index + 1);
+    return index < guest_count() ? name : NULL;
+}
+
+static const struct completion_source completion_source = {command_name, command_usage, guest_name};
+
+/* Types what all candidates for the word at the cursor share; shows them where that is nothing new. */
+static void complete_line(struct line_editor *editor)
+{
+    static struct completions found;
+    char line[LINE_SIZE], rest[COMPLETION_TEXT + 1];
+
+    memcpy(line, editor->text, editor->cursor);
+    line[editor->cursor] = 0;
+    complete(&completion_source, line, &found);
+    if (found.count == 0)
+        return;
+    size_t n = found.common - found.typed;
+    memcpy(rest, found.word[0] + found.typed, n);
+    if (found.count == 1)
+        rest[n++] = ' ';
+    rest[n] = 0;
+    line_insert(editor, rest);
+    if (n != 0)
+        return;
+    /* In pieces: the line being typed comes back behind the last. */
+    for (unsigned i = 0; i < found.count; i++)
+        format(&editor->around, "%s%s", i ? "  " : "", found.word[i]);
+    format(&editor->around, "\n");
+}
+
+static void believe_terminal(struct terminal *terminal)
+{
+    unsigned rows = terminal->editor.terminal_is.rows;
+
+    terminal->colour = terminal->editor.terminal_is.colour;
+    terminal->pager.rows = rows >= PAGER_LEAST_ROWS ? rows : 0;
+    terminal->pager.columns = terminal->editor.terminal_is.columns;
+}
+
+static void begin_answer(struct output *out)
+{
+    pager_begin(&monitor.terminal.pager);
+    output_init(out, &monitor.terminal.pager.sink);
+    out->colour = monitor.terminal.colour;
+}
+
 static void take_key(unsigned char key)
 {
-    struct line_editor *editor = &monitor.editor;
+    struct terminal *terminal = &monitor.terminal;
+    struct line_editor *editor = &terminal->editor;
     struct output out;
 
-    output_init(&out, &uart_sink);
+    if (terminal->attached) {
+        terminal_key(terminal, key);
+        return;
+    }
+    begin_answer(&out);
     switch (line_byte(editor, key)) {
     case LINE_PENDING:
+        return;
+    case LINE_TAB:
+        complete_line(editor);
+        return;
+    case LINE_TERMINAL:
+        believe_terminal(terminal);
         return;
     case LINE_READY:
         monitor_execute(&out, editor->text);
@@ -357,7 +449,8 @@ static void take_key(unsigned char key)
         output_note(&out, "There is nowhere to log out to: `quit` switches the machine off.");
         break;
     }
-    line_begin(editor);
+    if (!terminal->attached)
+        line_begin(editor);
 }
 
 /* Takes what is being sent until the sender falls silent. Costs a single poll when nothing comes. */
@@ -410,12 +503,74 @@ static bool any_paused(void)
 
 void monitor_init(const char *boot_cmdline)
 {
+    struct terminal *terminal = &monitor.terminal;
+
     if (tsc_counts_instructions())
         uart_hold_sender();
     monitor.cmdline = boot_cmdline;
     monitor.counted = false;
-    line_init(&monitor.editor, &uart_sink, MONITOR_PROMPT);
-    log_attach(&monitor.editor.around);
+    monitor.scripts = 0;
+    terminal->attached = NULL;
+    terminal->colour = false;
+    line_init(&terminal->editor, &uart_sink, MONITOR_PROMPT);
+    pager_init(&terminal->pager, &uart_sink, uart_getc);
+    arguments_set_symbols(symbol_address);
+    log_attach(&terminal->editor.around);
+}
+
+int monitor_script(const char *name, const char *text, uint64_t size)
+{
+    if (monitor.scripts == SCRIPTS)
+        return E_FULL;
+    monitor.script[monitor.scripts].name = name;
+    monitor.script[monitor.scripts].text = text;
+    monitor.script[monitor.scripts++].size = size;
+    return E_OK;
+}
+
+/* One line of a script, as if it had been typed. */
+static void run_script_line(const char *text, size_t n)
+{
+    char line[LINE_SIZE];
+    struct output out;
+
+    while (n && (text[n - 1] == '\r' || text[n - 1] == ' '))
+        n--;
+    while (n && *text == ' ') {
+        text++;
+        n--;
+    }
+    if (n == 0 || *text == '#')
+        return;
+    begin_answer(&out);
+    if (n >= sizeof(line)) {
+        output_error(&out, "a line longer than %u characters in a script: it was not run",
+                     LINE_SIZE - 1);
+        return;
+    }
+    memcpy(line, text, n);
+    line[n] = 0;
+    for (size_t i = 0; i < n; i++)
+        if (line[i] < 0x20 || line[i] == 0x7f)
+            line[i] = '?';
+    format(&uart_sink, MONITOR_PROMPT "%s\n", line);
+    monitor_execute(&out, line);
+}
+
+static void run_scripts(void)
+{
+    for (unsigned i = 0; i < monitor.scripts; i++) {
+        const char *text = monitor.script[i].text, *end = text + monitor.script[i].size;
+
+        log_line("script %s", monitor.script[i].name);
+        while (text < end) {
+            const char *line = text;
+            while (text < end && *text != '\n' && *text)
+                text++;
+            run_script_line(line, (size_t)(text - line));
+            text++;
+        }
+    }
 }
 
 const char *monitor_cmdline(void)
@@ -427,17 +582,21 @@ _Noreturn void monitor_run(void)
 {
     int key;
 
+    run_scripts();
     do
         key = uart_getc();
     while (key < 0 && guests_round() > 0);
     if (key < 0)
         sum_up();
-    line_begin(&monitor.editor);
+    if (!monitor.terminal.attached)
+        line_begin(&monitor.terminal.editor);
     if (key >= 0)
         take_key((unsigned char)key);
     for (;;) {
         take_keys();
-        if (guests_round() > 0)
+        unsigned left = guests_round();
+        terminal_show(&monitor.terminal);
+        if (left > 0)
             continue;
         if (!monitor.counted && !any_paused())
             sum_up();

@@ -13,6 +13,7 @@
 #include "vm/slots.h"
 
 #define USER_PROGRAM "user:"
+#define SCRIPT "script:"
 
 static struct {
     const struct vm_backend *backend;
@@ -350,11 +351,21 @@ int guest_create(const struct guest_image *image, struct guest **out)
     return error;
 }
 
-bool guest_is_user_program(const char *cmdline)
+static bool begins_with(const char *cmdline, const char *what)
 {
     while (*cmdline == ' ')
         cmdline++;
-    return strncmp(cmdline, USER_PROGRAM, strlen(USER_PROGRAM)) == 0;
+    return strncmp(cmdline, what, strlen(what)) == 0;
+}
+
+bool guest_is_user_program(const char *cmdline)
+{
+    return begins_with(cmdline, USER_PROGRAM);
+}
+
+bool guest_is_script(const char *cmdline)
+{
+    return begins_with(cmdline, SCRIPT);
 }
 
 unsigned guests_create(const struct guest_image *modules, unsigned count)
@@ -366,7 +377,7 @@ unsigned guests_create(const struct guest_image *modules, unsigned count)
         struct guest *guest;
         int error;
 
-        if (guest_is_user_program(image.cmdline))
+        if (guest_is_user_program(image.cmdline) || guest_is_script(image.cmdline))
             continue;
         image.modules = &modules[i + 1];
         image.module_count = count - i - 1;

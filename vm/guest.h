@@ -126,10 +126,11 @@ const char *guests_why_not(void);
  * reason filled in) when it could be registered at all. */
 int guest_create(const struct guest_image *image, struct guest **out);
 
-/* Makes a guest of each module that is neither a ring-3 program (`user:NAME`) nor taken by a guest
- * before it (`mods=N`). Returns how many guests there are then, refused ones included. */
+/* Makes a guest of each module that is neither a ring-3 program (`user:NAME`), nor commands for the
+ * console (`script:NAME`), nor taken by a guest before it (`mods=N`). Returns how many guests there are then, refused ones included. */
 unsigned guests_create(const struct guest_image *modules, unsigned count);
 bool guest_is_user_program(const char *cmdline);
+bool guest_is_script(const char *cmdline);
 
 /* READY or PAUSED -> RUNNING (or HALTED, where it halted before); ended -> made anew and RUNNING.
  * E_STATE: running already, or halted. */

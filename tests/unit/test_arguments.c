@@ -170,6 +170,99 @@ static void test_refused_numbers(void **state)
     refuse_number("16777216T", E_RANGE, "64 bits");
 }
 
+static bool lookup(const char *name, uint64_t *value)
+{
+    if (strcmp(name, "kernel_text") != 0 && strcmp(name, "text.part.0") != 0)
+        return false;
+    *value = 0xffffffff80200000;
+    return true;
+}
+
+static void test_expressions(void **state)
+{
+    static const struct {
+        const char *word;
+        uint64_t value;
+    } cases[] = {
+        {"1+2", 3},
+        {"2+3*4", 14},
+        {"2*3+4", 10},
+        {"10-3-2", 5},
+        {"10-(3-2)", 9},
+        {"(1+2)*(3+4)", 21},
+        {"((((7))))", 7},
+        {"1M-4K", 0xff000},
+        {"0x1000+ 2 * 8", 0x1010},
+        {"kernel_text", 0xffffffff80200000},
+        {"kernel_text+0x40", 0xffffffff80200040},
+        {"text.part.0-kernel_text", 0},
+        {"0xffffffffffffffff-0", UINT64_MAX},
+        {"1*2*3*4*5*6*7*8*9*10*11*12*13*14*15*16*17*18*19*20", UINT64_C(2432902008176640000)},
+    };
+    static const struct {
+        const char *word, *said;
+        int error;
+    } refused[] = {
+        {"1+", "a value is missing", E_FORMAT},
+        {"1++2", "a value is missing", E_FORMAT},
+        {"()", "a value is missing", E_FORMAT},
+        {"(1", "a '(' has no ')'", E_FORMAT},
+        {"1)", "a ')' has no '('", E_FORMAT},
+        {"(1)2", "an operator is missing", E_FORMAT},
+        {"1/2+1", "an operator is missing", E_FORMAT},
+        {"2-3", "falls below 0", E_RANGE},
+        {"0xffffffffffffffff+1", "more than 64 bits", E_RANGE},
+        {"0x100000000*0x100000000", "more than 64 bits", E_RANGE},
+        {"nowhere+1", "\"nowhere\" is no symbol", E_NOENT},
+        {"1+1KB", "is no address", E_FORMAT},
+        {"((((((((((((((((((1))))))))))))))))))", "too many", E_FULL},
+        {"1+aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+         "too long", E_FORMAT},
+    };
+    uint64_t value;
+
+    (void)state;
+    arguments_set_symbols(lookup);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        assert_int_equal(parse_number(cases[i].word, "address", &value, &why), E_OK);
+        assert_true(value == cases[i].value);
+    }
+    for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
+        value = 42;
+        assert_int_equal(parse_number(refused[i].word, "address", &value, &why), refused[i].error);
+        assert_int_equal(value, 42);
+        assert_non_null(strstr(why.text, refused[i].said));
+    }
+    arguments_set_symbols(NULL);
+    assert_int_equal(parse_number("kernel_text", "address", &value, &why), E_FORMAT);
+}
+
+/* Any bytes at all: an answer, and nothing beyond the stacks. */
+static void test_random_expressions(void **state)
+{
+    static const char *const parts[] = {"(",           ")", "+", "-", "*", "1",      "0x10", "4K",
+                                        "kernel_text", "x", " ", "_", ".", "((((((", "1+1+", "2*"};
+    char word[1024];
+    uint64_t seed = 11, value;
+
+    (void)state;
+    arguments_set_symbols(lookup);
+    for (unsigned round = 0; round < 100000; round++) {
+        size_t n = 0;
+        word[0] = 0;
+        for (unsigned i = 0; i < 1 + round % 40; i++) {
+            seed = seed * 6364136223846793005u + 1442695040888963407u;
+            const char *part = parts[(seed >> 33) % (sizeof(parts) / sizeof(parts[0]))];
+            strcpy(word + n, part);
+            n += strlen(part);
+        }
+        int error = parse_number(word, "address", &value, &why);
+        assert_true(error == E_OK || error == E_FORMAT || error == E_RANGE || error == E_NOENT ||
+                    error == E_FULL);
+    }
+    arguments_set_symbols(NULL);
+}
+
 static void test_guests(void **state)
 {
     static const char *const wrong[] = {"",    "g",      "1",  "g-1",  "gx",  "g1x", "g 1",
@@ -238,7 +331,8 @@ int main(void)
         cmocka_unit_test(test_words),           cmocka_unit_test(test_commands),
         cmocka_unit_test(test_refused_lines),   cmocka_unit_test(test_numbers),
         cmocka_unit_test(test_refused_numbers), cmocka_unit_test(test_guests),
-        cmocka_unit_test(test_random_lines),
+        cmocka_unit_test(test_random_lines),    cmocka_unit_test(test_expressions),
+        cmocka_unit_test(test_random_expressions),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

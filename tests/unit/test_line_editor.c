@@ -336,7 +336,7 @@ static void test_noise_is_ignored(void **state)
         "\033[?25h\033[>0;1c",  /* a terminal's answers */
         "\033x\033\033[Z",      /* Alt and a letter; escape twice */
         "\033[99999999999999Z", /* a parameter out of bounds */
-        "\t\007\017\021\022\023\024\026\030\031\032\034\035\036\037",
+        "\007\017\021\022\023\024\026\030\031\032\034\035\036\037",
     };
     (void)state;
 
@@ -357,9 +357,46 @@ static void test_broken_sequences(void **state)
     assert_int_equal(type("ab\033[12\bc"), LINE_PENDING);
     assert_string_equal(editor.text, "ac");
     /* An endless sequence ends; what follows its limit is text. */
-    type("\025\033[1111111111111111zz");
+    type("\025\033[111111111111111111111111111111111111111111111111zz");
     assert_string_equal(editor.text, "zz");
     assert_int_equal(type("\033[\r"), LINE_READY);
+}
+
+static void test_tab_is_for_the_caller(void **state)
+{
+    (void)state;
+    assert_int_equal(type("wa"), LINE_PENDING);
+    assert_int_equal(type("\t"), LINE_TAB);
+    line_insert(&editor, "lk ");
+    check_screen();
+    assert_string_equal(editor.text, "walk ");
+    assert_int_equal(type("\033[D\033[D\t"), LINE_TAB);
+    line_insert(&editor, "!");
+    check_screen();
+    assert_string_equal(editor.text, "wal!k ");
+    assert_int_equal(type("\r"), LINE_READY);
+    line_insert(&editor, "late");
+    assert_string_equal(editor.text, "wal!k ");
+}
+
+static void test_what_the_terminal_says(void **state)
+{
+    (void)state;
+    type("ab");
+    assert_int_equal(type("\033[8;24;132t"), LINE_TERMINAL);
+    assert_int_equal(editor.terminal_is.rows, 24);
+    assert_int_equal(editor.terminal_is.columns, 132);
+    assert_false(editor.terminal_is.colour);
+    check_screen();
+    assert_int_equal(type("\033[?62;1;22;29c"), LINE_TERMINAL);
+    assert_true(editor.terminal_is.colour);
+    assert_int_equal(type("\033[?64;1;2;6;9;15;18;21;28;29;30;31;32;33;22c"), LINE_TERMINAL);
+    assert_false(editor.terminal_is.colour); /* further back than anybody reads */
+    assert_int_equal(type("\033[?1;22c"), LINE_PENDING);
+    assert_int_equal(type("\033[4;480;640t\033[8;24t\033[?8;24;80t\033[62;22c"), LINE_PENDING);
+    assert_int_equal(type("\033[8;99999999999999999999;0t"), LINE_TERMINAL);
+    assert_true(editor.terminal_is.rows < 1000000);
+    assert_string_equal(editor.text, "ab");
 }
 
 static void test_output_around_the_line(void **state)
@@ -426,7 +463,10 @@ static void test_random_keys(void **state)
         } else {
             event = type(keys[(pick >> 6) % 16]);
         }
-        if (event != LINE_PENDING) {
+        if (event == LINE_TAB || event == LINE_TERMINAL) {
+            line_insert(&editor, "typed");
+            check_screen();
+        } else if (event != LINE_PENDING) {
             lines++;
             assert_int_equal(terminal.column, 0);
             line_begin(&editor);
@@ -451,6 +491,8 @@ int main(void)
         cmocka_unit_test_setup(test_too_long_is_refused, setup),
         cmocka_unit_test_setup(test_noise_is_ignored, setup),
         cmocka_unit_test_setup(test_broken_sequences, setup),
+        cmocka_unit_test_setup(test_tab_is_for_the_caller, setup),
+        cmocka_unit_test_setup(test_what_the_terminal_says, setup),
         cmocka_unit_test_setup(test_output_around_the_line, setup),
         cmocka_unit_test_setup(test_output_does_not_disturb_the_cursor, setup),
         cmocka_unit_test_setup(test_random_keys, setup),

@@ -24,6 +24,7 @@
 #include "arch/x86_64/mm/kernel_space.h"
 #include "arch/x86_64/mm/physical.h"
 #include "arch/x86_64/power.h"
+#include "arch/x86_64/symbols.h"
 #include "arch/x86_64/uart.h"
 #include "arch/x86_64/user_last.h"
 #include "arch/x86_64/vmx/vmcs.h"
@@ -136,13 +137,13 @@ unsigned kernel_space_describe(struct audit_table *out, struct audit_guard guard
     return 1;
 }
 
-int vmcs_read(uint32_t field, uint64_t *out)
 uint64_t physical_force(hpa_t to, const void *from, uint64_t size)
 {
     memcpy(direct(to), from, size);
     return size;
 }
 
+int vmcs_read(uint32_t field, uint64_t *out)
 {
     (void)field;
     (void)out;
@@ -159,6 +160,12 @@ int vmcs_write(uint32_t field, uint64_t value)
 void vmx_show(struct sink *to)
 {
     format(to, "VMCS revision %u\nEPT: 2M 1G\n", 7u);
+}
+
+bool symbol_address(const char *name, uint64_t *out)
+{
+    *out = IMAGE_BASE + 2 * MiB;
+    return strcmp(name, "kernel_text") == 0;
 }
 
 static jmp_buf powered_off;
@@ -325,6 +332,15 @@ int guest_kill(struct guest *of)
         return E_STATE;
     of->state = GUEST_KILLED;
     return E_OK;
+}
+
+size_t guest_input(struct guest *of, const char *bytes, size_t n)
+{
+    size_t taken = 0;
+
+    for (; taken < n && of->devices.serial.input_count < 4; taken++)
+        of->devices.serial.input[of->devices.serial.input_count++] = (uint8_t)bytes[taken];
+    return taken;
 }
 
 unsigned guests_round(void)
@@ -1037,6 +1053,85 @@ static void test_console_events(void **state)
     assert_null(strstr(screen, "total frames"));
 }
 
+/* A terminal that says what it is, completion, and the stop of a long answer. */
+static void test_terminal(void **state)
+{
+    (void)state;
+    serve("\033[?62;22c\033[8;10;80thel\t\rqversi\t\rcolour off\rpaging off\rmep\rquit\r");
+    assert_non_null(strstr(screen, "quire> help"));
+    assert_non_null(strstr(screen, "-- more: space, return, or q --"));
+    assert_non_null(strstr(screen, "program: Quire\n"));
+    assert_non_null(strstr(screen, "colour is off\n"));
+    assert_null(strstr(screen, "\033[1;31merror: \"mep\""));
+    assert_non_null(strstr(screen, "\nerror: \"mep\" is no command"));
+}
+
+/* Keys that come one at a time, with rounds of the guests in between. */
+static const char *slow_keys;
+static unsigned next_round;
+
+static unsigned one_at_a_time(void)
+{
+    if (rounds < next_round)
+        return 256;
+    next_round = rounds + 3;
+    return (unsigned char)*slow_keys++;
+}
+
+static void test_attach(void **state)
+{
+    (void)state;
+    strcpy(guest[2].output, "old\nlogin: ");
+    guest[2].output_total = 11;
+    guest[2].expected = GUEST_PASSED;
+    rounds_left = 100000;
+    typist = one_at_a_time;
+    next_round = 0;
+    slow_keys = "attach g2\rabcde\035version\rattach g1\rattach g9\rkill g2\rquit\r";
+    serve("");
+    assert_non_null(strstr(screen, "attached to g2 hello2 (running); Ctrl-] comes back\nlogin: "));
+    assert_int_equal(guest[2].devices.serial.input_count, 4);
+    assert_memory_equal(guest[2].devices.serial.input, "abcd", 4);
+    assert_non_null(strstr(screen, "\a")); /* the fifth found no room */
+    assert_non_null(strstr(screen, "login: \a\ng2 hello2: detached\nquire> version\n"));
+    assert_non_null(strstr(screen, "error: attach: g1 hello1 is passed: nobody is at its serial"));
+    refuses(E_UNSUPPORTED, "attach g3 --json", "a program is not attached");
+
+    /* One that ends lets go by itself. */
+    set_up(state);
+    rounds_left = 38;
+    typist = one_at_a_time;
+    next_round = 0;
+    slow_keys = "attach g2\r.....\025version\rquit\r";
+    guest[2].output_total = 0;
+    guest[2].vcpu = &vcpu[2];
+    serve("");
+    assert_non_null(strstr(screen, "g2 hello2: it has ended, and so detached\n"));
+}
+
+static void test_scripts(void **state)
+{
+    static const char script[] = "# nothing\r\n\n  version\nmep\nno\033 such\nguests";
+
+    (void)state;
+    typed = "quit\r";
+    may_power_off = true;
+    int status = setjmp(powered_off);
+    if (status == 0) {
+        monitor_init("");
+        for (unsigned i = 0; i < 8; i++)
+            assert_int_equal(monitor_script("one", script, i ? 0 : sizeof(script) - 1), E_OK);
+        assert_int_equal(monitor_script("too many", script, 1), E_FULL);
+        monitor_run();
+    }
+    log_attach(NULL);
+    assert_non_null(strstr(screen, "quire: script one\nquire> version\nprogram: Quire\n"));
+    assert_non_null(strstr(screen, "quire> mep\nerror: \"mep\" is no command"));
+    assert_non_null(strstr(screen, "quire> no? such\nerror: \"no?\" is no"));
+    assert_non_null(strstr(screen, "quire> guests\n  guest"));
+    assert_null(strstr(screen, "# nothing"));
+}
+
 /* --- Anything at all ------------------------------------------------------------------------- */
 
 static uint64_t seed;
@@ -1055,19 +1150,41 @@ static unsigned random_lines;
 static void random_line(char line[1024])
 {
     static const char *const words[] = {
-        "help",   "mem",  "map",     "walk",  "guests", "start",  "pause",
-        "resume", "kill", "regs",    "exits", "report", "output", "eptp",
-        "cpu",    "log",  "version", "check", "audit",
+        "help",    "mem",   "map",   "walk",   "guests", "start",  "pause", "resume",
+        "kill",    "regs",  "exits", "report", "output", "eptp",   "cpu",   "log",
+        "version", "check", "audit", "attach", "colour", "layout", "wait",
     };
     static const char *const arguments[] = {
-        "host",    "user",   "g1",
-        "g2",      "g3",     "g4",
-        "g5",      "g6",     "gpa",
-        "gva",     "0x1000", "1M",
-        "0",       "paused", "0xffff800000000000",
-        "\"a b\"", ";",      "0xffffffffffffffff",
-        "\033[A",  "\033[D", "\b",
-        "\004",    "\003",   "\033[3~",
+        "host",
+        "user",
+        "g1",
+        "g2",
+        "g3",
+        "g4",
+        "g5",
+        "g6",
+        "gpa",
+        "gva",
+        "0x1000",
+        "1M",
+        "0",
+        "paused",
+        "0xffff800000000000",
+        "\"a b\"",
+        ";",
+        "0xffffffffffffffff",
+        "\033[A",
+        "\033[D",
+        "\b",
+        "\004",
+        "\003",
+        "\033[3~",
+        "--json",
+        "\t",
+        "(1+kernel_text)*2-1",
+        "on",
+        "\033[?62;22c",
+        "\035",
     };
     unsigned length = 0;
 
@@ -1097,7 +1214,7 @@ static unsigned random_typist(void)
         if (random_lines++ < RANDOM_LINES)
             random_line(line);
         else
-            strcpy(line, "\025\013quit\r");
+            strcpy(line, "\035\025\013quit\r");
         screen_clear();
     }
     return (unsigned char)line[next++];
@@ -1148,6 +1265,9 @@ int main(void)
         cmocka_unit_test_setup(test_no_summary_while_a_guest_is_paused, set_up),
         cmocka_unit_test_setup(test_no_guests, set_up),
         cmocka_unit_test_setup(test_console_events, set_up),
+        cmocka_unit_test_setup(test_terminal, set_up),
+        cmocka_unit_test_setup(test_attach, set_up),
+        cmocka_unit_test_setup(test_scripts, set_up),
         cmocka_unit_test_setup(test_random_lines, set_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

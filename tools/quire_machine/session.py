@@ -102,12 +102,32 @@ def verdict(machine):
     )
 
 
+def wants_colour():
+    """Whether the person's terminal has colours, and the person has nothing against them
+    (https://no-color.org)."""
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def introduce(keyboard):
+    """What a terminal would say of itself, had the console asked: its attributes and its size."""
+    try:
+        columns, rows = os.get_terminal_size(keyboard)
+    except OSError:
+        columns, rows = 0, 0
+    colour = b"\x1b[?62;22c" if wants_colour() else b"\x1b[?62c"
+    return colour + b"\x1b[8;%d;%dt" % (rows, columns)
+
+
 def interactive(machine, keyboard):
     """Keys go to the machine, its output to the terminal, until it ends or Ctrl-C is typed."""
     typed = b""
+    told = None  # what the console knows of the terminal
     with RawTerminal(keyboard):
         while machine.status is None:
-            ready, _, _ = select.select([machine, keyboard], [], [], 0.02 if typed else None)
+            # Told at a prompt only: elsewhere it could be taken for a guest's input.
+            if not typed and told != introduce(keyboard) and machine.at_prompt():
+                told = typed = introduce(keyboard)
+            ready, _, _ = select.select([machine, keyboard], [], [], 0.02 if typed else 0.3)
             if keyboard in ready:
                 keys = os.read(keyboard, 1024)
                 if not keys or CTRL_C in keys:

@@ -1,0 +1,126 @@
+/*
+ * The person at the terminal: `attach`, `colour`, `paging`, `wait`.
+ */
+#include "arch/x86_64/uart.h"
+#include "lib/string.h"
+#include "monitor/commands.h"
+#include "monitor/terminal.h"
+#include "vm/guest.h"
+
+static int attach(const struct command *command, struct output *out, const struct arguments *args)
+{
+    struct guest *guest;
+    int error = command_guest(command, out, args->word[1], &guest);
+
+    if (error)
+        return error;
+    if (out->json)
+        return command_refuse(command, out, E_UNSUPPORTED,
+                              "a program is not attached: it reads `output` and the log");
+    if (guest_ended(guest) || !guest->vcpu)
+        return command_refuse(command, out, E_STATE, "g%u %s is %s: nobody is at its serial port",
+                              guest->number, guest->name, guest_state_name(guest->state));
+    output_note(out, "attached to g%u %s (%s); Ctrl-] comes back", guest->number, guest->name,
+                guest_state_name(guest->state));
+    terminal_attach(monitor_terminal(), guest);
+    return E_OK;
+}
+
+static int colour(const struct command *command, struct output *out, const struct arguments *args)
+{
+    struct terminal *terminal = monitor_terminal();
+
+    if (args->count == 2 && strcmp(args->word[1], "on") == 0)
+        terminal->colour = true;
+    else if (args->count == 2 && strcmp(args->word[1], "off") == 0)
+        terminal->colour = false;
+    else if (args->count == 2)
+        return command_refuse(command, out, E_INVAL, "\"%.20s\"? it is on or off", args->word[1]);
+    out->colour = terminal->colour;
+    output_note(out, "colour is %s", terminal->colour ? "on" : "off");
+    return E_OK;
+}
+
+static int paging(const struct command *command, struct output *out, const struct arguments *args)
+{
+    struct pager *pager = &monitor_terminal()->pager;
+    uint64_t rows = 0;
+
+    if (args->count == 2 && strcmp(args->word[1], "off") != 0) {
+        int error = command_number(command, out, args->word[1], "number of rows", &rows);
+        if (error)
+            return error;
+        if (rows < PAGER_LEAST_ROWS || rows > 1000)
+            return command_refuse(command, out, E_RANGE, "%s rows? a screen has %u to 1000",
+                                  args->word[1], PAGER_LEAST_ROWS);
+    }
+    if (args->count == 2) {
+        pager->rows = (unsigned)rows;
+        pager_begin(pager);
+    }
+    if (pager->rows)
+        output_note(out, "long answers stop after %u rows", pager->rows);
+    else
+        output_note(out, "long answers do not stop");
+    return E_OK;
+}
+
+static int wait(const struct command *command, struct output *out, const struct arguments *args)
+{
+    unsigned left;
+    int key;
+
+    (void)command;
+    (void)args;
+    do {
+        left = guests_round();
+        key = uart_getc();
+    } while (key < 0 && left > 0);
+    output_note(out, left ? "a key ended the wait" : "no guest can run");
+    return E_OK;
+}
+
+static const struct command terminal_commands[] = {
+    {
+        .name = "attach",
+        .usage = "gN",
+        .summary = "talk to a guest's serial port; Ctrl-] comes back",
+        .details =
+            "Keys go to its COM1, and what it prints appears as it comes, without its name.\n"
+            "What is neither text nor moves the cursor back appears as \\xNN.\n",
+        .example = "attach g1",
+        .least = 1,
+        .most = 1,
+        .run = attach,
+    },
+    {
+        .name = "colour",
+        .usage = "[on|off]",
+        .summary = "whether titles, headings and errors have colours",
+        .details = "Off, until a terminal says that it has colours, or this does.\n",
+        .example = "colour on",
+        .most = 1,
+        .run = colour,
+    },
+    {
+        .name = "paging",
+        .usage = "[ROWS|off]",
+        .summary = "whether a long answer stops when the screen is full",
+        .details =
+            "Off, until a terminal says how large it is, or this does. At the stop: space for\n"
+            "a page, return for a line, q for the prompt. Guests stand still meanwhile.\n",
+        .example = "paging off",
+        .most = 1,
+        .run = paging,
+    },
+    {
+        .name = "wait",
+        .usage = "",
+        .summary = "let the guests run until none can, or a key is pressed",
+        .details = "What a script of commands does between `start` and its questions.\n",
+        .example = "wait",
+        .run = wait,
+    },
+};
+
+const struct command_family terminal_family = FAMILY("terminal", terminal_commands);

@@ -1,0 +1,208 @@
+"""What makes the console comfortable, over a real serial line: completion, paging, expressions and
+symbols, colour, a guest's serial port, scripts, and noise that does no harm."""
+
+import random
+import re
+
+import pytest
+
+from machines import SPIN, facts, flat_image, guest, quit_machine, rows
+
+TAB = "\t"
+
+
+def assemble_echo():
+    """A guest, assembled by hand: a prompt `say: `, then every byte comes back plus one, newlines as they
+    are."""
+    code = bytearray()
+    code += b"\x31\xc0\x8e\xd8\xbe\x00\x00"  # xor ax,ax; mov ds,ax; mov si,text
+    loop = len(code)
+    code += b"\xac\x84\xc0"  # lodsb; test al,al
+    code += b"\x74\x06"  # jz wait
+    code += b"\xba\xf8\x03\xee"  # mov dx,0x3f8; out dx,al
+    code += b"\xeb" + bytes([(loop - len(code) - 2) & 0xFF])  # jmp loop
+    wait = len(code)
+    code += b"\xba\xfd\x03\xec\xa8\x01"  # mov dx,0x3fd; in al,dx; test al,1
+    code += b"\x74" + bytes([(wait - len(code) - 2) & 0xFF])  # jz wait
+    code += b"\xba\xf8\x03\xec"  # mov dx,0x3f8; in al,dx
+    code += b"\x3c\x0d\x75\x04\xb0\x0a\xeb\x02"  # cmp al,13; jne +4; mov al,10; jmp +2
+    code += b"\xfe\xc0"  # inc al
+    code += b"\xee"  # out dx,al
+    code += b"\xeb" + bytes([(wait - len(code) - 2) & 0xFF])  # jmp wait
+    text = 0x7C00 + len(code)
+    code[5:7] = text.to_bytes(2, "little")
+    return flat_image(bytes(code + b"say: \0"))
+
+
+@pytest.fixture(scope="module")
+def machine(boot_for_module):
+    booted = boot_for_module(
+        modules=[
+            (guest("hello.elf"), "hello mem=4M"),
+            (assemble_echo(), "echo mem=1M"),
+            (SPIN, "held mem=1M paused"),
+        ]
+    )
+    booted.expect("g1 hello: passed")
+    booted.send("\r")
+    booted.wait_prompt()
+    return booted
+
+
+def shown(machine, text):
+    machine.wait_for(lambda: machine.screen.current == "quire> " + text, f"{text!r} in the line")
+
+
+def test_completion(machine):
+    machine.wait_prompt()
+    machine.send("wa" + TAB)
+    machine.expect("^walk  wait$|^wait  walk$")
+    shown(machine, "wa")
+    machine.send("l" + TAB)
+    shown(machine, "walk ")
+    machine.send("g3" + " gp" + TAB)
+    shown(machine, "walk g3 gpa ")
+    machine.send("0x7c00\r")
+    machine.expect("^verdict: mapped")
+    machine.wait_prompt()
+    machine.send("map g" + TAB)
+    machine.expect("^g1  g2  g3$")
+    shown(machine, "map g")
+    machine.send("\x15")
+    machine.wait_prompt()
+
+
+def test_expressions_and_symbols(machine):
+    seen = facts(machine.command("walk host kernel_text+0x40"))
+    assert (seen["verdict"], seen["hva"]) == ("mapped", "0xffffffff80200040")
+    assert seen["hpa"] == "0x200040"
+    seen = facts(machine.command("walk g3 gpa (1+1)*16K-4096"))
+    assert seen["gpa"] == "0x7000"
+    assert "no symbol" in machine.command("walk host kernel_txt+1")[-1]
+
+
+def test_a_long_answer_stops_at_each_page(machine):
+    assert machine.command("paging 10") == ["long answers stop after 10 rows"]
+    machine.wait_prompt()
+    machine.send("help\r")
+    try:
+        machine.wait_for(lambda: machine.screen.current.startswith("-- more"), "the stop")
+        page = len(machine.lines)
+        machine.send(" ")
+        machine.wait_for(lambda: len(machine.lines) == page + 9, "another page")
+        machine.wait_for(lambda: machine.screen.current.startswith("-- more"), "the stop")
+        machine.send("\r")
+        machine.wait_for(lambda: len(machine.lines) == page + 10, "another line")
+        machine.send("xq")
+        machine.wait_prompt()
+        assert len(machine.lines) == page + 10
+        # What fits does not stop.
+        assert machine.command("map g3 --json")
+    finally:
+        machine.command("paging off")
+    assert len(machine.command("help")) > 20
+
+
+def raw(machine, command):
+    machine.take_output()
+    machine.command(command)
+    return machine.take_output()
+
+
+def test_colour_is_only_where_it_is_wanted(machine):
+    assert b"\x1b[1;31merror" not in raw(machine, "frobnicate")
+    machine.send("\x1b[?62;22c")
+    assert b"\x1b[1;31merror" in raw(machine, "frobnicate")
+    assert b"\x1b[4m" in raw(machine, "guests")
+    # Programs get none, and the answers are the same.
+    assert not re.search(rb"\x1b\[[0-9;]*m", raw(machine, "guests --json"))
+    assert machine.ask("guests").ok
+    machine.command("colour off")
+    assert b"\x1b[1;31merror" not in raw(machine, "frobnicate")
+
+
+def test_a_terminal_that_says_its_size_gets_pages(machine):
+    machine.wait_prompt()
+    machine.send("\x1b[8;12;80t")
+    machine.wait_prompt()
+    machine.send("help\r")
+    machine.wait_for(lambda: machine.screen.current.startswith("-- more"), "the stop")
+    machine.send("q")
+    machine.wait_prompt()
+    machine.send("\x1b[8;0;0t")
+    assert machine.command("paging") == ["long answers do not stop"]
+
+
+def test_attach(machine):
+    machine.wait_prompt()
+    machine.send("attach g2\r")
+    machine.expect("attached to g2 echo")
+    machine.wait_for(lambda: machine.screen.current == "say: ", "the prompt it stands in")
+    machine.send("abc")
+    machine.wait_for(lambda: machine.screen.current == "say: bcd", "what it makes of the keys")
+    machine.send("\r")
+    machine.expect("^say: bcd$")
+    machine.send("\x1a")
+    machine.wait_for(lambda: machine.screen.current == "\\x1b", "an escape that steers nothing")
+    machine.send("\x1d")
+    machine.expect("g2 echo: detached")
+    machine.wait_prompt()
+    assert machine.command("attach g1") == ["error: attach: g1 hello is passed: nobody is at its serial port"]
+    assert machine.ask("attach g2").code == "E_UNSUPPORTED"
+
+
+def test_a_script_runs_at_the_start(boot):
+    script = b"# first\r\n\n  pause g1\nstart g2\nwait\nguests\nno such\n" + b"x" * 300 + b"\nversion"
+    machine = boot(
+        modules=[
+            (SPIN, "still mem=1M"),
+            (guest("hello.elf"), "hello mem=4M paused"),
+            (script, "script:first"),
+        ]
+    )
+    machine.expect("quire: script script:first")
+    machine.expect("^quire> pause g1$")
+    machine.expect("^g1 still: paused$")
+    machine.expect("^quire> wait$")
+    machine.expect("g2 hello: passed")
+    machine.expect("^no guest can run$")
+    machine.expect("^  g1 +still +paused")
+    machine.expect('^error: "no" is no command')
+    machine.expect("^error: a line longer than 255 characters in a script")
+    machine.expect("^program: Quire$")
+    machine.wait_prompt()
+    assert len(rows(machine.command("guests"), "guest")) == 2
+    quit_machine(machine)
+
+
+WORDS = (
+    "help mem map walk guests regs exits report output eptp cpu log check layout version host user gpa "
+    "gva g1 g2 g3 g4 0x1000 1M -1 ( ) kernel_text+1 ; \" ' --json \x1b[A \x1b[D \t \x08 \x03 \x04"
+).split(" ")
+
+
+@pytest.mark.seconds(400)
+def test_random_lines_over_the_serial_line(machine):
+    """A share of what the hosted test types by the hundred thousand."""
+    machine.wait_prompt()
+    before = machine.ask("guests").records("guest")
+    generator = random.Random(20)
+    for _ in range(120):
+        if generator.random() < 0.4:
+            line = bytes(generator.randrange(256) for _ in range(generator.randrange(60)))
+            line = line.replace(b"\x1b", b"\x1a")  # a terminal's report could switch paging on
+        else:
+            line = " ".join(generator.choice(WORDS) for _ in range(generator.randrange(6))).encode()
+        machine.send(line + b"\r")
+    machine.send("\x15\r")
+    machine.wait_for(machine.at_prompt, "the prompt")
+    machine.synchronise()
+    assert machine.ask("check").ok
+    after = machine.ask("guests").records("guest")
+    for each in before + after:
+        del each["exits"]
+    assert before == after
+
+
+def test_end(machine):
+    quit_machine(machine)

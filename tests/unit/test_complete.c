@@ -1,0 +1,149 @@
+/*
+ * Completion: what is offered for a line, by the usages of commands alone.
+ */
+#include "monitor/complete.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static const struct {
+    const char *name, *usage;
+} commands[] = {
+    {"mem", ""},
+    {"map", "host | user | gN [diff|save] [level N]"},
+    {"walk", "host VA | gN gpa X | gN gva X [r|w|x] [user]"},
+    {"start", "gN [paused]"},
+    {"trace", "on|off [gN] | show [LINES]"},
+    {"help", "[COMMAND]"},
+    {"broken", "[a|b"},
+};
+#define COMMANDS (sizeof(commands) / sizeof(commands[0]))
+
+static const char *command(unsigned i)
+{
+    return i < COMMANDS ? commands[i].name : NULL;
+}
+
+static const char *usage(const char *name)
+{
+    for (unsigned i = 0; i < COMMANDS; i++)
+        if (strcmp(commands[i].name, name) == 0)
+            return commands[i].usage;
+    return NULL;
+}
+
+static const char *guest(unsigned i, char name[COMPLETION_TEXT])
+{
+    snprintf(name, COMPLETION_TEXT, "g%u", i + 1);
+    return i < 3 ? name : NULL;
+}
+
+static const struct completion_source source = {command, usage, guest};
+static struct completions found;
+
+/* All that is offered, a blank after each. */
+static const char *offered(const char *line)
+{
+    static char all[COMPLETIONS * COMPLETION_TEXT];
+    size_t n = 0;
+
+    complete(&source, line, &found);
+    all[0] = 0;
+    for (unsigned i = 0; i < found.count; i++)
+        n += (size_t)sprintf(all + n, "%s ", found.word[i]);
+    return all;
+}
+
+static void test_offers(void **state)
+{
+    static const struct {
+        const char *line, *words;
+    } cases[] = {
+        {"", "mem map walk start trace help broken "},
+        {"m", "mem map "},
+        {"  wa", "walk "},
+        {"x", ""},
+        {"mem ", ""},
+        {"map ", "host user g1 g2 g3 "},
+        {"map h", "host "},
+        {"map host ", ""},
+        {"map g1 ", "diff save level "},
+        {"map g1 save ", "level "},
+        {"map g1 level 3 ", ""},
+        {"walk g", "g1 g2 g3 "},
+        {"walk g2 ", "gpa gva "},
+        {"walk g2 gv", "gva "},
+        {"walk host ", ""},
+        {"walk host 0x1000 ", ""},
+        {"walk g2 gva 0x1000 ", "r w x user "},
+        {"walk g2 gva 0x1000 r ", "user "},
+        {"walk g2 gpa 0x1000 ", ""},
+        {"walk nobody ", ""},
+        {"start g1 pa", "paused "},
+        {"start g1 paused ", ""},
+        {"trace ", "on off show "},
+        {"trace off ", "g1 g2 g3 "},
+        {"help st", "start "},
+        {"mem; wal", "walk "},
+        {"mem;map u", "user "},
+        {"nothing ", ""},
+        {"map \"", ""},
+        {"broken ", "a b "},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+        assert_string_equal(offered(cases[i].line), cases[i].words);
+}
+
+static void test_what_they_share(void **state)
+{
+    (void)state;
+    offered("m");
+    assert_int_equal(found.typed, 1);
+    assert_int_equal(found.common, 1);
+    offered("walk g2 g");
+    assert_int_equal(found.common, 1);
+    offered("map us");
+    assert_int_equal(found.typed, 2);
+    assert_int_equal(found.common, 4);
+}
+
+static void test_any_line(void **state)
+{
+    static const char *const parts[] = {"map ", "walk ", "g1 ",     "gva ", "[",      "]",
+                                        "|",    ";",     "\"",      "\033", "trace ", "x",
+                                        " ",    "help ", "broken ", "a "};
+    char line[400];
+    uint64_t seed = 5;
+
+    (void)state;
+    for (unsigned round = 0; round < 50000; round++) {
+        size_t n = 0;
+        line[0] = 0;
+        for (unsigned i = 0; i < round % 30; i++) {
+            seed = seed * 6364136223846793005u + 1442695040888963407u;
+            n += (size_t)sprintf(line + n, "%s", parts[(seed >> 33) % 16]);
+        }
+        complete(&source, line, &found);
+        assert_true(found.count <= COMPLETIONS);
+        for (unsigned i = 0; i < found.count; i++)
+            assert_true(found.common <= strlen(found.word[i]) && found.typed <= found.common);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_offers),
+        cmocka_unit_test(test_what_they_share),
+        cmocka_unit_test(test_any_line),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
