@@ -58,8 +58,8 @@ UNIT_monitor_SRC := $(wildcard monitor/*.c) lib/error.c lib/format.c lib/log.c m
 	mm/buddy.c mm/flush.c mm/frame.c mm/legal.c mm/memblock.c mm/snapshot.c mm/table.c \
 	arch/x86_64/mm/guest_walk.c arch/x86_64/mm/kind_ept.c arch/x86_64/mm/kind_kernel.c \
 	arch/x86_64/mm/kind_user.c arch/x86_64/mm/explain.c arch/x86_64/mm/physical.c \
-	arch/x86_64/user_last.c mm/audit.c mm/audit_one.c \
-	mm/audit_selftest.c mm/tally.c vm/guest_audit.c
+	arch/x86_64/user_last.c mm/audit.c mm/audit_one.c mm/audit_selftest.c \
+	mm/tally.c vm/guest_audit.c
 
 UNIT_TESTS += memory_map
 UNIT_memory_map_SRC := boot/memory_map.c boot/multiboot2.c mm/memblock.c lib/error.c lib/format.c \
@@ -101,3 +101,9 @@ UNIT_inspector_SRC = $(UNIT_monitor_SRC)
 UNIT_TESTS += explain
 UNIT_explain_SRC := arch/x86_64/mm/explain.c arch/x86_64/mm/guest_walk.c arch/x86_64/mm/kind_ept.c \
 	mm/addr.c mm/attrs.c mm/buddy.c mm/flush.c mm/frame.c mm/legal.c mm/table.c lib/format.c
+
+UNIT_TESTS += complete
+UNIT_complete_SRC := monitor/complete.c monitor/arguments.c lib/format.c
+
+UNIT_TESTS += pager
+UNIT_pager_SRC := monitor/pager.c lib/format.c
