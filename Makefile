@@ -112,11 +112,11 @@ $(TOOLS_XML) $(EMULATOR_XML): $(BUILD)/%.xml: FORCE
 test: ## install what is missing, build, and run every test; ends with one summary
 	@tools/setup.sh run test
 	@$(MAKE) --no-print-directory $(PARALLEL) all headers-check clang-check
-	@$(MAKE) --no-print-directory $(PARALLEL) $(UNIT_LOGS) $(PROPERTY_LOGS)
+	@$(MAKE) --no-print-directory $(PARALLEL) $(UNIT_LOGS) $(PROPERTY_LOGS) $(FUZZ_LOGS)
 	@$(MAKE) --no-print-directory $(TOOLS_XML)
 	@$(MAKE) --no-print-directory $(EMULATOR_XML)
 	@$(PYTHON) tools/summary.py unit $(UNIT_LOGS) -- property $(PROPERTY_LOGS) \
-		-- tools $(TOOLS_XML) -- emulator $(EMULATOR_XML)
+		-- fuzz $(FUZZ_LOGS) -- tools $(TOOLS_XML) -- emulator $(EMULATOR_XML)
 
 test-unit: $(UNIT_LOGS) ## the hosted unit tests
 	@$(PYTHON) tools/summary.py unit $(UNIT_LOGS)
@@ -129,6 +129,8 @@ test-tools: $(TOOLS_XML) ## the tests of the launcher and its fellows
 
 test-emulator: $(EMULATOR_XML) ## the whole-machine tests (PYTEST="-k name" narrows them)
 	@$(PYTHON) tools/summary.py emulator $(EMULATOR_XML)
+
+-include tests/fuzz/fuzz.mk tests/coverage/coverage.mk tests/mutants/mutants.mk
 
 ifneq ($(wildcard tests/bench/bench.mk),)
 include tests/bench/bench.mk
@@ -170,4 +172,5 @@ clean: ## remove every product
 	rm -rf $(BUILD)
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' \
+		Makefile $(filter tests/%.mk,$(MAKEFILE_LIST))

@@ -3,6 +3,7 @@
 #
 #   tools/setup.sh run     to build and boot
 #   tools/setup.sh test    to test, beyond what `run` takes
+#   tools/setup.sh coverage  to count what the hosted tests run
 #
 # Silent, and done in a moment, when nothing is missing. Otherwise says what is missing and what
 # for, and installs it as root or by sudo; where neither is to be had, prints the line to type
@@ -21,6 +22,14 @@ want() {
 has() { command -v "$1"; }
 # Debian's modules belong to Debian's interpreter, whatever python3 is first in the path.
 module() { /usr/bin/python3 -c "import $1"; }
+# Clang's run-time libraries are a package of their own, and lie here or there: a link tells.
+clang_links() {
+    local out
+    out=$(mktemp) && echo "$2" | clang -x c - "$1" -o "$out"
+    local status=$?
+    rm -f "$out"
+    return $status
+}
 kvm_is_possible() { [ -w /dev/kvm ] && grep -qw vmx /proc/cpuinfo; }
 
 needs_of_run() {
@@ -62,9 +71,20 @@ needs_of_test() {
     want libcmocka-dev "to build the hosted tests" test -e /usr/include/cmocka.h
     want chromium "to look at the picture of memory" has chromium
     want clang "to check the sources by a second compiler" has clang
+    want libclang-rt-dev "to fuzz" clang_links -fsanitize=fuzzer \
+        "int LLVMFuzzerTestOneInput(void) { return 0; }"
     want python3-pytest "to test the whole machine" module pytest
     want python3-pexpect "to test the whole machine" module pexpect
     want python3-pytest-xdist "to test the whole machine" module xdist
+}
+
+needs_of_coverage() {
+    want libc6-dev "to build the hosted tests" test -e /usr/include/stdio.h
+    want libcmocka-dev "to build the hosted tests" test -e /usr/include/cmocka.h
+    want clang "to count what is run" has clang
+    want libclang-rt-dev "to count what is run" clang_links -fprofile-instr-generate \
+        "int main(void) { return 0; }"
+    want llvm "to say what was run" has llvm-cov
 }
 
 # Fills `packages` with what is missing for what was asked for.
@@ -76,8 +96,9 @@ find_missing() {
         case $what in
         run) needs_of_run ;;
         test) needs_of_test ;;
+        coverage) needs_of_coverage ;;
         *)
-            echo "usage: tools/setup.sh [run] [test]" >&2
+            echo "usage: tools/setup.sh [run] [test] [coverage]" >&2
             exit 2
             ;;
         esac

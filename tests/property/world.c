@@ -1134,12 +1134,44 @@ static struct attrs random_attrs(void)
     return attrs_of(chosen, w.table.caps.mem_types & (1u << type) ? type : MEM_UC);
 }
 
+/* Cells of 2 MiB are not cut into so many pages of 4 KiB that they take all memory. */
+void world_tame(struct world_call *call)
+{
+    bool small_cells = w.unit == PAGE_SIZE;
+    unsigned most = CELLS;
+
+    switch (call->op) {
+    case OP_SPLIT:
+        call->flags = small_cells || call->flags == 1 ? 1 : 2;
+        most = call->flags == 1 && !small_cells ? 16 : CELLS;
+        break;
+    case OP_MAP:
+    case OP_REPLACE:
+        call->flags &= MAP_CAP_2M | MAP_CAP_4K;
+        most = (call->flags & MAP_CAP_4K) && !small_cells ? 16 : CELLS;
+        break;
+    case OP_FRESH:
+        call->flags &= small_cells ? MAP_CAP_2M | MAP_CAP_4K : 0;
+        most = small_cells ? CELLS : 3;
+        break;
+    case OP_COPY:
+        most = small_cells ? CELLS : 3;
+        break;
+    case OP_HARVEST:
+        call->flags &= HARVEST_CLEAR_A | HARVEST_CLEAR_D;
+        break;
+    default:
+        break;
+    }
+    if (call->count > most)
+        call->count = most;
+}
+
 struct world_call world_random_call(void)
 {
     static const unsigned caps[] = {MAP_DEFAULT, MAP_DEFAULT, MAP_CAP_2M, MAP_CAP_4K};
     struct random *r = &w.random;
     struct world_call call = {.op = (enum world_op)random_below(r, OP_COUNT)};
-    bool small_cells = w.unit == PAGE_SIZE;
     bool again = w.block && random_below(r, 2);
 
     /* What has just been mapped as a block, often in small pages, is often joined or taken apart. */
@@ -1173,17 +1205,10 @@ struct world_call world_random_call(void)
     call.attrs = random_attrs();
     call.flags = caps[random_below(r, 4)];
     if (call.op == OP_SPLIT)
-        call.flags = small_cells ? 1 : 1 + (unsigned)random_below(r, 2);
-    /* 4 KiB leaves in cells of 2 MiB: not so many that they take all memory. */
-    if (!small_cells && (call.op == OP_SPLIT ? call.flags == 1 : call.flags == MAP_CAP_4K) &&
-        call.op != OP_MERGE && call.count > 16)
-        call.count = 1 + (unsigned)random_below(r, 16);
-    if (!small_cells && (call.op == OP_COPY || call.op == OP_FRESH) && call.count > 3)
-        call.count = 1 + (unsigned)random_below(r, 3);
-    if (!small_cells && call.op == OP_FRESH)
-        call.flags = MAP_DEFAULT;
+        call.flags = 1 + (unsigned)random_below(r, 2);
     if (call.op == OP_HARVEST)
         call.flags = (unsigned)random_below(r, 4);
+    world_tame(&call);
     call.refuse = random_below(r, 4) ? 3 : 12;
     w.block = block && (call.op == OP_MAP || call.op == OP_REPLACE || call.op == OP_PROTECT)
                   ? call.first

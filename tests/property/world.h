@@ -105,6 +105,9 @@ struct world_call {
  * check. Returns what the mapper said. */
 int world_run(const struct world_call *call);
 
+/* Cuts a call down to what this world has memory for. */
+void world_tame(struct world_call *call);
+
 /* A random call that suits the world. */
 struct world_call world_random_call(void);
 
