@@ -279,6 +279,23 @@ void output_error(struct output *out, const char *text, ...)
     va_end(args);
 }
 
+void output_progress(struct output *out, const char *what, uint64_t done, uint64_t total)
+{
+    unsigned percent = done >= total ? 100 : (unsigned)(done / (total / 100 + 1));
+
+    if (out->json || out->progress == 1 + percent)
+        return;
+    out->progress = 1 + percent;
+    format(out->sink, "\r%s: %u%%", what, percent);
+}
+
+void output_progress_end(struct output *out)
+{
+    if (out->progress)
+        format(out->sink, "\r\033[K");
+    out->progress = 0;
+}
+
 void output_end(struct output *out, const char *command, int error)
 {
     if (!out->json)

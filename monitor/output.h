@@ -75,6 +75,7 @@ struct output {
     const struct record *heading; /* the type whose heading stands above the next row, or NULL */
     bool json;                    /* objects for programs instead of text */
     bool colour;                  /* text with colours; JSON never has any */
+    unsigned progress;            /* 1 + the percentage on the screen, or 0 */
 };
 
 void output_init(struct output *out, struct sink *sink);
@@ -99,6 +100,12 @@ void output_error(struct output *out, const char *text, ...) __attribute__((form
 
 /* The end of a command's answer, for programs: what was asked and what came of it. Nothing as text. */
 void output_end(struct output *out, const char *command, int error);
+
+/* How far a command has come that takes its time: a row that is drawn over and over, for people alone.
+ * To be called as often as one likes; drawn anew where the percentage has changed. output_progress_end()
+ * takes the row away, before anything else is said. */
+void output_progress(struct output *out, const char *what, uint64_t done, uint64_t total);
+void output_progress_end(struct output *out);
 
 /* A column's name as the key of a JSON object: lower case, what is no letter or digit as '_'. Returns
  * `buffer`, cut to its size. */

@@ -46,6 +46,8 @@ static void count(struct pager *pager, char c)
         pager->escape = c == '[' || c == ';' || (c >= '0' && c <= '9');
     } else if (c == '\033') {
         pager->escape = true;
+    } else if (c == '\r') {
+        pager->column = 0;
     } else if (c == '\n') {
         pager->left--;
         pager->column = 0;

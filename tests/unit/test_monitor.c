@@ -253,10 +253,22 @@ static int read_root(struct vcpu *from, struct vm_root *out)
     return E_OK;
 }
 
+static const struct table_caps *backend_caps(void)
+{
+    return &caps;
+}
+
+static const struct table_env *backend_env(void)
+{
+    return &env;
+}
+
 static const struct vm_backend backend = {.name = "VMX",
                                           .kind = &ept_kind,
                                           .get_state = get_state,
-                                          .read_root = read_root};
+                                          .read_root = read_root,
+                                          .table_caps = backend_caps,
+                                          .table_env = backend_env};
 
 const struct vm_backend *guests_backend(void)
 {
@@ -1053,6 +1065,54 @@ static void test_console_events(void **state)
     assert_null(strstr(screen, "total frames"));
 }
 
+static void test_workbench(void **state)
+{
+    struct buddy_stats before, after;
+    static hpa_t taken[16];
+    unsigned n = 0;
+
+    (void)state;
+    buddy_stats(&before);
+    answers("stress 40M", "written and read back: ");
+    assert_non_null(strstr(screen, "\rstress: 100%"));
+    assert_non_null(strstr(screen, "\r\033[K  order  block    blocks        size\n"));
+    assert_non_null(strstr(screen, "pages that read back otherwise: 0\n"));
+    assert_non_null(strstr(screen, "The allocator is as it was before"));
+    assert_int_equal(run("stress 2M 0x2545f4914f6cdd1d --json"), E_OK);
+    assert_null(strstr(screen, "%"));
+    answers("bench 2", "  EPT: unmap 4K, page by page            512");
+    assert_non_null(strstr(screen, "a tick is an instruction: yes\n"));
+    why_no_guests = "this CPU has no VMX";
+    answers("bench 1", "  user: translate ");
+    assert_null(strstr(screen, "EPT"));
+    why_no_guests = NULL;
+    buddy_stats(&after);
+    assert_int_equal(before.free_frames, after.free_frames);
+    assert_memory_equal(before.by_purpose, after.by_purpose, sizeof(before.by_purpose));
+    refuses(E_RANGE, "stress 4095", "from 4K to 64G");
+    refuses(E_RANGE, "bench 100", "from 1 to 99");
+
+    /* With next to nothing free both say so, and still give everything back. */
+    while (n < ARRAY_SIZE(taken) &&
+           buddy_alloc(10, PURPOSE_TEST, OWNER_FIRST_USER, &taken[n]) == E_OK)
+        n++;
+    for (unsigned order = 10; order--;)
+        for (hpa_t block; buddy_alloc(order, PURPOSE_TEST, OWNER_FIRST_USER, &block) == E_OK;)
+            ;
+    buddy_stats(&before);
+    assert_int_equal(before.free_frames, 0);
+    refuses(E_NOMEM, "stress 1M", "too little memory is free");
+    refuses(E_NOMEM, "bench 1", "an operation failed");
+    buddy_stats(&after);
+    assert_int_equal(after.free_frames, 0);
+    assert_int_equal(buddy_free(taken[0], 10, OWNER_FIRST_USER), E_OK);
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(buddy_alloc(8, PURPOSE_TEST, OWNER_FIRST_USER, &taken[i]), E_OK);
+    refuses(E_NOMEM, "bench 1", "an operation failed");
+    buddy_stats(&after);
+    assert_int_equal(after.free_frames, 256);
+}
+
 /* A terminal that says what it is, completion, and the stop of a long answer. */
 static void test_terminal(void **state)
 {
@@ -1265,6 +1325,7 @@ int main(void)
         cmocka_unit_test_setup(test_no_summary_while_a_guest_is_paused, set_up),
         cmocka_unit_test_setup(test_no_guests, set_up),
         cmocka_unit_test_setup(test_console_events, set_up),
+        cmocka_unit_test_setup(test_workbench, set_up),
         cmocka_unit_test_setup(test_terminal, set_up),
         cmocka_unit_test_setup(test_attach, set_up),
         cmocka_unit_test_setup(test_scripts, set_up),
