@@ -496,15 +496,15 @@ struct finder {
     uint64_t searched, absent, found;
 };
 
-/* Numbers are what memory holds of them, lowest byte first, in 4 bytes or, past 32 bits, in 8; all
- * else is text. */
+/* Words that begin with a digit and are numbers are what memory holds of them, lowest byte first, in 4
+ * bytes or, past 32 bits, in 8; all else is text. */
 static int take_pattern(const struct command *command, struct output *out, const char *word,
                         struct finder *finder)
 {
     struct complaint why;
     uint64_t number;
 
-    if (parse_number(word, "pattern", &number, &why) == E_OK) {
+    if (word[0] >= '0' && word[0] <= '9' && parse_number(word, "pattern", &number, &why) == E_OK) {
         finder->length = number >> 32 ? 8 : 4;
         memcpy(finder->pattern, &number, finder->length);
         return E_OK;

@@ -1,195 +1,13 @@
 /*
- * `map` and `walk`: what the page tables of the host, of a ring-3 program and of the guests say, as a
- * whole and for one address.
+ * `walk`: what the page tables of the host and of the guests say for one address.
  */
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/mm/guest_walk.h"
 #include "arch/x86_64/mm/kernel.h"
-#include "arch/x86_64/mm/layout.h"
-#include "arch/x86_64/user_last.h"
 #include "lib/string.h"
 #include "monitor/commands.h"
+#include "monitor/tables.h"
 #include "vm/guest.h"
-
-/* --- map ------------------------------------------------------------------------------------- */
-
-static const struct column run_columns[] = {
-    {"first", COLUMN_HEX, 18}, {"last", COLUMN_HEX, 18}, {"size", COLUMN_SIZE, 7},
-    {"page", COLUMN_SIZE, 4},  {"to", COLUMN_HEX, 12},   {"rights", COLUMN_TEXT, 6},
-    {"type", COLUMN_TEXT, 4},  {"what", COLUMN_TEXT, 0},
-};
-static const struct record run_record = RECORD("run", run_columns);
-
-static const struct column total_columns[] = {
-    {"page", COLUMN_SIZE, 4},
-    {"runs", COLUMN_NUMBER, 6},
-    {"pages", COLUMN_NUMBER, 10},
-    {"mapped", COLUMN_SIZE, 10},
-};
-static const struct record total_record = RECORD("page size", total_columns);
-
-static const struct column map_columns[] = {
-    {"mapped", COLUMN_SIZE, 0},
-    {"runs", COLUMN_NUMBER, 0},
-    {"root", COLUMN_HEX, 0},
-    {"table frames", COLUMN_FRAMES, 0},
-};
-static const struct record map_record = RECORD("map", map_columns);
-
-/* One pass over a table, and what it has seen so far. */
-struct map_pass {
-    struct output *out;
-    const struct table_kind *kind;
-    const struct guest *guest;                            /* whose table it is, or NULL */
-    uint64_t runs[MAX_LEVELS + 1], bytes[MAX_LEVELS + 1]; /* by the level of the leaves */
-};
-
-static const char *host_window(uint64_t at)
-{
-    static const struct {
-        uint64_t base, size;
-        const char *name;
-    } windows[] = {
-        {DIRECT_BASE, DIRECT_SIZE, "direct map"}, {MMIO_BASE, MMIO_SIZE, "MMIO"},
-        {STACKS_BASE, STACKS_SIZE, "stack"},      {IMAGE_BASE, IMAGE_SIZE, "image"},
-        {FIXMAP_BASE, FIXMAP_SIZE, "fixmap"},
-    };
-
-    for (unsigned i = 0; i < ARRAY_SIZE(windows); i++)
-        if (at >= windows[i].base && at - windows[i].base < windows[i].size)
-            return windows[i].name;
-    return "outside every window";
-}
-
-static const char *guest_area(const struct guest *guest, uint64_t at)
-{
-    const struct slot *slot = guest_slot_at(guest, gpa(at));
-
-    return slot ? slot_kind_name(slot->kind) : "outside every slot";
-}
-
-static int show_run(void *ctx, const struct mapping *run)
-{
-    struct map_pass *pass = ctx;
-    char rights[RIGHTS_TEXT];
-    uint64_t size = run->last - run->in + 1;
-    struct value what = as_nothing();
-
-    if (pass->guest)
-        what = as_text(guest_area(pass->guest, run->in));
-    else if (pass->kind->id == KIND_KERNEL)
-        what = as_text(host_window(run->in));
-    pass->runs[run->level]++;
-    pass->bytes[run->level] += size;
-    output_row(pass->out, &run_record,
-               (struct value[]){as_number(run->in), as_number(run->last), as_number(size),
-                                as_number(level_size(pass->kind, run->level)),
-                                as_number(run->out.v),
-                                as_text(rights_text(rights, run->attrs.rights)),
-                                as_text(mem_type_name((enum mem_type)run->attrs.type)), what});
-    return 0;
-}
-
-/* The totals below the runs, and where the table itself is (or was). */
-static void show_totals(struct map_pass *pass, hpa_t root, uint64_t table_frames)
-{
-    uint64_t runs = 0, bytes = 0;
-
-    for (unsigned level = 1; level <= MAX_LEVELS; level++) {
-        runs += pass->runs[level];
-        bytes += pass->bytes[level];
-        if (!pass->runs[level])
-            continue;
-        uint64_t page = level_size(pass->kind, level);
-        output_row(pass->out, &total_record,
-                   (struct value[]){as_number(page), as_number(pass->runs[level]),
-                                    as_number(pass->bytes[level] / page),
-                                    as_number(pass->bytes[level])});
-    }
-    output_facts(pass->out, &map_record,
-                 (struct value[]){as_number(bytes), as_number(runs), as_number(root.v),
-                                  as_number(table_frames)});
-}
-
-static int show_map(struct output *out, struct table *table, const struct guest *guest)
-{
-    struct map_pass pass = {.out = out, .kind = table->kind, .guest = guest};
-    int error = table_visit(table, table->kind->input_first, table->kind->input_last, VISIT_RUNS,
-                            show_run, &pass);
-
-    if (!error)
-        show_totals(&pass, table->root, table->table_frames);
-    return error;
-}
-
-/* What was kept of a table that is gone. */
-static void show_snapshot(struct output *out, const struct snapshot *map, const struct guest *guest)
-{
-    struct map_pass pass = {.out = out, .kind = map->kind, .guest = guest};
-
-    for (uint64_t i = 0; i < map->runs && i < SNAPSHOT_RUNS; i++)
-        show_run(&pass, &map->run[i]);
-    if (map->runs > SNAPSHOT_RUNS)
-        output_note(out, "... and %llu runs more, which were not kept; the totals lack them",
-                    (unsigned long long)(map->runs - SNAPSHOT_RUNS));
-    show_totals(&pass, map->root, map->table_frames);
-}
-
-/* A ring-3 program runs to its end before the console is asked again, so that what can be shown is
- * what was kept of the last one. */
-static int map_user(const struct command *command, struct output *out)
-{
-    const struct user_last *last = user_last();
-
-    if (!last->map.kind)
-        return command_refuse(command, out, E_NOENT,
-                              "no ring-3 program has run: a boot module whose line starts with "
-                              "`user:NAME` is one");
-    output_title(out, "program %s as it ended; its table has been given back", last->name);
-    show_snapshot(out, &last->map, NULL);
-    return E_OK;
-}
-
-static void title_ended(struct output *out, const struct guest *guest)
-{
-    output_title(out, "g%u %s as it ended (%s); its table has been given back", guest->number,
-                 guest->name, guest_state_name(guest->state));
-}
-
-/* Says why a guest has no table, not even the memory of one. */
-static int refuse_no_table(const struct command *command, struct output *out,
-                           const struct guest *guest)
-{
-    if (guest->state == GUEST_REFUSED)
-        return command_refuse(command, out, E_STATE, "g%u %s was refused and never had a table: %s",
-                              guest->number, guest->name, guest->reason);
-    return command_refuse(command, out, E_STATE,
-                          "g%u %s has no table (%s); `start g%u paused` makes it anew and holds it "
-                          "before its first instruction",
-                          guest->number, guest->name, guest_state_name(guest->state),
-                          guest->number);
-}
-
-static int map(const struct command *command, struct output *out, const struct arguments *args)
-{
-    struct guest *guest;
-    int error;
-
-    if (strcmp(args->word[1], "host") == 0)
-        return show_map(out, &kernel_table, NULL);
-    if (strcmp(args->word[1], "user") == 0)
-        return map_user(command, out);
-    error = command_guest(command, out, args->word[1], &guest);
-    if (error)
-        return error;
-    if (guest->has_table)
-        return show_map(out, &guest->table, guest);
-    if (!guest->last_map.kind)
-        return refuse_no_table(command, out, guest);
-    title_ended(out, guest);
-    show_snapshot(out, &guest->last_map, guest);
-    return E_OK;
-}
 
 /* --- walk ------------------------------------------------------------------------------------ */
 
@@ -258,7 +76,7 @@ static void show_steps(struct output *out, const struct walk *walk)
     }
 }
 
-/* What the walk came to. `failure` says why when no entry does; `slot` is as guest_area() or NULL. */
+/* What the walk came to. `failure` says why when no entry does; `slot` is as table_guest_area() or NULL. */
 static void show_verdict(struct output *out, const struct record *record, enum kind_id kind,
                          uint64_t in, const struct walk *walk, const char *failure,
                          const char *slot)
@@ -322,7 +140,7 @@ static int walk_table(const struct command *command, struct output *out, struct 
     table_walk(table, in, &walk);
     show_steps(out, &walk);
     show_verdict(out, guest ? &ept_verdict_record : &host_verdict_record, table->kind->id, in,
-                 &walk, "", guest ? guest_area(guest, in) : NULL);
+                 &walk, "", guest ? table_guest_area(guest, in) : NULL);
     return E_OK;
 }
 
@@ -392,7 +210,7 @@ static int walk_snapshot(const struct command *command, struct output *out,
         return command_refuse(command, out, E_NOENT,
                               "g%u %s has ended, and of its map this part was not kept",
                               guest->number, guest->name);
-    title_ended(out, guest);
+    table_title_ended(out, guest);
     output_facts(
         out, &ept_verdict_record,
         (struct value[]){as_text(found ? "was mapped" : "was not mapped"), as_number(in),
@@ -402,7 +220,7 @@ static int walk_snapshot(const struct command *command, struct output *out,
                          found ? as_text(mem_type_name((enum mem_type)found->attrs.type))
                                : as_nothing(),
                          as_nothing(), as_nothing(), as_nothing(), as_nothing(), as_nothing(),
-                         as_text(guest_area(guest, in))});
+                         as_text(table_guest_area(guest, in))});
     output_note(out, "`start g%u paused` makes it anew, to be walked step by step.", guest->number);
     return E_OK;
 }
@@ -431,7 +249,7 @@ static int walk_guest(const struct command *command, struct output *out,
     if (!guest->has_table && guest->last_map.kind && !is_gva)
         return walk_snapshot(command, out, guest, in);
     if (!guest->has_table)
-        return refuse_no_table(command, out, guest);
+        return table_refuse_none(command, out, guest);
     return is_gva ? walk_gva(command, out, guest, in)
                   : walk_table(command, out, &guest->table, guest, in);
 }
@@ -450,20 +268,6 @@ static int walk(const struct command *command, struct output *out, const struct 
 }
 
 static const struct command tables_commands[] = {
-    {
-        .name = "map",
-        .usage = "host | user | gN",
-        .summary = "what a table maps, as runs of equal pages",
-        .details =
-            "Each run is contiguous on both sides, in pages of one size with the same rights and\n"
-            "memory type. Rights: r read, w write, x execute, u from ring 3, g global.\n"
-            "`user` is the ring-3 program that ran last, as its table stood when it ended;\n"
-            "of a guest that has ended, likewise.\n",
-        .example = "map g1",
-        .least = 1,
-        .most = 1,
-        .run = map,
-    },
     {
         .name = "walk",
         .usage = "host VA | gN gpa X | gN gva X",

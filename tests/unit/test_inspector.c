@@ -252,6 +252,121 @@ static void test_find(void **state)
     refuses(E_FORMAT, "find hpa 0 much x", "find: ");
 }
 
+static void unmap(struct table *table, uint64_t in, uint64_t size)
+{
+    struct flush_batch batch;
+
+    flush_begin(&batch, table);
+    assert_int_equal(table_unmap(table, in, size, &batch), E_OK);
+    flush_commit(&batch);
+}
+
+static void test_map_filters(void **state)
+{
+    hpa_t block;
+
+    (void)state;
+    answers("map g3 page=2M", "            0x200000            0x3fffff");
+    assert_non_null(strstr(screen, "\nruns: 1\n"));
+    answers("map g3 to=0x1fffff", "0x9ffff     640K");
+    assert_non_null(strstr(screen, "\nruns: 1\n"));
+    answers("map g3 from=0x9f000", "\nruns: 2\n");
+    answers("map g3 from=0xa0000 rights=rx", "\nruns: 1\n");
+    answers("map g3 rights=wu", "mapped: 0B\nruns: 0\n");
+    answers("map g3 \"what=lazy RAM\"", "\nruns: 1\n");
+    answers("map host what=image rights=x", "mapped: 12K\nruns: 1\n");
+    answers("map host rights=w what=image", "mapped: 0B\nruns: 0\n");
+    answers("map host to=0x1000", "mapped: 0B\nruns: 0\n");
+
+    /* Of the direct map the parts that serve a purpose. */
+    assert_int_equal(buddy_alloc(3, PURPOSE_STACK, OWNER_HOST, &block), E_OK);
+    answers("map host purpose=stacks", "\nruns: 1\n");
+    assert_non_null(strstr(screen, "mapped: 32K\n"));
+    answers("map host \"purpose=guest memory\" from=0xffff800002000000 to=0xffff800003ffffff",
+            "mapped:");
+    assert_int_equal(buddy_free(block, 3, OWNER_HOST), E_OK);
+    answers("map host purpose=stacks", "mapped: 0B\nruns: 0\n");
+
+    refuses(E_INVAL, "map g3 page", "\"page\" is none of from= to=");
+    refuses(E_INVAL, "map g3 rights=q", "\"q\" is no right");
+    refuses(E_INVAL, "map g3 purpose=fun", "\"fun\" is no purpose");
+    refuses(E_RANGE, "map g3 from=2 to=1", "from=0x2 lies behind to=0x1");
+    refuses(E_FORMAT, "map g3 from=", "map: ");
+    refuses(E_INVAL, "map host gva", "\"gva\" goes with a guest, not with host");
+    refuses(E_INVAL, "map user save", "goes with a guest or host, not with user");
+}
+
+static void test_map_gva(void **state)
+{
+    (void)state;
+    refuses(E_STATE, "map g3 gva", "without paging the guest has no tables");
+    give_g3_tables();
+    put_guest_entry(0x4000, 2, 0x101000 | PTE_P | PTE_RW | PTE_A);
+    put_guest_entry(0x4000, 3, 0x102000 | PTE_P | PTE_RW | PTE_A | PTE_PCD);
+    put_guest_entry(0x4000, 4, 0x102000 | PTE_P | BIT(45));
+    put_guest_entry(0x3000, 7, 0x200000 | PTE_P | PTE_PS);
+    put_guest_entry(0x3000, 8, 0x10000000 | PTE_P); /* a table where there is no memory */
+    put_guest_entry(0x1000, 3, 0x7000 | PTE_P | PTE_RW);
+    put_guest_entry(0x7000, 1, PTE_P | PTE_PS);
+    answers("map g3 gva", "4-level paging of g3 hello3, CR3 0x1000\n");
+    assert_non_null(strstr(
+        screen,
+        "  0xffff800000000000  0xffff800000000fff       4K    4K        0x5000  r-x--   WB    RAM\n"
+        "  0xffff800000001000  0xffff800000002fff       8K    4K      0x100000  rwx--   WB    lazy "
+        "RAM\n"
+        "  0xffff800000003000  0xffff800000003fff       4K    4K      0x102000  rwx--   UC-   lazy "
+        "RAM\n"
+        "  0xffff800000e00000  0xffff800000ffffff       2M    2M      0x200000  r-x--   WB    lazy "
+        "RAM\n"));
+    assert_non_null(
+        strstr(screen, "root: 0x1000\nillegal entries: 2\ntables that are not there: 1\n"));
+    answers("map g3 gva from=0xffff800000002000 to=0xffff800000002fff",
+            "  0xffff800000002000  0xffff800000002fff       4K");
+    assert_non_null(strstr(screen, "\nwalks: 1\n"));
+
+    /* Tables that lead back to themselves end all the same. */
+    for (unsigned i = 0; i < 512; i++)
+        put_guest_entry(0x1000, i, 0x1000 | PTE_P | PTE_RW);
+    answers("map g3 gva", "There is more: `from=0x7d0000` goes on from there.\n");
+    assert_non_null(strstr(screen, "\nruns: 2000\n"));
+    answers("map g3 gva from=0x7d0000 rights=u", "walks: 200000\n");
+
+    cpu_of_guest.cr4 |= CR4_LA57;
+    refuses(E_UNSUPPORTED, "map g3 gva", "5-level paging");
+}
+
+static void test_map_diff(void **state)
+{
+    (void)state;
+    refuses(E_STATE, "map g3 diff", "no map of it has been saved");
+    answers("map g3 save", "2 runs are kept;");
+    answers("map g3 diff", "new: 0B\ngone: 0B\nchanged: 0B\n");
+    unmap(&guest[3].table, 0x8000, 0x2000);
+    map_in(&guest[3].table, 0x100000, 0x300000, 0x3000, RIGHT_RX);
+    unmap(&guest[3].table, 0x10000, 0x1000);
+    map_in(&guest[3].table, 0x10000, 0x303000, 0x1000, RIGHT_R);
+    answers("map g3 diff", "  gone                 0x8000              0x9fff       8K        4K   "
+                           "  0x2008000  rwx--   "
+                           "   -             -  -\n"
+                           "  changed             0x10000             0x10fff       4K        4K   "
+                           "  0x2010000  rwx--   "
+                           "  4K      0x303000  r----\n"
+                           "  new                0x100000            0x102fff      12K         -   "
+                           "          -  -       "
+                           "  4K      0x300000  r-x--\n"
+                           "new: 12K\ngone: 8K\nchanged: 4K\n");
+    answers("map g3 save", "6 runs are kept;");
+    answers("map g3 diff", "new: 0B\ngone: 0B\nchanged: 0B\n");
+    answers("map host save", "2 runs are kept;");
+    map_in(&kernel_table, UINT64_MAX - 0xfff, 0x300000, 0x1000, RIGHT_R);
+    answers("map host diff", "new: 4K\n");
+    refuses(E_INVAL, "map g3 diff rights=x", "no filter goes with them");
+    refuses(E_STATE, "map g1 save", "g1 hello1 has no table");
+    for (uint64_t i = 0; i < 4096; i++)
+        map_in(&guest[3].table, 0x10000000 + i * 0x2000, 0x300000, 0x1000, RIGHT_R);
+    refuses(E_FULL, "map g3 save", "the map has more than 4095 runs");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -262,6 +377,9 @@ int main(void)
         cmocka_unit_test_setup(test_peek_and_poke, set_up),
         cmocka_unit_test_setup(test_dump, set_up),
         cmocka_unit_test_setup(test_find, set_up),
+        cmocka_unit_test_setup(test_map_filters, set_up),
+        cmocka_unit_test_setup(test_map_gva, set_up),
+        cmocka_unit_test_setup(test_map_diff, set_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -564,7 +564,7 @@ static void test_nonsense(void **state)
     refuses(E_NOENT, "xyzzy", "\"xyzzy\" is no command; `help` lists them all");
     refuses(E_NOENT, "0123456789012345678901234567890123456789x", "is no command");
     refuses(E_NOENT, "\"\"", "is no command");
-    refuses(E_INVAL, "map", "map: arguments are missing; usage: map host | user | gN; for example");
+    refuses(E_INVAL, "map", "map: arguments are missing; usage: map host | user | gN [gva");
     refuses(E_INVAL, "walk g3", "an argument is missing");
     refuses(E_INVAL, "mem all", "too many arguments; usage: mem;");
     refuses(E_FORMAT, "mem \"", "a quote (\") without its end");

@@ -57,8 +57,7 @@ const char *pat_type_name(unsigned type)
     return type == TYPE_UC_MINUS ? "UC-" : mem_type_name((enum mem_type)type);
 }
 
-/* The byte of IA32_PAT that a leaf selects (12.12.3). */
-static unsigned pat_of_leaf(uint64_t pat, uint64_t leaf, unsigned level)
+unsigned pat_of_leaf(uint64_t pat, uint64_t leaf, unsigned level)
 {
     unsigned index = (leaf & PTE_PWT ? 1u : 0) | (leaf & PTE_PCD ? 2u : 0) |
                      (leaf & (level == 1 ? PTE_PAT_4K : PTE_PAT_LARGE) ? 4u : 0);

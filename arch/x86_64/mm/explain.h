@@ -114,6 +114,8 @@ void explain(const struct explain_query *query, struct explanation *out);
 
 /* Table 12-7 of 12.5.2.2: the effective type by MTRR (or, in a guest, EPT) type and PAT entry. */
 unsigned effective_memory_type(unsigned mtrr, unsigned pat);
+/* The type in the byte of IA32_PAT that a leaf of a first-level table selects (12.12.3); 7: UC-. */
+unsigned pat_of_leaf(uint64_t pat, uint64_t leaf, unsigned level);
 /* As mem_type_name(), with "UC-" for 7. */
 const char *pat_type_name(unsigned type);
 

@@ -1,0 +1,19 @@
+/*
+ * What the commands that show tables (map, walk) share.
+ */
+#ifndef QUIRE_MONITOR_TABLES_H
+#define QUIRE_MONITOR_TABLES_H
+
+#include "monitor/commands.h"
+
+/* The kind of the slot that a guest-physical address lies in, or "outside every slot". */
+const char *table_guest_area(const struct guest *guest, uint64_t at);
+
+/* Heads what was kept of the table of a guest that has ended. */
+void table_title_ended(struct output *out, const struct guest *guest);
+
+/* Says why a guest has no table, not even the memory of one. E_STATE. */
+int table_refuse_none(const struct command *command, struct output *out,
+                      const struct guest *guest);
+
+#endif
