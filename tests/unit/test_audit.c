@@ -252,10 +252,9 @@ static void one_trial(void *ctx, const struct audit_trial *trial)
     rules_tried |= BIT(trial->rule);
 }
 
-static const struct audit_selftest setup = {&kernel_kind, &user_kind, &ept_kind, caps};
-
 static void test_each_rule_is_named(void **state)
 {
+    const struct audit_selftest setup = {&kernel_kind, &user_kind, &ept_kind, caps};
     unsigned trials, failed;
 
     (void)state;
@@ -279,6 +278,7 @@ static void test_each_rule_has_its_own_sentence(void **state)
 /* The self-test without memory for its tables, and for the scratch of each of its audits. */
 static void test_selftest_gives_back_what_it_could_take(void **state)
 {
+    const struct audit_selftest setup = {&kernel_kind, &user_kind, &ept_kind, caps};
     unsigned trials, failed, short_of = 0;
     struct buddy_stats stats;
     hpa_t held[64];
