@@ -33,7 +33,7 @@ MAKEFLAGS += --no-builtin-rules
 # A recipe that calls make again runs in parallel whether or not the person asked for -j.
 PARALLEL = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(JOBS))
 
-.PHONY: all iso run picture setup test test-unit test-property test-tools test-emulator bench
+.PHONY: all iso run picture transcript setup test test-unit test-property test-tools test-emulator bench
 .PHONY: format format-check headers-check clang-check schema clean help FORCE
 
 all: $(QUIRE_ELF) $(GUEST_IMAGES) ## build the hypervisor and the guests
@@ -58,6 +58,9 @@ picture: ## boot, and draw memory and guests as a page: build/picture.html
 	@tools/setup.sh run
 	@$(MAKE) --no-print-directory $(PARALLEL) $(QUIRE_ISO)
 	@$(PYTHON) tools/picture.py --boot $(QUIRE_ISO) -o $(PICTURE)
+
+transcript: $(QUIRE_ISO) ## write the session in README.md and docs/transcript.txt anew
+	@$(PYTHON) tools/transcript.py $(QUIRE_ISO)
 
 setup: ## install everything that building, running and testing need
 	@tools/setup.sh run test
