@@ -40,6 +40,9 @@ struct table_env {
     /* Keep the count of present entries in each table frame's record. False only before the frame
      * database exists; table_adopt() then catches up. */
     bool frame_records;
+    /* Many at once, those of a dead subtree; NULL: each by give(). */
+    void (*give_many)(const struct table_env *env, struct table *table, const hpa_t *frames,
+                      unsigned count);
 };
 
 #define NEAR_NONE UINT64_MAX
@@ -55,6 +58,7 @@ struct table {
     uint16_t tag;                /* PCID or VPID */
     uint64_t table_frames;       /* root included, shared kernel half excluded */
     struct flush_counters {
+        uint64_t asked;          /* ranges that writers handed to a batch */
         uint64_t ranges, whole;  /* invalidations done, by range and of the whole context */
         uint64_t spared;         /* writes that needed none: absent to present */
     } flushes;

@@ -1124,6 +1124,13 @@ WALKER int walker_merge(const struct table_kind *k, struct table *t, uint64_t in
 
 /* ---- Translate, walk, visit ----------------------------------------------------------------- */
 
+/* Is this non-leaf entry one that a writer stored, but for the accessed bit? Then it is legal. */
+WALKER bool as_written(const struct table_kind *k, const struct table *t, uint64_t entry)
+{
+    uint64_t bits = ~(ENTRY_ADDRESS | k->accessed_bit);
+    return ((entry ^ k->table_bits) & bits) == 0 && !((entry & ENTRY_ADDRESS) >> t->caps.maxphyaddr);
+}
+
 WALKER int walker_translate(const struct table_kind *k, struct table *t, uint64_t in,
                             struct mapping *out)
 {
@@ -1143,6 +1150,8 @@ WALKER int walker_translate(const struct table_kind *k, struct table *t, uint64_
             describe_leaf(k, t, align_down(in, level_size(k, level)), level, entry, rights, out);
             return E_OK;
         }
+        if (!as_written(k, t, entry) && entry_rule(k, &t->caps, level, entry) != RULE_OK)
+            return E_ILLEGAL;
         rights &= k->table_rights(entry, &t->caps);
         table = child_of(entry);
     }
@@ -1345,21 +1354,44 @@ WALKER int walker_visit_frames(const struct table_kind *k, struct table *t, tabl
     return each_table(k, t, direct(t->root), k->levels, false, fn, ctx);
 }
 
+/* Table frames on their way back, so that many cost one call. */
+struct returned {
+    struct table *table;
+    unsigned count;
+    hpa_t frame[64];
+};
+
+static __attribute__((noinline, unused)) void give_returned(struct returned *returned)
+{
+    struct table *t = returned->table;
+    if (t->env->give_many)
+        t->env->give_many(t->env, t, returned->frame, returned->count);
+    for (unsigned i = 0; !t->env->give_many && i < returned->count; i++)
+        t->env->give(t->env, t, returned->frame[i]);
+    t->table_frames -= returned->count;
+    returned->count = 0;
+}
+
 static __attribute__((unused)) int give_table(void *ctx, hpa_t frame, unsigned level,
                                               unsigned slots)
 {
-    struct table *t = ctx;
+    struct returned *returned = ctx;
     (void)level;
     (void)slots;
-    t->env->give(t->env, t, frame);
-    t->table_frames--;
+    returned->frame[returned->count++] = frame;
+    if (returned->count == ARRAY_SIZE(returned->frame))
+        give_returned(returned);
     return 0;
 }
 
 WALKER void walker_free_subtree(const struct table_kind *k, struct table *t, hpa_t root,
                                 unsigned level)
 {
-    each_table(k, t, direct(root), level, true, give_table, t);
+    struct returned returned;
+    returned.table = t;
+    returned.count = 0;
+    each_table(k, t, direct(root), level, true, give_table, &returned);
+    give_returned(&returned);
 }
 
 /* ---- Harvest, preallocate ------------------------------------------------------------------- */

@@ -47,6 +47,14 @@ static void give(const struct table_env *env, struct table *table, hpa_t frame)
         panic("the buddy refused a table frame");
 }
 
+static void give_many(const struct table_env *env, struct table *table, const hpa_t *frames,
+                      unsigned count)
+{
+    (void)env;
+    if (buddy_free_frames(frames, count, table->owner) != E_OK)
+        panic("the buddy refused a table frame");
+}
+
 static void flush(const struct table_env *env, struct table *table, const struct flush_batch *batch)
 {
     (void)env;
@@ -57,7 +65,8 @@ static void flush(const struct table_env *env, struct table *table, const struct
 static const struct table_env env = {.take = take,
                                      .give = give,
                                      .flush = flush,
-                                     .frame_records = true};
+                                     .frame_records = true,
+                                     .give_many = give_many};
 
 static struct table table;
 static uint64_t *plain;     /* as many entries as the largest row stores */

@@ -65,7 +65,10 @@ static void flush(const struct table_env *env, struct table *table, const struct
     (void)batch;
 }
 
-static const struct table_env machine_env = {take, give, flush, true};
+static const struct table_env machine_env = {.take = take,
+                                             .give = give,
+                                             .flush = flush,
+                                             .frame_records = true};
 
 static const struct table_caps *table_caps(void)
 {

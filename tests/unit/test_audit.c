@@ -78,7 +78,10 @@ static void flush(const struct table_env *env, struct table *table, const struct
     (void)batch;
 }
 
-static const struct table_env env = {take, give, flush, true};
+static const struct table_env env = {.take = take,
+                                     .give = give,
+                                     .flush = flush,
+                                     .frame_records = true};
 
 static uint64_t free_frames(void)
 {
@@ -602,7 +605,8 @@ static void test_what_is_not_asked_for_is_not_judged(void **state)
 
 static void test_tables_without_records_are_refused(void **state)
 {
-    static const struct table_env early = {take, give, flush, false};
+    static const struct table_env early = {
+        .take = take, .give = give, .flush = flush, .frame_records = false};
 
     (void)state;
     struct table *guest = start_guest();

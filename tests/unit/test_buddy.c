@@ -533,6 +533,103 @@ static void test_misuse(void **state)
     }
 }
 
+/* Lists of frames of two purposes, in runs and shuffled, with every kind of frame in between that has to be
+ * refused: what can be freed is, and nothing else changes. */
+static void test_free_frames(void **state)
+{
+    (void)state;
+    enum { COUNT = 900 };
+    static hpa_t list[COUNT + 6];
+    struct random random = {7};
+
+    for (unsigned round = 0; round < 6; round++) {
+        start_with(16 * MiB);
+        hpa_t foreign = alloc(0, 21), larger = alloc(3, 20), shared = alloc(0, 20);
+        assert_int_equal(buddy_share(shared, 20), E_OK);
+        for (unsigned i = 0; i < COUNT; i++) {
+            enum frame_purpose purpose = i / 100 % 2 ? PURPOSE_EPT_TABLE : PURPOSE_TEST;
+            assert_int_equal(buddy_alloc(0, purpose, 20, &list[i]), E_OK);
+            frame_set_payload(list[i], i % 3);
+        }
+        unsigned n = COUNT;
+        if (round % 2 == 1) {
+            const hpa_t bad[] = {foreign, larger,       shared, hpa(list[5].v + 8),
+                                 list[9], hpa(32 * MiB)};
+            for (unsigned i = 0; i < ARRAY_SIZE(bad); i++)
+                list[n++] = bad[i];
+        }
+        for (unsigned i = n - 1; round >= 2 && i > 0; i--) {
+            unsigned j = (unsigned)random_below(&random, i + 1);
+            hpa_t frame = list[i];
+            list[i] = list[j];
+            list[j] = frame;
+        }
+        uint64_t frees = stats().frees;
+        int error = buddy_free_frames(list, n, 20);
+        if (n == COUNT)
+            assert_int_equal(error, E_OK);
+        else if (round < 2)
+            assert_int_equal(error, E_PERM);
+        else
+            assert_true(error != E_OK);
+        verify();
+        assert_int_equal(stats().frees, frees + COUNT);
+        assert_int_equal(buddy_owner_frames(20), 9);
+        assert_int_equal(stats().by_purpose[PURPOSE_TEST], 10);
+        assert_int_equal(stats().by_purpose[PURPOSE_EPT_TABLE], 0);
+        if (n > COUNT) {
+            struct buddy_stats now = stats();
+            assert_int_equal(now.refused_owner, 1);
+            assert_int_equal(now.refused_order, 1);
+            assert_int_equal(now.refused_shared, 1);
+            assert_int_equal(now.refused_double, 1);
+            assert_int_equal(now.refused_range, 2);
+        }
+        assert_int_equal(buddy_free_frames(list, 0, 20), E_OK);
+        assert_int_equal(buddy_free(larger, 3, 20), E_OK);
+        assert_int_equal(buddy_free(foreign, 0, 21), E_OK);
+        assert_int_equal(buddy_release(shared, 0, 20, NULL), E_OK);
+        assert_int_equal(buddy_release(shared, 0, 20, NULL), E_OK);
+        buddy_drain();
+        verify();
+        assert_int_equal(stats().free_blocks[12], 1);
+    }
+}
+
+/* Of a group, some frames in use and the others held by another CPU: each is told for what it is, a second
+ * free of a held one is a double free, and what is held serves nobody else until it is drained. */
+static void test_frames_held_by_others(void **state)
+{
+    (void)state;
+    start_with(4 * MiB);
+    assert_int_equal(buddy_set_cpus(current_cpu, fence), E_OK);
+    cpu = 1;
+    hpa_t used = alloc(0, 20), given = alloc(0, 20);
+    assert_int_equal(buddy_free(given, 0, 20), E_OK);
+    cpu = 0;
+    unsigned cached = 0;
+    for (uint64_t i = 0; i < 64; i++) {
+        hpa_t frame = hpa(align_down(used.v, 64 * PAGE_SIZE) + i * PAGE_SIZE);
+        struct frame_info info;
+        assert_int_equal(frame_query(frame, &info, NULL), E_OK);
+        assert_int_equal(info.state, frame.v == used.v ? FRAME_USED : FRAME_CACHED);
+        assert_int_equal(buddy_is_free(frame), frame.v != used.v);
+        cached += info.state == FRAME_CACHED;
+    }
+    assert_int_equal(stats().cached_frames, cached);
+    assert_int_equal(buddy_free(given, 0, 20), E_DOUBLE_FREE);
+    assert_int_equal(buddy_add(hpa(align_down(used.v, 64 * PAGE_SIZE)), PAGE_SIZE), E_EXIST);
+    verify();
+    assert_int_equal(buddy_alloc_at(given, 0, PURPOSE_TEST, 20), E_OK); /* drains for it */
+    verify();
+    assert_int_equal(buddy_free(given, 0, 20), E_OK);
+    assert_int_equal(buddy_free(used, 0, 20), E_OK);
+    buddy_drain();
+    assert_int_equal(stats().free_blocks[10], 1);
+    verify();
+    assert_int_equal(buddy_set_cpus(NULL, NULL), E_OK);
+}
+
 /* Frames that were once heads of their own blocks are nothing but tails in a larger one. */
 static void test_no_stale_heads(void **state)
 {
@@ -936,6 +1033,8 @@ int main(void)
         cmocka_unit_test(test_at),
         cmocka_unit_test(test_frames),
         cmocka_unit_test(test_misuse),
+        cmocka_unit_test(test_free_frames),
+        cmocka_unit_test(test_frames_held_by_others),
         cmocka_unit_test(test_no_stale_heads),
         cmocka_unit_test(test_damaged_cache),
         cmocka_unit_test(test_share),

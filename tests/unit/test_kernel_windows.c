@@ -46,7 +46,10 @@ static void flush(const struct table_env *env, struct table *table, const struct
     (void)batch;
 }
 
-static const struct table_env env = {take, give, flush, true};
+static const struct table_env env = {.take = take,
+                                     .give = give,
+                                     .flush = flush,
+                                     .frame_records = true};
 
 static int start(void **state)
 {

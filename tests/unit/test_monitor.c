@@ -81,7 +81,10 @@ static void flush(const struct table_env *env, struct table *table, const struct
     (void)batch;
 }
 
-static const struct table_env env = {take_frame, give_frame, flush, true};
+static const struct table_env env = {.take = take_frame,
+                                     .give = give_frame,
+                                     .flush = flush,
+                                     .frame_records = true};
 static const struct table_caps caps = {.maxphyaddr = 40,
                                        .leaf_top = 3,
                                        .nx = true,

@@ -48,7 +48,10 @@ static void flush(const struct table_env *env, struct table *table, const struct
     (void)batch;
 }
 
-static const struct table_env env = {take, give, flush, true};
+static const struct table_env env = {.take = take,
+                                     .give = give,
+                                     .flush = flush,
+                                     .frame_records = true};
 static const struct user_space_setup setup = {&kernel, &env, PROGRAM, 3};
 
 static int start(void **state)

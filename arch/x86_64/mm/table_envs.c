@@ -11,20 +11,36 @@ static int take_from_buddy(const struct table_env *env, struct table *table, hpa
     return buddy_alloc(0, table->purpose, table->owner, out);
 }
 
+/* The mapper gives back what it took, once: anything else means that its tables are broken. */
+static _Noreturn void refused(const struct table *table, hpa_t frame, int error)
+{
+    panic("table frame %#llx of %s: the buddy refuses it: %s", (unsigned long long)frame.v,
+          table->kind->name, error_text(error));
+}
+
 static void give_to_buddy(const struct table_env *env, struct table *table, hpa_t frame)
 {
     int error = buddy_free(frame, 0, table->owner);
 
     (void)env;
-    /* The mapper gives back what it took, once: anything else means that its tables are broken. */
     if (error != E_OK)
-        panic("table frame %#llx of %s: the buddy refuses it: %s", (unsigned long long)frame.v,
-              table->kind->name, error_text(error));
+        refused(table, frame, error);
+}
+
+static void give_many_to_buddy(const struct table_env *env, struct table *table,
+                               const hpa_t *frames, unsigned count)
+{
+    int error = buddy_free_frames(frames, count, table->owner);
+
+    (void)env;
+    if (error != E_OK)
+        refused(table, frames[0], error);
 }
 
 const struct table_env buddy_table_env = {
     .take = take_from_buddy,
     .give = give_to_buddy,
+    .give_many = give_many_to_buddy,
     .flush = tlb_flush,
     .frame_records = true,
 };
