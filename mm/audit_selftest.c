@@ -79,7 +79,10 @@ static void flush(const struct table_env *env, struct table *table, const struct
     (void)batch;
 }
 
-static const struct table_env scratch_env = {take, give, flush, true};
+static const struct table_env scratch_env = {.take = take,
+                                             .give = give,
+                                             .flush = flush,
+                                             .frame_records = true};
 
 static int read_root(const struct audit_table *table, struct audit_root *out)
 {
