@@ -50,13 +50,13 @@ static struct completions found;
 /* All that is offered, a blank after each. */
 static const char *offered(const char *line)
 {
-    static char all[COMPLETIONS * COMPLETION_TEXT];
+    static char all[COMPLETIONS * (COMPLETION_TEXT + 1) + 1];
     size_t n = 0;
 
     complete(&source, line, &found);
     all[0] = 0;
     for (unsigned i = 0; i < found.count; i++)
-        n += (size_t)sprintf(all + n, "%s ", found.word[i]);
+        n += (size_t)snprintf(all + n, sizeof(all) - n, "%s ", found.word[i]);
     return all;
 }
 
