@@ -44,6 +44,9 @@ UNIT_TESTS += audit
 UNIT_audit_SRC := mm/audit.c mm/audit_selftest.c mm/tally.c arch/x86_64/mm/kind_user.c \
 	arch/x86_64/mm/kind_ept.c $(UNIT_KERNEL_TABLE)
 
+UNIT_TESTS += translate
+UNIT_translate_SRC := arch/x86_64/mm/kind_user.c arch/x86_64/mm/kind_ept.c $(UNIT_KERNEL_TABLE)
+
 UNIT_TESTS += options
 UNIT_options_SRC := vm/options.c lib/format.c
 
