@@ -87,7 +87,7 @@ static bool is_guest(const char *choice)
 
 static bool is_anything(const char *choice)
 {
-    return choice[0] >= 'A' && choice[0] <= 'Z';
+    return (choice[0] >= 'A' && choice[0] <= 'Z') || choice[0] == '.';
 }
 
 static bool choices_fit(const char *choices, const char *word)

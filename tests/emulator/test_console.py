@@ -70,6 +70,18 @@ RIGHT = {
     "log 2": [r"\A  .*\n  .*\Z"],
     "version": [r'^boot loader: GRUB', r"^command line: reserve=4M$", r"^ticks since entry: \d+"],
     "check": [r"^All \d+ hold\.$"],
+    "audit": [r"^All \d+ rules hold\.$"],
+    "layout": [r"^ +0x0 .* firmware", r"guest memory +g2 paging$", r"^runs: \d+"],
+    "frames": [r"guest memory", r"g2 paging"],
+    "who kernel_text-0xffffffff80000000": [r"^purpose: image", r"^mappings: \d"],
+    "explain g2 gpa 0x7c00 r": [r"^verdict: allowed"],
+    "peek g2 gpa 510+0x7c00 2": [r"0xaa55"],
+    "dump g2 gpa 0x7c00 32": [r"0x7c00"],
+    "find g2 gpa 0x7c00 512 0x1122334455667788": [r"^found: 1"],
+    "stress 2M": [r"^The allocator is as it was before"],
+    "bench 1": [r"^  EPT: translate ", r"^a tick is an instruction: yes$"],
+    "colour": [r"^colour is off$"],
+    "paging": [r"^long answers do not stop$"],
     "mem; version": [r"^memory map$", r"^command line: "],
     "  guests  ": [r"^  g1 +hello"],
 }
@@ -81,7 +93,7 @@ WRONG = {
     "HELP": "is no command",
     "help frobnicate": "is no command",
     "mem all": "mem: too many arguments; usage: mem",
-    "map": "map: arguments are missing; usage: map host | user | gN; for example: map g1",
+    "map": "map: arguments are missing; usage: map host | user | gN",
     "map elsewhere": "map: ",
     "map g9": "map: there is no g9: the guests are g1 to g4",
     "walk": "walk: arguments are missing",
@@ -112,6 +124,22 @@ WRONG = {
     "log 0": "log: ",
     "quit now": "quit: too many arguments",
     "check it": "check: too many arguments",
+    "audit it": "audit: ",
+    "layout now": "layout: too many arguments",
+    "frames 1 2 3 4 5 6": "frames: too many arguments",
+    "who": "who: arguments are missing",
+    "who anybody": "who: ",
+    "explain g2": "explain: ",
+    "peek g2": "peek: ",
+    "poke g2": "poke: ",
+    "dump nowhere": "dump: ",
+    "find nothing": "find: ",
+    "stress 1": "stress: 1? give a size from 4K to 64G",
+    "bench 0": "bench: 0 rounds? from 1 to 99",
+    "colour blue": '"blue"? it is on or off',
+    "paging 1": "paging: 1 rows? a screen has 4 to 1000",
+    "attach g1": "attach: g1 hello is passed: nobody is at its serial port",
+    "wait here": "wait: too many arguments",
     "g1": "is no command",
     "x" * 300: "nothing was run",
     "\x7f\x01\x02;;;": None,
@@ -144,7 +172,8 @@ def test_every_command_is_asked_rightly_and_wrongly(machine):
     commands = {row["command"] for row in rows(machine.command("help"), "command")}
     # Of `quit` and of those that change a guest, the right use is a test of its own below.
     right = {each.split()[0] for each in RIGHT}
-    right |= {"start", "pause", "resume", "kill", "regs", "quit"}
+    right |= {"start", "pause", "resume", "kill", "regs", "quit", "poke"}
+    right |= {"attach", "wait"}  # tests/emulator/test_comfort.py
     wrong = {each.split()[0] for each in WRONG if each.split()}
     assert commands - right == set()
     assert commands - wrong - {"guests", "cpu", "version", "report", "output"} == set()
@@ -161,7 +190,7 @@ def test_commands_that_take_nothing_or_one_guest_say_so(machine):
 
 
 def test_each_example_in_help_works(machine):
-    changing = ("start", "pause", "resume", "kill", "quit")
+    changing = ("start", "pause", "resume", "kill", "quit", "poke", "wait", "colour")
     for row in rows(machine.command("help"), "command"):
         example = machine.command(f"help {row['command']}")[-1].removeprefix("example: ")
         assert example.split()[0] == row["command"]

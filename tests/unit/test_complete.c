@@ -22,6 +22,7 @@ static const struct {
     {"trace", "on|off [gN] | show [LINES]"},
     {"help", "[COMMAND]"},
     {"broken", "[a|b"},
+    {"many", "gN [gva | save] [FILTER ...]"},
 };
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
@@ -65,8 +66,8 @@ static void test_offers(void **state)
     static const struct {
         const char *line, *words;
     } cases[] = {
-        {"", "mem map walk start trace help broken "},
-        {"m", "mem map "},
+        {"", "mem map walk start trace help broken many "},
+        {"m", "mem map many "},
         {"  wa", "walk "},
         {"x", ""},
         {"mem ", ""},
@@ -95,6 +96,9 @@ static void test_offers(void **state)
         {"nothing ", ""},
         {"map \"", ""},
         {"broken ", "a b "},
+        {"many g1 ", "gva save "},
+        {"many g1 gva ", "save "},
+        {"many g1 gva rights=w ", ""},
     };
 
     (void)state;
