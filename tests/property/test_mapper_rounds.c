@@ -17,6 +17,7 @@
 #include "lib/lock.h"
 #include "mm/buddy.h"
 #include "mm/page_source.h"
+#include "tests/property/five_levels.h"
 #include "tests/property/world.h"
 #include "tests/unit/hosted.h"
 
@@ -398,12 +399,17 @@ static void test_visitors_stop_when_told(void **state)
         uint64_t *slot = world_look(w.table.root.v, w.base + 9 * PAGE_SIZE).slot;
         *slot ^= sdm_dirty(lands[l].format);
         world_note(slot);
-        for (unsigned flags = 0; flags < 4; flags++) {
+        for (unsigned flags = 0; flags < 8; flags++) {
             struct stop_after four = {0};
+            if (flags == 4) { /* once more with A alone that differs */
+                *slot ^= sdm_dirty(lands[l].format) | sdm_accessed(lands[l].format);
+                world_note(slot);
+            }
             assert_int_equal(table_visit(&w.table, w.base + 8 * PAGE_SIZE,
-                                         w.base + 12 * PAGE_SIZE - 1, flags, count_and_stop, &four),
+                                         w.base + 12 * PAGE_SIZE - 1, flags % 4, count_and_stop,
+                                         &four),
                              0);
-            assert_int_equal(four.calls, flags == 0 ? 1 : flags == VISIT_AD ? 3 : 4);
+            assert_int_equal(four.calls, flags % 4 == 0 ? 1 : flags % 4 == VISIT_AD ? 3 : 4);
         }
         assert_int_equal(table_visit_frames(&w.table, stop_at_frame, &frames), 78);
         assert_int_equal(frames, 2);
@@ -598,6 +604,415 @@ static void test_edges_are_refused(void **state)
     locks_needed = true;
 }
 
+/* ---- Corners ------------------------------------------------------------------------------------------- */
+
+/* A merge leaves alone what the range does not cover whole. */
+static void test_merge_stays_in_its_range(void **state)
+{
+    (void)state;
+    for (unsigned l = 0; l < LANDS; l++)
+        for (unsigned half = 0; half < 2; half++) {
+            struct table_caps caps = world_caps(lands[l].format);
+            struct flush_batch batch;
+
+            world_start(&lands[l], PAGE_SIZE, &caps, 1);
+            uint64_t in = w.base + 64 * w.unit;
+            assert_int_equal(do_map(&w.table, in, 8 * MiB, 4 * MiB, MAP_CAP_4K), E_OK);
+            flush_begin(&batch, &w.table);
+            assert_int_equal(
+                table_merge(&w.table, half ? in + PAGE_SIZE : in, 4 * MiB - PAGE_SIZE, &batch),
+                E_OK);
+            flush_commit(&batch);
+            assert_int_equal(world_look(w.table.root.v, in).level, half ? 1 : 2);
+            assert_int_equal(world_look(w.table.root.v, in + 2 * MiB).level, half ? 2 : 1);
+            world_end();
+        }
+}
+
+/* Of 1 GiB in pages of 2 MiB the first is absent, or itself in small pages: no merge, and no mistake. */
+static void test_merge_of_mixed_tables(void **state)
+{
+    (void)state;
+    for (unsigned l = 0; l < LANDS; l++)
+        for (unsigned what = 0; what < 3; what++) {
+            struct table_caps caps = world_caps(lands[l].format);
+            struct flush_batch batch;
+
+            world_start(&lands[l], 2 * MiB, &caps, 1);
+            uint64_t in = w.base + 64 * w.unit;
+            assert_int_equal(do_map(&w.table, in, GiB, GiB, MAP_CAP_2M), E_OK);
+            flush_begin(&batch, &w.table);
+            if (what == 0)
+                assert_int_equal(table_unmap(&w.table, in, 2 * MiB, &batch), E_OK);
+            else
+                assert_int_equal(
+                    table_unmap(&w.table, what == 1 ? in : in + 64 * MiB, PAGE_SIZE, &batch), E_OK);
+            flush_commit(&batch);
+            uint64_t frames = w.table.table_frames;
+            w.stores = 0;
+            flush_begin(&batch, &w.table);
+            assert_int_equal(table_merge(&w.table, in, GiB, &batch), E_OK);
+            assert_true(flush_empty(&batch));
+            flush_commit(&batch);
+            assert_int_equal(w.stores, 0);
+            assert_int_equal(w.table.table_frames, frames);
+            /* With the hole filled it goes all the way up. */
+            if (what)
+                assert_int_equal(do_map(&w.table, what == 1 ? in : in + 64 * MiB,
+                                        GiB + (what == 1 ? 0 : 64 * MiB), PAGE_SIZE, MAP_DEFAULT),
+                                 E_OK);
+            else
+                assert_int_equal(do_map(&w.table, in, GiB, 2 * MiB, MAP_DEFAULT), E_OK);
+            flush_begin(&batch, &w.table);
+            assert_int_equal(table_merge(&w.table, in, GiB, &batch), E_OK);
+            flush_commit(&batch);
+            assert_int_equal(world_look(w.table.root.v, in).level, 3);
+            world_end();
+        }
+}
+
+/* A range that begins before a 1 GiB page and ends within it. */
+static void test_split_from_before(void **state)
+{
+    (void)state;
+    for (unsigned l = 0; l < LANDS; l++) {
+        struct table_caps caps = world_caps(lands[l].format);
+        struct flush_batch batch;
+
+        world_start(&lands[l], 2 * MiB, &caps, 1);
+        uint64_t in = w.base + 64 * w.unit;
+        assert_int_equal(do_map(&w.table, in, GiB, GiB, MAP_DEFAULT), E_OK);
+        uint64_t frames = w.table.table_frames;
+        flush_begin(&batch, &w.table);
+        assert_int_equal(table_split(&w.table, in - 4 * PAGE_SIZE, 8 * PAGE_SIZE, 1, &batch), E_OK);
+        flush_commit(&batch);
+        assert_int_equal(w.table.table_frames, frames + 2);
+        assert_int_equal(world_look(w.table.root.v, in).level, 1);
+        assert_int_equal(world_look(w.table.root.v, in + 2 * MiB).level, 2);
+        world_end();
+    }
+}
+
+/* More tables than are changed between two flushes; with frames for copies, and without. */
+static void test_protect_of_many_tables(void **state)
+{
+    (void)state;
+    for (unsigned l = 0; l < LANDS; l++)
+        for (unsigned poor = 0; poor < 2; poor++) {
+            struct table_caps caps = world_caps(lands[l].format);
+            struct attrs less = attrs_of(RIGHT_RX, MEM_WB);
+            struct flush_batch batch;
+            struct mapping mapping;
+
+            world_start(&lands[l], PAGE_SIZE, &caps, 1);
+            uint64_t in = w.base + 64 * w.unit;
+            assert_int_equal(do_map(&w.table, in, 64 * MiB, 40 * MiB, MAP_CAP_4K), E_OK);
+            /* One table is not like the others. */
+            flush_begin(&batch, &w.table);
+            assert_int_equal(table_unmap(&w.table, in + 6 * MiB + 3 * PAGE_SIZE, PAGE_SIZE, &batch),
+                             E_OK);
+            flush_commit(&batch);
+            uint64_t frames = w.table.table_frames;
+            w.fail_in = poor ? 0 : UINT64_MAX;
+            flush_begin(&batch, &w.table);
+            assert_int_equal(table_protect(&w.table, in, 40 * MiB, less, &batch), E_OK);
+            flush_commit(&batch);
+            assert_int_equal(w.table.table_frames, frames);
+            assert_int_equal(w.taken, frames + 1);
+            for (uint64_t at = 0; at < 40 * MiB; at += PAGE_SIZE) {
+                int error = table_translate(&w.table, in + at, &mapping);
+                assert_int_equal(error, at == 6 * MiB + 3 * PAGE_SIZE ? E_NOENT : E_OK);
+                if (error)
+                    continue;
+                assert_true(attrs_equal(mapping.attrs, less));
+                assert_int_equal(mapping.out.v, 64 * MiB + at);
+            }
+            /* As it is already: nothing to store, nothing to flush. */
+            w.stores = 0;
+            flush_begin(&batch, &w.table);
+            assert_int_equal(table_protect(&w.table, in, 40 * MiB, less, &batch), E_OK);
+            assert_true(flush_empty(&batch));
+            flush_commit(&batch);
+            assert_int_equal(w.stores, 0);
+            w.fail_in = UINT64_MAX;
+            world_end();
+        }
+}
+
+static int stop_at_once(void *ctx, const struct mapping *mapping)
+{
+    (void)mapping;
+    ++*(unsigned *)ctx;
+    return 5;
+}
+
+/* A visitor that stops a harvest has seen each page whose bits were taken. */
+static void test_harvest_stops(void **state)
+{
+    (void)state;
+    for (unsigned l = 0; l < LANDS; l++) {
+        struct table_caps caps = world_caps(lands[l].format);
+        struct flush_batch batch;
+        uint64_t ad = sdm_accessed(lands[l].format) | sdm_dirty(lands[l].format);
+        unsigned calls = 0;
+
+        world_start(&lands[l], PAGE_SIZE, &caps, 1);
+        uint64_t in = w.base + 64 * w.unit;
+        assert_int_equal(do_map(&w.table, in, 2 * MiB, 8 * PAGE_SIZE, MAP_DEFAULT), E_OK);
+        for (unsigned i = 0; i < 8; i++) {
+            uint64_t *slot = world_look(w.table.root.v, in + i * PAGE_SIZE).slot;
+            *slot |= ad;
+            world_note(slot);
+        }
+        flush_begin(&batch, &w.table);
+        assert_int_equal(table_harvest(&w.table, in, 2 * MiB, 3, stop_at_once, &calls, &batch), 5);
+        assert_int_equal(batch.count, 1);
+        flush_commit(&batch);
+        assert_int_equal(calls, 1);
+        assert_false(world_look(w.table.root.v, in).dirty);
+        assert_true(world_look(w.table.root.v, in + PAGE_SIZE).dirty);
+        /* Without a visitor; and D alone. */
+        flush_begin(&batch, &w.table);
+        assert_int_equal(table_harvest(&w.table, in, 2 * MiB, HARVEST_CLEAR_D, NULL, NULL, &batch),
+                         E_OK);
+        flush_commit(&batch);
+        assert_true(world_look(w.table.root.v, in + PAGE_SIZE).accessed);
+        assert_false(world_look(w.table.root.v, in + PAGE_SIZE).dirty);
+        world_end();
+    }
+}
+
+/* Rights that a table's entry does not let through are no rights; for translate, walk and visitor. */
+static int note_rights(void *ctx, const struct mapping *mapping)
+{
+    *(unsigned *)ctx = mapping->attrs.rights;
+    return 0;
+}
+
+static void test_rights_of_all_levels(void **state)
+{
+    (void)state;
+    for (unsigned l = 0; l < LANDS; l++)
+        for (unsigned level = 2; level <= lands[l].kind->levels; level++) {
+            struct table_caps caps = world_caps(lands[l].format);
+            struct mapping mapping;
+            struct walk walk;
+            unsigned rights = 0;
+
+            world_start(&lands[l], PAGE_SIZE, &caps, 1);
+            assert_int_equal(do_map(&w.table, w.base, GiB, PAGE_SIZE, MAP_DEFAULT), E_OK);
+            table_walk(&w.table, w.base, &walk);
+            assert_int_equal(walk.error, E_OK);
+            assert_int_equal(walk.count, lands[l].kind->levels);
+            uint64_t *slot = direct(walk.step[lands[l].kind->levels - level].address);
+            *slot &= ~BIT(1); /* W, in both formats */
+            world_note(slot);
+            assert_int_equal(table_translate(&w.table, w.base, &mapping), E_OK);
+            assert_int_equal(mapping.attrs.rights, RIGHT_RX);
+            table_walk(&w.table, w.base, &walk);
+            assert_int_equal(walk.mapping.attrs.rights, RIGHT_RX);
+            assert_int_equal(table_visit(&w.table, w.base, w.end - 1, 0, note_rights, &rights), 0);
+            assert_int_equal(rights, RIGHT_RX);
+            /* And what no CPU would take is not translated. */
+            *slot |= BIT(1) | BIT(50);
+            world_note(slot);
+            table_walk(&w.table, w.base, &walk);
+            assert_int_equal(walk.error, E_ILLEGAL);
+            assert_int_equal(walk.step[walk.count - 1].rule, RULE_BEYOND_MAXPHYADDR);
+            *slot &= ~BIT(50);
+            world_note(slot);
+            slot = world_look(w.table.root.v, w.base).slot;
+            *slot |= BIT(50);
+            world_note(slot);
+            assert_int_equal(table_translate(&w.table, w.base, &mapping), E_ILLEGAL);
+            table_walk(&w.table, w.base, &walk);
+            assert_int_equal(walk.error, E_ILLEGAL);
+            assert_int_equal(walk.step[walk.count - 1].class, ENTRY_BAD);
+            table_walk(&w.table, w.base + PAGE_SIZE, &walk);
+            assert_int_equal(walk.error, E_NOENT);
+            *slot &= ~BIT(50);
+            world_note(slot);
+            world_end();
+        }
+}
+
+/* The hypervisor's own pages need no marks of hardware: they begin with A and D. No others do. */
+static void test_marks_of_new_pages(void **state)
+{
+    (void)state;
+    for (unsigned l = 0; l < LANDS; l++)
+        for (unsigned level = 1; level <= 3; level++) {
+            struct table_caps caps = world_caps(lands[l].format);
+            bool marked = lands[l].kind->id == KIND_KERNEL;
+
+            world_start(&lands[l], 2 * MiB, &caps, 1);
+            uint64_t in = w.base + 64 * w.unit;
+            assert_int_equal(do_map(&w.table, in, GiB, level_size(lands[l].kind, level), 0), E_OK);
+            struct found found = world_look(w.table.root.v, in);
+            assert_int_equal(found.level, level);
+            assert_int_equal(found.accessed, marked);
+            assert_int_equal(found.dirty, marked);
+            world_end();
+        }
+}
+
+/* The largest leaves that alignment, the CPU and the caller allow; exactly those. */
+static void test_leaf_sizes(void **state)
+{
+    static const struct {
+        uint64_t in, out, size;
+        unsigned flags, leaf_top, count, first, second;
+    } cases[] = {
+        {0, 0, GiB, 0, 3, 1, 3, 0},
+        {0, 0, GiB, 0, 2, 512, 2, 2},
+        {0, 0, GiB, MAP_CAP_2M, 3, 512, 2, 2},
+        {0, 0, 2 * MiB, MAP_CAP_4K, 3, 512, 1, 1},
+        {0, 0, 2 * MiB, 0, 1, 512, 1, 1},
+        {0, 0, 2 * MiB, 0, 3, 1, 2, 0},
+        {0, 0, 2 * MiB - PAGE_SIZE, 0, 3, 511, 1, 1},
+        {0, PAGE_SIZE, 2 * MiB, 0, 3, 512, 1, 1},
+        {0, 2 * MiB, GiB, 0, 3, 512, 2, 2},
+        {PAGE_SIZE, PAGE_SIZE, 2 * MiB, 0, 3, 512, 1, 1},
+        {2 * MiB - PAGE_SIZE, 2 * MiB - PAGE_SIZE, 2 * MiB + PAGE_SIZE, 0, 3, 2, 1, 2},
+        {GiB - 2 * MiB, GiB - 2 * MiB, GiB + 2 * MiB, 0, 3, 2, 2, 3},
+        {GiB - 2 * MiB, GiB - 2 * MiB, GiB + 4 * MiB, 0, 3, 3, 2, 3},
+    };
+
+    (void)state;
+    for (unsigned l = 0; l < LANDS; l++)
+        for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+            struct table_caps caps = world_caps(lands[l].format);
+
+            caps.leaf_top = (uint8_t)cases[i].leaf_top;
+            world_start(&lands[l], 2 * MiB, &caps, 1);
+            uint64_t in = w.base + 64 * w.unit + cases[i].in;
+            assert_int_equal(
+                do_map(&w.table, in, 4 * GiB + cases[i].out, cases[i].size, cases[i].flags), E_OK);
+            struct leaves *leaves = leaves_of(&w.table);
+            assert_int_equal(leaves->count, cases[i].count);
+            assert_int_equal(leaves->leaf[0].level, cases[i].first);
+            if (cases[i].count > 1)
+                assert_int_equal(leaves->leaf[1].level, cases[i].second);
+            free(leaves);
+            world_end();
+        }
+}
+
+/* A clone and a copy of the last page of the space. */
+static void test_clone_at_the_end(void **state)
+{
+    (void)state;
+    for (unsigned l = 0; l < LANDS; l++) {
+        struct table_caps caps = world_caps(lands[l].format);
+        uint64_t in = lands[l].kind->input_last + 1 - PAGE_SIZE;
+        struct flush_batch batch;
+        struct mapping one, two;
+
+        world_start(&lands[l], PAGE_SIZE, &caps, 1);
+        assert_int_equal(do_map(&w.table, in, GiB, PAGE_SIZE, MAP_DEFAULT), E_OK);
+        flush_begin(&batch, &w.table);
+        assert_int_equal(table_clone(&w.other, &w.table, in, PAGE_SIZE, &batch), E_OK);
+        flush_commit(&batch);
+        assert_int_equal(table_translate(&w.table, in, &one), E_OK);
+        assert_int_equal(table_translate(&w.other, in, &two), E_OK);
+        assert_int_equal(one.out.v, two.out.v);
+        assert_int_equal(one.attrs.rights, RIGHT_RX);
+        assert_int_equal(two.attrs.rights, RIGHT_RX);
+        /* A clone of what nobody could write to any more changes nothing in the original. */
+        flush_begin(&batch, &w.other);
+        assert_int_equal(table_unmap(&w.other, in, PAGE_SIZE, &batch), E_OK);
+        flush_commit(&batch);
+        w.stores = 0;
+        flush_begin(&batch, &w.table);
+        assert_int_equal(table_clone(&w.other, &w.table, in, PAGE_SIZE, &batch), E_OK);
+        assert_true(flush_empty(&batch));
+        flush_commit(&batch);
+        world_end();
+    }
+}
+
+static void test_tables_begin_and_share(void **state)
+{
+    struct table_caps caps = world_caps(SDM_HOST);
+    static struct table kernel, user;
+    struct table_kind foreign = kernel_kind;
+    struct mapping mapping;
+
+    (void)state;
+    world_start(&lands[0], PAGE_SIZE, &caps, 1);
+    foreign.read_only = true;
+    assert_int_equal(table_init(&user, &foreign, &caps, &world_env, PURPOSE_TEST, WORLD_OWNER),
+                     E_PERM);
+    w.fail_in = 0;
+    assert_int_equal(table_init(&user, &user_kind, &caps, &world_env, PURPOSE_TEST, WORLD_OWNER),
+                     E_NOMEM);
+    /* 256 tables, or none; and those that are there already are kept. */
+    assert_int_equal(do_map(&w.table, w.base, GiB, PAGE_SIZE, MAP_DEFAULT), E_NOMEM);
+    w.fail_in = UINT64_MAX;
+    assert_int_equal(do_map(&w.table, w.base, GiB, PAGE_SIZE, MAP_DEFAULT), E_OK);
+    w.fail_in = 254;
+    assert_int_equal(table_preallocate(&w.table), E_NOMEM);
+    assert_int_equal(w.table.table_frames, 4);
+    w.fail_in = UINT64_MAX;
+    assert_int_equal(table_init(&user, &user_kind, &caps, &world_env, PURPOSE_TEST, WORLD_OWNER),
+                     E_OK);
+    assert_int_equal(table_share_upper(&user, &w.table), E_STATE);
+    assert_int_equal(table_preallocate(&w.table), E_OK);
+    assert_int_equal(w.table.table_frames, 4 + 255);
+    assert_int_equal(table_preallocate(&w.table), E_OK);
+    assert_int_equal(w.table.table_frames, 4 + 255);
+    assert_int_equal(frame_payload(w.table.root), 256);
+    kernel = w.table;
+    kernel.kind = &kernel5_kind;
+    assert_int_equal(table_share_upper(&user, &kernel), E_STATE);
+    assert_int_equal(table_share_upper(&user, &w.table), E_OK);
+    const uint64_t *ours = direct(user.root), *theirs = direct(w.table.root);
+    for (unsigned i = 0; i < 512; i++)
+        assert_int_equal(ours[i], i < 256 ? 0 : theirs[i]);
+    assert_int_equal(table_translate(&user, w.base, &mapping), E_RANGE);
+
+    /* Pinned entries stay, whatever is unmapped; and what is shared is not the user's to free. */
+    struct flush_batch batch;
+    flush_begin(&batch, &w.table);
+    assert_int_equal(table_unmap(&w.table, 0xffff800000000000, UINT64_C(1) << 47, &batch), E_OK);
+    flush_commit(&batch);
+    assert_int_equal(w.table.table_frames, 257);
+    for (unsigned i = 256; i < 512; i++)
+        assert_int_equal(ours[i], theirs[i]);
+    assert_int_equal(table_destroy(&user), E_OK);
+    assert_int_equal(w.table.table_frames, 257);
+    assert_int_equal(w.taken, 257 + 1);
+    assert_int_equal(do_map(&w.table, w.base, GiB, PAGE_SIZE, MAP_DEFAULT), E_OK);
+    flush_begin(&batch, &w.table);
+    assert_int_equal(table_unmap(&w.table, w.base, PAGE_SIZE, &batch), E_OK);
+    flush_commit(&batch);
+    assert_int_equal(w.table.table_frames, 257);
+    world_end();
+}
+
+/* Two maps into one batch that needs a flush already. */
+static void test_batch_of_several_calls(void **state)
+{
+    struct table_caps caps = world_caps(SDM_EPT);
+    struct flush_batch batch;
+
+    (void)state;
+    world_start(&lands[2], PAGE_SIZE, &caps, 1);
+    assert_int_equal(do_map(&w.table, w.base, GiB, 8 * PAGE_SIZE, MAP_DEFAULT), E_OK);
+    assert_int_equal(w.table.flushes.spared, 1);
+    flush_begin(&batch, &w.table);
+    assert_int_equal(table_unmap(&w.table, w.base, PAGE_SIZE, &batch), E_OK);
+    assert_int_equal(
+        table_map(&w.table, w.base, hpa(2 * GiB), PAGE_SIZE, RWX_WB, MAP_DEFAULT, &batch), E_OK);
+    assert_int_equal(table_unmap(&w.table, w.base + 4 * PAGE_SIZE, PAGE_SIZE, &batch), E_OK);
+    assert_int_equal(table_unmap(&w.table, w.base + 2 * PAGE_SIZE, PAGE_SIZE, &batch), E_OK);
+    assert_int_equal(batch.count, 3);
+    flush_commit(&batch);
+    assert_int_equal(world_look(w.table.root.v, w.base).out, 2 * GiB);
+    assert_int_equal(w.flushes, 1);
+    world_end();
+}
+
 /* A table that was begun before there were records can be mapped into, and no more than that. */
 static void test_without_records(void **state)
 {
@@ -612,7 +1027,18 @@ static void test_without_records(void **state)
         world_table_end(&w.table);
         assert_int_equal(
             table_init(&w.table, lands[l].kind, &caps, &early, PURPOSE_TEST, WORLD_OWNER), E_OK);
+        locks_needed = l % 2; /* the shortcuts need records */
         assert_int_equal(do_map(&w.table, w.base, 0, 4 * MiB, MAP_DEFAULT), E_OK);
+        flush_begin(&batch, &w.table);
+        assert_int_equal(table_split(&w.table, w.base, 4 * MiB, 1, &batch), E_OK);
+        assert_int_equal(
+            table_protect(&w.table, w.base, 4 * MiB, attrs_of(RIGHT_RX, MEM_WB), &batch), E_OK);
+        flush_commit(&batch);
+        struct leaves *leaves = leaves_of(&w.table);
+        assert_int_equal(leaves->count, 1024);
+        for (unsigned i = 0; i < 1024; i++)
+            assert_int_equal(leaves->leaf[i].attrs.rights, RIGHT_RX);
+        free(leaves);
         for (enum writer writer = REPLACE; writer <= MERGE; writer++) {
             if (writer != REPLACE && writer != UNMAP && writer != MERGE)
                 continue;
@@ -629,6 +1055,7 @@ static void test_without_records(void **state)
         assert_int_equal(w.table.table_frames, 1);
         world_end();
     }
+    locks_needed = true;
 }
 
 /* ---- Frames of the buddy, and data that dies with its mapping ---------------------------------------- */
@@ -796,6 +1223,17 @@ int main(void)
         cmocka_unit_test(test_visitor_reproduces),
         cmocka_unit_test(test_visitors_stop_when_told),
         cmocka_unit_test(test_edges_are_refused),
+        cmocka_unit_test(test_merge_stays_in_its_range),
+        cmocka_unit_test(test_merge_of_mixed_tables),
+        cmocka_unit_test(test_split_from_before),
+        cmocka_unit_test(test_protect_of_many_tables),
+        cmocka_unit_test(test_harvest_stops),
+        cmocka_unit_test(test_rights_of_all_levels),
+        cmocka_unit_test(test_marks_of_new_pages),
+        cmocka_unit_test(test_leaf_sizes),
+        cmocka_unit_test(test_clone_at_the_end),
+        cmocka_unit_test(test_tables_begin_and_share),
+        cmocka_unit_test(test_batch_of_several_calls),
         cmocka_unit_test(test_without_records),
         cmocka_unit_test(test_fresh_frames),
         cmocka_unit_test(test_data_dies_after_the_flush),

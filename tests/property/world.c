@@ -737,10 +737,15 @@ int world_buddy_free(hpa_t head, unsigned order, owner_t owner)
     return buddy_free(head, order, owner);
 }
 
-const struct table_env world_env = {.take = take,
-                                    .give = give,
-                                    .flush = flush,
-                                    .frame_records = true};
+static void give_many(const struct table_env *env, struct table *table, const hpa_t *frames,
+                      unsigned count)
+{
+    must(count);
+    for (unsigned i = 0; i < count; i++)
+        give(env, table, frames[i]);
+}
+
+struct table_env world_env = {.take = take, .give = give, .flush = flush, .frame_records = true};
 
 /* ---- At rest ------------------------------------------------------------------------------------------ */
 
@@ -1277,6 +1282,7 @@ void world_start(const struct land *land, uint64_t unit, const struct table_caps
     w.random.state = seed;
     chance.state = ~seed;
     w.table.caps = *caps;
+    world_env.give_many = seed & 2 ? give_many : NULL;
     sdm_cpu = (struct sdm_cpu){.maxphyaddr = caps->maxphyaddr,
                                .page_2m = caps->leaf_top >= 2,
                                .page_1g = caps->leaf_top >= 3,

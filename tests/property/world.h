@@ -124,7 +124,7 @@ void world_note(const uint64_t *slot);
 void world_table_init(struct table *table);
 void world_table_end(struct table *table);
 
-extern const struct table_env world_env;
+extern struct table_env world_env;
 
 /* The end of the test: supplied by the program. */
 _Noreturn void world_fail(const char *message);
