@@ -466,6 +466,7 @@ SCRIPT = """
     else if (event.key === "Escape") { group.focus(); event.preventDefault(); return; }
     else return;
     all[to].focus();
+    choose(all[to]);
     event.preventDefault();
   });
   document.documentElement.setAttribute("data-ready", "");
