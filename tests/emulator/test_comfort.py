@@ -1,12 +1,16 @@
 """What makes the console comfortable, over a real serial line: completion, paging, expressions and
 symbols, colour, a guest's serial port, scripts, and noise that does no harm."""
 
+import os
 import random
 import re
+import sys
 
+import pexpect
 import pytest
 
 from machines import SPIN, facts, flat_image, guest, quit_machine, rows
+from support import TOOLS
 
 TAB = "\t"
 
@@ -173,6 +177,39 @@ def test_a_script_runs_at_the_start(boot):
     machine.wait_prompt()
     assert len(rows(machine.command("guests"), "guest")) == 2
     quit_machine(machine)
+
+
+@pytest.mark.parametrize(
+    "settings, coloured",
+    [
+        ({"TERM": "xterm-256color"}, True),
+        ({"TERM": "xterm-256color", "NO_COLOR": "1"}, False),
+        ({"TERM": "dumb"}, False),
+    ],
+)
+def test_the_launcher_says_what_the_terminal_is(settings, coloured, make_iso, monkeypatch):
+    """Colours where they are wanted, and pages of the terminal's own size."""
+    for name in ("NO_COLOR", "ENGINE", "CPU", "CMDS", "MEMORY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    iso = make_iso([(SPIN, "spin mem=1M paused")])
+    launch = [os.path.join(TOOLS, "launch.py"), iso, "--engine", "bochs"]
+    child = pexpect.spawn(sys.executable, launch, timeout=60, dimensions=(12, 250))
+    try:
+        child.expect("quire> ")
+        child.expect_exact("\x1b[Kquire> ")  # the line is drawn anew for a terminal of this size
+        child.send("help\r")
+        child.expect_exact("-- more: space, return, or q --")
+        page = child.before
+        assert page.count(b"\n") == 12  # the command's own line, and a screen but for the question
+        assert (b"\x1b[4m" in page) == coloured
+        child.send("q")
+        child.expect("quire> ")
+        child.send("quit\r")
+        child.expect(pexpect.EOF)
+    finally:
+        child.close(force=True)
 
 
 WORDS = (
