@@ -24,6 +24,7 @@
 #include "lib/log.h"
 #include "lib/string.h"
 #include "mm/buddy.h"
+#include "mm/scrub.h"
 #include "mm/early.h"
 #include "monitor/monitor.h"
 #include "vm/guest.h"
@@ -245,6 +246,7 @@ static void start_buddy(void)
         error = early_hand_over(&early, &handed, &recorded);
     if (error)
         boot_stop("memory: the buddy allocator cannot take over: %s", error_text(error));
+    poison_at_boot();
     error = early_verify_hand_over(&early, &culprit);
     if (error)
         boot_stop("memory: the frame at 0x%lx was handed over wrongly", culprit.v);

@@ -51,6 +51,7 @@
 #include "lib/panic.h"
 #include "lib/string.h"
 #include "mm/bittree.h"
+#include "mm/trace.h"
 
 #define NO_FRAME UINT64_MAX
 #define MAX_RAM_END (UINT64_C(1) << 52)
@@ -100,6 +101,7 @@ struct cpu {
 enum closed {
     CLOSED_STOP = 1,    /* the lock's holder is in there */
     CLOSED_PRESSED = 2, /* the free blocks alone no longer cover the host's reserve */
+    CLOSED_WATCHED = 4, /* somebody wants to see every block */
 };
 
 struct account {
@@ -133,6 +135,8 @@ static struct cpu cpus[BUDDY_CPUS];
 
 static unsigned (*cpu_index)(void);
 static void (*cpu_fence)(void);
+
+static const struct buddy_watch *watcher;
 
 /* There is one CPU, and it may enter its struct: the one thing that the shortest path asks. */
 static bool alone_open;
@@ -178,12 +182,18 @@ static inline bool cpu_enter(struct cpu *cpu, bool alone)
     return false;
 }
 
+/* What closes a CPU's struct when nobody works there. */
+static unsigned closed_at_rest(void)
+{
+    return (buddy.pressed ? CLOSED_PRESSED : 0u) | (watcher != NULL ? CLOSED_WATCHED : 0u);
+}
+
 static struct cpu *take_lock(void)
 {
     struct cpu *self = this_cpu_cache();
     lock_take(&buddy.lock);
     for (; self >= &cpus[buddy.cpus]; buddy.cpus++) {
-        poke(cpus[buddy.cpus].closed, buddy.pressed ? CLOSED_PRESSED : 0u);
+        poke(cpus[buddy.cpus].closed, closed_at_rest());
         cpus[buddy.cpus].held_base = NO_FRAME;
     }
     return self;
@@ -197,7 +207,7 @@ static void set_closed(unsigned bits)
 
 static void set_alone(void)
 {
-    alone_open = cpu_index == NULL && !buddy.pressed;
+    alone_open = cpu_index == NULL && closed_at_rest() == 0;
 }
 
 static void drop_lock(void)
@@ -205,7 +215,7 @@ static void drop_lock(void)
     bool pressed = buddy.free_frames < buddy.host_reserve;
     if (buddy.pressed != pressed) {
         buddy.pressed = pressed;
-        set_closed(pressed ? CLOSED_PRESSED : 0);
+        set_closed(closed_at_rest());
         set_alone();
     }
     lock_drop(&buddy.lock);
@@ -224,7 +234,7 @@ static void stop_others(const struct cpu *self)
 
 static void resume_others(void)
 {
-    set_closed(buddy.pressed ? CLOSED_PRESSED : 0);
+    set_closed(closed_at_rest());
 }
 
 /* ---- Records ---- */
@@ -1031,6 +1041,19 @@ static uint64_t take_cached(struct cpu *self, unsigned order)
     return NO_FRAME;
 }
 
+/* Ends a request for which blocks were taken: for those who watch. */
+static void note_taken(uint64_t pfn, uint64_t frames)
+{
+    if (watcher != NULL)
+        watcher->taken(hpa_of_pfn(pfn), frames << PAGE_SHIFT);
+}
+
+static void note_freed(uint64_t pfn, uint64_t frames)
+{
+    if (watcher != NULL)
+        watcher->freed(hpa_of_pfn(pfn), frames << PAGE_SHIFT);
+}
+
 /* The end of every request that was charged for, the lock held. */
 static int finish_request(struct cpu *self, int error)
 {
@@ -1055,6 +1078,7 @@ static int alloc_locked(unsigned order, uint64_t first, uint64_t end, bool cache
         uint64_t pfn = cached ? take_cached(self, order) : take_block(self, order, first, end);
         if (pfn != NO_FRAME) {
             write_record(pfn, frame_record(FRAME_USED, order, purpose, owner));
+            note_taken(pfn, order_frames(order));
             *out = hpa_of_pfn(pfn);
             if (cached)
                 lease_renew(self, key);
@@ -1115,8 +1139,21 @@ static __attribute__((noinline)) int alloc_alone(unsigned order, enum frame_purp
     return alloc_on(&cpus[0], true, order, purpose, owner, out);
 }
 
+static __attribute__((noinline)) int alloc_traced(unsigned order, enum frame_purpose purpose,
+                                                  owner_t owner, hpa_t *out, const void *caller)
+{
+    int error = cpu_index != NULL ? alloc_on_this_cpu(order, purpose, owner, out)
+                                  : alloc_alone(order, purpose, owner, out);
+    struct trace_point point = {TRACE_ALLOC, owner,   error, error ? 0 : out->v,
+                                order,       purpose, caller};
+    trace_hook(&point);
+    return error;
+}
+
 int buddy_alloc(unsigned order, enum frame_purpose purpose, owner_t owner, hpa_t *out)
 {
+    if (trace_wanted(TRACE_ALLOC))
+        return alloc_traced(order, purpose, owner, out, __builtin_return_address(0));
     /* What is asked for most, in a row of its own: a single frame, on the only CPU. */
     if (order == 0 && alone_open && (unsigned)purpose < PURPOSE_COUNT) {
         struct cpu *self = &cpus[0];
@@ -1161,13 +1198,16 @@ int buddy_alloc_frames(uint64_t count, enum frame_purpose purpose, owner_t owner
             give_range(pfn + count, order_frames(order) - count);
             for (uint64_t i = 0; i < count; i++)
                 write_record(pfn + i, frame_record(FRAME_USED, 0, purpose, owner));
+            note_taken(pfn, count);
             *out = hpa_of_pfn(pfn);
         } else {
             add_charge(key, -count);
             error = E_NOMEM;
         }
     }
-    return finish_request(self, error);
+    error = finish_request(self, error);
+    trace(TRACE_ALLOC, owner, error ? 0 : out->v, order, purpose, error);
+    return error;
 }
 
 int buddy_alloc_at(hpa_t at, unsigned order, enum frame_purpose purpose, owner_t owner)
@@ -1192,12 +1232,15 @@ int buddy_alloc_at(hpa_t at, unsigned order, enum frame_purpose purpose, owner_t
         if (found) {
             carve_block(pfn, order, from);
             write_record(pfn, frame_record(FRAME_USED, order, purpose, owner));
+            note_taken(pfn, order_frames(order));
         } else {
             add_charge(key, -order_frames(order));
             error = E_EXIST;
         }
     }
-    return finish_request(self, error);
+    error = finish_request(self, error);
+    trace(TRACE_ALLOC, owner, at.v, order, purpose, error);
+    return error;
 }
 
 /* ---- Giving back ---- */
@@ -1256,6 +1299,7 @@ static void free_locked(struct cpu *self, uint64_t pfn, uint64_t record)
     unsigned order = frame_record_order(record);
     add_charge(key_of_record(record), -order_frames(order));
     bump(self->frees, 1);
+    note_freed(pfn, order_frames(order));
     if (order == 0 && (pfn ^ self->held_base) < GROUP_FRAMES) {
         held_give(self, pfn);
         lease_renew(self, key_of_record(record));
@@ -1343,8 +1387,20 @@ static __attribute__((noinline)) int free_alone(hpa_t head, unsigned order, owne
                       : free_on(&cpus[0], true, head, order, owner);
 }
 
+static __attribute__((noinline)) int free_traced(hpa_t head, unsigned order, owner_t owner,
+                                                 const void *caller)
+{
+    int error =
+        cpu_index != NULL ? free_on_this_cpu(head, order, owner) : free_alone(head, order, owner);
+    struct trace_point point = {TRACE_FREE, owner, error, head.v, order, 1, caller};
+    trace_hook(&point);
+    return error;
+}
+
 int buddy_free(hpa_t head, unsigned order, owner_t owner)
 {
+    if (trace_wanted(TRACE_FREE))
+        return free_traced(head, order, owner, __builtin_return_address(0));
     struct cpu *self = &cpus[0];
     uint64_t pfn = pfn_of(head);
     /* As in buddy_alloc(). The records of a group that is held are ready. */
@@ -1409,12 +1465,14 @@ int buddy_free_frames(const hpa_t *frames, unsigned n, owner_t owner)
             given.key = key_of_record(record);
             given.group = pfn >> GROUP_ORDER;
         }
+        note_freed(pfn, 1);
         poke(frame_records[pfn], 0);
         given.mask |= BIT(pfn % GROUP_FRAMES);
         given.frames++;
     }
     given_flush(self, &given);
     drop_lock();
+    trace(TRACE_FREE, owner, n ? frames[0].v : 0, 0, n, result);
     return result;
 }
 
@@ -1529,6 +1587,15 @@ int buddy_set_cpus(unsigned (*index)(void), void (*fence)(void))
     cpu_fence = fence;
     set_alone();
     return E_OK;
+}
+
+void buddy_set_watch(const struct buddy_watch *watch)
+{
+    take_lock();
+    watcher = watch;
+    set_closed(closed_at_rest());
+    set_alone();
+    drop_lock();
 }
 
 static int check_range(hpa_t base, uint64_t size)

@@ -100,6 +100,15 @@ int buddy_release(hpa_t head, unsigned order, owner_t owner, bool *last);
 /* Returns everything that per-CPU caches hold to the buddy. */
 void buddy_drain(void);
 
+/* For debugging: told of each block that is freed, before it can be taken again, and of each that is taken,
+ * before its taker has it, with the buddy's lock held; no call here may be made from there. NULL: nobody is,
+ * as at the start. To be set while one CPU runs. Watched, the buddy works under its lock alone. */
+struct buddy_watch {
+    void (*freed)(hpa_t block, uint64_t size);
+    void (*taken)(hpa_t block, uint64_t size);
+};
+void buddy_set_watch(const struct buddy_watch *watch);
+
 /* Quotas: the most frames that an owner may hold (UINT64_MAX: no limit, which is what each starts with;
  * fewer than it holds now: it gets no more until it has freed enough), and the number of frames that are
  * kept for OWNER_HOST: no other owner's request may leave fewer free. E_INVAL for no such owner. */

@@ -6,6 +6,7 @@
 #include "lib/panic.h"
 #include "lib/string.h"
 #include "mm/buddy.h"
+#include "mm/scrub.h"
 
 static struct buddy_pages *pages_of(struct page_source *source)
 {
@@ -35,7 +36,7 @@ static void fill_block(struct page_source *source, hpa_t block, uint64_t size,
     if (from)
         memcpy(direct(block), direct(from->out), size);
     else
-        memset(direct(block), 0, size);
+        scrub_block(block, size);
 }
 
 void buddy_pages_init(struct buddy_pages *pages, enum frame_purpose purpose, owner_t owner)

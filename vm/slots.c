@@ -6,6 +6,7 @@
 #include "lib/panic.h"
 #include "lib/string.h"
 #include "mm/buddy.h"
+#include "mm/scrub.h"
 
 const char *slot_kind_name(enum slot_kind kind)
 {
@@ -173,11 +174,10 @@ static int back_block(struct guest *guest, struct slot *slot, gpa_t at, unsigned
     uint64_t size = PAGE_SIZE << order;
     struct flush_batch batch;
     hpa_t block;
-    int error = buddy_alloc(order, PURPOSE_GUEST_RAM, guest_owner(guest), &block);
+    int error = scrub_alloc(order, PURPOSE_GUEST_RAM, guest_owner(guest), &block);
 
     if (error != E_OK)
         return error;
-    memset(direct(block), 0, size);
     flush_begin(&batch, &guest->table);
     error = table_map(&guest->table, at.v, block, size, attrs_of(slot_rights(slot->kind), MEM_WB),
                       MAP_DEFAULT, &batch);

@@ -5,6 +5,7 @@
 #include "lib/panic.h"
 #include "lib/string.h"
 #include "mm/buddy.h"
+#include "mm/scrub.h"
 #include "vm/elf.h"
 
 #define STACK_TOP (USER_LAST + 1)
@@ -22,11 +23,11 @@ static int add_page(struct table *table, uint64_t at, unsigned rights, void **pa
 {
     struct flush_batch batch;
     hpa_t frame;
-    int error = buddy_alloc(0, PURPOSE_USER_RAM, table->owner, &frame);
+    int error = scrub_alloc(0, PURPOSE_USER_RAM, table->owner, &frame);
 
     if (error != E_OK)
         return error;
-    *page = memset(direct(frame), 0, PAGE_SIZE);
+    *page = direct(frame);
     flush_begin(&batch, table);
     error = table_map(table, at, frame, PAGE_SIZE, attrs_of(rights | RIGHT_U, MEM_WB), MAP_DEFAULT,
                       &batch);

@@ -19,7 +19,7 @@ PROPERTY_TESTS += mapper_entries
 PROPERTY_mapper_entries_SRC := $(MAPPER_WORLD_SRC)
 
 PROPERTY_TESTS += mapper_rounds
-PROPERTY_mapper_rounds_SRC := $(MAPPER_WORLD_SRC) mm/page_source.c
+PROPERTY_mapper_rounds_SRC := $(MAPPER_WORLD_SRC) mm/page_source.c mm/scrub.c
 
 PROPERTY_TESTS += buddy_model
 PROPERTY_buddy_model_SRC := mm/buddy.c mm/frame.c lib/format.c

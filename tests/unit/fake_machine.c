@@ -15,6 +15,7 @@
 #include "lib/error.h"
 #include "lib/log.h"
 #include "mm/buddy.h"
+#include "mm/scrub.h"
 
 #define LOG_KEPT (1 << 20)
 
@@ -261,6 +262,7 @@ void machine_start(uint64_t bytes)
     metadata = aligned_alloc(PAGE_SIZE, align_up(size, PAGE_SIZE));
     assert_non_null(metadata);
     assert_int_equal(buddy_init(metadata, size, bytes), E_OK);
+    poison_start();
     assert_int_equal(buddy_add(hpa(0), bytes), E_OK);
     machine_caps = (struct table_caps){
         .maxphyaddr = 40,

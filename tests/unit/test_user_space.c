@@ -15,6 +15,7 @@
 
 #include "arch/x86_64/mm/layout.h"
 #include "mm/buddy.h"
+#include "mm/scrub.h"
 #include "tests/unit/random.h"
 
 #define ARENA_SIZE (64 * MiB)
@@ -69,6 +70,7 @@ static int start(void **state)
     memset(arena, 0xcc, ARENA_SIZE);
     direct_base = (uint64_t)(uintptr_t)arena;
     assert_int_equal(buddy_init(arena, metadata, ARENA_SIZE), E_OK);
+    poison_start();
     assert_int_equal(buddy_add(hpa(metadata), ARENA_SIZE - metadata), E_OK);
     assert_int_equal(table_init(&kernel, &kernel_kind, &caps, &env, PURPOSE_HOST_TABLE, OWNER_HOST),
                      E_OK);

@@ -26,7 +26,7 @@ UNIT_window_SRC := arch/x86_64/mm/window.c
 
 # The mapper, the buddy under it, and the kernel kind.
 UNIT_KERNEL_TABLE := mm/table.c mm/flush.c mm/legal.c mm/attrs.c mm/addr.c mm/buddy.c mm/frame.c \
-	mm/memblock.c arch/x86_64/mm/kind_kernel.c lib/error.c lib/format.c
+	mm/memblock.c mm/scrub.c arch/x86_64/mm/kind_kernel.c lib/error.c lib/format.c
 
 UNIT_TESTS += kernel_space
 UNIT_kernel_space_SRC := arch/x86_64/mm/direct_map.c arch/x86_64/mm/image.c \
@@ -110,3 +110,6 @@ UNIT_complete_SRC := monitor/complete.c monitor/arguments.c lib/format.c
 
 UNIT_TESTS += pager
 UNIT_pager_SRC := monitor/pager.c lib/format.c
+
+UNIT_TESTS += scrub
+UNIT_scrub_SRC := mm/scrub.c mm/page_source.c mm/buddy.c mm/frame.c mm/addr.c lib/format.c

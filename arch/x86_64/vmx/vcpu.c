@@ -7,6 +7,7 @@
 #include "lib/lock.h"
 #include "lib/string.h"
 #include "mm/buddy.h"
+#include "mm/scrub.h"
 
 #define PAT_RESET UINT64_C(0x0007040600070406)
 #define DR7_FIXED BIT(10)
@@ -191,7 +192,7 @@ static int take_block(unsigned order, owner_t owner, hpa_t *out)
                     ? buddy_alloc_within(order, 0, last, PURPOSE_VCPU, owner, out)
                     : buddy_alloc(order, PURPOSE_VCPU, owner, out);
     if (error == E_OK)
-        memset(direct(*out), 0, PAGE_SIZE << order);
+        scrub_block(*out, PAGE_SIZE << order);
     return error;
 }
 
@@ -280,7 +281,8 @@ int vmx_vcpu_create(struct guest *guest, struct table *table, owner_t owner, str
     v->owner = owner;
     v->frame = frame;
     v->fpu_order = vmx_policy.fpu_order;
-    v->vcpu.frames = 2 + (UINT64_C(1) << v->fpu_order); /* the VMCS, this structure, the XSAVE area */
+    v->vcpu.frames =
+        2 + (UINT64_C(1) << v->fpu_order); /* the VMCS, this structure, the XSAVE area */
 
     error = prepare(v);
     if (error == E_OK)
