@@ -4,7 +4,8 @@
 # table that the second pass adds at the image's end (boot/linker.ld), where it moves nothing. That it
 # moved nothing is checked.
 
-IMAGE_FOLDERS := lib mm arch/x86_64 arch/x86_64/mm arch/x86_64/vmx vm monitor boot
+IMAGE_FOLDERS := lib mm arch/x86_64 arch/x86_64/mm arch/x86_64/vmx arch/x86_64/oracle vm monitor \
+	boot
 IMAGE_C := $(sort $(wildcard $(addsuffix /*.c,$(IMAGE_FOLDERS))))
 IMAGE_ASM := $(sort $(wildcard $(addsuffix /*.asm,$(IMAGE_FOLDERS))))
 

@@ -41,6 +41,13 @@ void trap_set_gate(uint8_t vector, void (*entry)(void), bool from_ring3);
  */
 extern bool (*trap_user_hook)(struct trap_frame *frame);
 
+/*
+ * Offered every exception of ring 0 but NMI, double fault and machine check, while the oracle
+ * (arch/x86_64/oracle/) has the CPU make accesses that may fault; NULL at all other times. True: the
+ * frame, changed by the hook, is returned to.
+ */
+extern bool (*trap_probe_hook)(struct trap_frame *frame);
+
 /* E_UNSUPPORTED when the CPU answers with a general-protection exception. */
 int rdmsr_safe(uint32_t index, uint64_t *out);
 int wrmsr_safe(uint32_t index, uint64_t value);

@@ -35,6 +35,7 @@ void trap_capture(struct trap_frame *frame);
 void trap_dispatch(struct trap_frame *frame);
 
 bool (*trap_user_hook)(struct trap_frame *frame);
+bool (*trap_probe_hook)(struct trap_frame *frame);
 
 static struct gate interrupt_gate(uint64_t entry)
 {
@@ -201,6 +202,9 @@ void trap_dispatch(struct trap_frame *frame)
         trap_user_hook(frame))
         return;
     if (!trap_from_user(frame) && frame->vector == VECTOR_GP && fix_up(frame))
+        return;
+    if (!trap_from_user(frame) && !is_abort(frame->vector) && trap_probe_hook &&
+        trap_probe_hook(frame))
         return;
     report_and_stop(frame);
 }

@@ -9,6 +9,7 @@
 #include "arch/x86_64/mm/table_envs.h"
 #include "arch/x86_64/percpu.h"
 #include "arch/x86_64/trap.h"
+#include "arch/x86_64/user_entry.h"
 #include "arch/x86_64/user_last.h"
 #include "arch/x86_64/user_space.h"
 #include "guests/user_abi.h"
@@ -47,8 +48,6 @@ struct user_run {
 };
 
 /* user_entry.asm */
-void user_enter(uint64_t rip, uint64_t rsp, uint64_t rflags);
-void user_leave(void);
 void user_gate_system_call(void);
 void user_gate_timer(void);
 void user_gate_spurious(void);
@@ -98,16 +97,6 @@ static struct line_sink line_sink(void (*emit)(const struct line_sink *), const 
 
 /* ---- The end of a program ------------------------------------------------------------------ */
 
-/* Points the frame at user_leave: the trap's own return is then that of user_enter(). */
-static void leave(struct trap_frame *frame)
-{
-    frame->rip = (uint64_t)(uintptr_t)user_leave;
-    frame->cs = SELECTOR_KERNEL_CODE;
-    frame->rflags = RFLAGS_FIXED;
-    frame->rsp = this_cpu()->tss.rsp[0];
-    frame->ss = SELECTOR_KERNEL_DATA;
-}
-
 static struct table *table_for(struct user_run *run, uint64_t address)
 {
     return address >= UPPER_FIRST ? &kernel_table : &run->space.table;
@@ -156,7 +145,7 @@ static bool stop_on_exception(struct trap_frame *frame)
                       name != NULL ? name : "reserved exception", (unsigned long long)frame->rip,
                       (unsigned long long)frame->error);
     report(run, frame, frame->vector == VECTOR_PF ? &cr2 : NULL);
-    leave(frame);
+    user_leave_from(frame);
     return true;
 }
 
@@ -191,7 +180,7 @@ static void system_call(struct user_run *run, struct trap_frame *frame)
     case QUIRE_USER_EXIT:
         run->result->exited = true;
         run->result->code = (int64_t)frame->rdi;
-        leave(frame);
+        user_leave_from(frame);
         return;
     case QUIRE_USER_WRITE:
         frame->rax = (uint64_t)call_write(run, frame->rdi, frame->rsi);
@@ -211,7 +200,7 @@ static void timer_tick(struct user_run *run, struct trap_frame *frame)
     format_buffer(run->result->reason, USER_REASON, "ran longer than its budget of %llu ticks",
                   (unsigned long long)USER_BUDGET);
     report(run, frame, NULL);
-    leave(frame);
+    user_leave_from(frame);
 }
 
 /* From user_entry.asm, with IF = 0. */

@@ -23,6 +23,7 @@
 #include "arch/x86_64/mm/kernel.h"
 #include "arch/x86_64/mm/kernel_space.h"
 #include "arch/x86_64/mm/physical.h"
+#include "arch/x86_64/oracle/oracle.h"
 #include "arch/x86_64/power.h"
 #include "arch/x86_64/symbols.h"
 #include "arch/x86_64/uart.h"
@@ -124,6 +125,35 @@ int kernel_space_check(char *why, size_t why_size)
         return E_OK;
     format_buffer(why, why_size, "%s", space_broken);
     return E_STATE;
+}
+
+/* What the CPU is said to do: `wrong` of its pairs differ, or it ends with an error. */
+static struct {
+    unsigned wrong;
+    int error;
+    uint64_t pairs, seed;
+} oracle_says;
+
+const char *oracle_space_name(enum oracle_space space)
+{
+    return space == ORACLE_GUEST ? "guest" : "host";
+}
+
+int oracle_run(const struct vm_backend *with, uint64_t seed, uint64_t pairs,
+               oracle_report_fn report, void *ctx, struct oracle_counts counts[ORACLE_SPACES])
+{
+    struct oracle_disagreement d = {ORACLE_GUEST, 0x1000,         RIGHT_X,        0x7, 1,
+                                    "guest",      "goes through", "EPT violation"};
+
+    memset(counts, 0, sizeof(*counts) * ORACLE_SPACES);
+    assert_ptr_equal(with, guests_backend());
+    oracle_says.pairs = pairs;
+    oracle_says.seed = seed;
+    counts[ORACLE_GUEST].pairs = pairs;
+    counts[ORACLE_GUEST].disagreements = oracle_says.wrong;
+    for (unsigned i = 0; i < oracle_says.wrong; i++)
+        report(ctx, &d);
+    return oracle_says.error ? oracle_says.error : oracle_says.wrong ? E_HARDWARE : E_OK;
 }
 
 /* The direct map of this machine shows the image's text writable: that rule is left out. */
@@ -929,6 +959,32 @@ static void test_audit(void **state)
     refuses(E_FORMAT, "audit g1", "it takes `selftest`, or nothing");
 }
 
+static void test_oracle(void **state)
+{
+    (void)state;
+    memset(&oracle_says, 0, sizeof(oracle_says));
+    answers("oracle", "The CPU agrees with all 10000 predictions (seed 1).\n");
+    answers("oracle 2K 0x77", "The CPU agrees with all 2048 predictions (seed 119).\n");
+    assert_int_equal(oracle_says.pairs, 2048);
+    assert_int_equal(oracle_says.seed, 0x77);
+    oracle_says.wrong = 25;
+    refuses(E_HARDWARE, "oracle 100", "the CPU disagrees with 25 of 100 predictions (seed 1)\n");
+    unsigned shown = 0;
+    for (const char *at = screen; (at = strstr(at, "  execute  guest ")) != NULL; at++)
+        shown++;
+    assert_int_equal(shown, 20);
+    oracle_says.wrong = 0;
+    oracle_says.error = E_NOMEM;
+    refuses(E_NOMEM, "oracle 100", "ended after 100 pairs: ");
+    oracle_says.error = E_OK;
+    refuses(E_RANGE, "oracle 0", "0 pairs? 1 to 10000000");
+    refuses(E_RANGE, "oracle 1G", "1G pairs?");
+    refuses(E_FORMAT, "oracle delphi", "is no number of pairs");
+    refuses(E_FORMAT, "oracle 1 x", "is no seed");
+    why_no_guests = "no VMX";
+    answers("oracle", "No guests can run here, so no EPT was tried.\n");
+}
+
 static void test_system(void **state)
 {
     (void)state;
@@ -1321,6 +1377,7 @@ int main(void)
         cmocka_unit_test_setup(test_eptp, set_up),
         cmocka_unit_test_setup(test_check, set_up),
         cmocka_unit_test_setup(test_audit, set_up),
+        cmocka_unit_test_setup(test_oracle, set_up),
         cmocka_unit_test_setup(test_system, set_up),
         cmocka_unit_test_setup(test_guests_run_before_the_prompt, set_up),
         cmocka_unit_test_setup(test_a_key_stops_waiting, set_up),
