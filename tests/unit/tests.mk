@@ -113,3 +113,6 @@ UNIT_pager_SRC := monitor/pager.c lib/format.c
 
 UNIT_TESTS += scrub
 UNIT_scrub_SRC := mm/scrub.c mm/page_source.c mm/buddy.c mm/frame.c mm/addr.c lib/format.c
+
+UNIT_TESTS += slab
+UNIT_slab_SRC := mm/slab.c mm/buddy.c mm/frame.c mm/addr.c lib/format.c
