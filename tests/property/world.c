@@ -158,12 +158,16 @@ static unsigned rights_of(uint64_t entry)
            (sdm_bit(entry, 2) ? RIGHT_U : 0u);
 }
 
+/* The type and the global flag of a page's entry. */
 static struct attrs attrs_in(uint64_t entry, unsigned level, unsigned rights)
 {
-    struct sdm_entry said = sdm_judge(w.land->format, &sdm_cpu, level, entry);
+    static const uint8_t pat[8] = {6, 4, 0, 0, 1, 5, 0, 0}; /* as loaded: sdm_rules.c */
 
-    return attrs_of((rights & rights_of(entry)) | (said.global ? RIGHT_G : 0),
-                    (enum mem_type)said.type);
+    rights &= rights_of(entry);
+    if (w.land->format == SDM_EPT)
+        return attrs_of(rights, (enum mem_type)((entry >> 3) & 7));
+    unsigned index = (unsigned)((entry >> 3) & 3) | (sdm_bit(entry, level == 1 ? 7 : 12) ? 4 : 0);
+    return attrs_of(rights | (sdm_bit(entry, 8) ? RIGHT_G : 0), (enum mem_type)pat[index]);
 }
 
 static uint64_t page_start(uint64_t entry, unsigned level)
