@@ -81,9 +81,10 @@ def test_a_machine_in_the_background(quire):
 
 
 def test_a_machine_for_one_question(quire):
-    done = quire("ask", "guests", "version")
+    done = quire("ask", "guests; version", "find g2 gpa 0x7c00 64 'a;b'")
     assert done.returncode == 0, done.stderr
-    assert [each["command"] for each in objects(done) if each["kind"] == "end"] == ["guests", "version"]
+    ends = [each["command"] for each in objects(done) if each["kind"] == "end"]
+    assert ends == ["guests", "version", "find g2 gpa 0x7c00 64 a;b"]
 
 
 def test_no_machine(quire, tmp_path):
