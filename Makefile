@@ -73,7 +73,7 @@ TEST_SECONDS ?= 300
 
 -include tests/unit/tests.mk tests/property/tests.mk
 
-UNIT_LOGS := $(UNIT_TESTS:%=$(HOSTED)/unit/%.log)
+UNIT_LOGS := $(UNIT_TESTS:%=$(HOSTED)/unit/%.log) $(UNIT_TSAN:%=%.log)
 PROPERTY_LOGS := $(PROPERTY_TESTS:%=$(HOSTED)/property/%.log)
 TOOLS_XML := $(BUILD)/tools.xml
 EMULATOR_XML := $(BUILD)/emulator.xml

@@ -173,7 +173,7 @@ static inline void cpu_leave(struct cpu *cpu, bool alone)
 static inline bool cpu_enter(struct cpu *cpu, bool alone)
 {
     if (alone)
-        return alone_open;
+        return peek(alone_open);
     poke(cpu->busy, 1);
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     if (__atomic_load_n(&cpu->closed, __ATOMIC_ACQUIRE) == 0)
@@ -194,7 +194,7 @@ static struct cpu *take_lock(void)
     lock_take(&buddy.lock);
     for (; self >= &cpus[buddy.cpus]; buddy.cpus++) {
         poke(cpus[buddy.cpus].closed, closed_at_rest());
-        cpus[buddy.cpus].held_base = NO_FRAME;
+        poke(cpus[buddy.cpus].held_base, NO_FRAME);
     }
     return self;
 }
@@ -207,7 +207,7 @@ static void set_closed(unsigned bits)
 
 static void set_alone(void)
 {
-    alone_open = cpu_index == NULL && closed_at_rest() == 0;
+    poke(alone_open, cpu_index == NULL && closed_at_rest() == 0);
 }
 
 static void drop_lock(void)
@@ -728,7 +728,7 @@ static inline uint64_t cache_pop(struct cpu *cpu, unsigned order)
  * goes, and erased after it comes, so that who looks on sees the frame as one or the other. */
 static inline uint64_t held_take(struct cpu *cpu, uint64_t record)
 {
-    uint64_t mask = peek(cpu->held), pfn = cpu->held_base + lowest_bit(mask);
+    uint64_t mask = peek(cpu->held), pfn = peek(cpu->held_base) + lowest_bit(mask);
     invariant(peek(frame_records[pfn]) == 0);
     poke(frame_records[pfn], record);
     __atomic_store_n(&cpu->held, mask & (mask - 1), __ATOMIC_RELEASE);
@@ -868,7 +868,7 @@ static bool held_fill(struct cpu *cpu)
         change_mask(group, mask, 0);
         buddy.free_frames -= count_bits(mask);
     }
-    cpu->held_base = group << GROUP_ORDER;
+    poke(cpu->held_base, group << GROUP_ORDER);
     poke(cpu->held, mask);
     return true;
 }
@@ -1155,7 +1155,7 @@ int buddy_alloc(unsigned order, enum frame_purpose purpose, owner_t owner, hpa_t
     if (trace_wanted(TRACE_ALLOC))
         return alloc_traced(order, purpose, owner, out, __builtin_return_address(0));
     /* What is asked for most, in a row of its own: a single frame, on the only CPU. */
-    if (order == 0 && alone_open && (unsigned)purpose < PURPOSE_COUNT) {
+    if (order == 0 && peek(alone_open) && (unsigned)purpose < PURPOSE_COUNT) {
         struct cpu *self = &cpus[0];
         uint64_t key = lease_key(purpose, owner);
         struct lease *lease = lease_of(self, purpose, owner);
@@ -1300,7 +1300,7 @@ static void free_locked(struct cpu *self, uint64_t pfn, uint64_t record)
     add_charge(key_of_record(record), -order_frames(order));
     bump(self->frees, 1);
     note_freed(pfn, order_frames(order));
-    if (order == 0 && (pfn ^ self->held_base) < GROUP_FRAMES) {
+    if (order == 0 && (pfn ^ peek(self->held_base)) < GROUP_FRAMES) {
         held_give(self, pfn);
         lease_renew(self, key_of_record(record));
     } else if (order < CACHED_ORDERS) {
@@ -1358,7 +1358,7 @@ static inline __attribute__((always_inline)) int free_on(struct cpu *self, bool 
     uint64_t record = peek(frame_records[pfn]), key = key_of_record(record);
     if (record_fits(record, order, owner) && cpu_enter(self, alone)) {
         struct lease *lease = lease_slot(self, key);
-        bool held = order == 0 && (pfn ^ self->held_base) < GROUP_FRAMES;
+        bool held = order == 0 && (pfn ^ peek(self->held_base)) < GROUP_FRAMES;
         if (lease->key == key && (held || self->count[order] < cache_shape[order].capacity)) {
             if (held) {
                 held_give(self, pfn);
@@ -1404,8 +1404,8 @@ int buddy_free(hpa_t head, unsigned order, owner_t owner)
     struct cpu *self = &cpus[0];
     uint64_t pfn = pfn_of(head);
     /* As in buddy_alloc(). The records of a group that is held are ready. */
-    if (order == 0 && alone_open && is_aligned(head.v, PAGE_SIZE) &&
-        (pfn ^ self->held_base) < GROUP_FRAMES) {
+    if (order == 0 && peek(alone_open) && is_aligned(head.v, PAGE_SIZE) &&
+        (pfn ^ peek(self->held_base)) < GROUP_FRAMES) {
         uint64_t record = peek(frame_records[pfn]);
         struct lease *lease = lease_of(self, record >> FRAME_PURPOSE_SHIFT, owner);
         if (record_fits(record, 0, owner) && lease->key == key_of_record(record)) {

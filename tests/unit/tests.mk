@@ -116,3 +116,17 @@ UNIT_scrub_SRC := mm/scrub.c mm/page_source.c mm/buddy.c mm/frame.c mm/addr.c li
 
 UNIT_TESTS += slab
 UNIT_slab_SRC := mm/slab.c mm/buddy.c mm/frame.c mm/addr.c lib/format.c
+
+# The same under ThreadSanitizer, which wants the addresses of a program laid out as ever.
+UNIT_TSAN := $(HOSTED)/unit/buddy_threads_tsan
+UNALTERED = $(shell setarch -R true 2>/dev/null && echo setarch -R)
+$(UNIT_TSAN): tests/unit/test_buddy_threads.c tests/unit/hosted.c lib/lock.c \
+		$(UNIT_buddy_threads_SRC) $(wildcard mm/buddy*.[ch] mm/*.h lib/*.h tests/unit/*.h)
+	@mkdir -p $(@D)
+	@echo "link  $@"
+	$(Q)$(HOSTCC) -std=gnu11 -O1 -g -DQUIRE_HOSTED -I. -Wall -Wextra -Werror -fsanitize=thread \
+		$(filter-out mm/buddy.c,$(filter %.c,$^)) -lcmocka -o $@
+
+$(UNIT_TSAN).log: $(UNIT_TSAN) FORCE
+	@echo "test  $(UNIT_TSAN)"
+	@timeout $(TEST_SECONDS) $(UNALTERED) $< >$@ 2>&1; echo "exit status $$?" >>$@
