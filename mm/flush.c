@@ -7,6 +7,7 @@
 #include "mm/buddy.h"
 #include "mm/table.h"
 #include "mm/table_ops.h"
+#include "mm/trace.h"
 
 #ifndef NDEBUG
 void flush_count_open(struct table *table, int change)
@@ -17,6 +18,7 @@ void flush_count_open(struct table *table, int change)
 
 void flush_add(struct flush_batch *batch, uint64_t first, uint64_t last, unsigned level)
 {
+    batch->table->flushes.asked++;
     if (batch->whole)
         return;
     if (batch->count) {
@@ -92,6 +94,12 @@ void flush_settle(struct flush_batch *batch)
             table->flushes.whole++;
         else
             table->flushes.ranges += batch->count;
+        if (batch->whole || !batch->count)
+            trace(TRACE_FLUSH, table->owner, 0, 0, 0, E_OK);
+        else
+            trace(TRACE_FLUSH, table->owner, batch->range[0].first,
+                  batch->range[batch->count - 1].last - batch->range[0].first + 1, batch->count,
+                  E_OK);
         table->env->flush(table->env, table, batch);
     }
     for (unsigned level = 1; batch->tables_died && level <= MAX_LEVELS; level++)

@@ -7,6 +7,7 @@
 #include "lib/panic.h"
 #include "lib/string.h"
 #include "mm/table_ops.h"
+#include "mm/trace.h"
 
 int table_init(struct table *table, const struct table_kind *kind, const struct table_caps *caps,
                const struct table_env *env, enum frame_purpose purpose, owner_t owner)
@@ -36,29 +37,39 @@ int table_init(struct table *table, const struct table_kind *kind, const struct 
 int table_map(struct table *table, uint64_t in, hpa_t out, uint64_t size, struct attrs attrs,
               unsigned flags, struct flush_batch *batch)
 {
-    return table->kind->ops->map(table, in, out, size, attrs, flags, batch);
+    int error = table->kind->ops->map(table, in, out, size, attrs, flags, batch);
+    trace(TRACE_MAP, table->owner, in, size, out.v, error);
+    return error;
 }
 
 int table_unmap(struct table *table, uint64_t in, uint64_t size, struct flush_batch *batch)
 {
-    return table->kind->ops->unmap(table, in, size, batch);
+    int error = table->kind->ops->unmap(table, in, size, batch);
+    trace(TRACE_UNMAP, table->owner, in, size, 0, error);
+    return error;
 }
 
 int table_protect(struct table *table, uint64_t in, uint64_t size, struct attrs attrs,
                   struct flush_batch *batch)
 {
-    return table->kind->ops->protect(table, in, size, attrs, batch);
+    int error = table->kind->ops->protect(table, in, size, attrs, batch);
+    trace(TRACE_PROTECT, table->owner, in, size, attrs.rights, error);
+    return error;
 }
 
 int table_split(struct table *table, uint64_t in, uint64_t size, unsigned level,
                 struct flush_batch *batch)
 {
-    return table->kind->ops->split(table, in, size, level, batch);
+    int error = table->kind->ops->split(table, in, size, level, batch);
+    trace(TRACE_SPLIT, table->owner, in, size, level, error);
+    return error;
 }
 
 int table_merge(struct table *table, uint64_t in, uint64_t size, struct flush_batch *batch)
 {
-    return table->kind->ops->merge(table, in, size, batch);
+    int error = table->kind->ops->merge(table, in, size, batch);
+    trace(TRACE_MERGE, table->owner, in, size, 0, error);
+    return error;
 }
 
 static int note_first(void *ctx, const struct mapping *mapping)
@@ -90,7 +101,9 @@ int table_merge_sweep(struct table *table, uint64_t *cursor, struct flush_batch 
 int table_map_fresh(struct table *table, uint64_t in, uint64_t size, struct attrs attrs,
                     unsigned flags, struct page_source *source)
 {
-    return table->kind->ops->map_fresh(table, in, size, attrs, flags, source);
+    int error = table->kind->ops->map_fresh(table, in, size, attrs, flags, source);
+    trace(TRACE_MAP, table->owner, in, size, 0, error);
+    return error;
 }
 
 int table_clone(struct table *to, struct table *from, uint64_t in, uint64_t size,
@@ -129,7 +142,9 @@ int table_visit_frames(struct table *table, table_frame_fn fn, void *ctx)
 int table_harvest(struct table *table, uint64_t in, uint64_t size, unsigned clear, visit_fn fn,
                   void *ctx, struct flush_batch *batch)
 {
-    return table->kind->ops->harvest(table, in, size, clear, fn, ctx, batch);
+    int error = table->kind->ops->harvest(table, in, size, clear, fn, ctx, batch);
+    trace(TRACE_HARVEST, table->owner, in, size, clear, error);
+    return error;
 }
 
 int table_destroy(struct table *table)
@@ -138,6 +153,7 @@ int table_destroy(struct table *table)
 
     if (table->open_batches)
         return E_STATE;
+    trace(TRACE_DESTROY, table->owner, table->root.v, 0, 0, E_OK);
     flush_begin(&batch, table);
     batch.whole = true;
     flush_commit(&batch);

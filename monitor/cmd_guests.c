@@ -307,7 +307,7 @@ static const struct column exit_total_columns[] = {
 };
 static const struct record exit_total_record = RECORD("exit total", exit_total_columns);
 
-static int exits(const struct command *command, struct output *out, const struct arguments *args)
+const char *vm_exit_text(enum vm_exit_kind kind)
 {
     static const char *const names[VM_EXIT_COUNT] = {
         [VM_EXIT_SLICE] = "slice over",
@@ -325,6 +325,12 @@ static int exits(const struct command *command, struct output *out, const struct
         [VM_EXIT_HANDLED] = "handled below",
         [VM_EXIT_UNKNOWN] = "unknown",
     };
+
+    return kind < VM_EXIT_COUNT ? names[kind] : "?";
+}
+
+static int exits(const struct command *command, struct output *out, const struct arguments *args)
+{
     struct guest *guest;
     int error = command_guest(command, out, args->word[1], &guest);
 
@@ -333,7 +339,7 @@ static int exits(const struct command *command, struct output *out, const struct
     for (unsigned i = 0; i < VM_EXIT_COUNT; i++)
         if (guest->exits[i])
             output_row(out, &exit_record,
-                       (struct value[]){as_text(names[i]), as_number(guest->exits[i])});
+                       (struct value[]){as_text(vm_exit_text((enum vm_exit_kind)i)), as_number(guest->exits[i])});
     output_facts(
         out, &exit_total_record,
         (struct value[]){as_number(total_exits(guest)), as_number(guest->faults_filled),

@@ -482,7 +482,7 @@ struct saved_map {
 #define SAVED_RUNS                                                                                 \
     (((PAGE_SIZE << SAVED_ORDER) - sizeof(struct saved_map)) / sizeof(struct saved_run))
 
-/* By guest; 0 is the host's. Their memory stays for the next map of the same table. */
+/* By guest; 0 is the host's. Their memory stays for the next map of the same table, until `forget`. */
 static struct saved_map *saved[GUEST_LIMIT + 1];
 
 static int save_run(void *ctx, const struct mapping *run)
@@ -534,6 +534,15 @@ static int map_save(const struct command *command, struct output *out, struct ta
         output_note(out, "%llu runs are kept; diff instead of save shows what has changed since.",
                     (unsigned long long)saved[number]->runs);
     return error;
+}
+
+static int map_forget(const struct command *command, struct output *out, unsigned number)
+{
+    if (!saved[number])
+        return command_refuse(command, out, E_NOENT, "no map of it has been saved");
+    buddy_free(direct_hpa(saved[number]), SAVED_ORDER, OWNER_HOST);
+    saved[number] = NULL;
+    return E_OK;
 }
 
 static const struct column change_columns[] = {
@@ -648,14 +657,14 @@ static int map_diff(const struct command *command, struct output *out, struct ta
 
 /* --- The command ------------------------------------------------------------------------------- */
 
-enum what { WHAT_MAP, WHAT_GVA, WHAT_SAVE, WHAT_DIFF };
+enum what { WHAT_MAP, WHAT_GVA, WHAT_SAVE, WHAT_DIFF, WHAT_FORGET };
 
 static enum what take_what(const struct arguments *args)
 {
     static const char *const words[] = {
-        [WHAT_GVA] = "gva", [WHAT_SAVE] = "save", [WHAT_DIFF] = "diff"};
+        [WHAT_GVA] = "gva", [WHAT_SAVE] = "save", [WHAT_DIFF] = "diff", [WHAT_FORGET] = "forget"};
 
-    for (enum what what = WHAT_GVA; what <= WHAT_DIFF; what++)
+    for (enum what what = WHAT_GVA; what <= WHAT_FORGET; what++)
         if (args->count > 2 && strcmp(args->word[2], words[what]) == 0)
             return what;
     return WHAT_MAP;
@@ -675,13 +684,15 @@ static int map(const struct command *command, struct output *out, const struct a
         error = take_filters(command, out, args, what == WHAT_MAP ? 2 : 3, &filter);
     if (error)
         return error;
-    if ((what == WHAT_SAVE || what == WHAT_DIFF) && filter.any)
+    if (what >= WHAT_SAVE && filter.any)
         return command_refuse(command, out, E_INVAL,
-                              "save and diff are of the whole map: no filter "
+                              "save, diff and forget are of the whole map: no filter "
                               "goes with them");
     if ((what == WHAT_GVA && !guest) || (what != WHAT_MAP && user))
         return command_refuse(command, out, E_INVAL, "\"%s\" goes with a guest%s, not with %s",
                               args->word[2], what == WHAT_GVA ? "" : " or host", args->word[1]);
+    if (what == WHAT_FORGET)
+        return map_forget(command, out, host ? 0 : guest->number);
     if (user)
         return map_user(command, out, &filter);
     if (guest && !guest->has_table) {
@@ -702,6 +713,8 @@ static int map(const struct command *command, struct output *out, const struct a
         return map_save(command, out, table, number);
     case WHAT_DIFF:
         return map_diff(command, out, table, number);
+    case WHAT_FORGET:
+        break;
     }
     return E_OK;
 }
@@ -709,14 +722,15 @@ static int map(const struct command *command, struct output *out, const struct a
 static const struct command map_commands[] = {
     {
         .name = "map",
-        .usage = "host | user | gN [gva | save | diff] [FILTER ...]",
+        .usage = "host | user | gN [gva | save | diff | forget] [FILTER ...]",
         .summary = "what a table maps, as runs of equal pages",
         .details =
             "Each run is contiguous on both sides, in pages of one size with the same rights and\n"
             "memory type. Rights: r read, w write, x execute, u from ring 3, g global.\n"
             "`user` is the ring-3 program that ran last, as its table stood when it ended;\n"
             "of a guest that has ended, likewise. `gva` is the guest's own tables, as its CR3\n"
-            "stands now. `save` keeps the map as it is, `diff` shows what has changed since.\n"
+            "stands now. `save` keeps the map as it is, `diff` shows what has changed since,\n"
+            "`forget` gives the memory of it back.\n"
             "Filters: from=X to=X rights=wx page=2M what=stack purpose=heap; all must hold.\n",
         .example = "map g1 rights=w page=4K",
         .least = 1,

@@ -11,6 +11,7 @@
 #include "mm/frame.h"
 #include "monitor/arguments.h"
 #include "monitor/output.h"
+#include "vm/backend.h"
 
 struct guest;
 struct vcpu_state;
@@ -38,6 +39,7 @@ struct command_family {
 
 extern const struct command_family memory_family, tables_family, guests_family, system_family;
 extern const struct command_family explain_family, frames_family, bytes_family, map_family;
+extern const struct command_family trace_family;
 extern const struct command_family layout_family, terminal_family, workbench_family;
 extern const struct command_family audit_family, oracle_family;
 
@@ -62,5 +64,8 @@ int command_number(const struct command *command, struct output *out, const char
 /* Whose frames: "host", "g1 hello", "nobody". Returns `buffer` or a constant. */
 #define OWNER_TEXT 48
 const char *owner_text(char buffer[OWNER_TEXT], owner_t owner);
+
+/* "memory fault", "port" */
+const char *vm_exit_text(enum vm_exit_kind kind);
 
 #endif

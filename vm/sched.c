@@ -6,6 +6,7 @@
  * now; what a second would need to share is the list in vm/guest.c.
  */
 #include "lib/error.h"
+#include "mm/trace.h"
 #include "vm/exits.h"
 
 #define SLICE_TICKS UINT64_C(1000000)
@@ -37,6 +38,9 @@ static void run_slice(struct guest *guest)
         struct vm_exit exit = {.kind = VM_EXIT_COUNT};
         int error = backend->run(guest->vcpu, SLICE_TICKS - (now - start), &exit);
 
+        trace(TRACE_EXIT, guest_owner(guest), exit.rip,
+              exit.kind == VM_EXIT_MEMORY || exit.kind == VM_EXIT_MISCONFIG ? exit.memory.gpa.v : 0,
+              exit.kind, error);
         if (error != E_OK && exit.kind != VM_EXIT_BAD_STATE)
             run_failed(guest, error);
         else

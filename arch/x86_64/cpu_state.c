@@ -2,6 +2,7 @@
 #include "arch/x86_64/cpu_state.h"
 
 #include "arch/x86_64/cpu.h"
+#include "arch/x86_64/percpu.h"
 
 void cpu_state_read(struct cpu_state *out)
 {
@@ -11,4 +12,9 @@ void cpu_state_read(struct cpu_state *out)
         .cr4 = read_cr4(),
         .efer = rdmsr(IA32_EFER),
     };
+}
+
+unsigned cpu_number(void)
+{
+    return this_cpu()->number;
 }

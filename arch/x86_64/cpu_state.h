@@ -12,4 +12,7 @@ struct cpu_state {
 
 void cpu_state_read(struct cpu_state *out);
 
+/* The number of the CPU that this runs on; 0 is the one that booted. */
+unsigned cpu_number(void);
+
 #endif

@@ -137,3 +137,41 @@ def test_a_broken_entry_is_foretold_and_told_the_same(boot, bits, rule):
     report = "\n".join(machine.command("report g1"))
     assert "EPT misconfiguration" in report and rule in report
     assert "the CPU told the same" in report
+
+
+def test_maps_of_both_levels_and_what_changes(boot):
+    modules = [(guest("probe64.elf"), f"probe {PROBE_OPTIONS} -- wp"), (guest("touch.elf"), "touch mem=8M lazy paused")]
+    machine = boot(modules=modules)
+    machine.expect(r"^\[g1 probe\] probes made")
+    machine.send("\r")
+    machine.wait_prompt()
+    machine.command("pause g1")
+    # What the guest built is what is found: the pages of probe64's PML4 slot.
+    own = rows(machine.command("map g1 gva from=0xffffc00000000000"), "first")
+    assert {"first": "0xffffc00000001000", "page": "4K", "rights": "r-x--"}.items() <= own[0].items()
+    large = next(row for row in own if row["first"] == "0xffffc00000200000")
+    assert (large["page"], large["size"], large["rights"]) == ("2M", "2M", "rwxu-")
+    assert next(row for row in own if row["first"] == "0xffffc00040000000")["page"] == "1G"
+    only = rows(machine.command("map g1 gva from=0xffffc00000000000 page=2M"), "first")
+    assert [row["page"] for row in only] == ["2M"]
+
+    assert "runs are kept" in machine.command("map g2 save")[-1]
+    assert facts(machine.command("map g2 diff")) == {"new": "0B", "gone": "0B", "changed": "0B"}
+    machine.command("trace on alloc exit flush")
+    machine.command("resume g2")
+    machine.command("pause g2")
+    changes = rows(machine.command("map g2 diff"), "change")
+    assert changes and {row["change"] for row in changes} == {"new"}
+    # Each of those frames was allocated after an exit, and the trace has both.
+    machine.command("trace off")
+    events = rows(machine.command("trace show 8 g2 alloc exit"), "event")
+    assert {row["what"] for row in events} == {"alloc", "exit"}
+    assert all("+0x" in row["caller"] for row in events if row["what"] == "alloc"), events
+    ticks = [int(row["ticks"]) for row in events]
+    assert ticks == sorted(ticks)
+    written = facts(machine.command("trace"))["written"]
+    machine.command("map g2; mem; check")
+    assert facts(machine.command("trace"))["written"] == written
+    counters = rows(machine.command("trace counters"), "table")
+    assert {row["table"] for row in counters} == {"host", "g1 probe", "g2 touch"}
+    quit_machine(machine)

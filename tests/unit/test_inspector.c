@@ -357,6 +357,9 @@ static void test_map_diff(void **state)
                            "new: 12K\ngone: 8K\nchanged: 4K\n");
     answers("map g3 save", "6 runs are kept;");
     answers("map g3 diff", "new: 0B\ngone: 0B\nchanged: 0B\n");
+    assert_int_equal(run("map g3 forget"), E_OK);
+    refuses(E_NOENT, "map g3 forget", "no map of it has been saved");
+    refuses(E_STATE, "map g3 diff", "no map of it has been saved");
     answers("map host save", "2 runs are kept;");
     map_in(&kernel_table, UINT64_MAX - 0xfff, 0x300000, 0x1000, RIGHT_R);
     answers("map host diff", "new: 4K\n");
@@ -365,6 +368,68 @@ static void test_map_diff(void **state)
     for (uint64_t i = 0; i < 4096; i++)
         map_in(&guest[3].table, 0x10000000 + i * 0x2000, 0x300000, 0x1000, RIGHT_R);
     refuses(E_FULL, "map g3 save", "the map has more than 4095 runs");
+}
+
+static void test_trace(void **state)
+{
+    hpa_t block;
+
+    (void)state;
+    refuses(E_STATE, "trace show", "nothing has been traced: `trace on` begins it");
+    answers("trace", "tracing: no\nwritten: 0\nkept: 0\n");
+    answers("trace on mapper free", "tracing: yes\nevents: map unmap protect split merge harvest "
+                                    "destroy free\nwritten: 0\n");
+    map_in(&guest[3].table, 0x600000, 0x300000, 0x2000, RIGHT_R);
+    unmap(&guest[3].table, 0x600000, 0x1000);
+    map_in(&kernel_table, UINT64_MAX - 0x1fff, 0x300000, 0x1000, RIGHT_R);
+    assert_int_equal(buddy_alloc(2, PURPOSE_STACK, OWNER_HOST, &block), E_OK);
+    assert_int_equal(buddy_free(block, 2, OWNER_HOST), E_OK);
+    assert_int_equal(buddy_free(block, 2, OWNER_HOST), E_DOUBLE_FREE);
+    answers("trace show map", "    3  g3 hello3   map                0x600000      8K  to 0x300000 "
+                              "            ok      somebody+0x10\n");
+    assert_non_null(strstr(screen, "    3  host        map      0xffffffffffffe000      4K"));
+    assert_non_null(strstr(screen, "\nwritten: 5\n"));
+    assert_null(strstr(screen, "unmap  "));
+    answers("trace show g3", "  unmap              0x600000      4K  ");
+    assert_null(strstr(screen, "  host  "));
+    answers("trace show free", "     16K");
+    assert_non_null(strstr(screen, "E_DOUBLE_FREE"));
+    answers("trace show 1", "E_DOUBLE_FREE");
+    assert_null(strstr(screen, " ok "));
+    answers("trace show flush", "No event of these is in the ring.\n");
+
+    /* Past its size the ring keeps the newest. */
+    answers("trace on allocator", "events: alloc free\n");
+    for (unsigned i = 0; i < 2000; i++) {
+        assert_int_equal(buddy_alloc(0, PURPOSE_STACK, OWNER_HOST, &block), E_OK);
+        assert_int_equal(buddy_free(block, 0, OWNER_HOST), E_OK);
+    }
+    answers("trace show 2", "\n   4003  ");
+    assert_non_null(strstr(screen, "  alloc    "));
+    assert_non_null(strstr(screen, "  stacks "));
+    assert_non_null(strstr(screen, "written: 4005\nkept: 2048\nat most: 2048\n"));
+    answers("trace off", "tracing: no\n");
+    assert_int_equal(buddy_alloc(0, PURPOSE_STACK, OWNER_HOST, &block), E_OK);
+    assert_int_equal(buddy_free(block, 0, OWNER_HOST), E_OK);
+    answers("trace", "written: 4005\n");
+
+    refuses(E_INVAL, "trace up", "\"up\": it is `trace [on");
+    refuses(E_INVAL, "trace off now", "\"now\": it is");
+    refuses(E_INVAL, "trace on maps", "\"maps\" is no event: there are map unmap");
+    refuses(E_INVAL, "trace show guests", "is no event");
+    refuses(E_NOENT, "trace show g77", "there is no g77");
+    refuses(E_INVAL, "trace counters all", "nothing follows");
+}
+
+static void test_trace_counters(void **state)
+{
+    (void)state;
+    unmap(&guest[3].table, 0x8000, 0x2000);
+    unmap(&guest[3].table, 0x20000, 0x1000);
+    tlb_counters.invept_single = 7;
+    answers("trace counters", "  table                asked    ranges     whole    spared\n");
+    assert_non_null(strstr(screen, "  g3 hello3                2         2         0         2\n"));
+    assert_non_null(strstr(screen, "INVEPT single: 7\n"));
 }
 
 int main(void)
@@ -378,6 +443,8 @@ int main(void)
         cmocka_unit_test_setup(test_dump, set_up),
         cmocka_unit_test_setup(test_find, set_up),
         cmocka_unit_test_setup(test_map_filters, set_up),
+        cmocka_unit_test_setup(test_trace, set_up),
+        cmocka_unit_test_setup(test_trace_counters, set_up),
         cmocka_unit_test_setup(test_map_gva, set_up),
         cmocka_unit_test_setup(test_map_diff, set_up),
     };
