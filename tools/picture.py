@@ -167,9 +167,7 @@ def shape(kind, geometry, classes, label, extra=""):
 
 class Picture:
     def __init__(self, taken):
-        self.regions = dump.records(taken, "mem", "region")
         self.frames = dump.records(taken, "layout", "frames")
-        self.memory = dump.records(taken, "mem", "memory")
         self.guests = [
             Guest(row, dump.records(taken, f"map {row['guest']}", "run"))
             for row in dump.records(taken, "guests", "guest")

@@ -151,7 +151,8 @@ def test_attach(machine):
     machine.send("\x1d")
     machine.expect("g2 echo: detached")
     machine.wait_prompt()
-    assert machine.command("attach g1") == ["error: attach: g1 hello is passed: nobody is at its serial port"]
+    refused = machine.command("attach g1")
+    assert refused == ["error: attach: g1 hello is passed: nobody is at its serial port"]
     assert machine.ask("attach g2").code == "E_UNSUPPORTED"
 
 

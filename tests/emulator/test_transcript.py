@@ -50,4 +50,5 @@ def test_it_is_made_by_a_command(tmp_path):
     check(transcript.WHOLE_COMMANDS, whole.read_text(encoding="utf-8"))
     # All else of the page is as it was.
     with open(README, encoding="utf-8") as page:
-        assert readme.read_text(encoding="utf-8").split(transcript.BEGIN)[0] == page.read().split(transcript.BEGIN)[0]
+        before = page.read().split(transcript.BEGIN)[0]
+    assert readme.read_text(encoding="utf-8").split(transcript.BEGIN)[0] == before

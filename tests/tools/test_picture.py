@@ -72,12 +72,23 @@ def machine(guests, memory=256 * MIB):
         name = "a<b>&\"c'" if number == 1 else f"guest-{number}"
         state = "passed" if number == guests else "running"
         base = 2 * MIB + (number - 1) * share
+        owner = f"g{number} {name}"
         if state == "running":
-            layout.append(frames(base, share - 4096, owner=f"g{number} {name}"))
-            layout.append(frames(base + share - 4096, 4096, purpose="EPT tables", owner=f"g{number} {name}"))
+            layout.append(frames(base, share - 4096, owner=owner))
+            layout.append(frames(base + share - 4096, 4096, purpose="EPT tables", owner=owner))
         rows.append(
-            row("guest", guest=f"g{number}", name=name, state=state, expected="passed", memory=share + 64 * MIB,
-                frames=share // 4096, exits=3, image="flat", reason=None)
+            row(
+                "guest",
+                guest=f"g{number}",
+                name=name,
+                state=state,
+                expected="passed",
+                memory=share + 64 * MIB,
+                frames=share // 4096,
+                exits=3,
+                image="flat",
+                reason=None,
+            )
         )
         maps[f"map g{number}"] = [
             run(0, 640 << 10, 4096, base),
@@ -85,10 +96,7 @@ def machine(guests, memory=256 * MIB):
             run(1 << 40, 4096, 4096, base + share - 8192),
         ]
     layout.append(frames(memory - 2 * MIB, 2 * MIB, "free", "free"))
-    return {
-        "version": 1,
-        "machine": {"layout": layout, "guests": rows, "mem": [row("region", first="0x0", last="0xfff", size=4096, kind="usable")], **maps},
-    }
+    return {"version": 1, "machine": {"layout": layout, "guests": rows, **maps}}
 
 
 def draw(taken, folder):
@@ -112,7 +120,16 @@ def test_the_page_needs_nothing_from_outside(tmp_path):
     assert any(each.text == "g1 a<b>&\"c'" for each in drawing.iter() if each.get("class") == "name")
 
 
-@pytest.mark.parametrize("taken", [{}, [], {"machine": {}}, {"machine": {"layout": []}}, {"machine": {"layout": [{"record": "frames", "values": {}}]}}])
+NO_DUMPS = [
+    {},
+    [],
+    {"machine": {}},
+    {"machine": {"layout": []}},
+    {"machine": {"layout": [{"record": "frames", "values": {}}]}},
+]
+
+
+@pytest.mark.parametrize("taken", NO_DUMPS)
 def test_what_is_no_dump(taken, tmp_path):
     done, page = draw(taken, tmp_path)
     assert done.returncode == 1 and done.stderr.startswith("picture: ") and not page.exists()

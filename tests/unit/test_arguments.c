@@ -328,10 +328,14 @@ static void test_random_lines(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_words),           cmocka_unit_test(test_commands),
-        cmocka_unit_test(test_refused_lines),   cmocka_unit_test(test_numbers),
-        cmocka_unit_test(test_refused_numbers), cmocka_unit_test(test_guests),
-        cmocka_unit_test(test_random_lines),    cmocka_unit_test(test_expressions),
+        cmocka_unit_test(test_words),
+        cmocka_unit_test(test_commands),
+        cmocka_unit_test(test_refused_lines),
+        cmocka_unit_test(test_numbers),
+        cmocka_unit_test(test_refused_numbers),
+        cmocka_unit_test(test_guests),
+        cmocka_unit_test(test_random_lines),
+        cmocka_unit_test(test_expressions),
         cmocka_unit_test(test_random_expressions),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
