@@ -81,6 +81,7 @@ RIGHT = {
     "find g2 gpa 0x7c00 512 0x1122334455667788": [r"^found: 1"],
     "stress 2M": [r"^The allocator is as it was before"],
     "bench 1": [r"^  EPT: translate ", r"^a tick is an instruction: yes$"],
+    "trace": [r"trac"],
     "colour": [r"^colour is off$"],
     "paging": [r"^long answers do not stop$"],
     "mem; version": [r"^memory map$", r"^command line: "],
@@ -142,6 +143,7 @@ WRONG = {
     "paging 1": "paging: 1 rows? a screen has 4 to 1000",
     "attach g1": "attach: g1 hello is passed: nobody is at its serial port",
     "wait here": "wait: too many arguments",
+    "trace everything": "trace: ",
     "g1": "is no command",
     "x" * 300: "nothing was run",
     "\x7f\x01\x02;;;": None,
@@ -171,7 +173,7 @@ def test_wrong(machine, command):
 
 def test_every_command_is_asked_rightly_and_wrongly(machine):
     """A command that is added to the console is added here."""
-    commands = {row["command"] for row in rows(machine.command("help"), "command")}
+    commands = {row["command"] for row in machine.ask("help").records("command")}
     # Of `quit` and of those that change a guest, the right use is a test of its own below.
     right = {each.split()[0] for each in RIGHT}
     right |= {"start", "pause", "resume", "kill", "regs", "quit", "poke"}
@@ -193,7 +195,7 @@ def test_commands_that_take_nothing_or_one_guest_say_so(machine):
 
 def test_each_example_in_help_works(machine):
     changing = ("start", "pause", "resume", "kill", "quit", "poke", "wait", "colour")
-    for row in rows(machine.command("help"), "command"):
+    for row in machine.ask("help").records("command"):
         example = machine.command(f"help {row['command']}")[-1].removeprefix("example: ")
         assert example.split()[0] == row["command"]
         if row["command"] not in changing:

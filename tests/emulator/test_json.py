@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from machines import SPIN, guest, quit_machine, rows, user_program
+from machines import SPIN, guest, quit_machine, user_program
 from quire_machine import address, validate
 from quire_machine.answers import Answer, text_lines
 from support import ROOT
@@ -119,7 +119,7 @@ def check_agreement(text, objects):
 @pytest.mark.seconds(600)
 def test_both_forms_of_every_command(machine, commands):
     asked = {each.split()[0] for each in commands} | CHANGING
-    assert asked >= {row["command"] for row in rows(machine.command("help"), "command")}
+    assert asked >= {row["command"] for row in machine.ask("help").records("command")}
     for command in commands:
         text = folded(machine.command(command))
         answer = machine.ask(command)
