@@ -32,7 +32,7 @@
  *
  * CPUs: each has caches of small blocks, a share of the quotas, and counters, all in its own struct
  * cpu, which it uses without a lock and without an atomic read-modify-write. Everything else belongs to
- * the holder of `lock`. That holder may also work in another CPU's struct after stop_others(): a bit in
+ * the holder of `lock`. That holder may also work in another CPU's struct after buddy_stop_others(): a bit in
  * `closed` keeps the owner out (it goes for the lock instead), `busy` shows it inside, and the fence that
  * the embedding program supplies stands for the barrier that the owner does not execute between the
  * two. The owner itself works there with the lock held without further ado.
@@ -43,95 +43,19 @@
  * what is charged; leases are called in before a request is refused, and an owner beyond its quota
  * (which was lowered) has none.
  */
-#include "mm/buddy.h"
+#include "mm/buddy_internal.h"
 
-#include "lib/bits.h"
-#include "lib/format.h"
-#include "lib/lock.h"
 #include "lib/panic.h"
 #include "lib/string.h"
-#include "mm/bittree.h"
-#include "mm/trace.h"
 
-#define NO_FRAME UINT64_MAX
-#define MAX_RAM_END (UINT64_C(1) << 52)
-#define GROUP_ORDER 6
-#define GROUP_FRAMES (UINT64_C(1) << GROUP_ORDER)
-#define CHUNK_SHIFT 9 /* frames whose records fill one page: 2 MiB of RAM */
-#define CHUNK_FRAMES (UINT64_C(1) << CHUNK_SHIFT)
-#define CHUNK_GROUPS (CHUNK_FRAMES / GROUP_FRAMES)
-#define LOW_FRAMES 256 /* the first MiB, kept for what can use no other */
-#define EAGER_WORDS 64 /* of a set, written at the start for each of its upper levels */
+struct buddy_state buddy __attribute__((aligned(128)));
+struct account buddy_accounts[OWNER_LIMIT];
+struct cpu buddy_cpus[BUDDY_CPUS];
 
-/* Per-CPU caches: orders 0 .. CACHED_ORDERS - 1, each a stack in its part of one array. A miss brings
- * a block of 2^batch_order blocks, an overflow takes as many away, so that a CPU that only takes, or only
- * gives, comes for the lock once in so many times. */
-#define CACHED_ORDERS 11
-#define CACHE_SLOTS 344
-
-static const struct cache_shape {
-    uint16_t first, capacity, batch_order;
-} cache_shape[CACHED_ORDERS] = {
+const struct cache_shape buddy_cache_shape[CACHED_ORDERS] = {
     {0, 128, 6},  {128, 64, 5}, {192, 32, 4}, {224, 32, 4}, {256, 16, 3}, {272, 16, 3},
     {288, 16, 3}, {304, 16, 3}, {320, 8, 2},  {328, 8, 2},  {336, 8, 2},
 };
-
-/* A lease of frames that its CPU may hand out to one owner for one purpose, and takes back into. */
-#define LEASES 16
-#define LEASE_FRAMES 2048 /* what a CPU asks for at a time; at least the largest cached block */
-
-_Static_assert(LEASE_FRAMES >= 1 << (CACHED_ORDERS - 1), "a lease serves any cached block");
-
-struct lease {
-    uint64_t left;
-    uint64_t key; /* as lease_key(), 0 for none */
-};
-
-struct cpu {
-    uint32_t busy;      /* its owner is at work here without the lock */
-    uint32_t closed;    /* enum closed: 0 lets the owner in */
-    uint64_t held;      /* the free frames that it has of one group, as a mask */
-    uint64_t held_base; /* that group's first frame; changes under the lock alone */
-    uint64_t allocations, frees;
-    uint32_t count[CACHED_ORDERS];
-    struct lease lease[LEASES];
-    uint64_t slot[CACHE_SLOTS];
-} __attribute__((aligned(128)));
-
-enum closed {
-    CLOSED_STOP = 1,    /* the lock's holder is in there */
-    CLOSED_PRESSED = 2, /* the free blocks alone no longer cover the host's reserve */
-    CLOSED_WATCHED = 4, /* somebody wants to see every block */
-};
-
-struct account {
-    uint64_t charged;
-    uint64_t forbidden; /* UINT64_MAX - quota, so that 0 is no limit */
-};
-
-static struct {
-    /* Written at the start. */
-    uint64_t frames; /* records; frame numbers are below this */
-    struct bittree ready;
-    uint64_t *mask; /* by group number; 0 unless it is in one of the sets below GROUP_ORDER */
-
-    /* The lock's. */
-    struct lock lock __attribute__((aligned(128)));
-    uint32_t open_orders; /* bit n: set n is not empty */
-    struct bittree set[BUDDY_ORDERS];
-    uint64_t members[BUDDY_ORDERS];
-    uint64_t free_frames; /* in the sets: cached ones not included */
-    uint64_t total, reserved, host_reserve;
-    uint64_t failed, splits, merges;
-    uint64_t refused_double, refused_order, refused_owner, refused_range, refused_shared,
-        refused_state;
-    unsigned cpus; /* one more than the highest CPU that has been here */
-    bool pressed;
-    uint64_t charged_for[PURPOSE_COUNT];
-} buddy __attribute__((aligned(128)));
-
-static struct account accounts[OWNER_LIMIT];
-static struct cpu cpus[BUDDY_CPUS];
 
 static unsigned (*cpu_index)(void);
 static void (*cpu_fence)(void);
@@ -141,21 +65,11 @@ static const struct buddy_watch *watcher;
 /* There is one CPU, and it may enter its struct: the one thing that the shortest path asks. */
 static bool alone_open;
 
-/* A CPU's counters are written by it alone and read by all. */
-#define peek(lvalue) __atomic_load_n(&(lvalue), __ATOMIC_RELAXED)
-#define poke(lvalue, value) __atomic_store_n(&(lvalue), (value), __ATOMIC_RELAXED)
-#define bump(lvalue, by) poke(lvalue, peek(lvalue) + (by))
-
-static inline uint64_t order_frames(unsigned order)
-{
-    return UINT64_C(1) << order;
-}
-
 static inline struct cpu *this_cpu_cache(void)
 {
     unsigned index = cpu_index != NULL ? cpu_index() : 0;
     invariant(index < BUDDY_CPUS);
-    struct cpu *cpu = &cpus[index];
+    struct cpu *cpu = &buddy_cpus[index];
     __asm__("" : "+r"(cpu)); /* a pointer from here on, not an index to be multiplied at each use */
     return cpu;
 }
@@ -188,13 +102,13 @@ static unsigned closed_at_rest(void)
     return (buddy.pressed ? CLOSED_PRESSED : 0u) | (watcher != NULL ? CLOSED_WATCHED : 0u);
 }
 
-static struct cpu *take_lock(void)
+struct cpu *buddy_take_lock(void)
 {
     struct cpu *self = this_cpu_cache();
     lock_take(&buddy.lock);
-    for (; self >= &cpus[buddy.cpus]; buddy.cpus++) {
-        poke(cpus[buddy.cpus].closed, closed_at_rest());
-        poke(cpus[buddy.cpus].held_base, NO_FRAME);
+    for (; self >= &buddy_cpus[buddy.cpus]; buddy.cpus++) {
+        poke(buddy_cpus[buddy.cpus].closed, closed_at_rest());
+        poke(buddy_cpus[buddy.cpus].held_base, NO_FRAME);
     }
     return self;
 }
@@ -202,7 +116,7 @@ static struct cpu *take_lock(void)
 static void set_closed(unsigned bits)
 {
     for (unsigned i = 0; i < buddy.cpus; i++)
-        __atomic_store_n(&cpus[i].closed, bits, __ATOMIC_RELEASE);
+        __atomic_store_n(&buddy_cpus[i].closed, bits, __ATOMIC_RELEASE);
 }
 
 static void set_alone(void)
@@ -210,7 +124,7 @@ static void set_alone(void)
     poke(alone_open, cpu_index == NULL && closed_at_rest() == 0);
 }
 
-static void drop_lock(void)
+void buddy_drop_lock(void)
 {
     bool pressed = buddy.free_frames < buddy.host_reserve;
     if (buddy.pressed != pressed) {
@@ -221,34 +135,24 @@ static void drop_lock(void)
     lock_drop(&buddy.lock);
 }
 
-static void stop_others(const struct cpu *self)
+void buddy_stop_others(const struct cpu *self)
 {
     if (cpu_fence == NULL)
         return;
     set_closed(CLOSED_STOP);
     cpu_fence();
     for (unsigned i = 0; i < buddy.cpus; i++)
-        while (&cpus[i] != self && __atomic_load_n(&cpus[i].busy, __ATOMIC_ACQUIRE) != 0)
+        while (&buddy_cpus[i] != self &&
+               __atomic_load_n(&buddy_cpus[i].busy, __ATOMIC_ACQUIRE) != 0)
             __builtin_ia32_pause();
 }
 
-static void resume_others(void)
+void buddy_resume_others(void)
 {
     set_closed(closed_at_rest());
 }
 
 /* ---- Records ---- */
-
-static inline bool chunk_ready(uint64_t pfn)
-{
-    return bittree_test_flat(&buddy.ready, pfn >> CHUNK_SHIFT);
-}
-
-/* Of a block on the stack of a per-CPU cache. */
-static inline uint64_t cached_record(unsigned order)
-{
-    return frame_record(FRAME_CACHED, order, PURPOSE_FREE, OWNER_NONE);
-}
 
 static void make_ready(uint64_t pfn)
 {
@@ -268,28 +172,10 @@ static void write_record(uint64_t pfn, uint64_t record)
 
 /* ---- Masks ---- */
 
-static unsigned count_bits(uint64_t mask)
-{
-    unsigned n = 0;
-    for (; mask != 0; mask &= mask - 1)
-        n++;
-    return n;
-}
-
 /* Of a block of an order below GROUP_ORDER, in its group's mask. */
 static inline uint64_t mask_of(uint64_t pfn, unsigned order)
 {
     return (BIT(order_frames(order)) - 1) << (pfn % GROUP_FRAMES);
-}
-
-/* From the first frames of the free blocks of one order to those of the next. */
-static inline uint64_t next_starts(uint64_t starts, unsigned order)
-{
-    static const uint64_t aligned[GROUP_ORDER - 1] = {
-        UINT64_C(0x5555555555555555), UINT64_C(0x1111111111111111), UINT64_C(0x0101010101010101),
-        UINT64_C(0x0001000100010001), UINT64_C(0x0000000100000001),
-    };
-    return starts & starts >> order_frames(order) & aligned[order];
 }
 
 /* The first frames of all aligned runs of 2^order free frames, whether or not part of larger ones. */
@@ -306,25 +192,10 @@ static uint64_t blocks_among(uint64_t starts, uint64_t larger, unsigned order)
     return starts & ~(larger | larger << order_frames(order));
 }
 
-/* The order of the largest free block of a mask that is not 0. Without a branch: it is asked twice for
- * each block given back, and no pattern would predict the answer. */
-static unsigned largest_in(uint64_t mask)
-{
-    uint64_t m1 = next_starts(mask, 0), m2 = next_starts(m1, 1), m3 = next_starts(m2, 2);
-    uint64_t m4 = next_starts(m3, 3), m5 = next_starts(m4, 4);
-    return (m1 != 0) + (m2 != 0) + (m3 != 0) + (m4 != 0) + (m5 != 0);
-}
-
-/* The mask of a group, 0 also where none was ever written. */
-static uint64_t group_mask(uint64_t group)
-{
-    return chunk_ready(group * GROUP_FRAMES) ? buddy.mask[group] : 0;
-}
-
 /* ---- What covers a frame ---- */
 
 /* The live block that covers a frame below buddy.frames. */
-static bool find_live(uint64_t pfn, uint64_t *first, uint64_t *record)
+bool buddy_find_live(uint64_t pfn, uint64_t *first, uint64_t *record)
 {
     for (unsigned order = 0; order < BUDDY_ORDERS; order++) {
         uint64_t head = align_down(pfn, order_frames(order));
@@ -343,7 +214,7 @@ static bool find_live(uint64_t pfn, uint64_t *first, uint64_t *record)
 }
 
 /* The free block that covers a frame. */
-static bool find_free(uint64_t pfn, uint64_t *first, unsigned *order)
+bool buddy_find_free(uint64_t pfn, uint64_t *first, unsigned *order)
 {
     uint64_t mask = group_mask(pfn >> GROUP_ORDER);
     for (unsigned o = GROUP_ORDER; o < BUDDY_ORDERS; o++)
@@ -369,12 +240,12 @@ static bool find_held(uint64_t pfn, bool *passing)
 {
     const struct cpu *self = this_cpu_cache();
     for (unsigned i = 0; i < buddy.cpus; i++) {
-        uint64_t bit = pfn ^ cpus[i].held_base;
+        uint64_t bit = pfn ^ buddy_cpus[i].held_base;
         if (bit >= GROUP_FRAMES)
             continue;
-        if ((__atomic_load_n(&cpus[i].held, __ATOMIC_ACQUIRE) >> bit & 1) != 0)
+        if ((__atomic_load_n(&buddy_cpus[i].held, __ATOMIC_ACQUIRE) >> bit & 1) != 0)
             return true;
-        *passing = *passing || &cpus[i] != self;
+        *passing = *passing || &buddy_cpus[i] != self;
     }
     return false;
 }
@@ -383,18 +254,18 @@ static bool find_block(uint64_t pfn, uint64_t *first, uint64_t *record)
 {
     unsigned order;
     bool passing = false, unused = false;
-    if (find_live(pfn, first, record))
+    if (buddy_find_live(pfn, first, record))
         return true;
-    if (find_free(pfn, first, &order)) {
+    if (buddy_find_free(pfn, first, &order)) {
         *record = frame_record(FRAME_FREE, order, PURPOSE_FREE, OWNER_NONE);
         return true;
     }
     bool held = find_held(pfn, &passing);
     if (!held && passing) {
-        stop_others(this_cpu_cache());
+        buddy_stop_others(this_cpu_cache());
         held = find_held(pfn, &unused);
-        bool live = !held && find_live(pfn, first, record);
-        resume_others();
+        bool live = !held && buddy_find_live(pfn, first, record);
+        buddy_resume_others();
         if (live)
             return true;
     }
@@ -404,7 +275,7 @@ static bool find_block(uint64_t pfn, uint64_t *first, uint64_t *record)
 }
 
 /* The lowest live block's first frame in [from, end), NO_FRAME for none. */
-static uint64_t next_live(uint64_t from, uint64_t end)
+uint64_t buddy_next_live(uint64_t from, uint64_t end)
 {
     uint64_t pfn = from;
     while (pfn < end) {
@@ -423,7 +294,7 @@ static uint64_t next_live(uint64_t from, uint64_t end)
 
 /* The lowest free frame that is at or above `from` and does not belong to a block of 64 or more frames
  * that starts below it; NO_FRAME for none. */
-static uint64_t next_free(uint64_t from)
+uint64_t buddy_next_free(uint64_t from)
 {
     uint64_t group = from >> GROUP_ORDER, lowest = NO_FRAME;
     uint64_t mask = from < buddy.frames ? group_mask(group) : 0;
@@ -449,7 +320,7 @@ static uint64_t next_held(uint64_t from)
 {
     uint64_t lowest = NO_FRAME;
     for (unsigned i = 0; i < buddy.cpus; i++) {
-        uint64_t base = cpus[i].held_base, mask = peek(cpus[i].held);
+        uint64_t base = buddy_cpus[i].held_base, mask = peek(buddy_cpus[i].held);
         if (from > base)
             mask = from - base < GROUP_FRAMES ? mask & ~UINT64_C(0) << (from - base) : 0;
         if (mask != 0 && base + lowest_bit(mask) < lowest)
@@ -462,8 +333,8 @@ static uint64_t next_held(uint64_t from)
 static bool any_known(uint64_t first, uint64_t count)
 {
     uint64_t head, record;
-    return find_block(first, &head, &record) || next_free(first) < first + count ||
-           next_held(first) < first + count || next_live(first, first + count) != NO_FRAME;
+    return find_block(first, &head, &record) || buddy_next_free(first) < first + count ||
+           next_held(first) < first + count || buddy_next_live(first, first + count) != NO_FRAME;
 }
 
 /* ---- The sets of free blocks ---- */
@@ -703,21 +574,21 @@ static uint64_t cached_frames(void)
 {
     uint64_t frames = 0;
     for (unsigned i = 0; i < buddy.cpus; i++)
-        frames += cached_frames_of(&cpus[i]);
+        frames += cached_frames_of(&buddy_cpus[i]);
     return frames;
 }
 
 static inline void cache_push(struct cpu *cpu, unsigned order, uint64_t pfn)
 {
     uint32_t count = cpu->count[order];
-    cpu->slot[cache_shape[order].first + count] = pfn;
+    cpu->slot[buddy_cache_shape[order].first + count] = pfn;
     poke(cpu->count[order], count + 1);
 }
 
 static inline uint64_t cache_pop(struct cpu *cpu, unsigned order)
 {
     uint32_t count = cpu->count[order] - 1;
-    uint64_t pfn = cpu->slot[cache_shape[order].first + count];
+    uint64_t pfn = cpu->slot[buddy_cache_shape[order].first + count];
     poke(cpu->count[order], count);
     /* Fails when two CPUs freed one block at the same moment, which no check can see in time. */
     invariant(peek(frame_records[pfn]) == cached_record(order));
@@ -774,7 +645,7 @@ static inline __attribute__((always_inline)) void spill(const uint64_t *slot, un
 /* Moves the `n` blocks that have been in the cache for longest to the sets. */
 static void cache_spill(struct cpu *cpu, unsigned order, unsigned n)
 {
-    uint64_t *slot = &cpu->slot[cache_shape[order].first];
+    uint64_t *slot = &cpu->slot[buddy_cache_shape[order].first];
     unsigned rest = cpu->count[order] - n;
     if (order == 0) {
         spill(slot, n, 0);
@@ -794,7 +665,7 @@ static void cache_spill(struct cpu *cpu, unsigned order, unsigned n)
 /* Puts the blocks of [first, end) into the cache, the lowest on top. */
 static void cache_put(struct cpu *cpu, unsigned order, uint64_t first, uint64_t end)
 {
-    uint64_t *slot = &cpu->slot[cache_shape[order].first + cpu->count[order]];
+    uint64_t *slot = &cpu->slot[buddy_cache_shape[order].first + cpu->count[order]];
     uint64_t record = cached_record(order), blocks = (end - first) >> order;
     poke(cpu->count[order], cpu->count[order] + (uint32_t)blocks);
     for (uint64_t pfn = end; pfn > first;) {
@@ -826,7 +697,7 @@ static unsigned cache_group(struct cpu *cpu, unsigned order, uint64_t group, uns
  * splitting one; in groups, fragment is whatever the group has. */
 static void cache_fill(struct cpu *cpu, unsigned order)
 {
-    unsigned batch_order = cache_shape[order].batch_order, n = 0;
+    unsigned batch_order = buddy_cache_shape[order].batch_order, n = 0;
     unsigned fragments = order < GROUP_ORDER ? GROUP_ORDER - 1 : order;
     struct member member;
     while (n < 1u << batch_order && choose(order, fragments, &member) && !is_low(&member)) {
@@ -887,10 +758,10 @@ static bool drain_all(struct cpu *self)
     drain_cpu(self);
     if (cached_frames() == 0)
         return own > 0;
-    stop_others(self);
+    buddy_stop_others(self);
     for (unsigned i = 0; i < buddy.cpus; i++)
-        drain_cpu(&cpus[i]);
-    resume_others();
+        drain_cpu(&buddy_cpus[i]);
+    buddy_resume_others();
     return true;
 }
 
@@ -920,7 +791,7 @@ static inline struct lease *lease_slot(struct cpu *cpu, uint64_t key)
 /* Changes what is charged by `frames`, modulo 2^64. */
 static void add_charge(uint64_t key, uint64_t frames)
 {
-    accounts[frame_record_owner(key)].charged += frames;
+    buddy_accounts[frame_record_owner(key)].charged += frames;
     buddy.charged_for[frame_record_purpose(key)] += frames;
 }
 
@@ -944,26 +815,21 @@ static void recall_leases(struct cpu *self, owner_t owner)
 {
     bool others = false;
     for (unsigned i = 0; i < buddy.cpus; i++)
-        others = others || (&cpus[i] != self && is_leased_to(&cpus[i], owner));
+        others = others || (&buddy_cpus[i] != self && is_leased_to(&buddy_cpus[i], owner));
     if (others)
-        stop_others(self);
+        buddy_stop_others(self);
     for (unsigned i = 0; i < buddy.cpus; i++)
-        for (unsigned n = 0; n < LEASES && (others || &cpus[i] == self); n++)
-            if (frame_record_owner(cpus[i].lease[n].key) == owner)
-                lease_return(&cpus[i].lease[n]);
+        for (unsigned n = 0; n < LEASES && (others || &buddy_cpus[i] == self); n++)
+            if (frame_record_owner(buddy_cpus[i].lease[n].key) == owner)
+                lease_return(&buddy_cpus[i].lease[n]);
     if (others)
-        resume_others();
-}
-
-static uint64_t quota_of(owner_t owner)
-{
-    return UINT64_MAX - accounts[owner].forbidden;
+        buddy_resume_others();
 }
 
 /* Frames that may still be charged to an owner. */
 static uint64_t quota_left(owner_t owner)
 {
-    uint64_t quota = quota_of(owner), charged = accounts[owner].charged;
+    uint64_t quota = quota_of(owner), charged = buddy_accounts[owner].charged;
     return quota > charged ? quota - charged : 0;
 }
 
@@ -975,7 +841,7 @@ static void lease_renew(struct cpu *self, uint64_t key)
     if (lease->key == key && lease->left >= LEASE_FRAMES / 2)
         return;
     lease_return(lease);
-    if (accounts[owner].charged > quota_of(owner))
+    if (buddy_accounts[owner].charged > quota_of(owner))
         return;
     uint64_t room = quota_left(owner), grant = room < LEASE_FRAMES ? room : LEASE_FRAMES;
     add_charge(key, grant);
@@ -1061,7 +927,7 @@ static int finish_request(struct cpu *self, int error)
         bump(self->allocations, 1);
     else
         buddy.failed++;
-    drop_lock();
+    buddy_drop_lock();
     return error;
 }
 
@@ -1072,7 +938,7 @@ static int alloc_locked(unsigned order, uint64_t first, uint64_t end, bool cache
     if (order > BUDDY_MAX_ORDER || !can_own(purpose, owner))
         return E_INVAL;
     uint64_t key = lease_key(purpose, owner);
-    struct cpu *self = take_lock();
+    struct cpu *self = buddy_take_lock();
     int error = charge(self, key, order_frames(order));
     if (error == E_OK) {
         uint64_t pfn = cached ? take_cached(self, order) : take_block(self, order, first, end);
@@ -1136,7 +1002,7 @@ static __attribute__((noinline)) int alloc_on_this_cpu(unsigned order, enum fram
 static __attribute__((noinline)) int alloc_alone(unsigned order, enum frame_purpose purpose,
                                                  owner_t owner, hpa_t *out)
 {
-    return alloc_on(&cpus[0], true, order, purpose, owner, out);
+    return alloc_on(&buddy_cpus[0], true, order, purpose, owner, out);
 }
 
 static __attribute__((noinline)) int alloc_traced(unsigned order, enum frame_purpose purpose,
@@ -1156,7 +1022,7 @@ int buddy_alloc(unsigned order, enum frame_purpose purpose, owner_t owner, hpa_t
         return alloc_traced(order, purpose, owner, out, __builtin_return_address(0));
     /* What is asked for most, in a row of its own: a single frame, on the only CPU. */
     if (order == 0 && peek(alone_open) && (unsigned)purpose < PURPOSE_COUNT) {
-        struct cpu *self = &cpus[0];
+        struct cpu *self = &buddy_cpus[0];
         uint64_t key = lease_key(purpose, owner);
         struct lease *lease = lease_of(self, purpose, owner);
         uint64_t left = lease->left;
@@ -1190,7 +1056,7 @@ int buddy_alloc_frames(uint64_t count, enum frame_purpose purpose, owner_t owner
         return E_INVAL;
     unsigned order = count == 1 ? 0 : highest_bit(count - 1) + 1;
     uint64_t key = lease_key(purpose, owner);
-    struct cpu *self = take_lock();
+    struct cpu *self = buddy_take_lock();
     int error = charge(self, key, count);
     if (error == E_OK) {
         uint64_t pfn = take_block(self, order, 0, UINT64_MAX);
@@ -1221,14 +1087,14 @@ int buddy_alloc_at(hpa_t at, unsigned order, enum frame_purpose purpose, owner_t
     if (pfn >= buddy.frames || order_frames(order) > buddy.frames - pfn)
         return E_RANGE;
     uint64_t key = lease_key(purpose, owner);
-    struct cpu *self = take_lock();
+    struct cpu *self = buddy_take_lock();
     int error = charge(self, key, order_frames(order));
     if (error == E_OK) {
         /* Free frames of an aligned block are one free block or part of one, unless some are
          * cached. */
-        bool found = find_free(pfn, &first, &from) && from >= order;
+        bool found = buddy_find_free(pfn, &first, &from) && from >= order;
         if (!found && drain_all(self))
-            found = find_free(pfn, &first, &from) && from >= order;
+            found = buddy_find_free(pfn, &first, &from) && from >= order;
         if (found) {
             carve_block(pfn, order, from);
             write_record(pfn, frame_record(FRAME_USED, order, purpose, owner));
@@ -1304,8 +1170,8 @@ static void free_locked(struct cpu *self, uint64_t pfn, uint64_t record)
         held_give(self, pfn);
         lease_renew(self, key_of_record(record));
     } else if (order < CACHED_ORDERS) {
-        if (self->count[order] == cache_shape[order].capacity)
-            cache_spill(self, order, 1u << cache_shape[order].batch_order);
+        if (self->count[order] == buddy_cache_shape[order].capacity)
+            cache_spill(self, order, 1u << buddy_cache_shape[order].batch_order);
         poke(frame_records[pfn], cached_record(order));
         cache_push(self, order, pfn);
         lease_renew(self, key_of_record(record));
@@ -1329,13 +1195,13 @@ static int check_free(hpa_t head, unsigned order, owner_t owner, uint64_t *recor
 static __attribute__((noinline)) int free_slow(hpa_t head, unsigned order, owner_t owner)
 {
     uint64_t record;
-    struct cpu *self = take_lock();
+    struct cpu *self = buddy_take_lock();
     int error = check_free(head, order, owner, &record);
     if (error == E_OK)
         free_locked(self, pfn_of(head), record);
     else
         refuse(error);
-    drop_lock();
+    buddy_drop_lock();
     return error;
 }
 
@@ -1359,7 +1225,7 @@ static inline __attribute__((always_inline)) int free_on(struct cpu *self, bool 
     if (record_fits(record, order, owner) && cpu_enter(self, alone)) {
         struct lease *lease = lease_slot(self, key);
         bool held = order == 0 && (pfn ^ peek(self->held_base)) < GROUP_FRAMES;
-        if (lease->key == key && (held || self->count[order] < cache_shape[order].capacity)) {
+        if (lease->key == key && (held || self->count[order] < buddy_cache_shape[order].capacity)) {
             if (held) {
                 held_give(self, pfn);
             } else {
@@ -1383,8 +1249,8 @@ static __attribute__((noinline)) int free_on_this_cpu(hpa_t head, unsigned order
 
 static __attribute__((noinline)) int free_alone(hpa_t head, unsigned order, owner_t owner)
 {
-    return order == 0 ? free_on(&cpus[0], true, head, 0, owner)
-                      : free_on(&cpus[0], true, head, order, owner);
+    return order == 0 ? free_on(&buddy_cpus[0], true, head, 0, owner)
+                      : free_on(&buddy_cpus[0], true, head, order, owner);
 }
 
 static __attribute__((noinline)) int free_traced(hpa_t head, unsigned order, owner_t owner,
@@ -1401,7 +1267,7 @@ int buddy_free(hpa_t head, unsigned order, owner_t owner)
 {
     if (trace_wanted(TRACE_FREE))
         return free_traced(head, order, owner, __builtin_return_address(0));
-    struct cpu *self = &cpus[0];
+    struct cpu *self = &buddy_cpus[0];
     uint64_t pfn = pfn_of(head);
     /* As in buddy_alloc(). The records of a group that is held are ready. */
     if (order == 0 && peek(alone_open) && is_aligned(head.v, PAGE_SIZE) &&
@@ -1448,7 +1314,7 @@ int buddy_free_frames(const hpa_t *frames, unsigned n, owner_t owner)
 {
     struct given given = {.group = NO_FRAME};
     int result = E_OK;
-    struct cpu *self = take_lock();
+    struct cpu *self = buddy_take_lock();
     for (unsigned i = 0; i < n; i++) {
         uint64_t pfn = pfn_of(frames[i]);
         if (pfn >> GROUP_ORDER != given.group || !is_aligned(frames[i].v, PAGE_SIZE) ||
@@ -1471,7 +1337,7 @@ int buddy_free_frames(const hpa_t *frames, unsigned n, owner_t owner)
         given.frames++;
     }
     given_flush(self, &given);
-    drop_lock();
+    buddy_drop_lock();
     trace(TRACE_FREE, owner, n ? frames[0].v : 0, 0, n, result);
     return result;
 }
@@ -1479,7 +1345,7 @@ int buddy_free_frames(const hpa_t *frames, unsigned n, owner_t owner)
 int buddy_share(hpa_t head, owner_t owner)
 {
     uint64_t record;
-    take_lock();
+    buddy_take_lock();
     int error = check_block(head, owner, &record);
     if (error == E_OK) {
         bool shared = frame_record_state(record) == FRAME_SHARED;
@@ -1489,7 +1355,7 @@ int buddy_share(hpa_t head, owner_t owner)
     } else {
         refuse(error);
     }
-    drop_lock();
+    buddy_drop_lock();
     return error;
 }
 
@@ -1497,7 +1363,7 @@ int buddy_release(hpa_t head, unsigned order, owner_t owner, bool *last)
 {
     uint64_t record;
     bool freed = false;
-    struct cpu *self = take_lock();
+    struct cpu *self = buddy_take_lock();
     int error = check_block(head, owner, &record);
     if (error == E_OK && frame_record_order(record) != order)
         error = E_ORDER;
@@ -1512,7 +1378,7 @@ int buddy_release(hpa_t head, unsigned order, owner_t owner, bool *last)
         free_locked(self, pfn_of(head), record);
         freed = true;
     }
-    drop_lock();
+    buddy_drop_lock();
     if (last != NULL)
         *last = freed;
     return error;
@@ -1520,8 +1386,8 @@ int buddy_release(hpa_t head, unsigned order, owner_t owner, bool *last)
 
 void buddy_drain(void)
 {
-    drain_all(take_lock());
-    drop_lock();
+    drain_all(buddy_take_lock());
+    buddy_drop_lock();
 }
 
 /* ---- Starting, and memory that arrives ---- */
@@ -1565,8 +1431,8 @@ int buddy_init(void *metadata, uint64_t metadata_size, uint64_t ram_end)
         return E_NOMEM;
     if (buddy.frames != 0) { /* not the first start: a hosted test */
         memset(&buddy, 0, sizeof(buddy));
-        memset(cpus, 0, sizeof(cpus));
-        memset(accounts, 0, sizeof(accounts));
+        memset(buddy_cpus, 0, sizeof(buddy_cpus));
+        memset(buddy_accounts, 0, sizeof(buddy_accounts));
     }
     frame_records = metadata;
     buddy.mask = frame_records + chunks_of(frames) * CHUNK_FRAMES;
@@ -1591,11 +1457,11 @@ int buddy_set_cpus(unsigned (*index)(void), void (*fence)(void))
 
 void buddy_set_watch(const struct buddy_watch *watch)
 {
-    take_lock();
+    buddy_take_lock();
     watcher = watch;
     set_closed(closed_at_rest());
     set_alone();
-    drop_lock();
+    buddy_drop_lock();
 }
 
 static int check_range(hpa_t base, uint64_t size)
@@ -1615,14 +1481,14 @@ int buddy_add(hpa_t base, uint64_t size)
     int error = check_range(base, size);
     if (error != E_OK)
         return error;
-    take_lock();
+    buddy_take_lock();
     if (any_known(first, count)) {
         error = E_EXIST;
     } else {
         give_range(first, count);
         buddy.total += count;
     }
-    drop_lock();
+    buddy_drop_lock();
     return error;
 }
 
@@ -1636,7 +1502,7 @@ int buddy_record(hpa_t base, uint64_t size, enum frame_state state, enum frame_p
     if ((state != FRAME_USED && state != FRAME_RESERVED) ||
         !can_own(purpose, state == FRAME_RESERVED && owner == OWNER_NONE ? OWNER_HOST : owner))
         return E_INVAL;
-    struct cpu *self = take_lock();
+    struct cpu *self = buddy_take_lock();
     if (any_known(first, count)) {
         error = E_EXIST;
     } else {
@@ -1649,10 +1515,10 @@ int buddy_record(hpa_t base, uint64_t size, enum frame_state state, enum frame_p
         buddy.total += count;
         buddy.reserved += state == FRAME_RESERVED ? count : 0;
         add_charge(lease_key(purpose, owner), count);
-        if (accounts[owner].charged > quota_of(owner))
+        if (buddy_accounts[owner].charged > quota_of(owner))
             recall_leases(self, owner);
     }
-    drop_lock();
+    buddy_drop_lock();
     return error;
 }
 
@@ -1662,26 +1528,27 @@ int buddy_set_quota(owner_t owner, uint64_t frames)
 {
     if (owner == OWNER_NONE || owner >= OWNER_LIMIT)
         return E_INVAL;
-    recall_leases(take_lock(), owner); /* what is leased could be taken beyond a smaller quota */
-    accounts[owner].forbidden = UINT64_MAX - frames;
-    drop_lock();
+    recall_leases(buddy_take_lock(),
+                  owner); /* what is leased could be taken beyond a smaller quota */
+    buddy_accounts[owner].forbidden = UINT64_MAX - frames;
+    buddy_drop_lock();
     return E_OK;
 }
 
 void buddy_set_reserve(uint64_t frames)
 {
-    take_lock();
+    buddy_take_lock();
     buddy.host_reserve = frames;
-    drop_lock();
+    buddy_drop_lock();
 }
 
 uint64_t buddy_quota(owner_t owner)
 {
     if (owner >= OWNER_LIMIT)
         return 0;
-    take_lock();
+    buddy_take_lock();
     uint64_t quota = quota_of(owner);
-    drop_lock();
+    buddy_drop_lock();
     return quota;
 }
 
@@ -1693,18 +1560,18 @@ static uint64_t leased(uint64_t mask, uint64_t bits)
     uint64_t frames = 0;
     for (unsigned i = 0; i < buddy.cpus; i++)
         for (unsigned n = 0; n < LEASES; n++)
-            if ((peek(cpus[i].lease[n].key) & mask) == bits)
-                frames += peek(cpus[i].lease[n].left);
+            if ((peek(buddy_cpus[i].lease[n].key) & mask) == bits)
+                frames += peek(buddy_cpus[i].lease[n].left);
     return frames;
 }
 
 static uint64_t owner_frames(owner_t owner)
 {
-    return accounts[owner].charged -
+    return buddy_accounts[owner].charged -
            leased(FRAME_OWNER_MASK, frame_record(FRAME_FREE, 0, PURPOSE_FREE, owner));
 }
 
-static uint64_t used_frames(enum frame_purpose purpose)
+uint64_t buddy_used_frames(enum frame_purpose purpose)
 {
     return buddy.charged_for[purpose] -
            leased(FRAME_PURPOSE_MASK, frame_record(FRAME_FREE, 0, purpose, OWNER_NONE));
@@ -1714,9 +1581,9 @@ uint64_t buddy_owner_frames(owner_t owner)
 {
     if (owner >= OWNER_LIMIT)
         return 0;
-    take_lock();
+    buddy_take_lock();
     uint64_t frames = owner_frames(owner);
-    drop_lock();
+    buddy_drop_lock();
     return frames;
 }
 
@@ -1738,7 +1605,7 @@ static void count_small(uint64_t count[GROUP_ORDER])
 
 void buddy_stats(struct buddy_stats *out)
 {
-    take_lock();
+    buddy_take_lock();
     *out = (struct buddy_stats){
         .total_frames = buddy.total,
         .free_frames = buddy.total,
@@ -1758,14 +1625,14 @@ void buddy_stats(struct buddy_stats *out)
     for (unsigned order = GROUP_ORDER; order < BUDDY_ORDERS; order++)
         out->free_blocks[order] = buddy.members[order];
     for (unsigned purpose = 0; purpose < PURPOSE_COUNT; purpose++) {
-        out->by_purpose[purpose] = used_frames((enum frame_purpose)purpose);
+        out->by_purpose[purpose] = buddy_used_frames((enum frame_purpose)purpose);
         out->free_frames -= out->by_purpose[purpose];
     }
     for (unsigned i = 0; i < buddy.cpus; i++) {
-        out->allocations += peek(cpus[i].allocations);
-        out->frees += peek(cpus[i].frees);
+        out->allocations += peek(buddy_cpus[i].allocations);
+        out->frees += peek(buddy_cpus[i].frees);
     }
-    drop_lock();
+    buddy_drop_lock();
 }
 
 bool buddy_block(hpa_t frame, hpa_t *first, uint64_t *record)
@@ -1773,9 +1640,9 @@ bool buddy_block(hpa_t frame, hpa_t *first, uint64_t *record)
     uint64_t head = 0;
     if (pfn_of(frame) >= buddy.frames)
         return false;
-    take_lock();
+    buddy_take_lock();
     bool found = find_block(pfn_of(frame), &head, record);
-    drop_lock();
+    buddy_drop_lock();
     *first = hpa_of_pfn(head);
     return found;
 }
@@ -1797,9 +1664,9 @@ static bool block_from(uint64_t from, uint64_t *first, uint64_t *record)
         return false;
     if (find_block(from, first, record))
         return true;
-    uint64_t free = next_free(from), held = next_held(from);
+    uint64_t free = buddy_next_free(from), held = next_held(from);
     free = held < free ? held : free;
-    uint64_t live = next_live(from, free < buddy.frames ? free : buddy.frames);
+    uint64_t live = buddy_next_live(from, free < buddy.frames ? free : buddy.frames);
     return (live != NO_FRAME || free != NO_FRAME) &&
            find_block(live != NO_FRAME ? live : free, first, record);
 }
@@ -1809,7 +1676,7 @@ static bool run_from(uint64_t from, uint64_t *first, uint64_t *end, uint64_t *re
 {
     const uint64_t kind = FRAME_STATE_MASK | FRAME_PURPOSE_MASK | FRAME_OWNER_MASK;
     uint64_t next, other;
-    take_lock();
+    buddy_take_lock();
     bool found = block_from(from, first, record);
     if (found) {
         *end = *first + order_frames(frame_record_order(*record));
@@ -1817,7 +1684,7 @@ static bool run_from(uint64_t from, uint64_t *first, uint64_t *end, uint64_t *re
                (other & kind) == (*record & kind))
             *end += order_frames(frame_record_order(other));
     }
-    drop_lock();
+    buddy_drop_lock();
     return found;
 }
 
@@ -1834,243 +1701,4 @@ int buddy_visit(int (*fn)(void *ctx, hpa_t base, uint64_t size, const struct fra
             return result;
     }
     return 0;
-}
-
-/* ---- Verifying ---- */
-
-/* What verify_live() counts; static, because it is large and the lock guards it. */
-static struct {
-    uint64_t frames, cached_blocks, reserved;
-    uint64_t by_purpose[PURPOSE_COUNT];
-    uint64_t by_owner[OWNER_LIMIT];
-} counted;
-
-#define broken(...) (format_buffer(why, why_size, __VA_ARGS__), E_STATE)
-
-/* One set against its summaries and its count. */
-static int verify_set(unsigned order, char *why, size_t why_size)
-{
-    uint64_t count;
-    if (!bittree_check(&buddy.set[order], &count))
-        return broken("set %u: a summary bit is wrong", order);
-    if (count != buddy.members[order])
-        return broken("set %u: %llu members, counted as %llu", order, (unsigned long long)count,
-                      (unsigned long long)buddy.members[order]);
-    if ((count > 0) != ((buddy.open_orders >> order & 1) != 0))
-        return broken("set %u: open_orders is wrong", order);
-    return E_OK;
-}
-
-/* Is a free block of `order` or a larger one there? */
-static bool large_covers(uint64_t pfn, unsigned order)
-{
-    for (; order < BUDDY_ORDERS; order++)
-        if (bittree_test(&buddy.set[order], pfn >> order))
-            return true;
-    return false;
-}
-
-static int verify_groups(uint64_t *frames, char *why, size_t why_size)
-{
-    uint64_t partial = 0, members = 0;
-    for (unsigned set = 0; set < GROUP_ORDER; set++) {
-        members += buddy.members[set];
-        uint64_t group = bittree_next(&buddy.set[set], 0);
-        for (; group != BITTREE_NONE; group = bittree_next(&buddy.set[set], group + 1)) {
-            uint64_t mask = group_mask(group), base = group * GROUP_FRAMES;
-            unsigned long long address = base << PAGE_SHIFT;
-            if (mask == 0 || mask == ~UINT64_C(0) || largest_in(mask) != set)
-                return broken("group %#llx with mask %#llx is in set %u", address,
-                              (unsigned long long)mask, set);
-            if (base + highest_bit(mask) >= buddy.frames)
-                return broken("group %#llx has free frames beyond memory", address);
-            if (large_covers(base, GROUP_ORDER))
-                return broken("group %#llx is also in a larger free block", address);
-            *frames += count_bits(mask);
-        }
-    }
-    uint64_t chunk = bittree_next(&buddy.ready, 0);
-    for (; chunk != BITTREE_NONE; chunk = bittree_next(&buddy.ready, chunk + 1))
-        for (uint64_t n = 0; n < CHUNK_GROUPS; n++)
-            partial += buddy.mask[chunk * CHUNK_GROUPS + n] != 0;
-    if (partial != members)
-        return broken("%llu groups have free frames, %llu are in sets", (unsigned long long)partial,
-                      (unsigned long long)members);
-    return E_OK;
-}
-
-static int verify_free(char *why, size_t why_size)
-{
-    uint64_t frames = 0, count;
-    if (!bittree_check(&buddy.ready, &count))
-        return broken("chunks: a summary bit is wrong");
-    for (unsigned order = 0; order < BUDDY_ORDERS; order++) {
-        int error = verify_set(order, why, why_size);
-        if (error != E_OK)
-            return error;
-    }
-    for (unsigned order = GROUP_ORDER; order < BUDDY_ORDERS; order++) {
-        const struct bittree *set = &buddy.set[order];
-        for (uint64_t i = bittree_next(set, 0); i != BITTREE_NONE; i = bittree_next(set, i + 1)) {
-            unsigned long long address = i << order << PAGE_SHIFT;
-            if ((i + 1) << order > buddy.frames)
-                return broken("free block %#llx of order %u ends beyond memory", address, order);
-            if (order < BUDDY_MAX_ORDER && bittree_test(set, i ^ 1))
-                return broken("free blocks at %#llx of order %u were not merged", address, order);
-            if (large_covers(i << order, order + 1))
-                return broken("free block %#llx of order %u lies in a larger one", address, order);
-            frames += order_frames(order);
-        }
-    }
-    int error = verify_groups(&frames, why, why_size);
-    if (error != E_OK)
-        return error;
-    if (frames != buddy.free_frames)
-        return broken("%llu frames in free blocks, counted as %llu", (unsigned long long)frames,
-                      (unsigned long long)buddy.free_frames);
-    return E_OK;
-}
-
-static int verify_live(char *why, size_t why_size)
-{
-    uint64_t end = 0;
-    memset(&counted, 0, sizeof(counted));
-    for (uint64_t pfn = next_live(0, buddy.frames); pfn != NO_FRAME;
-         pfn = next_live(pfn + 1, buddy.frames)) {
-        uint64_t record = peek(frame_records[pfn]);
-        struct frame_info info = frame_record_decode(record);
-        unsigned long long address = pfn << PAGE_SHIFT;
-        if (info.state == FRAME_FREE || info.state == FRAME_TAIL || info.state > FRAME_RESERVED ||
-            info.order > BUDDY_MAX_ORDER || info.purpose >= PURPOSE_COUNT)
-            return broken("record of %#llx makes no sense: %#llx", address,
-                          (unsigned long long)record);
-        if (!is_aligned(pfn, order_frames(info.order)) ||
-            pfn + order_frames(info.order) > buddy.frames)
-            return broken("block %#llx cannot have order %u", address, info.order);
-        if (pfn < end)
-            return broken("block %#llx starts inside another", address);
-        end = pfn + order_frames(info.order);
-        uint64_t first;
-        unsigned order;
-        if (find_free(pfn, &first, &order) || next_free(pfn) < end)
-            return broken("block %#llx of order %u is free and in use", address, info.order);
-        if (info.state == FRAME_CACHED) {
-            if (record != cached_record(info.order) || info.order >= CACHED_ORDERS)
-                return broken("record of cached %#llx makes no sense", address);
-            counted.cached_blocks++;
-            counted.frames += order_frames(info.order);
-            continue;
-        }
-        if (info.purpose == PURPOSE_FREE)
-            return broken("block %#llx is in use for nothing", address);
-        if (info.state == FRAME_SHARED && info.payload < 2)
-            return broken("block %#llx is shared by %llu", address,
-                          (unsigned long long)info.payload);
-        counted.frames += order_frames(info.order);
-        counted.reserved += info.state == FRAME_RESERVED ? order_frames(info.order) : 0;
-        counted.by_purpose[info.purpose] += order_frames(info.order);
-        counted.by_owner[info.owner] += order_frames(info.order);
-    }
-    return E_OK;
-}
-
-/* The frames that a CPU holds by mask: known to nobody else. */
-static int verify_held(unsigned cpu, char *why, size_t why_size)
-{
-    uint64_t base = cpus[cpu].held_base, mask = cpus[cpu].held;
-    if (mask == 0)
-        return E_OK;
-    if (base % GROUP_FRAMES != 0 || base + highest_bit(mask) >= buddy.frames || !chunk_ready(base))
-        return broken("CPU %u holds frames of a group that there is not", cpu);
-    for (unsigned i = 0; i < cpu; i++)
-        if (cpus[i].held_base == base && (cpus[i].held & mask) != 0)
-            return broken("CPUs %u and %u hold the same frame", i, cpu);
-    counted.frames += count_bits(mask);
-    for (; mask != 0; mask &= mask - 1) {
-        uint64_t pfn = base + lowest_bit(mask), first, record;
-        unsigned order;
-        if (find_live(pfn, &first, &record) || find_free(pfn, &first, &order))
-            return broken("CPU %u: held frame %#llx is in use or free", cpu,
-                          (unsigned long long)pfn << PAGE_SHIFT);
-    }
-    return E_OK;
-}
-
-static int verify_caches(char *why, size_t why_size)
-{
-    uint64_t blocks = 0;
-    for (unsigned i = 0; i < buddy.cpus; i++) {
-        int error = verify_held(i, why, why_size);
-        if (error != E_OK)
-            return error;
-    }
-    for (unsigned i = 0; i < buddy.cpus; i++)
-        for (unsigned order = 0; order < CACHED_ORDERS; order++) {
-            if (cpus[i].count[order] > cache_shape[order].capacity)
-                return broken("CPU %u: cache of order %u overflows", i, order);
-            for (unsigned n = 0; n < cpus[i].count[order]; n++) {
-                uint64_t pfn = cpus[i].slot[cache_shape[order].first + n];
-                if (pfn >= buddy.frames || !chunk_ready(pfn) ||
-                    peek(frame_records[pfn]) != cached_record(order))
-                    return broken("CPU %u: cached frame %#llx has the record of no such block", i,
-                                  (unsigned long long)pfn << PAGE_SHIFT);
-                blocks++;
-            }
-        }
-    /* Each slot has a record; as many records as slots, so no block is in two slots or in none. */
-    if (blocks != counted.cached_blocks)
-        return broken("%llu blocks in caches, %llu recorded as cached", (unsigned long long)blocks,
-                      (unsigned long long)counted.cached_blocks);
-    return E_OK;
-}
-
-static int verify_counters(char *why, size_t why_size)
-{
-    uint64_t in_use[PURPOSE_COUNT];
-    memcpy(in_use, counted.by_purpose, sizeof(in_use));
-    /* Charged must be what is in use and what is leased. */
-    for (unsigned i = 0; i < buddy.cpus; i++)
-        for (unsigned n = 0; n < LEASES; n++) {
-            const struct lease *lease = &cpus[i].lease[n];
-            owner_t owner = frame_record_owner(lease->key);
-            if (lease->key == 0 ? lease->left > 0 : accounts[owner].charged > quota_of(owner))
-                return broken("CPU %u: owner %u is beyond its quota and has a lease", i, owner);
-            counted.by_owner[owner] += lease->left;
-            counted.by_purpose[frame_record_purpose(lease->key)] += lease->left;
-        }
-    for (unsigned purpose = 0; purpose < PURPOSE_COUNT; purpose++)
-        if (buddy.charged_for[purpose] != counted.by_purpose[purpose])
-            return broken("%s: %llu frames, counted as %llu",
-                          purpose_name((enum frame_purpose)purpose),
-                          (unsigned long long)in_use[purpose],
-                          (unsigned long long)used_frames((enum frame_purpose)purpose));
-    for (unsigned owner = 0; owner < OWNER_LIMIT; owner++)
-        if (accounts[owner].charged != counted.by_owner[owner])
-            return broken("owner %u: %llu frames in use and leased, charged %llu", owner,
-                          (unsigned long long)counted.by_owner[owner],
-                          (unsigned long long)accounts[owner].charged);
-    if (counted.frames + buddy.free_frames != buddy.total)
-        return broken("%llu frames free, in use and cached, of %llu",
-                      (unsigned long long)(counted.frames + buddy.free_frames),
-                      (unsigned long long)buddy.total);
-    if (counted.reserved != buddy.reserved)
-        return broken("%llu frames reserved, counted as %llu", (unsigned long long)counted.reserved,
-                      (unsigned long long)buddy.reserved);
-    return E_OK;
-}
-
-int buddy_verify(char *why, size_t why_size)
-{
-    struct cpu *self = take_lock();
-    stop_others(self);
-    int error = verify_free(why, why_size);
-    if (error == E_OK)
-        error = verify_live(why, why_size);
-    if (error == E_OK)
-        error = verify_caches(why, why_size);
-    if (error == E_OK)
-        error = verify_counters(why, why_size);
-    resume_others();
-    drop_lock();
-    return error;
 }

@@ -13,8 +13,8 @@ FUZZ_CFLAGS := -std=gnu11 -O2 -g -fno-omit-frame-pointer -DQUIRE_HOSTED -I. -Wal
 FUZZ_WATCHED := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
 FUZZ_mapper_PRODUCT := tests/property/hooked_kinds.c tests/property/hooked_flush.c \
 	tests/property/five_levels.c mm/table.c
-FUZZ_mapper_WORLD := tests/fuzz/fuzz_mapper.c tests/property/world.c tests/property/sdm_rules.c \
-	mm/legal.c mm/attrs.c mm/addr.c mm/buddy.c mm/frame.c lib/error.c lib/format.c lib/lock.c
+FUZZ_mapper_WORLD := tests/fuzz/fuzz_mapper.c lib/lock.c \
+	$(filter-out $(FUZZ_mapper_PRODUCT),$(MAPPER_WORLD_SRC))
 
 $(FUZZ)/watched/%.o: %.c Makefile tests/fuzz/fuzz.mk
 	@mkdir -p $(@D)
