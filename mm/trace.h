@@ -2,9 +2,9 @@
  * Trace points: what the mapper, the allocator, the flushes and the guests' exits are doing, told to
  * whoever listens. Nobody does at first, and then a point costs one predictable branch.
  *
- * To listen is to set trace_hook and then the bits of trace_events; the hook is called on the CPU and in the
- * middle of whatever happens, perhaps with locks held, and must call nothing in mm/. Both variables are
- * weak: they exist once in whatever program has any part of mm/ in it.
+ * To listen is to set trace_hook and then the bits of trace_events; the hook is called on the CPU and
+ * in the middle of whatever happens, perhaps with locks held, and must call nothing in mm/. Both
+ * variables are weak: they exist once in whatever program has any part of mm/ in it.
  */
 #ifndef QUIRE_MM_TRACE_H
 #define QUIRE_MM_TRACE_H
@@ -24,8 +24,8 @@ enum trace_event {                /* a, b, c of the record */
                    TRACE_DESTROY, /* root */
                    TRACE_ALLOC,   /* physical address, order, purpose */
                    TRACE_FREE,    /* physical address of the first, order, how many */
-                   TRACE_FLUSH, /* first input address, bytes to the last one, ranges; all 0: the whole context */
-                   TRACE_EXIT, /* RIP, what was accessed (memory faults), enum vm_exit_kind */
+                   TRACE_FLUSH, /* first input address, bytes, ranges; all 0: the whole context */
+                   TRACE_EXIT, /* RIP, address of a memory fault, enum vm_exit_kind */
                    TRACE_EVENTS
 };
 

@@ -13,7 +13,6 @@ const char *table_guest_area(const struct guest *guest, uint64_t at);
 void table_title_ended(struct output *out, const struct guest *guest);
 
 /* Says why a guest has no table, not even the memory of one. E_STATE. */
-int table_refuse_none(const struct command *command, struct output *out,
-                      const struct guest *guest);
+int table_refuse_none(const struct command *command, struct output *out, const struct guest *guest);
 
 #endif

@@ -47,9 +47,9 @@ const char *explain_outcome_name(enum explain_outcome outcome); /* "#PF", "EPT v
 
 enum explain_rule {
     EXPLAIN_RULE_NONE,
-    EXPLAIN_NOT_PRESENT,  /* an entry of the first level */
-    EXPLAIN_ILLEGAL,      /* an entry of either level: explanation.entry_rule says which rule */
-    EXPLAIN_SUPERVISOR,   /* ring 3 at a supervisor address */
+    EXPLAIN_NOT_PRESENT, /* an entry of the first level */
+    EXPLAIN_ILLEGAL,     /* an entry of either level: explanation.entry_rule says which rule */
+    EXPLAIN_SUPERVISOR,  /* ring 3 at a supervisor address */
     EXPLAIN_READ_ONLY,
     EXPLAIN_NO_EXECUTE,
     EXPLAIN_SMEP,
@@ -57,12 +57,12 @@ enum explain_rule {
     EXPLAIN_NOT_CANONICAL,
     EXPLAIN_BEYOND_32_BITS,
     EXPLAIN_EPT_ABSENT,
-    EXPLAIN_EPT_BEYOND,   /* the guest-physical address has more bits than the table translates */
+    EXPLAIN_EPT_BEYOND, /* the guest-physical address has more bits than the table translates */
     EXPLAIN_EPT_NO_READ,
     EXPLAIN_EPT_NO_WRITE,
     EXPLAIN_EPT_NO_EXECUTE,
-    EXPLAIN_EPT_WALK,     /* a table of the guest's where the walk may not write (A/D for EPT) */
-    EXPLAIN_EPT_UPDATE,   /* ... where A or D of the guest's entry is to be set */
+    EXPLAIN_EPT_WALK,   /* a table of the guest's where the walk may not write (A/D for EPT) */
+    EXPLAIN_EPT_UPDATE, /* ... where A or D of the guest's entry is to be set */
     EXPLAIN_UNREADABLE,
     EXPLAIN_NOT_WALKED,
     EXPLAIN_RULES
@@ -73,11 +73,12 @@ enum explain_table { EXPLAIN_FIRST, EXPLAIN_REGISTER, EXPLAIN_SECOND };
 struct explain_step {
     enum explain_table table; /* EXPLAIN_REGISTER: a PDPTE, which is no memory reference */
     uint8_t reference;        /* 1 .. 24; 0 for a register */
-    uint8_t allowed;          /* first level: what the EPT lets through at the entry's own address */
-    uint8_t type;             /* of a leaf: first level, the PAT's byte (7: UC-); second, EPT type */
-    hpa_t hpa;                /* where the entry lies; entry.address says where the guest sees it */
+    uint8_t allowed; /* first level: what the EPT lets through at the entry's own address */
+    uint8_t type;    /* of a leaf: first level, the PAT's byte (7: UC-); second, EPT type */
+    hpa_t hpa;       /* where the entry lies; entry.address says where the guest sees it */
     struct walk_step entry;
-    uint64_t to; /* of a present entry: the next table or the frame, guest-physical in the first level */
+    uint64_t
+        to; /* of a present entry: the next table or the frame, guest-physical in the first level */
 };
 
 /* Five levels of the guest's, each behind five of the EPT, and five more. */
@@ -96,8 +97,8 @@ struct explanation {
     unsigned decided;     /* the step that decided; `count` when it was none of them */
     uint32_t code;        /* of #PF */
     uint64_t qualification;
-    bool during_walk;     /* an EPT exit at an entry of the guest's tables */
-    gpa_t exit_gpa;       /* of an EPT exit: the guest-physical address field */
+    bool during_walk; /* an EPT exit at an entry of the guest's tables */
+    gpa_t exit_gpa;   /* of an EPT exit: the guest-physical address field */
 
     uint64_t at;
     unsigned access;
