@@ -14,19 +14,20 @@
 
 #include "mm/frame.h"
 
-enum trace_event {                /* a, b, c of the record */
-                   TRACE_MAP,     /* input address, size, output address */
-                   TRACE_UNMAP,   /* input address, size */
-                   TRACE_PROTECT, /* input address, size, rights */
-                   TRACE_SPLIT,   /* input address, size, level */
-                   TRACE_MERGE,   /* input address, size */
-                   TRACE_HARVEST, /* input address, size, what it clears */
-                   TRACE_DESTROY, /* root */
-                   TRACE_ALLOC,   /* physical address, order, purpose */
-                   TRACE_FREE,    /* physical address of the first, order, how many */
-                   TRACE_FLUSH, /* first input address, bytes, ranges; all 0: the whole context */
-                   TRACE_EXIT, /* RIP, address of a memory fault, enum vm_exit_kind */
-                   TRACE_EVENTS
+/* With what a, b and c of the point are. */
+enum trace_event {
+    TRACE_MAP,     /* input address, size, output address */
+    TRACE_UNMAP,   /* input address, size */
+    TRACE_PROTECT, /* input address, size, rights */
+    TRACE_SPLIT,   /* input address, size, level */
+    TRACE_MERGE,   /* input address, size */
+    TRACE_HARVEST, /* input address, size, what it clears */
+    TRACE_DESTROY, /* root */
+    TRACE_ALLOC,   /* physical address, order, purpose */
+    TRACE_FREE,    /* physical address of the first, order, how many */
+    TRACE_FLUSH,   /* first input address, bytes, ranges; all 0: the whole context */
+    TRACE_EXIT,    /* RIP, address of a memory fault, enum vm_exit_kind */
+    TRACE_EVENTS
 };
 
 struct trace_point {
