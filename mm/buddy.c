@@ -1288,6 +1288,7 @@ int buddy_free(hpa_t head, unsigned order, owner_t owner)
 /* Frames of one group and with one key, whose records are erased already, on their way back. */
 struct given {
     uint64_t group, mask, key;
+    unsigned bits;   /* in the mask */
     unsigned frames; /* with this key and not yet discharged */
 };
 
@@ -1295,9 +1296,10 @@ static void given_mask_flush(struct given *given)
 {
     if (given->mask == 0)
         return;
-    buddy.free_frames += count_bits(given->mask);
+    buddy.free_frames += given->bits;
     give_mask(given->group, given->mask);
     given->mask = 0;
+    given->bits = 0;
 }
 
 static void given_flush(struct cpu *self, struct given *given)
@@ -1310,35 +1312,57 @@ static void given_flush(struct cpu *self, struct given *given)
     given->frames = 0;
 }
 
+/* Erases the records at the head of a list, for as long as its frames are of the same group and key as those
+ * before. Returns how many. */
+static unsigned given_run(const hpa_t *frames, unsigned n, struct given *given)
+{
+    const uint64_t within = (GROUP_FRAMES - 1) << PAGE_SHIFT, expected = given->key | FRAME_USED;
+    uint64_t *records = &frame_records[given->group << GROUP_ORDER], mask = given->mask;
+    uint64_t base = given->group << (GROUP_ORDER + PAGE_SHIFT);
+    unsigned i = 0;
+    for (; i < n; i++) {
+        uint64_t offset = frames[i].v - base, index = offset >> PAGE_SHIFT;
+        if ((offset & ~within) != 0 || (peek(records[index]) & ~FRAME_PAYLOAD_MASK) != expected)
+            break;
+        poke(records[index], 0);
+        mask |= BIT(index);
+    }
+    given->mask = mask;
+    given->bits += i;
+    given->frames += i;
+    return i;
+}
+
 int buddy_free_frames(const hpa_t *frames, unsigned n, owner_t owner)
 {
     struct given given = {.group = NO_FRAME};
     int result = E_OK;
     struct cpu *self = buddy_take_lock();
     for (unsigned i = 0; i < n; i++) {
-        uint64_t pfn = pfn_of(frames[i]);
-        if (pfn >> GROUP_ORDER != given.group || !is_aligned(frames[i].v, PAGE_SIZE) ||
-            (peek(frame_records[pfn]) & ~FRAME_PAYLOAD_MASK) != (given.key | FRAME_USED)) {
-            uint64_t record;
-            given_mask_flush(&given); /* what is asked now must see it */
-            int error = check_free(frames[i], 0, owner, &record);
-            if (error != E_OK) {
-                result = result == E_OK ? refuse(error) : (refuse(error), result);
-                continue;
-            }
-            if (key_of_record(record) != given.key)
-                given_flush(self, &given);
-            given.key = key_of_record(record);
-            given.group = pfn >> GROUP_ORDER;
+        if (given.group != NO_FRAME && watcher == NULL)
+            i += given_run(&frames[i], n - i, &given);
+        if (i == n)
+            break;
+        uint64_t pfn = pfn_of(frames[i]), record;
+        given_mask_flush(&given); /* what is asked now must see it */
+        int error = check_free(frames[i], 0, owner, &record);
+        if (error != E_OK) {
+            refuse(error);
+            result = result == E_OK ? error : result;
+            continue;
         }
+        if (key_of_record(record) != given.key)
+            given_flush(self, &given);
         note_freed(pfn, 1);
         poke(frame_records[pfn], 0);
-        given.mask |= BIT(pfn % GROUP_FRAMES);
-        given.frames++;
+        given = (struct given){.group = pfn >> GROUP_ORDER,
+                               .mask = BIT(pfn % GROUP_FRAMES),
+                               .key = key_of_record(record),
+                               .bits = 1,
+                               .frames = given.frames + 1};
     }
     given_flush(self, &given);
     buddy_drop_lock();
-    trace(TRACE_FREE, owner, n ? frames[0].v : 0, 0, n, result);
     return result;
 }
 
