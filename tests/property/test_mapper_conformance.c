@@ -68,7 +68,8 @@ static void run_world(const struct land *land, uint64_t unit, unsigned rounds)
         struct table_caps caps = some_cpu(land->format, seed);
 
         locks_needed = seed % 2; /* alone, the mapper has shortcuts */
-        world_start(land, unit, &caps, seed + 1);
+        world_start(land, unit, &caps,
+                    16 * (uint64_t)(land - lands) + 4 * (unit > PAGE_SIZE) + seed);
         if (land->kind->id == KIND_KERNEL && seed == 0)
             assert_int_equal(table_preallocate(&w.table), E_OK);
         for (unsigned round = 0; round < rounds * percent / 100; round++) {

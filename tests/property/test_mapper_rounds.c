@@ -44,6 +44,8 @@ _Noreturn void world_fail(const char *message)
 
 #define RWX_WB attrs_of(RIGHT_RWX, MEM_WB)
 
+enum writer { MAP, REPLACE, UNMAP, PROTECT, SPLIT, MERGE, HARVEST, CLONE, COPY, FRESH, WRITERS };
+
 /* ---- Lists of leaves ------------------------------------------------------------------------------ */
 
 #define LEAVES 4096
@@ -419,8 +421,6 @@ static void test_visitors_stop_when_told(void **state)
 
 /* ---- Edges: refused before anything is stored ---------------------------------------------------------- */
 
-enum writer { MAP, REPLACE, UNMAP, PROTECT, SPLIT, MERGE, HARVEST, CLONE, COPY, FRESH, WRITERS };
-
 static struct buddy_pages pages;
 
 static int write_by(enum writer writer, uint64_t in, uint64_t out, uint64_t size,
@@ -605,6 +605,135 @@ static void test_edges_are_refused(void **state)
 }
 
 /* ---- Corners ------------------------------------------------------------------------------------------- */
+
+/*
+ * Pieces of a 1 GiB page, on any 4 KiB boundary: what a change does not name goes on being said. The model
+ * is the list of changes; samples are taken at every edge there has been, and at random.
+ */
+struct change {
+    uint64_t first, last; /* offsets within the page */
+    enum writer by;
+    struct attrs attrs;
+    uint64_t out;
+};
+
+#define CHANGES 14
+
+static void check_piece(struct table *table, uint64_t in, uint64_t offset,
+                        const struct change *changes, unsigned count, bool shared)
+{
+    bool present = true;
+    uint64_t out = 4 * GiB + offset;
+    struct attrs attrs = RWX_WB;
+
+    for (unsigned i = 0; i < count; i++) {
+        const struct change *change = &changes[i];
+
+        if (offset < change->first || offset > change->last)
+            continue;
+        if (change->by == UNMAP)
+            present = false;
+        if (change->by == REPLACE) {
+            present = true;
+            out = change->out + (offset - change->first);
+        }
+        if (change->by == REPLACE || (change->by == PROTECT && present))
+            attrs = change->attrs;
+        if (change->by == CLONE)
+            attrs.rights &= (uint8_t)~RIGHT_W;
+    }
+    struct found found = world_look(table->root.v, in + offset);
+    if (found.present != present ||
+        (present && (found.out != out || !attrs_equal(found.attrs, attrs))))
+        fail_msg("%s: after %u changes the page at %#llx of the %s is not as it should be",
+                 w.land->name, count, (unsigned long long)offset, shared ? "clone" : "table");
+}
+
+static void check_pieces(struct table *table, uint64_t in, uint64_t first, uint64_t last,
+                         const struct change *changes, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        for (unsigned edge = 0; edge < 4; edge++) {
+            uint64_t at = edge == 0   ? changes[i].first - PAGE_SIZE
+                          : edge == 1 ? changes[i].first
+                          : edge == 2 ? changes[i].last - PAGE_SIZE + 1
+                                      : changes[i].last + 1;
+            if (at >= first && at <= last)
+                check_piece(table, in, at, changes, count, table == &w.other);
+        }
+    for (unsigned i = 0; i < 200; i++)
+        check_piece(table, in,
+                    first + align_down(random_below(&w.random, last - first + 1), PAGE_SIZE),
+                    changes, count, table == &w.other);
+}
+
+static void one_change(uint64_t in, struct change *changes, unsigned n)
+{
+    static const uint64_t most[] = {4, 4, 600, 2000, 100000, 262144};
+    struct random *r = &w.random;
+    struct change *change = &changes[n];
+    uint64_t pages = 1 + random_below(r, most[random_below(r, ARRAY_SIZE(most))]);
+    uint64_t first = random_below(r, 262144 - pages + 1);
+    struct flush_batch batch;
+    int error = E_OK;
+
+    if (random_below(r, 3) == 0) /* on a boundary of 2 MiB at one end */
+        first = align_down(first, 512);
+    *change = (struct change){
+        .first = first * PAGE_SIZE,
+        .last = (first + pages) * PAGE_SIZE - 1,
+        .by = (enum writer[]){REPLACE, UNMAP, PROTECT, PROTECT, CLONE}[random_below(r, 5)],
+        .attrs = attrs_of(random_below(r, 2) ? RIGHT_RWX : RIGHT_RX,
+                          random_below(r, 2) ? MEM_WB : MEM_UC),
+        .out = random_below(r, 4) * GiB + first * PAGE_SIZE};
+    uint64_t at = in + change->first, size = pages * PAGE_SIZE;
+    flush_begin(&batch, &w.table);
+    switch (change->by) {
+    case REPLACE:
+        error = table_map(&w.table, at, hpa(change->out), size, change->attrs,
+                          MAP_REPLACE | MAP_CAP_2M, &batch);
+        break;
+    case UNMAP:
+        error = table_unmap(&w.table, at, size, &batch);
+        break;
+    case PROTECT:
+        error = table_protect(&w.table, at, size, change->attrs, &batch);
+        break;
+    default:
+        error = table_clone(&w.other, &w.table, at, size, &batch);
+        break;
+    }
+    flush_commit(&batch);
+    assert_int_equal(error, E_OK);
+    check_pieces(&w.table, in, 0, GiB - 1, changes, n + 1);
+    if (change->by != CLONE)
+        return;
+    check_pieces(&w.other, in, change->first, change->last, changes, n + 1);
+    assert_false(world_look(w.other.root.v, at - PAGE_SIZE).present);
+    assert_false(world_look(w.other.root.v, at + size).present);
+    flush_begin(&batch, &w.other);
+    assert_int_equal(table_unmap(&w.other, at, size, &batch), E_OK);
+    flush_commit(&batch);
+    assert_int_equal(w.other.table_frames, 1);
+}
+
+static void test_pieces_of_large_pages(void **state)
+{
+    (void)state;
+    for (unsigned l = 0; l < LANDS; l++)
+        for (unsigned seed = 0; seed < 4; seed++) {
+            struct table_caps caps = world_caps(lands[l].format);
+            struct change changes[CHANGES];
+
+            world_start(&lands[l], 2 * MiB, &caps, 8 * l + seed);
+            uint64_t in = w.base + 64 * w.unit;
+            assert_int_equal(do_map(&w.table, in, 4 * GiB, GiB, MAP_DEFAULT), E_OK);
+            assert_int_equal(world_look(w.table.root.v, in).level, 3);
+            for (unsigned n = 0; n < CHANGES; n++)
+                one_change(in, changes, n);
+            world_end();
+        }
+}
 
 /* A merge leaves alone what the range does not cover whole. */
 static void test_merge_stays_in_its_range(void **state)
@@ -1223,6 +1352,7 @@ int main(void)
         cmocka_unit_test(test_visitor_reproduces),
         cmocka_unit_test(test_visitors_stop_when_told),
         cmocka_unit_test(test_edges_are_refused),
+        cmocka_unit_test(test_pieces_of_large_pages),
         cmocka_unit_test(test_merge_stays_in_its_range),
         cmocka_unit_test(test_merge_of_mixed_tables),
         cmocka_unit_test(test_split_from_before),

@@ -349,12 +349,14 @@ static void some_access(uint64_t in, uint64_t bytes)
 
 void world_fill_caches(void)
 {
-    /* The first CPU knows all, the others this and that. */
+    /* The first CPU knows all, the others this and that; often nobody writes, so that pages are clean. */
+    bool writing = random_below(&chance, 4) == 0;
+
     for (unsigned c = 0; c < CPUS; c++)
         for (unsigned i = 0; i < CELLS; i++)
             for (unsigned part = 0; part < parts(); part++)
                 if (c == 0 || random_below(&chance, 4) == 0)
-                    cpu_access(&cpus[c], i, part, c && !random_below(&chance, 4), false);
+                    cpu_access(&cpus[c], i, part, writing && c && !random_below(&chance, 4), false);
 }
 
 /* As INVLPG at each stride of the range. */
@@ -1180,20 +1182,28 @@ struct world_call world_random_call(void)
 {
     static const unsigned caps[] = {MAP_DEFAULT, MAP_DEFAULT, MAP_CAP_2M, MAP_CAP_4K};
     struct random *r = &w.random;
-    struct world_call call = {.op = (enum world_op)random_below(r, OP_COUNT)};
-    bool again = w.block && random_below(r, 2);
+    static const uint8_t ops[] = {OP_MAP,   OP_MAP,   OP_MAP,     OP_REPLACE, OP_REPLACE,
+                                  OP_UNMAP, OP_UNMAP, OP_PROTECT, OP_PROTECT, OP_PROTECT,
+                                  OP_SPLIT, OP_MERGE, OP_SWEEP,   OP_HARVEST, OP_HARVEST,
+                                  OP_CLONE, OP_COPY,  OP_FRESH};
+    struct world_call call = {.op = (enum world_op)ops[random_below(r, sizeof(ops))]};
+    static const uint8_t then[] = {OP_MERGE, OP_MERGE, OP_SWEEP, OP_SPLIT, OP_PROTECT, OP_HARVEST};
+    bool again = w.block && random_below(r, 3);
 
     /* What has just been mapped as a block, often in small pages, is often joined or taken apart. */
     if (again)
-        call.op = random_below(r, 4) ? random_below(r, 2) ? OP_MERGE : OP_SWEEP : OP_SPLIT;
+        call.op = (enum world_op)then[random_below(r, sizeof(then))];
     call.first = (unsigned)random_below(r, CELLS);
-    switch (again ? 0 : random_below(r, 4)) {
+    switch (again ? 0 : random_below(r, 5)) {
     case 0: /* what a large leaf fits, whole */
         call.first = SIDE_CELLS + (unsigned)random_below(r, 2) * BLOCK_CELLS;
         call.count = BLOCK_CELLS;
         break;
     case 1:
         call.count = 1 + (unsigned)random_below(r, CELLS - call.first);
+        break;
+    case 2:
+        call.count = 1;
         break;
     default:
         call.count = 1 + (unsigned)random_below(r, 24);
