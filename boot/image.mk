@@ -16,7 +16,7 @@ IMAGE_SYMBOLS := $(IMAGE)/symbols.asm
 IMAGE_CFLAGS := -std=gnu11 -ffreestanding -fno-pic -fno-pie -mcmodel=kernel -mno-red-zone \
 	-mgeneral-regs-only -O2 -g -fno-omit-frame-pointer -fno-optimize-sibling-calls \
 	-fno-stack-protector -fno-strict-aliasing -fno-asynchronous-unwind-tables -fno-common \
-	-Wall -Wextra -Werror -I.
+	-Wall -Wextra -Werror -I. $(if $(POISON),-DQUIRE_POISON)
 IMAGE_NASMFLAGS := -f elf64 -g -F dwarf -Wall -Werror -I ./
 IMAGE_LDFLAGS := -nostdlib -static -z max-page-size=0x1000 -z noexecstack --fatal-warnings \
 	-T boot/linker.ld
