@@ -16,6 +16,7 @@
 #include "lib/log.h"
 #include "mm/buddy.h"
 #include "mm/scrub.h"
+#include "tests/unit/buddy_env.h"
 
 #define LOG_KEPT (1 << 20)
 
@@ -47,30 +48,6 @@ int vmcs_write(uint32_t field, uint64_t value)
     return E_STATE;
 }
 
-static int take(const struct table_env *env, struct table *table, hpa_t *out)
-{
-    (void)env;
-    return buddy_alloc(0, table->purpose, table->owner, out);
-}
-
-static void give(const struct table_env *env, struct table *table, hpa_t frame)
-{
-    (void)env;
-    assert_int_equal(buddy_free(frame, 0, table->owner), E_OK);
-}
-
-static void flush(const struct table_env *env, struct table *table, const struct flush_batch *batch)
-{
-    (void)env;
-    (void)table;
-    (void)batch;
-}
-
-static const struct table_env machine_env = {.take = take,
-                                             .give = give,
-                                             .flush = flush,
-                                             .frame_records = true};
-
 static const struct table_caps *table_caps(void)
 {
     return &machine_caps;
@@ -78,7 +55,7 @@ static const struct table_caps *table_caps(void)
 
 static const struct table_env *table_env(void)
 {
-    return &machine_env;
+    return &buddy_env;
 }
 
 static void cpuid(uint32_t leaf, uint32_t subleaf, uint32_t out[4])

@@ -19,6 +19,7 @@
 #include "mm/pte.h"
 #include "mm/tally.h"
 #include "tests/unit/random.h"
+#include "tests/unit/buddy_env.h"
 
 #define ARENA (64 * MiB)
 #define USER_RWX (RIGHT_RWX | RIGHT_U)
@@ -58,30 +59,6 @@ int vmcs_write(uint32_t field, uint64_t value)
     (void)value;
     return E_STATE;
 }
-
-static int take(const struct table_env *env, struct table *table, hpa_t *out)
-{
-    (void)env;
-    return buddy_alloc(0, table->purpose, table->owner, out);
-}
-
-static void give(const struct table_env *env, struct table *table, hpa_t frame)
-{
-    (void)env;
-    assert_int_equal(buddy_free(frame, 0, table->owner), E_OK);
-}
-
-static void flush(const struct table_env *env, struct table *table, const struct flush_batch *batch)
-{
-    (void)env;
-    (void)table;
-    (void)batch;
-}
-
-static const struct table_env env = {.take = take,
-                                     .give = give,
-                                     .flush = flush,
-                                     .frame_records = true};
 
 static uint64_t free_frames(void)
 {
@@ -168,8 +145,8 @@ static struct table *start(const struct table_kind *kind, enum frame_purpose pur
     unsigned i = audit.tables++;
     struct table *t = &table[i];
 
-    assert_int_equal(table_init(t, kind, &caps, &env, purpose, (owner_t)(OWNER_FIRST_GUEST + i)),
-                     E_OK);
+    assert_int_equal(
+        table_init(t, kind, &caps, &buddy_env, purpose, (owner_t)(OWNER_FIRST_GUEST + i)), E_OK);
     described[i] = (struct audit_table){
         .table = t, .name = names[i], .shows = shows, .write_xor_execute = kind != &ept_kind};
     return t;
@@ -605,15 +582,17 @@ static void test_what_is_not_asked_for_is_not_judged(void **state)
 
 static void test_tables_without_records_are_refused(void **state)
 {
-    static const struct table_env early = {
-        .take = take, .give = give, .flush = flush, .frame_records = false};
+    static const struct table_env early = {.take = buddy_env_take,
+                                           .give = buddy_env_give,
+                                           .flush = buddy_env_flush,
+                                           .frame_records = false};
 
     (void)state;
     struct table *guest = start_guest();
     guest->env = &early;
     assert_int_equal(ask(AUDIT_ALL), E_INVAL);
     assert_int_equal(ask(AUDIT_ADDRESS_SPACE), E_OK);
-    guest->env = &env;
+    guest->env = &buddy_env;
     audit.tables = 1000;
     assert_int_equal(ask(AUDIT_ALL), E_INVAL);
     audit.tables = 1;

@@ -21,6 +21,7 @@
 #include "arch/x86_64/vmx/vmcs.h"
 #include "lib/error.h"
 #include "mm/buddy.h"
+#include "tests/unit/buddy_env.h"
 
 #define RAM (32 * MiB)
 #define GUEST_AT (16 * MiB) /* where the guest's memory lies: gpa 0 */
@@ -46,30 +47,6 @@ int vmcs_write(uint32_t field, uint64_t value)
     (void)value;
     return E_STATE;
 }
-
-static int take_frame(const struct table_env *env, struct table *table, hpa_t *out)
-{
-    (void)env;
-    return buddy_alloc(0, table->purpose, table->owner, out);
-}
-
-static void give_frame(const struct table_env *env, struct table *table, hpa_t frame)
-{
-    (void)env;
-    assert_int_equal(buddy_free(frame, 0, table->owner), E_OK);
-}
-
-static void flush(const struct table_env *env, struct table *table, const struct flush_batch *batch)
-{
-    (void)env;
-    (void)table;
-    (void)batch;
-}
-
-static const struct table_env env = {.take = take_frame,
-                                     .give = give_frame,
-                                     .flush = flush,
-                                     .frame_records = true};
 
 static bool load(void *ctx, hpa_t from, void *to, unsigned size)
 {
@@ -140,7 +117,7 @@ static int set_up(void **state)
                                .accessed_dirty = true,
                                .execute_only = true,
                                .mem_types = 0x41};
-    assert_int_equal(table_init(&ept, &ept_kind, &caps, &env, PURPOSE_EPT_TABLE, 17), E_OK);
+    assert_int_equal(table_init(&ept, &ept_kind, &caps, &buddy_env, PURPOSE_EPT_TABLE, 17), E_OK);
     map_ept(0, 1 * MiB, RIGHT_RWX);
     put8(0x1000, 1, 0x2000 | OPEN);
     put8(0x2000, 0, 0x3000 | OPEN);

@@ -40,6 +40,7 @@
 #include "monitor/commands.h"
 #include "monitor/line_editor.h"
 #include "vm/guest.h"
+#include "tests/unit/buddy_env.h"
 
 /* --- The machine ----------------------------------------------------------------------------- */
 
@@ -64,29 +65,6 @@ struct cpu_features cpu_features = {.vendor = "GenuineIntel",
                                     .pge = true,
                                     .vmx = true};
 
-static int take_frame(const struct table_env *env, struct table *table, hpa_t *out)
-{
-    (void)env;
-    return buddy_alloc(0, table->purpose, table->owner, out);
-}
-
-static void give_frame(const struct table_env *env, struct table *table, hpa_t frame)
-{
-    (void)env;
-    assert_int_equal(buddy_free(frame, 0, table->owner), E_OK);
-}
-
-static void flush(const struct table_env *env, struct table *table, const struct flush_batch *batch)
-{
-    (void)env;
-    (void)table;
-    (void)batch;
-}
-
-static const struct table_env env = {.take = take_frame,
-                                     .give = give_frame,
-                                     .flush = flush,
-                                     .frame_records = true};
 static const struct table_caps caps = {.maxphyaddr = 40,
                                        .leaf_top = 3,
                                        .nx = true,
@@ -309,7 +287,7 @@ static const struct table_caps *backend_caps(void)
 
 static const struct table_env *backend_env(void)
 {
-    return &env;
+    return &buddy_env;
 }
 
 static const struct vm_backend backend = {.name = "VMX",
@@ -509,12 +487,12 @@ static int set_up(void **state)
 
     make_guests();
     assert_int_equal(
-        table_init(&kernel_table, &kernel_kind, &caps, &env, PURPOSE_HOST_TABLE, OWNER_HOST), E_OK);
+        table_init(&kernel_table, &kernel_kind, &caps, &buddy_env, PURPOSE_HOST_TABLE, OWNER_HOST), E_OK);
     map_in(&kernel_table, DIRECT_BASE, 0, RAM, RIGHT_RW | RIGHT_G);
     map_in(&kernel_table, IMAGE_BASE + 2 * MiB, 2 * MiB, 0x3000, RIGHT_RX | RIGHT_G);
     struct table *ept = &guest[3].table;
     assert_int_equal(
-        table_init(ept, &ept_kind, &caps, &env, PURPOSE_EPT_TABLE, guest_owner(&guest[3])), E_OK);
+        table_init(ept, &ept_kind, &caps, &buddy_env, PURPOSE_EPT_TABLE, guest_owner(&guest[3])), E_OK);
     guest[3].has_table = true;
     owner_t g3 = guest_owner(&guest[3]);
     assert_int_equal(buddy_alloc_at(hpa(G3_FRAMES), 7, PURPOSE_GUEST_RAM, g3), E_OK);
@@ -705,7 +683,7 @@ static void test_map_user(void **state)
     (void)state;
     refuses(E_NOENT, "map user", "no ring-3 program has run");
     assert_int_equal(
-        table_init(&table, &user_kind, &caps, &env, PURPOSE_USER_TABLE, OWNER_FIRST_USER), E_OK);
+        table_init(&table, &user_kind, &caps, &buddy_env, PURPOSE_USER_TABLE, OWNER_FIRST_USER), E_OK);
     map_in(&table, 0x400000, 4 * MiB, 0x3000, RIGHT_RX | RIGHT_U);
     user_last_keep("hello", &table);
     table_destroy(&table);
@@ -714,7 +692,7 @@ static void test_map_user(void **state)
 
     /* More runs than are kept: said so. */
     assert_int_equal(
-        table_init(&table, &user_kind, &caps, &env, PURPOSE_USER_TABLE, OWNER_FIRST_USER), E_OK);
+        table_init(&table, &user_kind, &caps, &buddy_env, PURPOSE_USER_TABLE, OWNER_FIRST_USER), E_OK);
     for (uint64_t i = 0; i < SNAPSHOT_RUNS + 3; i++)
         map_in(&table, 0x400000 + i * 0x2000, 4 * MiB, 0x1000, RIGHT_RX | RIGHT_U);
     user_last_keep("many", &table);

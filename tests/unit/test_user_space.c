@@ -17,6 +17,7 @@
 #include "mm/buddy.h"
 #include "mm/scrub.h"
 #include "tests/unit/random.h"
+#include "tests/unit/buddy_env.h"
 
 #define ARENA_SIZE (64 * MiB)
 #define PROGRAM OWNER_FIRST_USER
@@ -30,30 +31,7 @@ static struct user_space space;
 
 /* ---- The machine ------------------------------------------------------------------------------- */
 
-static int take(const struct table_env *env, struct table *table, hpa_t *out)
-{
-    (void)env;
-    return buddy_alloc(0, table->purpose, table->owner, out);
-}
-
-static void give(const struct table_env *env, struct table *table, hpa_t frame)
-{
-    (void)env;
-    assert_int_equal(buddy_free(frame, 0, table->owner), E_OK);
-}
-
-static void flush(const struct table_env *env, struct table *table, const struct flush_batch *batch)
-{
-    (void)env;
-    (void)table;
-    (void)batch;
-}
-
-static const struct table_env env = {.take = take,
-                                     .give = give,
-                                     .flush = flush,
-                                     .frame_records = true};
-static const struct user_space_setup setup = {&kernel, &env, PROGRAM, 3};
+static const struct user_space_setup setup = {&kernel, &buddy_env, PROGRAM, 3};
 
 static int start(void **state)
 {
@@ -72,7 +50,7 @@ static int start(void **state)
     assert_int_equal(buddy_init(arena, metadata, ARENA_SIZE), E_OK);
     poison_start();
     assert_int_equal(buddy_add(hpa(metadata), ARENA_SIZE - metadata), E_OK);
-    assert_int_equal(table_init(&kernel, &kernel_kind, &caps, &env, PURPOSE_HOST_TABLE, OWNER_HOST),
+    assert_int_equal(table_init(&kernel, &kernel_kind, &caps, &buddy_env, PURPOSE_HOST_TABLE, OWNER_HOST),
                      E_OK);
     assert_int_equal(table_preallocate(&kernel), E_OK);
     return 0;
