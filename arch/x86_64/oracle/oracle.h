@@ -2,15 +2,16 @@
  * The CPU as oracle: what the mapper, translate and the legality rules say of an access is held against
  * what the CPU does when that access is made.
  *
- *   kernel  leaves in a stretch of the live kernel's table that nothing else uses; from ring 0 and 3
- *   user    tables of random leaves, then damaged entry by entry; from ring 0 and ring 3, with every
- *           combination of CR0.WP, CR4.SMEP, CR4.SMAP and RFLAGS.AC that the CPU has
- *   guest   EPTs likewise; from a guest of a few instructions, through guest page tables of its own
+ *   kernel  a stretch of the live kernel's table that nothing else uses; from ring 0 and ring 3
+ *   user    tables of its own; from ring 0 and ring 3, with every combination of CR0.WP, CR4.SMEP,
+ *           CR4.SMAP and RFLAGS.AC that the CPU has
+ *   guest   EPTs; from a guest of a few instructions, through page tables of that guest's own
  *
- * The tables are built through the mapper's public calls (map, protect, unmap, split, in random places
- * and page sizes), damage is written straight into entries, and every access that goes through must
- * come to the very byte that translate says. Leaves show memory of the oracle's own alone, and no pair
- * is tried that is predicted to end elsewhere.
+ * The tables are filled through the mapper's public calls, in random places and page sizes. Then either
+ * entries are damaged by writing straight into them (not the live kernel's), or the table goes on
+ * changing through the mapper between the accesses, flushes and all. Every access that goes through
+ * must come to the very byte that translate says. Leaves show memory of the oracle's own alone, and no
+ * pair is tried that is predicted to end elsewhere.
  *
  * It runs on one CPU while no guest does, and leaves everything as it was. A CPU (or an emulator) that
  * differs is reported, not corrected.
@@ -27,7 +28,7 @@ enum oracle_space { ORACLE_KERNEL, ORACLE_USER, ORACLE_GUEST, ORACLE_SPACES };
 const char *oracle_space_name(enum oracle_space space);
 
 struct oracle_counts {
-    uint64_t tables; /* made; for the kernel's, times that something was mapped */
+    uint64_t tables; /* made; for the kernel's, times that it was filled anew */
     uint64_t pairs;  /* tried; of these predicted to ... */
     uint64_t through, absent, refused, illegal;
     uint64_t disagreements;

@@ -5,7 +5,7 @@
  * upper one, which stays as the mapper made it.
  *
  *   guest-physical  half + 0x1000 PML4   0x2000 PDPT   0x3000 PD   0x4000 PT   0x5000 code
- *   linear          0x5000 code   0x6000 the page to try
+ *   linear          0x5000 code   0x6000 and on, up to 2 MiB: pages to try
  *
  * SDM Vol. 3, 29.3.3 "EPT-induced VM exits".
  */
@@ -24,7 +24,8 @@
 #define GUEST_PD 0x3000
 #define GUEST_PT 0x4000
 #define GUEST_CODE 0x5000
-#define GUEST_TRY 0x6000
+#define GUEST_TRY 0x6000 /* linear: pages from here to the end of what the PT maps */
+#define GUEST_TRY_PAGES 500
 #define GUEST_PAGES 5
 #define GUEST_ORDER 3
 
@@ -35,11 +36,13 @@
 #define WINDOW_FIRST 0 /* of guest-physical addresses */
 #define WIDTH_MOST 46  /* of a guest-physical address that is tried */
 
-#define PAIRS_A_TABLE 100
+#define PAIRS_A_TABLE 50
+#define PAIRS_A_CHANGE 3 /* where the table changes between pairs */
 #define SLICE 100000
 #define RUNS 8 /* for one access: more come back for another reason every time */
 
 static const uint8_t vmcall[] = {0x0f, 0x01, 0xc1};
+static const uint8_t jump_rsi[] = {0xff, 0xe6};
 
 struct guest_space {
     struct oracle *oracle;
@@ -47,6 +50,8 @@ struct guest_space {
     uint64_t half; /* of its physical addresses: where the upper one starts */
     hpa_t pages;   /* half + GUEST_PML4 and on */
     struct vcpu *vcpu;
+    struct vm_exit exit; /* the last one */
+    bool waits;          /* it was the hypercall after a read or a write: RSI says where to go on */
 };
 
 static void *page_of(const struct guest_space *space, uint64_t offset)
@@ -63,8 +68,10 @@ static void write_code(struct guest_space *space)
     memcpy(code + CODE_READ, (uint8_t[]){0x8a, 0x07}, 2);  /* MOV AL, [RDI] */
     memcpy(code + CODE_WRITE, (uint8_t[]){0x88, 0x07}, 2); /* MOV [RDI], AL */
     memcpy(code + CODE_RUN, (uint8_t[]){0xff, 0xe7}, 2);   /* JMP RDI */
-    memcpy(code + CODE_READ + 2, vmcall, sizeof(vmcall));
-    memcpy(code + CODE_WRITE + 2, vmcall, sizeof(vmcall));
+    for (unsigned i = CODE_READ; i <= CODE_WRITE; i += CODE_WRITE - CODE_READ) {
+        memcpy(code + i + 2, vmcall, sizeof(vmcall));
+        memcpy(code + i + 2 + sizeof(vmcall), jump_rsi, sizeof(jump_rsi));
+    }
 }
 
 static void write_page_tables(struct guest_space *space)
@@ -77,11 +84,27 @@ static void write_page_tables(struct guest_space *space)
     ((uint64_t *)page_of(space, GUEST_PT))[GUEST_CODE / PAGE_SIZE] = GUEST_CODE | bits;
 }
 
-static void aim(struct guest_space *space, uint64_t gpa)
+static uint64_t linear_of(const struct pair *pair)
 {
-    uint64_t *table = page_of(space, GUEST_PT);
+    return GUEST_TRY + pair->in / PAGE_SIZE % GUEST_TRY_PAGES * PAGE_SIZE + pair->in % PAGE_SIZE;
+}
 
-    table[GUEST_TRY / PAGE_SIZE] = align_down(gpa, PAGE_SIZE) | PTE_P | PTE_RW | PTE_A | PTE_D;
+/* Has the pair's linear page lead to its guest-physical one. True when it led elsewhere before, so that
+ * the CPU may know it so. */
+static bool aim(struct guest_space *space, const struct pair *pair)
+{
+    uint64_t *entry = (uint64_t *)page_of(space, GUEST_PT) + linear_of(pair) / PAGE_SIZE;
+    uint64_t was = *entry;
+
+    *entry = align_down(pair->in, PAGE_SIZE) | PTE_P | PTE_RW | PTE_A | PTE_D;
+    return was != 0 && was != *entry;
+}
+
+static uint64_t code_for(const struct pair *pair)
+{
+    return GUEST_CODE + (pair->access == RIGHT_R   ? CODE_READ
+                         : pair->access == RIGHT_W ? CODE_WRITE
+                                                   : CODE_RUN);
 }
 
 static struct vcpu_state state_for(const struct guest_space *space, const struct pair *pair,
@@ -89,9 +112,7 @@ static struct vcpu_state state_for(const struct guest_space *space, const struct
 {
     const struct segment data = {.limit = UINT32_MAX, .selector = 0x10, .access = 0xc093};
     struct vcpu_state state = {
-        .rip = GUEST_CODE + (pair->access == RIGHT_R   ? CODE_READ
-                             : pair->access == RIGHT_W ? CODE_WRITE
-                                                       : CODE_RUN),
+        .rip = code_for(pair),
         .rflags = RFLAGS_FIXED,
         .cr0 = CR0_PE | CR0_PG | CR0_NE | CR0_ET,
         .cr3 = space->half + GUEST_PML4,
@@ -111,7 +132,7 @@ static struct vcpu_state state_for(const struct guest_space *space, const struct
     };
 
     state.gpr[RAX] = value;
-    state.gpr[RDI] = GUEST_TRY + pair->in % PAGE_SIZE;
+    state.gpr[RDI] = linear_of(pair);
     return state;
 }
 
@@ -162,7 +183,7 @@ static void describe_outcome(char text[ORACLE_TEXT], const struct outcome *outco
 /* The exit that a try ended in; where it does not concern the address in question it is OTHER. */
 static struct outcome outcome_of(const struct pair *pair, const struct vm_exit *exit)
 {
-    uint64_t linear = GUEST_TRY + pair->in % PAGE_SIZE;
+    uint64_t linear = linear_of(pair);
 
     switch (exit->kind) {
     case VM_EXIT_MEMORY:
@@ -184,22 +205,44 @@ static struct outcome outcome_of(const struct pair *pair, const struct vm_exit *
     }
 }
 
+/*
+ * A guest that waits after a hypercall goes on from there, with all that the CPU knows of its addresses; to
+ * set its state anew would have the CPU forget them.
+ */
+static int send_on(struct guest_space *space, const struct pair *pair, uint8_t value, bool forget)
+{
+    const struct vm_backend *backend = space->oracle->backend;
+    struct vcpu_state state;
+
+    if (!space->waits || forget) {
+        state = state_for(space, pair, value);
+        return backend->set_state(space->vcpu, &state);
+    }
+    backend->skip(space->vcpu, &space->exit);
+    space->vcpu->gpr[RSI] = code_for(pair);
+    space->vcpu->gpr[RDI] = linear_of(pair);
+    space->vcpu->gpr[RAX] = value;
+    return E_OK;
+}
+
 static int run_guest(struct guest_space *space, const struct pair *pair, uint8_t *value,
                      struct outcome *outcome)
 {
     const struct vm_backend *backend = space->oracle->backend;
-    struct vcpu_state state = state_for(space, pair, *value);
-    struct vm_exit exit = {.kind = VM_EXIT_SLICE};
-    int error = backend->set_state(space->vcpu, &state);
+    struct vm_exit *exit = &space->exit;
+    bool forget = aim(space, pair);
+    int error = send_on(space, pair, *value, forget);
 
+    *exit = (struct vm_exit){.kind = VM_EXIT_SLICE};
     for (unsigned runs = 0; runs < RUNS && error == E_OK; runs++) {
-        error = backend->run(space->vcpu, SLICE, &exit);
-        if (exit.kind != VM_EXIT_SLICE && exit.kind != VM_EXIT_INTERRUPT &&
-            exit.kind != VM_EXIT_HANDLED)
+        error = backend->run(space->vcpu, SLICE, exit);
+        if (exit->kind != VM_EXIT_SLICE && exit->kind != VM_EXIT_INTERRUPT &&
+            exit->kind != VM_EXIT_HANDLED)
             break;
     }
     *value = (uint8_t)space->vcpu->gpr[RAX];
-    *outcome = outcome_of(pair, &exit);
+    *outcome = outcome_of(pair, exit);
+    space->waits = exit->kind == VM_EXIT_HYPERCALL && pair->access != RIGHT_X;
     return error;
 }
 
@@ -231,7 +274,8 @@ static int try_pair(struct guest_space *space)
     random_pair(oracle, &space->random, sizeof(vmcall), &pair);
     struct outcome predicted = predict(&pair);
     count_pair(oracle, &pair, predicted.verdict != THROUGH);
-    aim(space, pair.in);
+    if (predicted.verdict == THROUGH)
+        space->random.through = pair.in;
 
     uint8_t put = (uint8_t)(1 + oracle_below(oracle, 100));
     uint8_t *to = pair.walk.error == E_OK ? direct(pair.to) : NULL;
@@ -294,15 +338,26 @@ static int try_table(struct guest_space *space, struct table *table, uint64_t pa
     const struct vm_backend *backend = space->oracle->backend;
     int error = map_guest_pages(space, table);
 
+    space->waits = false;
+    memset((uint64_t *)page_of(space, GUEST_PT) + GUEST_TRY / PAGE_SIZE, 0,
+           GUEST_TRY_PAGES * sizeof(uint64_t));
+
     if (error == E_OK)
         error = random_table_fill(space->oracle, &space->random);
     if (error == E_OK)
         error = backend->vcpu_create(NULL, table, OWNER_HOST, &space->vcpu);
     if (error == E_OK) {
-        random_table_damage(space->oracle, &space->random, EPT_HARMLESS, ept_fatal);
+        bool damaged = oracle_below(space->oracle, 3) != 0;
+
+        if (damaged)
+            random_table_damage(space->oracle, &space->random, EPT_HARMLESS, ept_fatal);
         space->oracle->counts->tables++;
-        while (pairs-- > 0 && error == E_OK)
-            error = try_pair(space);
+        while (pairs-- > 0 && error == E_OK) {
+            if (!damaged && oracle_below(space->oracle, PAIRS_A_CHANGE) == 0)
+                error = random_table_change(space->oracle, &space->random);
+            if (error == E_OK)
+                error = try_pair(space);
+        }
         backend->vcpu_destroy(space->vcpu);
     }
     random_table_clear(&space->random);

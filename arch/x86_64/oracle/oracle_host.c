@@ -30,7 +30,8 @@
 #define USER_WINDOW_LAST (255 * 512 * GiB - 1)
 #define STUB_AT USER_FIRST
 
-#define PAIRS_A_TABLE 100
+#define PAIRS_A_TABLE 50
+#define PAIRS_A_CHANGE 3 /* where the table changes between pairs */
 
 _Static_assert(KERNEL_FIRST < KERNEL_LAST, "there is room that no window has");
 
@@ -182,7 +183,8 @@ static struct outcome predict(const struct pair *pair, const struct conditions *
 struct host_space {
     struct oracle *oracle;
     struct random_table random;
-    uint8_t *stub; /* the page that ring 3 runs on, as the kernel sees it; NULL: ring 0 alone */
+    uint8_t *stub; /* the page that ring 3 runs on, as the kernel sees it */
+    bool as_is; /* with the control registers as they are: no change of them drops translations */
 };
 
 static void random_conditions(struct host_space *space, struct conditions *c)
@@ -190,10 +192,10 @@ static void random_conditions(struct host_space *space, struct conditions *c)
     uint64_t bits = oracle_random(space->oracle);
 
     *c = (struct conditions){
-        .ring3 = space->stub != NULL && (bits & 1),
-        .wp = bits >> 1 & 1,
-        .smep = cpu_features.smep && (bits >> 2 & 1),
-        .smap = cpu_features.smap && (bits >> 3 & 1),
+        .ring3 = bits & 1,
+        .wp = space->as_is || (bits >> 1 & 1),
+        .smep = cpu_features.smep && (space->as_is || (bits >> 2 & 1)),
+        .smap = cpu_features.smap && (space->as_is || (bits >> 3 & 1)),
         .ac = cpu_features.smap && (bits >> 4 & 1),
     };
 }
@@ -203,8 +205,11 @@ static uint8_t access_under(struct host_space *space, const struct pair *pair,
 {
     uint64_t cr0 = read_cr0(), cr4 = read_cr4();
 
-    write_cr0(c->wp ? cr0 | CR0_WP : cr0 & ~CR0_WP);
-    write_cr4((cr4 & ~(CR4_SMEP | CR4_SMAP)) | (c->smep ? CR4_SMEP : 0) | (c->smap ? CR4_SMAP : 0));
+    if (!space->as_is) {
+        write_cr0(c->wp ? cr0 | CR0_WP : cr0 & ~CR0_WP);
+        write_cr4((cr4 & ~(CR4_SMEP | CR4_SMAP)) | (c->smep ? CR4_SMEP : 0) |
+                  (c->smap ? CR4_SMAP : 0));
+    }
     caught.vector = NO_TRAP;
     caught.armed = true;
     if (c->ring3) {
@@ -217,8 +222,10 @@ static uint8_t access_under(struct host_space *space, const struct pair *pair,
             __asm__ volatile("clac" : : : "memory", "cc");
     }
     caught.armed = false;
-    write_cr4(cr4);
-    write_cr0(cr0);
+    if (!space->as_is) {
+        write_cr4(cr4);
+        write_cr0(cr0);
+    }
     return value;
 }
 
@@ -273,6 +280,8 @@ static void try_pair(struct host_space *space)
     random_conditions(space, &c);
     struct outcome predicted = predict(&pair, &c);
     count_pair(oracle, &pair, !predicted.through);
+    if (predicted.through)
+        space->random.through = pair.in;
 
     /* A byte that nothing else holds: read it, write it, or run it. */
     uint8_t put = pair.access == RIGHT_X ? INT3 : (uint8_t)(1 + oracle_below(oracle, 100));
@@ -290,6 +299,21 @@ static void try_pair(struct host_space *space)
         report_pair(oracle, &pair, conditions, before, wrong);
     if (!pair_is_consistent(space->random.table, &pair))
         report_pair(oracle, &pair, conditions, "what a walk says", "translate says otherwise");
+}
+
+/* Tries pairs on a table that is current. Either it is damaged first; or it stays legal and changes
+ * between the pairs, where a translation that a flush has missed would show. */
+static int try_pairs(struct host_space *space, bool damaged, uint64_t pairs)
+{
+    int error = E_OK;
+
+    space->as_is = !damaged && oracle_below(space->oracle, 4) != 0;
+    while (pairs-- > 0 && error == E_OK) {
+        if (!damaged && oracle_below(space->oracle, PAIRS_A_CHANGE) == 0)
+            error = random_table_change(space->oracle, &space->random);
+        try_pair(space);
+    }
+    return error;
 }
 
 static void begin_catching(bool (**user_hook)(struct trap_frame *))
@@ -374,11 +398,13 @@ static int try_user_table(struct host_space *space, uint64_t pairs)
     int error = random_table_fill(space->oracle, &space->random);
 
     if (error == E_OK) {
-        random_table_damage(space->oracle, &space->random, HOST_HARMLESS, host_fatal);
+        bool damaged = oracle_below(space->oracle, 3) != 0;
+
+        if (damaged)
+            random_table_damage(space->oracle, &space->random, HOST_HARMLESS, host_fatal);
         begin_catching(&user_hook);
         invariant(host_root_set(table) == E_OK);
-        while (pairs-- > 0)
-            try_pair(space);
+        error = try_pairs(space, damaged, pairs);
         invariant(host_root_set(&kernel_table) == E_OK);
         end_catching(user_hook);
     }
@@ -441,8 +467,8 @@ static const struct attrs kernel_attrs[] = {
     {RIGHT_RWX | RIGHT_G, MEM_WB},
 };
 
-/* The table is the live one, so nothing in it is damaged; instead what is mapped changes between the
- * pairs, and every stale translation that a flush has missed would show. */
+/* The table is the live one, so nothing in it is damaged. What was tried before is tried again after
+ * everything has been unmapped, and in the next piece that comes to lie there. */
 static int try_kernel(struct host_space *space, uint64_t pairs)
 {
     bool (*user_hook)(struct trap_frame *);
@@ -456,8 +482,7 @@ static int try_kernel(struct host_space *space, uint64_t pairs)
         if (error == E_OK) {
             space->oracle->counts->tables++;
             pairs -= part;
-            while (part-- > 0)
-                try_pair(space);
+            error = try_pairs(space, false, part);
         }
         random_table_clear(&space->random);
     }

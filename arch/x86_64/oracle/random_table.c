@@ -94,16 +94,41 @@ static uint64_t random_part(struct oracle *oracle, const struct piece *piece, ui
     return piece->in + offset + at;
 }
 
-static int change_piece(struct oracle *oracle, struct random_table *random)
+/* What a piece shows becomes other memory, at the same place. */
+static int replace_piece(struct oracle *oracle, struct random_table *random, struct piece *piece,
+                         struct flush_batch *batch)
 {
-    const struct piece *piece = &random->piece[oracle_below(oracle, random->pieces)];
+    struct table *table = random->table;
+    unsigned level = table->caps.leaf_top;
+    uint64_t leaf, count;
+
+    while (piece->size % level_size(table->kind, level) != 0)
+        level--;
+    leaf = level_size(table->kind, level);
+    count = piece->size / leaf;
+    hpa_t out = random_memory(oracle, level, leaf, &count);
+    if (count * leaf != piece->size)
+        return E_OK;
+    int error = table_map(table, piece->in, out, piece->size, random_attrs(oracle, random),
+                          MAP_REPLACE, batch);
+    if (error == E_OK)
+        piece->out = out;
+    return error;
+}
+
+int random_table_change(struct oracle *oracle, struct random_table *random)
+{
     struct table *table = random->table;
     struct flush_batch batch;
-    uint64_t size, in = random_part(oracle, piece, &size);
     int error = E_OK;
 
+    random->again = random->recents > 0 && oracle_below(oracle, 2) != 0;
+    if (random->pieces == 0 || (random->pieces < PIECES && oracle_below(oracle, 8) == 0))
+        return map_piece(oracle, random);
+    struct piece *piece = &random->piece[oracle_below(oracle, random->pieces)];
+    uint64_t size, in = random_part(oracle, piece, &size);
     flush_begin(&batch, table);
-    switch (oracle_below(oracle, 4)) {
+    switch (oracle_below(oracle, 6)) {
     case 0:
         error = table_protect(table, in, size, random_attrs(oracle, random), &batch);
         break;
@@ -113,8 +138,14 @@ static int change_piece(struct oracle *oracle, struct random_table *random)
     case 2:
         error = table_split(table, in, size, 1 + (unsigned)oracle_below(oracle, 2), &batch);
         break;
-    case 3: /* the whole piece, at its own page sizes */
+    case 3:
+        error = table_merge(table, piece->in, piece->size, &batch);
+        break;
+    case 4: /* the whole piece, at its own page sizes */
         error = table_protect(table, piece->in, piece->size, random_attrs(oracle, random), &batch);
+        break;
+    case 5:
+        error = replace_piece(oracle, random, piece, &batch);
         break;
     }
     flush_commit(&batch);
@@ -126,10 +157,11 @@ int random_table_fill(struct oracle *oracle, struct random_table *random)
     int error = E_OK;
 
     random->pieces = random->damages = 0;
-    for (unsigned i = 0; i < PIECES && error == E_OK; i++)
+    random->through = random->first;
+    for (unsigned i = 0; i < PIECES * 3 / 4 && error == E_OK; i++)
         error = map_piece(oracle, random);
-    for (unsigned i = oracle_below(oracle, 8); i > 0 && random->pieces > 0 && error == E_OK; i--)
-        error = change_piece(oracle, random);
+    for (uint64_t i = oracle_below(oracle, 8); i > 0 && error == E_OK; i--)
+        error = random_table_change(oracle, random);
     return error;
 }
 
@@ -144,6 +176,14 @@ static uint64_t one_bit_of(struct oracle *oracle, uint64_t bits)
     for (uint64_t skip = oracle_below(oracle, count); skip > 0; skip--)
         bits &= bits - 1;
     return BIT(lowest_bit(bits));
+}
+
+/* As often one below a large page's size, where there are any, as any other. */
+static uint64_t one_fatal_bit(struct oracle *oracle, uint64_t bits)
+{
+    uint64_t below = bits & BITS(29, PAGE_SHIFT);
+
+    return one_bit_of(oracle, below != 0 && oracle_below(oracle, 2) ? below : bits);
 }
 
 static uint64_t random_in_piece(struct oracle *oracle, const struct random_table *random)
@@ -168,12 +208,14 @@ static bool is_kept(const struct random_table *random, hpa_t entry)
 void random_table_damage(struct oracle *oracle, struct random_table *random, uint64_t harmless,
                          uint64_t (*fatal)(const struct table *table, unsigned level, bool leaf))
 {
-    unsigned count = (unsigned)oracle_below(oracle, DAMAGES + 1);
+    unsigned count = DAMAGES / 2 + (unsigned)oracle_below(oracle, DAMAGES / 2 + 1);
 
     for (unsigned i = 0; i < count && random->pieces > 0; i++) {
         struct walk walk;
 
-        table_walk(random->table, random_in_piece(oracle, random), &walk);
+        uint64_t in = random_in_piece(oracle, random);
+
+        table_walk(random->table, in, &walk);
         const struct walk_step *step = &walk.step[oracle_below(oracle, walk.count)];
         if ((step->class != ENTRY_TABLE && step->class != ENTRY_LEAF) ||
             is_kept(random, step->address))
@@ -181,9 +223,9 @@ void random_table_damage(struct oracle *oracle, struct random_table *random, uin
         uint64_t *slot = direct(step->address);
         uint64_t bits = one_bit_of(oracle, harmless);
         if (oracle_below(oracle, 3) == 0)
-            bits = one_bit_of(oracle, fatal(random->table, step->level, step->class == ENTRY_LEAF));
-        random->damage[random->damages].slot = slot;
-        random->damage[random->damages++].was = *slot;
+            bits =
+                one_fatal_bit(oracle, fatal(random->table, step->level, step->class == ENTRY_LEAF));
+        random->damage[random->damages++] = (struct damage){slot, *slot, in};
         *slot ^= bits;
     }
 }
@@ -204,13 +246,21 @@ void random_table_clear(struct random_table *random)
 
 /* ---- Pairs ---------------------------------------------------------------------------------- */
 
-static uint64_t random_address(struct oracle *oracle, const struct random_table *random)
+static uint64_t random_address(struct oracle *oracle, struct random_table *random)
 {
     uint64_t kind = oracle_below(oracle, 16);
 
-    if (kind == 0 || random->pieces == 0)
+    if (random->again) {
+        random->again = false;
+        return random->through;
+    }
+    if (kind < 3 && random->recents > 0)
+        return random->recent[oracle_below(oracle, random->recents)];
+    if (kind < 6 && random->damages > 0)
+        return random->damage[oracle_below(oracle, random->damages)].in;
+    if (kind == 6 || random->pieces == 0)
         return random->first + oracle_below(oracle, random->last - random->first + 1);
-    if (kind > 4)
+    if (kind > 9)
         return random_in_piece(oracle, random);
     const struct piece *piece = &random->piece[oracle_below(oracle, random->pieces)];
     uint64_t edge = kind & 1 ? piece->in : piece->in + piece->size;
@@ -239,6 +289,10 @@ void random_pair(struct oracle *oracle, struct random_table *random, unsigned wi
         /* What is denied must not do harm either, if the CPU lets it through. */
     } while (pair->in < random->first || pair->in > random->last ||
              (pair->walk.error == E_OK && !is_ours(oracle, pair->to, width)));
+    if (random->recents < RECENT)
+        random->recent[random->recents++] = pair->in;
+    else
+        random->recent[oracle_below(oracle, RECENT)] = pair->in;
 }
 
 bool pair_is_consistent(struct table *table, const struct pair *pair)

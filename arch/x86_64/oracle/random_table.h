@@ -10,6 +10,7 @@
 
 #define PIECES 16
 #define DAMAGES 8
+#define RECENT 16
 
 /* What memory holds where nobody put anything: INTO, an undefined opcode in 64-bit mode, so that a
  * fetch from a wrong place is noticed wherever it comes to. */
@@ -48,13 +49,21 @@ struct random_table {
     struct piece piece[PIECES];
     unsigned pieces;
     struct damage {
-        uint64_t *slot, was;
+        uint64_t *slot, was, in;
     } damage[DAMAGES];
     unsigned damages;
+    uint64_t recent[RECENT]; /* input addresses tried last: translations of them may be cached */
+    unsigned recents;
+    uint64_t through; /* the one that went through last ... */
+    bool again;       /* ... is to be tried again */
 };
 
-/* Maps random pieces, then protects, unmaps and splits parts of them. E_NOMEM. */
+/* Maps random pieces, then changes parts of them as random_table_change() does. E_NOMEM. */
 int random_table_fill(struct oracle *oracle, struct random_table *random);
+
+/* One more change, through a writer, of a table that may be in use: of rights, of the frames behind a
+ * piece, of page sizes, or a part unmapped. Not of a damaged table. E_NOMEM. */
+int random_table_change(struct oracle *oracle, struct random_table *random);
 
 /*
  * Changes a few entries of the table as no mapper would: rights and ignored bits, and in some a bit
@@ -75,7 +84,7 @@ struct pair {
     hpa_t to;         /* where it comes to, if it goes through */
 };
 
-/* Draws one: within a piece, near its edges, or anywhere. Of `width` bytes, which stay in a page. */
+/* Draws one: within a piece, near its edges, through a damaged entry, tried lately, or anywhere. Of `width` bytes, which stay in a page. */
 void random_pair(struct oracle *oracle, struct random_table *random, unsigned width,
                  struct pair *pair);
 
