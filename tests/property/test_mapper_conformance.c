@@ -91,6 +91,123 @@ static void run_world(const struct land *land, uint64_t unit, unsigned rounds)
                   (unsigned long long)needless);
 }
 
+/*
+ * One write of one CPU, at each moment of an operation in turn: between any two accesses of the mapper, and
+ * while the flush goes from CPU to CPU. Long operations are sampled. Every page that is still what it was keeps
+ * its A and D; the world looks after each run.
+ */
+struct scenario {
+    const char *name;
+    unsigned flags; /* how the block of 512 cells is mapped first */
+    struct world_call call;
+};
+
+#define BLOCK 64
+#define MOMENTS 20
+
+static const struct scenario scenarios[] = {
+    {"split", MAP_DEFAULT, {.op = OP_SPLIT, .first = BLOCK, .count = 512}},
+    {"split, by a part", MAP_DEFAULT, {.op = OP_SPLIT, .first = BLOCK + 7, .count = 1}},
+    {"merge", MAP_CAP_4K, {.op = OP_MERGE, .first = BLOCK, .count = 512}},
+    {"sweep", MAP_CAP_4K, {.op = OP_SWEEP, .first = BLOCK, .count = 512}},
+    {"protect of a piece", MAP_DEFAULT, {.op = OP_PROTECT, .first = BLOCK + 100, .count = 10}},
+    {"protect of a page", MAP_DEFAULT, {.op = OP_PROTECT, .first = BLOCK, .count = 512}},
+    {"protect of a table", MAP_CAP_4K, {.op = OP_PROTECT, .first = BLOCK, .count = 512}},
+    {"protect of entries", MAP_CAP_4K, {.op = OP_PROTECT, .first = BLOCK + 95, .count = 20}},
+    {"harvest of a page", MAP_DEFAULT, {.op = OP_HARVEST, .first = BLOCK, .count = 512}},
+    {"harvest of entries", MAP_CAP_4K, {.op = OP_HARVEST, .first = BLOCK + 95, .count = 20}},
+    {"clone of a page", MAP_DEFAULT, {.op = OP_CLONE, .first = BLOCK, .count = 512}},
+    {"clone of a piece", MAP_DEFAULT, {.op = OP_CLONE, .first = BLOCK + 95, .count = 20}},
+    {"clone of entries", MAP_CAP_4K, {.op = OP_CLONE, .first = BLOCK + 95, .count = 20}},
+    {"replace of a piece", MAP_DEFAULT, {.op = OP_REPLACE, .first = BLOCK + 200, .count = 9}},
+    {"unmap of a piece", MAP_DEFAULT, {.op = OP_UNMAP, .first = BLOCK + 200, .count = 9}},
+};
+
+/* Maps the block, has the CPUs look at it (or not), and runs the call; returns its moments. */
+static uint64_t run_scenario(const struct scenario *scenario, bool known)
+{
+    uint64_t base = w.base + BLOCK * w.unit;
+    struct world_call map = {.op = OP_MAP,
+                             .first = BLOCK,
+                             .count = 512,
+                             .out = base & BITS(34, 12),
+                             .attrs = attrs_of(RIGHT_RWX, MEM_WB),
+                             .flags = scenario->flags};
+    struct world_call unmap = {.op = OP_UNMAP, .first = BLOCK, .count = 512};
+    struct world_call call = scenario->call;
+    struct flush_batch batch;
+    bool strike = w.strike;
+
+    if (w.unit > PAGE_SIZE && map.flags == MAP_CAP_4K)
+        map.flags = MAP_CAP_2M;
+    call.attrs = attrs_of(RIGHT_RX, MEM_WB);
+    call.out = base + 4 * GiB;
+    call.out &= BITS(34, 12);
+    call.flags = call.op == OP_SPLIT ? (w.unit == PAGE_SIZE ? 1 : 2) : 0;
+    if (call.op == OP_HARVEST)
+        call.flags = HARVEST_CLEAR_A | HARVEST_CLEAR_D;
+    w.strike = false;
+    world_run(&map);
+    if (lands[0].kind == w.land->kind || w.land->kind->id == KIND_KERNEL) {
+        /* Pages that begin with A and D are made clean. */
+        flush_begin(&batch, &w.table);
+        assert_int_equal(table_harvest(&w.table, base, 512 * w.unit, 3, NULL, NULL, &batch), E_OK);
+        flush_commit(&batch);
+    }
+    world_forget();
+    if (known)
+        world_fill_caches();
+    w.strike = strike;
+    world_run(&call);
+    uint64_t events = w.events;
+    w.strike = false;
+    world_run(&unmap);
+    w.strike = strike;
+    return events;
+}
+
+static void every_moment(const struct land *land, uint64_t unit)
+{
+    static const unsigned cells[] = {BLOCK, BLOCK + 105, BLOCK + 511};
+    struct table_caps caps = world_caps(land->format);
+    unsigned runs = 0;
+
+    world_start(land, unit, &caps, 1);
+    w.hardware = false;
+    for (unsigned s = 0; s < ARRAY_SIZE(scenarios); s++)
+        for (unsigned known = 0; known < 2; known++)
+            for (unsigned c = 0; c < ARRAY_SIZE(cells); c++) {
+                w.strike = true;
+                w.strike_cell = cells[c];
+                w.strike_part = c;
+                w.strike_at = UINT64_MAX;
+                uint64_t events = run_scenario(&scenarios[s], known);
+                uint64_t step = 1 + events * 100 / (MOMENTS * percent);
+                for (uint64_t at = c % step; at < events + step; at += step, runs++) {
+                    w.strike_at = at < events ? at : events - 1;
+                    run_scenario(&scenarios[s], known);
+                }
+            }
+    w.strike = false;
+    world_end();
+    print_message("%s, cells of %llu KiB: %u moments\n", land->name,
+                  (unsigned long long)(unit / KiB), runs);
+}
+
+static void test_every_moment_of_small_pages(void **state)
+{
+    (void)state;
+    for (unsigned l = 0; l < 3; l++)
+        every_moment(&lands[l], PAGE_SIZE);
+}
+
+static void test_every_moment_of_large_pages(void **state)
+{
+    (void)state;
+    for (unsigned l = 0; l < 3; l++)
+        every_moment(&lands[l], 2 * MiB);
+}
+
 #define WORLD_TEST(name, land)                                                                     \
     static void test_##name##_4k(void **state)                                                     \
     {                                                                                              \
@@ -117,12 +234,20 @@ int main(int argc, char **argv)
         percent = (unsigned)atoi(argv[1]);
 
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_kernel_4k),  cmocka_unit_test(test_kernel_2m),
-        cmocka_unit_test(test_user_4k),    cmocka_unit_test(test_user_2m),
-        cmocka_unit_test(test_ept_4k),     cmocka_unit_test(test_ept_2m),
-        cmocka_unit_test(test_kernel5_4k), cmocka_unit_test(test_kernel5_2m),
-        cmocka_unit_test(test_user5_4k),   cmocka_unit_test(test_user5_2m),
-        cmocka_unit_test(test_ept5_4k),    cmocka_unit_test(test_ept5_2m),
+        cmocka_unit_test(test_every_moment_of_small_pages),
+        cmocka_unit_test(test_every_moment_of_large_pages),
+        cmocka_unit_test(test_kernel_4k),
+        cmocka_unit_test(test_kernel_2m),
+        cmocka_unit_test(test_user_4k),
+        cmocka_unit_test(test_user_2m),
+        cmocka_unit_test(test_ept_4k),
+        cmocka_unit_test(test_ept_2m),
+        cmocka_unit_test(test_kernel5_4k),
+        cmocka_unit_test(test_kernel5_2m),
+        cmocka_unit_test(test_user5_4k),
+        cmocka_unit_test(test_user5_2m),
+        cmocka_unit_test(test_ept5_4k),
+        cmocka_unit_test(test_ept5_2m),
     };
     return cmocka_run_group_tests_name("mapper conformance", tests, NULL, NULL);
 }

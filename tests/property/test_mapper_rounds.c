@@ -868,6 +868,76 @@ static void test_protect_of_many_tables(void **state)
         }
 }
 
+/* Lone pages of three tables in turn, alone on the machine, where the mapper has shortcuts; and what makes it
+ * forget where it was. */
+static void test_lone_pages(void **state)
+{
+    (void)state;
+    locks_needed = false;
+    for (unsigned l = 0; l < LANDS; l++) {
+        struct table_caps caps = world_caps(lands[l].format);
+        struct flush_batch batch;
+        uint64_t out[3][512] = {0};
+        struct attrs attrs[3][512];
+
+        world_start(&lands[l], PAGE_SIZE, &caps, l);
+        uint64_t in = w.base + 64 * w.unit - 2 * MiB;
+        for (unsigned round = 0; round < 6000; round++) {
+            unsigned part = (unsigned)random_below(&w.random, 3);
+            unsigned slot = (unsigned)random_below(&w.random, round < 3000 ? 6 : 512);
+            uint64_t at = in + part * 2 * MiB + slot * PAGE_SIZE;
+            uint64_t to = (1 + random_below(&w.random, 100000)) * PAGE_SIZE;
+            struct attrs a = random_below(&w.random, 8) ? RWX_WB : attrs_of(RIGHT_RX, MEM_UC);
+            unsigned what = (unsigned)random_below(&w.random, 32);
+            int error;
+
+            flush_begin(&batch, &w.table);
+            if (what < 15) {
+                error = table_map(&w.table, at, hpa(to), PAGE_SIZE, a, MAP_DEFAULT, &batch);
+                assert_int_equal(error, out[part][slot] ? E_EXIST : E_OK);
+                assert_true(flush_empty(&batch));
+                if (!error) {
+                    out[part][slot] = to;
+                    attrs[part][slot] = a;
+                }
+            } else if (what < 30) {
+                assert_int_equal(table_unmap(&w.table, at, PAGE_SIZE, &batch), E_OK);
+                assert_int_equal(flush_empty(&batch), out[part][slot] == 0);
+                out[part][slot] = 0;
+            } else if (what == 30) {
+                assert_int_equal(table_unmap(&w.table, in + part * 2 * MiB, 2 * MiB, &batch), E_OK);
+                memset(out[part], 0, sizeof(out[part]));
+            } else {
+                assert_int_equal(
+                    table_map(&w.table, in + part * 2 * MiB, hpa(GiB), 2 * MiB, RWX_WB,
+                              MAP_REPLACE | (random_below(&w.random, 2) ? MAP_CAP_4K : 0), &batch),
+                    E_OK);
+                for (unsigned i = 0; i < 512; i++) {
+                    out[part][i] = GiB + i * PAGE_SIZE;
+                    attrs[part][i] = RWX_WB;
+                }
+            }
+            flush_commit(&batch);
+            for (unsigned p = 0; p < 3; p++)
+                for (unsigned i = round % 8 ? slot : 0; i < (round % 8 ? slot + 1 : 6); i++) {
+                    struct found found =
+                        world_look(w.table.root.v, in + p * 2 * MiB + i * PAGE_SIZE);
+                    assert_int_equal(found.present, out[p][i] != 0);
+                    if (found.present) {
+                        assert_int_equal(found.out, out[p][i]);
+                        assert_true(attrs_equal(found.attrs, attrs[p][i]));
+                    }
+                }
+        }
+        flush_begin(&batch, &w.table);
+        assert_int_equal(table_unmap(&w.table, in, 6 * MiB, &batch), E_OK);
+        flush_commit(&batch);
+        assert_int_equal(w.table.table_frames, 1);
+        world_end();
+    }
+    locks_needed = true;
+}
+
 static int stop_at_once(void *ctx, const struct mapping *mapping)
 {
     (void)mapping;
@@ -1153,6 +1223,7 @@ static void test_without_records(void **state)
 
         early.frame_records = false;
         world_start(&lands[l], PAGE_SIZE, &caps, 1);
+        w.hardware = false; /* the world does not know the table that follows */
         world_table_end(&w.table);
         assert_int_equal(
             table_init(&w.table, lands[l].kind, &caps, &early, PURPOSE_TEST, WORLD_OWNER), E_OK);
@@ -1357,6 +1428,7 @@ int main(void)
         cmocka_unit_test(test_merge_of_mixed_tables),
         cmocka_unit_test(test_split_from_before),
         cmocka_unit_test(test_protect_of_many_tables),
+        cmocka_unit_test(test_lone_pages),
         cmocka_unit_test(test_harvest_stops),
         cmocka_unit_test(test_rights_of_all_levels),
         cmocka_unit_test(test_marks_of_new_pages),

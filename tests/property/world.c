@@ -84,6 +84,7 @@ static struct shadow *shadows[FRAMES];
 
 static struct {
     bool active;
+    unsigned quiet; /* of so many moments one is used */
     struct world_call call;
     struct cell after[CELLS];
     bool kept[CELLS]; /* the same page before and after: its A and D must survive */
@@ -332,19 +333,35 @@ static void cpu_access(struct cpu *cpu, unsigned i, unsigned part, bool write, b
     }
 }
 
-/* Some CPU uses some page: often one that the operation is about. */
+/*
+ * A moment between two steps of the mapper: some CPU uses some page, often one that the step is about.
+ * There are busy operations and quiet ones, in which a bit that is lost is not set again soon. With w.strike
+ * one CPU writes once, at one moment, and that is all.
+ */
 static void some_access(uint64_t in, uint64_t bytes)
 {
     unsigned first, end;
 
-    if (!w.hardware)
+    if (w.strike && w.events == w.strike_at)
+        cpu_access(&cpus[1], w.strike_cell, w.strike_part % parts(), true, true);
+    w.events++;
+    if (!w.hardware || random_below(&chance, op.quiet))
         return;
+    if (op.quiet > 2) {
+        in = cell_in(op.call.first);
+        bytes = op.call.count * w.unit;
+    }
     cells_of(in, bytes, &first, &end);
     unsigned i = first < end && random_below(&chance, 4)
                      ? first + (unsigned)random_below(&chance, end - first)
                      : (unsigned)random_below(&chance, CELLS);
     cpu_access(&cpus[random_below(&chance, CPUS)], i, (unsigned)random_below(&chance, parts()),
                random_below(&chance, 2), random_below(&chance, 3));
+}
+
+void world_forget(void)
+{
+    memset(cpus, 0, sizeof(cpus));
 }
 
 void world_fill_caches(void)
@@ -571,7 +588,7 @@ static void note_cleared(uint64_t old, uint64_t new, uint64_t in, unsigned level
 
 void hook_touched(const uint64_t *slot)
 {
-    if (!op.active || random_below(&chance, 2))
+    if (!op.active)
         return;
     uint64_t at = (uint64_t)((const uint8_t *)slot - arena);
     const struct shadow *shadow = at < ARENA_BYTES ? shadows[at / PAGE_SIZE] : NULL;
@@ -624,7 +641,7 @@ void hook_stored(uint64_t *slot)
     cells_of(in, sdm_page_bytes(level), &first, &end);
     check_moment(first, end);
     /* All of the window: at each store of a short operation, now and then in a long one. */
-    if (w.stores < 48 || w.stores % 61 == 0)
+    if ((w.stores < 48 || w.stores % 61 == 0) && !w.strike)
         check_moment(0, CELLS);
     for (unsigned n = 0; n < CPUS; n++)
         some_access(in, sdm_page_bytes(level));
@@ -1082,6 +1099,8 @@ int world_run(const struct world_call *call)
 
     memset(&op, 0, sizeof(op));
     op.call = *call;
+    op.quiet = (unsigned[]){1, 2, 40, 600}[random_below(&chance, 4)];
+    w.events = 0;
     int expected = expect(call);
     memcpy(accessed_before, accessed, sizeof(accessed));
     memcpy(dirty_before, dirty, sizeof(dirty));
@@ -1311,7 +1330,8 @@ void world_end(void)
 {
     char why[160];
 
-    memset(cpus, 0, sizeof(cpus));
+    if (w.hardware)
+        world_fill_caches(); /* which is to be forgotten */
     world_table_end(&w.table);
     world_table_end(&w.other);
     must(w.taken == 0);

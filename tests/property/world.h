@@ -55,11 +55,14 @@ struct world {
     struct table other; /* of the same kind, which no CPU uses; empty between operations */
     struct cell cell[CELLS];
     struct random random;
-    unsigned block;   /* the cell at which a block was last mapped as a whole; 0: none */
-    bool hardware;    /* CPUs are at work */
-    uint64_t fail_in; /* this many more frames are given, then none; UINT64_MAX: no end */
-    uint64_t taken;   /* table frames out, of all tables */
-    uint64_t stores;  /* into live tables, since the operation began */
+    unsigned block; /* the cell at which a block was last mapped as a whole; 0: none */
+    bool hardware;  /* CPUs are at work */
+    bool strike; /* one CPU writes, at one moment: to this page, before the event of this number */
+    unsigned strike_cell, strike_part;
+    uint64_t strike_at, events; /* moments of the operation so far */
+    uint64_t fail_in;           /* this many more frames are given, then none; UINT64_MAX: no end */
+    uint64_t taken;             /* table frames out, of all tables */
+    uint64_t stores;            /* into live tables, since the operation began */
     /* For the report. */
     uint64_t all_stores, walks, flushes, needless;
 };
@@ -114,8 +117,9 @@ struct world_call world_random_call(void);
 /* Everything that holds at rest: cells, visitor, frames, records, caches. */
 void world_check(void);
 
-/* All CPUs cache all that they can of the window. */
+/* All CPUs cache all that they can of the window; or forget everything, as after a flush. */
 void world_fill_caches(void);
+void world_forget(void);
 
 /* A test has set A or D in a slot itself, as a CPU would. */
 void world_note(const uint64_t *slot);
