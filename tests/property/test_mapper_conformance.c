@@ -147,6 +147,7 @@ static uint64_t run_scenario(const struct scenario *scenario, bool known)
     if (call.op == OP_HARVEST)
         call.flags = HARVEST_CLEAR_A | HARVEST_CLEAR_D;
     w.strike = false;
+    w.brief = true;
     world_run(&map);
     if (lands[0].kind == w.land->kind || w.land->kind->id == KIND_KERNEL) {
         /* Pages that begin with A and D are made clean. */
@@ -158,17 +159,20 @@ static uint64_t run_scenario(const struct scenario *scenario, bool known)
     if (known)
         world_fill_caches();
     w.strike = strike;
+    w.brief = false;
     world_run(&call);
     uint64_t events = w.events;
     w.strike = false;
+    w.brief = true;
     world_run(&unmap);
+    w.brief = false;
     w.strike = strike;
     return events;
 }
 
 static void every_moment(const struct land *land, uint64_t unit)
 {
-    static const unsigned cells[] = {BLOCK, BLOCK + 105, BLOCK + 511};
+    static const unsigned cells[] = {BLOCK + 105, BLOCK + 511};
     struct table_caps caps = world_caps(land->format);
     unsigned runs = 0;
 
@@ -182,7 +186,7 @@ static void every_moment(const struct land *land, uint64_t unit)
                 w.strike_part = c;
                 w.strike_at = UINT64_MAX;
                 uint64_t events = run_scenario(&scenarios[s], known);
-                uint64_t step = 1 + events * 100 / (MOMENTS * percent);
+                uint64_t step = events <= 160 ? 1 : 1 + events * 100 / (MOMENTS * percent);
                 for (uint64_t at = c % step; at < events + step; at += step, runs++) {
                     w.strike_at = at < events ? at : events - 1;
                     run_scenario(&scenarios[s], known);

@@ -57,6 +57,7 @@ struct world {
     struct random random;
     unsigned block; /* the cell at which a block was last mapped as a whole; 0: none */
     bool hardware;  /* CPUs are at work */
+    bool brief;     /* an operation that is not what is tested: no checks at rest */
     bool strike; /* one CPU writes, at one moment: to this page, before the event of this number */
     unsigned strike_cell, strike_part;
     uint64_t strike_at, events; /* moments of the operation so far */

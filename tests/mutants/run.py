@@ -1,0 +1,207 @@
+#!/usr/bin/python3
+"""Breaks the mapper on purpose, one break at a time, and sees whether its tests notice.
+
+    tests/mutants/run.py [--write docs/MUTANTS.md] [--only TEXT] [--jobs N] BUILD SOURCE...
+
+The breaks are in tests/mutants/list.txt: a file, a piece of its text that occurs there once, what it
+becomes, and what that means. SOURCE are the files that each test of TESTS is linked with. Each break is built in a folder of its own beside an untouched tree (a changed
+header is found before the true one) with the tests of TESTS, which then run until one fails. Status 1
+when a break does not apply any more, does not compile, or survives.
+"""
+
+import argparse
+import concurrent.futures
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+TESTS = {"mapper_rounds": [], "mapper_entries": [], "mapper_conformance": ["30"]}
+CFLAGS = "-std=gnu11 -DQUIRE_HOSTED -w".split()
+SECONDS = 60  # for one test program: a break may well loop for ever
+
+
+class Mutant:
+    def __init__(self, name, file, means, old, new):
+        self.name, self.file, self.means, self.old, self.new = name, file, means, old, new
+        self.result = None  # "killed", or what is wrong
+        self.by = ""
+
+
+def read_list(path):
+    """Blocks of `# name`, `file: ...`, `means: ...`, `<<<<`, old text, `====`, new text, `>>>>`."""
+    with open(path, encoding="utf-8") as file:
+        text = file.read()
+    pattern = r"^# ([^\n]+)\nfile: ([^\n]+)\nmeans: ([^\n]+)\n<<<<\n(.*?)\n====\n(.*?)>>>>$"
+    found = re.findall(pattern, text, re.M | re.S)
+    if len(found) != len(re.findall(r"^<<<<$", text, re.M)):
+        sys.exit(f"{path}: a block is not understood")
+    return [Mutant(n, f, m, old, new.removesuffix("\n")) for n, f, m, old, new in found]
+
+
+def object_of(folder, source):
+    return f"{folder}/{source.replace('/', '_')}.o"
+
+
+def compile_one(folder, source, overlay=None):
+    """Compiles a source, or its changed version; returns an error's text or None."""
+    target = object_of(folder, source)
+    include = [f"-I{overlay}"] if overlay else []
+    changed = f"{overlay}/{source}" if overlay else ""
+    path = changed if overlay and os.path.exists(changed) else source
+    # What changes each time is compiled fast, the world around it to run fast.
+    command = ["gcc", *CFLAGS, "-O0" if overlay else "-O1", *include, "-I.", "-MMD", "-c", path, "-o", target]
+    done = subprocess.run(command, capture_output=True, text=True)
+    return done.stderr if done.returncode else None
+
+
+def depends_on(folder, source, file):
+    with open(object_of(folder, source)[:-2] + ".d", encoding="utf-8") as rule:
+        return file in rule.read().replace("\\\n", " ").replace("./", "").split()
+
+
+def link(objects, target):
+    done = subprocess.run(
+        ["gcc", *objects, "-lcmocka", "-o", target], capture_output=True, text=True
+    )
+    return done.stderr if done.returncode else None
+
+
+def run_test(program, test):
+    """What the test says when it fails; None when it passes."""
+    try:
+        done = subprocess.run([program, *TESTS[test]], capture_output=True, text=True, timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        return f"still running after {SECONDS} s"
+    if done.returncode == 0:
+        return None
+    for line in done.stderr.splitlines():
+        said = re.search(r"(?:ERROR: |error: |panic: )(.*)", line)
+        if said and "Failure!" not in said.group(1):
+            return said.group(1)
+    failed = re.findall(r"^\[  FAILED  \] (\w+)", done.stdout + done.stderr, re.M)
+    return failed[0] if failed else f"died with status {done.returncode}"
+
+
+def try_one(base, mutant, number, common):
+    with open(mutant.file, encoding="utf-8") as file:
+        text = file.read()
+    if text.count(mutant.old) != 1:
+        mutant.result = f"does not apply: its text occurs {text.count(mutant.old)} times"
+        return
+    folder = f"{base}/{number}"
+    overlay = f"{folder}/tree"
+    os.makedirs(os.path.dirname(f"{overlay}/{mutant.file}"), exist_ok=True)
+    with open(f"{overlay}/{mutant.file}", "w", encoding="utf-8") as file:
+        file.write(text.replace(mutant.old, mutant.new))
+    objects = {}
+    for source in common:
+        objects[source] = object_of(f"{base}/true", source)
+        if depends_on(f"{base}/true", source, mutant.file):
+            error = compile_one(folder, source, overlay)
+            if error:
+                mutant.result = "does not compile: " + error.strip().splitlines()[0]
+                return
+            objects[source] = object_of(folder, source)
+    for test in TESTS:
+        program = f"{folder}/{test}"
+        own = object_of(f"{base}/true", f"tests/property/test_{test}.c")
+        error = link([own, *objects.values()], program)
+        if error:
+            mutant.result = "does not link: " + error.strip().splitlines()[0]
+            return
+        said = run_test(program, test)
+        os.remove(program)
+        if said:
+            mutant.result, mutant.by = "killed", f"{test}: {said}"
+            return
+    mutant.result = "SURVIVES"
+
+
+def snapshot(base):
+    """A copy of what is built, so that an edit meanwhile is no mutant; everything happens there."""
+    tree = f"{base}/source"
+    shutil.rmtree(base, ignore_errors=True)
+    for room in ("lib", "mm", "arch", "tests/property", "tests/unit"):
+        shutil.copytree(room, f"{tree}/{room}")
+    os.chdir(tree)
+
+
+def build_true(base, jobs, common):
+    """The untouched program: it must pass, or nothing can be learnt."""
+    folder = f"{base}/true"
+    os.makedirs(folder, exist_ok=True)
+    own = {test: f"tests/property/test_{test}.c" for test in TESTS}
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        for error in pool.map(lambda source: compile_one(folder, source), [*common, *own.values()]):
+            if error:
+                sys.exit(error)
+    for test in TESTS:
+        objects = [object_of(folder, source) for source in [own[test], *common]]
+        error = link(objects, f"{folder}/{test}")
+        said = error or run_test(f"{folder}/{test}", test)
+        if said:
+            sys.exit(f"{test} fails as it is: {said}")
+
+
+def write_document(path, mutants):
+    killed = sum(mutant.result == "killed" for mutant in mutants)
+    lines = [
+        "# Mutants of the mapper",
+        "",
+        "Deliberate breaks, one at a time, and the test that notices. Made by `make mutants WRITE=1` from",
+        "`tests/mutants/list.txt`, which has the exact text of each. `make mutants` fails when one of them",
+        "survives, or does not apply any more.",
+        "",
+        f"**{killed} of {len(mutants)} killed.**",
+        "",
+        "| break | file | what it means | noticed by |",
+        "|---|---|---|---|",
+    ]
+    for mutant in mutants:
+        by = mutant.by if mutant.result == "killed" else f"**{mutant.result}**"
+        by = re.sub(r"\s*\(.*?; .*\)$", "", by).replace("|", "\\|")[:110]
+        lines.append(f"| {mutant.name} | `{mutant.file}` | {mutant.means} | {by} |")
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("\n".join(lines) + "\n")
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("build")
+    parser.add_argument("source", nargs="+")
+    parser.add_argument("--write")
+    parser.add_argument("--only", default="")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    arguments = parser.parse_args()
+    base = os.path.abspath(f"{arguments.build}/mutants")
+    document = arguments.write and os.path.abspath(arguments.write)
+    mutants = [
+        mutant
+        for mutant in read_list("tests/mutants/list.txt")
+        if any(text in mutant.name + mutant.file for text in arguments.only.split(","))
+    ]
+    start = time.monotonic()
+    snapshot(base)
+    build_true(base, arguments.jobs, arguments.source)
+    with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
+        runs = {
+            pool.submit(try_one, base, mutant, number, arguments.source): mutant
+            for number, mutant in enumerate(mutants, 1)
+        }
+        for done in concurrent.futures.as_completed(runs):
+            done.result()
+            mutant = runs[done]
+            print(f"{mutant.result:<9} {mutant.name} ({mutant.by[:90]})", flush=True)
+    killed = sum(mutant.result == "killed" for mutant in mutants)
+    seconds = int(time.monotonic() - start)
+    print(f"{killed} of {len(mutants)} killed ({100 * killed // max(len(mutants), 1)} %), {seconds} s")
+    if document:
+        write_document(document, mutants)
+    sys.exit(killed != len(mutants))
+
+
+if __name__ == "__main__":
+    main()
