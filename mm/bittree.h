@@ -212,11 +212,15 @@ static inline uint64_t bittree_previous(const struct bittree *tree, uint64_t bit
 /* Is every summary bit right? Reads defined words only. On success *count is the number of bits. */
 static inline bool bittree_check(const struct bittree *tree, uint64_t *count)
 {
-    for (unsigned level = tree->top; level > tree->eager; level--)
-        for (uint64_t i = 0; i < bittree_level_words(tree->bits, level - 1); i++)
+    for (unsigned level = tree->top; level > tree->eager; level--) {
+        uint64_t words = bittree_level_words(tree->bits, level - 1);
+        for (uint64_t i = 0; i < words; i++)
             if (((tree->word[level][i >> 6] >> (i & 63)) & 1) !=
                 (tree->word[level - 1][i] != 0 ? 1u : 0u))
                 return false;
+        if ((words & 63) != 0 && tree->word[level][words >> 6] >> (words & 63) != 0)
+            return false; /* a bit for a word that there is not */
+    }
     /* Below: the words that a level defines are those whose bit is set one level up, found with a
      * view of the tree that ends at that level, which has just been found right. */
     for (unsigned level = tree->eager; level > 0; level--) {
@@ -227,7 +231,7 @@ static inline bool bittree_check(const struct bittree *tree, uint64_t *count)
             upper.word[l - level] = tree->word[l];
         for (uint64_t i = bittree_next(&upper, 0); i != BITTREE_NONE;
              i = bittree_next(&upper, i + 1))
-            if (tree->word[level - 1][i] == 0)
+            if (i >= upper.bits || tree->word[level - 1][i] == 0)
                 return false;
     }
     *count = 0;
