@@ -209,6 +209,13 @@ static inline uint64_t bittree_previous(const struct bittree *tree, uint64_t bit
     return index;
 }
 
+/* Does this word, the last of its level, have a bit that stands for nothing? */
+static inline bool bittree_strays(const struct bittree *tree, unsigned level, uint64_t word)
+{
+    uint64_t bits = level == 0 ? tree->bits : bittree_level_words(tree->bits, level - 1);
+    return word == bits >> 6 && tree->word[level][word] >> (bits & 63) != 0;
+}
+
 /* Is every summary bit right? Reads defined words only. On success *count is the number of bits. */
 static inline bool bittree_check(const struct bittree *tree, uint64_t *count)
 {
@@ -218,9 +225,10 @@ static inline bool bittree_check(const struct bittree *tree, uint64_t *count)
             if (((tree->word[level][i >> 6] >> (i & 63)) & 1) !=
                 (tree->word[level - 1][i] != 0 ? 1u : 0u))
                 return false;
-        if ((words & 63) != 0 && tree->word[level][words >> 6] >> (words & 63) != 0)
-            return false; /* a bit for a word that there is not */
     }
+    for (unsigned level = tree->top; level >= tree->eager; level--)
+        if (bittree_strays(tree, level, bittree_level_words(tree->bits, level) - 1))
+            return false;
     /* Below: the words that a level defines are those whose bit is set one level up, found with a
      * view of the tree that ends at that level, which has just been found right. */
     for (unsigned level = tree->eager; level > 0; level--) {
@@ -231,15 +239,12 @@ static inline bool bittree_check(const struct bittree *tree, uint64_t *count)
             upper.word[l - level] = tree->word[l];
         for (uint64_t i = bittree_next(&upper, 0); i != BITTREE_NONE;
              i = bittree_next(&upper, i + 1))
-            if (i >= upper.bits || tree->word[level - 1][i] == 0)
+            if (tree->word[level - 1][i] == 0 || bittree_strays(tree, level - 1, i))
                 return false;
     }
     *count = 0;
-    for (uint64_t i = bittree_next(tree, 0); i != BITTREE_NONE; i = bittree_next(tree, i + 1)) {
-        if (i >= tree->bits)
-            return false;
+    for (uint64_t i = bittree_next(tree, 0); i != BITTREE_NONE; i = bittree_next(tree, i + 1))
         ++*count;
-    }
     return true;
 }
 
