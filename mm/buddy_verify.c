@@ -10,9 +10,17 @@
 /* What verify_live() counts; static, because it is large and the lock guards it. */
 static struct {
     uint64_t frames, cached_blocks, reserved;
+    uint64_t cached_sum; /* of cached_share() */
     uint64_t by_purpose[PURPOSE_COUNT];
     uint64_t by_owner[OWNER_LIMIT];
 } counted;
+
+/* What one cached block adds to a sum that only the same blocks, each once, arrive at. */
+static uint64_t cached_share(uint64_t pfn)
+{
+    uint64_t share = (pfn + 1) * UINT64_C(0x9e3779b97f4a7c15);
+    return (share ^ share >> 29) * UINT64_C(0xbf58476d1ce4e5b9);
+}
 
 #define broken(...) (format_buffer(why, why_size, __VA_ARGS__), E_STATE)
 
@@ -127,6 +135,7 @@ static int verify_live(char *why, size_t why_size)
             if (record != cached_record(info.order) || info.order >= CACHED_ORDERS)
                 return broken("record of cached %#llx makes no sense", address);
             counted.cached_blocks++;
+            counted.cached_sum += cached_share(pfn);
             counted.frames += order_frames(info.order);
             continue;
         }
@@ -167,7 +176,7 @@ static int verify_held(unsigned cpu, char *why, size_t why_size)
 
 static int verify_caches(char *why, size_t why_size)
 {
-    uint64_t blocks = 0;
+    uint64_t blocks = 0, sum = 0;
     for (unsigned i = 0; i < buddy.cpus; i++) {
         int error = verify_held(i, why, why_size);
         if (error != E_OK)
@@ -184,12 +193,14 @@ static int verify_caches(char *why, size_t why_size)
                     return broken("CPU %u: cached frame %#llx has the record of no such block", i,
                                   (unsigned long long)pfn << PAGE_SHIFT);
                 blocks++;
+                sum += cached_share(pfn);
             }
         }
-    /* Each slot has a record; as many records as slots, so no block is in two slots or in none. */
     if (blocks != counted.cached_blocks)
         return broken("%llu blocks in caches, %llu recorded as cached", (unsigned long long)blocks,
                       (unsigned long long)counted.cached_blocks);
+    if (sum != counted.cached_sum)
+        return broken("a cached block is in two slots, and another in none");
     return E_OK;
 }
 
