@@ -115,6 +115,7 @@ def try_one(base, mutant, number, common):
         said = run_test(program, test)
         os.remove(program)
         if said:
+            said = said.replace(f"{os.path.abspath(overlay)}/", "").replace(f"{overlay}/", "")
             mutant.result, mutant.by = "killed", f"{test}: {said}"
             return
     mutant.result = "SURVIVES"
