@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <cmocka.h>
 
 #include "arch/x86_64/vmx/vmcs.h"
@@ -189,6 +190,13 @@ static void every_moment(const struct land *land, uint64_t unit)
                 uint64_t step = events <= 160 ? 1 : 1 + events * 100 / (MOMENTS * percent);
                 for (uint64_t at = c % step; at < events + step; at += step, runs++) {
                     w.strike_at = at < events ? at : events - 1;
+                    run_scenario(&scenarios[s], known);
+                }
+                /* None is left out around the first stores. */
+                uint64_t stores[STORE_EVENTS];
+                memcpy(stores, w.store_event, sizeof(stores));
+                for (unsigned n = 0; step > 1 && n < 4 * STORE_EVENTS; n++, runs++) {
+                    w.strike_at = stores[n / 4] + n % 4 - 2;
                     run_scenario(&scenarios[s], known);
                 }
             }

@@ -329,13 +329,25 @@ static void test_rules_by_name(void **state)
     assert_string_equal(level_name(6), "?");
 }
 
+static void test_words(void **state)
+{
+    static const char *const types[] = {"UC", "WC", "??", "??", "WT", "WP", "WB", "??"};
+    char text[RIGHTS_TEXT];
+
+    (void)state;
+    for (unsigned type = 0; type < 8; type++)
+        assert_string_equal(mem_type_name((enum mem_type)type), types[type]);
+    assert_string_equal(rights_text(text, RIGHT_NONE), "-----");
+    assert_string_equal(rights_text(text, RIGHT_RWX | RIGHT_G), "rwx-g");
+    assert_string_equal(rights_text(text, RIGHT_U), "---u-");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_all_attributes),
-        cmocka_unit_test(test_protect_refuses_likewise),
-        cmocka_unit_test(test_checkers_agree),
-        cmocka_unit_test(test_rules_by_name),
+        cmocka_unit_test(test_all_attributes), cmocka_unit_test(test_protect_refuses_likewise),
+        cmocka_unit_test(test_checkers_agree), cmocka_unit_test(test_rules_by_name),
+        cmocka_unit_test(test_words),
     };
     return cmocka_run_group_tests_name("mapper entries", tests, NULL, NULL);
 }

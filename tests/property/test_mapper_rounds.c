@@ -292,6 +292,12 @@ static void test_sweep(void **state)
         assert_int_equal(cursor, lands[l].kind->input_first);
         assert_int_equal(world_look(w.table.root.v, in).level, 3);
         assert_int_equal(world_look(w.table.root.v, in + GiB).level, 2);
+        /* The lowest page of the space belongs to the first part, wherever that would begin. */
+        assert_int_equal(do_map(&w.table, lands[l].kind->input_first, GiB, PAGE_SIZE, 0), E_OK);
+        flush_begin(&batch, &w.table);
+        assert_int_equal(table_merge_sweep(&w.table, &cursor, &batch), E_OK);
+        flush_commit(&batch);
+        assert_int_equal(cursor, align_down(lands[l].kind->input_first, GiB) + GiB);
         /* The very end of the space is an end as well. */
         uint64_t end = lands[l].kind->input_last + 1 - PAGE_SIZE;
         assert_int_equal(do_map(&w.table, end, GiB, PAGE_SIZE, MAP_DEFAULT), E_OK);
@@ -1246,6 +1252,10 @@ static void test_without_records(void **state)
             assert_int_equal(write_by(writer, w.base, 0, PAGE_SIZE, &batch), E_STATE);
             flush_commit(&batch);
         }
+        uint64_t cursor = w.base;
+        flush_begin(&batch, &w.table);
+        assert_int_equal(table_merge_sweep(&w.table, &cursor, &batch), E_STATE);
+        flush_commit(&batch);
         assert_int_equal(table_adopt(&w.table, &early), E_STATE);
         assert_int_equal(table_adopt(&w.table, &world_env), E_OK);
         assert_int_equal(table_adopt(&w.table, &world_env), E_STATE);
@@ -1407,8 +1417,30 @@ static void test_batches(void **state)
     }
     assert_true(batch.whole);
     flush_add(&batch, 0, PAGE_SIZE - 1, 1); /* nothing to add to that */
+    assert_int_equal(table_map(&w.table, w.base, hpa(0), PAGE_SIZE, RWX_WB, 0, &batch), E_OK);
     flush_commit(&batch);
     assert_int_equal(w.table.flushes.whole, 2);
+    assert_int_equal(w.table.flushes.spared, 0); /* it was not that map which needed the flush */
+
+    /* What lies within the newest range changes nothing. */
+    flush_begin(&batch, &w.table);
+    flush_add(&batch, 0, 8 * PAGE_SIZE - 1, 1);
+    flush_add(&batch, 2 * PAGE_SIZE, 4 * PAGE_SIZE - 1, 1);
+    assert_int_equal(batch.count, 1);
+    assert_int_equal(batch.range[0].first, 0);
+    assert_int_equal(batch.range[0].last, 8 * PAGE_SIZE - 1);
+    flush_commit(&batch);
+
+    /* A block that nothing maps needs no flush to be freed. */
+    hpa_t block;
+    uint64_t flushes = w.flushes;
+    assert_int_equal(buddy_alloc(3, PURPOSE_TEST, WORLD_OWNER + 1, &block), E_OK);
+    flush_begin(&batch, &w.table);
+    flush_free_after(&batch, block);
+    assert_false(flush_empty(&batch));
+    flush_commit(&batch);
+    assert_true(buddy_is_free(block));
+    assert_int_equal(w.flushes, flushes);
     world_end();
 }
 

@@ -22,5 +22,8 @@ PROPERTY_mapper_entries_SRC := $(MAPPER_WORLD_SRC)
 PROPERTY_TESTS += mapper_rounds
 PROPERTY_mapper_rounds_SRC := $(MAPPER_WORLD_SRC) mm/page_source.c mm/scrub.c
 
+PROPERTY_TESTS += buddy_damage
+PROPERTY_buddy_damage_SRC := mm/buddy.c mm/buddy_verify.c mm/frame.c lib/format.c mm/addr.c
+
 PROPERTY_TESTS += buddy_model
 PROPERTY_buddy_model_SRC := mm/buddy.c mm/buddy_verify.c mm/frame.c lib/format.c

@@ -622,6 +622,8 @@ void hook_stored(uint64_t *slot)
     if (shadow->dead)
         wrong("a store into the table %#llx, which is dead",
               (unsigned long long)(at & ~(PAGE_SIZE - 1)));
+    if (w.stores < STORE_EVENTS)
+        w.store_event[w.stores] = w.events;
     w.stores++;
     w.all_stores++;
     shadow->entry[index] = new;

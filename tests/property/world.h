@@ -23,6 +23,7 @@
 
 #define CELLS 1152
 #define WORLD_OWNER 40
+#define STORE_EVENTS 4
 
 struct land {
     const char *name;
@@ -60,10 +61,11 @@ struct world {
     bool brief;     /* an operation that is not what is tested: no checks at rest */
     bool strike; /* one CPU writes, at one moment: to this page, before the event of this number */
     unsigned strike_cell, strike_part;
-    uint64_t strike_at, events; /* moments of the operation so far */
-    uint64_t fail_in;           /* this many more frames are given, then none; UINT64_MAX: no end */
-    uint64_t taken;             /* table frames out, of all tables */
-    uint64_t stores;            /* into live tables, since the operation began */
+    uint64_t strike_at, events;         /* moments of the operation so far */
+    uint64_t store_event[STORE_EVENTS]; /* those of its first stores */
+    uint64_t fail_in; /* this many more frames are given, then none; UINT64_MAX: no end */
+    uint64_t taken;   /* table frames out, of all tables */
+    uint64_t stores;  /* into live tables, since the operation began */
     /* For the report. */
     uint64_t all_stores, walks, flushes, needless;
 };
