@@ -71,6 +71,9 @@ HOSTED_CFLAGS := -std=gnu11 -O1 -g -fno-omit-frame-pointer -DQUIRE_HOSTED -I. \
 HOSTED := $(BUILD)/hosted
 TEST_SECONDS ?= 300
 
+# The buddy's files, for the lists of those who link it.
+BUDDY_SRC := $(sort $(wildcard mm/buddy*.c))
+
 -include tests/unit/tests.mk tests/property/tests.mk
 
 UNIT_LOGS := $(UNIT_TESTS:%=$(HOSTED)/unit/%.log) $(UNIT_TSAN:%=%.log)
