@@ -74,7 +74,7 @@ TEST_SECONDS ?= 300
 -include tests/unit/tests.mk tests/property/tests.mk
 
 UNIT_LOGS := $(UNIT_TESTS:%=$(HOSTED)/unit/%.log) $(UNIT_TSAN:%=%.log)
-PROPERTY_LOGS := $(PROPERTY_TESTS:%=$(HOSTED)/property/%.log)
+PROPERTY_LOGS := $(PROPERTY_TESTS:%=$(HOSTED)/property/%.log) $(PROPERTY_TSAN:%=%.log)
 TOOLS_XML := $(BUILD)/tools.xml
 EMULATOR_XML := $(BUILD)/emulator.xml
 

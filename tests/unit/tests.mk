@@ -122,16 +122,17 @@ UNIT_scrub_SRC := mm/scrub.c mm/page_source.c mm/buddy.c \
 UNIT_TESTS += slab
 UNIT_slab_SRC := mm/slab.c mm/buddy.c mm/buddy_verify.c mm/frame.c mm/addr.c lib/format.c
 
-# The same under ThreadSanitizer, which wants the addresses of a program laid out as ever.
-UNIT_TSAN := $(HOSTED)/unit/buddy_threads_tsan
+# Threads under ThreadSanitizer, which wants the addresses of a program laid out as ever.
 UNALTERED = $(shell setarch -R true 2>/dev/null && echo setarch -R)
+TSAN_CFLAGS := -std=gnu11 -O1 -g -DQUIRE_HOSTED -I. -Wall -Wextra -Werror -fsanitize=thread
+
+$(HOSTED)/%_tsan.log: $(HOSTED)/%_tsan FORCE
+	@echo "test  $*_tsan"
+	@timeout $(TEST_SECONDS) $(UNALTERED) $< >$@ 2>&1; echo "exit status $$?" >>$@
+
+UNIT_TSAN := $(HOSTED)/unit/buddy_threads_tsan
 $(UNIT_TSAN): tests/unit/test_buddy_threads.c tests/unit/hosted.c lib/lock.c \
 		$(UNIT_buddy_threads_SRC) $(wildcard mm/buddy*.[ch] mm/*.h lib/*.h tests/unit/*.h)
 	@mkdir -p $(@D)
 	@echo "link  $@"
-	$(Q)$(HOSTCC) -std=gnu11 -O1 -g -DQUIRE_HOSTED -I. -Wall -Wextra -Werror -fsanitize=thread \
-		$(filter-out mm/buddy.c,$(filter %.c,$^)) -lcmocka -o $@
-
-$(UNIT_TSAN).log: $(UNIT_TSAN) FORCE
-	@echo "test  $(UNIT_TSAN)"
-	@timeout $(TEST_SECONDS) $(UNALTERED) $< >$@ 2>&1; echo "exit status $$?" >>$@
+	$(Q)$(HOSTCC) $(TSAN_CFLAGS) $(filter-out mm/buddy.c,$(filter %.c,$^)) -lcmocka -o $@
