@@ -153,4 +153,9 @@ int buddy_visit(int (*fn)(void *ctx, hpa_t base, uint64_t size, const struct fra
  * parts of memory that have been in use. */
 int buddy_verify(char *why, size_t why_size);
 
+/* Every bit of the state, which blocks are free and what each record holds, as one number: the same for the same
+ * state, whatever led there, and another one for any other, but for a chance of 1 in 2^64. A block in a cache is not
+ * the same as a free one: buddy_drain() first, where that is not to count. Reads as much as buddy_verify(). */
+uint64_t buddy_fingerprint(void);
+
 #endif

@@ -209,10 +209,19 @@ _Noreturn void power_off(int status)
 static char screen[1 << 20];
 static size_t screen_length;
 
+/* Done once, in the middle of a command that shows how far it is. */
+static void (*interfere)(void);
+
 /* The rest is dropped: a test that wants to read it all clears it often enough. */
 static void screen_write(struct sink *sink, const char *bytes, size_t n)
 {
+    void (*now)(void) = memchr(bytes, '%', n) ? interfere : NULL;
+
     (void)sink;
+    if (now) {
+        interfere = NULL;
+        now();
+    }
     if (n > sizeof(screen) - 1 - screen_length)
         n = sizeof(screen) - 1 - screen_length;
     memcpy(screen + screen_length, bytes, n);
@@ -1179,6 +1188,69 @@ static void test_workbench(void **state)
     assert_int_equal(after.free_frames, 256);
 }
 
+/* The first block that `stress` holds, of at least order 1. */
+static int find_stressed(void *ctx, hpa_t base, uint64_t size, const struct frame_info *info)
+{
+    (void)size;
+    if (info->state != FRAME_USED || info->purpose != PURPOSE_TEST || info->owner != OWNER_HOST)
+        return 0;
+    *(hpa_t *)ctx = base;
+    return 1;
+}
+
+static hpa_t stressed_block(void)
+{
+    hpa_t block = hpa(0);
+
+    assert_int_equal(buddy_visit(find_stressed, &block), 1);
+    return block;
+}
+
+static void change_a_word(void)
+{
+    ((uint64_t *)direct(stressed_block()))[77] ^= BIT(13);
+}
+
+static hpa_t leaked;
+
+static void leak_a_frame(void)
+{
+    assert_int_equal(buddy_alloc(0, PURPOSE_TEST, OWNER_FIRST_USER, &leaked), E_OK);
+}
+
+static void change_a_record(void)
+{
+    frame_set_payload(leaked, frame_payload(leaked) ^ 1);
+}
+
+/* As an allocator would do that gives a block to two: its second holder gives it back. */
+static void free_a_block(void)
+{
+    struct frame_info info;
+    hpa_t block = stressed_block();
+
+    assert_int_equal(frame_query(block, &info, NULL), E_OK);
+    assert_int_equal(buddy_free(block, info.order, OWNER_HOST), E_OK);
+}
+
+/* An allocator, or a memory, that does not keep its word is found out. */
+static void test_stress_finds(void **state)
+{
+    (void)state;
+    interfere = change_a_word;
+    refuses(E_STATE, "stress 20M", "1 pages held what was not written there");
+    interfere = leak_a_frame;
+    refuses(E_STATE, "stress 20M", "the allocator is not as it was");
+    interfere = change_a_record;
+    refuses(E_STATE, "stress 20M", "the allocator is not as it was");
+    assert_int_equal(buddy_free(leaked, 0, OWNER_FIRST_USER), E_OK);
+    interfere = free_a_block;
+    assert_int_not_equal(run("stress 20M"), E_OK);
+    assert_non_null(strstr(screen, "error: stress: "));
+    assert_null(interfere);
+    answers("stress 20M", "as it was before, bit for bit");
+}
+
 /* A terminal that says what it is, completion, and the stop of a long answer. */
 static void test_terminal(void **state)
 {
@@ -1393,6 +1465,7 @@ int main(void)
         cmocka_unit_test_setup(test_no_guests, set_up),
         cmocka_unit_test_setup(test_console_events, set_up),
         cmocka_unit_test_setup(test_workbench, set_up),
+        cmocka_unit_test_setup(test_stress_finds, set_up),
         cmocka_unit_test_setup(test_terminal, set_up),
         cmocka_unit_test_setup(test_attach, set_up),
         cmocka_unit_test_setup(test_scripts, set_up),
