@@ -39,6 +39,7 @@ struct slab_cache {
     uint32_t objects; /* in a block */
     uint32_t order;   /* of a block */
     struct list partial, full; /* blocks with free objects, and without */
+    struct list known;         /* once slab_register() has been called */
     uint64_t blocks, in_use, most_in_use;
     uint64_t refused; /* frees */
 };
@@ -61,5 +62,15 @@ int slab_check(struct slab_cache *cache, char *why, size_t why_size);
 /* Gives every block back. Objects that are still in use are leaks: nothing is given back then, their number
  * is returned, and the log names the cache and the first of them. */
 uint64_t slab_destroy(struct slab_cache *cache);
+
+/* Has a cache looked at with all others from now on. Once for each, while one CPU runs. */
+void slab_register(struct slab_cache *cache);
+
+/* slab_check() of each registered cache, until one is found to be wrong. */
+int slab_check_all(char *why, size_t why_size);
+
+/* The end of the machine: slab_destroy() of each registered cache, those that are clean being registered no
+ * longer. Returns how many objects leaked. */
+uint64_t slab_destroy_all(void);
 
 #endif

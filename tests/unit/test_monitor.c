@@ -36,6 +36,7 @@
 #include "lib/error.h"
 #include "lib/log.h"
 #include "mm/buddy.h"
+#include "mm/slab.h"
 #include "mm/table.h"
 #include "monitor/commands.h"
 #include "monitor/line_editor.h"
@@ -933,9 +934,9 @@ static void test_check(void **state)
     hpa_t leaked;
     (void)state;
 
-    answers("check", "All 6 hold.\n");
+    answers("check", "All 7 hold.\n");
     root_in_cpu.frame.v += PAGE_SIZE;
-    refuses(E_STATE, "check", "1 of 6 checks found a broken invariant");
+    refuses(E_STATE, "check", "1 of 7 checks found a broken invariant");
     assert_non_null(strstr(screen, "g3 hello3: frame 0x"));
     assert_non_null(strstr(screen, "its root register leads to 0x"));
     root_in_cpu.frame.v -= PAGE_SIZE;
@@ -945,6 +946,15 @@ static void test_check(void **state)
     assert_int_equal(buddy_alloc(0, PURPOSE_HEAP, OWNER_FIRST_GUEST + 1, &leaked), E_OK);
     refuses(E_STATE, "check", "1 are still its own\n");
     assert_int_equal(buddy_free(leaked, 0, OWNER_FIRST_GUEST + 1), E_OK);
+    struct slab_cache cache;
+    assert_int_equal(slab_init(&cache, "tokens", 24, 0), E_OK);
+    slab_register(&cache);
+    uint8_t *token = slab_alloc(&cache);
+    token[24] ^= 1;
+    refuses(E_STATE, "check", "small objects                       no     slab tokens: ");
+    token[24] ^= 1;
+    assert_int_equal(slab_free(&cache, token), E_OK);
+    assert_int_equal(slab_destroy_all(), 0);
     kernel_table.open_batches = 1;
     refuses(E_STATE, "check", "1 batches begun and not committed (rule: each flush batch");
     kernel_table.open_batches = 0;
@@ -1019,6 +1029,12 @@ static void test_system(void **state)
 
 /* --- The console as a whole ------------------------------------------------------------------ */
 
+/* The test's guests keep what they hold when they are killed: with them, something leaks. */
+static bool guests_hold_memory(void)
+{
+    return guests_made >= 3 && buddy_owner_frames(guest_owner(&guest[3])) != 0;
+}
+
 /* Types the keys, which must end in quit, and returns when the machine has gone off. */
 static void serve(const char *keys)
 {
@@ -1029,8 +1045,43 @@ static void serve(const char *keys)
         monitor_init("reserve=1M");
         monitor_run();
     }
-    assert_int_equal(status, 1);
+    assert_int_equal(status - 1, guests_hold_memory());
+    assert_int_equal(strstr(screen, " frames leaked\n") != NULL, guests_hold_memory());
+    for (unsigned i = 1; i <= guests_made; i++)
+        assert_true(guest_ended(&guest[i]));
     log_attach(NULL);
+}
+
+/* What is left when the machine is switched off is named. */
+static void test_quit_names_leaks(void **state)
+{
+    struct slab_cache cache;
+    char text[64];
+    (void)state;
+
+    snprintf(text, sizeof(text), "g3 hello3: %llu frames leaked\n",
+             (unsigned long long)buddy_owner_frames(guest_owner(&guest[3])));
+    serve("quit\r");
+    assert_non_null(strstr(screen, text));
+
+    guests_made = 0;
+    screen_clear();
+    serve("quit\r");
+
+    assert_int_equal(slab_init(&cache, "tokens", 24, 0), E_OK);
+    slab_register(&cache);
+    void *token = slab_alloc(&cache);
+    typed = "quit\r";
+    int status = setjmp(powered_off);
+    if (status == 0) {
+        monitor_init("");
+        monitor_run();
+    }
+    log_attach(NULL);
+    assert_int_equal(status, 2);
+    assert_non_null(strstr(screen, "quire: slab tokens: 1 objects leaked, the first at 0x"));
+    assert_int_equal(slab_free(&cache, token), E_OK);
+    assert_int_equal(slab_destroy_all(), 0);
 }
 
 static void test_guests_run_before_the_prompt(void **state)
@@ -1458,6 +1509,7 @@ int main(void)
         cmocka_unit_test_setup(test_audit, set_up),
         cmocka_unit_test_setup(test_oracle, set_up),
         cmocka_unit_test_setup(test_system, set_up),
+        cmocka_unit_test_setup(test_quit_names_leaks, set_up),
         cmocka_unit_test_setup(test_guests_run_before_the_prompt, set_up),
         cmocka_unit_test_setup(test_a_key_stops_waiting, set_up),
         cmocka_unit_test_setup(test_summary_goes_around_the_line, set_up),

@@ -61,7 +61,7 @@ UNIT_load_SRC := vm/load.c vm/load_multiboot.c vm/load_flat.c vm/elf.c lib/error
 UNIT_TESTS += monitor
 UNIT_monitor_SRC := $(wildcard monitor/*.c) lib/error.c lib/format.c lib/log.c mm/addr.c mm/attrs.c \
 	mm/buddy.c \
-	mm/buddy_verify.c mm/flush.c mm/frame.c mm/legal.c mm/memblock.c mm/snapshot.c mm/table.c \
+	mm/buddy_verify.c mm/flush.c mm/frame.c mm/legal.c mm/memblock.c mm/slab.c mm/snapshot.c mm/table.c \
 	arch/x86_64/mm/guest_walk.c arch/x86_64/mm/kind_ept.c arch/x86_64/mm/kind_kernel.c \
 	arch/x86_64/mm/kind_user.c arch/x86_64/mm/explain.c arch/x86_64/mm/physical.c \
 	arch/x86_64/user_last.c mm/audit.c mm/audit_one.c mm/audit_selftest.c \
