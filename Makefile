@@ -133,7 +133,7 @@ test-tools: $(TOOLS_XML) ## the tests of the launcher and its fellows
 test-emulator: $(EMULATOR_XML) ## the whole-machine tests (PYTEST="-k name" narrows them)
 	@$(PYTHON) tools/summary.py emulator $(EMULATOR_XML)
 
--include tests/fuzz/fuzz.mk tests/fuzz/fuzz_buddy.mk tests/coverage/coverage.mk tests/mutants/mutants.mk
+-include tests/fuzz/fuzz.mk tests/coverage/coverage.mk tests/mutants/mutants.mk
 
 ifneq ($(wildcard tests/bench/bench.mk),)
 include tests/bench/bench.mk

@@ -188,8 +188,7 @@ static int free_object(struct slab_cache *cache, void *object)
     }
     slab->free |= BIT(i);
     cache->in_use--;
-    /* The last empty block stays, for the next object. */
-    if (slab->free == all_free(cache) && cache->blocks > 1 && !damaged)
+    if (slab->free == all_free(cache) && !damaged)
         shrink(cache, slab);
     return damaged ? E_STATE : E_OK;
 }

@@ -8,8 +8,9 @@
  * The header says which objects are free; since a block is aligned to its size, an object's address leads to
  * its header. A free of what is no object of this cache, or is free already, is refused and counted. In debug
  * builds there are red zones around each object, and a free object holds poison; both are checked whenever an
- * object is freed or taken, and by slab_check(). A block whose last object is freed goes back to the buddy,
- * except one for each cache. The frames are the host's, PURPOSE_HEAP.
+ * object is freed or taken, and by slab_check(). A block whose last object is freed goes back to the buddy (but for
+ * one that was damaged, which stays as evidence), so that who gives back all objects leaves memory as it was. The
+ * frames are the host's, PURPOSE_HEAP.
  */
 #ifndef QUIRE_MM_SLAB_H
 #define QUIRE_MM_SLAB_H

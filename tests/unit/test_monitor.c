@@ -472,7 +472,8 @@ static void forget_kept(void)
     guests_made = GUESTS;
     output_init(&out, &uart_sink);
     monitor_execute(&out, "trace off; map host forget");
-    monitor_execute(&out, "map g1 forget; map g2 forget; map g3 forget; map g4 forget; map g5 forget");
+    monitor_execute(&out,
+                    "map g1 forget; map g2 forget; map g3 forget; map g4 forget; map g5 forget");
 }
 
 static int set_up(void **state)
@@ -497,12 +498,14 @@ static int set_up(void **state)
 
     make_guests();
     assert_int_equal(
-        table_init(&kernel_table, &kernel_kind, &caps, &buddy_env, PURPOSE_HOST_TABLE, OWNER_HOST), E_OK);
+        table_init(&kernel_table, &kernel_kind, &caps, &buddy_env, PURPOSE_HOST_TABLE, OWNER_HOST),
+        E_OK);
     map_in(&kernel_table, DIRECT_BASE, 0, RAM, RIGHT_RW | RIGHT_G);
     map_in(&kernel_table, IMAGE_BASE + 2 * MiB, 2 * MiB, 0x3000, RIGHT_RX | RIGHT_G);
     struct table *ept = &guest[3].table;
     assert_int_equal(
-        table_init(ept, &ept_kind, &caps, &buddy_env, PURPOSE_EPT_TABLE, guest_owner(&guest[3])), E_OK);
+        table_init(ept, &ept_kind, &caps, &buddy_env, PURPOSE_EPT_TABLE, guest_owner(&guest[3])),
+        E_OK);
     guest[3].has_table = true;
     owner_t g3 = guest_owner(&guest[3]);
     assert_int_equal(buddy_alloc_at(hpa(G3_FRAMES), 7, PURPOSE_GUEST_RAM, g3), E_OK);
@@ -693,7 +696,8 @@ static void test_map_user(void **state)
     (void)state;
     refuses(E_NOENT, "map user", "no ring-3 program has run");
     assert_int_equal(
-        table_init(&table, &user_kind, &caps, &buddy_env, PURPOSE_USER_TABLE, OWNER_FIRST_USER), E_OK);
+        table_init(&table, &user_kind, &caps, &buddy_env, PURPOSE_USER_TABLE, OWNER_FIRST_USER),
+        E_OK);
     map_in(&table, 0x400000, 4 * MiB, 0x3000, RIGHT_RX | RIGHT_U);
     user_last_keep("hello", &table);
     table_destroy(&table);
@@ -702,7 +706,8 @@ static void test_map_user(void **state)
 
     /* More runs than are kept: said so. */
     assert_int_equal(
-        table_init(&table, &user_kind, &caps, &buddy_env, PURPOSE_USER_TABLE, OWNER_FIRST_USER), E_OK);
+        table_init(&table, &user_kind, &caps, &buddy_env, PURPOSE_USER_TABLE, OWNER_FIRST_USER),
+        E_OK);
     for (uint64_t i = 0; i < SNAPSHOT_RUNS + 3; i++)
         map_in(&table, 0x400000 + i * 0x2000, 4 * MiB, 0x1000, RIGHT_RX | RIGHT_U);
     user_last_keep("many", &table);

@@ -101,7 +101,7 @@ static void test_random(void **state)
         while (n > 0)
             assert_int_equal(slab_free(&cache, object[--n]), E_OK);
         verify(&cache);
-        assert_int_equal(cache.blocks, 1);
+        assert_int_equal(cache.blocks, 0);
         assert_int_equal(slab_destroy(&cache), 0);
         buddy_stats(&stats);
         assert_int_equal(stats.by_purpose[PURPOSE_HEAP], 0);
