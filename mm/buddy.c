@@ -1064,6 +1064,7 @@ int buddy_alloc_frames(uint64_t count, enum frame_purpose purpose, owner_t owner
             give_range(pfn + count, order_frames(order) - count);
             for (uint64_t i = 0; i < count; i++)
                 write_record(pfn + i, frame_record(FRAME_USED, 0, purpose, owner));
+            bump(self->allocations, count - 1); /* a block each; finish_request() counts one */
             note_taken(pfn, count);
             *out = hpa_of_pfn(pfn);
         } else {
