@@ -34,7 +34,7 @@ MAKEFLAGS += --no-builtin-rules
 PARALLEL = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(JOBS))
 
 .PHONY: all iso run picture transcript setup test test-unit test-property test-tools test-emulator bench
-.PHONY: format format-check headers-check clang-check schema clean help FORCE
+.PHONY: format format-check headers-check clang-check poison-check schema clean help FORCE
 
 all: $(QUIRE_ELF) $(GUEST_IMAGES) ## build the hypervisor and the guests
 
@@ -105,7 +105,7 @@ $(HOSTED)/%.log: $(HOSTED)/% FORCE
 	@timeout $(TEST_SECONDS) $< >$@ 2>&1; echo "exit status $$?" >>$@
 
 # Likewise; pytest shows each failure at once.
-$(EMULATOR_XML): $(QUIRE_ISO)
+$(EMULATOR_XML): $(QUIRE_ISO) poison-check
 $(TOOLS_XML) $(EMULATOR_XML): $(BUILD)/%.xml: FORCE
 	@rm -f $@
 	@echo "test  $*"
@@ -167,6 +167,10 @@ $(BUILD)/headers/%.ok: % Makefile
 
 clang-check: ## build the hypervisor by clang as well, into build/clang
 	@$(MAKE) --no-print-directory CC=clang BUILD=$(BUILD)/clang $(BUILD)/clang/quire.elf
+
+# Freed frames are poisoned, small objects have red zones: mm/scrub.h, mm/slab.h.
+poison-check: $(GUEST_IMAGES) ## build the hypervisor for debugging as well, into build/poison
+	@$(MAKE) --no-print-directory POISON=1 BUILD=$(BUILD)/poison $(BUILD)/poison/quire.elf
 
 schema: ## write docs/monitor.schema.json anew, after a record of the console has changed
 	$(PYTHON) tools/schema.py
