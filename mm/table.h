@@ -98,7 +98,8 @@ int table_map(struct table *table, uint64_t in, hpa_t out, uint64_t size, struct
               unsigned flags, struct flush_batch *batch);
 
 /* Removes every mapping in the range; holes are fine. A large page that the range covers in part is
- * split first. What the leaves pointed at is the caller's: visit first, or add it to the batch. */
+ * split first. What the leaves pointed at is the caller's: visit first, or add it to the batch. A and D go with the
+ * entries: who wants the last of the dirty bits takes the right to write first, then harvests, then unmaps. */
 int table_unmap(struct table *table, uint64_t in, uint64_t size, struct flush_batch *batch);
 
 /* Gives every mapping in the range these attributes; holes stay holes. A and D are kept. */
