@@ -124,8 +124,9 @@ struct buddy_stats {
     uint64_t free_blocks[BUDDY_ORDERS]; /* cached ones not included */
     uint64_t by_purpose[PURPOSE_COUNT]; /* frames in use, reserved ones included */
     uint64_t reserved_frames;           /* recorded as FRAME_RESERVED */
-    uint64_t allocations, frees; /* of blocks: all that are in use were taken and not freed, or recorded */
-    uint64_t failed;             /* requests */
+    uint64_t allocations,
+        frees;       /* of blocks: all that are in use were taken and not freed, or recorded */
+    uint64_t failed; /* requests */
     uint64_t splits, merges; /* of blocks of 64 frames and more: below, they are bits of one word */
     uint64_t refused_double, refused_order, refused_owner, refused_range, refused_shared;
     uint64_t refused_state; /* reserved or dying */

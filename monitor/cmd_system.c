@@ -322,11 +322,13 @@ static const struct command system_commands[] = {
         .name = "check",
         .usage = "",
         .summary = "verify the invariants of the whole machine",
-        .details =
-            "The allocator's records against its counters; its small objects, none of them written\n"
-            "beside; the host's own tables (what is mapped where, guards absent, lower half empty);\n"
-            "all page tables against all records, as `audit` does; nothing left of guests that have\n"
-            "ended.\n",
+        .details = "The allocator's records against its counters; its small objects, none of them "
+                   "written\n"
+                   "beside; the host's own tables (what is mapped where, guards absent, lower half "
+                   "empty);\n"
+                   "all page tables against all records, as `audit` does; nothing left of guests "
+                   "that have\n"
+                   "ended.\n",
         .example = "check",
         .run = check,
     },
@@ -334,7 +336,8 @@ static const struct command system_commands[] = {
         .name = "quit",
         .usage = "",
         .summary = "switch the machine off",
-        .details = "Guests that run are killed first. What was not given back is named as a leak.\n",
+        .details =
+            "Guests that run are killed first. What was not given back is named as a leak.\n",
         .example = "quit",
         .run = quit,
     },

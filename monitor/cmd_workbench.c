@@ -212,9 +212,8 @@ static int stress(const struct command *command, struct output *out, const struc
                               "has changed");
     if (stress.written < size)
         return command_refuse(command, out, E_NOMEM, "too little memory is free for it");
-    output_note(out,
-                "The allocator is as it was before, bit for bit: the same blocks free, each "
-                "record the same.");
+    output_note(out, "The allocator is as it was before, bit for bit: the same blocks free, each "
+                     "record the same.");
     return E_OK;
 }
 
