@@ -315,6 +315,7 @@ int buddy_alloc_frames(uint64_t count, enum frame_purpose purpose, owner_t owner
             buddy_give_range(pfn + count, order_frames(order) - count);
             for (uint64_t i = 0; i < count; i++)
                 buddy_write_record(pfn + i, frame_record(FRAME_USED, 0, purpose, owner));
+            bump(self->allocations, count - 1); /* a block each; finish_request() counts one */
             note_taken(pfn, count);
             *out = hpa_of_pfn(pfn);
         } else {

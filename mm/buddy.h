@@ -129,7 +129,9 @@ struct buddy_stats {
     uint64_t free_blocks[BUDDY_ORDERS]; /* cached ones not included */
     uint64_t by_purpose[PURPOSE_COUNT]; /* frames in use, reserved ones included */
     uint64_t reserved_frames;           /* recorded as FRAME_RESERVED */
-    uint64_t allocations, frees, failed;
+    uint64_t allocations,
+        frees;       /* of blocks: all that are in use were taken and not freed, or recorded */
+    uint64_t failed; /* requests */
     uint64_t splits, merges; /* of blocks of 64 frames and more: below, they are bits of one word */
     uint64_t refused_double, refused_order, refused_owner, refused_range, refused_shared;
     uint64_t refused_state; /* reserved or dying */
@@ -157,5 +159,10 @@ int buddy_visit(int (*fn)(void *ctx, hpa_t base, uint64_t size, const struct fra
  * meanwhile. E_OK, or E_STATE with the first broken rule described in `why`. Reads every record of the
  * parts of memory that have been in use. */
 int buddy_verify(char *why, size_t why_size);
+
+/* Every bit of the state, which blocks are free and what each record holds, as one number: the same for the same
+ * state, whatever led there, and another one for any other, but for a chance of 1 in 2^64. A block in a cache is not
+ * the same as a free one: buddy_drain() first, where that is not to count. Reads as much as buddy_verify(). */
+uint64_t buddy_fingerprint(void);
 
 #endif

@@ -370,7 +370,7 @@ static void do_frames(uint64_t count, unsigned owner)
     assert_int_equal(buddy_alloc_frames(count, PURPOSE_HEAP, owner_of[owner], &got), want);
     if (want == E_OK) {
         take(pfn_of(got), count, 0, PURPOSE_HEAP, owner_of[owner]);
-        model.allocations++;
+        model.allocations += count;
     } else {
         model.failed++;
     }

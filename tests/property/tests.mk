@@ -21,6 +21,18 @@ PROPERTY_mapper_entries_SRC := $(MAPPER_WORLD_SRC)
 PROPERTY_TESTS += mapper_rounds
 PROPERTY_mapper_rounds_SRC := $(MAPPER_WORLD_SRC) mm/page_source.c mm/scrub.c
 
+# Real threads on one table. Whoever waits for a lock yields: there may be fewer cores than threads, and a ticket
+# lock is handed on in order.
+PROPERTY_TSAN := $(HOSTED)/property/mapper_threads_tsan
+$(PROPERTY_TSAN): tests/property/test_mapper_threads.c tests/unit/hosted.c lib/lock.c mm/table.c mm/flush.c mm/legal.c \
+		mm/attrs.c mm/addr.c $(BUDDY_SRC) mm/frame.c arch/x86_64/mm/kind_kernel.c \
+		arch/x86_64/mm/kind_user.c arch/x86_64/mm/kind_ept.c lib/error.c lib/format.c \
+		$(wildcard mm/*.h lib/*.h arch/x86_64/mm/*.h tests/unit/*.h)
+	@mkdir -p $(@D)
+	@echo "link  $@"
+	$(Q)$(HOSTCC) $(TSAN_CFLAGS) -include sched.h -D__builtin_ia32_pause=sched_yield $(filter %.c,$^) \
+		-lcmocka -o $@
+
 PROPERTY_TESTS += buddy_damage
 PROPERTY_buddy_damage_SRC := $(BUDDY_SRC) mm/frame.c lib/format.c mm/addr.c
 

@@ -1122,6 +1122,48 @@ static void test_verify_finds_damage(void **state)
     verify();
 }
 
+/* Any bit of a record or of what is free changes it; to use memory and give it back does not. */
+static void test_fingerprint(void **state)
+{
+    (void)state;
+    start_with(8 * MiB);
+    hpa_t kept = alloc(3, 16), block[64];
+    assert_int_equal(buddy_share(kept, 16), E_OK);
+    buddy_drain();
+    const uint64_t before = buddy_fingerprint();
+
+    for (unsigned round = 0; round < 200; round++) {
+        for (unsigned i = 0; i < 64; i++)
+            block[i] = alloc((i + round) % 5, (owner_t)(16 + i % 3));
+        assert_int_not_equal(buddy_fingerprint(), before);
+        for (unsigned i = 0; i < 64; i++) {
+            unsigned n = (i * 29 + round) % 64;
+            cpu = i % 3;
+            assert_int_equal(buddy_free(block[n], (n + round) % 5, (owner_t)(16 + n % 3)), E_OK);
+        }
+        cpu = 0;
+        if (round == 0)
+            assert_int_not_equal(buddy_fingerprint(), before); /* some are cached */
+        buddy_drain();
+        assert_true(buddy_fingerprint() == before);
+    }
+
+    uint64_t *record = &frame_records[pfn_of(kept)];
+    for (unsigned bit = 0; bit < 64; bit++) {
+        *record ^= BIT(bit);
+        assert_int_not_equal(buddy_fingerprint(), before);
+        *record ^= BIT(bit);
+    }
+    for (uint64_t pfn = 0; pfn < 8 * MiB / PAGE_SIZE; pfn++)
+        if (buddy_alloc_at(hpa_of_pfn(pfn), 0, PURPOSE_TEST, 16) == E_OK) {
+            assert_int_not_equal(buddy_fingerprint(), before);
+            assert_int_equal(buddy_free(hpa_of_pfn(pfn), 0, 16), E_OK);
+            buddy_drain();
+            assert_true(buddy_fingerprint() == before);
+        }
+    verify();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1157,6 +1199,7 @@ int main(void)
         cmocka_unit_test(test_cpu_out_of_range),
         cmocka_unit_test(test_visit),
         cmocka_unit_test(test_verify_finds_damage),
+        cmocka_unit_test(test_fingerprint),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     free(metadata);

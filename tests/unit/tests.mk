@@ -58,7 +58,7 @@ UNIT_load_SRC := vm/load.c vm/load_multiboot.c vm/load_flat.c vm/elf.c lib/error
 
 UNIT_TESTS += monitor
 UNIT_monitor_SRC := $(wildcard monitor/*.c) lib/error.c lib/format.c lib/log.c mm/addr.c mm/attrs.c \
-	$(BUDDY_SRC) mm/flush.c mm/frame.c mm/legal.c mm/memblock.c mm/snapshot.c mm/table.c \
+	$(BUDDY_SRC) mm/flush.c mm/frame.c mm/legal.c mm/memblock.c mm/slab.c mm/snapshot.c mm/table.c \
 	arch/x86_64/mm/guest_walk.c arch/x86_64/mm/kind_ept.c arch/x86_64/mm/kind_kernel.c \
 	arch/x86_64/mm/kind_user.c arch/x86_64/mm/explain.c arch/x86_64/mm/physical.c \
 	arch/x86_64/user_last.c mm/audit.c mm/audit_one.c mm/audit_selftest.c \
@@ -117,16 +117,17 @@ UNIT_scrub_SRC := mm/scrub.c mm/page_source.c $(BUDDY_SRC) mm/frame.c mm/addr.c 
 UNIT_TESTS += slab
 UNIT_slab_SRC := mm/slab.c $(BUDDY_SRC) mm/frame.c mm/addr.c lib/format.c
 
-# The same under ThreadSanitizer, which wants the addresses of a program laid out as ever.
-UNIT_TSAN := $(HOSTED)/unit/buddy_threads_tsan
+# Threads under ThreadSanitizer, which wants the addresses of a program laid out as ever.
 UNALTERED = $(shell setarch -R true 2>/dev/null && echo setarch -R)
+TSAN_CFLAGS := -std=gnu11 -O1 -g -DQUIRE_HOSTED -I. -Wall -Wextra -Werror -fsanitize=thread
+
+$(HOSTED)/%_tsan.log: $(HOSTED)/%_tsan FORCE
+	@echo "test  $*_tsan"
+	@timeout $(TEST_SECONDS) $(UNALTERED) $< >$@ 2>&1; echo "exit status $$?" >>$@
+
+UNIT_TSAN := $(HOSTED)/unit/buddy_threads_tsan
 $(UNIT_TSAN): tests/unit/test_buddy_threads.c tests/unit/hosted.c lib/lock.c \
 		$(UNIT_buddy_threads_SRC) $(wildcard mm/buddy*.[ch] mm/*.h lib/*.h tests/unit/*.h)
 	@mkdir -p $(@D)
 	@echo "link  $@"
-	$(Q)$(HOSTCC) -std=gnu11 -O1 -g -DQUIRE_HOSTED -I. -Wall -Wextra -Werror -fsanitize=thread \
-		$(filter-out mm/buddy.c,$(filter %.c,$^)) -lcmocka -o $@
-
-$(UNIT_TSAN).log: $(UNIT_TSAN) FORCE
-	@echo "test  $(UNIT_TSAN)"
-	@timeout $(TEST_SECONDS) $(UNALTERED) $< >$@ 2>&1; echo "exit status $$?" >>$@
+	$(Q)$(HOSTCC) $(TSAN_CFLAGS) $(filter-out mm/buddy.c,$(filter %.c,$^)) -lcmocka -o $@
