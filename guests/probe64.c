@@ -23,8 +23,8 @@ static void probe_upper(void)
 
     probe_set(high_pdpt, 1, P | W | U | PS);
     probe_all(HIGH + HUGE + frame);
-    probe_set(high_pdpt, 1, P | W | U | PS | 1ull << 13);
-    probe_all(HIGH + HUGE);
+    probe_set(high_pdpt, 4, P | W | U | PS | 1ull << 13);
+    probe_all(HIGH + 4 * HUGE);
     probe_set(closed_pt, 0, frame | P | W | U);
     probe_set(closed_pd, 0, probe_physical(closed_pt) | P | W); /* not for ring 3 */
     probe_set(closed_pd, 1, base | P | U | PS);                 /* not writable */

@@ -4,12 +4,12 @@
  * Every access goes page by page to a physical address, with the rights of each table on the way checked
  * unless `force` is said, and then through the direct map: what is no RAM is never touched.
  */
-#include "arch/x86_64/cpu.h"
 #include "arch/x86_64/mm/explain.h"
 #include "arch/x86_64/mm/kernel.h"
 #include "arch/x86_64/mm/physical.h"
 #include "lib/string.h"
 #include "monitor/commands.h"
+#include "monitor/tables.h"
 #include "vm/guest.h"
 
 #define DUMP_LIMIT (4 * KiB)
@@ -42,15 +42,7 @@ static int take_registers(const struct command *command, struct output *out, str
 
     if (error)
         return error;
-    place->registers = (struct gva_context){
-        .cr0 = state.cr0,
-        .cr3 = state.cr3,
-        .cr4 = state.cr4,
-        .efer = state.efer,
-        .maxphyaddr = cpu_features.maxphyaddr,
-        .page_1g = cpu_features.page1g,
-    };
-    memcpy(place->registers.pdpte, state.pdpte, sizeof(state.pdpte));
+    place->registers = table_guest_registers(place->guest, &state);
     place->rflags = state.rflags;
     place->pat = state.pat;
     return E_OK;
@@ -153,24 +145,12 @@ static int from_table(struct table *table, const struct guest *guest, unsigned a
     return error;
 }
 
-static bool read_registers_memory(void *ctx, gpa_t from, void *to, unsigned size)
-{
-    const struct place *place = ctx;
-    struct mapping mapping;
-
-    return table_translate(&place->guest->table, from.v, &mapping) == E_OK &&
-           physical_load(NULL, hpa_add(mapping.out, from.v - mapping.in), to, size);
-}
-
 /* By the guest's tables without their rights. */
 static int force_gva(struct place *place, struct stretch *stretch)
 {
-    struct gva_context registers = place->registers;
     struct gva_walk walk;
+    int error = gva_walk(&place->registers, gva(stretch->at), &walk);
 
-    registers.read = read_registers_memory;
-    registers.ctx = place;
-    int error = gva_walk(&registers, gva(stretch->at), &walk);
     if (error) {
         format_buffer(stretch->why, sizeof(stretch->why),
                       "the guest's tables map nothing there (%s)", error_text(error));

@@ -6,6 +6,7 @@
 #include "arch/x86_64/mm/explain.h"
 #include "arch/x86_64/mm/kernel.h"
 #include "arch/x86_64/mm/layout.h"
+#include "arch/x86_64/mm/physical.h"
 #include "arch/x86_64/user_last.h"
 #include "lib/string.h"
 #include "mm/buddy.h"
@@ -348,9 +349,31 @@ int table_refuse_none(const struct command *command, struct output *out, const s
 #define GVA_WALKS 200000
 #define GVA_RUNS 2000
 
+/* Whatever the second level leads to, only RAM is read. */
 static bool read_guest(void *ctx, gpa_t from, void *to, unsigned size)
 {
-    return guest_read(ctx, from, to, size) == size;
+    struct guest *guest = ctx;
+    struct mapping mapping;
+
+    return table_translate(&guest->table, from.v, &mapping) == E_OK &&
+           physical_load(NULL, hpa_add(mapping.out, from.v - mapping.in), to, size);
+}
+
+struct gva_context table_guest_registers(struct guest *guest, const struct vcpu_state *state)
+{
+    struct gva_context registers = {
+        .cr0 = state->cr0,
+        .cr3 = state->cr3,
+        .cr4 = state->cr4,
+        .efer = state->efer,
+        .maxphyaddr = cpu_features.maxphyaddr,
+        .page_1g = cpu_features.page1g,
+        .read = read_guest,
+        .ctx = guest,
+    };
+
+    memcpy(registers.pdpte, state->pdpte, sizeof(registers.pdpte));
+    return registers;
 }
 
 static const struct column own_columns[] = {
@@ -388,17 +411,7 @@ static int map_gva(const struct command *command, struct output *out, struct gue
 
     if (error)
         return error;
-    struct gva_context context = {
-        .cr0 = state.cr0,
-        .cr3 = state.cr3,
-        .cr4 = state.cr4,
-        .efer = state.efer,
-        .maxphyaddr = cpu_features.maxphyaddr,
-        .page_1g = cpu_features.page1g,
-        .read = read_guest,
-        .ctx = guest,
-    };
-    memcpy(context.pdpte, state.pdpte, sizeof(context.pdpte));
+    struct gva_context context = table_guest_registers(guest, &state);
     enum paging_mode mode = paging_mode_of(&context);
     output_title(out, "%s of g%u %s, CR3 0x%llx", paging_mode_name(mode), guest->number,
                  guest->name, (unsigned long long)state.cr3);

@@ -4,7 +4,12 @@
 #ifndef QUIRE_MONITOR_TABLES_H
 #define QUIRE_MONITOR_TABLES_H
 
+#include "arch/x86_64/mm/guest_walk.h"
 #include "monitor/commands.h"
+
+/* What a guest's registers say of its linear addresses, for gva_walk(): its entries are read through its
+ * second level. */
+struct gva_context table_guest_registers(struct guest *guest, const struct vcpu_state *state);
 
 /* The kind of the slot that a guest-physical address lies in, or "outside every slot". */
 const char *table_guest_area(const struct guest *guest, uint64_t at);

@@ -15,7 +15,6 @@ static void give_g3_tables(void)
     cpu_of_guest.cr3 = 0x1000;
     cpu_of_guest.cr4 = CR4_PAE;
     cpu_of_guest.efer = EFER_LME | EFER_LMA | EFER_NXE;
-    cpu_of_guest.pat = UINT64_C(0x0007040600070406);
     memset(arena + G3_FRAMES, 0, 0xa0000);
     put_guest_entry(0x1000, 256, 0x2000 | PTE_P | PTE_RW | PTE_A);
     put_guest_entry(0x2000, 0, 0x3000 | PTE_P | PTE_RW | PTE_A);

@@ -260,6 +260,8 @@ static struct guest guest[GUESTS + 1];
 static unsigned guests_made = GUESTS;
 static unsigned rounds, rounds_left;
 static struct vcpu vcpu[GUESTS + 1];
+#define PAT_AT_RESET UINT64_C(0x0007040600070406)
+
 static struct vcpu_state cpu_of_guest;
 static struct vm_root root_in_cpu;
 static const char *why_no_guests;
@@ -506,6 +508,7 @@ static int set_up(void **state)
                                    .levels = 4,
                                    .accessed_dirty = true};
     memset(&cpu_of_guest, 0, sizeof(cpu_of_guest));
+    cpu_of_guest.pat = PAT_AT_RESET;
 
     why_no_guests = space_broken = NULL;
     guests_made = GUESTS;
@@ -794,6 +797,13 @@ static void test_walk_guest_virtual(void **state)
     answers("walk g3 gva 0xffff800000000123", "4-level paging of g3 hello3, CR3 0x1000\n");
     assert_non_null(strstr(screen, "gva: 0xffff800000000123\ngpa: 0x200123\npage: 2M\n"
                                    "rights: rwx--\ntype: WB\naccessed: yes\n"));
+    /* Its memory types are those of its own PAT, for the steps and for the whole. */
+    cpu_of_guest.pat = UINT64_C(0x0007040600070401);
+    answers("walk g3 gva 0xffff800000000123", "rights: rwx--\ntype: WC\naccessed: yes\n");
+    assert_non_null(strstr(screen, "leaf        0x200000  rwx--   WC    yes  no\n"));
+    cpu_of_guest.pat = UINT64_C(0x0006040600070407);
+    answers("walk g3 gva 0xffff800000000123", "rights: rwx--\ntype: UC-\naccessed: yes\n");
+    cpu_of_guest.pat = PAT_AT_RESET;
     assert_non_null(strstr(screen, "hpa: 0x2200123\n"));
     answers("walk g3 gva 0xffff800000400000", "verdict: illegal entry\n");
     assert_non_null(
