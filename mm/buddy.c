@@ -1363,6 +1363,7 @@ int buddy_free_frames(const hpa_t *frames, unsigned n, owner_t owner)
     }
     given_flush(self, &given);
     buddy_drop_lock();
+    trace(TRACE_FREE, owner, n != 0 ? frames[0].v : 0, 0, n, result);
     return result;
 }
 
@@ -1380,6 +1381,7 @@ int buddy_share(hpa_t head, owner_t owner)
         refuse(error);
     }
     buddy_drop_lock();
+    trace(TRACE_SHARE, owner, head.v, 0, 0, error);
     return error;
 }
 
@@ -1405,6 +1407,7 @@ int buddy_release(hpa_t head, unsigned order, owner_t owner, bool *last)
     buddy_drop_lock();
     if (last != NULL)
         *last = freed;
+    trace(TRACE_RELEASE, owner, head.v, order, freed, error);
     return error;
 }
 

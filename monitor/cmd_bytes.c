@@ -574,12 +574,13 @@ static int find(const struct command *command, struct output *out, const struct 
     return E_OK;
 }
 
-#define WHERE "hva X | hpa X | gN gpa X | gN gva X"
+/* The usage: by each kind of address, and what follows it. */
+#define AT(rest) "hva|hpa X " rest " | gN gpa|gva X " rest
 
 static const struct command bytes_commands[] = {
     {
         .name = "peek",
-        .usage = WHERE " [BYTES] [force]",
+        .usage = AT("[BYTES] [force]"),
         .summary = "the number at an address",
         .details =
             "BYTES is 1, 2, 4 or 8. The rights of every table on the way are checked, a guest's\n"
@@ -592,7 +593,7 @@ static const struct command bytes_commands[] = {
     },
     {
         .name = "poke",
-        .usage = WHERE " VALUE [BYTES] [force]",
+        .usage = AT("VALUE [BYTES] [force]"),
         .summary = "writes a number",
         .details = "As peek. Memory of guests and programs is written where the tables allow it; "
                    "anything\n"
@@ -606,7 +607,7 @@ static const struct command bytes_commands[] = {
     },
     {
         .name = "dump",
-        .usage = WHERE " [SIZE] [force]",
+        .usage = AT("[SIZE] [force]"),
         .summary = "bytes in hexadecimal and as text",
         .details = "128 bytes, or SIZE, at most 4K. Rights as for peek.\n",
         .example = "dump g1 gpa 0x100000 64",
@@ -616,7 +617,7 @@ static const struct command bytes_commands[] = {
     },
     {
         .name = "find",
-        .usage = WHERE " SIZE WHAT [force]",
+        .usage = AT("SIZE WHAT [force]"),
         .summary = "where a text or a number stands in memory",
         .details =
             "SIZE bytes from the address on are searched, at most 256M; what is not there is\n"

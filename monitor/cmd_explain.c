@@ -238,7 +238,7 @@ static int explain_command(const struct command *command, struct output *out,
 static const struct command explain_commands[] = {
     {
         .name = "explain",
-        .usage = "host VA | gN gva X | gN gpa X [r|w|x] [user]",
+        .usage = "host VA [r|w|x] [user] | gN gpa|gva X [r|w|x] [user]",
         .summary = "why an access goes through or not, reference by reference",
         .details =
             "Every memory reference that the CPU makes for the access, in its order: for a "

@@ -735,7 +735,8 @@ static int map(const struct command *command, struct output *out, const struct a
 static const struct command map_commands[] = {
     {
         .name = "map",
-        .usage = "host | user | gN [gva | save | diff | forget] [FILTER ...]",
+        .usage = "host|user|gN [gva|save|diff|forget] [FILTER ...]",
+        .words = "from=X to=X rights= page= what= purpose=",
         .summary = "what a table maps, as runs of equal pages",
         .details =
             "Each run is contiguous on both sides, in pages of one size with the same rights and\n"

@@ -68,8 +68,7 @@ static void show_steps(struct output *out, const struct walk *walk)
                                     as_text(class_name(step->class)), step_target(walk, i),
                                     present ? as_text(rights_text(rights, step->attrs.rights))
                                             : as_nothing(),
-                                    leaf ? as_text(pat_type_name(step->attrs.type))
-                                         : as_nothing(),
+                                    leaf ? as_text(pat_type_name(step->attrs.type)) : as_nothing(),
                                     present ? as_number(step->accessed) : as_nothing(),
                                     leaf ? as_number(step->dirty) : as_nothing()});
     }
@@ -264,7 +263,7 @@ static int walk(const struct command *command, struct output *out, const struct 
 static const struct command tables_commands[] = {
     {
         .name = "walk",
-        .usage = "host VA | gN gpa X | gN gva X",
+        .usage = "host VA | gN gpa|gva X",
         .summary = "every step from an address to its frame",
         .details =
             "`walk host` goes through the hypervisor's own table, `gpa` through the guest's "

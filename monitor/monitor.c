@@ -169,8 +169,8 @@ static int refuse_unknown(struct output *out, const char *word)
 
 static const struct column command_columns[] = {
     {"command", COLUMN_TEXT, 8},
-    {"arguments", COLUMN_TEXT, 30},
-    {"what it does", COLUMN_TEXT, 0},
+    {"what it does", COLUMN_TEXT, 65},
+    {"arguments", COLUMN_TEXT, 0},
 };
 static const struct record command_record = RECORD("command", command_columns);
 
@@ -200,8 +200,8 @@ static int help(const struct command *self, struct output *out, const struct arg
     }
     while ((command = next_command(&at)))
         output_row(out, &command_record,
-                   (struct value[]){as_text(command->name), as_text(command->usage),
-                                    as_text(command->summary)});
+                   (struct value[]){as_text(command->name), as_text(command->summary),
+                                    as_text(command->usage)});
     output_note(out, "`help COMMAND` says more about one of them, with an example.");
     return E_OK;
 }
@@ -367,13 +367,26 @@ static const char *command_usage(const char *name)
     return command ? command->usage : NULL;
 }
 
+static const char *command_words(const char *name)
+{
+    const struct command *command = find_command(name);
+
+    return command ? command->words : NULL;
+}
+
 static const char *guest_name(unsigned index, char name[COMPLETION_TEXT])
 {
     format_buffer(name, COMPLETION_TEXT, "g%u", index + 1);
     return index < guest_count() ? name : NULL;
 }
 
-static const struct completion_source completion_source = {command_name, command_usage, guest_name};
+static const struct completion_source completion_source = {
+    .command = command_name,
+    .usage = command_usage,
+    .words = command_words,
+    .guest = guest_name,
+    .symbol = symbol_name,
+};
 
 /* Types what all candidates for the word at the cursor share; shows them where that is nothing new. */
 static void complete_line(struct line_editor *editor)
@@ -388,7 +401,7 @@ static void complete_line(struct line_editor *editor)
         return;
     size_t n = found.common - found.typed;
     memcpy(rest, found.word[0] + found.typed, n);
-    if (found.count == 1)
+    if (found.count == 1 && found.word[0][found.common - 1] != '=')
         rest[n++] = ' ';
     rest[n] = 0;
     line_insert(editor, rest);
@@ -397,6 +410,8 @@ static void complete_line(struct line_editor *editor)
     /* In pieces: the line being typed comes back behind the last. */
     for (unsigned i = 0; i < found.count; i++)
         format(&editor->around, "%s%s", i ? "  " : "", found.word[i]);
+    if (found.more)
+        format(&editor->around, "  ... and %u more", found.more);
     format(&editor->around, "\n");
 }
 

@@ -93,9 +93,11 @@ bool tsc_counts_instructions(void)
     return true;
 }
 
+static unsigned this_cpu = 3;
+
 unsigned cpu_number(void)
 {
-    return 3;
+    return this_cpu;
 }
 
 struct tlb_counters tlb_counters;
@@ -193,6 +195,11 @@ bool symbol_address(const char *name, uint64_t *out)
 {
     *out = IMAGE_BASE + 2 * MiB;
     return strcmp(name, "kernel_text") == 0;
+}
+
+const char *symbol_name(unsigned index)
+{
+    return index == 0 ? "kernel_text" : NULL;
 }
 
 static jmp_buf powered_off;
@@ -464,7 +471,8 @@ static void forget_kept(void)
     guests_made = GUESTS;
     output_init(&out, &uart_sink);
     monitor_execute(&out, "trace off; map host forget");
-    monitor_execute(&out, "map g1 forget; map g2 forget; map g3 forget; map g4 forget; map g5 forget");
+    monitor_execute(&out,
+                    "map g1 forget; map g2 forget; map g3 forget; map g4 forget; map g5 forget");
 }
 
 static int set_up(void **state)
@@ -489,12 +497,14 @@ static int set_up(void **state)
 
     make_guests();
     assert_int_equal(
-        table_init(&kernel_table, &kernel_kind, &caps, &buddy_env, PURPOSE_HOST_TABLE, OWNER_HOST), E_OK);
+        table_init(&kernel_table, &kernel_kind, &caps, &buddy_env, PURPOSE_HOST_TABLE, OWNER_HOST),
+        E_OK);
     map_in(&kernel_table, DIRECT_BASE, 0, RAM, RIGHT_RW | RIGHT_G);
     map_in(&kernel_table, IMAGE_BASE + 2 * MiB, 2 * MiB, 0x3000, RIGHT_RX | RIGHT_G);
     struct table *ept = &guest[3].table;
     assert_int_equal(
-        table_init(ept, &ept_kind, &caps, &buddy_env, PURPOSE_EPT_TABLE, guest_owner(&guest[3])), E_OK);
+        table_init(ept, &ept_kind, &caps, &buddy_env, PURPOSE_EPT_TABLE, guest_owner(&guest[3])),
+        E_OK);
     guest[3].has_table = true;
     owner_t g3 = guest_owner(&guest[3]);
     assert_int_equal(buddy_alloc_at(hpa(G3_FRAMES), 7, PURPOSE_GUEST_RAM, g3), E_OK);
@@ -548,7 +558,8 @@ static void check_run(int expected, const char *line, const char *said, unsigned
 static void test_help(void **state)
 {
     (void)state;
-    answers("help", "  walk      host VA | gN gpa X | gN gva X");
+    answers("help", "  walk      every step from an address to its frame                           "
+                    " host VA | gN gpa|gva X\n");
     answers("help walk", "example: walk g1 gpa 0x101000\n");
     refuses(E_NOENT, "help wlak", "did you mean `walk`");
 }
@@ -607,7 +618,7 @@ static void test_nonsense(void **state)
     refuses(E_NOENT, "xyzzy", "\"xyzzy\" is no command; `help` lists them all");
     refuses(E_NOENT, "0123456789012345678901234567890123456789x", "is no command");
     refuses(E_NOENT, "\"\"", "is no command");
-    refuses(E_INVAL, "map", "map: arguments are missing; usage: map host | user | gN [gva");
+    refuses(E_INVAL, "map", "map: arguments are missing; usage: map host|user|gN [gva");
     refuses(E_INVAL, "walk g3", "an argument is missing");
     refuses(E_INVAL, "mem all", "too many arguments; usage: mem;");
     refuses(E_FORMAT, "mem \"", "a quote (\") without its end");
@@ -686,7 +697,8 @@ static void test_map_user(void **state)
     (void)state;
     refuses(E_NOENT, "map user", "no ring-3 program has run");
     assert_int_equal(
-        table_init(&table, &user_kind, &caps, &buddy_env, PURPOSE_USER_TABLE, OWNER_FIRST_USER), E_OK);
+        table_init(&table, &user_kind, &caps, &buddy_env, PURPOSE_USER_TABLE, OWNER_FIRST_USER),
+        E_OK);
     map_in(&table, 0x400000, 4 * MiB, 0x3000, RIGHT_RX | RIGHT_U);
     user_last_keep("hello", &table);
     table_destroy(&table);
@@ -695,7 +707,8 @@ static void test_map_user(void **state)
 
     /* More runs than are kept: said so. */
     assert_int_equal(
-        table_init(&table, &user_kind, &caps, &buddy_env, PURPOSE_USER_TABLE, OWNER_FIRST_USER), E_OK);
+        table_init(&table, &user_kind, &caps, &buddy_env, PURPOSE_USER_TABLE, OWNER_FIRST_USER),
+        E_OK);
     for (uint64_t i = 0; i < SNAPSHOT_RUNS + 3; i++)
         map_in(&table, 0x400000 + i * 0x2000, 4 * MiB, 0x1000, RIGHT_RX | RIGHT_U);
     user_last_keep("many", &table);
@@ -1200,6 +1213,14 @@ static void test_terminal(void **state)
     assert_non_null(strstr(screen, "colour is off\n"));
     assert_null(strstr(screen, "\033[1;31merror: \"mep\""));
     assert_non_null(strstr(screen, "\nerror: \"mep\" is no command"));
+
+    /* In an address symbols are completed, behind an operator as well; a filter goes on behind its '='. */
+    set_up(state);
+    serve("walk host ker\t\rexplain host 0x40+ker\t x\rmap host pa\t4K\rtrace sh\tcpu=3\rquit\r");
+    assert_non_null(strstr(screen, "quire> walk host kernel_text \n"));
+    assert_non_null(strstr(screen, "quire> explain host 0x40+kernel_text  x\n"));
+    assert_non_null(strstr(screen, "quire> map host page=4K\n"));
+    assert_non_null(strstr(screen, "quire> trace show cpu=3\n"));
 }
 
 /* Keys that come one at a time, with rounds of the guests in between. */
