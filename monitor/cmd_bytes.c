@@ -394,16 +394,22 @@ static const struct column line_columns[] = {
 };
 static const struct record line_record = RECORD("line", line_columns);
 
-static void show_line(struct output *out, uint64_t at, const uint8_t *bytes, unsigned n)
+/* Up to LINE bytes in hexadecimal, and as text with dots for what is not printable. */
+static void put_bytes(char hex[3 * LINE + 1], char text[LINE + 1], const uint8_t *bytes, unsigned n)
 {
-    char hex[3 * LINE + 1] = "", text[LINE + 1] = "";
-
     for (unsigned i = 0; i < n; i++) {
         format_buffer(hex + 3 * i, 4, "%02x ", bytes[i]);
         text[i] = bytes[i] >= 0x20 && bytes[i] < 0x7f ? (char)bytes[i] : '.';
     }
     hex[n ? 3 * n - 1 : 0] = 0;
     text[n] = 0;
+}
+
+static void show_line(struct output *out, uint64_t at, const uint8_t *bytes, unsigned n)
+{
+    char hex[3 * LINE + 1], text[LINE + 1];
+
+    put_bytes(hex, text, bytes, n);
     output_row(out, &line_record, (struct value[]){as_number(at), as_text(hex), as_text(text)});
 }
 
@@ -501,21 +507,19 @@ static int take_pattern(const struct command *command, struct output *out, const
 static void show_hit(struct finder *finder, uint64_t at)
 {
     char hex[3 * LINE + 1] = "", text[LINE + 1] = "";
-    struct stretch stretch;
+    struct stretch first, next;
     uint8_t bytes[LINE];
-    uint64_t n;
+    unsigned n = 0;
 
-    if (++finder->found > FIND_HITS || locate(finder->place, at, LINE, RIGHT_R, &stretch) != E_OK)
+    if (++finder->found > FIND_HITS || locate(finder->place, at, LINE, RIGHT_R, &first) != E_OK)
         return;
-    n = physical_read(stretch.to, bytes, stretch.size);
-    for (unsigned i = 0; i < n; i++) {
-        format_buffer(hex + 3 * i, 4, "%02x ", bytes[i]);
-        text[i] = bytes[i] >= 0x20 && bytes[i] < 0x7f ? (char)bytes[i] : '.';
-    }
-    hex[n ? 3 * n - 1 : 0] = 0;
-    output_row(
-        finder->out, &hit_record,
-        (struct value[]){as_number(at), as_number(stretch.to.v), as_text(hex), as_text(text)});
+    n += (unsigned)physical_read(first.to, bytes, first.size);
+    if (n < LINE && at + n != 0 && locate(finder->place, at + n, LINE - n, RIGHT_R, &next) == E_OK)
+        n += (unsigned)physical_read(next.to, bytes + n, next.size);
+    put_bytes(hex, text, bytes, n);
+    output_progress_end(finder->out);
+    output_row(finder->out, &hit_record,
+               (struct value[]){as_number(at), as_number(first.to.v), as_text(hex), as_text(text)});
 }
 
 /* A page at a time, each with the end of the one before it, so that what lies across is found. */
@@ -528,6 +532,7 @@ static void search(struct finder *finder, uint64_t size)
     for (uint64_t done = 0; done < size; done += stretch.size) {
         uint64_t at = finder->place->at + done;
 
+        output_progress(finder->out, "find", done, size);
         if (locate(finder->place, at, size - done, RIGHT_R, &stretch) != E_OK) {
             finder->absent += stretch.size;
             kept = 0;
@@ -536,10 +541,14 @@ static void search(struct finder *finder, uint64_t size)
         physical_read(stretch.to, buffer + kept, stretch.size);
         finder->searched += stretch.size;
         uint64_t end = kept + stretch.size;
-        for (uint64_t i = 0; i + finder->length <= end; i++)
-            if (buffer[i] == finder->pattern[0] &&
-                memcmp(buffer + i, finder->pattern, finder->length) == 0)
-                show_hit(finder, at - kept + i);
+        const uint8_t *from = buffer, *hit;
+        while (end - (uint64_t)(from - buffer) >= finder->length &&
+               (hit = memchr(from, finder->pattern[0],
+                             end - (uint64_t)(from - buffer) - finder->length + 1u))) {
+            if (memcmp(hit, finder->pattern, finder->length) == 0)
+                show_hit(finder, at - kept + (uint64_t)(hit - buffer));
+            from = hit + 1;
+        }
         uint64_t keep = finder->length - 1u < end ? finder->length - 1u : end;
         memmove(buffer, buffer + end - keep, keep);
         kept = (unsigned)keep;
@@ -566,6 +575,7 @@ static int find(const struct command *command, struct output *out, const struct 
         return command_refuse(command, out, E_RANGE,
                               "what is searched has 1 byte to 256M, within the address space");
     search(&finder, size);
+    output_progress_end(out);
     output_facts(out, &search_record,
                  (struct value[]){as_number(finder.searched), as_number(finder.absent),
                                   as_number(finder.found)});

@@ -130,7 +130,8 @@ struct map_pass {
     enum kind_id kind;
     const struct guest *guest; /* whose table it is, or NULL */
     uint64_t page[PAGE_SIZES]; /* by the level of the leaves, from 1 */
-    uint64_t runs[PAGE_SIZES], bytes[PAGE_SIZES];
+    uint64_t runs[PAGE_SIZES], pages[PAGE_SIZES], bytes[PAGE_SIZES];
+    uint64_t after[PAGE_SIZES]; /* behind the last page that was counted */
 };
 
 static void know_pages(struct map_pass *pass, const struct table_kind *kind)
@@ -174,6 +175,19 @@ static const char *what_is_there(const struct map_pass *pass, const struct mappi
     return table_guest_area(pass->guest, pass->kind == KIND_EPT ? run->in : run->out.v);
 }
 
+/* Parts of runs may lie in one large page, which is counted once. */
+static void count_pages(struct map_pass *pass, const struct mapping *run)
+{
+    uint64_t page = pass->page[run->level];
+    uint64_t first = run->in / page, last = run->last / page;
+
+    if (first < pass->after[run->level])
+        first = pass->after[run->level];
+    if (last >= first)
+        pass->pages[run->level] += last - first + 1;
+    pass->after[run->level] = last + 1;
+}
+
 static void show_part(struct map_pass *pass, const struct mapping *run)
 {
     char rights[RIGHTS_TEXT];
@@ -182,6 +196,7 @@ static void show_part(struct map_pass *pass, const struct mapping *run)
 
     pass->runs[run->level]++;
     pass->bytes[run->level] += size;
+    count_pages(pass, run);
     output_row(pass->out, &run_record,
                (struct value[]){as_number(run->in), as_number(run->last), as_number(size),
                                 as_number(pass->page[run->level]), as_number(run->out.v),
@@ -261,8 +276,7 @@ static void show_totals(struct map_pass *pass, hpa_t root, struct value table_fr
         uint64_t page = pass->page[level];
         output_row(pass->out, &total_record,
                    (struct value[]){as_number(page), as_number(pass->runs[level]),
-                                    as_number(pass->bytes[level] / page),
-                                    as_number(pass->bytes[level])});
+                                    as_number(pass->pages[level]), as_number(pass->bytes[level])});
     }
     output_facts(
         pass->out, &map_record,

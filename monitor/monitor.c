@@ -201,7 +201,7 @@ static int help(const struct command *self, struct output *out, const struct arg
     while ((command = next_command(&at)))
         output_row(out, &command_record,
                    (struct value[]){as_text(command->name), as_text(command->summary),
-                                    as_text(command->usage)});
+                                    *command->usage ? as_text(command->usage) : as_nothing()});
     output_note(out, "`help COMMAND` says more about one of them, with an example.");
     return E_OK;
 }
@@ -388,6 +388,27 @@ static const struct completion_source completion_source = {
     .symbol = symbol_name,
 };
 
+/* In columns that fit the terminal. In pieces: the line being typed comes back behind the last. */
+static void show_candidates(const struct completions *found, struct sink *to)
+{
+    unsigned width = 0, columns = monitor.terminal.pager.columns;
+
+    for (unsigned i = 0; i < found->count; i++)
+        if (strlen(found->word[i]) + 2 > width)
+            width = (unsigned)strlen(found->word[i]) + 2;
+    columns = (columns ? columns : LINE_COLUMNS) / width;
+    columns = columns ? columns : 1;
+    for (unsigned i = 0; i < found->count; i++) {
+        bool last = i + 1 == found->count || (i + 1) % columns == 0;
+        if (last)
+            format(to, "%s\n", found->word[i]);
+        else
+            format(to, "%-*s", (int)width, found->word[i]);
+    }
+    if (found->more)
+        format(to, "... and %u more\n", found->more);
+}
+
 /* Types what all candidates for the word at the cursor share; shows them where that is nothing new. */
 static void complete_line(struct line_editor *editor)
 {
@@ -405,14 +426,8 @@ static void complete_line(struct line_editor *editor)
         rest[n++] = ' ';
     rest[n] = 0;
     line_insert(editor, rest);
-    if (n != 0)
-        return;
-    /* In pieces: the line being typed comes back behind the last. */
-    for (unsigned i = 0; i < found.count; i++)
-        format(&editor->around, "%s%s", i ? "  " : "", found.word[i]);
-    if (found.more)
-        format(&editor->around, "  ... and %u more", found.more);
-    format(&editor->around, "\n");
+    if (n == 0)
+        show_candidates(&found, &editor->around);
 }
 
 static void believe_terminal(struct terminal *terminal)

@@ -250,7 +250,8 @@ static void test_find(void **state)
     memset(arena + G3_FRAMES, 0, 0xa0000);
     memcpy(arena + G3_FRAMES + 0x4ffd, "needle", 6); /* across two pages */
     memcpy(arena + G3_FRAMES + 0x8000, "needle", 6);
-    answers("find g3 gpa 0 1M needle", "              0x4ffd     0x2004ffd  6e 65 65");
+    answers("find g3 gpa 0 1M needle",
+            "              0x4ffd     0x2004ffd  6e 65 65 64 6c 65 00 00");
     assert_non_null(strstr(screen, "              0x8000     0x2008000  6e 65 65 64 6c 65 00"));
     assert_non_null(strstr(screen, "searched: 640K\nnot there: 384K\nfound: 2\n"));
     *(uint32_t *)(arena + G3_FRAMES + 0x6004) = 0x1badb002;
@@ -261,6 +262,12 @@ static void test_find(void **state)
     answers("find g3 gpa 0 0x5002 needle", "found: 0\n");
     answers("find g3 gpa 0 0x5003 needle", "found: 1\n");
     answers("find g3 gpa 0 4K 0", "found: 4093\nOf these the first 32 are shown.\n");
+    answers("find g3 gpa 0 1M needle",
+            "\rfind: 0%\rfind: 1%\r\033[K             address           hpa  bytes");
+    assert_non_null(strstr(screen, "find: 99%\r\033[Ksearched: 640K\n"));
+    assert_null(strstr(screen, "100%"));
+    assert_int_equal(run("find g3 gpa 0 1M needle --json"), E_OK);
+    assert_null(strchr(screen, '\r'));
     refuses(E_RANGE, "find hpa 0 257M x", "1 byte to 256M");
     refuses(E_INVAL, "find hpa 0 4K \"\"", "1 to 64 characters, or is a number");
     refuses(E_INVAL, "find hpa 0 4K", "an argument is missing");
@@ -297,6 +304,8 @@ static void test_map_filters(void **state)
     assert_int_equal(buddy_alloc(3, PURPOSE_STACK, OWNER_HOST, &block), E_OK);
     answers("map host purpose=stacks", "\nruns: 1\n");
     assert_non_null(strstr(screen, "mapped: 32K\n"));
+    assert_non_null(
+        strstr(screen, "    2M       1           1         32K\n")); /* part of a page */
     answers("map host \"purpose=guest memory\" from=0xffff800002000000 to=0xffff800003ffffff",
             "mapped:");
     assert_int_equal(buddy_free(block, 3, OWNER_HOST), E_OK);
@@ -348,6 +357,33 @@ static void test_map_gva(void **state)
 
     cpu_of_guest.cr4 |= CR4_LA57;
     refuses(E_UNSUPPORTED, "map g3 gva", "5-level paging");
+}
+
+static unsigned lines_of(const char *text)
+{
+    unsigned lines = 0;
+
+    for (; *text; text++)
+        lines += *text == '\n';
+    return lines;
+}
+
+/* As many lines as there are runs, whatever is mapped. */
+static void test_map_of_512_gib(void **state)
+{
+    (void)state;
+    map_in(&guest[3].table, 512 * GiB, 0, 512 * GiB, RIGHT_RX);
+    answers("map g3 from=512G", "        0x8000000000        0xffffffffff     512G    1G         "
+                                "  0x0  r-x--   WB    outside every slot\n");
+    assert_non_null(strstr(screen, "    1G       1         512        512G\n"));
+    assert_int_equal(lines_of(screen), 1 + 1 + 2 + 4);
+    /* A hole of one page: large pages are split around it. */
+    unmap(&guest[3].table, 768 * GiB + 0x5000, 0x1000);
+    answers("map g3 from=512G", "        0xc000006000        0xc0001fffff    2024K    4K  "
+                                "0x4000006000  r-x--   WB    outside every slot\n");
+    assert_non_null(strstr(screen, "    1G       2         511        511G\n"));
+    assert_non_null(strstr(screen, "\nruns: 5\n"));
+    assert_int_equal(lines_of(screen), 1 + 5 + 4 + 4);
 }
 
 static void test_map_diff(void **state)
@@ -529,6 +565,7 @@ int main(void)
         cmocka_unit_test_setup(test_trace_of_sharing, set_up),
         cmocka_unit_test_setup(test_trace_counters, set_up),
         cmocka_unit_test_setup(test_map_gva, set_up),
+        cmocka_unit_test_setup(test_map_of_512_gib, set_up),
         cmocka_unit_test_setup(test_map_diff, set_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

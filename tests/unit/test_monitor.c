@@ -136,7 +136,7 @@ const char *oracle_space_name(enum oracle_space space)
 }
 
 int oracle_run(const struct vm_backend *with, uint64_t seed, uint64_t pairs,
-               oracle_report_fn report, void *ctx, struct oracle_counts counts[ORACLE_SPACES])
+               const struct oracle_listener *listener, struct oracle_counts counts[ORACLE_SPACES])
 {
     struct oracle_disagreement d = {ORACLE_GUEST, 0x1000,         RIGHT_X,        0x7, 1,
                                     "guest",      "goes through", "EPT violation"};
@@ -147,8 +147,9 @@ int oracle_run(const struct vm_backend *with, uint64_t seed, uint64_t pairs,
     oracle_says.seed = seed;
     counts[ORACLE_GUEST].pairs = pairs;
     counts[ORACLE_GUEST].disagreements = oracle_says.wrong;
+    listener->progress(listener, pairs);
     for (unsigned i = 0; i < oracle_says.wrong; i++)
-        report(ctx, &d);
+        listener->report(listener, &d);
     return oracle_says.error ? oracle_says.error : oracle_says.wrong ? E_HARDWARE : E_OK;
 }
 
@@ -558,6 +559,8 @@ static void check_run(int expected, const char *line, const char *said, unsigned
 static void test_help(void **state)
 {
     (void)state;
+    answers("help",
+            "  mem       the memory map, what is free, and who has the rest                 -\n");
     answers("help", "  walk      every step from an address to its frame                           "
                     " host VA | gN gpa|gva X\n");
     answers("help walk", "example: walk g1 gpa 0x101000\n");
@@ -994,6 +997,7 @@ static void test_oracle(void **state)
     (void)state;
     memset(&oracle_says, 0, sizeof(oracle_says));
     answers("oracle", "The CPU agrees with all 10000 predictions (seed 1).\n");
+    assert_non_null(strstr(screen, "\roracle: 33%\r\033[K"));
     answers("oracle 2K 0x77", "The CPU agrees with all 2048 predictions (seed 119).\n");
     assert_int_equal(oracle_says.pairs, 2048);
     assert_int_equal(oracle_says.seed, 0x77);
