@@ -413,20 +413,85 @@ static bool continues(const struct mapping *run, const struct mapping *page)
            run->level == page->level && attrs_equal(run->attrs, page->attrs);
 }
 
+/* The next address of the mode at or above `at`; `end` and more when there is none. */
+static uint64_t next_address(enum paging_mode mode, uint64_t at)
+{
+    bool between = mode == PAGING_4LEVEL && at >> 47 && at >> 47 != BITS(16, 0);
+
+    return between ? ~BITS(46, 0) : at; /* on to the upper half */
+}
+
+int table_visit_gva(struct gva_visit *visit, uint64_t first, uint64_t last, visit_fn fn, void *ctx)
+{
+    const struct gva_context *registers = &visit->registers;
+    enum paging_mode mode = paging_mode_of(registers);
+    uint64_t end = mode == PAGING_4LEVEL ? UINT64_MAX : UINT32_MAX;
+    struct mapping run;
+    bool open = false; /* a run has begun */
+    int stopped = 0;
+
+    if (last < end)
+        end = last;
+    for (uint64_t at = align_down(first, PAGE_SIZE);;) {
+        struct gva_walk walk;
+        uint64_t size;
+
+        at = next_address(mode, at);
+        if (at > end)
+            break;
+        visit->next = open ? run.in : at;
+        if (visit->walks == visit->most_walks)
+            return E_FULL;
+        visit->walks++;
+        int error = gva_walk(registers, gva(at), &walk);
+        struct mapping page = walk.walk.mapping;
+        if (error) {
+            visit->illegal += error == E_ILLEGAL;
+            visit->absent += walk.table_unbacked;
+            size = covered(mode, &walk.walk);
+            page.last = size ? at | (size - 1) : end;
+        } else {
+            page.attrs.type = (uint8_t)pat_of_leaf(visit->pat, page.raw, page.level);
+            if (open && continues(&run, &page)) {
+                run.last = page.last;
+            } else {
+                if (open && (stopped = fn(ctx, &run)))
+                    return stopped;
+                run = page;
+                open = true;
+            }
+        }
+        if (page.last >= end)
+            break;
+        at = page.last + 1;
+    }
+    return open ? fn(ctx, &run) : 0;
+}
+
+static int show_own_run(void *ctx, const struct mapping *run)
+{
+    struct map_pass *pass = ctx;
+
+    if (pass->runs[1] + pass->runs[2] + pass->runs[3] == GVA_RUNS)
+        return E_FULL;
+    return show_run(pass, run);
+}
+
 static int map_gva(const struct command *command, struct output *out, struct guest *guest,
                    const struct filter *filter)
 {
     struct map_pass pass = {.out = out, .guest = guest, .filter = filter, .kind = KIND_GUEST64};
     struct vcpu_state state;
-    struct mapping run;
-    bool open = false; /* a run has begun */
-    uint64_t illegal = 0, absent = 0, walks = 0;
     int error = command_state(command, out, guest, &state);
 
     if (error)
         return error;
-    struct gva_context context = table_guest_registers(guest, &state);
-    enum paging_mode mode = paging_mode_of(&context);
+    struct gva_visit visit = {
+        .registers = table_guest_registers(guest, &state),
+        .pat = state.pat,
+        .most_walks = GVA_WALKS,
+    };
+    enum paging_mode mode = paging_mode_of(&visit.registers);
     output_title(out, "%s of g%u %s, CR3 0x%llx", paging_mode_name(mode), guest->number,
                  guest->name, (unsigned long long)state.cr3);
     if (mode == PAGING_NONE)
@@ -440,55 +505,13 @@ static int map_gva(const struct command *command, struct output *out, struct gue
     pass.page[1] = PAGE_SIZE;
     pass.page[2] = mode == PAGING_32BIT ? 4 * MiB : 2 * MiB;
     pass.page[3] = GiB;
-    uint64_t end = mode == PAGING_4LEVEL ? UINT64_MAX : UINT32_MAX;
-    if (filter->last < end)
-        end = filter->last;
-
-    for (uint64_t at = align_down(filter->first, PAGE_SIZE); at <= end;) {
-        struct gva_walk walk;
-        uint64_t last;
-
-        if (mode == PAGING_4LEVEL && at >> 47 && at >> 47 != BITS(16, 0))
-            at = ~BITS(46, 0); /* the upper half */
-        if (at > end)
-            break;
-        if (walks == GVA_WALKS || pass.runs[1] + pass.runs[2] + pass.runs[3] == GVA_RUNS) {
-            output_note(out, "There is more: `from=0x%llx` goes on from there.",
-                        (unsigned long long)(open ? run.in : at));
-            open = false;
-            break;
-        }
-        walks++;
-        error = gva_walk(&context, gva(at), &walk);
-        if (!error) {
-            struct mapping page = walk.walk.mapping;
-            page.attrs.type = (uint8_t)pat_of_leaf(state.pat, page.raw, page.level);
-            last = page.last;
-            if (open && continues(&run, &page)) {
-                run.last = page.last;
-            } else {
-                if (open)
-                    show_run(&pass, &run);
-                run = page;
-                open = true;
-            }
-        } else {
-            uint64_t size = covered(mode, &walk.walk);
-            illegal += error == E_ILLEGAL;
-            absent += walk.table_unbacked;
-            if (!size)
-                break;
-            last = at | (size - 1);
-        }
-        if (last >= end)
-            break;
-        at = last + 1;
-    }
-    if (open)
-        show_run(&pass, &run);
+    if (table_visit_gva(&visit, filter->first, filter->last, show_own_run, &pass) == E_FULL)
+        output_note(out, "There is more: `from=0x%llx` goes on from there.",
+                    (unsigned long long)visit.next);
     show_totals(&pass, hpa(state.cr3 & BITS(51, 12)), as_nothing());
     output_facts(out, &own_record,
-                 (struct value[]){as_number(illegal), as_number(absent), as_number(walks)});
+                 (struct value[]){as_number(visit.illegal), as_number(visit.absent),
+                                  as_number(visit.walks)});
     return E_OK;
 }
 

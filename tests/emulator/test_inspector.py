@@ -207,7 +207,13 @@ def test_maps_of_both_levels_and_what_changes(boot):
     assert (large["page"], large["size"], large["rights"]) == ("2M", "2M", "rwxu-")
     assert next(row for row in own if row["first"] == "0xffffc00040000000")["page"] == "1G"
     only = rows(machine.command("map g1 gva from=0xffffc00000000000 page=2M"), "first")
-    assert [row["page"] for row in only] == ["2M"]
+    assert {row["page"] for row in only} == {"2M"} and only[0] == large
+    # And the other way round: the frame behind one of them is reached by all that lead there.
+    target = facts(machine.command(f"walk g1 gva {own[0]['first']}")[-12:])
+    ways = [row for row in rows(machine.command(f"who {target['hpa']}"), "table") if row["table"] == "g1's own"]
+    same = [row["first"] for row in own if row["to"] == own[0]["to"]]
+    assert len(same) > 5 and set(same) < {row["address"] for row in ways}
+    assert {"1G", "2M", "4K"} == {row["page"] for row in ways}
 
     assert "runs are kept" in machine.command("map g2 save")[-1]
     assert facts(machine.command("map g2 diff")) == {"new": "0B", "gone": "0B", "changed": "0B"}

@@ -118,6 +118,22 @@ static void test_who(void **state)
         strstr(screen, "  g3 hello3               0x603000    4K  r-x--   WB    no   no"));
     buddy_free(block, 4, guest_owner(&guest[3]));
 
+    /* Through the guest's own tables as well. */
+    give_g3_tables();
+    put_guest_entry(0x4000, 2, 0x7000 | PTE_P | PTE_RW | PTE_US | PTE_PCD);
+    put_guest_entry(0x3000, 4, PTE_P | PTE_PS | PTE_A); /* 0xffff800000800000: all from gpa 0 on */
+    answers("who 0x2007123", "  g3 hello3                 0x7000    4K  rwx--   WB    ");
+    assert_non_null(strstr(screen, "  g3's own      0xffff800000002000    4K  rwx--   UC-   no   no "
+                                   "  0x7017\n"));
+    assert_non_null(strstr(screen, "  g3's own      0xffff800000807000    2M  r-x--   WB    yes  no "
+                                   "   0xa1\n"));
+    assert_non_null(strstr(screen, "\nmappings: 4\n"));
+    for (unsigned i = 0; i < 512; i++) /* without end */
+        put_guest_entry(0x1000, i, 0x1000 | PTE_P | PTE_RW);
+    answers("who 0x2007123", "The tables that g3 hello3 has built were searched up to 0x");
+    cpu_of_guest.cr0 = CR0_PE;
+    answers("who 0x2007123", "\nmappings: 2\n");
+
     /* A table's own frame. */
     table_walk(&guest[3].table, 0x5000, &walk);
     snprintf(said, sizeof(said), "who 0x%llx", (unsigned long long)walk.step[3].address.v);
