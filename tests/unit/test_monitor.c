@@ -5,6 +5,7 @@
  */
 #include "monitor/monitor.h"
 
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -1305,16 +1306,24 @@ static unsigned random_below(unsigned bound)
 
 #define RANDOM_LINES 100000
 
-static unsigned random_lines;
+/* Commands that ask, and those that change a guest: its state, its memory, what was typed to it. Of both
+ * together nothing is missing but `quit`, which ends the test, and what takes its time. */
+static const char *const asking_words[] = {
+    "help",  "mem",  "layout", "walk",    "map",   "explain", "who",    "frames", "peek",
+    "dump",  "find", "guests", "regs",    "exits", "report",  "output", "eptp",   "trace",
+    "audit", "cpu",  "log",    "version", "check", "colour",  "wait",   "oracle",
+};
+static const char *const changing_words[] = {"start", "pause", "resume", "kill", "attach", "poke"};
+static const char *const slow_words[] = {"quit", "stress", "bench", "paging"};
 
-/* Lines of noise, words in any order, and commands with any arguments. None is `quit`. */
+static struct {
+    unsigned lines;
+    bool changing;
+} random_typing;
+
+/* Lines of noise, words in any order, and commands with any arguments. */
 static void random_line(char line[1024])
 {
-    static const char *const words[] = {
-        "help",    "mem",   "map",   "walk",   "guests", "start",  "pause", "resume",
-        "kill",    "regs",  "exits", "report", "output", "eptp",   "cpu",   "log",
-        "version", "check", "audit", "attach", "colour", "layout", "wait",
-    };
     static const char *const arguments[] = {
         "host",
         "user",
@@ -1326,26 +1335,52 @@ static void random_line(char line[1024])
         "g6",
         "gpa",
         "gva",
+        "hpa",
+        "hva",
         "0x1000",
         "1M",
         "0",
+        "64",
+        "r",
+        "w",
+        "x",
+        "force",
+        "save",
+        "diff",
+        "forget",
+        "on",
+        "off",
+        "show",
+        "counters",
+        "cpu=3",
+        "exit",
+        "mapper",
+        "page=4K",
+        "from=1M",
+        "rights=w",
+        "what=RAM",
+        "purpose=heap",
         "paused",
-        "0xffff800000000000",
         "\"a b\"",
         ";",
-        "0xffffffffffffffff",
+        "--json",
+        "\t",
         "\033[A",
         "\033[D",
         "\b",
         "\004",
         "\003",
         "\033[3~",
-        "--json",
-        "\t",
-        "(1+kernel_text)*2-1",
-        "on",
-        "\033[?62;22c",
         "\035",
+        "0x2005000",
+        "\033[?62;22c",
+        "needle",
+        "kernel_text",
+
+        "0xffff800000000000",
+        "0xffffffffffffffff",
+        "(1+kernel_text)*2-1",
+        "100",
     };
     unsigned length = 0;
 
@@ -1355,11 +1390,13 @@ static void random_line(char line[1024])
             line[length++] = byte ? byte : ' ';
         }
     } else {
-        for (unsigned i = 0, n = random_below(6); i < n; i++) {
-            bool command = i == 0 || random_below(8) == 0;
-            length += (unsigned)sprintf(line + length, "%s ",
-                                        command ? words[random_below(ARRAY_SIZE(words))]
-                                                : arguments[random_below(ARRAY_SIZE(arguments))]);
+        for (unsigned i = 0, n = random_below(7); i < n; i++) {
+            const char *word = arguments[random_below(ARRAY_SIZE(arguments))];
+            if (i == 0 || random_below(8) == 0)
+                word = random_typing.changing && random_below(4) == 0
+                           ? changing_words[random_below(ARRAY_SIZE(changing_words))]
+                           : asking_words[random_below(ARRAY_SIZE(asking_words))];
+            length += (unsigned)sprintf(line + length, "%s ", word);
         }
     }
     strcpy(line + length, "\r");
@@ -1372,7 +1409,7 @@ static unsigned random_typist(void)
 
     if (!line[next]) {
         next = 0;
-        if (random_lines++ < RANDOM_LINES)
+        if (random_typing.lines++ < RANDOM_LINES)
             random_line(line);
         else
             strcpy(line, "\035\025\013quit\r");
@@ -1381,21 +1418,100 @@ static unsigned random_typist(void)
     return (unsigned char)line[next++];
 }
 
-static void test_random_lines(void **state)
+static int digest_frame(void *ctx, hpa_t frame, unsigned level, unsigned slots)
 {
-    struct buddy_stats before, after;
-    (void)state;
+    uint64_t *digest = ctx;
+    const uint64_t *word = direct(frame);
 
-    seed = 3;
-    typist = random_typist;
+    for (unsigned i = 0; i < 512; i++)
+        *digest = (*digest ^ word[i]) * UINT64_C(0x100000001b3);
+    *digest += level + slots;
+    return 0;
+}
+
+/* Everything that g3 has: its memory, and its tables with their accessed and dirty bits. */
+static uint64_t digest_of_g3(void)
+{
+    uint64_t digest = 1;
+
+    for (uint64_t at = 0; at < 4 * MiB; at += PAGE_SIZE)
+        if (at < 0xa0000 || at >= 2 * MiB)
+            digest_frame(&digest, hpa(G3_FRAMES + at), 0, 0);
+    table_visit_frames(&guest[3].table, digest_frame, &digest);
+    return digest;
+}
+
+/* 4-level paging for g3, in which a table leads back to the first. */
+static void give_tables(void)
+{
     cpu_of_guest.cr0 = CR0_PE | CR0_PG;
     cpu_of_guest.cr3 = 0x1000;
+    cpu_of_guest.cr4 = CR4_PAE;
+    cpu_of_guest.efer = EFER_LMA | EFER_LME;
+    put_guest_entry(0x1000, 256, 0x2000 | PTE_P | PTE_RW);
+    put_guest_entry(0x2000, 0, 0x200000 | PTE_P | PTE_RW);
+    put_guest_entry(0x200000, 0, 0x1000 | PTE_P | PTE_RW);
+}
+
+static void type_at_random(bool changing)
+{
+    struct buddy_stats before, after;
+
+    seed = changing ? 4 : 3;
+    random_typing.lines = 0;
+    random_typing.changing = changing;
+    typist = random_typist;
     buddy_stats(&before);
     serve("");
+    assert_true(random_typing.lines > RANDOM_LINES);
+    run("trace off");
+    forget_kept();
     buddy_stats(&after);
-    assert_true(random_lines > RANDOM_LINES);
     assert_int_equal(before.free_frames, after.free_frames);
     assert_int_equal(before.allocations - before.frees, after.allocations - after.frees);
+}
+
+/* Questions change no guest, whatever they are. */
+static void test_random_questions(void **state)
+{
+    static struct guest before[GUESTS + 1];
+    struct vcpu_state cpu;
+
+    (void)state;
+    for (unsigned i = 0; i < 0xa0000; i++)
+        arena[G3_FRAMES + i] = (uint8_t)(i * 2654435761u >> 24);
+    give_tables();
+    memcpy(before, guest, sizeof(before));
+    cpu = cpu_of_guest;
+    uint64_t digest = digest_of_g3();
+    rounds_left = UINT_MAX; /* g2 does not end by itself */
+    type_at_random(false);
+    assert_true(digest_of_g3() == digest);
+    assert_memory_equal(&cpu, &cpu_of_guest, sizeof(cpu));
+    for (unsigned i = 1; i <= GUESTS; i++) {
+        before[i].table.near = guest[i].table.near; /* a memory of where the last walk went */
+        assert_memory_equal(&before[i], &guest[i], sizeof(guest[i]));
+    }
+}
+
+static void test_random_lines(void **state)
+{
+    (void)state;
+    give_tables();
+    type_at_random(true);
+}
+
+/* The lists above go with the commands that there are. */
+static void test_random_lines_know_all_commands(void **state)
+{
+    unsigned known = ARRAY_SIZE(asking_words) + ARRAY_SIZE(changing_words) + ARRAY_SIZE(slow_words);
+    unsigned commands = 0;
+
+    (void)state;
+    assert_int_equal(run("help"), E_OK);
+    for (const char *row = strchr(screen, '\n'); row && row[1] == ' '; row = strchr(row + 1, '\n'))
+        commands++;
+    assert_int_equal(commands, known);
 }
 
 int main(void)
@@ -1431,7 +1547,9 @@ int main(void)
         cmocka_unit_test_setup(test_terminal, set_up),
         cmocka_unit_test_setup(test_attach, set_up),
         cmocka_unit_test_setup(test_scripts, set_up),
+        cmocka_unit_test_setup(test_random_questions, set_up),
         cmocka_unit_test_setup(test_random_lines, set_up),
+        cmocka_unit_test_setup(test_random_lines_know_all_commands, set_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
