@@ -1379,6 +1379,11 @@ static void random_line(char line[1024])
 
         "0xffff800000000000",
         "0xffffffffffffffff",
+        "g3 gpa 0x5000",
+        "g3 gpa 2M",
+        "g3 gva 0xffff800000000000",
+        "hpa 0x2005000",
+        "hva kernel_text",
         "(1+kernel_text)*2-1",
         "100",
     };
