@@ -541,6 +541,7 @@ int buddy_share(hpa_t head, owner_t owner)
         buddy_refuse(error);
     }
     buddy_drop_lock();
+    trace(TRACE_SHARE, owner, head.v, 0, 0, error);
     return error;
 }
 
@@ -566,6 +567,7 @@ int buddy_release(hpa_t head, unsigned order, owner_t owner, bool *last)
     buddy_drop_lock();
     if (last != NULL)
         *last = freed;
+    trace(TRACE_RELEASE, owner, head.v, order, freed, error);
     return error;
 }
 

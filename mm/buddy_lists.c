@@ -106,10 +106,8 @@ int buddy_alloc_many(hpa_t *frames, unsigned n, enum frame_purpose purpose, owne
     int error = alloc_list(self, frames, n, lease_key(purpose, owner));
     buddy.failed += error != E_OK;
     buddy_drop_lock();
-    if (error != E_OK)
-        trace(TRACE_ALLOC, owner, 0, 0, purpose, error);
-    for (unsigned i = 0; error == E_OK && trace_wanted(TRACE_ALLOC) && i < n; i++)
-        trace(TRACE_ALLOC, owner, frames[i].v, 0, purpose, error);
+    trace(TRACE_ALLOC, owner, error == E_OK && n != 0 ? frames[0].v : 0, 0,
+          purpose | (uint64_t)n << 8, error);
     return error;
 }
 
@@ -205,5 +203,6 @@ int buddy_free_frames(const hpa_t *frames, unsigned n, owner_t owner)
     }
     given_flush(self, &given);
     buddy_drop_lock();
+    trace(TRACE_FREE, owner, n != 0 ? frames[0].v : 0, 0, n, result);
     return result;
 }

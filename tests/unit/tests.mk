@@ -62,7 +62,7 @@ UNIT_monitor_SRC := $(wildcard monitor/*.c) lib/error.c lib/format.c lib/log.c m
 	arch/x86_64/mm/guest_walk.c arch/x86_64/mm/kind_ept.c arch/x86_64/mm/kind_kernel.c \
 	arch/x86_64/mm/kind_user.c arch/x86_64/mm/explain.c arch/x86_64/mm/physical.c \
 	arch/x86_64/user_last.c mm/audit.c mm/audit_one.c mm/audit_selftest.c \
-	mm/tally.c vm/guest_audit.c
+	mm/tally.c vm/guest_audit.c mm/page_source.c mm/scrub.c
 
 UNIT_TESTS += memory_map
 UNIT_memory_map_SRC := boot/memory_map.c boot/multiboot2.c mm/memblock.c lib/error.c lib/format.c \
