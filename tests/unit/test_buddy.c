@@ -344,6 +344,51 @@ static void test_isolated_frames(void **state)
     verify();
 }
 
+/* As long as there are blocks of the size asked for, no larger one is split: not for a request, and not to refill
+ * a cache. */
+static void test_fragments_before_splits(void **state)
+{
+    (void)state;
+    for (unsigned order = 0; order <= BUDDY_MAX_ORDER - 7; order++) {
+        const uint64_t large = 48 * MiB, size = PAGE_SIZE << order;
+        static hpa_t block[8192];
+        unsigned blocks = 0;
+
+        start(64 * MiB);
+        assert_int_equal(buddy_add(hpa(16 * MiB), 16 * MiB), E_OK);
+        assert_int_equal(buddy_add(hpa(large), 16 * MiB), E_OK);
+        assert_int_equal(buddy_alloc_at(hpa(large), 12, PURPOSE_TEST, OWNER_HOST), E_OK);
+        for (uint64_t at = 16 * MiB; at < 32 * MiB; at += size)
+            assert_int_equal(buddy_alloc_at(hpa(at), order, PURPOSE_TEST, OWNER_HOST), E_OK);
+        for (uint64_t at = 16 * MiB; at < 32 * MiB; at += 2 * size, blocks++)
+            assert_int_equal(buddy_free(hpa(at), order, OWNER_HOST), E_OK);
+        assert_int_equal(buddy_free(hpa(large), 12, OWNER_HOST), E_OK);
+        buddy_drain();
+        struct buddy_stats before = stats();
+        assert_int_equal(before.free_blocks[order], blocks);
+        assert_int_equal(before.free_blocks[12], 1);
+
+        for (unsigned i = 0; i < blocks; i++) {
+            block[i] = alloc(order, OWNER_HOST);
+            assert_true(block[i].v < 32 * MiB);
+        }
+        assert_int_equal(stats().splits, before.splits);
+        assert_int_equal(stats().free_blocks[12], 1);
+        assert_true(alloc(order, OWNER_HOST).v >= large);
+        assert_int_equal(stats().free_blocks[12], 0);
+        verify();
+        /* And given back they are taken again before the rest of what was split. */
+        for (unsigned i = 0; i < blocks; i++)
+            assert_int_equal(buddy_free(block[i], order, OWNER_HOST), E_OK);
+        buddy_drain();
+        before = stats();
+        for (unsigned i = 0; i < blocks; i++)
+            (void)alloc(order, OWNER_HOST);
+        assert_int_equal(stats().splits, before.splits);
+        verify();
+    }
+}
+
 /* Low memory is what ordinary requests take last. */
 static void test_low_memory_is_kept(void **state)
 {
@@ -1177,6 +1222,7 @@ int main(void)
         cmocka_unit_test(test_orders),
         cmocka_unit_test(test_alloc_refuses_nonsense),
         cmocka_unit_test(test_isolated_frames),
+        cmocka_unit_test(test_fragments_before_splits),
         cmocka_unit_test(test_low_memory_is_kept),
         cmocka_unit_test(test_low_fragments_are_kept),
         cmocka_unit_test(test_within),
