@@ -138,12 +138,7 @@ test-emulator: $(EMULATOR_XML) ## the whole-machine tests (PYTEST="-k name" narr
 
 -include tests/fuzz/fuzz.mk tests/coverage/coverage.mk tests/mutants/mutants.mk
 
-ifneq ($(wildcard tests/bench/bench.mk),)
 include tests/bench/bench.mk
-else
-bench: ## the measurements
-	@echo "There are no measurements in tests/bench yet."; exit 1
-endif
 
 ROOMS := lib mm arch vm monitor boot guests tests
 HEADERS := $(shell find $(ROOMS) -name '*.h' 2>/dev/null)
