@@ -1726,3 +1726,32 @@ int buddy_visit(int (*fn)(void *ctx, hpa_t base, uint64_t size, const struct fra
     }
     return 0;
 }
+
+int buddy_alloc_many(hpa_t *frames, unsigned n, enum frame_purpose purpose, owner_t owner)
+{
+    for (unsigned i = 0; i < n;) {
+        struct cpu *self = &buddy_cpus[0];
+        struct lease *lease = lease_of(self, purpose, owner);
+        uint64_t key = lease_key(purpose, owner);
+        if (peek(alone_open) && lease->key == key && !trace_wanted(TRACE_ALLOC)) {
+            uint64_t mask = self->held, base = self->held_base, first = i;
+            for (; mask && i < n && i - first < lease->left; mask &= mask - 1) {
+                uint64_t pfn = base + lowest_bit(mask);
+                frame_records[pfn] = key | FRAME_USED;
+                frames[i++] = hpa_of_pfn(pfn);
+            }
+            self->held = mask;
+            lease->left -= i - first;
+            bump(self->allocations, i - first);
+        }
+        if (i == n)
+            break;
+        int error = buddy_alloc(0, purpose, owner, &frames[i]);
+        if (error) {
+            buddy_free_frames(frames, i, owner);
+            return error;
+        }
+        i++;
+    }
+    return E_OK;
+}

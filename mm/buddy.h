@@ -153,4 +153,7 @@ int buddy_visit(int (*fn)(void *ctx, hpa_t base, uint64_t size, const struct fra
  * parts of memory that have been in use. */
 int buddy_verify(char *why, size_t why_size);
 
+/* Temporary. */
+int buddy_alloc_many(hpa_t *frames, unsigned n, enum frame_purpose purpose, owner_t owner);
+
 #endif
