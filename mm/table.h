@@ -40,7 +40,10 @@ struct table_env {
     /* Keep the count of present entries in each table frame's record. False only before the frame
      * database exists; table_adopt() then catches up. */
     bool frame_records;
-    /* Many at once, those of a dead subtree; NULL: each by give(). */
+    /* Many at once, all or none; NULL: each by take(). */
+    int (*take_many)(const struct table_env *env, struct table *table, hpa_t *frames,
+                     unsigned count);
+    /* Likewise, those of a dead subtree; NULL: each by give(). */
     void (*give_many)(const struct table_env *env, struct table *table, const hpa_t *frames,
                       unsigned count);
 };

@@ -127,45 +127,105 @@ WALKER void plan_table(const struct table_kind *k, struct plan *plan, uint64_t i
     }
 }
 
-/* Frames taken and not yet used, chained through their first words. */
+/* A list of frames that are taken and not yet used, in one of them: the others are not touched before they
+ * are filled. (A test program may make the lists short.) */
+#ifndef SPARE_LIST_FRAMES
+#define SPARE_LIST_FRAMES (PAGE_SIZE / sizeof(hpa_t) - 2)
+#endif
+struct spare_list {
+    struct spare_list *next;
+    uint64_t count;
+    hpa_t frame[SPARE_LIST_FRAMES];
+};
+_Static_assert(sizeof(struct spare_list) <= PAGE_SIZE, "a list lies in a frame");
+
+/* They are used in the order in which they were taken, each list's own frame after those that it lists. */
 struct spare {
-    uint64_t *first;
+    struct spare_list *first;
+    uint64_t used; /* of the first list */
 };
 
 WALKER uint64_t *spare_pop(struct spare *spare)
 {
-    uint64_t *table = spare->first;
-    invariant(table != NULL);
-    spare->first = (uint64_t *)(uintptr_t)table[0];
-    return table;
+    struct spare_list *list = spare->first;
+
+    invariant(list != NULL);
+    if (spare->used < list->count)
+        return direct(list->frame[spare->used++]);
+    spare->first = list->next;
+    spare->used = 0;
+    return (uint64_t *)list;
+}
+
+static __attribute__((noinline, unused)) void give_frames(struct table *t, const hpa_t *frames,
+                                                          uint64_t count)
+{
+    if (t->env->give_many && count)
+        t->env->give_many(t->env, t, frames, (unsigned)count);
+    for (uint64_t i = 0; !t->env->give_many && i < count; i++)
+        t->env->give(t->env, t, frames[i]);
+    t->table_frames -= count;
+}
+
+/* All or none. */
+static __attribute__((noinline, unused)) int take_frames(struct table *t, hpa_t *frames,
+                                                         uint64_t count)
+{
+    int error = E_OK;
+    uint64_t n = 0;
+
+    if (t->env->take_many && count) {
+        error = t->env->take_many(t->env, t, frames, (unsigned)count);
+        n = error ? 0 : count;
+    }
+    while (!error && n < count) {
+        error = t->env->take(t->env, t, &frames[n]);
+        n += !error;
+    }
+    t->table_frames += n;
+    if (error)
+        give_frames(t, frames, n);
+    return error;
 }
 
 static __attribute__((noinline, unused)) void spare_return(struct table *t, struct spare *spare)
 {
-    while (spare->first) {
-        hpa_t frame = direct_hpa(spare_pop(spare));
-        t->env->give(t->env, t, frame);
-        t->table_frames--;
+    for (struct spare_list *list = spare->first; list;) {
+        struct spare_list *next = list->next;
+        hpa_t frame = direct_hpa(list);
+
+        give_frames(t, &list->frame[spare->used], list->count - spare->used);
+        give_frames(t, &frame, 1);
+        spare->used = 0;
+        list = next;
     }
+    spare->first = NULL;
 }
 
 static __attribute__((noinline, unused)) int spare_take(struct table *t, uint64_t needed,
                                                         struct spare *spare)
 {
-    spare->first = NULL;
-    for (; needed; needed--) {
+    struct spare_list **end = &spare->first;
+    int error = E_OK;
+
+    *spare = (struct spare){NULL, 0};
+    while (needed && !error) {
         hpa_t frame;
-        int error = t->env->take(t->env, t, &frame);
-        if (error) {
-            spare_return(t, spare);
-            return error;
-        }
-        uint64_t *table = direct(frame);
-        table[0] = (uint64_t)(uintptr_t)spare->first;
-        spare->first = table;
-        t->table_frames++;
+        error = take_frames(t, &frame, 1);
+        if (error)
+            break;
+        struct spare_list *list = direct(frame);
+        uint64_t listed = needed - 1 < SPARE_LIST_FRAMES ? needed - 1 : SPARE_LIST_FRAMES;
+        *end = list;
+        end = &list->next;
+        list->next = NULL;
+        error = take_frames(t, list->frame, listed);
+        list->count = error ? 0 : listed;
+        needed -= 1 + listed;
     }
-    return E_OK;
+    if (error)
+        spare_return(t, spare);
+    return error;
 }
 
 /* ---- Filling tables that nothing points at yet ------------------------------------------- */
@@ -179,8 +239,16 @@ WALKER void fill_zero(uint64_t *table, unsigned first, unsigned end)
 WALKER void fill_leaves(uint64_t *table, unsigned first, unsigned count, uint64_t entry,
                         uint64_t step)
 {
-    for (unsigned i = 0; i < count; i++)
-        table[first + i] = entry + i * step;
+    uint64_t *to = &table[first], *end = to + count;
+    uint64_t e0 = entry, e1 = e0 + step, e2 = e1 + step, e3 = e2 + step;
+
+    /* Four sums at a time: one alone would have each store wait for the addition before it. */
+    for (; end - to >= 4; to += 4) {
+        to[0] = e0, to[1] = e1, to[2] = e2, to[3] = e3;
+        e0 += 4 * step, e1 += 4 * step, e2 += 4 * step, e3 += 4 * step;
+    }
+    for (; to < end; e0 += step)
+        *to++ = e0;
 }
 
 /* Fills `table`, which will stand at `level` and cover `in`, with what the leaf `old` at `old_level`
@@ -826,7 +894,8 @@ struct copies {
     struct {
         uint64_t *old, *new;
     } pair[COPIES];
-    struct spare spare; /* old tables that are free to become copies */
+    unsigned free_count;
+    uint64_t *free[COPIES]; /* taken, or old and forgotten: to become copies */
 };
 
 WALKER void copies_settle(const struct table_kind *k, struct table *t, struct copies *copies)
@@ -847,8 +916,7 @@ WALKER void copies_settle(const struct table_kind *k, struct table *t, struct co
             if (pte_peek(&old[i]) & ~pte_peek(&new[i]) & kept)
                 pte_set_bits(&new[i], pte_peek(&old[i]) & kept);
         count_set(t, old, 0);
-        old[0] = (uint64_t)(uintptr_t)copies->spare.first;
-        copies->spare.first = old;
+        copies->free[copies->free_count++] = old;
     }
     copies->count = 0;
 }
@@ -877,9 +945,13 @@ WALKER bool protect_by_copy(const struct table_kind *k, struct table *t, const s
 {
     if (copies->count == COPIES)
         copies_settle(k, t, copies);
-    if (!copies->spare.first && spare_take(t, 1, &copies->spare) != E_OK)
-        return false;
-    uint64_t *new = spare_pop(&copies->spare);
+    hpa_t frame;
+    if (!copies->free_count) {
+        if (take_frames(t, &frame, 1) != E_OK)
+            return false;
+        copies->free[copies->free_count++] = direct(frame);
+    }
+    uint64_t *new = copies->free[copies->free_count - 1];
     struct common common = {~UINT64_C(0), 0};
     for (unsigned i = 0; i < slots_of(k); i++) {
         uint64_t entry = pte_scan(&span->slot[i]);
@@ -887,11 +959,9 @@ WALKER bool protect_by_copy(const struct table_kind *k, struct table *t, const s
         common.any |= entry;
         new[i] = (entry & (page | accessed_dirty(k))) | bits;
     }
-    if (!alike(k, t, common, span->level, page, before)) {
-        new[0] = (uint64_t)(uintptr_t)copies->spare.first;
-        copies->spare.first = new;
+    if (!alike(k, t, common, span->level, page, before))
         return false;
-    }
+    copies->free_count--;
     count_set(t, new, slots_of(k));
     uint64_t above = pte_read(span->above);
     while (!pte_exchange_if(span->above, &above, direct_hpa(new).v | (above & ~ENTRY_ADDRESS)))
@@ -963,8 +1033,7 @@ WALKER int walker_protect(const struct table_kind *k, struct table *t, uint64_t 
     lock_take(&t->lock);
     error = split_edges(k, t, in, last, &attrs, batch);
     struct copies copies;
-    copies.count = 0;
-    copies.spare.first = NULL;
+    copies.count = copies.free_count = 0;
     struct span span;
     for (uint64_t pos = in; !error && next_span(k, t, pos, last, &span);) {
         uint64_t bits = k->encode(attrs, span.level, &t->caps) & ~accessed_dirty(k);
@@ -993,7 +1062,10 @@ WALKER int walker_protect(const struct table_kind *k, struct table *t, uint64_t 
     }
     if (copies.count)
         copies_settle(k, t, &copies);
-    spare_return(t, &copies.spare);
+    while (copies.free_count) {
+        hpa_t frame = direct_hpa(copies.free[--copies.free_count]);
+        give_frames(t, &frame, 1);
+    }
     lock_drop(&t->lock);
     return error;
 }
@@ -1009,7 +1081,7 @@ WALKER int walker_split(const struct table_kind *k, struct table *t, uint64_t in
 
     uint64_t last = in + size - 1;
     struct plan plan;
-    struct spare spare = {NULL};
+    struct spare spare = {NULL, 0};
     struct span span;
     lock_take(&t->lock);
     plan_start(&plan);
@@ -1363,12 +1435,7 @@ struct returned {
 
 static __attribute__((noinline, unused)) void give_returned(struct returned *returned)
 {
-    struct table *t = returned->table;
-    if (t->env->give_many)
-        t->env->give_many(t->env, t, returned->frame, returned->count);
-    for (unsigned i = 0; !t->env->give_many && i < returned->count; i++)
-        t->env->give(t->env, t, returned->frame[i]);
-    t->table_frames -= returned->count;
+    give_frames(returned->table, returned->frame, returned->count);
     returned->count = 0;
 }
 
