@@ -243,6 +243,7 @@ WALKER void fill_leaves(uint64_t *table, unsigned first, unsigned count, uint64_
     uint64_t e0 = entry, e1 = e0 + step, e2 = e1 + step, e3 = e2 + step;
 
     /* Four sums at a time: one alone would have each store wait for the addition before it. */
+#pragma GCC unroll 4
     for (; end - to >= 4; to += 4) {
         to[0] = e0, to[1] = e1, to[2] = e2, to[3] = e3;
         e0 += 4 * step, e1 += 4 * step, e2 += 4 * step, e3 += 4 * step;
@@ -482,10 +483,17 @@ WALKER void describe_leaf(const struct table_kind *k, const struct table *t, uin
 
 /* ---- Map ------------------------------------------------------------------------------------ */
 
-/* The longest run of equal-sized leaves from here that stays within one table. */
+/* The longest run of equal-sized leaves from here that stays within one table or, where it fills that, within
+ * the tables beside it that have the same parent. */
 struct run {
-    unsigned level, index, count;
+    unsigned level, index, count; /* of the first table, all of them alike */
+    unsigned tables;              /* that are filled whole; 0: one, in part */
 };
+
+WALKER uint64_t table_bytes(const struct table_kind *k, struct run run)
+{
+    return (uint64_t)run.count << level_shift(k, run.level);
+}
 
 WALKER struct run run_at(const struct table_kind *k, uint64_t in, uint64_t out, uint64_t left,
                          unsigned top)
@@ -499,8 +507,87 @@ WALKER struct run run_at(const struct table_kind *k, uint64_t in, uint64_t out, 
     uint64_t fitting = left >> level_shift(k, run.level);
     unsigned in_table = slots_of(k) - run.index;
     run.count = fitting < in_table ? (unsigned)fitting : in_table;
-    /* A larger leaf can begin only where this table ends, since it must be aligned as `in` is. */
+    /* A larger leaf can begin only where this table ends, since it must be aligned as `in` is; and nowhere at
+     * all behind a whole table, which would have been one itself. */
+    if (run.count == slots_of(k)) {
+        uint64_t whole = fitting >> k->index_bits;
+        unsigned beside = slots_of(k) - slot_index(k, in, run.level + 1);
+        run.tables = whole < beside ? (unsigned)whole : beside;
+    }
     return run;
+}
+
+/* Plans the whole tables of a run that have free slots waiting for them, and returns how many these are. */
+WALKER unsigned plan_tables(const struct table_kind *k, struct table *t, struct plan *plan,
+                            uint64_t in, struct run run)
+{
+    uint64_t *table = direct(t->root);
+    unsigned n = 0;
+
+    for (unsigned level = k->levels; level > run.level + 1; level--) {
+        uint64_t entry = pte_read(&table[slot_index(k, in, level)]);
+
+        if (!is_present(k, entry)) {
+            for (unsigned l = level - 1; l > run.level; l--)
+                plan_table(k, plan, in, l);
+            plan->needed += run.tables;
+            return run.tables;
+        }
+        if (is_leaf(k, entry, level))
+            return 0;
+        table = child_of(entry);
+    }
+    table += slot_index(k, in, run.level + 1);
+    while (n < run.tables && !is_present(k, pte_read(&table[n])))
+        n++;
+    plan->needed += n;
+    return n;
+}
+
+/* The table at `bottom` that covers `in`; what was missing on the way is new, and empty. NULL where a leaf
+ * covers it. */
+WALKER uint64_t *make_way(const struct table_kind *k, struct table *t, struct spare *spare,
+                          uint64_t in, unsigned bottom)
+{
+    uint64_t *table = direct(t->root);
+
+    for (unsigned level = k->levels; level > bottom; level--) {
+        uint64_t *slot = &table[slot_index(k, in, level)];
+        uint64_t entry = pte_read(slot);
+
+        if (!is_present(k, entry)) {
+            hang_chain(k, t, spare, slot, level, bottom, in, 0, 0, 0);
+            count_add(t, table, 1);
+            entry = pte_read(slot);
+        } else if (is_leaf(k, entry, level)) {
+            return NULL;
+        }
+        table = child_of(entry);
+    }
+    return table;
+}
+
+/* Stores what plan_tables() has planned. Each table is whole before it is published. */
+WALKER unsigned do_tables(const struct table_kind *k, struct table *t, struct spare *spare,
+                          uint64_t in, struct run run, uint64_t entry)
+{
+    uint64_t step = level_size(k, run.level);
+    uint64_t *table = run.tables ? make_way(k, t, spare, in, run.level + 1) : NULL;
+    unsigned n = 0;
+
+    if (!table)
+        return 0;
+    uint64_t *slot = &table[slot_index(k, in, run.level + 1)];
+    while (n < run.tables && !is_present(k, pte_read(&slot[n]))) {
+        uint64_t *child = spare_pop(spare);
+
+        fill_leaves(child, 0, slots_of(k), entry, step);
+        count_set(t, child, slots_of(k));
+        pte_write(&slot[n++], table_entry(k, child));
+        entry += step << k->index_bits;
+    }
+    count_add(t, table, n);
+    return n;
 }
 
 WALKER int plan_run(const struct table_kind *k, struct table *t, struct plan *plan, uint64_t in,
@@ -708,20 +795,26 @@ WALKER int map_by_plan(const struct table_kind *k, struct table *t, uint64_t in,
     plan_start(&plan);
     while (left) {
         struct run run = run_at(k, pos, pos + delta, left, top);
-        int error = plan_run(k, t, &plan, pos, run, replace);
+        unsigned tables = run.tables ? plan_tables(k, t, &plan, pos, run) : 0;
+        int error = tables ? E_OK : plan_run(k, t, &plan, pos, run, replace);
         if (error)
             return error;
-        pos += (uint64_t)run.count << level_shift(k, run.level);
-        left -= (uint64_t)run.count << level_shift(k, run.level);
+        uint64_t done = table_bytes(k, run) * (tables ? tables : 1);
+        pos += done;
+        left -= done;
     }
     int error = spare_take(t, plan.needed, &spare);
     if (error)
         return error;
     for (pos = in, left = size; left;) {
         struct run run = run_at(k, pos, pos + delta, left, top);
-        do_run(k, t, &spare, pos, run, (pos + delta) | encoded[run.level], batch);
-        pos += (uint64_t)run.count << level_shift(k, run.level);
-        left -= (uint64_t)run.count << level_shift(k, run.level);
+        uint64_t entry = (pos + delta) | encoded[run.level];
+        unsigned tables = do_tables(k, t, &spare, pos, run, entry);
+        if (!tables)
+            do_run(k, t, &spare, pos, run, entry, batch);
+        uint64_t done = table_bytes(k, run) * (tables ? tables : 1);
+        pos += done;
+        left -= done;
     }
     invariant(spare.first == NULL);
     return E_OK;
@@ -748,7 +841,7 @@ WALKER int walker_map(const struct table_kind *k, struct table *t, uint64_t in, 
     struct run run = run_at(k, in, out.v, size, top);
     if (!encoded)
         error = E_ILLEGAL;
-    else if ((uint64_t)run.count << level_shift(k, run.level) != size ||
+    else if (table_bytes(k, run) != size ||
              !map_in_place(k, t, in, run, out.v | encoded[run.level]))
         error = map_by_plan(k, t, in, out.v, size, top, encoded, replace, batch);
     if (!error && !batch->count && !batch->whole)

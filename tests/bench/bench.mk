@@ -9,6 +9,7 @@ BENCH_MAPPER_SRC := tests/bench/mapper_work.c mm/table.c mm/flush.c mm/legal.c m
 	mm/buddy.c mm/frame.c arch/x86_64/mm/kind_kernel.c arch/x86_64/mm/kind_user.c \
 	arch/x86_64/mm/kind_ept.c lib/error.c lib/format.c lib/lock.c
 BENCH_DRIVER_SRC := tests/bench/bench_mapper.c tests/bench/bench.c tests/bench/panic.c
+BENCH_DRIVER_CFLAGS := -std=gnu11 -O2 -g -DQUIRE_HOSTED -I. -Wall -Wextra -Werror
 BENCH_SHIPPED_CFLAGS := -std=gnu11 -O2 -mgeneral-regs-only -ffreestanding -fno-omit-frame-pointer \
 	-fno-optimize-sibling-calls -fno-stack-protector -fno-strict-aliasing -fno-common \
 	-g -DNDEBUG -DQUIRE_HOSTED -I. -Wall -Wextra -Werror
@@ -26,7 +27,7 @@ $(BENCH)/mapper-native: $(BENCH_MAPPER_SRC:%.c=$(BENCH)/native/%.o)
 $(BENCH)/mapper: INSTRUCTIONS := as shipped: -O2, general registers only
 $(BENCH)/mapper-native: INSTRUCTIONS := with vectors: -O3 -march=native
 $(BENCH)/mapper $(BENCH)/mapper-native: $(BENCH_DRIVER_SRC) $(wildcard tests/bench/*.h)
-	$(Q)$(HOSTCC) $(BENCH_CFLAGS) -DINSTRUCTIONS='"$(INSTRUCTIONS)"' $(filter %.c %.o,$^) -o $@
+	$(Q)$(HOSTCC) $(BENCH_DRIVER_CFLAGS) -DINSTRUCTIONS='"$(INSTRUCTIONS)"' $(filter %.c %.o,$^) -o $@
 -include $(patsubst %.c,$(BENCH)/*/%.d,$(BENCH_MAPPER_SRC) lib/string.c)
 
 bench: $(BENCH)/mapper $(BENCH)/mapper-native ## measure the mapper against plain loops (ROW=text: only rows that contain it)
