@@ -1729,29 +1729,44 @@ int buddy_visit(int (*fn)(void *ctx, hpa_t base, uint64_t size, const struct fra
 
 int buddy_alloc_many(hpa_t *frames, unsigned n, enum frame_purpose purpose, owner_t owner)
 {
-    for (unsigned i = 0; i < n;) {
+    for (unsigned end = n; end > 0;) {
         struct cpu *self = &buddy_cpus[0];
         struct lease *lease = lease_of(self, purpose, owner);
         uint64_t key = lease_key(purpose, owner);
+        hpa_t one;
+        bool first = !self->held;
+        if (first) {
+            int error = buddy_alloc(0, purpose, owner, &one);
+            if (error) {
+                buddy_free_frames(&frames[end], n - end, owner);
+                return error;
+            }
+        }
+        unsigned rest = end - first, got = 0;
         if (peek(alone_open) && lease->key == key && !trace_wanted(TRACE_ALLOC)) {
-            uint64_t mask = self->held, base = self->held_base, first = i;
-            for (; mask && i < n && i - first < lease->left; mask &= mask - 1) {
+            uint64_t mask = self->held, base = self->held_base;
+            got = count_bits(mask);
+            got = got < rest ? got : rest;
+            got = got < lease->left ? got : (unsigned)lease->left;
+            for (unsigned i = 0; i < got; i++, mask &= mask - 1) {
                 uint64_t pfn = base + lowest_bit(mask);
                 frame_records[pfn] = key | FRAME_USED;
-                frames[i++] = hpa_of_pfn(pfn);
+                frames[end - got + i] = hpa_of_pfn(pfn);
             }
             self->held = mask;
-            lease->left -= i - first;
-            bump(self->allocations, i - first);
+            lease->left -= got;
+            bump(self->allocations, got);
         }
-        if (i == n)
-            break;
-        int error = buddy_alloc(0, purpose, owner, &frames[i]);
-        if (error) {
-            buddy_free_frames(frames, i, owner);
-            return error;
+        end -= got;
+        if (first)
+            frames[--end] = one;
+        else if (!got) {
+            int error = buddy_alloc(0, purpose, owner, &frames[--end]);
+            if (error) {
+                buddy_free_frames(&frames[end + 1], n - end - 1, owner);
+                return error;
+            }
         }
-        i++;
     }
     return E_OK;
 }
