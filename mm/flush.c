@@ -6,7 +6,6 @@
 #include "lib/panic.h"
 #include "mm/buddy.h"
 #include "mm/table.h"
-#include "mm/table_ops.h"
 #include "mm/trace.h"
 
 #ifndef NDEBUG
@@ -81,6 +80,10 @@ void flush_dead_table(struct flush_batch *batch, hpa_t root, unsigned level)
 
 void flush_free_after(struct flush_batch *batch, hpa_t head)
 {
+    if (!batch->frames_died) {
+        batch->frames_died = true;
+        batch->dead_frames = 0;
+    }
     list_push(&batch->dead_frames, head);
 }
 
@@ -88,6 +91,7 @@ void flush_settle(struct flush_batch *batch)
 {
     struct table *table = batch->table;
 
+    invariant(batch->open);
     if (batch->whole || batch->count || batch->tables_died) {
         widen(batch);
         if (batch->whole)
@@ -105,7 +109,7 @@ void flush_settle(struct flush_batch *batch)
     for (unsigned level = 1; batch->tables_died && level <= MAX_LEVELS; level++)
         while (batch->dead_tables[level - 1])
             table->kind->ops->free_subtree(table, list_pop(&batch->dead_tables[level - 1]), level);
-    while (batch->dead_frames) {
+    while (batch->frames_died && batch->dead_frames) {
         hpa_t head = list_pop(&batch->dead_frames);
         struct frame_info info;
 

@@ -22,7 +22,6 @@
 #include "lib/panic.h"
 #include "mm/pte.h"
 #include "mm/table.h"
-#include "mm/table_ops.h"
 
 #define WALKER static inline __attribute__((always_inline, unused))
 
@@ -708,21 +707,12 @@ WALKER unsigned top_leaf(const struct table *t, unsigned flags)
     return flags & MAP_CAP_4K ? 1 : top;
 }
 
-/* Remembers the level-1 table that covers `in`. */
-WALKER void stay_near(const struct table_kind *k, struct table *t, uint64_t in, uint64_t *table)
-{
-    if (t->env->frame_records)
-        t->near = (struct near_table){in >> level_shift(k, 2), table,
-                                      &frame_records[pfn_of(direct_hpa(table))]};
-}
-
-/* Finds the level-1 table that covers a valid address: at once when it is the one used last. False
- * when there is none. */
+/* Finds the level-1 table that covers a valid address, and remembers it. False when there is none, or it has no
+ * record to count in. */
 WALKER bool go_near(const struct table_kind *k, struct table *t, uint64_t in)
 {
-    if (t->near.which == in >> level_shift(k, 2))
-        return true;
     uint64_t *table = direct(t->root);
+
 #pragma GCC unroll 4
     for (unsigned level = k->levels; level > 1; level--) {
         uint64_t above = pte_peek(&table[slot_index(k, in, level)]);
@@ -731,30 +721,47 @@ WALKER bool go_near(const struct table_kind *k, struct table *t, uint64_t in)
             return false;
         table = child_of(above);
     }
-    stay_near(k, t, in, table);
+    if (!t->env->frame_records)
+        return false;
+    t->near = (struct near_table){.which = in >> level_shift(k, 2),
+                                  .table = table,
+                                  .record = &frame_records[pfn_of(direct_hpa(table))],
+                                  .not_frame = ~BITS(t->caps.maxphyaddr - 1u, PAGE_SHIFT)};
     return true;
 }
 
+/* Does the table used last cover this address? Then the address is a valid one, as the one before was. */
+WALKER bool is_near(const struct table_kind *k, const struct table *t, uint64_t in)
+{
+    return t->near.which == in >> level_shift(k, 2);
+}
+
 /*
- * The commonest case of all: one page, of the kind that was mapped last, into a table that exists, on
- * the only CPU. Says whether it was that; if not, nothing was stored.
+ * The commonest case of all: one page, of the kind that was mapped last, into the table used last, on the only
+ * CPU. Says whether it was that; if not, nothing was stored.
  */
-WALKER bool map_page(const struct table_kind *k, struct table *t, uint64_t in, uint64_t out,
+WALKER bool map_near(const struct table_kind *k, struct table *t, uint64_t in, uint64_t out,
                      struct attrs attrs)
 {
     const struct encoded_attrs *encoded = &t->encoded;
-
-    if (locks_needed || !t->env->frame_records || check_range(k, in, PAGE_SIZE) != E_OK ||
-        !is_aligned(out, PAGE_SIZE) || out >> t->caps.maxphyaddr || encoded->levels == 0 ||
-        !attrs_equal(encoded->attrs, attrs) || !go_near(k, t, in))
-        return false;
     uint64_t *slot = &t->near.table[slot_index(k, in, 1)];
-    if (is_present(k, pte_peek(slot)))
+
+    if (locks_needed || ((in & (PAGE_SIZE - 1)) | (out & t->near.not_frame)) ||
+        encoded->levels == 0 || !attrs_equal(encoded->attrs, attrs) ||
+        is_present(k, pte_peek(slot)))
         return false;
     pte_write(slot, out | encoded->bits[1]);
     *t->near.record += UINT64_C(1) << FRAME_PAYLOAD_SHIFT;
     t->flushes.spared++;
     return true;
+}
+
+/* The same when another table was used last. */
+WALKER bool map_far(const struct table_kind *k, struct table *t, uint64_t in, uint64_t out,
+                    struct attrs attrs)
+{
+    return !locks_needed && check_range(k, in, PAGE_SIZE) == E_OK && go_near(k, t, in) &&
+           map_near(k, t, in, out, attrs);
 }
 
 /*
@@ -871,22 +878,28 @@ WALKER void drop_empty(const struct table_kind *k, struct table *t, uint64_t *ta
 }
 
 /*
- * The common small case: one 4 KiB page whose table keeps other entries. Says whether it was that; if
- * not, nothing was stored.
+ * The common small case: one 4 KiB page whose table was used last and keeps other entries. Says whether it was
+ * that; if not, nothing was stored.
  */
-WALKER bool unmap_page(const struct table_kind *k, struct table *t, uint64_t in,
+WALKER bool unmap_near(const struct table_kind *k, struct table *t, uint64_t in,
                        struct flush_batch *batch)
 {
-    if (locks_needed || !t->env->frame_records || check_range(k, in, PAGE_SIZE) != E_OK ||
-        !go_near(k, t, in))
-        return false;
     uint64_t *slot = &t->near.table[slot_index(k, in, 1)];
-    if (!is_present(k, pte_peek(slot)) || *t->near.record >> FRAME_PAYLOAD_SHIFT < 2)
+
+    if (locks_needed || (in & (PAGE_SIZE - 1)) || !is_present(k, pte_peek(slot)) ||
+        *t->near.record >> FRAME_PAYLOAD_SHIFT < 2)
         return false;
     pte_write(slot, 0);
     *t->near.record -= UINT64_C(1) << FRAME_PAYLOAD_SHIFT;
     flush_add(batch, in, in + (PAGE_SIZE - 1), 1);
     return true;
+}
+
+WALKER bool unmap_far(const struct table_kind *k, struct table *t, uint64_t in,
+                      struct flush_batch *batch)
+{
+    return !locks_needed && check_range(k, in, PAGE_SIZE) == E_OK && go_near(k, t, in) &&
+           unmap_near(k, t, in, batch);
 }
 
 WALKER int walker_unmap(const struct table_kind *k, struct table *t, uint64_t in, uint64_t size,
@@ -1293,7 +1306,8 @@ WALKER int walker_merge(const struct table_kind *k, struct table *t, uint64_t in
 WALKER bool as_written(const struct table_kind *k, const struct table *t, uint64_t entry)
 {
     uint64_t bits = ~(ENTRY_ADDRESS | k->accessed_bit);
-    return ((entry ^ k->table_bits) & bits) == 0 && !((entry & ENTRY_ADDRESS) >> t->caps.maxphyaddr);
+    return ((entry ^ k->table_bits) & bits) == 0 &&
+           !((entry & ENTRY_ADDRESS) >> t->caps.maxphyaddr);
 }
 
 WALKER int walker_translate(const struct table_kind *k, struct table *t, uint64_t in,
@@ -1634,29 +1648,36 @@ WALKER int walker_preallocate(const struct table_kind *k, struct table *t)
 /* ---- One kind's entry points ---------------------------------------------------------------- */
 
 #define WALKER_OPS(name, kind)                                                                     \
-    static __attribute__((noinline)) int name##_map_range(struct table *t, uint64_t in, hpa_t out, \
-                                                          uint64_t size, struct attrs a,           \
-                                                          unsigned flags, struct flush_batch *b)   \
+    static __attribute__((noinline)) bool name##_map_far(struct table *t, uint64_t in, hpa_t out,  \
+                                                         struct attrs a)                           \
     {                                                                                              \
-        return walker_map(&(kind), t, in, out, size, a, flags, b);                                 \
+        return map_far(&(kind), t, in, out.v, a);                                                  \
+    }                                                                                              \
+    static bool name##_op_map_page(struct table *t, uint64_t in, hpa_t out, struct attrs a)        \
+    {                                                                                              \
+        if (is_near(&(kind), t, in))                                                               \
+            return map_near(&(kind), t, in, out.v, a);                                             \
+        return name##_map_far(t, in, out, a);                                                      \
+    }                                                                                              \
+    static __attribute__((noinline)) bool name##_unmap_far(struct table *t, uint64_t in,           \
+                                                           struct flush_batch *b)                  \
+    {                                                                                              \
+        return unmap_far(&(kind), t, in, b);                                                       \
+    }                                                                                              \
+    static bool name##_op_unmap_page(struct table *t, uint64_t in, struct flush_batch *b)          \
+    {                                                                                              \
+        if (is_near(&(kind), t, in))                                                               \
+            return unmap_near(&(kind), t, in, b);                                                  \
+        return name##_unmap_far(t, in, b);                                                         \
     }                                                                                              \
     static int name##_op_map(struct table *t, uint64_t in, hpa_t out, uint64_t size,               \
                              struct attrs a, unsigned flags, struct flush_batch *b)                \
     {                                                                                              \
-        if (size == PAGE_SIZE && map_page(&(kind), t, in, out.v, a))                               \
-            return E_OK;                                                                           \
-        return name##_map_range(t, in, out, size, a, flags, b);                                    \
-    }                                                                                              \
-    static __attribute__((noinline)) int name##_unmap_range(struct table *t, uint64_t in,          \
-                                                            uint64_t size, struct flush_batch *b)  \
-    {                                                                                              \
-        return walker_unmap(&(kind), t, in, size, b);                                              \
+        return walker_map(&(kind), t, in, out, size, a, flags, b);                                 \
     }                                                                                              \
     static int name##_op_unmap(struct table *t, uint64_t in, uint64_t size, struct flush_batch *b) \
     {                                                                                              \
-        if (size == PAGE_SIZE && unmap_page(&(kind), t, in, b))                                    \
-            return E_OK;                                                                           \
-        return name##_unmap_range(t, in, size, b);                                                 \
+        return walker_unmap(&(kind), t, in, size, b);                                              \
     }                                                                                              \
     static int name##_op_protect(struct table *t, uint64_t in, uint64_t size, struct attrs a,      \
                                  struct flush_batch *b)                                            \
@@ -1718,6 +1739,8 @@ WALKER int walker_preallocate(const struct table_kind *k, struct table *t)
         walker_free_subtree(&(kind), t, root, level);                                              \
     }                                                                                              \
     static const struct table_ops name##_ops = {                                                   \
+        .map_page = name##_op_map_page,                                                            \
+        .unmap_page = name##_op_unmap_page,                                                        \
         .map = name##_op_map,                                                                      \
         .unmap = name##_op_unmap,                                                                  \
         .protect = name##_op_protect,                                                              \
