@@ -69,13 +69,13 @@ struct table {
         uint64_t spared;        /* writes that needed none: absent to present */
     } flushes;
     unsigned open_batches; /* begun, not committed: 0 at rest (counted unless NDEBUG) */
-    struct encoded_attrs { /* the attributes last mapped: checked, and as bits of each level */
+    struct encoded_attrs { /* attributes that were checked, and as bits of each level */
         struct attrs attrs;
         uint8_t levels;   /* good for leaves up to this level; 0: none yet */
         uint64_t bits[4]; /* by level */
-    } encoded;
-    struct near_table { /* the level-1 table that was mapped into last, for the next page */
-        uint64_t which; /* input address / what one such table covers; NEAR_NONE: none */
+    } encoded, protected; /* those last mapped, those last given by a protect */
+    struct near_table {   /* the level-1 table that was mapped into last, for the next page */
+        uint64_t which;   /* input address / what one such table covers; NEAR_NONE: none */
         uint64_t *table;
         uint64_t *record;   /* of the table's frame */
         uint64_t not_frame; /* bits that no page's output address has */

@@ -159,9 +159,11 @@ WALKER uint64_t *spare_pop(struct spare *spare)
 static __attribute__((noinline, unused)) void give_frames(struct table *t, const hpa_t *frames,
                                                           uint64_t count)
 {
-    if (t->env->give_many && count)
+    bool many = t->env->give_many && count > 1;
+
+    if (many)
         t->env->give_many(t->env, t, frames, (unsigned)count);
-    for (uint64_t i = 0; !t->env->give_many && i < count; i++)
+    for (uint64_t i = 0; !many && i < count; i++)
         t->env->give(t->env, t, frames[i]);
     t->table_frames -= count;
 }
@@ -173,7 +175,7 @@ static __attribute__((noinline, unused)) int take_frames(struct table *t, hpa_t 
     int error = E_OK;
     uint64_t n = 0;
 
-    if (t->env->take_many && count) {
+    if (t->env->take_many && count > 1) {
         error = t->env->take_many(t->env, t, frames, (unsigned)count);
         n = error ? 0 : count;
     }
@@ -681,13 +683,11 @@ WALKER bool can_express(const struct table_kind *k, const struct table *t, struc
     return true;
 }
 
-/* The bits of `attrs` for leaves up to level `top`, or NULL when this kind cannot say them. The last
- * answer is kept in the table, whose lock the caller holds. */
-WALKER const uint64_t *encode_all(const struct table_kind *k, struct table *t, struct attrs attrs,
-                                  unsigned top)
+/* The bits of `attrs` for leaves up to level `top`, or NULL when this kind cannot say them. `encoded` is where
+ * the table, whose lock the caller holds, keeps the last answer. */
+WALKER const uint64_t *encode_all(const struct table_kind *k, const struct table *t,
+                                  struct encoded_attrs *encoded, struct attrs attrs, unsigned top)
 {
-    struct encoded_attrs *encoded = &t->encoded;
-
     if (encoded->levels >= top && attrs_equal(encoded->attrs, attrs))
         return encoded->bits;
     if (!can_express(k, t, attrs, top))
@@ -844,7 +844,7 @@ WALKER int walker_map(const struct table_kind *k, struct table *t, uint64_t in, 
 
     lock_take(&t->lock);
     unsigned top = top_leaf(t, flags);
-    const uint64_t *encoded = encode_all(k, t, attrs, top);
+    const uint64_t *encoded = encode_all(k, t, &t->encoded, attrs, top);
     struct run run = run_at(k, in, out.v, size, top);
     if (!encoded)
         error = E_ILLEGAL;
@@ -999,6 +999,8 @@ struct copies {
     unsigned count;
     struct {
         uint64_t *old, *new;
+        uint64_t mixed; /* of A and D: what some entries had and others had not */
+        uint64_t clean; /* what none had */
     } pair[COPIES];
     unsigned free_count;
     uint64_t *free[COPIES]; /* taken, or old and forgotten: to become copies */
@@ -1014,11 +1016,12 @@ WALKER void copies_settle(const struct table_kind *k, struct table *t, struct co
     flush_commit(&now);
     for (unsigned n = 0; n < copies->count; n++) {
         uint64_t *old = copies->pair[n].old, *new = copies->pair[n].new;
-        uint64_t late = 0;
+        uint64_t late = copies->pair[n].mixed;
 
+#pragma GCC unroll 8
         for (unsigned i = 0; i < slots_of(k); i++)
-            late |= pte_scan(&old[i]) & ~pte_scan(&new[i]);
-        for (unsigned i = 0; (late & kept) && i < slots_of(k); i++)
+            late |= pte_scan(&old[i]) & copies->pair[n].clean;
+        for (unsigned i = 0; late && i < slots_of(k); i++)
             if (pte_peek(&old[i]) & ~pte_peek(&new[i]) & kept)
                 pte_set_bits(&new[i], pte_peek(&old[i]) & kept);
         count_set(t, old, 0);
@@ -1027,27 +1030,14 @@ WALKER void copies_settle(const struct table_kind *k, struct table *t, struct co
     copies->count = 0;
 }
 
-/* What all slots of a span have in common, and what any of them has. */
-struct common {
-    uint64_t all, any;
-};
-
-/* The rights and type that every slot holds, if all are leaves that differ in address, A and D alone. */
-WALKER bool alike(const struct table_kind *k, const struct table *t, struct common common,
-                  unsigned level, uint64_t page, struct attrs *attrs)
-{
-    if (((common.all ^ common.any) & ~(page | accessed_dirty(k))) || !is_present(k, common.all) ||
-        !is_leaf(k, common.all, level))
-        return false;
-    *attrs = k->decode(common.all, level, &t->caps);
-    return true;
-}
-
-/* One table of leaves alike, by a copy. False, with nothing changed, where they are not alike or no
- * frame is to be had. */
+/*
+ * One table of leaves that differ from the first in address, A and D alone (`varying`), by a copy. `change` turns
+ * the bits of each into what is wanted. False, with nothing changed, where they differ in more or no frame is to
+ * be had.
+ */
 WALKER bool protect_by_copy(const struct table_kind *k, struct table *t, const struct span *span,
-                            uint64_t page, uint64_t bits, struct copies *copies,
-                            struct attrs *before)
+                            uint64_t first, uint64_t varying, uint64_t change,
+                            struct copies *copies)
 {
     if (copies->count == COPIES)
         copies_settle(k, t, copies);
@@ -1058,14 +1048,17 @@ WALKER bool protect_by_copy(const struct table_kind *k, struct table *t, const s
         copies->free[copies->free_count++] = direct(frame);
     }
     uint64_t *new = copies->free[copies->free_count - 1];
-    struct common common = {~UINT64_C(0), 0};
-    for (unsigned i = 0; i < slots_of(k); i++) {
-        uint64_t entry = pte_scan(&span->slot[i]);
-        common.all &= entry;
-        common.any |= entry;
-        new[i] = (entry & (page | accessed_dirty(k))) | bits;
+    uint64_t even = 0, odd = 0; /* two sums, so that neither waits for the other */
+#pragma GCC unroll 4
+    for (unsigned i = 0; i < slots_of(k); i += 2) {
+        uint64_t a = pte_scan(&span->slot[i]), b = pte_scan(&span->slot[i + 1]);
+        even |= a ^ first;
+        odd |= b ^ first;
+        new[i] = a ^ change;
+        new[i + 1] = b ^ change;
     }
-    if (!alike(k, t, common, span->level, page, before))
+    uint64_t differing = even | odd;
+    if (differing & ~varying)
         return false;
     copies->free_count--;
     count_set(t, new, slots_of(k));
@@ -1074,56 +1067,65 @@ WALKER bool protect_by_copy(const struct table_kind *k, struct table *t, const s
         continue;
     t->near.which = NEAR_NONE;
     copies->pair[copies->count].old = span->slot;
-    copies->pair[copies->count++].new = new;
-    return true;
-}
-
-/* The same by plain stores, where hardware has nothing to add: A and D are set, or kept by nobody. */
-WALKER bool protect_by_stores(const struct table_kind *k, struct table *t, const struct span *span,
-                              uint64_t page, uint64_t bits, struct attrs attrs,
-                              struct attrs *before)
-{
-    uint64_t kept = accessed_dirty(k);
-    struct common common = {~UINT64_C(0), 0};
-
-    for (unsigned i = 0; i < span->count; i++) {
-        uint64_t entry = pte_scan(&span->slot[i]);
-        common.all &= entry;
-        common.any |= entry;
-    }
-    if (!alike(k, t, common, span->level, page, before) ||
-        (t->caps.accessed_dirty && (common.all & kept) != kept))
-        return false;
-    for (unsigned i = 0; i < span->count && !attrs_equal(*before, attrs); i++)
-        pte_write(&span->slot[i], (pte_peek(&span->slot[i]) & (page | kept)) | bits);
+    copies->pair[copies->count].new = new;
+    copies->pair[copies->count].mixed = differing & accessed_dirty(k);
+    copies->pair[copies->count++].clean = ~(first | differing) & accessed_dirty(k);
     return true;
 }
 
 /*
- * The common large case: every slot of the span is a leaf with the same attributes. Returns how many
- * slots it dealt with: all of them, or none.
+ * The same by plain stores, where hardware has nothing to add: A and D are set, or kept by nobody. Goes on for as
+ * long as eight leaves at a time are alike, and returns how many were.
+ */
+WALKER unsigned protect_by_stores(const struct span *span, uint64_t first, uint64_t varying,
+                                  uint64_t change)
+{
+    unsigned done = 0;
+
+    for (; span->count - done >= 8; done += 8) {
+        uint64_t *slot = &span->slot[done];
+        uint64_t entry[8], differing = 0;
+
+#pragma GCC unroll 8
+        for (unsigned i = 0; i < 8; i++) {
+            entry[i] = pte_scan(&slot[i]);
+            differing |= entry[i] ^ first;
+        }
+        if (differing & ~varying)
+            break;
+#pragma GCC unroll 8
+        for (unsigned i = 0; change && i < 8; i++)
+            pte_write(&slot[i], entry[i] ^ change);
+    }
+    return done;
+}
+
+/*
+ * The common large case: leaves with the same attributes, one after the other. Returns how many slots it dealt
+ * with, perhaps none.
  */
 WALKER unsigned protect_alike(const struct table_kind *k, struct table *t, const struct span *span,
                               uint64_t bits, struct attrs attrs, struct copies *copies,
                               struct flush_batch *batch)
 {
     uint64_t page = ENTRY_ADDRESS & ~(level_size(k, span->level) - 1);
+    uint64_t kept = accessed_dirty(k);
     uint64_t first = pte_peek(&span->slot[0]);
+    uint64_t change = (first ^ bits) & ~(page | kept);
     struct attrs before = k->decode(first, span->level, &t->caps);
-    bool busy = t->caps.accessed_dirty && (first & accessed_dirty(k)) != accessed_dirty(k);
-    bool done;
+    bool same = attrs_equal(before, attrs);
+    unsigned done = 0;
 
-    if (busy)
-        done = span->count == slots_of(k) && span->above && t->env->frame_records &&
-               !attrs_equal(before, attrs) &&
-               protect_by_copy(k, t, span, page, bits, copies, &before);
-    else
-        done = protect_by_stores(k, t, span, page, bits, attrs, &before);
-    if (!done)
-        return 0;
-    if (!attrs_equal(before, attrs) && change_needs_flush(k, before, attrs))
-        flush_add(batch, span->in, span_last(k, span, span->count), span->level);
-    return span->count;
+    if (!t->caps.accessed_dirty)
+        done = protect_by_stores(span, first, page | kept, same ? 0 : change);
+    else if ((first & kept) == kept)
+        done = protect_by_stores(span, first, page, same ? 0 : change);
+    else if (span->count == slots_of(k) && span->above && t->env->frame_records && !same &&
+             protect_by_copy(k, t, span, first, page | kept, change, copies))
+        done = span->count;
+    if (done && !same && change_needs_flush(k, before, attrs))
+        flush_add(batch, span->in, span_last(k, span, done), span->level);
+    return done;
 }
 
 WALKER int walker_protect(const struct table_kind *k, struct table *t, uint64_t in, uint64_t size,
@@ -1132,17 +1134,16 @@ WALKER int walker_protect(const struct table_kind *k, struct table *t, uint64_t 
     int error = check_range(k, in, size);
     if (error)
         return error;
-    if (!can_express(k, t, attrs, t->caps.leaf_top))
-        return E_ILLEGAL;
 
     uint64_t last = in + size - 1;
     lock_take(&t->lock);
-    error = split_edges(k, t, in, last, &attrs, batch);
+    const uint64_t *encoded = encode_all(k, t, &t->protected, attrs, t->caps.leaf_top);
+    error = encoded ? split_edges(k, t, in, last, &attrs, batch) : E_ILLEGAL;
     struct copies copies;
     copies.count = copies.free_count = 0;
     struct span span;
     for (uint64_t pos = in; !error && next_span(k, t, pos, last, &span);) {
-        uint64_t bits = k->encode(attrs, span.level, &t->caps) & ~accessed_dirty(k);
+        uint64_t bits = encoded[span.level] & ~accessed_dirty(k);
         uint64_t step = level_size(k, span.level);
         uint64_t at = span.in;
         unsigned i;
@@ -1477,24 +1478,23 @@ WALKER unsigned root_end(const struct table_kind *k)
     return slot_index(k, k->input_last, k->levels) + 1;
 }
 
-/* Calls `fn` for each table frame of a subtree; parents first, or children first. */
-WALKER int each_table(const struct table_kind *k, struct table *t, uint64_t *root, unsigned top,
-                      bool children_first, table_frame_fn fn, void *ctx)
+/* Calls `fn` for each table frame, parents first. */
+WALKER int walker_visit_frames(const struct table_kind *k, struct table *t, table_frame_fn fn,
+                               void *ctx)
 {
     struct {
         uint64_t *table;
-        unsigned next, end, slots;
+        unsigned next, end;
     } at[MAX_LEVELS + 1];
-    unsigned level = top;
-    bool whole = top == k->levels && direct_hpa(root).v == t->root.v;
+    unsigned level = k->levels;
 
-    at[top].table = root;
-    at[top].next = whole ? root_first(k) : 0;
-    at[top].end = whole ? root_end(k) : slots_of(k);
+    at[level].table = direct(t->root);
+    at[level].next = root_first(k);
+    at[level].end = root_end(k);
     for (bool entered = true;;) {
         uint64_t *table = at[level].table;
 
-        if (entered && !children_first) {
+        if (entered) {
             unsigned present = 0;
             for (unsigned i = at[level].next; i < at[level].end; i++)
                 present += is_present(k, pte_read(&table[i]));
@@ -1503,7 +1503,7 @@ WALKER int each_table(const struct table_kind *k, struct table *t, uint64_t *roo
                 return stop;
         }
         entered = false;
-        while (level > 1 && at[level].next < at[level].end) {
+        while (level > 1 && !entered && at[level].next < at[level].end) {
             uint64_t entry = pte_read(&table[at[level].next++]);
             if (is_present(k, entry) && !is_leaf(k, entry, level)) {
                 level--;
@@ -1511,26 +1511,11 @@ WALKER int each_table(const struct table_kind *k, struct table *t, uint64_t *roo
                 at[level].next = 0;
                 at[level].end = slots_of(k);
                 entered = true;
-                break;
             }
         }
-        if (entered)
-            continue;
-        if (children_first) {
-            int stop = fn(ctx, direct_hpa(table), level, 0);
-            if (stop)
-                return stop;
-        }
-        if (level == top)
+        if (!entered && level++ == k->levels)
             return 0;
-        level++;
     }
-}
-
-WALKER int walker_visit_frames(const struct table_kind *k, struct table *t, table_frame_fn fn,
-                               void *ctx)
-{
-    return each_table(k, t, direct(t->root), k->levels, false, fn, ctx);
 }
 
 /* Table frames on their way back, so that many cost one call. */
@@ -1546,25 +1531,53 @@ static __attribute__((noinline, unused)) void give_returned(struct returned *ret
     returned->count = 0;
 }
 
-static __attribute__((unused)) int give_table(void *ctx, hpa_t frame, unsigned level,
-                                              unsigned slots)
+WALKER void give_table(struct returned *returned, hpa_t frame)
 {
-    struct returned *returned = ctx;
-    (void)level;
-    (void)slots;
     returned->frame[returned->count++] = frame;
     if (returned->count == ARRAY_SIZE(returned->frame))
         give_returned(returned);
-    return 0;
 }
 
+/* Children before their parent, which is read to find them. */
 WALKER void walker_free_subtree(const struct table_kind *k, struct table *t, hpa_t root,
-                                unsigned level)
+                                unsigned top)
 {
+    struct {
+        uint64_t *table;
+        unsigned next, end;
+    } at[MAX_LEVELS + 1];
+    bool whole = top == k->levels && root.v == t->root.v;
+    unsigned level = top;
     struct returned returned;
+
     returned.table = t;
     returned.count = 0;
-    each_table(k, t, direct(root), level, true, give_table, &returned);
+    at[top].table = direct(root);
+    at[top].next = whole ? root_first(k) : 0;
+    at[top].end = whole ? root_end(k) : slots_of(k);
+    for (;;) {
+        bool entered = false;
+
+        while (level > 1 && !entered && at[level].next < at[level].end) {
+            uint64_t entry = pte_read(&at[level].table[at[level].next++]);
+            if (!is_present(k, entry) || is_leaf(k, entry, level))
+                continue;
+            if (level == 2) { /* nothing hangs below a table of level 1 */
+                give_table(&returned, hpa(entry & ENTRY_ADDRESS));
+                continue;
+            }
+            level--;
+            at[level].table = child_of(entry);
+            at[level].next = 0;
+            at[level].end = slots_of(k);
+            entered = true;
+        }
+        if (entered)
+            continue;
+        give_table(&returned, direct_hpa(at[level].table));
+        if (level++ == top)
+            break;
+    }
     give_returned(&returned);
 }
 

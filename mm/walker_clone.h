@@ -303,7 +303,7 @@ WALKER int walker_map_fresh(const struct table_kind *k, struct table *t, uint64_
     struct spare spare;
     struct fresh_queue queue = {NULL, NULL};
     lock_take(&t->lock);
-    const uint64_t *encoded = encode_all(k, t, attrs, top);
+    const uint64_t *encoded = encode_all(k, t, &t->encoded, attrs, top);
     plan_start(&plan);
     if (!encoded)
         error = E_ILLEGAL;
