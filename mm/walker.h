@@ -1006,6 +1006,69 @@ struct copies {
     uint64_t *free[COPIES]; /* taken, or old and forgotten: to become copies */
 };
 
+/* The loops over whole tables have functions of their own, and so all registers; and several sums, so that none
+ * waits for another. */
+
+/* What any of the entries has. */
+static __attribute__((noinline, unused)) uint64_t any_of(const uint64_t *table, unsigned slots)
+{
+    uint64_t any[4] = {0};
+
+#pragma GCC unroll 2
+    for (unsigned i = 0; i < slots; i += 4) {
+        any[0] |= pte_scan(&table[i]);
+        any[1] |= pte_scan(&table[i + 1]);
+        any[2] |= pte_scan(&table[i + 2]);
+        any[3] |= pte_scan(&table[i + 3]);
+    }
+    return any[0] | any[1] | any[2] | any[3];
+}
+
+/* Fills `new` with the entries of `old`, changed as if `first` became `wanted`. Returns what any of them differs in
+ * from `first`. */
+static __attribute__((noinline, unused)) uint64_t copy_changed(uint64_t *new, const uint64_t *old,
+                                                               unsigned slots, uint64_t first,
+                                                               uint64_t wanted)
+{
+    uint64_t even = 0, odd = 0;
+
+#pragma GCC unroll 4
+    for (unsigned i = 0; i < slots; i += 2) {
+        uint64_t a = pte_scan(&old[i]) ^ first, b = pte_scan(&old[i + 1]) ^ first;
+
+        even |= a;
+        odd |= b;
+        new[i] = a ^ wanted;
+        new[i + 1] = b ^ wanted;
+    }
+    return even | odd;
+}
+
+/* Changes live entries likewise in place, four at a time, for as long as they differ from `first` in nothing but
+ * `varying`. Returns how many were alike. */
+static __attribute__((noinline, unused)) unsigned change_alike(uint64_t *slot, unsigned count,
+                                                               uint64_t first, uint64_t varying,
+                                                               uint64_t wanted)
+{
+    unsigned done = 0;
+
+#pragma GCC unroll 2
+    for (; count - done >= 4; done += 4, slot += 4) {
+        uint64_t a = pte_peek(&slot[0]) ^ first, b = pte_peek(&slot[1]) ^ first;
+        uint64_t c = pte_peek(&slot[2]) ^ first, d = pte_peek(&slot[3]) ^ first;
+
+        if ((a | b | c | d) & ~varying)
+            break;
+        if (first == wanted)
+            continue;
+        pte_write(&slot[0], a ^ wanted);
+        pte_write(&slot[1], b ^ wanted);
+        pte_write(&slot[2], c ^ wanted);
+        pte_write(&slot[3], d ^ wanted);
+    }
+    return done;
+}
+
 WALKER void copies_settle(const struct table_kind *k, struct table *t, struct copies *copies)
 {
     struct flush_batch now;
@@ -1016,11 +1079,8 @@ WALKER void copies_settle(const struct table_kind *k, struct table *t, struct co
     flush_commit(&now);
     for (unsigned n = 0; n < copies->count; n++) {
         uint64_t *old = copies->pair[n].old, *new = copies->pair[n].new;
-        uint64_t late = copies->pair[n].mixed;
+        uint64_t late = copies->pair[n].mixed | (any_of(old, slots_of(k)) & copies->pair[n].clean);
 
-#pragma GCC unroll 8
-        for (unsigned i = 0; i < slots_of(k); i++)
-            late |= pte_scan(&old[i]) & copies->pair[n].clean;
         for (unsigned i = 0; late && i < slots_of(k); i++)
             if (pte_peek(&old[i]) & ~pte_peek(&new[i]) & kept)
                 pte_set_bits(&new[i], pte_peek(&old[i]) & kept);
@@ -1031,12 +1091,12 @@ WALKER void copies_settle(const struct table_kind *k, struct table *t, struct co
 }
 
 /*
- * One table of leaves that differ from the first in address, A and D alone (`varying`), by a copy. `change` turns
- * the bits of each into what is wanted. False, with nothing changed, where they differ in more or no frame is to
+ * One table of leaves that differ from the first in address, A and D alone (`varying`), by a copy. `wanted` is what
+ * the first becomes. False, with nothing changed, where they differ in more or no frame is to
  * be had.
  */
 WALKER bool protect_by_copy(const struct table_kind *k, struct table *t, const struct span *span,
-                            uint64_t first, uint64_t varying, uint64_t change,
+                            uint64_t first, uint64_t varying, uint64_t wanted,
                             struct copies *copies)
 {
     if (copies->count == COPIES)
@@ -1048,16 +1108,7 @@ WALKER bool protect_by_copy(const struct table_kind *k, struct table *t, const s
         copies->free[copies->free_count++] = direct(frame);
     }
     uint64_t *new = copies->free[copies->free_count - 1];
-    uint64_t even = 0, odd = 0; /* two sums, so that neither waits for the other */
-#pragma GCC unroll 4
-    for (unsigned i = 0; i < slots_of(k); i += 2) {
-        uint64_t a = pte_scan(&span->slot[i]), b = pte_scan(&span->slot[i + 1]);
-        even |= a ^ first;
-        odd |= b ^ first;
-        new[i] = a ^ change;
-        new[i + 1] = b ^ change;
-    }
-    uint64_t differing = even | odd;
+    uint64_t differing = copy_changed(new, span->slot, slots_of(k), first, wanted);
     if (differing & ~varying)
         return false;
     copies->free_count--;
@@ -1074,35 +1125,9 @@ WALKER bool protect_by_copy(const struct table_kind *k, struct table *t, const s
 }
 
 /*
- * The same by plain stores, where hardware has nothing to add: A and D are set, or kept by nobody. Goes on for as
- * long as eight leaves at a time are alike, and returns how many were.
- */
-WALKER unsigned protect_by_stores(const struct span *span, uint64_t first, uint64_t varying,
-                                  uint64_t change)
-{
-    unsigned done = 0;
-
-    for (; span->count - done >= 8; done += 8) {
-        uint64_t *slot = &span->slot[done];
-        uint64_t entry[8], differing = 0;
-
-#pragma GCC unroll 8
-        for (unsigned i = 0; i < 8; i++) {
-            entry[i] = pte_scan(&slot[i]);
-            differing |= entry[i] ^ first;
-        }
-        if (differing & ~varying)
-            break;
-#pragma GCC unroll 8
-        for (unsigned i = 0; change && i < 8; i++)
-            pte_write(&slot[i], entry[i] ^ change);
-    }
-    return done;
-}
-
-/*
- * The common large case: leaves with the same attributes, one after the other. Returns how many slots it dealt
- * with, perhaps none.
+ * The common large case: leaves with the same attributes, one after the other. By plain stores where hardware has
+ * nothing to add, A and D being set or kept by nobody; else by a copy. Returns how many slots it dealt with,
+ * perhaps none.
  */
 WALKER unsigned protect_alike(const struct table_kind *k, struct table *t, const struct span *span,
                               uint64_t bits, struct attrs attrs, struct copies *copies,
@@ -1111,17 +1136,17 @@ WALKER unsigned protect_alike(const struct table_kind *k, struct table *t, const
     uint64_t page = ENTRY_ADDRESS & ~(level_size(k, span->level) - 1);
     uint64_t kept = accessed_dirty(k);
     uint64_t first = pte_peek(&span->slot[0]);
-    uint64_t change = (first ^ bits) & ~(page | kept);
     struct attrs before = k->decode(first, span->level, &t->caps);
     bool same = attrs_equal(before, attrs);
+    uint64_t wanted = same ? first : (first & (page | kept)) | bits;
     unsigned done = 0;
 
     if (!t->caps.accessed_dirty)
-        done = protect_by_stores(span, first, page | kept, same ? 0 : change);
+        done = change_alike(span->slot, span->count, first, page | kept, wanted);
     else if ((first & kept) == kept)
-        done = protect_by_stores(span, first, page, same ? 0 : change);
+        done = change_alike(span->slot, span->count, first, page, wanted);
     else if (span->count == slots_of(k) && span->above && t->env->frame_records && !same &&
-             protect_by_copy(k, t, span, first, page | kept, change, copies))
+             protect_by_copy(k, t, span, first, page | kept, wanted, copies))
         done = span->count;
     if (done && !same && change_needs_flush(k, before, attrs))
         flush_add(batch, span->in, span_last(k, span, done), span->level);
