@@ -891,7 +891,13 @@ WALKER bool unmap_near(const struct table_kind *k, struct table *t, uint64_t in,
         return false;
     pte_write(slot, 0);
     *t->near.record -= UINT64_C(1) << FRAME_PAYLOAD_SHIFT;
-    flush_add(batch, in, in + (PAGE_SIZE - 1), 1);
+    if (batch->state != FLUSH_NOTHING) {
+        flush_add(batch, in, in + (PAGE_SIZE - 1), 1);
+        return true;
+    }
+    t->flushes.asked++;
+    batch->range[0] = (struct flush_range){in, in + (PAGE_SIZE - 1), 1};
+    batch->count = 1;
     return true;
 }
 
@@ -1014,7 +1020,7 @@ static __attribute__((noinline, unused)) uint64_t any_of(const uint64_t *table, 
 {
     uint64_t any[4] = {0};
 
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (unsigned i = 0; i < slots; i += 4) {
         any[0] |= pte_scan(&table[i]);
         any[1] |= pte_scan(&table[i + 1]);
@@ -1032,7 +1038,7 @@ static __attribute__((noinline, unused)) uint64_t copy_changed(uint64_t *new, co
 {
     uint64_t even = 0, odd = 0;
 
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (unsigned i = 0; i < slots; i += 2) {
         uint64_t a = pte_scan(&old[i]) ^ first, b = pte_scan(&old[i + 1]) ^ first;
 
@@ -1547,7 +1553,7 @@ WALKER int walker_visit_frames(const struct table_kind *k, struct table *t, tabl
 struct returned {
     struct table *table;
     unsigned count;
-    hpa_t frame[64];
+    hpa_t frame[128];
 };
 
 static __attribute__((noinline, unused)) void give_returned(struct returned *returned)
@@ -1561,6 +1567,27 @@ WALKER void give_table(struct returned *returned, hpa_t frame)
     returned->frame[returned->count++] = frame;
     if (returned->count == ARRAY_SIZE(returned->frame))
         give_returned(returned);
+}
+
+/* The tables below one of level 2, below which nothing hangs. */
+WALKER void give_leaf_tables(const struct table_kind *k, struct returned *returned,
+                             const uint64_t *table)
+{
+    unsigned count = returned->count;
+
+    for (unsigned i = 0; i < slots_of(k); i++) {
+        uint64_t entry = pte_read(&table[i]);
+
+        if (!is_present(k, entry) || is_leaf(k, entry, 2))
+            continue;
+        returned->frame[count++] = hpa(entry & ENTRY_ADDRESS);
+        if (count == ARRAY_SIZE(returned->frame)) {
+            returned->count = count;
+            give_returned(returned);
+            count = 0;
+        }
+    }
+    returned->count = count;
 }
 
 /* Children before their parent, which is read to find them. */
@@ -1583,19 +1610,17 @@ WALKER void walker_free_subtree(const struct table_kind *k, struct table *t, hpa
     for (;;) {
         bool entered = false;
 
-        while (level > 1 && !entered && at[level].next < at[level].end) {
+        if (level == 2)
+            give_leaf_tables(k, &returned, at[level].table);
+        while (level > 2 && !entered && at[level].next < at[level].end) {
             uint64_t entry = pte_read(&at[level].table[at[level].next++]);
-            if (!is_present(k, entry) || is_leaf(k, entry, level))
-                continue;
-            if (level == 2) { /* nothing hangs below a table of level 1 */
-                give_table(&returned, hpa(entry & ENTRY_ADDRESS));
-                continue;
+            if (is_present(k, entry) && !is_leaf(k, entry, level)) {
+                level--;
+                at[level].table = child_of(entry);
+                at[level].next = 0;
+                at[level].end = slots_of(k);
+                entered = true;
             }
-            level--;
-            at[level].table = child_of(entry);
-            at[level].next = 0;
-            at[level].end = slots_of(k);
-            entered = true;
         }
         if (entered)
             continue;
