@@ -138,7 +138,8 @@ struct spare_list {
 };
 _Static_assert(sizeof(struct spare_list) <= PAGE_SIZE, "a list lies in a frame");
 
-/* They are used in the order in which they were taken, each list's own frame after those that it lists. */
+/* The list that was made last is used first, in its order, and then its own frame: what comes from the top of
+ * memory down, but upwards within a call, is filled upwards, as caches like it best. */
 struct spare {
     struct spare_list *first;
     uint64_t used; /* of the first list */
@@ -206,7 +207,6 @@ static __attribute__((noinline, unused)) void spare_return(struct table *t, stru
 static __attribute__((noinline, unused)) int spare_take(struct table *t, uint64_t needed,
                                                         struct spare *spare)
 {
-    struct spare_list **end = &spare->first;
     int error = E_OK;
 
     *spare = (struct spare){NULL, 0};
@@ -217,9 +217,8 @@ static __attribute__((noinline, unused)) int spare_take(struct table *t, uint64_
             break;
         struct spare_list *list = direct(frame);
         uint64_t listed = needed - 1 < SPARE_LIST_FRAMES ? needed - 1 : SPARE_LIST_FRAMES;
-        *end = list;
-        end = &list->next;
-        list->next = NULL;
+        list->next = spare->first;
+        spare->first = list;
         error = take_frames(t, list->frame, listed);
         list->count = error ? 0 : listed;
         needed -= 1 + listed;
@@ -707,12 +706,16 @@ WALKER unsigned top_leaf(const struct table *t, unsigned flags)
     return flags & MAP_CAP_4K ? 1 : top;
 }
 
-/* Finds the level-1 table that covers a valid address, and remembers it. False when there is none, or it has no
- * record to count in. */
+/* Finds the level-1 table that covers a valid address, and remembers it. False when there is none, when it has no
+ * record to count in, or when not all that it covers is within what the kind maps. */
 WALKER bool go_near(const struct table_kind *k, struct table *t, uint64_t in)
 {
+    uint64_t covered = level_size(k, 2) - 1;
     uint64_t *table = direct(t->root);
 
+    if (!t->env->frame_records || (in & ~covered) < k->input_first ||
+        (in | covered) > k->input_last)
+        return false;
 #pragma GCC unroll 4
     for (unsigned level = k->levels; level > 1; level--) {
         uint64_t above = pte_peek(&table[slot_index(k, in, level)]);
@@ -721,8 +724,6 @@ WALKER bool go_near(const struct table_kind *k, struct table *t, uint64_t in)
             return false;
         table = child_of(above);
     }
-    if (!t->env->frame_records)
-        return false;
     t->near = (struct near_table){.which = in >> level_shift(k, 2),
                                   .table = table,
                                   .record = &frame_records[pfn_of(direct_hpa(table))],
@@ -730,7 +731,7 @@ WALKER bool go_near(const struct table_kind *k, struct table *t, uint64_t in)
     return true;
 }
 
-/* Does the table used last cover this address? Then the address is a valid one, as the one before was. */
+/* Does the table used last cover this address? Then the address is valid, like all that the table covers. */
 WALKER bool is_near(const struct table_kind *k, const struct table *t, uint64_t in)
 {
     return t->near.which == in >> level_shift(k, 2);
