@@ -24,7 +24,8 @@
 static void *large_pages(uint64_t bytes)
 {
     uint64_t size = align_up(bytes, 2 * MiB);
-    char *at = mmap(NULL, size + 2 * MiB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char *at =
+        mmap(NULL, size + 2 * MiB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
     if (at == MAP_FAILED)
         panic("no memory for %llu bytes", (unsigned long long)size);
@@ -89,7 +90,8 @@ static void run_kind(const struct table_kind *kind)
     const struct side map = {NULL, work_map, unmap_it}, store = {NULL, loop_store, NULL};
     const struct side map_cold = {make_cold, work_map, unmap_it};
     const struct side store_cold = {make_cold, loop_store, NULL};
-    const struct side translate = {NULL, work_translate, NULL}, loads = {NULL, loop_four_loads, NULL};
+    const struct side translate = {NULL, work_translate, NULL},
+                      loads = {NULL, loop_four_loads, NULL};
 
     work_start(kind, OWNER);
     sizes(GiB, MAP_CAP_4K, 12);
@@ -122,8 +124,8 @@ static void run_kind(const struct table_kind *kind)
         unmap_it();
     work.base = all;
     work.size = 64 * GiB;
-    row("map and unmap a lone page in 64 GiB", "random store",
-        (struct side){NULL, work_lone, NULL}, (struct side){NULL, loop_random_store, NULL}, 12);
+    row("map and unmap a lone page in 64 GiB", "random store", (struct side){NULL, work_lone, NULL},
+        (struct side){NULL, loop_random_store, NULL}, 12);
     work_end();
 }
 
