@@ -1009,8 +1009,10 @@ struct copies {
         uint64_t mixed; /* of A and D: what some entries had and others had not */
         uint64_t clean; /* what none had */
     } pair[COPIES];
-    unsigned free_count;
-    uint64_t *free[COPIES]; /* taken, or old and forgotten: to become copies */
+    /* Taken, or old and forgotten: to become copies, in that order, so that tables that lie one behind the other
+     * go on doing so. A ring: never more than COPIES tables are out at a time. */
+    unsigned free_first, free_end;
+    uint64_t *free[COPIES];
 };
 
 /* The loops over whole tables have functions of their own, and so all registers; and several sums, so that none
@@ -1092,7 +1094,7 @@ WALKER void copies_settle(const struct table_kind *k, struct table *t, struct co
             if (pte_peek(&old[i]) & ~pte_peek(&new[i]) & kept)
                 pte_set_bits(&new[i], pte_peek(&old[i]) & kept);
         count_set(t, old, 0);
-        copies->free[copies->free_count++] = old;
+        copies->free[copies->free_end++ % COPIES] = old;
     }
     copies->count = 0;
 }
@@ -1108,17 +1110,17 @@ WALKER bool protect_by_copy(const struct table_kind *k, struct table *t, const s
 {
     if (copies->count == COPIES)
         copies_settle(k, t, copies);
-    hpa_t frame;
-    if (!copies->free_count) {
+    if (copies->free_first == copies->free_end) {
+        hpa_t frame;
         if (take_frames(t, &frame, 1) != E_OK)
             return false;
-        copies->free[copies->free_count++] = direct(frame);
+        copies->free[copies->free_end++ % COPIES] = direct(frame);
     }
-    uint64_t *new = copies->free[copies->free_count - 1];
+    uint64_t *new = copies->free[copies->free_first % COPIES];
     uint64_t differing = copy_changed(new, span->slot, slots_of(k), first, wanted);
     if (differing & ~varying)
         return false;
-    copies->free_count--;
+    copies->free_first++;
     count_set(t, new, slots_of(k));
     uint64_t above = pte_read(span->above);
     while (!pte_exchange_if(span->above, &above, direct_hpa(new).v | (above & ~ENTRY_ADDRESS)))
@@ -1172,7 +1174,7 @@ WALKER int walker_protect(const struct table_kind *k, struct table *t, uint64_t 
     const uint64_t *encoded = encode_all(k, t, &t->protected, attrs, t->caps.leaf_top);
     error = encoded ? split_edges(k, t, in, last, &attrs, batch) : E_ILLEGAL;
     struct copies copies;
-    copies.count = copies.free_count = 0;
+    copies.count = copies.free_first = copies.free_end = 0;
     struct span span;
     for (uint64_t pos = in; !error && next_span(k, t, pos, last, &span);) {
         uint64_t bits = encoded[span.level] & ~accessed_dirty(k);
@@ -1201,8 +1203,8 @@ WALKER int walker_protect(const struct table_kind *k, struct table *t, uint64_t 
     }
     if (copies.count)
         copies_settle(k, t, &copies);
-    while (copies.free_count) {
-        hpa_t frame = direct_hpa(copies.free[--copies.free_count]);
+    while (copies.free_first < copies.free_end) {
+        hpa_t frame = direct_hpa(copies.free[copies.free_first++ % COPIES]);
         give_frames(t, &frame, 1);
     }
     lock_drop(&t->lock);
