@@ -41,7 +41,7 @@ static inline struct attrs attrs_of(unsigned rights, enum mem_type type)
 
 static inline bool attrs_equal(struct attrs a, struct attrs b)
 {
-    return a.rights == b.rights && a.type == b.type;
+    return __builtin_memcmp(&a, &b, sizeof(a)) == 0; /* one comparison */
 }
 
 const char *mem_type_name(enum mem_type type);

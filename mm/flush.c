@@ -6,7 +6,6 @@
 #include "lib/panic.h"
 #include "mm/buddy.h"
 #include "mm/table.h"
-#include "mm/table_ops.h"
 #include "mm/trace.h"
 
 #ifndef NDEBUG
@@ -81,15 +80,38 @@ void flush_dead_table(struct flush_batch *batch, hpa_t root, unsigned level)
 
 void flush_free_after(struct flush_batch *batch, hpa_t head)
 {
+    if (!batch->frames_died) {
+        batch->frames_died = true;
+        batch->dead_frames = 0;
+    }
     list_push(&batch->dead_frames, head);
+}
+
+/* What nobody can reach any more. */
+static __attribute__((noinline)) void free_dead(struct flush_batch *batch)
+{
+    struct table *table = batch->table;
+
+    for (unsigned level = 1; batch->tables_died && level <= MAX_LEVELS; level++)
+        while (batch->dead_tables[level - 1])
+            table->kind->ops->free_subtree(table, list_pop(&batch->dead_tables[level - 1]), level);
+    while (batch->frames_died && batch->dead_frames) {
+        hpa_t head = list_pop(&batch->dead_frames);
+        struct frame_info info;
+
+        invariant(frame_query(head, &info, NULL) == E_OK);
+        invariant(buddy_free(head, info.order, info.owner) == E_OK);
+    }
 }
 
 void flush_settle(struct flush_batch *batch)
 {
     struct table *table = batch->table;
 
+    invariant(batch->open);
     if (batch->whole || batch->count || batch->tables_died) {
-        widen(batch);
+        if (batch->count != 1 || batch->range[0].last - batch->range[0].first >= PAGE_SIZE)
+            widen(batch);
         /* The lock is not held: another CPU may be committing as well. */
         if (batch->whole)
             count_change(&table->flushes.whole, 1);
@@ -103,14 +125,6 @@ void flush_settle(struct flush_batch *batch)
                   E_OK);
         table->env->flush(table->env, table, batch);
     }
-    for (unsigned level = 1; batch->tables_died && level <= MAX_LEVELS; level++)
-        while (batch->dead_tables[level - 1])
-            table->kind->ops->free_subtree(table, list_pop(&batch->dead_tables[level - 1]), level);
-    while (batch->dead_frames) {
-        hpa_t head = list_pop(&batch->dead_frames);
-        struct frame_info info;
-
-        invariant(frame_query(head, &info, NULL) == E_OK);
-        invariant(buddy_free(head, info.order, info.owner) == E_OK);
-    }
+    if (batch->tables_died || batch->frames_died)
+        free_dead(batch);
 }

@@ -22,6 +22,7 @@
 
 #define FLUSH_RANGES 8
 #define FLUSH_PAGES 64
+#define FLUSH_NOTHING 1 /* open, and nothing else */
 
 struct table;
 
@@ -32,13 +33,20 @@ struct flush_range {
 
 struct flush_batch {
     struct table *table;
-    bool whole;       /* everything of this context */
-    bool tables_died; /* paging-structure caches must go too (not only leaves changed) */
-    bool open;
-    uint8_t count;
+    union {
+        struct {
+            bool open;
+            bool whole;       /* everything of this context */
+            bool tables_died; /* paging-structure caches must go too (not only leaves changed) */
+            bool frames_died;
+            uint8_t count;
+        };
+        uint64_t state; /* all of these in one: FLUSH_NOTHING while nothing is owed */
+    };
     struct flush_range range[FLUSH_RANGES];
     /* Lists linked through frame payloads, each link a frame number + 1 and 0 the end: dead data
-     * blocks, and the roots of dead subtrees by level (index level - 1; valid when tables_died). */
+     * blocks (valid when frames_died), and the roots of dead subtrees by level (index level - 1; valid
+     * when tables_died). */
     uint64_t dead_frames;
     uint64_t dead_tables[MAX_LEVELS];
 };
@@ -53,11 +61,7 @@ void flush_count_open(struct table *table, int change);
 static inline void flush_begin(struct flush_batch *batch, struct table *table)
 {
     batch->table = table;
-    batch->whole = false;
-    batch->tables_died = false;
-    batch->open = true;
-    batch->count = 0;
-    batch->dead_frames = 0;
+    batch->state = FLUSH_NOTHING;
     flush_count_open(table, 1);
 }
 
@@ -75,7 +79,7 @@ void flush_dead_table(struct flush_batch *batch, hpa_t root, unsigned level);
 /* True when nothing is left to invalidate or to free. */
 static inline bool flush_empty(const struct flush_batch *batch)
 {
-    return !(batch->whole | batch->tables_died | batch->count) && batch->dead_frames == 0;
+    return (batch->state | FLUSH_NOTHING) == FLUSH_NOTHING;
 }
 
 /* Invalidates and frees what a batch that is not empty owes. Called by flush_commit(). */
@@ -83,8 +87,7 @@ void flush_settle(struct flush_batch *batch);
 
 static inline void flush_commit(struct flush_batch *batch)
 {
-    invariant(batch->open);
-    if (!flush_empty(batch))
+    if (batch->state != FLUSH_NOTHING)
         flush_settle(batch);
     batch->open = false;
     flush_count_open(batch->table, -1);

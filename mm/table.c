@@ -6,7 +6,6 @@
 
 #include "lib/panic.h"
 #include "lib/string.h"
-#include "mm/table_ops.h"
 #include "mm/trace.h"
 
 int table_init(struct table *table, const struct table_kind *kind, const struct table_caps *caps,
@@ -34,21 +33,16 @@ int table_init(struct table *table, const struct table_kind *kind, const struct 
     return E_OK;
 }
 
-int table_map(struct table *table, uint64_t in, hpa_t out, uint64_t size, struct attrs attrs,
-              unsigned flags, struct flush_batch *batch)
+int table_map_range(struct table *table, uint64_t in, hpa_t out, uint64_t size, struct attrs attrs,
+                    unsigned flags, struct flush_batch *batch)
 {
-    /* Asked first, so that while nobody listens nothing has to be kept over the call. */
-    if (!trace_wanted(TRACE_MAP))
-        return table->kind->ops->map(table, in, out, size, attrs, flags, batch);
     int error = table->kind->ops->map(table, in, out, size, attrs, flags, batch);
     trace(TRACE_MAP, table->owner, in, size, out.v, error);
     return error;
 }
 
-int table_unmap(struct table *table, uint64_t in, uint64_t size, struct flush_batch *batch)
+int table_unmap_range(struct table *table, uint64_t in, uint64_t size, struct flush_batch *batch)
 {
-    if (!trace_wanted(TRACE_UNMAP))
-        return table->kind->ops->unmap(table, in, size, batch);
     int error = table->kind->ops->unmap(table, in, size, batch);
     trace(TRACE_UNMAP, table->owner, in, size, 0, error);
     return error;

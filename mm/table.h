@@ -23,12 +23,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "lib/error.h"
 #include "lib/lock.h"
 #include "mm/addr.h"
 #include "mm/attrs.h"
 #include "mm/flush.h"
 #include "mm/frame.h"
 #include "mm/kind.h"
+#include "mm/trace.h"
 
 /* Where a table's own frames come from and where its flushes go. Hosted tests supply theirs. */
 struct table_env {
@@ -42,7 +44,10 @@ struct table_env {
     /* Keep the count of present entries in each table frame's record. False only before the frame
      * database exists; table_adopt() then catches up. */
     bool frame_records;
-    /* Many at once, those of a dead subtree; NULL: each by give(). */
+    /* Many at once, all or none; NULL: each by take(). */
+    int (*take_many)(const struct table_env *env, struct table *table, hpa_t *frames,
+                     unsigned count);
+    /* Likewise, those of a dead subtree; NULL: each by give(). */
     void (*give_many)(const struct table_env *env, struct table *table, const hpa_t *frames,
                       unsigned count);
 };
@@ -56,26 +61,27 @@ struct table {
     hpa_t root;
     struct lock lock;
     owner_t owner;
-    enum frame_purpose purpose;  /* of its table frames */
-    uint16_t tag;                /* PCID or VPID */
-    uint64_t table_frames;       /* root included, shared kernel half excluded */
+    enum frame_purpose purpose; /* of its table frames */
+    uint16_t tag;               /* PCID or VPID */
+    uint64_t table_frames;      /* root included, shared kernel half excluded */
     struct flush_counters {
-        uint64_t asked;          /* ranges that writers handed to a batch */
-        uint64_t ranges, whole;  /* invalidations done, by range and of the whole context */
-        uint64_t spared;         /* writes that needed none: absent to present */
+        uint64_t asked;         /* ranges that writers handed to a batch */
+        uint64_t ranges, whole; /* invalidations done, by range and of the whole context */
+        uint64_t spared;        /* writes that needed none: absent to present */
     } flushes;
-    unsigned open_batches;       /* begun, not committed: 0 at rest (counted unless NDEBUG) */
-    struct encoded_attrs {       /* the attributes last mapped: checked, and as bits of each level */
+    unsigned open_batches; /* begun, not committed: 0 at rest (counted unless NDEBUG) */
+    struct encoded_attrs { /* attributes that were checked, and as bits of each level */
         struct attrs attrs;
-        uint8_t levels;          /* good for leaves up to this level; 0: none yet */
-        uint64_t bits[4];        /* by level */
-    } encoded;
-    struct near_table {          /* the level-1 table that was mapped into last, for the next page */
-        uint64_t which;          /* input address / what one such table covers; NEAR_NONE: none */
+        uint8_t levels;   /* good for leaves up to this level; 0: none yet */
+        uint64_t bits[4]; /* by level */
+    } encoded, protected; /* those last mapped, those last given by a protect */
+    struct near_table {   /* the level-1 table that was mapped into last, for the next page */
+        uint64_t which;   /* input address / what one such table covers; NEAR_NONE: none */
         uint64_t *table;
-        uint64_t *record;        /* of the table's frame */
-    } near;                      /* forgotten whenever a table dies */
-    bool root_pinned;            /* root entries are shared with other tables: never removed */
+        uint64_t *record;   /* of the table's frame */
+        uint64_t not_frame; /* bits that no page's output address has */
+    } near;                 /* forgotten whenever a table dies */
+    bool root_pinned;       /* root entries are shared with other tables: never removed */
 };
 
 /* Takes a root frame and starts an empty table. */
@@ -85,22 +91,23 @@ int table_init(struct table *table, const struct table_kind *kind, const struct 
 struct mapping;
 
 enum map_flags {
-    MAP_DEFAULT = 0,          /* E_EXIST when any page of the range is mapped already */
-    MAP_REPLACE = 1,          /* replace what is there */
-    MAP_CAP_4K = 2,           /* no leaf larger than 4 KiB ... */
-    MAP_CAP_2M = 4,           /* ... than 2 MiB */
+    MAP_DEFAULT = 0, /* E_EXIST when any page of the range is mapped already */
+    MAP_REPLACE = 1, /* replace what is there */
+    MAP_CAP_4K = 2,  /* no leaf larger than 4 KiB ... */
+    MAP_CAP_2M = 4,  /* ... than 2 MiB */
 };
 
 /* Maps [in, in + size) to [out, out + size), at the largest leaves that alignment, the CPU and the
  * caps in `flags` allow. E_ALIGN, E_RANGE (input width, canonical form, maxphyaddr, wrap), E_ILLEGAL
  * (attributes that this kind or CPU cannot express), E_EXIST, E_NOMEM. */
-int table_map(struct table *table, uint64_t in, hpa_t out, uint64_t size, struct attrs attrs,
-              unsigned flags, struct flush_batch *batch);
+static inline int table_map(struct table *table, uint64_t in, hpa_t out, uint64_t size,
+                            struct attrs attrs, unsigned flags, struct flush_batch *batch);
 
 /* Removes every mapping in the range; holes are fine. A large page that the range covers in part is
  * split first. What the leaves pointed at is the caller's: visit first, or add it to the batch. A and D go with the
  * entries: who wants the last of the dirty bits takes the right to write first, then harvests, then unmaps. */
-int table_unmap(struct table *table, uint64_t in, uint64_t size, struct flush_batch *batch);
+static inline int table_unmap(struct table *table, uint64_t in, uint64_t size,
+                              struct flush_batch *batch);
 
 /* Gives every mapping in the range these attributes; holes stay holes. A and D are kept. */
 int table_protect(struct table *table, uint64_t in, uint64_t size, struct attrs attrs,
@@ -162,10 +169,10 @@ int table_destroy(struct table *table);
 struct mapping {
     uint64_t in, last;
     hpa_t out;
-    struct attrs attrs;     /* effective: what all levels together let through */
-    uint8_t level;          /* of the leaf */
+    struct attrs attrs; /* effective: what all levels together let through */
+    uint8_t level;      /* of the leaf */
     bool accessed, dirty;
-    uint64_t raw;           /* the leaf entry (of a run: its first) */
+    uint64_t raw; /* the leaf entry (of a run: its first) */
 };
 
 /* The page that covers `in`. mapping.in/last are the page's bounds; the translated address is
@@ -177,15 +184,15 @@ enum entry_class { ENTRY_ABSENT, ENTRY_TABLE, ENTRY_LEAF, ENTRY_BAD };
 struct walk_step {
     uint8_t level;
     uint16_t index;
-    hpa_t address;          /* of the entry itself */
+    hpa_t address; /* of the entry itself */
     uint64_t raw;
     enum entry_class class;
-    enum rule rule;         /* RULE_OK unless class is ENTRY_BAD */
-    struct attrs attrs;     /* of this entry alone */
+    enum rule rule;     /* RULE_OK unless class is ENTRY_BAD */
+    struct attrs attrs; /* of this entry alone */
     bool accessed, dirty;
 };
 struct walk {
-    unsigned count;         /* steps taken, root first */
+    unsigned count; /* steps taken, root first */
     struct walk_step step[MAX_LEVELS];
     int error;              /* as table_translate() */
     struct mapping mapping; /* valid when error is E_OK */
@@ -220,5 +227,59 @@ int table_adopt(struct table *table, const struct table_env *env);
  * which table_preallocate() has made present. */
 int table_preallocate(struct table *kernel);
 int table_share_upper(struct table *user, const struct table *kernel);
+
+/* ---- What a kind supplies ------------------------------------------------------------------- */
+
+/* The operations above with the kind folded in (mm/walker.h). */
+struct table_ops {
+    /* One 4 KiB page, in the commonest of cases; false when it is not that, with nothing done. */
+    bool (*map_page)(struct table *, uint64_t in, hpa_t out, struct attrs);
+    bool (*unmap_page)(struct table *, uint64_t in, struct flush_batch *);
+    int (*map)(struct table *, uint64_t in, hpa_t out, uint64_t size, struct attrs, unsigned flags,
+               struct flush_batch *);
+    int (*unmap)(struct table *, uint64_t in, uint64_t size, struct flush_batch *);
+    int (*protect)(struct table *, uint64_t in, uint64_t size, struct attrs, struct flush_batch *);
+    int (*split)(struct table *, uint64_t in, uint64_t size, unsigned level, struct flush_batch *);
+    int (*merge)(struct table *, uint64_t in, uint64_t size, struct flush_batch *);
+    int (*map_fresh)(struct table *, uint64_t in, uint64_t size, struct attrs, unsigned flags,
+                     struct page_source *);
+    int (*clone)(struct table *to, struct table *from, uint64_t in, uint64_t size,
+                 struct flush_batch *);
+    int (*copy)(struct table *to, struct table *from, uint64_t in, uint64_t size,
+                struct page_source *);
+    int (*translate)(struct table *, uint64_t in, struct mapping *);
+    void (*walk)(struct table *, uint64_t in, struct walk *);
+    int (*visit)(struct table *, uint64_t first, uint64_t last, unsigned flags, visit_fn, void *);
+    int (*visit_frames)(struct table *, table_frame_fn, void *);
+    int (*harvest)(struct table *, uint64_t in, uint64_t size, unsigned clear, visit_fn, void *,
+                   struct flush_batch *);
+    int (*preallocate)(struct table *);
+    /* Gives back the table frame `root` (at `level`) and all table frames below it. Of the root of the
+     * whole table only the slots of the kind's own input range are followed. */
+    void (*free_subtree)(struct table *, hpa_t root, unsigned level);
+};
+
+int table_map_range(struct table *table, uint64_t in, hpa_t out, uint64_t size, struct attrs attrs,
+                    unsigned flags, struct flush_batch *batch);
+int table_unmap_range(struct table *table, uint64_t in, uint64_t size, struct flush_batch *batch);
+
+/* Inline, because a page mapped or unmapped on its own costs hardly more than a call. */
+static inline int table_map(struct table *table, uint64_t in, hpa_t out, uint64_t size,
+                            struct attrs attrs, unsigned flags, struct flush_batch *batch)
+{
+    if (size == PAGE_SIZE && !trace_wanted(TRACE_MAP) &&
+        table->kind->ops->map_page(table, in, out, attrs))
+        return E_OK;
+    return table_map_range(table, in, out, size, attrs, flags, batch);
+}
+
+static inline int table_unmap(struct table *table, uint64_t in, uint64_t size,
+                              struct flush_batch *batch)
+{
+    if (size == PAGE_SIZE && !trace_wanted(TRACE_UNMAP) &&
+        table->kind->ops->unmap_page(table, in, batch))
+        return E_OK;
+    return table_unmap_range(table, in, size, batch);
+}
 
 #endif

@@ -22,7 +22,6 @@
 #include "lib/panic.h"
 #include "mm/pte.h"
 #include "mm/table.h"
-#include "mm/table_ops.h"
 
 #define WALKER static inline __attribute__((always_inline, unused))
 
@@ -127,45 +126,106 @@ WALKER void plan_table(const struct table_kind *k, struct plan *plan, uint64_t i
     }
 }
 
-/* Frames taken and not yet used, chained through their first words. */
+/* A list of frames that are taken and not yet used, in one of them: the others are not touched before they
+ * are filled. (A test program may make the lists short.) */
+#ifndef SPARE_LIST_FRAMES
+#define SPARE_LIST_FRAMES (PAGE_SIZE / sizeof(hpa_t) - 2)
+#endif
+struct spare_list {
+    struct spare_list *next;
+    uint64_t count;
+    hpa_t frame[SPARE_LIST_FRAMES];
+};
+_Static_assert(sizeof(struct spare_list) <= PAGE_SIZE, "a list lies in a frame");
+
+/* The list that was made last is used first, in its order, and then its own frame: what comes from the top of
+ * memory down, but upwards within a call, is filled upwards, as caches like it best. */
 struct spare {
-    uint64_t *first;
+    struct spare_list *first;
+    uint64_t used; /* of the first list */
 };
 
 WALKER uint64_t *spare_pop(struct spare *spare)
 {
-    uint64_t *table = spare->first;
-    invariant(table != NULL);
-    spare->first = (uint64_t *)(uintptr_t)table[0];
-    return table;
+    struct spare_list *list = spare->first;
+
+    invariant(list != NULL);
+    if (spare->used < list->count)
+        return direct(list->frame[spare->used++]);
+    spare->first = list->next;
+    spare->used = 0;
+    return (uint64_t *)list;
+}
+
+static __attribute__((noinline, unused)) void give_frames(struct table *t, const hpa_t *frames,
+                                                          uint64_t count)
+{
+    bool many = t->env->give_many && count > 1;
+
+    if (many)
+        t->env->give_many(t->env, t, frames, (unsigned)count);
+    for (uint64_t i = 0; !many && i < count; i++)
+        t->env->give(t->env, t, frames[i]);
+    count_change(&t->table_frames, -count);
+}
+
+/* All or none. */
+static __attribute__((noinline, unused)) int take_frames(struct table *t, hpa_t *frames,
+                                                         uint64_t count)
+{
+    int error = E_OK;
+    uint64_t n = 0;
+
+    if (t->env->take_many && count > 1) {
+        error = t->env->take_many(t->env, t, frames, (unsigned)count);
+        n = error ? 0 : count;
+    }
+    while (!error && n < count) {
+        error = t->env->take(t->env, t, &frames[n]);
+        n += !error;
+    }
+    count_change(&t->table_frames, n);
+    if (error)
+        give_frames(t, frames, n);
+    return error;
 }
 
 static __attribute__((noinline, unused)) void spare_return(struct table *t, struct spare *spare)
 {
-    while (spare->first) {
-        hpa_t frame = direct_hpa(spare_pop(spare));
-        t->env->give(t->env, t, frame);
-        count_change(&t->table_frames, -UINT64_C(1));
+    for (struct spare_list *list = spare->first; list;) {
+        struct spare_list *next = list->next;
+        hpa_t frame = direct_hpa(list);
+
+        give_frames(t, &list->frame[spare->used], list->count - spare->used);
+        give_frames(t, &frame, 1);
+        spare->used = 0;
+        list = next;
     }
+    spare->first = NULL;
 }
 
 static __attribute__((noinline, unused)) int spare_take(struct table *t, uint64_t needed,
                                                         struct spare *spare)
 {
-    spare->first = NULL;
-    for (; needed; needed--) {
+    int error = E_OK;
+
+    *spare = (struct spare){NULL, 0};
+    while (needed && !error) {
         hpa_t frame;
-        int error = t->env->take(t->env, t, &frame);
-        if (error) {
-            spare_return(t, spare);
-            return error;
-        }
-        uint64_t *table = direct(frame);
-        table[0] = (uint64_t)(uintptr_t)spare->first;
-        spare->first = table;
-        count_change(&t->table_frames, 1);
+        error = take_frames(t, &frame, 1);
+        if (error)
+            break;
+        struct spare_list *list = direct(frame);
+        uint64_t listed = needed - 1 < SPARE_LIST_FRAMES ? needed - 1 : SPARE_LIST_FRAMES;
+        list->next = spare->first;
+        spare->first = list;
+        error = take_frames(t, list->frame, listed);
+        list->count = error ? 0 : listed;
+        needed -= 1 + listed;
     }
-    return E_OK;
+    if (error)
+        spare_return(t, spare);
+    return error;
 }
 
 /* ---- Filling tables that nothing points at yet ------------------------------------------- */
@@ -179,8 +239,17 @@ WALKER void fill_zero(uint64_t *table, unsigned first, unsigned end)
 WALKER void fill_leaves(uint64_t *table, unsigned first, unsigned count, uint64_t entry,
                         uint64_t step)
 {
-    for (unsigned i = 0; i < count; i++)
-        table[first + i] = entry + i * step;
+    uint64_t *to = &table[first], *end = to + count;
+    uint64_t e0 = entry, e1 = e0 + step, e2 = e1 + step, e3 = e2 + step;
+
+    /* Four sums at a time: one alone would have each store wait for the addition before it. */
+#pragma GCC unroll 4
+    for (; end - to >= 4; to += 4) {
+        to[0] = e0, to[1] = e1, to[2] = e2, to[3] = e3;
+        e0 += 4 * step, e1 += 4 * step, e2 += 4 * step, e3 += 4 * step;
+    }
+    for (; to < end; e0 += step)
+        *to++ = e0;
 }
 
 /* Fills `table`, which will stand at `level` and cover `in`, with what the leaf `old` at `old_level`
@@ -414,10 +483,17 @@ WALKER void describe_leaf(const struct table_kind *k, const struct table *t, uin
 
 /* ---- Map ------------------------------------------------------------------------------------ */
 
-/* The longest run of equal-sized leaves from here that stays within one table. */
+/* The longest run of equal-sized leaves from here that stays within one table or, where it fills that, within
+ * the tables beside it that have the same parent. */
 struct run {
-    unsigned level, index, count;
+    unsigned level, index, count; /* of the first table, all of them alike */
+    unsigned tables;              /* that are filled whole; 0: one, in part */
 };
+
+WALKER uint64_t table_bytes(const struct table_kind *k, struct run run)
+{
+    return (uint64_t)run.count << level_shift(k, run.level);
+}
 
 WALKER struct run run_at(const struct table_kind *k, uint64_t in, uint64_t out, uint64_t left,
                          unsigned top)
@@ -431,8 +507,87 @@ WALKER struct run run_at(const struct table_kind *k, uint64_t in, uint64_t out, 
     uint64_t fitting = left >> level_shift(k, run.level);
     unsigned in_table = slots_of(k) - run.index;
     run.count = fitting < in_table ? (unsigned)fitting : in_table;
-    /* A larger leaf can begin only where this table ends, since it must be aligned as `in` is. */
+    /* A larger leaf can begin only where this table ends, since it must be aligned as `in` is; and nowhere at
+     * all behind a whole table, which would have been one itself. */
+    if (run.count == slots_of(k)) {
+        uint64_t whole = fitting >> k->index_bits;
+        unsigned beside = slots_of(k) - slot_index(k, in, run.level + 1);
+        run.tables = whole < beside ? (unsigned)whole : beside;
+    }
     return run;
+}
+
+/* Plans the whole tables of a run that have free slots waiting for them, and returns how many these are. */
+WALKER unsigned plan_tables(const struct table_kind *k, struct table *t, struct plan *plan,
+                            uint64_t in, struct run run)
+{
+    uint64_t *table = direct(t->root);
+    unsigned n = 0;
+
+    for (unsigned level = k->levels; level > run.level + 1; level--) {
+        uint64_t entry = pte_read(&table[slot_index(k, in, level)]);
+
+        if (!is_present(k, entry)) {
+            for (unsigned l = level - 1; l > run.level; l--)
+                plan_table(k, plan, in, l);
+            plan->needed += run.tables;
+            return run.tables;
+        }
+        if (is_leaf(k, entry, level))
+            return 0;
+        table = child_of(entry);
+    }
+    table += slot_index(k, in, run.level + 1);
+    while (n < run.tables && !is_present(k, pte_read(&table[n])))
+        n++;
+    plan->needed += n;
+    return n;
+}
+
+/* The table at `bottom` that covers `in`; what was missing on the way is new, and empty. NULL where a leaf
+ * covers it. */
+WALKER uint64_t *make_way(const struct table_kind *k, struct table *t, struct spare *spare,
+                          uint64_t in, unsigned bottom)
+{
+    uint64_t *table = direct(t->root);
+
+    for (unsigned level = k->levels; level > bottom; level--) {
+        uint64_t *slot = &table[slot_index(k, in, level)];
+        uint64_t entry = pte_read(slot);
+
+        if (!is_present(k, entry)) {
+            hang_chain(k, t, spare, slot, level, bottom, in, 0, 0, 0);
+            count_add(t, table, 1);
+            entry = pte_read(slot);
+        } else if (is_leaf(k, entry, level)) {
+            return NULL;
+        }
+        table = child_of(entry);
+    }
+    return table;
+}
+
+/* Stores what plan_tables() has planned. Each table is whole before it is published. */
+WALKER unsigned do_tables(const struct table_kind *k, struct table *t, struct spare *spare,
+                          uint64_t in, struct run run, uint64_t entry)
+{
+    uint64_t step = level_size(k, run.level);
+    uint64_t *table = run.tables ? make_way(k, t, spare, in, run.level + 1) : NULL;
+    unsigned n = 0;
+
+    if (!table)
+        return 0;
+    uint64_t *slot = &table[slot_index(k, in, run.level + 1)];
+    while (n < run.tables && !is_present(k, pte_read(&slot[n]))) {
+        uint64_t *child = spare_pop(spare);
+
+        fill_leaves(child, 0, slots_of(k), entry, step);
+        count_set(t, child, slots_of(k));
+        pte_write(&slot[n++], table_entry(k, child));
+        entry += step << k->index_bits;
+    }
+    count_add(t, table, n);
+    return n;
 }
 
 WALKER int plan_run(const struct table_kind *k, struct table *t, struct plan *plan, uint64_t in,
@@ -527,13 +682,11 @@ WALKER bool can_express(const struct table_kind *k, const struct table *t, struc
     return true;
 }
 
-/* The bits of `attrs` for leaves up to level `top`, or NULL when this kind cannot say them. The last
- * answer is kept in the table, whose lock the caller holds. */
-WALKER const uint64_t *encode_all(const struct table_kind *k, struct table *t, struct attrs attrs,
-                                  unsigned top)
+/* The bits of `attrs` for leaves up to level `top`, or NULL when this kind cannot say them. `encoded` is where
+ * the table, whose lock the caller holds, keeps the last answer. */
+WALKER const uint64_t *encode_all(const struct table_kind *k, const struct table *t,
+                                  struct encoded_attrs *encoded, struct attrs attrs, unsigned top)
 {
-    struct encoded_attrs *encoded = &t->encoded;
-
     if (encoded->levels >= top && attrs_equal(encoded->attrs, attrs))
         return encoded->bits;
     if (!can_express(k, t, attrs, top))
@@ -553,21 +706,16 @@ WALKER unsigned top_leaf(const struct table *t, unsigned flags)
     return flags & MAP_CAP_4K ? 1 : top;
 }
 
-/* Remembers the level-1 table that covers `in`. */
-WALKER void stay_near(const struct table_kind *k, struct table *t, uint64_t in, uint64_t *table)
-{
-    if (t->env->frame_records)
-        t->near = (struct near_table){in >> level_shift(k, 2), table,
-                                      &frame_records[pfn_of(direct_hpa(table))]};
-}
-
-/* Finds the level-1 table that covers a valid address: at once when it is the one used last. False
- * when there is none. */
+/* Finds the level-1 table that covers a valid address, and remembers it. False when there is none, when it has no
+ * record to count in, or when not all that it covers is within what the kind maps. */
 WALKER bool go_near(const struct table_kind *k, struct table *t, uint64_t in)
 {
-    if (t->near.which == in >> level_shift(k, 2))
-        return true;
+    uint64_t covered = level_size(k, 2) - 1;
     uint64_t *table = direct(t->root);
+
+    if (!t->env->frame_records || (in & ~covered) < k->input_first ||
+        (in | covered) > k->input_last)
+        return false;
 #pragma GCC unroll 4
     for (unsigned level = k->levels; level > 1; level--) {
         uint64_t above = pte_peek(&table[slot_index(k, in, level)]);
@@ -576,30 +724,45 @@ WALKER bool go_near(const struct table_kind *k, struct table *t, uint64_t in)
             return false;
         table = child_of(above);
     }
-    stay_near(k, t, in, table);
+    t->near = (struct near_table){.which = in >> level_shift(k, 2),
+                                  .table = table,
+                                  .record = &frame_records[pfn_of(direct_hpa(table))],
+                                  .not_frame = ~BITS(t->caps.maxphyaddr - 1u, PAGE_SHIFT)};
     return true;
 }
 
+/* Does the table used last cover this address? Then the address is valid, like all that the table covers. */
+WALKER bool is_near(const struct table_kind *k, const struct table *t, uint64_t in)
+{
+    return t->near.which == in >> level_shift(k, 2);
+}
+
 /*
- * The commonest case of all: one page, of the kind that was mapped last, into a table that exists, on
- * the only CPU. Says whether it was that; if not, nothing was stored.
+ * The commonest case of all: one page, of the kind that was mapped last, into the table used last, on the only
+ * CPU. Says whether it was that; if not, nothing was stored.
  */
-WALKER bool map_page(const struct table_kind *k, struct table *t, uint64_t in, uint64_t out,
+WALKER bool map_near(const struct table_kind *k, struct table *t, uint64_t in, uint64_t out,
                      struct attrs attrs)
 {
     const struct encoded_attrs *encoded = &t->encoded;
-
-    if (locks_needed || !t->env->frame_records || check_range(k, in, PAGE_SIZE) != E_OK ||
-        !is_aligned(out, PAGE_SIZE) || out >> t->caps.maxphyaddr || encoded->levels == 0 ||
-        !attrs_equal(encoded->attrs, attrs) || !go_near(k, t, in))
-        return false;
     uint64_t *slot = &t->near.table[slot_index(k, in, 1)];
-    if (is_present(k, pte_peek(slot)))
+
+    if (locks_needed || ((in & (PAGE_SIZE - 1)) | (out & t->near.not_frame)) ||
+        encoded->levels == 0 || !attrs_equal(encoded->attrs, attrs) ||
+        is_present(k, pte_peek(slot)))
         return false;
     pte_write(slot, out | encoded->bits[1]);
     *t->near.record += UINT64_C(1) << FRAME_PAYLOAD_SHIFT;
     t->flushes.spared++;
     return true;
+}
+
+/* The same when another table was used last. */
+WALKER bool map_far(const struct table_kind *k, struct table *t, uint64_t in, uint64_t out,
+                    struct attrs attrs)
+{
+    return !locks_needed && check_range(k, in, PAGE_SIZE) == E_OK && go_near(k, t, in) &&
+           map_near(k, t, in, out, attrs);
 }
 
 /*
@@ -640,20 +803,26 @@ WALKER int map_by_plan(const struct table_kind *k, struct table *t, uint64_t in,
     plan_start(&plan);
     while (left) {
         struct run run = run_at(k, pos, pos + delta, left, top);
-        int error = plan_run(k, t, &plan, pos, run, replace);
+        unsigned tables = run.tables ? plan_tables(k, t, &plan, pos, run) : 0;
+        int error = tables ? E_OK : plan_run(k, t, &plan, pos, run, replace);
         if (error)
             return error;
-        pos += (uint64_t)run.count << level_shift(k, run.level);
-        left -= (uint64_t)run.count << level_shift(k, run.level);
+        uint64_t done = table_bytes(k, run) * (tables ? tables : 1);
+        pos += done;
+        left -= done;
     }
     int error = spare_take(t, plan.needed, &spare);
     if (error)
         return error;
     for (pos = in, left = size; left;) {
         struct run run = run_at(k, pos, pos + delta, left, top);
-        do_run(k, t, &spare, pos, run, (pos + delta) | encoded[run.level], batch);
-        pos += (uint64_t)run.count << level_shift(k, run.level);
-        left -= (uint64_t)run.count << level_shift(k, run.level);
+        uint64_t entry = (pos + delta) | encoded[run.level];
+        unsigned tables = do_tables(k, t, &spare, pos, run, entry);
+        if (!tables)
+            do_run(k, t, &spare, pos, run, entry, batch);
+        uint64_t done = table_bytes(k, run) * (tables ? tables : 1);
+        pos += done;
+        left -= done;
     }
     invariant(spare.first == NULL);
     return E_OK;
@@ -676,11 +845,11 @@ WALKER int walker_map(const struct table_kind *k, struct table *t, uint64_t in, 
 
     lock_take(&t->lock);
     unsigned top = top_leaf(t, flags);
-    const uint64_t *encoded = encode_all(k, t, attrs, top);
+    const uint64_t *encoded = encode_all(k, t, &t->encoded, attrs, top);
     struct run run = run_at(k, in, out.v, size, top);
     if (!encoded)
         error = E_ILLEGAL;
-    else if ((uint64_t)run.count << level_shift(k, run.level) != size ||
+    else if (table_bytes(k, run) != size ||
              !map_in_place(k, t, in, run, out.v | encoded[run.level]))
         error = map_by_plan(k, t, in, out.v, size, top, encoded, replace, batch);
     if (!error && !batch->count && !batch->whole)
@@ -710,22 +879,34 @@ WALKER void drop_empty(const struct table_kind *k, struct table *t, uint64_t *ta
 }
 
 /*
- * The common small case: one 4 KiB page whose table keeps other entries. Says whether it was that; if
- * not, nothing was stored.
+ * The common small case: one 4 KiB page whose table was used last and keeps other entries. Says whether it was
+ * that; if not, nothing was stored.
  */
-WALKER bool unmap_page(const struct table_kind *k, struct table *t, uint64_t in,
+WALKER bool unmap_near(const struct table_kind *k, struct table *t, uint64_t in,
                        struct flush_batch *batch)
 {
-    if (locks_needed || !t->env->frame_records || check_range(k, in, PAGE_SIZE) != E_OK ||
-        !go_near(k, t, in))
-        return false;
     uint64_t *slot = &t->near.table[slot_index(k, in, 1)];
-    if (!is_present(k, pte_peek(slot)) || *t->near.record >> FRAME_PAYLOAD_SHIFT < 2)
+
+    if (locks_needed || (in & (PAGE_SIZE - 1)) || !is_present(k, pte_peek(slot)) ||
+        *t->near.record >> FRAME_PAYLOAD_SHIFT < 2)
         return false;
     pte_write(slot, 0);
     *t->near.record -= UINT64_C(1) << FRAME_PAYLOAD_SHIFT;
-    flush_add(batch, in, in + (PAGE_SIZE - 1), 1);
+    if (batch->state != FLUSH_NOTHING) {
+        flush_add(batch, in, in + (PAGE_SIZE - 1), 1);
+        return true;
+    }
+    t->flushes.asked++;
+    batch->range[0] = (struct flush_range){in, in + (PAGE_SIZE - 1), 1};
+    batch->count = 1;
     return true;
+}
+
+WALKER bool unmap_far(const struct table_kind *k, struct table *t, uint64_t in,
+                      struct flush_batch *batch)
+{
+    return !locks_needed && check_range(k, in, PAGE_SIZE) == E_OK && go_near(k, t, in) &&
+           unmap_near(k, t, in, batch);
 }
 
 WALKER int walker_unmap(const struct table_kind *k, struct table *t, uint64_t in, uint64_t size,
@@ -825,9 +1006,77 @@ struct copies {
     unsigned count;
     struct {
         uint64_t *old, *new;
+        uint64_t mixed; /* of A and D: what some entries had and others had not */
+        uint64_t clean; /* what none had */
     } pair[COPIES];
-    struct spare spare; /* old tables that are free to become copies */
+    /* Taken, or old and forgotten: to become copies, in that order, so that tables that lie one behind the other
+     * go on doing so. A ring: never more than COPIES tables are out at a time. */
+    unsigned free_first, free_end;
+    uint64_t *free[COPIES];
 };
+
+/* The loops over whole tables have functions of their own, and so all registers; and several sums, so that none
+ * waits for another. */
+
+/* What any of the entries has. */
+static __attribute__((noinline, unused)) uint64_t any_of(const uint64_t *table, unsigned slots)
+{
+    uint64_t any[4] = {0};
+
+#pragma GCC unroll 4
+    for (unsigned i = 0; i < slots; i += 4) {
+        any[0] |= pte_scan(&table[i]);
+        any[1] |= pte_scan(&table[i + 1]);
+        any[2] |= pte_scan(&table[i + 2]);
+        any[3] |= pte_scan(&table[i + 3]);
+    }
+    return any[0] | any[1] | any[2] | any[3];
+}
+
+/* Fills `new` with the entries of `old`, changed as if `first` became `wanted`. Returns what any of them differs in
+ * from `first`. */
+static __attribute__((noinline, unused)) uint64_t copy_changed(uint64_t *new, const uint64_t *old,
+                                                               unsigned slots, uint64_t first,
+                                                               uint64_t wanted)
+{
+    uint64_t even = 0, odd = 0;
+
+#pragma GCC unroll 8
+    for (unsigned i = 0; i < slots; i += 2) {
+        uint64_t a = pte_scan(&old[i]) ^ first, b = pte_scan(&old[i + 1]) ^ first;
+
+        even |= a;
+        odd |= b;
+        new[i] = a ^ wanted;
+        new[i + 1] = b ^ wanted;
+    }
+    return even | odd;
+}
+
+/* Changes live entries likewise in place, four at a time, for as long as they differ from `first` in nothing but
+ * `varying`. Returns how many were alike. */
+static __attribute__((noinline, unused)) unsigned change_alike(uint64_t *slot, unsigned count,
+                                                               uint64_t first, uint64_t varying,
+                                                               uint64_t wanted)
+{
+    unsigned done = 0;
+
+#pragma GCC unroll 2
+    for (; count - done >= 4; done += 4, slot += 4) {
+        uint64_t a = pte_peek(&slot[0]) ^ first, b = pte_peek(&slot[1]) ^ first;
+        uint64_t c = pte_peek(&slot[2]) ^ first, d = pte_peek(&slot[3]) ^ first;
+
+        if ((a | b | c | d) & ~varying)
+            break;
+        if (first == wanted)
+            continue;
+        pte_write(&slot[0], a ^ wanted);
+        pte_write(&slot[1], b ^ wanted);
+        pte_write(&slot[2], c ^ wanted);
+        pte_write(&slot[3], d ^ wanted);
+    }
+    return done;
+}
 
 WALKER void copies_settle(const struct table_kind *k, struct table *t, struct copies *copies)
 {
@@ -839,115 +1088,78 @@ WALKER void copies_settle(const struct table_kind *k, struct table *t, struct co
     flush_commit(&now);
     for (unsigned n = 0; n < copies->count; n++) {
         uint64_t *old = copies->pair[n].old, *new = copies->pair[n].new;
-        uint64_t late = 0;
+        uint64_t late = copies->pair[n].mixed | (any_of(old, slots_of(k)) & copies->pair[n].clean);
 
-        for (unsigned i = 0; i < slots_of(k); i++)
-            late |= pte_scan(&old[i]) & ~pte_scan(&new[i]);
-        for (unsigned i = 0; (late & kept) && i < slots_of(k); i++)
+        for (unsigned i = 0; late && i < slots_of(k); i++)
             if (pte_peek(&old[i]) & ~pte_peek(&new[i]) & kept)
                 pte_set_bits(&new[i], pte_peek(&old[i]) & kept);
         count_set(t, old, 0);
-        old[0] = (uint64_t)(uintptr_t)copies->spare.first;
-        copies->spare.first = old;
+        copies->free[copies->free_end++ % COPIES] = old;
     }
     copies->count = 0;
 }
 
-/* What all slots of a span have in common, and what any of them has. */
-struct common {
-    uint64_t all, any;
-};
-
-/* The rights and type that every slot holds, if all are leaves that differ in address, A and D alone. */
-WALKER bool alike(const struct table_kind *k, const struct table *t, struct common common,
-                  unsigned level, uint64_t page, struct attrs *attrs)
-{
-    if (((common.all ^ common.any) & ~(page | accessed_dirty(k))) || !is_present(k, common.all) ||
-        !is_leaf(k, common.all, level))
-        return false;
-    *attrs = k->decode(common.all, level, &t->caps);
-    return true;
-}
-
-/* One table of leaves alike, by a copy. False, with nothing changed, where they are not alike or no
- * frame is to be had. */
+/*
+ * One table of leaves that differ from the first in address, A and D alone (`varying`), by a copy. `wanted` is what
+ * the first becomes. False, with nothing changed, where they differ in more or no frame is to
+ * be had.
+ */
 WALKER bool protect_by_copy(const struct table_kind *k, struct table *t, const struct span *span,
-                            uint64_t page, uint64_t bits, struct copies *copies,
-                            struct attrs *before)
+                            uint64_t first, uint64_t varying, uint64_t wanted,
+                            struct copies *copies)
 {
     if (copies->count == COPIES)
         copies_settle(k, t, copies);
-    if (!copies->spare.first && spare_take(t, 1, &copies->spare) != E_OK)
-        return false;
-    uint64_t *new = spare_pop(&copies->spare);
-    struct common common = {~UINT64_C(0), 0};
-    for (unsigned i = 0; i < slots_of(k); i++) {
-        uint64_t entry = pte_scan(&span->slot[i]);
-        common.all &= entry;
-        common.any |= entry;
-        new[i] = (entry & (page | accessed_dirty(k))) | bits;
+    if (copies->free_first == copies->free_end) {
+        hpa_t frame;
+        if (take_frames(t, &frame, 1) != E_OK)
+            return false;
+        copies->free[copies->free_end++ % COPIES] = direct(frame);
     }
-    if (!alike(k, t, common, span->level, page, before)) {
-        new[0] = (uint64_t)(uintptr_t)copies->spare.first;
-        copies->spare.first = new;
+    uint64_t *new = copies->free[copies->free_first % COPIES];
+    uint64_t differing = copy_changed(new, span->slot, slots_of(k), first, wanted);
+    if (differing & ~varying)
         return false;
-    }
+    copies->free_first++;
     count_set(t, new, slots_of(k));
     uint64_t above = pte_read(span->above);
     while (!pte_exchange_if(span->above, &above, direct_hpa(new).v | (above & ~ENTRY_ADDRESS)))
         continue;
     t->near.which = NEAR_NONE;
     copies->pair[copies->count].old = span->slot;
-    copies->pair[copies->count++].new = new;
-    return true;
-}
-
-/* The same by plain stores, where hardware has nothing to add: A and D are set, or kept by nobody. */
-WALKER bool protect_by_stores(const struct table_kind *k, struct table *t, const struct span *span,
-                              uint64_t page, uint64_t bits, struct attrs attrs,
-                              struct attrs *before)
-{
-    uint64_t kept = accessed_dirty(k);
-    struct common common = {~UINT64_C(0), 0};
-
-    for (unsigned i = 0; i < span->count; i++) {
-        uint64_t entry = pte_scan(&span->slot[i]);
-        common.all &= entry;
-        common.any |= entry;
-    }
-    if (!alike(k, t, common, span->level, page, before) ||
-        (t->caps.accessed_dirty && (common.all & kept) != kept))
-        return false;
-    for (unsigned i = 0; i < span->count && !attrs_equal(*before, attrs); i++)
-        pte_write(&span->slot[i], (pte_peek(&span->slot[i]) & (page | kept)) | bits);
+    copies->pair[copies->count].new = new;
+    copies->pair[copies->count].mixed = differing & accessed_dirty(k);
+    copies->pair[copies->count++].clean = ~(first | differing) & accessed_dirty(k);
     return true;
 }
 
 /*
- * The common large case: every slot of the span is a leaf with the same attributes. Returns how many
- * slots it dealt with: all of them, or none.
+ * The common large case: leaves with the same attributes, one after the other. By plain stores where hardware has
+ * nothing to add, A and D being set or kept by nobody; else by a copy. Returns how many slots it dealt with,
+ * perhaps none.
  */
 WALKER unsigned protect_alike(const struct table_kind *k, struct table *t, const struct span *span,
                               uint64_t bits, struct attrs attrs, struct copies *copies,
                               struct flush_batch *batch)
 {
     uint64_t page = ENTRY_ADDRESS & ~(level_size(k, span->level) - 1);
+    uint64_t kept = accessed_dirty(k);
     uint64_t first = pte_peek(&span->slot[0]);
     struct attrs before = k->decode(first, span->level, &t->caps);
-    bool busy = t->caps.accessed_dirty && (first & accessed_dirty(k)) != accessed_dirty(k);
-    bool done;
+    bool same = attrs_equal(before, attrs);
+    uint64_t wanted = same ? first : (first & (page | kept)) | bits;
+    unsigned done = 0;
 
-    if (busy)
-        done = span->count == slots_of(k) && span->above && t->env->frame_records &&
-               !attrs_equal(before, attrs) &&
-               protect_by_copy(k, t, span, page, bits, copies, &before);
-    else
-        done = protect_by_stores(k, t, span, page, bits, attrs, &before);
-    if (!done)
-        return 0;
-    if (!attrs_equal(before, attrs) && change_needs_flush(k, before, attrs))
-        flush_add(batch, span->in, span_last(k, span, span->count), span->level);
-    return span->count;
+    if (!t->caps.accessed_dirty)
+        done = change_alike(span->slot, span->count, first, page | kept, wanted);
+    else if ((first & kept) == kept)
+        done = change_alike(span->slot, span->count, first, page, wanted);
+    else if (span->count == slots_of(k) && span->above && t->env->frame_records && !same &&
+             protect_by_copy(k, t, span, first, page | kept, wanted, copies))
+        done = span->count;
+    if (done && !same && change_needs_flush(k, before, attrs))
+        flush_add(batch, span->in, span_last(k, span, done), span->level);
+    return done;
 }
 
 WALKER int walker_protect(const struct table_kind *k, struct table *t, uint64_t in, uint64_t size,
@@ -956,18 +1168,16 @@ WALKER int walker_protect(const struct table_kind *k, struct table *t, uint64_t 
     int error = check_range(k, in, size);
     if (error)
         return error;
-    if (!can_express(k, t, attrs, t->caps.leaf_top))
-        return E_ILLEGAL;
 
     uint64_t last = in + size - 1;
     lock_take(&t->lock);
-    error = split_edges(k, t, in, last, &attrs, batch);
+    const uint64_t *encoded = encode_all(k, t, &t->protected, attrs, t->caps.leaf_top);
+    error = encoded ? split_edges(k, t, in, last, &attrs, batch) : E_ILLEGAL;
     struct copies copies;
-    copies.count = 0;
-    copies.spare.first = NULL;
+    copies.count = copies.free_first = copies.free_end = 0;
     struct span span;
     for (uint64_t pos = in; !error && next_span(k, t, pos, last, &span);) {
-        uint64_t bits = k->encode(attrs, span.level, &t->caps) & ~accessed_dirty(k);
+        uint64_t bits = encoded[span.level] & ~accessed_dirty(k);
         uint64_t step = level_size(k, span.level);
         uint64_t at = span.in;
         unsigned i;
@@ -993,7 +1203,10 @@ WALKER int walker_protect(const struct table_kind *k, struct table *t, uint64_t 
     }
     if (copies.count)
         copies_settle(k, t, &copies);
-    spare_return(t, &copies.spare);
+    while (copies.free_first < copies.free_end) {
+        hpa_t frame = direct_hpa(copies.free[copies.free_first++ % COPIES]);
+        give_frames(t, &frame, 1);
+    }
     lock_drop(&t->lock);
     return error;
 }
@@ -1009,7 +1222,7 @@ WALKER int walker_split(const struct table_kind *k, struct table *t, uint64_t in
 
     uint64_t last = in + size - 1;
     struct plan plan;
-    struct spare spare = {NULL};
+    struct spare spare = {NULL, 0};
     struct span span;
     lock_take(&t->lock);
     plan_start(&plan);
@@ -1128,7 +1341,8 @@ WALKER int walker_merge(const struct table_kind *k, struct table *t, uint64_t in
 WALKER bool as_written(const struct table_kind *k, const struct table *t, uint64_t entry)
 {
     uint64_t bits = ~(ENTRY_ADDRESS | k->accessed_bit);
-    return ((entry ^ k->table_bits) & bits) == 0 && !((entry & ENTRY_ADDRESS) >> t->caps.maxphyaddr);
+    return ((entry ^ k->table_bits) & bits) == 0 &&
+           !((entry & ENTRY_ADDRESS) >> t->caps.maxphyaddr);
 }
 
 WALKER int walker_translate(const struct table_kind *k, struct table *t, uint64_t in,
@@ -1298,24 +1512,23 @@ WALKER unsigned root_end(const struct table_kind *k)
     return slot_index(k, k->input_last, k->levels) + 1;
 }
 
-/* Calls `fn` for each table frame of a subtree; parents first, or children first. */
-WALKER int each_table(const struct table_kind *k, struct table *t, uint64_t *root, unsigned top,
-                      bool children_first, table_frame_fn fn, void *ctx)
+/* Calls `fn` for each table frame, parents first. */
+WALKER int walker_visit_frames(const struct table_kind *k, struct table *t, table_frame_fn fn,
+                               void *ctx)
 {
     struct {
         uint64_t *table;
-        unsigned next, end, slots;
+        unsigned next, end;
     } at[MAX_LEVELS + 1];
-    unsigned level = top;
-    bool whole = top == k->levels && direct_hpa(root).v == t->root.v;
+    unsigned level = k->levels;
 
-    at[top].table = root;
-    at[top].next = whole ? root_first(k) : 0;
-    at[top].end = whole ? root_end(k) : slots_of(k);
+    at[level].table = direct(t->root);
+    at[level].next = root_first(k);
+    at[level].end = root_end(k);
     for (bool entered = true;;) {
         uint64_t *table = at[level].table;
 
-        if (entered && !children_first) {
+        if (entered) {
             unsigned present = 0;
             for (unsigned i = at[level].next; i < at[level].end; i++)
                 present += is_present(k, pte_read(&table[i]));
@@ -1324,7 +1537,7 @@ WALKER int each_table(const struct table_kind *k, struct table *t, uint64_t *roo
                 return stop;
         }
         entered = false;
-        while (level > 1 && at[level].next < at[level].end) {
+        while (level > 1 && !entered && at[level].next < at[level].end) {
             uint64_t entry = pte_read(&table[at[level].next++]);
             if (is_present(k, entry) && !is_leaf(k, entry, level)) {
                 level--;
@@ -1332,65 +1545,92 @@ WALKER int each_table(const struct table_kind *k, struct table *t, uint64_t *roo
                 at[level].next = 0;
                 at[level].end = slots_of(k);
                 entered = true;
-                break;
             }
         }
-        if (entered)
-            continue;
-        if (children_first) {
-            int stop = fn(ctx, direct_hpa(table), level, 0);
-            if (stop)
-                return stop;
-        }
-        if (level == top)
+        if (!entered && level++ == k->levels)
             return 0;
-        level++;
     }
-}
-
-WALKER int walker_visit_frames(const struct table_kind *k, struct table *t, table_frame_fn fn,
-                               void *ctx)
-{
-    return each_table(k, t, direct(t->root), k->levels, false, fn, ctx);
 }
 
 /* Table frames on their way back, so that many cost one call. */
 struct returned {
     struct table *table;
     unsigned count;
-    hpa_t frame[64];
+    hpa_t frame[128];
 };
 
 static __attribute__((noinline, unused)) void give_returned(struct returned *returned)
 {
-    struct table *t = returned->table;
-    if (t->env->give_many)
-        t->env->give_many(t->env, t, returned->frame, returned->count);
-    for (unsigned i = 0; !t->env->give_many && i < returned->count; i++)
-        t->env->give(t->env, t, returned->frame[i]);
-    count_change(&t->table_frames, -(uint64_t)returned->count);
+    give_frames(returned->table, returned->frame, returned->count);
     returned->count = 0;
 }
 
-static __attribute__((unused)) int give_table(void *ctx, hpa_t frame, unsigned level,
-                                              unsigned slots)
+WALKER void give_table(struct returned *returned, hpa_t frame)
 {
-    struct returned *returned = ctx;
-    (void)level;
-    (void)slots;
     returned->frame[returned->count++] = frame;
     if (returned->count == ARRAY_SIZE(returned->frame))
         give_returned(returned);
-    return 0;
 }
 
-WALKER void walker_free_subtree(const struct table_kind *k, struct table *t, hpa_t root,
-                                unsigned level)
+/* The tables below one of level 2, below which nothing hangs. */
+WALKER void give_leaf_tables(const struct table_kind *k, struct returned *returned,
+                             const uint64_t *table)
 {
+    unsigned count = returned->count;
+
+    for (unsigned i = 0; i < slots_of(k); i++) {
+        uint64_t entry = pte_read(&table[i]);
+
+        if (!is_present(k, entry) || is_leaf(k, entry, 2))
+            continue;
+        returned->frame[count++] = hpa(entry & ENTRY_ADDRESS);
+        if (count == ARRAY_SIZE(returned->frame)) {
+            returned->count = count;
+            give_returned(returned);
+            count = 0;
+        }
+    }
+    returned->count = count;
+}
+
+/* Children before their parent, which is read to find them. */
+WALKER void walker_free_subtree(const struct table_kind *k, struct table *t, hpa_t root,
+                                unsigned top)
+{
+    struct {
+        uint64_t *table;
+        unsigned next, end;
+    } at[MAX_LEVELS + 1];
+    bool whole = top == k->levels && root.v == t->root.v;
+    unsigned level = top;
     struct returned returned;
+
     returned.table = t;
     returned.count = 0;
-    each_table(k, t, direct(root), level, true, give_table, &returned);
+    at[top].table = direct(root);
+    at[top].next = whole ? root_first(k) : 0;
+    at[top].end = whole ? root_end(k) : slots_of(k);
+    for (;;) {
+        bool entered = false;
+
+        if (level == 2)
+            give_leaf_tables(k, &returned, at[level].table);
+        while (level > 2 && !entered && at[level].next < at[level].end) {
+            uint64_t entry = pte_read(&at[level].table[at[level].next++]);
+            if (is_present(k, entry) && !is_leaf(k, entry, level)) {
+                level--;
+                at[level].table = child_of(entry);
+                at[level].next = 0;
+                at[level].end = slots_of(k);
+                entered = true;
+            }
+        }
+        if (entered)
+            continue;
+        give_table(&returned, direct_hpa(at[level].table));
+        if (level++ == top)
+            break;
+    }
     give_returned(&returned);
 }
 
@@ -1474,29 +1714,36 @@ WALKER int walker_preallocate(const struct table_kind *k, struct table *t)
 /* ---- One kind's entry points ---------------------------------------------------------------- */
 
 #define WALKER_OPS(name, kind)                                                                     \
-    static __attribute__((noinline)) int name##_map_range(struct table *t, uint64_t in, hpa_t out, \
-                                                          uint64_t size, struct attrs a,           \
-                                                          unsigned flags, struct flush_batch *b)   \
+    static __attribute__((noinline)) bool name##_map_far(struct table *t, uint64_t in, hpa_t out,  \
+                                                         struct attrs a)                           \
     {                                                                                              \
-        return walker_map(&(kind), t, in, out, size, a, flags, b);                                 \
+        return map_far(&(kind), t, in, out.v, a);                                                  \
+    }                                                                                              \
+    static bool name##_op_map_page(struct table *t, uint64_t in, hpa_t out, struct attrs a)        \
+    {                                                                                              \
+        if (is_near(&(kind), t, in))                                                               \
+            return map_near(&(kind), t, in, out.v, a);                                             \
+        return name##_map_far(t, in, out, a);                                                      \
+    }                                                                                              \
+    static __attribute__((noinline)) bool name##_unmap_far(struct table *t, uint64_t in,           \
+                                                           struct flush_batch *b)                  \
+    {                                                                                              \
+        return unmap_far(&(kind), t, in, b);                                                       \
+    }                                                                                              \
+    static bool name##_op_unmap_page(struct table *t, uint64_t in, struct flush_batch *b)          \
+    {                                                                                              \
+        if (is_near(&(kind), t, in))                                                               \
+            return unmap_near(&(kind), t, in, b);                                                  \
+        return name##_unmap_far(t, in, b);                                                         \
     }                                                                                              \
     static int name##_op_map(struct table *t, uint64_t in, hpa_t out, uint64_t size,               \
                              struct attrs a, unsigned flags, struct flush_batch *b)                \
     {                                                                                              \
-        if (size == PAGE_SIZE && map_page(&(kind), t, in, out.v, a))                               \
-            return E_OK;                                                                           \
-        return name##_map_range(t, in, out, size, a, flags, b);                                    \
-    }                                                                                              \
-    static __attribute__((noinline)) int name##_unmap_range(struct table *t, uint64_t in,          \
-                                                            uint64_t size, struct flush_batch *b)  \
-    {                                                                                              \
-        return walker_unmap(&(kind), t, in, size, b);                                              \
+        return walker_map(&(kind), t, in, out, size, a, flags, b);                                 \
     }                                                                                              \
     static int name##_op_unmap(struct table *t, uint64_t in, uint64_t size, struct flush_batch *b) \
     {                                                                                              \
-        if (size == PAGE_SIZE && unmap_page(&(kind), t, in, b))                                    \
-            return E_OK;                                                                           \
-        return name##_unmap_range(t, in, size, b);                                                 \
+        return walker_unmap(&(kind), t, in, size, b);                                              \
     }                                                                                              \
     static int name##_op_protect(struct table *t, uint64_t in, uint64_t size, struct attrs a,      \
                                  struct flush_batch *b)                                            \
@@ -1558,6 +1805,8 @@ WALKER int walker_preallocate(const struct table_kind *k, struct table *t)
         walker_free_subtree(&(kind), t, root, level);                                              \
     }                                                                                              \
     static const struct table_ops name##_ops = {                                                   \
+        .map_page = name##_op_map_page,                                                            \
+        .unmap_page = name##_op_unmap_page,                                                        \
         .map = name##_op_map,                                                                      \
         .unmap = name##_op_unmap,                                                                  \
         .protect = name##_op_protect,                                                              \

@@ -42,24 +42,6 @@ WALKER void plan_way(const struct table_kind *k, struct table *t, struct plan *p
     }
 }
 
-/* The table at `bottom` that covers `in`; what was missing on the way is new, and empty. */
-WALKER uint64_t *make_way(const struct table_kind *k, struct table *t, struct spare *spare,
-                          uint64_t in, unsigned bottom)
-{
-    uint64_t *table = direct(t->root);
-
-    for (unsigned level = k->levels; level > bottom; level--) {
-        uint64_t *slot = &table[slot_index(k, in, level)];
-
-        if (!is_present(k, pte_read(slot))) {
-            hang_chain(k, t, spare, slot, level, bottom, in, 0, 0, 0);
-            count_add(t, table, 1);
-        }
-        table = child_of(pte_read(slot));
-    }
-    return table;
-}
-
 WALKER bool maps_anything(const struct table_kind *k, const struct table *t, uint64_t in,
                           uint64_t last)
 {
@@ -321,7 +303,7 @@ WALKER int walker_map_fresh(const struct table_kind *k, struct table *t, uint64_
     struct spare spare;
     struct fresh_queue queue = {NULL, NULL};
     lock_take(&t->lock);
-    const uint64_t *encoded = encode_all(k, t, attrs, top);
+    const uint64_t *encoded = encode_all(k, t, &t->encoded, attrs, top);
     plan_start(&plan);
     if (!encoded)
         error = E_ILLEGAL;

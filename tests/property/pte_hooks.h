@@ -10,6 +10,9 @@
 void hook_touched(const uint64_t *slot);
 void hook_stored(uint64_t *slot);
 
+/* Lists of spare frames so short that every map needs several (mm/walker.h). */
+#define SPARE_LIST_FRAMES 2
+
 #define PTE_TOUCHED(slot) hook_touched(slot)
 #define PTE_STORED(slot) hook_stored(slot)
 

@@ -952,6 +952,55 @@ static int stop_at_once(void *ctx, const struct mapping *mapping)
 }
 
 /* A visitor that stops a harvest has seen each page whose bits were taken. */
+/* The short way for a page beside the last one refuses what the long way does, and says why as it does. */
+static void test_lone_pages_at_the_ends(void **state)
+{
+    (void)state;
+    locks_needed = false;
+    for (unsigned l = 0; l < LANDS; l++) {
+        const struct table_kind *kind = lands[l].kind;
+        struct table_caps caps = world_caps(lands[l].format);
+        struct table table;
+
+        world_start(&lands[l], PAGE_SIZE, &caps, l);
+        world_table_init(&table);
+        for (unsigned n = 0; n < 2; n++) {
+            uint64_t inside = n ? kind->input_last - (PAGE_SIZE - 1) : kind->input_first;
+            uint64_t outside = n ? kind->input_last + 1 : kind->input_first - PAGE_SIZE;
+            uint64_t beside = n ? inside - PAGE_SIZE : inside + PAGE_SIZE;
+            const struct {
+                uint64_t in, out;
+                int error;
+            } refused[] = {
+                {outside, 0, E_RANGE},      {beside + 8, 0, E_ALIGN},
+                {beside, 8, E_ALIGN},       {beside, BIT(caps.maxphyaddr), E_RANGE},
+                {beside, BIT(63), E_RANGE}, {inside, 0, E_EXIST},
+            };
+            struct flush_batch batch;
+
+            flush_begin(&batch, &table);
+            assert_int_equal(table_map(&table, inside, hpa(0), PAGE_SIZE, RWX_WB, 0, &batch), E_OK);
+            assert_int_equal(table_map(&table, beside, hpa(0), PAGE_SIZE, RWX_WB, 0, &batch), E_OK);
+            assert_int_equal(table_unmap(&table, beside, PAGE_SIZE, &batch), E_OK);
+            flush_commit(&batch);
+            flush_begin(&batch, &table);
+            for (unsigned i = 0; i < ARRAY_SIZE(refused); i++)
+                assert_int_equal(table_map(&table, refused[i].in, hpa(refused[i].out), PAGE_SIZE,
+                                           RWX_WB, 0, &batch),
+                                 refused[i].error);
+            assert_int_equal(table_unmap(&table, outside, PAGE_SIZE, &batch), E_RANGE);
+            assert_int_equal(table_unmap(&table, inside + 8, PAGE_SIZE, &batch), E_ALIGN);
+            assert_true(flush_empty(&batch));
+            assert_int_equal(table_unmap(&table, inside, PAGE_SIZE, &batch), E_OK);
+            flush_commit(&batch);
+            assert_int_equal(table.table_frames, 1);
+        }
+        world_table_end(&table);
+        world_end();
+    }
+    locks_needed = true;
+}
+
 static void test_harvest_stops(void **state)
 {
     (void)state;
@@ -1467,6 +1516,7 @@ int main(void)
         cmocka_unit_test(test_split_from_before),
         cmocka_unit_test(test_protect_of_many_tables),
         cmocka_unit_test(test_lone_pages),
+        cmocka_unit_test(test_lone_pages_at_the_ends),
         cmocka_unit_test(test_harvest_stops),
         cmocka_unit_test(test_rights_of_all_levels),
         cmocka_unit_test(test_marks_of_new_pages),

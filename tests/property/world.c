@@ -673,6 +673,18 @@ static int take(const struct table_env *env, struct table *table, hpa_t *out)
     return error;
 }
 
+/* All or none, and nothing but what it says when it is none. */
+static int take_many(const struct table_env *env, struct table *table, hpa_t *frames,
+                     unsigned count)
+{
+    must(count);
+    if (w.fail_in < count)
+        return E_NOMEM;
+    for (unsigned i = 0; i < count; i++)
+        must(take(env, table, &frames[i]) == E_OK);
+    return E_OK;
+}
+
 static void check_unreachable(uint64_t first, uint64_t bytes)
 {
     for (unsigned c = 0; c < CPUS; c++) {
@@ -1327,6 +1339,7 @@ void world_start(const struct land *land, uint64_t unit, const struct table_caps
     chance.state = ~seed;
     w.table.caps = *caps;
     world_env.give_many = seed & 2 ? give_many : NULL;
+    world_env.take_many = seed & 4 ? take_many : NULL;
     sdm_cpu = (struct sdm_cpu){.maxphyaddr = caps->maxphyaddr,
                                .page_2m = caps->leaf_top >= 2,
                                .page_1g = caps->leaf_top >= 3,
