@@ -190,15 +190,15 @@ static __attribute__((noinline, unused)) int take_frames(struct table *t, hpa_t 
     return error;
 }
 
+/* Gives back all, of which none has been used. */
 static __attribute__((noinline, unused)) void spare_return(struct table *t, struct spare *spare)
 {
     for (struct spare_list *list = spare->first; list;) {
         struct spare_list *next = list->next;
         hpa_t frame = direct_hpa(list);
 
-        give_frames(t, &list->frame[spare->used], list->count - spare->used);
+        give_frames(t, list->frame, list->count);
         give_frames(t, &frame, 1);
-        spare->used = 0;
         list = next;
     }
     spare->first = NULL;
