@@ -71,6 +71,9 @@ HOSTED_CFLAGS := -std=gnu11 -O1 -g -fno-omit-frame-pointer -DQUIRE_HOSTED -I. \
 HOSTED := $(BUILD)/hosted
 TEST_SECONDS ?= 300
 
+# The buddy's files, for the lists of those who link it.
+BUDDY_SRC := $(sort $(wildcard mm/buddy*.c))
+
 -include tests/unit/tests.mk tests/property/tests.mk
 
 UNIT_LOGS := $(UNIT_TESTS:%=$(HOSTED)/unit/%.log) $(UNIT_TSAN:%=%.log)
@@ -135,12 +138,7 @@ test-emulator: $(EMULATOR_XML) ## the whole-machine tests (PYTEST="-k name" narr
 
 -include tests/fuzz/fuzz.mk tests/coverage/coverage.mk tests/mutants/mutants.mk
 
-ifneq ($(wildcard tests/bench/bench.mk),)
 include tests/bench/bench.mk
-else
-bench: ## the measurements
-	@echo "There are no measurements in tests/bench yet."; exit 1
-endif
 
 ROOMS := lib mm arch vm monitor boot guests tests
 HEADERS := $(shell find $(ROOMS) -name '*.h' 2>/dev/null)

@@ -24,10 +24,10 @@
 #define QUIRE_ABI_VERSION 1
 
 /* Hypercall numbers. */
-#define QUIRE_HC_PASS 0x51520001   /* end: pass */
-#define QUIRE_HC_FAIL 0x51520002   /* end: fail; EBX a number for the report */
-#define QUIRE_HC_PUTS 0x51520003   /* EBX guest-physical address, ECX length (at most 4096) */
-#define QUIRE_HC_YIELD 0x51520004  /* give up the rest of the time slice */
+#define QUIRE_HC_PASS 0x51520001  /* end: pass */
+#define QUIRE_HC_FAIL 0x51520002  /* end: fail; EBX a number for the report */
+#define QUIRE_HC_PUTS 0x51520003  /* EBX guest-physical address, ECX length (at most 4096) */
+#define QUIRE_HC_YIELD 0x51520004 /* give up the rest of the time slice */
 /*
  * One-shot: the next memory fault that would stop this guest and whose guest-physical address
  * lies in [EBX, EBX+ECX) is reported in full but does not stop it; instead execution resumes at

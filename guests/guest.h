@@ -48,6 +48,42 @@ static inline void cpuid(uint32_t leaf, uint32_t out[4])
                      : "a"(leaf), "c"(0));
 }
 
+static inline uintptr_t read_cr0(void)
+{
+    uintptr_t value;
+    __asm__ volatile("mov %%cr0, %0" : "=r"(value));
+    return value;
+}
+
+static inline void set_cr0(uintptr_t value)
+{
+    __asm__ volatile("mov %0, %%cr0" : : "r"(value) : "memory");
+}
+
+static inline uintptr_t read_cr3(void)
+{
+    uintptr_t value;
+    __asm__ volatile("mov %%cr3, %0" : "=r"(value));
+    return value;
+}
+
+static inline void load_cr3(uintptr_t root)
+{
+    __asm__ volatile("mov %0, %%cr3" : : "r"(root) : "memory");
+}
+
+static inline uintptr_t read_cr4(void)
+{
+    uintptr_t value;
+    __asm__ volatile("mov %%cr4, %0" : "=r"(value));
+    return value;
+}
+
+static inline void set_cr4(uintptr_t value)
+{
+    __asm__ volatile("mov %0, %%cr4" : : "r"(value) : "memory");
+}
+
 /* The first byte behind the image: from here on memory is free. */
 extern uint8_t image_end[];
 
@@ -70,18 +106,6 @@ extern uint64_t guest_fault_code, guest_fault_address;
 static inline void expect_refusal(uint64_t base, uint64_t size)
 {
     hypercall(QUIRE_HC_EXPECT_FAULT, base, size, (uintptr_t)guest_try_resume, 0);
-}
-
-static inline void load_cr3(uint64_t root)
-{
-    __asm__ volatile("mov %0, %%cr3" : : "r"(root) : "memory");
-}
-
-static inline uint64_t read_cr3(void)
-{
-    uint64_t value;
-    __asm__ volatile("mov %%cr3, %0" : "=r"(value));
-    return value;
 }
 
 #endif

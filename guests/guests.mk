@@ -1,15 +1,19 @@
-# The test guests. GUESTS32 and GUESTS64 are made of guests/NAME.c, the shared runtime and guests/guest.ld;
-# GUESTS16 are flat images. Products: build/guests/NAME.elf and NAME.bin.
+# The test guests. GUESTS32 and GUESTS64 are made of guests/NAME.c, the shared runtime and guests/guest.ld,
+# PROBES32 and PROBES64 also of guests/probe.c and probe.asm; GUESTS16 are flat images. Products: build/guests/NAME.elf and NAME.bin.
 
 GUESTS32 := hello touch spin
-GUESTS64 := longmode rogue privileged devices probe64
+GUESTS64 := longmode rogue privileged devices
+PROBES32 := probe32 probepae
+PROBES64 := probe64
 GUESTS16 := realmode modes
 
 GUEST := $(BUILD)/guests
 GUEST_CFLAGS := -std=gnu11 -ffreestanding -fno-pic -fno-pie -mgeneral-regs-only -mno-red-zone -O2 \
 	-fno-stack-protector -fno-asynchronous-unwind-tables -fno-strict-aliasing -Wall -Wextra -Werror -I.
-GUEST_ELFS32 := $(GUESTS32:%=$(GUEST)/%.elf)
-GUEST_ELFS64 := $(GUESTS64:%=$(GUEST)/%.elf)
+PROBE_ELFS32 := $(PROBES32:%=$(GUEST)/%.elf)
+PROBE_ELFS64 := $(PROBES64:%=$(GUEST)/%.elf)
+GUEST_ELFS32 := $(GUESTS32:%=$(GUEST)/%.elf) $(PROBE_ELFS32)
+GUEST_ELFS64 := $(GUESTS64:%=$(GUEST)/%.elf) $(PROBE_ELFS64)
 GUEST_BINS := $(GUESTS16:%=$(GUEST)/%.bin)
 GUEST_IMAGES += $(GUEST_ELFS32) $(GUEST_ELFS64) $(GUEST_BINS)
 
@@ -28,15 +32,26 @@ $(GUEST)/%.64.o: guests/%.c guests/guests.mk
 	@echo "cc    $@"
 	$(Q)$(CC) $(GUEST_CFLAGS) -MMD -MP -c $< -o $@
 
+# start32.asm, start64.asm; probe.asm serves both widths.
+GUEST_NASM32 := $(GUEST)/start32.o $(GUEST)/probe.32.asm.o
+GUEST_NASM64 := $(GUEST)/start64.o $(GUEST)/probe.64.asm.o
+
 $(GUEST)/start32.o: guests/start32.asm
+$(GUEST)/start64.o: guests/start64.asm
+$(GUEST)/probe.32.asm.o $(GUEST)/probe.64.asm.o: guests/probe.asm
+
+$(GUEST_NASM32):
 	@mkdir -p $(@D)
 	@echo "nasm  $@"
 	$(Q)$(NASM) -felf32 $< -o $@
 
-$(GUEST)/start64.o: guests/start64.asm
+$(GUEST_NASM64):
 	@mkdir -p $(@D)
 	@echo "nasm  $@"
 	$(Q)$(NASM) -felf64 $< -o $@
+
+$(PROBE_ELFS32): $(GUEST)/probe.32.o $(GUEST)/probe.32.asm.o
+$(PROBE_ELFS64): $(GUEST)/probe.64.o $(GUEST)/probe.64.asm.o
 
 GUEST_LD := ld -static -nostdlib -no-pie -z max-page-size=4096 -z noexecstack -T guests/guest.ld
 

@@ -137,9 +137,7 @@ static uint64_t read_msr(uint32_t index)
     {                                                                                              \
         __asm__ volatile("mov %0, %%" #name : : "r"(value) : "memory");                            \
     }
-READ_REGISTER(cr0)
 READ_REGISTER(cr2)
-READ_REGISTER(cr4)
 READ_REGISTER(dr0)
 READ_REGISTER(dr1)
 READ_REGISTER(dr2)

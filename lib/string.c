@@ -74,11 +74,19 @@ int memcmp(const void *a, const void *b, size_t n)
 
 void *memchr(const void *s, int byte, size_t n)
 {
-    const unsigned char *bytes = s;
+    const uint64_t ones = UINT64_MAX / 0xff;
+    const uint64_t wanted = ones * (unsigned char)byte;
+    const unsigned char *at = s;
 
-    for (size_t i = 0; i < n; i++) {
-        if (bytes[i] == (unsigned char)byte)
-            return (void *)(uintptr_t)(bytes + i);
+    /* A word at a time, until one has a byte that differs from the wanted ones by 0. */
+    for (; n >= sizeof(word); at += sizeof(word), n -= sizeof(word)) {
+        uint64_t difference = *(const word *)at ^ wanted;
+        if ((difference - ones) & ~difference & (ones << 7))
+            break;
+    }
+    for (; n; at++, n--) {
+        if (*at == (unsigned char)byte)
+            return (void *)(uintptr_t)at;
     }
     return NULL;
 }

@@ -71,6 +71,11 @@ int buddy_alloc_within(unsigned order, uint64_t first, uint64_t last, enum frame
  * are recorded as order-0 blocks, each freed on its own. */
 int buddy_alloc_frames(uint64_t count, enum frame_purpose purpose, owner_t owner, hpa_t *out);
 
+/* Takes `n` single frames, all or none, wherever they are free: the counterpart of buddy_free_frames(), many times
+ * as fast as one call a frame. They are listed as they were found, neighbours mostly side by side and rising.
+ * Errors as buddy_alloc(). */
+int buddy_alloc_many(hpa_t *frames, unsigned n, enum frame_purpose purpose, owner_t owner);
+
 /* Takes the block at exactly this address. E_EXIST when any frame of it is not free (or no RAM),
  * E_ALIGN, E_RANGE. */
 int buddy_alloc_at(hpa_t at, unsigned order, enum frame_purpose purpose, owner_t owner);

@@ -184,10 +184,14 @@ static int verify_caches(char *why, size_t why_size)
     }
     for (unsigned i = 0; i < buddy.cpus; i++)
         for (unsigned order = 0; order < CACHED_ORDERS; order++) {
-            if (buddy_cpus[i].count[order] > buddy_cache_shape[order].capacity)
-                return broken("CPU %u: cache of order %u overflows", i, order);
-            for (unsigned n = 0; n < buddy_cpus[i].count[order]; n++) {
-                uint64_t pfn = buddy_cpus[i].slot[buddy_cache_shape[order].first + n];
+            const struct cache_stack *stack = &buddy_cpus[i].stack[order];
+            const uint64_t *base = &buddy_cpus[i].slot[cache_first(order)];
+            uint64_t bytes = (uintptr_t)stack->top - (uintptr_t)base;
+            if (stack->base != base || stack->limit != base + cache_capacity(order) ||
+                bytes % sizeof(*base) != 0 || bytes / sizeof(*base) > cache_capacity(order))
+                return broken("CPU %u: cache of order %u is not where it should be", i, order);
+            for (const uint64_t *slot = base; slot < stack->top; slot++) {
+                uint64_t pfn = *slot;
                 if (pfn >= buddy.frames || !chunk_ready(pfn) ||
                     peek(frame_records[pfn]) != cached_record(order))
                     return broken("CPU %u: cached frame %#llx has the record of no such block", i,

@@ -114,13 +114,17 @@ int table_map_fresh(struct table *table, uint64_t in, uint64_t size, struct attr
 int table_clone(struct table *to, struct table *from, uint64_t in, uint64_t size,
                 struct flush_batch *batch)
 {
-    return from->kind->ops->clone(to, from, in, size, batch);
+    int error = from->kind->ops->clone(to, from, in, size, batch);
+    trace(TRACE_CLONE, to->owner, in, size, from->owner, error);
+    return error;
 }
 
 int table_copy(struct table *to, struct table *from, uint64_t in, uint64_t size,
                struct page_source *source)
 {
-    return from->kind->ops->copy(to, from, in, size, source);
+    int error = from->kind->ops->copy(to, from, in, size, source);
+    trace(TRACE_COPY, to->owner, in, size, from->owner, error);
+    return error;
 }
 
 int table_translate(struct table *table, uint64_t in, struct mapping *out)

@@ -4,12 +4,12 @@
  * Every access goes page by page to a physical address, with the rights of each table on the way checked
  * unless `force` is said, and then through the direct map: what is no RAM is never touched.
  */
-#include "arch/x86_64/cpu.h"
 #include "arch/x86_64/mm/explain.h"
 #include "arch/x86_64/mm/kernel.h"
 #include "arch/x86_64/mm/physical.h"
 #include "lib/string.h"
 #include "monitor/commands.h"
+#include "monitor/tables.h"
 #include "vm/guest.h"
 
 #define DUMP_LIMIT (4 * KiB)
@@ -42,15 +42,7 @@ static int take_registers(const struct command *command, struct output *out, str
 
     if (error)
         return error;
-    place->registers = (struct gva_context){
-        .cr0 = state.cr0,
-        .cr3 = state.cr3,
-        .cr4 = state.cr4,
-        .efer = state.efer,
-        .maxphyaddr = cpu_features.maxphyaddr,
-        .page_1g = cpu_features.page1g,
-    };
-    memcpy(place->registers.pdpte, state.pdpte, sizeof(state.pdpte));
+    place->registers = table_guest_registers(place->guest, &state);
     place->rflags = state.rflags;
     place->pat = state.pat;
     return E_OK;
@@ -153,24 +145,12 @@ static int from_table(struct table *table, const struct guest *guest, unsigned a
     return error;
 }
 
-static bool read_registers_memory(void *ctx, gpa_t from, void *to, unsigned size)
-{
-    const struct place *place = ctx;
-    struct mapping mapping;
-
-    return table_translate(&place->guest->table, from.v, &mapping) == E_OK &&
-           physical_load(NULL, hpa_add(mapping.out, from.v - mapping.in), to, size);
-}
-
 /* By the guest's tables without their rights. */
 static int force_gva(struct place *place, struct stretch *stretch)
 {
-    struct gva_context registers = place->registers;
     struct gva_walk walk;
+    int error = gva_walk(&place->registers, gva(stretch->at), &walk);
 
-    registers.read = read_registers_memory;
-    registers.ctx = place;
-    int error = gva_walk(&registers, gva(stretch->at), &walk);
     if (error) {
         format_buffer(stretch->why, sizeof(stretch->why),
                       "the guest's tables map nothing there (%s)", error_text(error));
@@ -414,16 +394,22 @@ static const struct column line_columns[] = {
 };
 static const struct record line_record = RECORD("line", line_columns);
 
-static void show_line(struct output *out, uint64_t at, const uint8_t *bytes, unsigned n)
+/* Up to LINE bytes in hexadecimal, and as text with dots for what is not printable. */
+static void put_bytes(char hex[3 * LINE + 1], char text[LINE + 1], const uint8_t *bytes, unsigned n)
 {
-    char hex[3 * LINE + 1] = "", text[LINE + 1] = "";
-
     for (unsigned i = 0; i < n; i++) {
         format_buffer(hex + 3 * i, 4, "%02x ", bytes[i]);
         text[i] = bytes[i] >= 0x20 && bytes[i] < 0x7f ? (char)bytes[i] : '.';
     }
     hex[n ? 3 * n - 1 : 0] = 0;
     text[n] = 0;
+}
+
+static void show_line(struct output *out, uint64_t at, const uint8_t *bytes, unsigned n)
+{
+    char hex[3 * LINE + 1], text[LINE + 1];
+
+    put_bytes(hex, text, bytes, n);
     output_row(out, &line_record, (struct value[]){as_number(at), as_text(hex), as_text(text)});
 }
 
@@ -521,21 +507,19 @@ static int take_pattern(const struct command *command, struct output *out, const
 static void show_hit(struct finder *finder, uint64_t at)
 {
     char hex[3 * LINE + 1] = "", text[LINE + 1] = "";
-    struct stretch stretch;
+    struct stretch first, next;
     uint8_t bytes[LINE];
-    uint64_t n;
+    unsigned n = 0;
 
-    if (++finder->found > FIND_HITS || locate(finder->place, at, LINE, RIGHT_R, &stretch) != E_OK)
+    if (++finder->found > FIND_HITS || locate(finder->place, at, LINE, RIGHT_R, &first) != E_OK)
         return;
-    n = physical_read(stretch.to, bytes, stretch.size);
-    for (unsigned i = 0; i < n; i++) {
-        format_buffer(hex + 3 * i, 4, "%02x ", bytes[i]);
-        text[i] = bytes[i] >= 0x20 && bytes[i] < 0x7f ? (char)bytes[i] : '.';
-    }
-    hex[n ? 3 * n - 1 : 0] = 0;
-    output_row(
-        finder->out, &hit_record,
-        (struct value[]){as_number(at), as_number(stretch.to.v), as_text(hex), as_text(text)});
+    n += (unsigned)physical_read(first.to, bytes, first.size);
+    if (n < LINE && at + n != 0 && locate(finder->place, at + n, LINE - n, RIGHT_R, &next) == E_OK)
+        n += (unsigned)physical_read(next.to, bytes + n, next.size);
+    put_bytes(hex, text, bytes, n);
+    output_progress_end(finder->out);
+    output_row(finder->out, &hit_record,
+               (struct value[]){as_number(at), as_number(first.to.v), as_text(hex), as_text(text)});
 }
 
 /* A page at a time, each with the end of the one before it, so that what lies across is found. */
@@ -548,6 +532,7 @@ static void search(struct finder *finder, uint64_t size)
     for (uint64_t done = 0; done < size; done += stretch.size) {
         uint64_t at = finder->place->at + done;
 
+        output_progress(finder->out, "find", done, size);
         if (locate(finder->place, at, size - done, RIGHT_R, &stretch) != E_OK) {
             finder->absent += stretch.size;
             kept = 0;
@@ -556,10 +541,14 @@ static void search(struct finder *finder, uint64_t size)
         physical_read(stretch.to, buffer + kept, stretch.size);
         finder->searched += stretch.size;
         uint64_t end = kept + stretch.size;
-        for (uint64_t i = 0; i + finder->length <= end; i++)
-            if (buffer[i] == finder->pattern[0] &&
-                memcmp(buffer + i, finder->pattern, finder->length) == 0)
-                show_hit(finder, at - kept + i);
+        const uint8_t *from = buffer, *hit;
+        while (end - (uint64_t)(from - buffer) >= finder->length &&
+               (hit = memchr(from, finder->pattern[0],
+                             end - (uint64_t)(from - buffer) - finder->length + 1u))) {
+            if (memcmp(hit, finder->pattern, finder->length) == 0)
+                show_hit(finder, at - kept + (uint64_t)(hit - buffer));
+            from = hit + 1;
+        }
         uint64_t keep = finder->length - 1u < end ? finder->length - 1u : end;
         memmove(buffer, buffer + end - keep, keep);
         kept = (unsigned)keep;
@@ -586,6 +575,7 @@ static int find(const struct command *command, struct output *out, const struct 
         return command_refuse(command, out, E_RANGE,
                               "what is searched has 1 byte to 256M, within the address space");
     search(&finder, size);
+    output_progress_end(out);
     output_facts(out, &search_record,
                  (struct value[]){as_number(finder.searched), as_number(finder.absent),
                                   as_number(finder.found)});
@@ -594,12 +584,13 @@ static int find(const struct command *command, struct output *out, const struct 
     return E_OK;
 }
 
-#define WHERE "hva X | hpa X | gN gpa X | gN gva X"
+/* The usage: by each kind of address, and what follows it. */
+#define AT(rest) "hva|hpa X " rest " | gN gpa|gva X " rest
 
 static const struct command bytes_commands[] = {
     {
         .name = "peek",
-        .usage = WHERE " [BYTES] [force]",
+        .usage = AT("[BYTES] [force]"),
         .summary = "the number at an address",
         .details =
             "BYTES is 1, 2, 4 or 8. The rights of every table on the way are checked, a guest's\n"
@@ -612,7 +603,7 @@ static const struct command bytes_commands[] = {
     },
     {
         .name = "poke",
-        .usage = WHERE " VALUE [BYTES] [force]",
+        .usage = AT("VALUE [BYTES] [force]"),
         .summary = "writes a number",
         .details = "As peek. Memory of guests and programs is written where the tables allow it; "
                    "anything\n"
@@ -626,7 +617,7 @@ static const struct command bytes_commands[] = {
     },
     {
         .name = "dump",
-        .usage = WHERE " [SIZE] [force]",
+        .usage = AT("[SIZE] [force]"),
         .summary = "bytes in hexadecimal and as text",
         .details = "128 bytes, or SIZE, at most 4K. Rights as for peek.\n",
         .example = "dump g1 gpa 0x100000 64",
@@ -636,7 +627,7 @@ static const struct command bytes_commands[] = {
     },
     {
         .name = "find",
-        .usage = WHERE " SIZE WHAT [force]",
+        .usage = AT("SIZE WHAT [force]"),
         .summary = "where a text or a number stands in memory",
         .details =
             "SIZE bytes from the address on are searched, at most 256M; what is not there is\n"

@@ -10,6 +10,7 @@
 #include "arch/x86_64/vmx/vmx_caps.h"
 #include "lib/string.h"
 #include "monitor/commands.h"
+#include "monitor/tables.h"
 #include "vm/guest.h"
 
 static const struct column reference_columns[] = {
@@ -208,19 +209,12 @@ static int explain_guest(const struct command *command, struct output *out,
             "it before its first instruction",
             guest->number, guest->name, guest_state_name(guest->state), guest->number);
     query.second = &guest->table;
-    struct gva_context registers = {
-        .maxphyaddr = cpu_features.maxphyaddr,
-        .page_1g = cpu_features.page1g,
-    };
+    struct gva_context registers;
     if (linear) {
         error = command_state(command, out, guest, &state);
         if (error)
             return error;
-        registers.cr0 = state.cr0;
-        registers.cr3 = state.cr3;
-        registers.cr4 = state.cr4;
-        registers.efer = state.efer;
-        memcpy(registers.pdpte, state.pdpte, sizeof(registers.pdpte));
+        registers = table_guest_registers(guest, &state);
         query.registers = &registers;
         query.rflags = state.rflags;
         query.pat = state.pat;
@@ -244,7 +238,7 @@ static int explain_command(const struct command *command, struct output *out,
 static const struct command explain_commands[] = {
     {
         .name = "explain",
-        .usage = "host VA | gN gva X | gN gpa X [r|w|x] [user]",
+        .usage = "host VA [r|w|x] [user] | gN gpa|gva X [r|w|x] [user]",
         .summary = "why an access goes through or not, reference by reference",
         .details =
             "Every memory reference that the CPU makes for the access, in its order: for a "

@@ -1,11 +1,13 @@
 /*
  * `who` and `frames`: whose a frame is and who maps it, and what all frames are used for.
  */
+#include "arch/x86_64/mm/explain.h"
 #include "arch/x86_64/mm/kernel.h"
 #include "boot/boot.h"
 #include "lib/string.h"
 #include "mm/buddy.h"
 #include "monitor/commands.h"
+#include "monitor/tables.h"
 #include "vm/guest.h"
 
 /* --- who ------------------------------------------------------------------------------------- */
@@ -28,6 +30,11 @@ static const struct record mapping_record = RECORD("mapping", mapping_columns);
 /* A frame that a table maps more often than anybody wants to read. */
 #define MAPPINGS_SHOWN 64
 
+/* Guest-physical addresses of one guest at which a frame is looked for in the guest's own tables, and walks of
+ * those tables that are made for it. */
+#define GPAS_FOLLOWED 16
+#define GVA_WALKS 50000
+
 /* The search for one address in one table. */
 struct search {
     struct output *out;
@@ -35,9 +42,20 @@ struct search {
     const char *name;
     uint64_t wanted; /* the frame's address */
     uint64_t found;  /* mappings, in all tables so far */
+    /* of a guest whose second level is searched: */
+    struct guest *guest;
+    uint64_t gpa[GPAS_FOLLOWED];
+    unsigned gpas;
     /* of a table's own frames: */
     unsigned level; /* 0: it is none of them */
     unsigned slots;
+};
+
+/* And for what that came to in the tables that a guest has built itself. */
+struct own_search {
+    struct search *search;
+    const char *name;
+    struct gva_visit visit;
 };
 
 static int search_run(void *ctx, const struct mapping *run)
@@ -48,9 +66,11 @@ static int search_run(void *ctx, const struct mapping *run)
 
     if (search->wanted < run->out.v || search->wanted - run->out.v > run->last - run->in)
         return 0;
+    uint64_t in = run->in + (search->wanted - run->out.v);
+    if (search->guest && search->gpas < GPAS_FOLLOWED)
+        search->gpa[search->gpas++] = in;
     if (++search->found > MAPPINGS_SHOWN)
         return 0;
-    uint64_t in = run->in + (search->wanted - run->out.v);
     if (table_translate(search->table, in, &page) != E_OK)
         return 0; /* gone since: a guest's table changes only while it runs */
     output_row(search->out, &mapping_record,
@@ -74,6 +94,58 @@ static int search_frame(void *ctx, hpa_t frame, unsigned level, unsigned slots)
     return 1;
 }
 
+/* A run of a guest's own tables: does it reach one of the guest-physical addresses? */
+static int search_own_run(void *ctx, const struct mapping *run)
+{
+    struct own_search *own = ctx;
+    struct search *search = own->search;
+    char rights[RIGHTS_TEXT];
+
+    for (unsigned i = 0; i < search->gpas; i++) {
+        struct gva_walk walk;
+        uint64_t offset = search->gpa[i] - run->out.v;
+
+        if (search->gpa[i] < run->out.v || offset > run->last - run->in ||
+            ++search->found > MAPPINGS_SHOWN ||
+            gva_walk(&own->visit.registers, gva(run->in + offset), &walk) != E_OK)
+            continue;
+        const struct mapping *page = &walk.walk.mapping;
+        output_row(search->out, &mapping_record,
+                   (struct value[]){as_text(own->name), as_number(run->in + offset),
+                                    as_number(page->last - page->in + 1),
+                                    as_text(rights_text(rights, page->attrs.rights)),
+                                    as_text(pat_type_name(run->attrs.type)),
+                                    as_number(page->accessed), as_number(page->dirty),
+                                    as_number(page->raw)});
+    }
+    return 0;
+}
+
+/* Through the guest's own tables to the addresses at which its second level has the frame. */
+static void search_own_tables(struct search *search)
+{
+    struct vcpu_state state;
+    char name[OWNER_TEXT];
+
+    if (!search->gpas || !search->guest->vcpu ||
+        guests_backend()->get_state(search->guest->vcpu, &state) != E_OK)
+        return;
+    struct own_search own = {
+        .search = search,
+        .name = name,
+        .visit = {.registers = table_guest_registers(search->guest, &state),
+                  .pat = state.pat,
+                  .most_walks = GVA_WALKS},
+    };
+    enum paging_mode mode = paging_mode_of(&own.visit.registers);
+    if (mode == PAGING_NONE || mode == PAGING_5LEVEL)
+        return;
+    format_buffer(name, sizeof(name), "g%u's own", search->guest->number);
+    if (table_visit_gva(&own.visit, 0, UINT64_MAX, search_own_run, &own) == E_FULL)
+        output_note(search->out, "The tables that g%u %s has built were searched up to 0x%llx.",
+                    search->guest->number, search->guest->name, (unsigned long long)own.visit.next);
+}
+
 /* Calls `fn` for each table there is, with its name in search->name. */
 static void each_table(struct search *search, void (*fn)(struct search *search))
 {
@@ -89,8 +161,11 @@ static void each_table(struct search *search, void (*fn)(struct search *search))
         format_buffer(name, sizeof(name), "g%u %s", i, guest->name);
         search->name = name;
         search->table = &guest->table;
+        search->guest = guest;
+        search->gpas = 0;
         fn(search);
     }
+    search->guest = NULL;
 }
 
 static void search_mappings(struct search *search)
@@ -98,6 +173,8 @@ static void search_mappings(struct search *search)
     const struct table_kind *kind = search->table->kind;
 
     table_visit(search->table, kind->input_first, kind->input_last, VISIT_RUNS, search_run, search);
+    if (search->guest)
+        search_own_tables(search);
 }
 
 static void search_tables(struct search *search)
@@ -295,9 +372,11 @@ static const struct command frames_commands[] = {
         .usage = "HPA",
         .summary = "whose a frame is, what for, and every mapping that reaches it",
         .details =
-            "Every mapping in every table there is: the hypervisor's own and each guest's second\n"
-            "level, with the input address that leads there. A frame that is a table itself says\n"
-            "of which level. A ring-3 program's table is gone by the time that one can ask.\n",
+            "Every mapping in every table there is: the hypervisor's own, each guest's second "
+            "level,\n"
+            "and the tables that a guest whose memory it is has built itself, with the input\n"
+            "address that leads there. A frame that is a table itself says of which level. A\n"
+            "ring-3 program's table is gone by the time that one can ask.\n",
         .example = "who 0x200000",
         .least = 1,
         .most = 1,

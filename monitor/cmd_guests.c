@@ -339,7 +339,8 @@ static int exits(const struct command *command, struct output *out, const struct
     for (unsigned i = 0; i < VM_EXIT_COUNT; i++)
         if (guest->exits[i])
             output_row(out, &exit_record,
-                       (struct value[]){as_text(vm_exit_text((enum vm_exit_kind)i)), as_number(guest->exits[i])});
+                       (struct value[]){as_text(vm_exit_text((enum vm_exit_kind)i)),
+                                        as_number(guest->exits[i])});
     output_facts(
         out, &exit_total_record,
         (struct value[]){as_number(total_exits(guest)), as_number(guest->faults_filled),

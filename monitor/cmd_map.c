@@ -6,6 +6,7 @@
 #include "arch/x86_64/mm/explain.h"
 #include "arch/x86_64/mm/kernel.h"
 #include "arch/x86_64/mm/layout.h"
+#include "arch/x86_64/mm/physical.h"
 #include "arch/x86_64/user_last.h"
 #include "lib/string.h"
 #include "mm/buddy.h"
@@ -129,7 +130,8 @@ struct map_pass {
     enum kind_id kind;
     const struct guest *guest; /* whose table it is, or NULL */
     uint64_t page[PAGE_SIZES]; /* by the level of the leaves, from 1 */
-    uint64_t runs[PAGE_SIZES], bytes[PAGE_SIZES];
+    uint64_t runs[PAGE_SIZES], pages[PAGE_SIZES], bytes[PAGE_SIZES];
+    uint64_t after[PAGE_SIZES]; /* behind the last page that was counted */
 };
 
 static void know_pages(struct map_pass *pass, const struct table_kind *kind)
@@ -173,6 +175,19 @@ static const char *what_is_there(const struct map_pass *pass, const struct mappi
     return table_guest_area(pass->guest, pass->kind == KIND_EPT ? run->in : run->out.v);
 }
 
+/* Parts of runs may lie in one large page, which is counted once. */
+static void count_pages(struct map_pass *pass, const struct mapping *run)
+{
+    uint64_t page = pass->page[run->level];
+    uint64_t first = run->in / page, last = run->last / page;
+
+    if (first < pass->after[run->level])
+        first = pass->after[run->level];
+    if (last >= first)
+        pass->pages[run->level] += last - first + 1;
+    pass->after[run->level] = last + 1;
+}
+
 static void show_part(struct map_pass *pass, const struct mapping *run)
 {
     char rights[RIGHTS_TEXT];
@@ -181,6 +196,7 @@ static void show_part(struct map_pass *pass, const struct mapping *run)
 
     pass->runs[run->level]++;
     pass->bytes[run->level] += size;
+    count_pages(pass, run);
     output_row(pass->out, &run_record,
                (struct value[]){as_number(run->in), as_number(run->last), as_number(size),
                                 as_number(pass->page[run->level]), as_number(run->out.v),
@@ -260,8 +276,7 @@ static void show_totals(struct map_pass *pass, hpa_t root, struct value table_fr
         uint64_t page = pass->page[level];
         output_row(pass->out, &total_record,
                    (struct value[]){as_number(page), as_number(pass->runs[level]),
-                                    as_number(pass->bytes[level] / page),
-                                    as_number(pass->bytes[level])});
+                                    as_number(pass->pages[level]), as_number(pass->bytes[level])});
     }
     output_facts(
         pass->out, &map_record,
@@ -348,9 +363,31 @@ int table_refuse_none(const struct command *command, struct output *out, const s
 #define GVA_WALKS 200000
 #define GVA_RUNS 2000
 
+/* Whatever the second level leads to, only RAM is read. */
 static bool read_guest(void *ctx, gpa_t from, void *to, unsigned size)
 {
-    return guest_read(ctx, from, to, size) == size;
+    struct guest *guest = ctx;
+    struct mapping mapping;
+
+    return table_translate(&guest->table, from.v, &mapping) == E_OK &&
+           physical_load(NULL, hpa_add(mapping.out, from.v - mapping.in), to, size);
+}
+
+struct gva_context table_guest_registers(struct guest *guest, const struct vcpu_state *state)
+{
+    struct gva_context registers = {
+        .cr0 = state->cr0,
+        .cr3 = state->cr3,
+        .cr4 = state->cr4,
+        .efer = state->efer,
+        .maxphyaddr = cpu_features.maxphyaddr,
+        .page_1g = cpu_features.page1g,
+        .read = read_guest,
+        .ctx = guest,
+    };
+
+    memcpy(registers.pdpte, state->pdpte, sizeof(registers.pdpte));
+    return registers;
 }
 
 static const struct column own_columns[] = {
@@ -376,30 +413,85 @@ static bool continues(const struct mapping *run, const struct mapping *page)
            run->level == page->level && attrs_equal(run->attrs, page->attrs);
 }
 
+/* The next address of the mode at or above `at`; `end` and more when there is none. */
+static uint64_t next_address(enum paging_mode mode, uint64_t at)
+{
+    bool between = mode == PAGING_4LEVEL && at >> 47 && at >> 47 != BITS(16, 0);
+
+    return between ? ~BITS(46, 0) : at; /* on to the upper half */
+}
+
+int table_visit_gva(struct gva_visit *visit, uint64_t first, uint64_t last, visit_fn fn, void *ctx)
+{
+    const struct gva_context *registers = &visit->registers;
+    enum paging_mode mode = paging_mode_of(registers);
+    uint64_t end = mode == PAGING_4LEVEL ? UINT64_MAX : UINT32_MAX;
+    struct mapping run;
+    bool open = false; /* a run has begun */
+    int stopped = 0;
+
+    if (last < end)
+        end = last;
+    for (uint64_t at = align_down(first, PAGE_SIZE);;) {
+        struct gva_walk walk;
+        uint64_t size;
+
+        at = next_address(mode, at);
+        if (at > end)
+            break;
+        visit->next = open ? run.in : at;
+        if (visit->walks == visit->most_walks)
+            return E_FULL;
+        visit->walks++;
+        int error = gva_walk(registers, gva(at), &walk);
+        struct mapping page = walk.walk.mapping;
+        if (error) {
+            visit->illegal += error == E_ILLEGAL;
+            visit->absent += walk.table_unbacked;
+            size = covered(mode, &walk.walk);
+            page.last = size ? at | (size - 1) : end;
+        } else {
+            page.attrs.type = (uint8_t)pat_of_leaf(visit->pat, page.raw, page.level);
+            if (open && continues(&run, &page)) {
+                run.last = page.last;
+            } else {
+                if (open && (stopped = fn(ctx, &run)))
+                    return stopped;
+                run = page;
+                open = true;
+            }
+        }
+        if (page.last >= end)
+            break;
+        at = page.last + 1;
+    }
+    return open ? fn(ctx, &run) : 0;
+}
+
+static int show_own_run(void *ctx, const struct mapping *run)
+{
+    struct map_pass *pass = ctx;
+
+    if (pass->runs[1] + pass->runs[2] + pass->runs[3] == GVA_RUNS)
+        return E_FULL;
+    return show_run(pass, run);
+}
+
 static int map_gva(const struct command *command, struct output *out, struct guest *guest,
                    const struct filter *filter)
 {
     struct map_pass pass = {.out = out, .guest = guest, .filter = filter, .kind = KIND_GUEST64};
     struct vcpu_state state;
-    struct mapping run;
-    bool open = false; /* a run has begun */
-    uint64_t illegal = 0, absent = 0, walks = 0;
     int error = command_state(command, out, guest, &state);
 
     if (error)
         return error;
-    struct gva_context context = {
-        .cr0 = state.cr0,
-        .cr3 = state.cr3,
-        .cr4 = state.cr4,
-        .efer = state.efer,
-        .maxphyaddr = cpu_features.maxphyaddr,
-        .page_1g = cpu_features.page1g,
-        .read = read_guest,
-        .ctx = guest,
+    struct gva_visit visit = {
+        .registers = table_guest_registers(guest, &state),
+        .pat = state.pat,
+        .most_walks = GVA_WALKS,
     };
-    memcpy(context.pdpte, state.pdpte, sizeof(context.pdpte));
-    enum paging_mode mode = paging_mode_of(&context);
+    enum paging_mode mode = paging_mode_of(&visit.registers);
     output_title(out, "%s of g%u %s, CR3 0x%llx", paging_mode_name(mode), guest->number,
                  guest->name, (unsigned long long)state.cr3);
     if (mode == PAGING_NONE)
@@ -413,55 +505,13 @@ static int map_gva(const struct command *command, struct output *out, struct gue
     pass.page[1] = PAGE_SIZE;
     pass.page[2] = mode == PAGING_32BIT ? 4 * MiB : 2 * MiB;
     pass.page[3] = GiB;
-    uint64_t end = mode == PAGING_4LEVEL ? UINT64_MAX : UINT32_MAX;
-    if (filter->last < end)
-        end = filter->last;
-
-    for (uint64_t at = align_down(filter->first, PAGE_SIZE); at <= end;) {
-        struct gva_walk walk;
-        uint64_t last;
-
-        if (mode == PAGING_4LEVEL && at >> 47 && at >> 47 != BITS(16, 0))
-            at = ~BITS(46, 0); /* the upper half */
-        if (at > end)
-            break;
-        if (walks == GVA_WALKS || pass.runs[1] + pass.runs[2] + pass.runs[3] == GVA_RUNS) {
-            output_note(out, "There is more: `from=0x%llx` goes on from there.",
-                        (unsigned long long)(open ? run.in : at));
-            open = false;
-            break;
-        }
-        walks++;
-        error = gva_walk(&context, gva(at), &walk);
-        if (!error) {
-            struct mapping page = walk.walk.mapping;
-            page.attrs.type = (uint8_t)pat_of_leaf(state.pat, page.raw, page.level);
-            last = page.last;
-            if (open && continues(&run, &page)) {
-                run.last = page.last;
-            } else {
-                if (open)
-                    show_run(&pass, &run);
-                run = page;
-                open = true;
-            }
-        } else {
-            uint64_t size = covered(mode, &walk.walk);
-            illegal += error == E_ILLEGAL;
-            absent += walk.table_unbacked;
-            if (!size)
-                break;
-            last = at | (size - 1);
-        }
-        if (last >= end)
-            break;
-        at = last + 1;
-    }
-    if (open)
-        show_run(&pass, &run);
+    if (table_visit_gva(&visit, filter->first, filter->last, show_own_run, &pass) == E_FULL)
+        output_note(out, "There is more: `from=0x%llx` goes on from there.",
+                    (unsigned long long)visit.next);
     show_totals(&pass, hpa(state.cr3 & BITS(51, 12)), as_nothing());
     output_facts(out, &own_record,
-                 (struct value[]){as_number(illegal), as_number(absent), as_number(walks)});
+                 (struct value[]){as_number(visit.illegal), as_number(visit.absent),
+                                  as_number(visit.walks)});
     return E_OK;
 }
 
@@ -722,7 +772,8 @@ static int map(const struct command *command, struct output *out, const struct a
 static const struct command map_commands[] = {
     {
         .name = "map",
-        .usage = "host | user | gN [gva | save | diff | forget] [FILTER ...]",
+        .usage = "host|user|gN [gva|save|diff|forget] [FILTER ...]",
+        .words = "from=X to=X rights= page= what= purpose=",
         .summary = "what a table maps, as runs of equal pages",
         .details =
             "Each run is contiguous on both sides, in pages of one size with the same rights and\n"

@@ -28,6 +28,7 @@ static const struct record disagreement_record = RECORD("disagreement", disagree
 
 struct oracle_output {
     struct output *out;
+    uint64_t total; /* pairs, in all spaces */
     unsigned shown;
 };
 
@@ -36,17 +37,26 @@ static const char *access_name(unsigned access)
     return access == RIGHT_R ? "read" : access == RIGHT_W ? "write" : "execute";
 }
 
-static void show_disagreement(void *ctx, const struct oracle_disagreement *d)
+static void show_disagreement(const struct oracle_listener *self,
+                              const struct oracle_disagreement *d)
 {
-    struct oracle_output *to = ctx;
+    struct oracle_output *to = self->ctx;
 
     if (to->shown++ >= SHOWN_LIMIT)
         return;
+    output_progress_end(to->out);
     output_row(to->out, &disagreement_record,
                (struct value[]){as_text(oracle_space_name(d->space)), as_number(d->address),
                                 as_text(access_name(d->access)), as_text(d->conditions),
                                 as_number(d->entry), as_number(d->level), as_text(d->predicted),
                                 as_text(d->happened)});
+}
+
+static void show_progress(const struct oracle_listener *self, uint64_t tried)
+{
+    const struct oracle_output *to = self->ctx;
+
+    output_progress(to->out, "oracle", tried, to->total);
 }
 
 static void show_counts(struct output *out, const struct oracle_counts counts[ORACLE_SPACES])
@@ -65,6 +75,7 @@ static int oracle(const struct command *command, struct output *out, const struc
 {
     struct oracle_counts counts[ORACLE_SPACES];
     struct oracle_output to = {.out = out};
+    const struct oracle_listener listener = {show_disagreement, show_progress, &to};
     uint64_t pairs = DEFAULT_PAIRS, seed = DEFAULT_SEED, tried = 0, wrong = 0;
     int error = E_OK;
 
@@ -78,7 +89,9 @@ static int oracle(const struct command *command, struct output *out, const struc
         return command_refuse(command, out, E_RANGE, "%s pairs? 1 to %llu, or none for %u",
                               args->word[1], (unsigned long long)PAIRS_LIMIT, DEFAULT_PAIRS);
 
-    error = oracle_run(guests_backend(), seed, pairs, show_disagreement, &to, counts);
+    to.total = pairs * (guests_backend() ? ORACLE_SPACES : ORACLE_SPACES - 1);
+    error = oracle_run(guests_backend(), seed, pairs, &listener, counts);
+    output_progress_end(out);
     show_counts(out, counts);
     for (unsigned i = 0; i < ORACLE_SPACES; i++) {
         tried += counts[i].pairs;

@@ -1,8 +1,7 @@
 /*
  * `walk`: what the page tables of the host and of the guests say for one address.
  */
-#include "arch/x86_64/cpu.h"
-#include "arch/x86_64/mm/guest_walk.h"
+#include "arch/x86_64/mm/explain.h"
 #include "arch/x86_64/mm/kernel.h"
 #include "lib/string.h"
 #include "monitor/commands.h"
@@ -69,8 +68,7 @@ static void show_steps(struct output *out, const struct walk *walk)
                                     as_text(class_name(step->class)), step_target(walk, i),
                                     present ? as_text(rights_text(rights, step->attrs.rights))
                                             : as_nothing(),
-                                    leaf ? as_text(mem_type_name((enum mem_type)step->attrs.type))
-                                         : as_nothing(),
+                                    leaf ? as_text(pat_type_name(step->attrs.type)) : as_nothing(),
                                     present ? as_number(step->accessed) : as_nothing(),
                                     leaf ? as_number(step->dirty) : as_nothing()});
     }
@@ -100,7 +98,7 @@ static void show_verdict(struct output *out, const struct record *record, enum k
                                       as_number(mapping->out.v + (in - mapping->in)),
                                       as_number(mapping->last - mapping->in + 1),
                                       as_text(rights_text(rights, mapping->attrs.rights)),
-                                      as_text(mem_type_name((enum mem_type)mapping->attrs.type)),
+                                      as_text(pat_type_name(mapping->attrs.type)),
                                       as_number(mapping->accessed), as_number(mapping->dirty),
                                       as_nothing(), as_nothing(), as_nothing(), of_slot});
         return;
@@ -144,9 +142,13 @@ static int walk_table(const struct command *command, struct output *out, struct 
     return E_OK;
 }
 
-static bool read_guest(void *ctx, gpa_t from, void *to, unsigned size)
+/* The types in a guest's tables are those of its own PAT. */
+static void take_guest_types(struct walk *walk, uint64_t pat)
 {
-    return guest_read(ctx, from, to, size) == size;
+    for (unsigned i = 0; i < walk->count; i++)
+        if (walk->step[i].class == ENTRY_LEAF)
+            walk->step[i].attrs.type = walk->mapping.attrs.type =
+                (uint8_t)pat_of_leaf(pat, walk->step[i].raw, walk->step[i].level);
 }
 
 /* The guest's own tables first, then where they lead through its second level. */
@@ -159,17 +161,7 @@ static int walk_gva(const struct command *command, struct output *out, struct gu
 
     if (error)
         return error;
-    struct gva_context context = {
-        .cr0 = state.cr0,
-        .cr3 = state.cr3,
-        .cr4 = state.cr4,
-        .efer = state.efer,
-        .maxphyaddr = cpu_features.maxphyaddr,
-        .page_1g = cpu_features.page1g,
-        .read = read_guest,
-        .ctx = guest,
-    };
-    memcpy(context.pdpte, state.pdpte, sizeof(context.pdpte));
+    struct gva_context context = table_guest_registers(guest, &state);
     error = gva_walk(&context, gva(in), &walk);
     output_title(out, "%s of g%u %s, CR3 0x%llx", paging_mode_name(walk.mode), guest->number,
                  guest->name, (unsigned long long)state.cr3);
@@ -184,6 +176,7 @@ static int walk_gva(const struct command *command, struct output *out, struct gu
                               walk.mode == PAGING_4LEVEL
                                   ? "bits 63 to 47 must be equal (a canonical address)"
                                   : "it has 32 bits");
+    take_guest_types(&walk.walk, state.pat);
     show_steps(out, &walk.walk);
     show_verdict(out, &guest_verdict_record, KIND_GUEST64, in, &walk.walk,
                  walk.table_unbacked ? "the next table lies where the guest has no memory"
@@ -270,7 +263,7 @@ static int walk(const struct command *command, struct output *out, const struct 
 static const struct command tables_commands[] = {
     {
         .name = "walk",
-        .usage = "host VA | gN gpa X | gN gva X",
+        .usage = "host VA | gN gpa|gva X",
         .summary = "every step from an address to its frame",
         .details =
             "`walk host` goes through the hypervisor's own table, `gpa` through the guest's "

@@ -45,9 +45,13 @@ static void keep(const struct trace_point *point)
 static const char *const event_names[TRACE_EVENTS] = {
     [TRACE_MAP] = "map",         [TRACE_UNMAP] = "unmap", [TRACE_PROTECT] = "protect",
     [TRACE_SPLIT] = "split",     [TRACE_MERGE] = "merge", [TRACE_HARVEST] = "harvest",
-    [TRACE_DESTROY] = "destroy", [TRACE_ALLOC] = "alloc", [TRACE_FREE] = "free",
-    [TRACE_FLUSH] = "flush",     [TRACE_EXIT] = "exit",
+    [TRACE_CLONE] = "clone",     [TRACE_COPY] = "copy",   [TRACE_DESTROY] = "destroy",
+    [TRACE_ALLOC] = "alloc",     [TRACE_FREE] = "free",   [TRACE_SHARE] = "share",
+    [TRACE_RELEASE] = "release", [TRACE_FLUSH] = "flush", [TRACE_EXIT] = "exit",
 };
+
+#define MAPPER_EVENTS "map unmap protect split merge harvest clone copy destroy"
+#define ALLOCATOR_EVENTS "alloc free share release"
 
 static const struct {
     const char *name;
@@ -55,8 +59,9 @@ static const struct {
 } event_groups[] = {
     {"mapper", BIT_OF(TRACE_MAP) | BIT_OF(TRACE_UNMAP) | BIT_OF(TRACE_PROTECT) |
                    BIT_OF(TRACE_SPLIT) | BIT_OF(TRACE_MERGE) | BIT_OF(TRACE_HARVEST) |
-                   BIT_OF(TRACE_DESTROY)},
-    {"allocator", BIT_OF(TRACE_ALLOC) | BIT_OF(TRACE_FREE)},
+                   BIT_OF(TRACE_CLONE) | BIT_OF(TRACE_COPY) | BIT_OF(TRACE_DESTROY)},
+    {"allocator",
+     BIT_OF(TRACE_ALLOC) | BIT_OF(TRACE_FREE) | BIT_OF(TRACE_SHARE) | BIT_OF(TRACE_RELEASE)},
     {"all", ALL_EVENTS},
 };
 
@@ -75,8 +80,9 @@ static uint32_t events_named(const char *word)
 static int refuse_event(const struct command *command, struct output *out, const char *word)
 {
     return command_refuse(command, out, E_INVAL,
-                          "\"%.20s\" is no event: there are map unmap protect split merge harvest "
-                          "destroy (all of them: mapper), alloc free (allocator), flush, exit, all",
+                          "\"%.20s\" is no event: there are " MAPPER_EVENTS
+                          " (all of them: mapper), " ALLOCATOR_EVENTS
+                          " (allocator), flush, exit, all",
                           word);
 }
 
@@ -90,7 +96,7 @@ static const struct record state_record = RECORD("trace", state_columns);
 
 static void show_state(struct output *out)
 {
-    char events[100] = "";
+    char events[120] = "";
     size_t n = 0;
 
     for (unsigned i = 0; i < TRACE_EVENTS && n < sizeof(events); i++)
@@ -140,14 +146,23 @@ static const struct record event_record = RECORD("event", event_columns);
 
 static uint64_t event_size(const struct trace_point *point)
 {
-    if (point->event == TRACE_ALLOC || point->event == TRACE_FREE)
+    switch (point->event) {
+    case TRACE_ALLOC:
+    case TRACE_FREE:
+    case TRACE_RELEASE:
         return PAGE_SIZE << (point->b & 31);
-    return point->event == TRACE_EXIT || point->event == TRACE_DESTROY ? 0 : point->b;
+    case TRACE_SHARE:
+    case TRACE_DESTROY:
+    case TRACE_EXIT:
+        return 0;
+    default:
+        return point->b;
+    }
 }
 
 static const char *event_detail(char text[DETAIL_TEXT], const struct trace_point *point)
 {
-    char rights[RIGHTS_TEXT];
+    char rights[RIGHTS_TEXT], owner[OWNER_TEXT];
 
     text[0] = 0;
     switch (point->event) {
@@ -160,12 +175,26 @@ static const char *event_detail(char text[DETAIL_TEXT], const struct trace_point
     case TRACE_SPLIT:
         format_buffer(text, DETAIL_TEXT, "down to %s", level_name((unsigned)point->c));
         break;
+    case TRACE_CLONE:
+    case TRACE_COPY:
+        format_buffer(text, DETAIL_TEXT, "of %s", owner_text(owner, (owner_t)point->c));
+        break;
     case TRACE_ALLOC:
-        format_buffer(text, DETAIL_TEXT, "%s", purpose_name((enum frame_purpose)point->c));
+        if (point->c >> 8)
+            format_buffer(text, DETAIL_TEXT, "%llu frames, %s", (unsigned long long)point->c >> 8,
+                          purpose_name((enum frame_purpose)(point->c & 0xff)));
+        else
+            format_buffer(text, DETAIL_TEXT, "%s", purpose_name((enum frame_purpose)point->c));
         break;
     case TRACE_FREE:
         if (point->c > 1)
             format_buffer(text, DETAIL_TEXT, "%llu frames", (unsigned long long)point->c);
+        break;
+    case TRACE_SHARE:
+        format_buffer(text, DETAIL_TEXT, "one holder more");
+        break;
+    case TRACE_RELEASE:
+        format_buffer(text, DETAIL_TEXT, point->c ? "freed with the last" : "one holder fewer");
         break;
     case TRACE_FLUSH:
         if (point->c)
@@ -203,10 +232,13 @@ static void show_event(struct output *out, uint64_t number, const struct trace_r
                                 symbol ? as_text(caller) : as_nothing()});
 }
 
+#define CPU_KEY "cpu="
+
 struct trace_filter {
     uint32_t events;
-    bool by_owner;
+    bool by_owner, by_cpu;
     owner_t owner;
+    uint64_t cpu;
     uint64_t most;
 };
 
@@ -222,6 +254,12 @@ static int take_filter(const struct command *command, struct output *out,
 
         if (events) {
             filter->events |= events;
+        } else if (strncmp(word, CPU_KEY, strlen(CPU_KEY)) == 0) {
+            int error =
+                command_number(command, out, word + strlen(CPU_KEY), "CPU's number", &filter->cpu);
+            if (error)
+                return error;
+            filter->by_cpu = true;
         } else if (strcmp(word, "host") == 0) {
             filter->by_owner = true;
             filter->owner = OWNER_HOST;
@@ -245,10 +283,11 @@ static int take_filter(const struct command *command, struct output *out,
     return E_OK;
 }
 
-static bool passes(const struct trace_filter *filter, const struct trace_point *point)
+static bool passes(const struct trace_filter *filter, const struct trace_record *record)
 {
-    return (filter->events & BIT_OF(point->event)) &&
-           (!filter->by_owner || filter->owner == point->owner);
+    return (filter->events & BIT_OF(record->point.event)) &&
+           (!filter->by_owner || filter->owner == record->point.owner) &&
+           (!filter->by_cpu || filter->cpu == record->cpu);
 }
 
 /* The newest that pass the filter, oldest first. What is shown causes no events: it maps and allocates
@@ -268,11 +307,11 @@ static int trace_show(const struct command *command, struct output *out,
                               "nothing has been traced: `trace on` begins it");
     while (from > first && passing < filter.most) {
         from--;
-        passing += passes(&filter, &tracing.ring[from % RING_RECORDS].point);
+        passing += passes(&filter, &tracing.ring[from % RING_RECORDS]);
     }
     for (uint64_t at = from; at < end; at++) {
         const struct trace_record *record = &tracing.ring[at % RING_RECORDS];
-        if (passes(&filter, &record->point))
+        if (passes(&filter, record))
             show_event(out, at, record);
     }
     if (!passing)
@@ -340,7 +379,8 @@ static int trace_command(const struct command *command, struct output *out,
     if (strcmp(what, "off") == 0 && args->count == 2)
         __atomic_store_n(&trace_events, 0, __ATOMIC_RELEASE);
     else if (*what)
-        return command_refuse(command, out, E_INVAL, "\"%.20s\": it is `trace %s`",
+        return command_refuse(command, out, E_INVAL,
+                              "\"%.20s\": it is `trace %s`, or `trace` alone",
                               args->word[args->count - 1], command->usage);
     show_state(out);
     return E_OK;
@@ -349,16 +389,18 @@ static int trace_command(const struct command *command, struct output *out,
 static const struct command trace_commands[] = {
     {
         .name = "trace",
-        .usage = "[on [EVENT ...] | off | show [N] [EVENT ...] [gN | host] | counters]",
+        .usage = "on [EVENT ...] | off | show [N] [EVENT ...] [gN|host] [cpu=N] | counters",
         .summary = "what mapper, allocator, flushes and exits have been doing",
         .details =
-            "Events: map unmap protect split merge harvest destroy (all of them: mapper), alloc\n"
-            "free (allocator), flush, exit. `on` keeps those named, or all, in a ring; `show` "
-            "gives\n"
-            "the newest 20, or N, with the time since `on` in TSC ticks, the CPU, whose table or\n"
-            "block it was, and who called. `counters` says how many flushes writers asked for, "
-            "how\n"
-            "many were done (by range, or of a whole context) and how often none was needed.\n",
+            "Alone it says whether anything is being traced. Events: " MAPPER_EVENTS "\n"
+            "(all of them: mapper), " ALLOCATOR_EVENTS " (allocator), flush, exit.\n"
+            "`on` keeps those named, or all, in a ring; `show` gives the newest 20, or N, that "
+            "pass\n"
+            "its filter, with the time since `on` in TSC ticks, the CPU, whose table or block it\n"
+            "was, and who called. `counters` says how many flushes writers asked for, how many "
+            "were\n"
+            "done (by range, or of a whole context) and how often none was needed.\n",
+        .words = MAPPER_EVENTS " mapper " ALLOCATOR_EVENTS " allocator flush exit all",
         .example = "trace on mapper flush",
         .most = 12,
         .run = trace_command,

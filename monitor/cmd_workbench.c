@@ -245,7 +245,8 @@ struct bench {
     unsigned taken; /* of those */
     uint64_t round[BENCH_MOST_ROUNDS];
     unsigned rounds;
-    int error; /* the first of any operation */
+    uint64_t done, total; /* rounds of all operations */
+    int error;            /* the first of any operation */
 };
 
 /* An operation, done BENCH_OPERATIONS times by `run`. What it needs beforehand and what it leaves behind
@@ -387,6 +388,7 @@ static void run_operation(struct output *out, struct bench *bench,
     char name[64];
 
     for (unsigned round = 0; round < bench->rounds; round++) {
+        output_progress(out, "bench", bench->done++, bench->total);
         if (operation->prepare)
             operation->prepare(bench);
         uint64_t start = rdtsc();
@@ -395,6 +397,7 @@ static void run_operation(struct output *out, struct bench *bench,
         if (operation->finish)
             operation->finish(bench);
     }
+    output_progress_end(out);
     sort(bench->round, bench->rounds);
     format_buffer(name, sizeof(name), "%s: %s", of, operation->name);
     output_row(out, &bench_record,
@@ -435,6 +438,9 @@ static int bench(const struct command *command, struct output *out, const struct
     }
     bench.rounds = (unsigned)rounds;
     bench.error = E_OK;
+    bench.done = 0;
+    bench.total =
+        rounds * (ARRAY_SIZE(buddy_operations) + (backend ? 2 : 1) * ARRAY_SIZE(table_operations));
     for (unsigned i = 0; i < ARRAY_SIZE(buddy_operations); i++)
         run_operation(out, &bench, &buddy_operations[i], "buddy");
     int error = bench.error;

@@ -18,7 +18,8 @@ struct vcpu_state;
 
 struct command {
     const char *name;
-    const char *usage;   /* the arguments, "" for none: "host VA | gN gpa X | gN gva X" */
+    const char *usage;   /* the arguments as in monitor/complete.h, "" for none */
+    const char *words;   /* what EVENT or FILTER in it stands for, by blanks; NULL for nothing */
     const char *summary; /* one line for the list, without a period */
     const char *details; /* sentences for `help NAME`, lines ended by \n */
     const char *example;

@@ -7,35 +7,65 @@
 #include "lib/string.h"
 #include "monitor/arguments.h"
 
-static bool has_prefix(const char *text, const char *prefix, size_t n)
-{
-    return strncmp(text, prefix, n) == 0;
-}
+/* The word being typed. */
+struct typing {
+    const struct completion_source *source;
+    struct completions *out;
+    const char *word;
+    const char *term;  /* within it: behind the last operator or '=' */
+    const char *words; /* what EVENT and FILTER stand for, or NULL */
+};
 
-static void offer(struct completions *out, const char *prefix, const char *word)
+static void offer(struct completions *out, const char *typed, const char *word)
 {
-    size_t n = strlen(word);
+    size_t n = strlen(word), typed_length = strlen(typed);
 
-    if (n >= COMPLETION_TEXT || out->count == COMPLETIONS || !has_prefix(word, prefix, out->typed))
+    if (n >= COMPLETION_TEXT || strncmp(word, typed, typed_length) != 0)
         return;
     for (unsigned i = 0; i < out->count; i++)
         if (strcmp(out->word[i], word) == 0)
             return;
-    if (out->count == 0)
+    if (out->count == 0) {
         out->common = n;
-    for (size_t i = 0; out->count && i < out->common; i++)
-        if (out->word[0][i] != word[i])
-            out->common = i;
-    memcpy(out->word[out->count++], word, n + 1);
+        out->typed = typed_length;
+    }
+    size_t shared = 0;
+    while (out->count && shared < out->common && out->word[0][shared] == word[shared])
+        shared++;
+    if (out->count)
+        out->common = shared;
+    if (out->count == COMPLETIONS)
+        out->more++;
+    else
+        memcpy(out->word[out->count++], word, n + 1);
 }
 
-static void offer_commands(const struct completion_source *source, struct completions *out,
-                           const char *prefix)
+static void offer_commands(const struct typing *typing)
 {
     const char *name;
 
-    for (unsigned i = 0; (name = source->command(i)); i++)
-        offer(out, prefix, name);
+    for (unsigned i = 0; (name = typing->source->command(i)); i++)
+        offer(typing->out, typing->word, name);
+}
+
+static void offer_guests(const struct typing *typing)
+{
+    char name[COMPLETION_TEXT];
+    const char *guest;
+
+    for (unsigned i = 0; (guest = typing->source->guest(i, name)); i++)
+        offer(typing->out, typing->word, guest);
+}
+
+/* In an address, once a letter of one has been typed: there are hundreds of them. */
+static void offer_symbols(const struct typing *typing)
+{
+    const char *symbol;
+
+    if (!*typing->term || (*typing->term >= '0' && *typing->term <= '9'))
+        return;
+    for (unsigned i = 0; (symbol = typing->source->symbol(i)); i++)
+        offer(typing->out, typing->term, symbol);
 }
 
 /* --- A usage, piece by piece ----------------------------------------------------------------- */
@@ -85,9 +115,27 @@ static bool is_guest(const char *choice)
     return strcmp(choice, "gN") == 0;
 }
 
+static bool is_address(const char *choice)
+{
+    return strcmp(choice, "VA") == 0 || strcmp(choice, "X") == 0 || strcmp(choice, "HPA") == 0;
+}
+
 static bool is_anything(const char *choice)
 {
-    return (choice[0] >= 'A' && choice[0] <= 'Z') || choice[0] == '.';
+    return choice[0] >= 'A' && choice[0] <= 'Z';
+}
+
+static bool is_repetition(const char *choices)
+{
+    return strcmp(choices, "...") == 0;
+}
+
+/* Of a choice like from=X: what it begins with, '=' included; 0 for others. */
+static size_t key_length(const char *choice)
+{
+    const char *equals = strchr(choice, '=');
+
+    return equals ? (size_t)(equals - choice) + 1 : 0;
 }
 
 static bool choices_fit(const char *choices, const char *word)
@@ -97,49 +145,98 @@ static bool choices_fit(const char *choices, const char *word)
     unsigned number;
 
     while (next_choice(&choices, choice)) {
-        if (is_guest(choice) ? parse_guest(word, &number, &why) == 0
-                             : is_anything(choice) || strcmp(choice, word) == 0)
+        size_t key = key_length(choice);
+        if (is_guest(choice)      ? parse_guest(word, &number, &why) == 0
+            : is_anything(choice) ? true
+            : key                 ? strncmp(choice, word, key) == 0
+                                  : strcmp(choice, word) == 0)
             return true;
     }
     return false;
 }
 
-static void offer_choices(const struct completion_source *source, struct completions *out,
-                          const char *prefix, const char *choices)
+static void offer_choice(const struct typing *typing, char choice[COMPLETION_TEXT])
 {
-    char choice[COMPLETION_TEXT], name[COMPLETION_TEXT];
-    const char *guest;
+    size_t key = key_length(choice);
 
-    while (next_choice(&choices, choice)) {
-        if (is_guest(choice)) {
-            for (unsigned i = 0; (guest = source->guest(i, name)); i++)
-                offer(out, prefix, guest);
-        } else if (strcmp(choice, "COMMAND") == 0) {
-            offer_commands(source, out, prefix);
-        } else if (!is_anything(choice)) {
-            offer(out, prefix, choice);
-        }
+    if (key && strncmp(choice, typing->word, key) == 0) {
+        if (is_address(choice + key))
+            offer_symbols(typing);
+        return;
+    }
+    choice[key ? key : strlen(choice)] = 0;
+    offer(typing->out, typing->word, choice);
+}
+
+/* EVENT, FILTER: one of the command's own words. */
+static void offer_words(const struct typing *typing)
+{
+    const char *at = typing->words;
+    char word[COMPLETION_TEXT];
+
+    while (at && *at) {
+        size_t n = 0;
+        for (; *at && *at != ' '; at++)
+            if (n + 1 < COMPLETION_TEXT)
+                word[n++] = *at;
+        word[n] = 0;
+        at += *at == ' ';
+        offer_choice(typing, word);
     }
 }
 
-/* What an alternative says of the word behind `words`, which do not include the command's name. */
-static void offer_alternative(const struct completion_source *source, struct completions *out,
-                              struct usage usage, const struct arguments *words)
+static void offer_choices(const struct typing *typing, const char *choices)
+{
+    char choice[COMPLETION_TEXT];
+
+    while (next_choice(&choices, choice)) {
+        if (is_guest(choice))
+            offer_guests(typing);
+        else if (strcmp(choice, "COMMAND") == 0)
+            offer_commands(typing);
+        else if (strcmp(choice, "EVENT") == 0 || strcmp(choice, "FILTER") == 0)
+            offer_words(typing);
+        else if (is_address(choice))
+            offer_symbols(typing);
+        else if (!is_anything(choice))
+            offer_choice(typing, choice);
+    }
+}
+
+/* Moves behind the piece of an alternative that `word` fits; false where none does. `repeated` is the one
+ * that "..." stands for. */
+static bool follow(struct usage *usage, const char *word, char repeated[COMPLETION_TEXT])
 {
     char choices[COMPLETION_TEXT];
+    struct usage before = *usage;
 
-    for (unsigned i = 1; i + 1 < words->count; i++) {
-        bool fits = false;
-        while (!fits && next_word(&usage, choices)) {
-            fits = choices_fit(choices, words->word[i]);
-            if (!fits && !usage.optional)
-                return;
-        }
-        if (!fits)
-            return;
+    while (next_word(usage, choices)) {
+        bool again = is_repetition(choices);
+        bool fits = choices_fit(again ? repeated : choices, word);
+
+        if (!again)
+            memcpy(repeated, choices, sizeof(choices));
+        else if (fits)
+            *usage = before;
+        if (fits || !usage->optional)
+            return fits;
+        before = *usage;
     }
+    return false;
+}
+
+/* What an alternative says of the word behind `words`, which do not include the command's name. */
+static void offer_alternative(const struct typing *typing, struct usage usage,
+                              const struct arguments *words)
+{
+    char choices[COMPLETION_TEXT], repeated[COMPLETION_TEXT] = "";
+
+    for (unsigned i = 1; i + 1 < words->count; i++)
+        if (!follow(&usage, words->word[i], repeated))
+            return;
     while (next_word(&usage, choices)) {
-        offer_choices(source, out, words->word[words->count - 1], choices);
+        offer_choices(typing, is_repetition(choices) ? repeated : choices);
+        repeated[0] = 0; /* has been offered, if at all */
         if (!usage.optional)
             return;
     }
@@ -159,6 +256,16 @@ static void skip_alternative(struct usage *usage)
         usage->at++;
 }
 
+static const char *term_of(const char *word)
+{
+    const char *term = word;
+
+    for (; *word; word++)
+        if (strchr("+-*(=", *word))
+            term = word + 1;
+    return term;
+}
+
 void complete(const struct completion_source *source, const char *line, struct completions *out)
 {
     /* A mark at the end makes the word being typed one that is there, even when it is empty. */
@@ -167,7 +274,7 @@ void complete(const struct completion_source *source, const char *line, struct c
     struct complaint why;
     size_t n = strlen(line);
 
-    out->count = 0;
+    out->count = out->more = 0;
     out->typed = out->common = 0;
     if (n + 2 > sizeof(marked))
         return;
@@ -182,17 +289,18 @@ void complete(const struct completion_source *source, const char *line, struct c
     if (words.count == 0)
         return;
     const char *last = words.word[words.count - 1];
-    out->typed = strlen(last) - 1;
-    words.store[last - words.store + (ptrdiff_t)out->typed] = 0;
+    words.store[last - words.store + (ptrdiff_t)strlen(last) - 1] = 0;
+    struct typing typing = {.source = source, .out = out, .word = last, .term = term_of(last)};
     if (words.count == 1) {
-        offer_commands(source, out, last);
+        offer_commands(&typing);
         return;
     }
     struct usage usage = {.at = source->usage(words.word[0])};
     if (!usage.at)
         return;
+    typing.words = source->words(words.word[0]);
     while (*usage.at) {
-        offer_alternative(source, out, usage, &words);
+        offer_alternative(&typing, usage, &words);
         skip_alternative(&usage);
     }
 }

@@ -169,8 +169,8 @@ static int refuse_unknown(struct output *out, const char *word)
 
 static const struct column command_columns[] = {
     {"command", COLUMN_TEXT, 8},
-    {"arguments", COLUMN_TEXT, 30},
-    {"what it does", COLUMN_TEXT, 0},
+    {"what it does", COLUMN_TEXT, 65},
+    {"arguments", COLUMN_TEXT, 0},
 };
 static const struct record command_record = RECORD("command", command_columns);
 
@@ -200,8 +200,8 @@ static int help(const struct command *self, struct output *out, const struct arg
     }
     while ((command = next_command(&at)))
         output_row(out, &command_record,
-                   (struct value[]){as_text(command->name), as_text(command->usage),
-                                    as_text(command->summary)});
+                   (struct value[]){as_text(command->name), as_text(command->summary),
+                                    *command->usage ? as_text(command->usage) : as_nothing()});
     output_note(out, "`help COMMAND` says more about one of them, with an example.");
     return E_OK;
 }
@@ -367,13 +367,47 @@ static const char *command_usage(const char *name)
     return command ? command->usage : NULL;
 }
 
+static const char *command_words(const char *name)
+{
+    const struct command *command = find_command(name);
+
+    return command ? command->words : NULL;
+}
+
 static const char *guest_name(unsigned index, char name[COMPLETION_TEXT])
 {
     format_buffer(name, COMPLETION_TEXT, "g%u", index + 1);
     return index < guest_count() ? name : NULL;
 }
 
-static const struct completion_source completion_source = {command_name, command_usage, guest_name};
+static const struct completion_source completion_source = {
+    .command = command_name,
+    .usage = command_usage,
+    .words = command_words,
+    .guest = guest_name,
+    .symbol = symbol_name,
+};
+
+/* In columns that fit the terminal. In pieces: the line being typed comes back behind the last. */
+static void show_candidates(const struct completions *found, struct sink *to)
+{
+    unsigned width = 0, columns = monitor.terminal.pager.columns;
+
+    for (unsigned i = 0; i < found->count; i++)
+        if (strlen(found->word[i]) + 2 > width)
+            width = (unsigned)strlen(found->word[i]) + 2;
+    columns = (columns ? columns : LINE_COLUMNS) / width;
+    columns = columns ? columns : 1;
+    for (unsigned i = 0; i < found->count; i++) {
+        bool last = i + 1 == found->count || (i + 1) % columns == 0;
+        if (last)
+            format(to, "%s\n", found->word[i]);
+        else
+            format(to, "%-*s", (int)width, found->word[i]);
+    }
+    if (found->more)
+        format(to, "... and %u more\n", found->more);
+}
 
 /* Types what all candidates for the word at the cursor share; shows them where that is nothing new. */
 static void complete_line(struct line_editor *editor)
@@ -388,16 +422,12 @@ static void complete_line(struct line_editor *editor)
         return;
     size_t n = found.common - found.typed;
     memcpy(rest, found.word[0] + found.typed, n);
-    if (found.count == 1)
+    if (found.count == 1 && found.word[0][found.common - 1] != '=')
         rest[n++] = ' ';
     rest[n] = 0;
     line_insert(editor, rest);
-    if (n != 0)
-        return;
-    /* In pieces: the line being typed comes back behind the last. */
-    for (unsigned i = 0; i < found.count; i++)
-        format(&editor->around, "%s%s", i ? "  " : "", found.word[i]);
-    format(&editor->around, "\n");
+    if (n == 0)
+        show_candidates(&found, &editor->around);
 }
 
 static void believe_terminal(struct terminal *terminal)

@@ -328,11 +328,14 @@ class Picture:
             classes, size = totals.get(name, (classes, 0))
             totals[name] = (classes, size + run["size"])
         order = sorted(totals, key=lambda name: (totals[name][0].startswith("guest"), name))
+        items = [(f"frames {totals[name][0]}", name, totals[name][1]) for name in order]
+        none = 4**self.curve.order * FRAME - sum(size for _, _, size in items)
+        if none:
+            items.append(("ground", "no memory", none))
         return "".join(
             f'<li><svg width="14" height="14" aria-hidden="true"><rect width="14" height="14" '
-            f'class="frames {totals[name][0]}"/></svg>{escape(name)} '
-            f"<small>{size_text(totals[name][1])}</small></li>"
-            for name in order
+            f'class="{classes}"/></svg>{escape(name)} <small>{size_text(size)}</small></li>'
+            for classes, name, size in items
         )
 
     def table(self):
@@ -381,7 +384,13 @@ body { margin: 0; padding: 1.2rem clamp(.8rem, 3vw, 2.5rem) 2rem; background: va
 header, section { max-width: 1500px; margin: 0 auto; }
 h1 { font-size: 1.35rem; margin: 0; } header p { margin: .2rem 0 .9rem; color: var(--soft); }
 h2 { font-size: 1rem; margin: 1.4rem 0 .4rem; }
-.scroll { overflow-x: auto; }
+/* What is wider than the window scrolls within, with a shadow on the side where there is more. */
+.scroll { overflow-x: auto; background:
+  linear-gradient(to right, var(--back) 40%, transparent) 0 0 / 40px 100% local no-repeat,
+  linear-gradient(to left, var(--back) 40%, transparent) 100% 0 / 40px 100% local no-repeat,
+  linear-gradient(to right, var(--line), transparent) 0 0 / 14px 100% scroll no-repeat,
+  linear-gradient(to left, var(--line), transparent) 100% 0 / 14px 100% scroll no-repeat; }
+#sideways { display: none; } @media (max-width: 900px) { #sideways { display: inline; } }
 #drawing { display: block; width: 100%; min-width: 860px; height: auto; }
 #drawing text { fill: var(--text); font: 14px system-ui, "DejaVu Sans", sans-serif; }
 #drawing .name { font-weight: 650; font-size: 16px; } #drawing .heading { font-size: 16px; }
@@ -484,7 +493,8 @@ PAGE = """<!DOCTYPE html>
 <h1>A picture of memory</h1>
 <p>Physical memory along a Hilbert curve: an aligned block is a square. Ribbons lead from each guest's
 addresses to the frames behind them. Heights in a guest go with the square root of the size; its lines
-are page sizes: close for 4K, wide for 2M, widest for 1G.</p>
+are page sizes: close for 4K, wide for 2M, widest for 1G. <span id="sideways">The drawing scrolls
+sideways.</span></p>
 </header>
 <section class="scroll">{drawing}</section>
 <div id="detail" role="status" aria-live="polite">Point at something, or go there by <kbd>Tab</kbd> and the

@@ -59,3 +59,8 @@ bool symbol_address(const char *name, uint64_t *out)
     }
     return false;
 }
+
+const char *symbol_name(unsigned index)
+{
+    return index < count() ? &symbol_names[symbol_table[index].name] : NULL;
+}

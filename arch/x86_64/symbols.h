@@ -15,4 +15,7 @@ const char *symbol_of(uint64_t address, uint64_t *offset);
 /* The address of a symbol by its exact name. */
 bool symbol_address(const char *name, uint64_t *out);
 
+/* The name of the symbol at this place of the list, by address; NULL behind the last. */
+const char *symbol_name(unsigned index);
+
 #endif

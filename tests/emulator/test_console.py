@@ -31,7 +31,7 @@ def machine(boot_for_module):
 
 # Answers: a command, and what must be found in what it says (a regular expression, over all lines).
 RIGHT = {
-    "help": [r"^  walk  +host VA \| gN gpa X \| gN gva X  +\w+", r"^  quit "],
+    "help": [r"^  walk  +\w.+  +host VA \| gN gpa\|gva X$", r"^  quit "],
     "help walk": [r"^walk host VA .*: ", r"^example: walk "],
     "mem": [r"^memory map$", r"^free frames: \d+", r"^  g2 paging +\d+"],
     "map host": [r"^  0xffff8000\w+ .* rw--g +WB +direct map$", r"r-x-g +WB +image$", r" stack$"],

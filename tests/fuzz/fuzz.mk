@@ -15,13 +15,12 @@ FUZZ_mapper_WORLD := $(filter-out $(FUZZ_mapper_PRODUCT),$(MAPPER_WORLD_SRC))
 FUZZ_mapper_LENGTH := 194
 FUZZ_mapper_RUNS ?= 4000
 
-FUZZ_buddy_PRODUCT := mm/buddy.c mm/buddy_verify.c mm/frame.c
+FUZZ_buddy_PRODUCT := $(BUDDY_SRC) mm/frame.c
 FUZZ_buddy_WORLD := lib/format.c
 FUZZ_buddy_LENGTH := 1024
 FUZZ_buddy_RUNS ?= 4000
 
-FUZZ_memory_map_PRODUCT := boot/multiboot2.c boot/memory_map.c mm/memblock.c mm/early.c mm/buddy.c \
-	mm/buddy_verify.c mm/frame.c
+FUZZ_memory_map_PRODUCT := boot/multiboot2.c boot/memory_map.c mm/memblock.c mm/early.c $(BUDDY_SRC) mm/frame.c
 FUZZ_memory_map_WORLD := lib/format.c lib/error.c
 FUZZ_memory_map_LENGTH := 1024
 FUZZ_memory_map_RUNS ?= 20000

@@ -641,6 +641,114 @@ static void test_free_frames(void **state)
     }
 }
 
+static int compare_frames(const void *a, const void *b)
+{
+    uint64_t x = ((const hpa_t *)a)->v, y = ((const hpa_t *)b)->v;
+    return (x > y) - (x < y);
+}
+
+static void assert_distinct(hpa_t *list, unsigned n, owner_t owner)
+{
+    for (unsigned i = 0; i < n; i++) {
+        hpa_t first;
+        uint64_t record;
+        assert_true(is_aligned(list[i].v, PAGE_SIZE));
+        assert_true(buddy_block(list[i], &first, &record) && first.v == list[i].v);
+        assert_int_equal(record, frame_record(FRAME_USED, 0, PURPOSE_TEST, owner));
+    }
+    qsort(list, n, sizeof(*list), compare_frames);
+    for (unsigned i = 1; i < n; i++)
+        assert_true(list[i - 1].v < list[i].v);
+}
+
+/* Lists of every length around the sizes at which something else serves them, after the CPU has kept this many
+ * of its own; in memory that is whole, and in memory of which every other frame is in use. */
+static void test_alloc_many(void **state)
+{
+    static const unsigned lengths[] = {0, 1, 2, 63, 64, 65, 127, 128, 200, 511, 512, 513, 1500};
+    static hpa_t list[1500], odd[2048];
+    (void)state;
+    for (unsigned fragmented = 0; fragmented < 2; fragmented++)
+        for (unsigned kept = 0; kept < 200; kept += 67)
+            for (unsigned l = 0; l < ARRAY_SIZE(lengths); l++) {
+                unsigned n = lengths[l];
+                start_with(16 * MiB);
+                for (unsigned i = 0; fragmented && i < 2048; i++) {
+                    odd[i] = hpa_of_pfn(2 * i);
+                    assert_int_equal(buddy_alloc_at(odd[i], 0, PURPOSE_TEST, 21), E_OK);
+                }
+                hpa_t own[200];
+                for (unsigned i = 0; i < kept; i++)
+                    own[i] = alloc(0, 20);
+                for (unsigned i = 0; i < kept; i++)
+                    assert_int_equal(buddy_free(own[i], 0, 20), E_OK);
+                struct buddy_stats before = stats();
+                assert_int_equal(buddy_alloc_many(list, n, PURPOSE_TEST, 20), E_OK);
+                verify();
+                assert_distinct(list, n, 20);
+                assert_int_equal(stats().free_frames, before.free_frames - n);
+                assert_int_equal(stats().allocations, before.allocations + n);
+                assert_int_equal(buddy_owner_frames(20), n);
+                /* Fragments serve before anything whole is split. */
+                if (fragmented)
+                    assert_int_equal(stats().splits, before.splits);
+                assert_int_equal(buddy_free_frames(list, n, 20), E_OK);
+                for (unsigned i = 0; fragmented && i < 2048; i++)
+                    assert_int_equal(buddy_free(odd[i], 0, 21), E_OK);
+                buddy_drain();
+                verify();
+                assert_int_equal(stats().free_blocks[12], 1);
+            }
+}
+
+static void test_alloc_many_refuses(void **state)
+{
+    static hpa_t list[4096 + 1];
+    (void)state;
+    start_with(16 * MiB);
+    assert_int_equal(buddy_alloc_many(list, 3, PURPOSE_FREE, 20), E_INVAL);
+    assert_int_equal(buddy_alloc_many(list, 3, PURPOSE_COUNT, 20), E_INVAL);
+    assert_int_equal(buddy_alloc_many(list, 3, PURPOSE_TEST, OWNER_NONE), E_INVAL);
+    assert_int_equal(buddy_alloc_many(list, 3, PURPOSE_TEST, OWNER_LIMIT), E_INVAL);
+    assert_int_equal(stats().failed, 0);
+
+    /* One more than there are; all of them, with some in the stock of other orders and another CPU. */
+    assert_int_equal(buddy_set_cpus(current_cpu, fence), E_OK);
+    for (cpu = 0; cpu < 2; cpu++)
+        for (unsigned order = 0; order < 8; order++)
+            assert_int_equal(buddy_free(alloc(order, 20), order, 20), E_OK);
+    cpu = 0;
+    assert_true(stats().cached_frames > 0);
+    assert_int_equal(buddy_alloc_many(list, 4097, PURPOSE_TEST, 20), E_NOMEM);
+    assert_int_equal(stats().failed, 1);
+    assert_int_equal(buddy_owner_frames(20), 0);
+    verify();
+    for (unsigned order = 0; order < 8; order++)
+        assert_int_equal(buddy_free(alloc(order, 20), order, 20), E_OK);
+    assert_int_equal(buddy_alloc_many(list, 4096, PURPOSE_TEST, 20), E_OK);
+    verify();
+    assert_distinct(list, 4096, 20);
+    assert_int_equal(stats().free_frames, 0);
+    assert_int_equal(buddy_alloc_many(list, 0, PURPOSE_TEST, 20), E_OK);
+    assert_int_equal(buddy_free_frames(list, 4096, 20), E_OK);
+
+    /* The quota, what is leased to CPUs not being lost to it, and the host's reserve. */
+    assert_int_equal(buddy_set_quota(20, 100), E_OK);
+    for (cpu = 0; cpu < 2; cpu++)
+        assert_int_equal(buddy_free(alloc(0, 20), 0, 20), E_OK);
+    assert_int_equal(buddy_alloc_many(list, 101, PURPOSE_TEST, 20), E_QUOTA);
+    assert_int_equal(buddy_alloc_many(list, 100, PURPOSE_TEST, 20), E_OK);
+    assert_alloc_fails(0, 20, E_QUOTA);
+    verify();
+    assert_int_equal(buddy_free_frames(list, 100, 20), E_OK);
+    buddy_set_reserve(1000);
+    assert_int_equal(buddy_alloc_many(list, 3097, PURPOSE_TEST, 21), E_QUOTA);
+    assert_int_equal(buddy_alloc_many(list, 3096, PURPOSE_TEST, 21), E_OK);
+    assert_int_equal(buddy_alloc_many(&list[3096], 1000, PURPOSE_TEST, OWNER_HOST), E_OK);
+    verify();
+    assert_int_equal(buddy_set_cpus(NULL, NULL), E_OK);
+}
+
 /* Of a group, some frames in use and the others held by another CPU: each is told for what it is, a second
  * free of a held one is a double free, and what is held serves nobody else until it is drained. */
 static void test_frames_held_by_others(void **state)
@@ -1122,6 +1230,8 @@ int main(void)
         cmocka_unit_test(test_frames),
         cmocka_unit_test(test_misuse),
         cmocka_unit_test(test_free_frames),
+        cmocka_unit_test(test_alloc_many),
+        cmocka_unit_test(test_alloc_many_refuses),
         cmocka_unit_test(test_frames_held_by_others),
         cmocka_unit_test(test_no_stale_heads),
         cmocka_unit_test(test_damaged_cache),

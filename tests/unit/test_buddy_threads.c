@@ -97,6 +97,16 @@ static void *work(void *argument)
             mark(held[i].block, held[i].order, thread + 1, 0);
             check(buddy_free(held[i].block, held[i].order, owner) == E_OK);
             held[i] = held[--n];
+        } else if (roll >= 994) {
+            hpa_t list[100];
+            unsigned count = (unsigned)random_below(&random, 100);
+            int error = buddy_alloc_many(list, count, PURPOSE_TEST, owner);
+            check(error == E_OK || error == E_NOMEM || error == E_QUOTA);
+            for (unsigned i = 0; error == E_OK && i < count; i++)
+                mark(list[i], 0, 0, thread + 1);
+            for (unsigned i = 0; error == E_OK && i < count; i++)
+                mark(list[i], 0, thread + 1, 0);
+            check(error != E_OK || buddy_free_frames(list, count, owner) == E_OK);
         } else if (roll == 990) {
             buddy_drain();
         } else if (roll == 991) {

@@ -22,7 +22,10 @@ static const struct {
     {"trace", "on|off [gN] | show [LINES]"},
     {"help", "[COMMAND]"},
     {"broken", "[a|b"},
-    {"many", "gN [gva | save] [FILTER ...]"},
+    {"many", "gN [gva|save] [FILTER ...]"},
+    {"peek", "hva|hpa X [force] | gN gpa|gva X [force]"},
+    {"who", "HPA"},
+    {"ring", "on [EVENT ...] | show [N] [EVENT ...] [gN|host] [cpu=N]"},
 };
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
@@ -45,7 +48,27 @@ static const char *guest(unsigned i, char name[COMPLETION_TEXT])
     return i < 3 ? name : NULL;
 }
 
-static const struct completion_source source = {command, usage, guest};
+static const char *words(const char *name)
+{
+    return strcmp(name, "many") == 0   ? "from=X rights= page="
+           : strcmp(name, "ring") == 0 ? "map unmap all"
+                                       : NULL;
+}
+
+static unsigned symbols; /* beside those below: many_0, many_1 ... */
+
+static const char *symbol(unsigned i)
+{
+    static const char *const names[] = {"kernel_text", "kernel_start", "alpha", "g1_table"};
+    static char many[24];
+
+    if (i < 4)
+        return names[i];
+    snprintf(many, sizeof(many), "many_%u", i - 4);
+    return i - 4 < symbols ? many : NULL;
+}
+
+static const struct completion_source source = {command, usage, words, guest, symbol};
 static struct completions found;
 
 /* All that is offered, a blank after each. */
@@ -66,9 +89,9 @@ static void test_offers(void **state)
     static const struct {
         const char *line, *words;
     } cases[] = {
-        {"", "mem map walk start trace help broken many "},
+        {"", "mem map walk start trace help broken many peek who ring "},
         {"m", "mem map many "},
-        {"  wa", "walk "},
+        {"  wal", "walk "},
         {"x", ""},
         {"mem ", ""},
         {"map ", "host user g1 g2 g3 "},
@@ -96,9 +119,37 @@ static void test_offers(void **state)
         {"nothing ", ""},
         {"map \"", ""},
         {"broken ", "a b "},
-        {"many g1 ", "gva save "},
-        {"many g1 gva ", "save "},
-        {"many g1 gva rights=w ", ""},
+        {"many g1 ", "gva save from= rights= page= "},
+        {"many g1 gva ", "from= rights= page= "},
+        {"many g1 gva ri", "rights= "},
+        {"many g1 gva rights=", ""},
+        {"many g1 gva rights=w ", "from= rights= page= "},
+        {"many g1 rights=w page=4K fr", "from= "},
+        {"many g1 from=ker", "kernel_text kernel_start "},
+        {"many g1 rights=ker", ""},
+        {"peek hpa 0x1000 ", "force "},
+        {"peek g2 gva 0x1000 f", "force "},
+        {"peek hpa ", ""},
+        {"peek hpa al", "alpha "},
+        {"who kernel_t", "kernel_text "},
+        {"who (kernel_text-ker", "kernel_text kernel_start "},
+        {"who 0x1000+2*a", "alpha "},
+        {"who kernel_text-", ""},
+        {"who kernel_text-0", ""},
+        {"who m", ""},
+        {"walk host ker", "kernel_text kernel_start "},
+        {"walk g2 gva g", "g1_table "},
+        {"walk g", "g1 g2 g3 "},
+        {"start ker", ""},
+        {"ring ", "on show "},
+        {"ring on ", "map unmap all "},
+        {"ring on map ", "map unmap all "},
+        {"ring on map unmap al", "all "},
+        {"ring show ", "map unmap all g1 g2 g3 host cpu= "},
+        {"ring show 20 un", "unmap "},
+        {"ring show 20 map all h", "host "},
+        {"ring show cpu=", ""},
+        {"ring show cpu=1 ", "map unmap all g1 g2 g3 host cpu= "},
     };
 
     (void)state;
@@ -119,10 +170,27 @@ static void test_what_they_share(void **state)
     assert_int_equal(found.common, 4);
 }
 
+static void test_more_than_can_be_shown(void **state)
+{
+    (void)state;
+    symbols = 100;
+    offered("who m");
+    assert_int_equal(found.count, COMPLETIONS);
+    assert_int_equal(found.more, 100 - COMPLETIONS);
+    assert_int_equal(found.common, strlen("many_"));
+    offered("who 4+many_1");
+    assert_int_equal(found.count, 11);
+    assert_int_equal(found.typed, strlen("many_1"));
+    /* What all of them share is not what the first ones share. */
+    offered("who k");
+    assert_int_equal(found.common, strlen("kernel_"));
+    symbols = 0;
+}
+
 static void test_any_line(void **state)
 {
-    static const char *const parts[] = {"map ", "walk ", "g1 ",     "gva ", "[",      "]",
-                                        "|",    ";",     "\"",      "\033", "trace ", "x",
+    static const char *const parts[] = {"map ", "walk ", "k=(-+",   "ring ", "[",      "]",
+                                        "|",    ";",     "\"",      "\033",  "trace ", "x",
                                         " ",    "help ", "broken ", "a "};
     char line[400];
     uint64_t seed = 5;
@@ -147,6 +215,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_offers),
         cmocka_unit_test(test_what_they_share),
+        cmocka_unit_test(test_more_than_can_be_shown),
         cmocka_unit_test(test_any_line),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -6,6 +6,8 @@
 #include "tests/unit/test_monitor.c"
 #undef main
 
+#include "mm/page_source.h"
+
 /* 4-level paging of g3 with one page, 0xffff800000000000, at gpa 0x5000: a supervisor's, read-only. */
 #define G3_PAGE "0xffff800000000000"
 
@@ -15,7 +17,6 @@ static void give_g3_tables(void)
     cpu_of_guest.cr3 = 0x1000;
     cpu_of_guest.cr4 = CR4_PAE;
     cpu_of_guest.efer = EFER_LME | EFER_LMA | EFER_NXE;
-    cpu_of_guest.pat = UINT64_C(0x0007040600070406);
     memset(arena + G3_FRAMES, 0, 0xa0000);
     put_guest_entry(0x1000, 256, 0x2000 | PTE_P | PTE_RW | PTE_A);
     put_guest_entry(0x2000, 0, 0x3000 | PTE_P | PTE_RW | PTE_A);
@@ -62,10 +63,24 @@ static void test_explain(void **state)
     answers("explain host 0x800000000000", "verdict: #GP\n");
 }
 
+/* An entry of the second level that was broken so as to lead out of all RAM, under a table of the guest's:
+ * nothing follows it there. */
+static void test_a_guests_table_outside_memory(void **state)
+{
+    (void)state;
+    give_g3_tables();
+    *entry_of(&guest[3].table, 0x2000) = UINT64_C(0xfee00000) | EPT_R | EPT_W;
+    answers("walk g3 gva " G3_PAGE, "rule: the next table lies where the guest has no memory\n");
+    answers("map g3 gva", "tables that are not there: 1\n");
+    answers("explain g3 gva " G3_PAGE, "verdict: cannot be told\n");
+    refuses(E_PERM, "peek g3 gva " G3_PAGE, "no memory to read");
+    refuses(E_RANGE, "peek g3 gva " G3_PAGE " force", "the guest's tables map nothing there");
+}
+
 static void test_explain_nonsense(void **state)
 {
     (void)state;
-    refuses(E_INVAL, "explain", "arguments are missing; usage: explain host VA |");
+    refuses(E_INVAL, "explain", "arguments are missing; usage: explain host VA [r|w|x]");
     refuses(E_INVAL, "explain g3 gpa", "which gpa? for example: explain g1 gpa 0x101000 w");
     refuses(E_INVAL, "explain g3 hpa 0x1000", "is no kind of address");
     refuses(E_INVAL, "explain g3 gpa 0x1000 q", "\"q\" after the address");
@@ -102,6 +117,22 @@ static void test_who(void **state)
     assert_non_null(
         strstr(screen, "  g3 hello3               0x603000    4K  r-x--   WB    no   no"));
     buddy_free(block, 4, guest_owner(&guest[3]));
+
+    /* Through the guest's own tables as well. */
+    give_g3_tables();
+    put_guest_entry(0x4000, 2, 0x7000 | PTE_P | PTE_RW | PTE_US | PTE_PCD);
+    put_guest_entry(0x3000, 4, PTE_P | PTE_PS | PTE_A); /* 0xffff800000800000: all from gpa 0 on */
+    answers("who 0x2007123", "  g3 hello3                 0x7000    4K  rwx--   WB    ");
+    assert_non_null(strstr(screen, "  g3's own      0xffff800000002000    4K  rwx--   UC-   no   no "
+                                   "  0x7017\n"));
+    assert_non_null(strstr(screen, "  g3's own      0xffff800000807000    2M  r-x--   WB    yes  no "
+                                   "   0xa1\n"));
+    assert_non_null(strstr(screen, "\nmappings: 4\n"));
+    for (unsigned i = 0; i < 512; i++) /* without end */
+        put_guest_entry(0x1000, i, 0x1000 | PTE_P | PTE_RW);
+    answers("who 0x2007123", "The tables that g3 hello3 has built were searched up to 0x");
+    cpu_of_guest.cr0 = CR0_PE;
+    answers("who 0x2007123", "\nmappings: 2\n");
 
     /* A table's own frame. */
     table_walk(&guest[3].table, 0x5000, &walk);
@@ -202,7 +233,7 @@ static void test_peek_and_poke(void **state)
     refuses(E_INVAL, "peek g3 gpa 0x5000 3", "1, 2, 4 or 8 bytes, not 3");
     refuses(E_INVAL, "peek g3 gpa 0x5000 4 4", "\"4\" is one word too many");
     refuses(E_INVAL, "peek g3 0x5000 4", "no kind of address");
-    refuses(E_INVAL, "peek hva force", "an argument is missing; usage: peek hva X");
+    refuses(E_INVAL, "peek hva force", "an argument is missing; usage: peek hva|hpa X");
     refuses(E_RANGE, "poke g3 gpa 0x5000 0x100 1", "0x100 does not fit 1 byte");
     refuses(E_INVAL, "poke g3 gpa 0x5000", "an argument is missing");
     refuses(E_STATE, "peek g1 gpa 0", "g1 hello1 has no memory any more (passed)");
@@ -235,7 +266,8 @@ static void test_find(void **state)
     memset(arena + G3_FRAMES, 0, 0xa0000);
     memcpy(arena + G3_FRAMES + 0x4ffd, "needle", 6); /* across two pages */
     memcpy(arena + G3_FRAMES + 0x8000, "needle", 6);
-    answers("find g3 gpa 0 1M needle", "              0x4ffd     0x2004ffd  6e 65 65");
+    answers("find g3 gpa 0 1M needle",
+            "              0x4ffd     0x2004ffd  6e 65 65 64 6c 65 00 00");
     assert_non_null(strstr(screen, "              0x8000     0x2008000  6e 65 65 64 6c 65 00"));
     assert_non_null(strstr(screen, "searched: 640K\nnot there: 384K\nfound: 2\n"));
     *(uint32_t *)(arena + G3_FRAMES + 0x6004) = 0x1badb002;
@@ -246,6 +278,12 @@ static void test_find(void **state)
     answers("find g3 gpa 0 0x5002 needle", "found: 0\n");
     answers("find g3 gpa 0 0x5003 needle", "found: 1\n");
     answers("find g3 gpa 0 4K 0", "found: 4093\nOf these the first 32 are shown.\n");
+    answers("find g3 gpa 0 1M needle",
+            "\rfind: 0%\rfind: 1%\r\033[K             address           hpa  bytes");
+    assert_non_null(strstr(screen, "find: 99%\r\033[Ksearched: 640K\n"));
+    assert_null(strstr(screen, "100%"));
+    assert_int_equal(run("find g3 gpa 0 1M needle --json"), E_OK);
+    assert_null(strchr(screen, '\r'));
     refuses(E_RANGE, "find hpa 0 257M x", "1 byte to 256M");
     refuses(E_INVAL, "find hpa 0 4K \"\"", "1 to 64 characters, or is a number");
     refuses(E_INVAL, "find hpa 0 4K", "an argument is missing");
@@ -282,6 +320,8 @@ static void test_map_filters(void **state)
     assert_int_equal(buddy_alloc(3, PURPOSE_STACK, OWNER_HOST, &block), E_OK);
     answers("map host purpose=stacks", "\nruns: 1\n");
     assert_non_null(strstr(screen, "mapped: 32K\n"));
+    assert_non_null(
+        strstr(screen, "    2M       1           1         32K\n")); /* part of a page */
     answers("map host \"purpose=guest memory\" from=0xffff800002000000 to=0xffff800003ffffff",
             "mapped:");
     assert_int_equal(buddy_free(block, 3, OWNER_HOST), E_OK);
@@ -335,6 +375,33 @@ static void test_map_gva(void **state)
     refuses(E_UNSUPPORTED, "map g3 gva", "5-level paging");
 }
 
+static unsigned lines_of(const char *text)
+{
+    unsigned lines = 0;
+
+    for (; *text; text++)
+        lines += *text == '\n';
+    return lines;
+}
+
+/* As many lines as there are runs, whatever is mapped. */
+static void test_map_of_512_gib(void **state)
+{
+    (void)state;
+    map_in(&guest[3].table, 512 * GiB, 0, 512 * GiB, RIGHT_RX);
+    answers("map g3 from=512G", "        0x8000000000        0xffffffffff     512G    1G         "
+                                "  0x0  r-x--   WB    outside every slot\n");
+    assert_non_null(strstr(screen, "    1G       1         512        512G\n"));
+    assert_int_equal(lines_of(screen), 1 + 1 + 2 + 4);
+    /* A hole of one page: large pages are split around it. */
+    unmap(&guest[3].table, 768 * GiB + 0x5000, 0x1000);
+    answers("map g3 from=512G", "        0xc000006000        0xc0001fffff    2024K    4K  "
+                                "0x4000006000  r-x--   WB    outside every slot\n");
+    assert_non_null(strstr(screen, "    1G       2         511        511G\n"));
+    assert_non_null(strstr(screen, "\nruns: 5\n"));
+    assert_int_equal(lines_of(screen), 1 + 5 + 4 + 4);
+}
+
 static void test_map_diff(void **state)
 {
     (void)state;
@@ -378,7 +445,7 @@ static void test_trace(void **state)
     refuses(E_STATE, "trace show", "nothing has been traced: `trace on` begins it");
     answers("trace", "tracing: no\nwritten: 0\nkept: 0\n");
     answers("trace on mapper free", "tracing: yes\nevents: map unmap protect split merge harvest "
-                                    "destroy free\nwritten: 0\n");
+                                    "clone copy destroy free\nwritten: 0\n");
     map_in(&guest[3].table, 0x600000, 0x300000, 0x2000, RIGHT_R);
     unmap(&guest[3].table, 0x600000, 0x1000);
     map_in(&kernel_table, UINT64_MAX - 0x1fff, 0x300000, 0x1000, RIGHT_R);
@@ -399,7 +466,7 @@ static void test_trace(void **state)
     answers("trace show flush", "No event of these is in the ring.\n");
 
     /* Past its size the ring keeps the newest. */
-    answers("trace on allocator", "events: alloc free\n");
+    answers("trace on allocator", "events: alloc free share release\n");
     for (unsigned i = 0; i < 2000; i++) {
         assert_int_equal(buddy_alloc(0, PURPOSE_STACK, OWNER_HOST, &block), E_OK);
         assert_int_equal(buddy_free(block, 0, OWNER_HOST), E_OK);
@@ -413,12 +480,77 @@ static void test_trace(void **state)
     assert_int_equal(buddy_free(block, 0, OWNER_HOST), E_OK);
     answers("trace", "written: 4005\n");
 
-    refuses(E_INVAL, "trace up", "\"up\": it is `trace [on");
+    refuses(E_INVAL, "trace up", "\"up\": it is `trace on [EVENT ...] | off |");
     refuses(E_INVAL, "trace off now", "\"now\": it is");
     refuses(E_INVAL, "trace on maps", "\"maps\" is no event: there are map unmap");
     refuses(E_INVAL, "trace show guests", "is no event");
     refuses(E_NOENT, "trace show g77", "there is no g77");
     refuses(E_INVAL, "trace counters all", "nothing follows");
+}
+
+static void test_trace_by_cpu(void **state)
+{
+    (void)state;
+    assert_int_equal(run("trace on map"), E_OK);
+    map_in(&guest[3].table, 0x600000, 0x300000, 0x1000, RIGHT_R);
+    this_cpu = 1;
+    map_in(&guest[3].table, 0x700000, 0x300000, 0x1000, RIGHT_R);
+    this_cpu = 3;
+    answers("trace show cpu=1", "    1  g3 hello3   map                0x700000 ");
+    assert_null(strstr(screen, "0x600000"));
+    answers("trace show map g3 cpu=1+2", "    3  g3 hello3   map                0x600000 ");
+    assert_null(strstr(screen, "0x700000"));
+    answers("trace show cpu=2", "No event of these is in the ring.\n");
+    refuses(E_FORMAT, "trace show cpu=", "\"\" is no CPU's number");
+    refuses(E_INVAL, "trace show cpu", "is no event");
+}
+
+/* What several hold, and what is given back together. */
+static void test_trace_of_sharing(void **state)
+{
+    struct table other;
+    struct table_caps caps = guest[3].table.caps;
+    struct buddy_pages pages;
+    struct flush_batch batch;
+    hpa_t block, frames[3];
+    char said[120];
+    bool last;
+
+    (void)state;
+    assert_int_equal(
+        table_init(&other, &ept_kind, &caps, &buddy_env, PURPOSE_EPT_TABLE, guest_owner(&guest[2])),
+        E_OK);
+    assert_int_equal(run("trace on clone copy share release free"), E_OK);
+    flush_begin(&batch, &guest[3].table);
+    assert_int_equal(table_clone(&other, &guest[3].table, 0, 0x4000, &batch), E_OK);
+    flush_commit(&batch);
+    buddy_pages_init(&pages, PURPOSE_GUEST_RAM, guest_owner(&guest[2]));
+    assert_int_equal(table_copy(&other, &guest[3].table, 0x8000, 0x1000, &pages.source), E_OK);
+    assert_int_equal(table_copy(&other, &guest[3].table, 0x8000, 0x1000, &pages.source), E_EXIST);
+    answers("trace show", "    3  g2 hello2   clone                   0x0     16K  of g3 hello3 "
+                          "           ok      somebody");
+    assert_non_null(strstr(screen, "    3  g2 hello2   copy                 0x8000      4K  of g3 "
+                                   "hello3            ok  "));
+    assert_non_null(strstr(screen, "  E_EXIST"));
+    answers("trace show mapper g3", "No event of these is in the ring.\n");
+
+    assert_int_equal(buddy_alloc(1, PURPOSE_STACK, OWNER_HOST, &block), E_OK);
+    assert_int_equal(buddy_share(block, OWNER_HOST), E_OK);
+    assert_int_equal(buddy_release(block, 1, OWNER_HOST, &last), E_OK);
+    assert_int_equal(buddy_release(block, 1, OWNER_HOST, &last), E_OK);
+    assert_int_equal(buddy_share(block, OWNER_HOST), E_DOUBLE_FREE);
+    answers("trace show share", "  share  ");
+    snprintf(said, sizeof(said), "%#18llx       -  one holder more         ok ",
+             (unsigned long long)block.v);
+    assert_non_null(strstr(screen, said));
+    assert_non_null(strstr(screen, "  E_DOUBLE_FREE"));
+    answers("trace show release", "      8K  one holder fewer        ok  ");
+    assert_non_null(strstr(screen, "      8K  freed with the last     ok  "));
+
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(buddy_alloc(0, PURPOSE_STACK, OWNER_HOST, &frames[i]), E_OK);
+    assert_int_equal(buddy_free_frames(frames, 3, OWNER_HOST), E_OK);
+    answers("trace show free host", "      4K  3 frames                ok  ");
 }
 
 static void test_trace_counters(void **state)
@@ -436,6 +568,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_explain, set_up),
+        cmocka_unit_test_setup(test_a_guests_table_outside_memory, set_up),
         cmocka_unit_test_setup(test_explain_nonsense, set_up),
         cmocka_unit_test_setup(test_who, set_up),
         cmocka_unit_test_setup(test_frames, set_up),
@@ -444,8 +577,11 @@ int main(void)
         cmocka_unit_test_setup(test_find, set_up),
         cmocka_unit_test_setup(test_map_filters, set_up),
         cmocka_unit_test_setup(test_trace, set_up),
+        cmocka_unit_test_setup(test_trace_by_cpu, set_up),
+        cmocka_unit_test_setup(test_trace_of_sharing, set_up),
         cmocka_unit_test_setup(test_trace_counters, set_up),
         cmocka_unit_test_setup(test_map_gva, set_up),
+        cmocka_unit_test_setup(test_map_of_512_gib, set_up),
         cmocka_unit_test_setup(test_map_diff, set_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -478,6 +478,7 @@ static void nothing_reaches_past_the_end(void **state)
         quire_memmove(source, end, n);
         assert_int_equal(quire_memcmp(end, source, n), 0);
         assert_null(quire_memchr(end, 'y', n));
+        assert_ptr_equal(quire_memchr(end, 'x', n), n ? end : NULL);
         assert_int_equal(quire_strnlen(end, n), n);
         assert_int_equal(quire_strncmp(end, source, n), 0);
         if (n > 0) {

@@ -5,6 +5,7 @@
  */
 #include "monitor/monitor.h"
 
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -94,9 +95,11 @@ bool tsc_counts_instructions(void)
     return true;
 }
 
+static unsigned this_cpu = 3;
+
 unsigned cpu_number(void)
 {
-    return 3;
+    return this_cpu;
 }
 
 struct tlb_counters tlb_counters;
@@ -135,7 +138,7 @@ const char *oracle_space_name(enum oracle_space space)
 }
 
 int oracle_run(const struct vm_backend *with, uint64_t seed, uint64_t pairs,
-               oracle_report_fn report, void *ctx, struct oracle_counts counts[ORACLE_SPACES])
+               const struct oracle_listener *listener, struct oracle_counts counts[ORACLE_SPACES])
 {
     struct oracle_disagreement d = {ORACLE_GUEST, 0x1000,         RIGHT_X,        0x7, 1,
                                     "guest",      "goes through", "EPT violation"};
@@ -146,8 +149,9 @@ int oracle_run(const struct vm_backend *with, uint64_t seed, uint64_t pairs,
     oracle_says.seed = seed;
     counts[ORACLE_GUEST].pairs = pairs;
     counts[ORACLE_GUEST].disagreements = oracle_says.wrong;
+    listener->progress(listener, pairs);
     for (unsigned i = 0; i < oracle_says.wrong; i++)
-        report(ctx, &d);
+        listener->report(listener, &d);
     return oracle_says.error ? oracle_says.error : oracle_says.wrong ? E_HARDWARE : E_OK;
 }
 
@@ -194,6 +198,11 @@ bool symbol_address(const char *name, uint64_t *out)
 {
     *out = IMAGE_BASE + 2 * MiB;
     return strcmp(name, "kernel_text") == 0;
+}
+
+const char *symbol_name(unsigned index)
+{
+    return index == 0 ? "kernel_text" : NULL;
 }
 
 static jmp_buf powered_off;
@@ -270,6 +279,8 @@ static struct guest guest[GUESTS + 1];
 static unsigned guests_made = GUESTS;
 static unsigned rounds, rounds_left;
 static struct vcpu vcpu[GUESTS + 1];
+#define PAT_AT_RESET UINT64_C(0x0007040600070406)
+
 static struct vcpu_state cpu_of_guest;
 static struct vm_root root_in_cpu;
 static const char *why_no_guests;
@@ -519,6 +530,7 @@ static int set_up(void **state)
                                    .levels = 4,
                                    .accessed_dirty = true};
     memset(&cpu_of_guest, 0, sizeof(cpu_of_guest));
+    cpu_of_guest.pat = PAT_AT_RESET;
 
     why_no_guests = space_broken = NULL;
     guests_made = GUESTS;
@@ -558,7 +570,10 @@ static void check_run(int expected, const char *line, const char *said, unsigned
 static void test_help(void **state)
 {
     (void)state;
-    answers("help", "  walk      host VA | gN gpa X | gN gva X");
+    answers("help",
+            "  mem       the memory map, what is free, and who has the rest                 -\n");
+    answers("help", "  walk      every step from an address to its frame                           "
+                    " host VA | gN gpa|gva X\n");
     answers("help walk", "example: walk g1 gpa 0x101000\n");
     refuses(E_NOENT, "help wlak", "did you mean `walk`");
 }
@@ -617,7 +632,7 @@ static void test_nonsense(void **state)
     refuses(E_NOENT, "xyzzy", "\"xyzzy\" is no command; `help` lists them all");
     refuses(E_NOENT, "0123456789012345678901234567890123456789x", "is no command");
     refuses(E_NOENT, "\"\"", "is no command");
-    refuses(E_INVAL, "map", "map: arguments are missing; usage: map host | user | gN [gva");
+    refuses(E_INVAL, "map", "map: arguments are missing; usage: map host|user|gN [gva");
     refuses(E_INVAL, "walk g3", "an argument is missing");
     refuses(E_INVAL, "mem all", "too many arguments; usage: mem;");
     refuses(E_FORMAT, "mem \"", "a quote (\") without its end");
@@ -809,6 +824,13 @@ static void test_walk_guest_virtual(void **state)
     answers("walk g3 gva 0xffff800000000123", "4-level paging of g3 hello3, CR3 0x1000\n");
     assert_non_null(strstr(screen, "gva: 0xffff800000000123\ngpa: 0x200123\npage: 2M\n"
                                    "rights: rwx--\ntype: WB\naccessed: yes\n"));
+    /* Its memory types are those of its own PAT, for the steps and for the whole. */
+    cpu_of_guest.pat = UINT64_C(0x0007040600070401);
+    answers("walk g3 gva 0xffff800000000123", "rights: rwx--\ntype: WC\naccessed: yes\n");
+    assert_non_null(strstr(screen, "leaf        0x200000  rwx--   WC    yes  no\n"));
+    cpu_of_guest.pat = UINT64_C(0x0006040600070407);
+    answers("walk g3 gva 0xffff800000000123", "rights: rwx--\ntype: UC-\naccessed: yes\n");
+    cpu_of_guest.pat = PAT_AT_RESET;
     assert_non_null(strstr(screen, "hpa: 0x2200123\n"));
     answers("walk g3 gva 0xffff800000400000", "verdict: illegal entry\n");
     assert_non_null(
@@ -995,6 +1017,7 @@ static void test_oracle(void **state)
     (void)state;
     memset(&oracle_says, 0, sizeof(oracle_says));
     answers("oracle", "The CPU agrees with all 10000 predictions (seed 1).\n");
+    assert_non_null(strstr(screen, "\roracle: 33%\r\033[K"));
     answers("oracle 2K 0x77", "The CPU agrees with all 2048 predictions (seed 119).\n");
     assert_int_equal(oracle_says.pairs, 2048);
     assert_int_equal(oracle_says.seed, 0x77);
@@ -1318,6 +1341,14 @@ static void test_terminal(void **state)
     assert_non_null(strstr(screen, "colour is off\n"));
     assert_null(strstr(screen, "\033[1;31merror: \"mep\""));
     assert_non_null(strstr(screen, "\nerror: \"mep\" is no command"));
+
+    /* In an address symbols are completed, behind an operator as well; a filter goes on behind its '='. */
+    set_up(state);
+    serve("walk host ker\t\rexplain host 0x40+ker\t x\rmap host pa\t4K\rtrace sh\tcpu=3\rquit\r");
+    assert_non_null(strstr(screen, "quire> walk host kernel_text \n"));
+    assert_non_null(strstr(screen, "quire> explain host 0x40+kernel_text  x\n"));
+    assert_non_null(strstr(screen, "quire> map host page=4K\n"));
+    assert_non_null(strstr(screen, "quire> trace show cpu=3\n"));
 }
 
 /* Keys that come one at a time, with rounds of the guests in between. */
@@ -1398,16 +1429,25 @@ static unsigned random_below(unsigned bound)
 
 #define RANDOM_LINES 100000
 
-static unsigned random_lines;
+/* Commands that ask, and those that change a guest: its state, its memory, what was typed to it. Of both
+ * together nothing is missing but `quit`, which ends the test, and what takes its time. */
+static const char *const asking_words[] = {
+    "help",  "mem",  "layout", "walk",    "map",   "explain", "who",    "frames", "peek",
+    "dump",  "find", "guests", "regs",    "exits", "report",  "output", "eptp",   "trace",
+    "audit", "cpu",  "log",    "version", "check", "colour",  "wait",   "oracle",
+};
+static const char *const changing_words[] = {"start", "pause", "resume", "kill", "attach", "poke"};
+static const char *const slow_words[] = {"quit", "stress", "bench", "paging"};
 
-/* Lines of noise, words in any order, and commands with any arguments. None is `quit`. */
+static struct {
+    unsigned lines;
+    void (*before_quit)(void);
+    bool changing;
+} random_typing;
+
+/* Lines of noise, words in any order, and commands with any arguments. */
 static void random_line(char line[1024])
 {
-    static const char *const words[] = {
-        "help",    "mem",   "map",   "walk",   "guests", "start",  "pause", "resume",
-        "kill",    "regs",  "exits", "report", "output", "eptp",   "cpu",   "log",
-        "version", "check", "audit", "attach", "colour", "layout", "wait",
-    };
     static const char *const arguments[] = {
         "host",
         "user",
@@ -1419,26 +1459,57 @@ static void random_line(char line[1024])
         "g6",
         "gpa",
         "gva",
+        "hpa",
+        "hva",
         "0x1000",
         "1M",
         "0",
+        "64",
+        "r",
+        "w",
+        "x",
+        "force",
+        "save",
+        "diff",
+        "forget",
+        "on",
+        "off",
+        "show",
+        "counters",
+        "cpu=3",
+        "exit",
+        "mapper",
+        "page=4K",
+        "from=1M",
+        "rights=w",
+        "what=RAM",
+        "purpose=heap",
         "paused",
-        "0xffff800000000000",
         "\"a b\"",
         ";",
-        "0xffffffffffffffff",
+        "--json",
+        "\t",
         "\033[A",
         "\033[D",
         "\b",
         "\004",
         "\003",
         "\033[3~",
-        "--json",
-        "\t",
-        "(1+kernel_text)*2-1",
-        "on",
-        "\033[?62;22c",
         "\035",
+        "0x2005000",
+        "\033[?62;22c",
+        "needle",
+        "kernel_text",
+
+        "0xffff800000000000",
+        "0xffffffffffffffff",
+        "g3 gpa 0x5000",
+        "g3 gpa 2M",
+        "g3 gva 0xffff800000000000",
+        "hpa 0x2005000",
+        "hva kernel_text",
+        "(1+kernel_text)*2-1",
+        "100",
     };
     unsigned length = 0;
 
@@ -1448,11 +1519,13 @@ static void random_line(char line[1024])
             line[length++] = byte ? byte : ' ';
         }
     } else {
-        for (unsigned i = 0, n = random_below(6); i < n; i++) {
-            bool command = i == 0 || random_below(8) == 0;
-            length += (unsigned)sprintf(line + length, "%s ",
-                                        command ? words[random_below(ARRAY_SIZE(words))]
-                                                : arguments[random_below(ARRAY_SIZE(arguments))]);
+        for (unsigned i = 0, n = random_below(7); i < n; i++) {
+            const char *word = arguments[random_below(ARRAY_SIZE(arguments))];
+            if (i == 0 || random_below(8) == 0)
+                word = random_typing.changing && random_below(4) == 0
+                           ? changing_words[random_below(ARRAY_SIZE(changing_words))]
+                           : asking_words[random_below(ARRAY_SIZE(asking_words))];
+            length += (unsigned)sprintf(line + length, "%s ", word);
         }
     }
     strcpy(line + length, "\r");
@@ -1465,30 +1538,121 @@ static unsigned random_typist(void)
 
     if (!line[next]) {
         next = 0;
-        if (random_lines++ < RANDOM_LINES)
+        if (random_typing.lines++ < RANDOM_LINES) {
             random_line(line);
-        else
+        } else {
+            if (random_typing.before_quit)
+                random_typing.before_quit();
             strcpy(line, "\035\025\013quit\r");
+        }
         screen_clear();
     }
     return (unsigned char)line[next++];
 }
 
-static void test_random_lines(void **state)
+static int digest_frame(void *ctx, hpa_t frame, unsigned level, unsigned slots)
 {
-    struct buddy_stats before, after;
-    (void)state;
+    uint64_t *digest = ctx;
+    const uint64_t *word = direct(frame);
 
-    seed = 3;
-    typist = random_typist;
+    for (unsigned i = 0; i < 512; i++)
+        *digest = (*digest ^ word[i]) * UINT64_C(0x100000001b3);
+    *digest += level + slots;
+    return 0;
+}
+
+/* Everything that g3 has: its memory, and its tables with their accessed and dirty bits. */
+static uint64_t digest_of_g3(void)
+{
+    uint64_t digest = 1;
+
+    for (uint64_t at = 0; at < 4 * MiB; at += PAGE_SIZE)
+        if (at < 0xa0000 || at >= 2 * MiB)
+            digest_frame(&digest, hpa(G3_FRAMES + at), 0, 0);
+    table_visit_frames(&guest[3].table, digest_frame, &digest);
+    return digest;
+}
+
+/* 4-level paging for g3, in which a table leads back to the first. */
+static void give_tables(void)
+{
     cpu_of_guest.cr0 = CR0_PE | CR0_PG;
     cpu_of_guest.cr3 = 0x1000;
+    cpu_of_guest.cr4 = CR4_PAE;
+    cpu_of_guest.efer = EFER_LMA | EFER_LME;
+    put_guest_entry(0x1000, 256, 0x2000 | PTE_P | PTE_RW);
+    put_guest_entry(0x2000, 0, 0x200000 | PTE_P | PTE_RW);
+    put_guest_entry(0x200000, 0, 0x1000 | PTE_P | PTE_RW);
+}
+
+static void type_at_random(bool changing, void (*before_quit)(void))
+{
+    struct buddy_stats before, after;
+
+    seed = changing ? 4 : 3;
+    random_typing.lines = 0;
+    random_typing.changing = changing;
+    random_typing.before_quit = before_quit;
+    typist = random_typist;
     buddy_stats(&before);
     serve("");
+    assert_true(random_typing.lines > RANDOM_LINES);
+    run("trace off");
+    forget_kept();
     buddy_stats(&after);
-    assert_true(random_lines > RANDOM_LINES);
     assert_int_equal(before.free_frames, after.free_frames);
     assert_int_equal(before.allocations - before.frees, after.allocations - after.frees);
+}
+
+static struct {
+    struct guest guest[GUESTS + 1];
+    struct vcpu_state cpu;
+    uint64_t digest;
+} asked; /* what the guests were before they were asked about */
+
+/* To quit ends them. */
+static void assert_guests_unchanged(void)
+{
+    assert_true(digest_of_g3() == asked.digest);
+    assert_memory_equal(&asked.cpu, &cpu_of_guest, sizeof(asked.cpu));
+    for (unsigned i = 1; i <= GUESTS; i++) {
+        asked.guest[i].table.near = guest[i].table.near; /* a memory of where the last walk went */
+        assert_memory_equal(&asked.guest[i], &guest[i], sizeof(guest[i]));
+    }
+}
+
+/* Questions change no guest, whatever they are. */
+static void test_random_questions(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 0xa0000; i++)
+        arena[G3_FRAMES + i] = (uint8_t)(i * 2654435761u >> 24);
+    give_tables();
+    memcpy(asked.guest, guest, sizeof(asked.guest));
+    asked.cpu = cpu_of_guest;
+    asked.digest = digest_of_g3();
+    rounds_left = UINT_MAX; /* g2 does not end by itself */
+    type_at_random(false, assert_guests_unchanged);
+}
+
+static void test_random_lines(void **state)
+{
+    (void)state;
+    give_tables();
+    type_at_random(true, NULL);
+}
+
+/* The lists above go with the commands that there are. */
+static void test_random_lines_know_all_commands(void **state)
+{
+    unsigned known = ARRAY_SIZE(asking_words) + ARRAY_SIZE(changing_words) + ARRAY_SIZE(slow_words);
+    unsigned commands = 0;
+
+    (void)state;
+    assert_int_equal(run("help"), E_OK);
+    for (const char *row = strchr(screen, '\n'); row && row[1] == ' '; row = strchr(row + 1, '\n'))
+        commands++;
+    assert_int_equal(commands, known);
 }
 
 int main(void)
@@ -1526,7 +1690,9 @@ int main(void)
         cmocka_unit_test_setup(test_terminal, set_up),
         cmocka_unit_test_setup(test_attach, set_up),
         cmocka_unit_test_setup(test_scripts, set_up),
+        cmocka_unit_test_setup(test_random_questions, set_up),
         cmocka_unit_test_setup(test_random_lines, set_up),
+        cmocka_unit_test_setup(test_random_lines_know_all_commands, set_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -50,8 +50,8 @@ static int start(void **state)
     assert_int_equal(buddy_init(arena, metadata, ARENA_SIZE), E_OK);
     poison_start();
     assert_int_equal(buddy_add(hpa(metadata), ARENA_SIZE - metadata), E_OK);
-    assert_int_equal(table_init(&kernel, &kernel_kind, &caps, &buddy_env, PURPOSE_HOST_TABLE, OWNER_HOST),
-                     E_OK);
+    assert_int_equal(
+        table_init(&kernel, &kernel_kind, &caps, &buddy_env, PURPOSE_HOST_TABLE, OWNER_HOST), E_OK);
     assert_int_equal(table_preallocate(&kernel), E_OK);
     return 0;
 }

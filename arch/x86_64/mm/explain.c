@@ -523,6 +523,8 @@ const char *explain_rule_text(char buffer[EXPLAIN_TEXT], const struct explanatio
 
 const char *explain_section(const struct explanation *e)
 {
+    if (e->rule == EXPLAIN_RULE_NONE && !e->linear)
+        return "SDM Vol. 3, 29.3.3.2";
     if (e->rule != EXPLAIN_ILLEGAL)
         return rules[e->rule].section;
     return rule_section(e->outcome == EXPLAIN_EPT_MISCONFIG ? KIND_EPT : KIND_GUEST64,

@@ -16,7 +16,7 @@ struct gva_context {
     uint64_t cr0, cr3, cr4, efer; /* as the guest sees them */
     uint64_t pdpte[4];            /* PAE: the registers, as the VMCS holds them */
     uint8_t maxphyaddr;           /* as the guest's CPUID tells it */
-    bool page_1g;                 /* the CPU has leaves of 1 GiB; else bit 7 of a PDPTE is reserved */
+    bool page_1g; /* the CPU has leaves of 1 GiB; else bit 7 of a PDPTE is reserved */
     /* Reads `size` bytes of guest-physical memory; false when they are not backed. */
     bool (*read)(void *ctx, gpa_t from, void *to, unsigned size);
     void *ctx;

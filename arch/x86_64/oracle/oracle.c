@@ -15,11 +15,11 @@ const char *oracle_space_name(enum oracle_space space)
 }
 
 int oracle_run(const struct vm_backend *backend, uint64_t seed, uint64_t pairs,
-               oracle_report_fn report, void *ctx, struct oracle_counts counts[ORACLE_SPACES])
+               const struct oracle_listener *listener, struct oracle_counts counts[ORACLE_SPACES])
 {
     static int (*const spaces[ORACLE_SPACES])(struct oracle *, uint64_t) = {
         oracle_kernel, oracle_user, oracle_guest};
-    struct oracle oracle = {.random = seed, .backend = backend, .report = report, .ctx = ctx};
+    struct oracle oracle = {.random = seed, .backend = backend, .listener = listener};
     uint64_t disagreements = 0;
 
     memset(counts, 0, sizeof(*counts) * ORACLE_SPACES);

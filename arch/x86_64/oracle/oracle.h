@@ -47,7 +47,12 @@ struct oracle_disagreement {
     char happened[ORACLE_TEXT];
 };
 
-typedef void (*oracle_report_fn)(void *ctx, const struct oracle_disagreement *disagreement);
+/* Who is told: of each disagreement, and after each pair how many have been tried. */
+struct oracle_listener {
+    void (*report)(const struct oracle_listener *self, const struct oracle_disagreement *what);
+    void (*progress)(const struct oracle_listener *self, uint64_t tried);
+    void *ctx;
+};
 
 /*
  * Tries `pairs` (address, access) pairs in each space, drawn from `seed`. Without `backend` (NULL) there
@@ -55,6 +60,6 @@ typedef void (*oracle_report_fn)(void *ctx, const struct oracle_disagreement *di
  * not; E_NOMEM, or what the backend answers, when it could not go on.
  */
 int oracle_run(const struct vm_backend *backend, uint64_t seed, uint64_t pairs,
-               oracle_report_fn report, void *ctx, struct oracle_counts counts[ORACLE_SPACES]);
+               const struct oracle_listener *listener, struct oracle_counts counts[ORACLE_SPACES]);
 
 #endif

@@ -332,6 +332,7 @@ const char *check_accessed_dirty(struct table *table, const struct pair *pair)
 
 void count_pair(struct oracle *oracle, const struct pair *pair, bool refused)
 {
+    oracle->listener->progress(oracle->listener, ++oracle->tried);
     oracle->counts->pairs++;
     if (pair->walk.error == E_NOENT)
         oracle->counts->absent++;
@@ -359,5 +360,5 @@ void report_pair(struct oracle *oracle, const struct pair *pair, const char *con
     format_buffer(disagreement.conditions, ORACLE_TEXT, "%s", conditions);
     format_buffer(disagreement.predicted, ORACLE_TEXT, "%s", predicted);
     format_buffer(disagreement.happened, ORACLE_TEXT, "%s", happened);
-    oracle->report(oracle->ctx, &disagreement);
+    oracle->listener->report(oracle->listener, &disagreement);
 }

@@ -20,8 +20,8 @@ struct oracle {
     uint64_t random; /* state of the generator */
     hpa_t memory;    /* 4 MiB that leaves show, all FILLER */
     const struct vm_backend *backend;
-    oracle_report_fn report;
-    void *ctx;
+    const struct oracle_listener *listener;
+    uint64_t tried;               /* pairs, in all spaces */
     struct oracle_counts *counts; /* of the space at hand */
     enum oracle_space space;
 };
