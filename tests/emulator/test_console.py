@@ -276,8 +276,8 @@ def test_editing_and_history(machine):
     machine.send("\x15")  # ^U
     machine.wait_for(lambda: machine.screen.current == "quire> ", "an empty line")
     machine.send("half a line\x03")
+    machine.wait_for(lambda: machine.lines[-1].endswith("half a line^C"), "the line given up")
     machine.wait_prompt()
-    assert machine.lines[-1].endswith("half a line^C")
 
 
 def test_noise_does_no_harm(machine):

@@ -99,7 +99,9 @@ def test_settings_come_from_the_environment(iso, settings, monkeypatch):
 def test_commands_without_quit_are_ended(iso, settings):
     done = launch(iso, "--cmds", "version")
     assert done.returncode == 0, done.stdout
-    assert done.stdout.splitlines()[-2:] == ["quire> quit", "quire: power off"]
+    lines = done.stdout.splitlines()
+    assert lines[-1] == "quire: power off"
+    assert lines[lines.index("quire> quit") + 1 :][0] == "quire: g1 spin: killed"
 
 
 @pytest.mark.parametrize("text", ["version\nguests\n", "version\r\n\n  guests\nquit\n", ""])
