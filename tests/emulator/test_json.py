@@ -199,6 +199,17 @@ def test_errors(machine, command):
     assert [each["code"] for each in answer.objects if each["kind"] == "error"] == [answer.code]
 
 
+def test_too_much_for_every_command(machine):
+    """More words than any command takes: refused in both forms, whatever the command."""
+    for row in machine.ask("help").records("command"):
+        command = row["command"] + " 1" * 13
+        text = folded(machine.command(command))
+        answer = machine.ask(command)
+        check_schema(answer)
+        assert answer.code == "E_INVAL" and "too many arguments" in text[0]
+        assert ["error: " + each for each in answer.errors] == text
+
+
 def test_changes_in_both_forms(machine):
     for command, state in (("resume g3", "running"), ("pause g3", "paused")):
         answer = machine.ask(command)
