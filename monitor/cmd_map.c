@@ -486,6 +486,10 @@ static int map_gva(const struct command *command, struct output *out, struct gue
 
     if (error)
         return error;
+    if (filter->purpose)
+        return command_refuse(command, out, E_INVAL,
+                              "purpose= asks for frames of the host, and a guest's own tables lead "
+                              "to guest-physical addresses");
     struct gva_visit visit = {
         .registers = table_guest_registers(guest, &state),
         .pat = state.pat,

@@ -95,7 +95,7 @@ WRONG = {
     "HELP": "is no command",
     "help frobnicate": "is no command",
     "mem all": "mem: too many arguments; usage: mem",
-    "map": "map: arguments are missing; usage: map host | user | gN",
+    "map": "map: arguments are missing; usage: map host|user|gN",
     "map elsewhere": "map: ",
     "map g9": "map: there is no g9: the guests are g1 to g4",
     "walk": "walk: arguments are missing",

@@ -414,6 +414,34 @@ static void test_32bit(void **state)
     faults(PF_WRITE, EXPLAIN_NOT_PRESENT);
 }
 
+/* Without CR4.PSE bit 7 of a directory's entry is ignored, and shown as it is; that of a table's entry selects
+ * the memory type, even where the table is the directory. */
+static void test_32bit_without_large_pages(void **state)
+{
+    (void)state;
+    regs = (struct gva_context){.cr0 = CR0_PE | CR0_PG | CR0_WP, .cr3 = 0x1000, .maxphyaddr = 40};
+    query.pat = (PAT_AT_RESET & ~(UINT64_C(0xff) << 32)) | (uint64_t)MEM_WT << 32;
+    memset(arena + GUEST_AT + 0x1000, 0, 0x3000);
+    put4(0x1000, 1, 0x2000 | OPEN | PTE_PS);
+    put4(0x2000, 3, 0x10000 | OPEN | PTE_D);
+    put4(0x1000, 1023, 0x1000 | OPEN | PTE_PS);
+    ask(0x403010, RIGHT_W, false);
+    goes_through();
+    assert_int_equal(e.gpa.v, 0x10010);
+    assert_int_equal(e.step[9].type, MEM_WB);
+    assert_int_equal(e.step[4].entry.raw, 0x2000 | OPEN | PTE_PS);
+    assert_int_equal(e.step[4].entry.class, ENTRY_TABLE);
+    ask(0xffc01000, RIGHT_R, false); /* by the directory as a table: its entry 1 */
+    goes_through();
+    assert_int_equal(e.gpa.v, 0x2000);
+    assert_int_equal(e.step[9].type, MEM_WT);
+    assert_int_equal(e.step[9].entry.raw, 0x2000 | OPEN | PTE_PS);
+    regs.cr4 = CR4_PSE; /* a large page, with bit 13 for bit 32 of its address */
+    ask(0x403010, RIGHT_R, false);
+    assert_int_equal(e.rule, EXPLAIN_EPT_ABSENT);
+    assert_int_equal(e.exit_gpa.v, 0x100003010);
+}
+
 static void test_pae(void **state)
 {
     (void)state;
@@ -701,6 +729,7 @@ int main(void)
         cmocka_unit_test_setup(test_rights, set_up),
         cmocka_unit_test_setup(test_rights_of_all_levels, set_up),
         cmocka_unit_test_setup(test_32bit, set_up),
+        cmocka_unit_test_setup(test_32bit_without_large_pages, set_up),
         cmocka_unit_test_setup(test_pae, set_up),
         cmocka_unit_test_setup(test_violations_at_the_final_address, set_up),
         cmocka_unit_test_setup(test_violation_by_an_upper_entry, set_up),

@@ -371,6 +371,7 @@ static void test_map_gva(void **state)
     assert_non_null(strstr(screen, "\nruns: 2000\n"));
     answers("map g3 gva from=0x7d0000 rights=u", "walks: 200000\n");
 
+    refuses(E_INVAL, "map g3 gva purpose=heap", "purpose= asks for frames of the host");
     cpu_of_guest.cr4 |= CR4_LA57;
     refuses(E_UNSUPPORTED, "map g3 gva", "5-level paging");
 }

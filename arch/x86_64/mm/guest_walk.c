@@ -104,6 +104,8 @@ struct loader {
     const struct gva_context *context;
     unsigned bytes;
     bool large_pages; /* 32-bit: CR4.PSE */
+    unsigned entries; /* 32-bit: read so far */
+    uint64_t first;   /* the first of them, a PDE, as memory holds it */
     bool unbacked;
 };
 
@@ -127,7 +129,11 @@ static bool load_guest32(void *ctx, uint64_t table, unsigned index, uint64_t *ra
 
     if (!load_guest(ctx, table, index, raw))
         return false;
-    if (!loader->large_pages && table == (loader->context->cr3 & BITS(31, 12)))
+    /* By its place in the walk: a directory may also be reached as a table, from one of its own entries. */
+    if (loader->entries++ > 0)
+        return true;
+    loader->first = *raw;
+    if (!loader->large_pages)
         *raw &= ~PTE_PS;
     return true;
 }
@@ -215,6 +221,8 @@ int gva_walk(const struct gva_context *context, gva_t at, struct gva_walk *out)
         loader.large_pages = (context->cr4 & CR4_PSE) != 0;
         walk_steps(&guest32_kind, &caps, context->cr3 & BITS(31, 12), at.v, load_guest32, &loader,
                    walk);
+        if (walk->count)
+            walk->step[0].raw = loader.first;
         if (walk->error == E_OK && walk->mapping.level == 2) {
             uint64_t entry = walk->mapping.raw; /* PSE-36 */
             walk->mapping.out = hpa((entry & BITS(31, 22)) | ((entry & BITS(20, 13)) << 19));
