@@ -20,7 +20,15 @@
 
 #define MAX_LEVELS 5
 
-enum kind_id { KIND_KERNEL, KIND_USER, KIND_EPT, KIND_GUEST64, KIND_GUESTPAE, KIND_GUEST32, KIND_COUNT };
+enum kind_id {
+    KIND_KERNEL,
+    KIND_USER,
+    KIND_EPT,
+    KIND_GUEST64,
+    KIND_GUESTPAE,
+    KIND_GUEST32,
+    KIND_COUNT
+};
 
 /* What the CPU at hand offers, found at run time; one constant value for the life of a table. */
 struct table_caps {
@@ -41,15 +49,15 @@ struct flush_batch;
 /* The legality rules (SDM Vol. 3, 4.5 for host kinds; 29.3.2 and 29.3.3 for EPT), by name. */
 enum rule {
     RULE_OK = 0,
-    RULE_NOT_PRESENT,      /* nothing to judge */
-    RULE_RESERVED_BITS,    /* a bit that must be 0 is 1 */
-    RULE_BEYOND_MAXPHYADDR,/* the address field exceeds the CPU's physical width */
-    RULE_MISALIGNED_LEAF,  /* a large leaf whose address is no multiple of its size */
-    RULE_NO_SUCH_LEAF,     /* the leaf bit where no page of that size exists */
-    RULE_WRITE_ONLY,       /* EPT: W without R */
-    RULE_EXECUTE_ONLY,     /* EPT: X without R, without the capability */
-    RULE_MEM_TYPE,         /* EPT: type 2, 3 or 7 */
-    RULE_NX_DISABLED,      /* host: bit 63 while EFER.NXE is 0 */
+    RULE_NOT_PRESENT,       /* nothing to judge */
+    RULE_RESERVED_BITS,     /* a bit that must be 0 is 1 */
+    RULE_BEYOND_MAXPHYADDR, /* the address field exceeds the CPU's physical width */
+    RULE_MISALIGNED_LEAF,   /* a large leaf whose address is no multiple of its size */
+    RULE_NO_SUCH_LEAF,      /* the leaf bit where no page of that size exists */
+    RULE_WRITE_ONLY,        /* EPT: W without R */
+    RULE_EXECUTE_ONLY,      /* EPT: X without R, without the capability */
+    RULE_MEM_TYPE,          /* EPT: type 2, 3 or 7 */
+    RULE_NX_DISABLED,       /* host: bit 63 while EFER.NXE is 0 */
     RULE_COUNT
 };
 
@@ -58,21 +66,21 @@ const char *rule_text(enum rule rule);
 const char *rule_section(enum kind_id kind, enum rule rule);
 
 struct table_kind {
-    const char *name;         /* "kernel", "user", "EPT" */
+    const char *name; /* "kernel", "user", "EPT" */
     enum kind_id id;
-    uint8_t levels;           /* of a full table: 4 (5: la57) */
-    uint8_t index_bits;       /* 9; 10 for 32-bit paging */
-    uint8_t entry_bytes;      /* 8; 4 for 32-bit paging */
-    bool sign_extended;       /* input addresses are canonical, not plain numbers */
-    uint64_t input_first;     /* lowest input address that this kind maps ... */
-    uint64_t input_last;      /* ... and the highest, inclusive */
-    uint64_t present_mask;    /* present when any of these bits is set */
-    uint64_t leaf_bit;        /* at level 2 and above: this entry is a leaf */
+    uint8_t levels;        /* of a full table: 4 (5: la57) */
+    uint8_t index_bits;    /* 9; 10 for 32-bit paging */
+    uint8_t entry_bytes;   /* 8; 4 for 32-bit paging */
+    bool sign_extended;    /* input addresses are canonical, not plain numbers */
+    uint64_t input_first;  /* lowest input address that this kind maps ... */
+    uint64_t input_last;   /* ... and the highest, inclusive */
+    uint64_t present_mask; /* present when any of these bits is set */
+    uint64_t leaf_bit;     /* at level 2 and above: this entry is a leaf */
     uint64_t accessed_bit;
     uint64_t dirty_bit;
-    uint64_t table_bits;      /* every bit of a non-leaf entry but the address */
-    bool read_only;           /* we walk it, we never write it: a guest's own tables */
-    bool rights_grow_freely;  /* added rights need no invalidation: a fault walks anew (EPT, SDM
+    uint64_t table_bits;     /* every bit of a non-leaf entry but the address */
+    bool read_only;          /* we walk it, we never write it: a guest's own tables */
+    bool rights_grow_freely; /* added rights need no invalidation: a fault walks anew (EPT, SDM
                                  Vol. 3, 29.4.3.1); the host kinds have no handler that would retry */
 
     /* Attributes to the bits of a leaf at `level`, without the address; and back. */

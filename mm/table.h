@@ -40,7 +40,8 @@ struct table_env {
     /* Makes every CPU forget what the batch names, and returns when all have, each of them out of any read
      * of this table (translate, walk, visit: they take no lock) that it was in. Merge and protect call it with
      * the table's lock held, for which other CPUs may be spinning: these have to answer from there. */
-    void (*flush)(const struct table_env *env, struct table *table, const struct flush_batch *batch);
+    void (*flush)(const struct table_env *env, struct table *table,
+                  const struct flush_batch *batch);
     /* Keep the count of present entries in each table frame's record. False only before the frame
      * database exists; table_adopt() then catches up. */
     bool frame_records;
