@@ -486,7 +486,7 @@ static void judge_batches(struct auditor *a)
 
     if (judging(a, AUDIT_BATCHES) && t->table->open_batches != 0)
         found(a, AUDIT_BATCHES, t->name, at_frame(t->table->root),
-              "%u batches begun and not committed", t->table->open_batches);
+              "%llu batches begun and not committed", (u64)t->table->open_batches);
 }
 
 static void judge_table(struct auditor *a, const struct audit_table *t)

@@ -606,6 +606,7 @@ static void batch_open(struct damage *d, uint64_t unused)
 {
     (void)unused;
     flush_begin(&s.batch, &s.table[TABLE_GUEST]);
+    flush_whole(&s.batch);
     d->batch_open = true;
     expect_frame(d, TABLE_GUEST, s.table[TABLE_GUEST].root);
 }

@@ -72,7 +72,7 @@ int buddy_alloc_within(unsigned order, uint64_t first, uint64_t last, enum frame
 int buddy_alloc_frames(uint64_t count, enum frame_purpose purpose, owner_t owner, hpa_t *out);
 
 /* Takes `n` single frames, all or none, wherever they are free: the counterpart of buddy_free_frames(), many times
- * as fast as one call a frame. They are listed as they were found, neighbours mostly side by side and rising.
+ * as fast as one call a frame. Neighbours are listed side by side, and the list mostly rises.
  * Errors as buddy_alloc(). */
 int buddy_alloc_many(hpa_t *frames, unsigned n, enum frame_purpose purpose, owner_t owner);
 

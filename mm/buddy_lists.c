@@ -8,25 +8,32 @@
 #define FREE_AHEAD 16  /* frames whose records are on their way while a list is given back */
 #define ALLOC_AHEAD 16 /* cache lines of records on their way while a block is listed */
 
-/* Records `count` neighbours, whose records are ready, as frames in use, and lists them. */
-static inline hpa_t *list_run(hpa_t *out, uint64_t pfn, uint64_t count, uint64_t record)
+/* The list is filled from its end: blocks come from the top of memory down, and so it rises as a whole. Caches
+ * like those best who then use the frames in its order. */
+
+/* Records `count` neighbours, whose records are ready, as frames in use, and lists them before `end`, which it
+ * moves. */
+static inline void list_run(hpa_t **end, uint64_t pfn, uint64_t count, uint64_t record)
 {
     uint64_t *records = computed(&frame_records[pfn]), address = pfn << PAGE_SHIFT;
+    hpa_t *list = *end -= count;
     for (uint64_t i = 0; i < count; i++)
         poke(records[i], record);
     for (uint64_t i = 0; i < count; i++)
-        out[i] = hpa(address + (i << PAGE_SHIFT));
+        list[i] = hpa(address + (i << PAGE_SHIFT));
     note_taken(pfn, count);
-    return out + count;
 }
 
-/* Likewise the lowest frames of a group's mask that has some, until the list ends; what is left of the
- * mask. */
-static uint64_t list_mask(hpa_t **out, const hpa_t *end, uint64_t first, uint64_t mask,
+/* Likewise the highest frames of a group's mask that has some, as many as the list has room for; what is left of
+ * the mask. */
+static uint64_t list_mask(const hpa_t *list, hpa_t **end, uint64_t first, uint64_t mask,
                           uint64_t record)
 {
-    for (; mask != 0 && *out < end; mask &= mask - 1)
-        *out = list_run(*out, first + lowest_bit(mask), 1, record);
+    while (mask != 0 && *end > list) {
+        unsigned highest = highest_bit(mask);
+        list_run(end, first + highest, 1, record);
+        mask ^= BIT(highest);
+    }
     return mask;
 }
 
@@ -38,44 +45,44 @@ static inline void prefetch_records(uint64_t pfn)
         __builtin_prefetch((void *)(records + line * 64), 1);
 }
 
-/* Lists the highest part of a free block of 64 frames or more that is not longer than the rest of a list. */
-static hpa_t *list_block(hpa_t *out, const hpa_t *end, const struct member *member, uint64_t record)
+/* Lists the highest part of a free block of 64 frames or more, as much as there is room for, in a power of two. */
+static void list_block(const hpa_t *list, hpa_t **end, const struct member *member, uint64_t record)
 {
-    unsigned order = highest_bit((uint64_t)(end - out));
+    unsigned order = highest_bit((uint64_t)(*end - list));
     order = order < member->order ? order : member->order;
     uint64_t count = order_frames(order), pfn = ((member->index + 1) << member->order) - count;
     buddy_carve_block(pfn, order, member->order);
     prefetch_records(pfn - count);
     for (uint64_t chunk = pfn; chunk < pfn + count; chunk += CHUNK_FRAMES)
         buddy_make_ready(chunk);
-    return list_run(out, pfn, count, record);
+    list_run(end, pfn, count, record);
 }
 
 /* Fills a list with free frames, of which the CPU and the sets have enough: what the CPU has, then
  * fragments, then blocks. */
-static void list_frames(struct cpu *self, hpa_t *out, const hpa_t *end, uint64_t record)
+static void list_frames(struct cpu *self, const hpa_t *list, hpa_t *end, uint64_t record)
 {
     struct cache_stack *stack = &self->stack[0];
     struct member member;
     uint64_t *place;
-    while (out < end) {
+    while (end > list) {
         if (self->held != 0) {
-            uint64_t rest = list_mask(&out, end, self->held_base, self->held, record);
+            uint64_t rest = list_mask(list, &end, self->held_base, self->held, record);
             __atomic_store_n(&self->held, rest, __ATOMIC_RELEASE);
         } else if (!stack_empty(stack)) {
-            out = list_run(out, cache_pop(stack, 0, &place), 1, record);
-        } else if (end - out < (int64_t)GROUP_FRAMES) {
+            list_run(&end, cache_pop(stack, 0, &place), 1, record);
+        } else if (end - list < (int64_t)GROUP_FRAMES) {
             bool found = buddy_fill_held(self);
             invariant(found);
         } else {
             bool found = buddy_choose(0, BUDDY_MAX_ORDER, &member);
             invariant(found);
             if (member.order >= GROUP_ORDER) {
-                out = list_block(out, end, &member, record);
+                list_block(list, &end, &member, record);
                 continue;
             }
             uint64_t mask = buddy.mask[member.index], first = member.index << GROUP_ORDER;
-            uint64_t rest = list_mask(&out, end, first, mask, record);
+            uint64_t rest = list_mask(list, &end, first, mask, record);
             buddy.free_frames -= count_bits(mask ^ rest);
             buddy_change_mask(member.index, mask, rest);
         }

@@ -8,16 +8,18 @@
 #include "mm/table.h"
 #include "mm/trace.h"
 
-#ifndef NDEBUG
-void flush_count_open(struct table *table, int change)
+/* Before a batch owes anything more. */
+static void owe(struct flush_batch *batch)
 {
-    __atomic_fetch_add(&table->open_batches, (unsigned)change, __ATOMIC_RELAXED);
+    invariant(batch->open);
+    if (batch->state == FLUSH_NOTHING)
+        count_change(&batch->table->open_batches, 1);
 }
-#endif
 
 void flush_add(struct flush_batch *batch, uint64_t first, uint64_t last, unsigned level)
 {
     batch->table->flushes.asked++;
+    owe(batch);
     if (batch->whole)
         return;
     if (batch->count) {
@@ -35,6 +37,12 @@ void flush_add(struct flush_batch *batch, uint64_t first, uint64_t last, unsigne
         return;
     }
     batch->range[batch->count++] = (struct flush_range){first, last, (uint8_t)level};
+}
+
+void flush_whole(struct flush_batch *batch)
+{
+    owe(batch);
+    batch->whole = true;
 }
 
 /* Past this many single-page invalidations one of the whole context is cheaper. */
@@ -69,6 +77,7 @@ static hpa_t list_pop(uint64_t *list)
 
 void flush_dead_table(struct flush_batch *batch, hpa_t root, unsigned level)
 {
+    owe(batch);
     if (!batch->tables_died) {
         batch->tables_died = true;
         for (unsigned i = 0; i < MAX_LEVELS; i++)
@@ -80,6 +89,7 @@ void flush_dead_table(struct flush_batch *batch, hpa_t root, unsigned level)
 
 void flush_free_after(struct flush_batch *batch, hpa_t head)
 {
+    owe(batch);
     if (!batch->frames_died) {
         batch->frames_died = true;
         batch->dead_frames = 0;
@@ -127,4 +137,5 @@ void flush_settle(struct flush_batch *batch)
     }
     if (batch->tables_died || batch->frames_died)
         free_dead(batch);
+    count_change(&table->open_batches, -UINT64_C(1));
 }

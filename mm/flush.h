@@ -4,7 +4,8 @@
  * A batch owns the input ranges whose stale translations must go, and the frames that nothing maps
  * any more but that a CPU may still reach through such a translation. flush_commit() has every CPU
  * invalidate, waits for all of them, and only then frees. A batch that is begun must be committed,
- * also when the writer failed (an empty commit costs nothing).
+ * also when the writer failed (an empty commit costs nothing). Those that owe something are counted in their
+ * table until then, so that one that was dropped is noticed.
  *
  * Few ranges are flushed one by one; past FLUSH_RANGES of them, or past FLUSH_PAGES pages, the whole
  * context is.
@@ -51,22 +52,17 @@ struct flush_batch {
     uint64_t dead_tables[MAX_LEVELS];
 };
 
-/* Debug builds count batches that are open, so that one that was dropped is noticed. */
-#ifdef NDEBUG
-#define flush_count_open(table, change) ((void)0)
-#else
-void flush_count_open(struct table *table, int change);
-#endif
-
 static inline void flush_begin(struct flush_batch *batch, struct table *table)
 {
     batch->table = table;
     batch->state = FLUSH_NOTHING;
-    flush_count_open(table, 1);
 }
 
 /* Notes that translations of [first, last] changed in a way that needs invalidation. */
 void flush_add(struct flush_batch *batch, uint64_t first, uint64_t last, unsigned level);
+
+/* The whole context is to go, its paging-structure caches as well. */
+void flush_whole(struct flush_batch *batch);
 
 /* Hands a data block to the batch: it goes back to the buddy after the flush. The block must be
  * FRAME_USED and its last mapping in this table removed by the same batch. The owner and order are
@@ -90,7 +86,6 @@ static inline void flush_commit(struct flush_batch *batch)
     if (batch->state != FLUSH_NOTHING)
         flush_settle(batch);
     batch->open = false;
-    flush_count_open(batch->table, -1);
 }
 
 #endif

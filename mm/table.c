@@ -158,7 +158,7 @@ int table_destroy(struct table *table)
         return E_STATE;
     trace(TRACE_DESTROY, table->owner, table->root.v, 0, 0, E_OK);
     flush_begin(&batch, table);
-    batch.whole = true;
+    flush_whole(&batch);
     flush_commit(&batch);
     table->near.which = NEAR_NONE;
     table->kind->ops->free_subtree(table, table->root, table->kind->levels);

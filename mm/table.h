@@ -70,7 +70,7 @@ struct table {
         uint64_t ranges, whole; /* invalidations done, by range and of the whole context */
         uint64_t spared;        /* writes that needed none: absent to present */
     } flushes;
-    unsigned open_batches; /* begun, not committed: 0 at rest (counted unless NDEBUG) */
+    uint64_t open_batches; /* that owe something and were not committed: 0 at rest */
     struct encoded_attrs { /* attributes that were checked, and as bits of each level */
         struct attrs attrs;
         uint8_t levels;   /* good for leaves up to this level; 0: none yet */

@@ -897,6 +897,7 @@ WALKER bool unmap_near(const struct table_kind *k, struct table *t, uint64_t in,
         return true;
     }
     t->flushes.asked++;
+    t->open_batches++;
     batch->range[0] = (struct flush_range){in, in + (PAGE_SIZE - 1), 1};
     batch->count = 1;
     return true;
@@ -1084,7 +1085,8 @@ WALKER void copies_settle(const struct table_kind *k, struct table *t, struct co
     uint64_t kept = accessed_dirty(k);
 
     flush_begin(&now, t);
-    now.whole = copies->count != 0; /* paging-structure caches as well */
+    if (copies->count)
+        flush_whole(&now);
     flush_commit(&now);
     for (unsigned n = 0; n < copies->count; n++) {
         uint64_t *old = copies->pair[n].old, *new = copies->pair[n].new;
@@ -1318,7 +1320,7 @@ WALKER int walker_merge(const struct table_kind *k, struct table *t, uint64_t in
 
                     pte_write(slot, leaf_address(k, old[0], level) | bits | ad);
                     flush_begin(&now, t);
-                    now.whole = true; /* of the paging-structure caches as well */
+                    flush_whole(&now);
                     flush_commit(&now);
                     for (unsigned i = 0; i < slots_of(k); i++)
                         ad |= pte_read(&old[i]) & accessed_dirty(k);

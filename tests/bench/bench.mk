@@ -3,7 +3,7 @@
 BENCH := $(BUILD)/bench
 BENCH_ROW = $(if $(ROW),"$(ROW)")
 BENCH_MM := $(filter-out mm/buddy_verify.c,$(BUDDY_SRC)) mm/frame.c lib/format.c lib/lock.c
-BENCH_CFLAGS := -std=gnu11 -O3 -march=native -g -DNDEBUG -DQUIRE_HOSTED -I. -Wall -Wextra -Werror
+BENCH_CFLAGS := -std=gnu11 -O3 -march=native -g -DQUIRE_HOSTED -I. -Wall -Wextra -Werror
 
 # The mapper is measured twice, each time together with the loops that it is held against: as it is compiled
 # for the hypervisor, without vector registers, and with everything that this machine has.
@@ -14,7 +14,7 @@ BENCH_DRIVER_SRC := tests/bench/bench_mapper.c tests/bench/bench.c tests/bench/p
 BENCH_DRIVER_CFLAGS := -std=gnu11 -O2 -g -DQUIRE_HOSTED -I. -Wall -Wextra -Werror
 BENCH_SHIPPED_CFLAGS := -std=gnu11 -O2 -mgeneral-regs-only -ffreestanding -fno-omit-frame-pointer \
 	-fno-optimize-sibling-calls -fno-stack-protector -fno-strict-aliasing -fno-common \
-	-g -DNDEBUG -DQUIRE_HOSTED -I. -Wall -Wextra -Werror
+	-g -DQUIRE_HOSTED -I. -Wall -Wextra -Werror
 
 $(BENCH)/shipped/%.o: %.c tests/bench/bench.mk
 	@mkdir -p $(@D)
