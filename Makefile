@@ -34,7 +34,7 @@ MAKEFLAGS += --no-builtin-rules
 PARALLEL = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(JOBS))
 
 .PHONY: all iso run picture transcript setup test test-unit test-property test-tools test-emulator bench
-.PHONY: format format-check headers-check clang-check schema clean help FORCE
+.PHONY: format format-check headers-check clang-check poison-check schema clean help FORCE
 
 all: $(QUIRE_ELF) $(GUEST_IMAGES) ## build the hypervisor and the guests
 
@@ -71,10 +71,13 @@ HOSTED_CFLAGS := -std=gnu11 -O1 -g -fno-omit-frame-pointer -DQUIRE_HOSTED -I. \
 HOSTED := $(BUILD)/hosted
 TEST_SECONDS ?= 300
 
+# The buddy's files, for the lists of those who link it.
+BUDDY_SRC := $(sort $(wildcard mm/buddy*.c))
+
 -include tests/unit/tests.mk tests/property/tests.mk
 
 UNIT_LOGS := $(UNIT_TESTS:%=$(HOSTED)/unit/%.log) $(UNIT_TSAN:%=%.log)
-PROPERTY_LOGS := $(PROPERTY_TESTS:%=$(HOSTED)/property/%.log)
+PROPERTY_LOGS := $(PROPERTY_TESTS:%=$(HOSTED)/property/%.log) $(PROPERTY_TSAN:%=%.log)
 TOOLS_XML := $(BUILD)/tools.xml
 EMULATOR_XML := $(BUILD)/emulator.xml
 
@@ -105,7 +108,7 @@ $(HOSTED)/%.log: $(HOSTED)/% FORCE
 	@timeout $(TEST_SECONDS) $< >$@ 2>&1; echo "exit status $$?" >>$@
 
 # Likewise; pytest shows each failure at once.
-$(EMULATOR_XML): $(QUIRE_ISO)
+$(EMULATOR_XML): $(QUIRE_ISO) poison-check
 $(TOOLS_XML) $(EMULATOR_XML): $(BUILD)/%.xml: FORCE
 	@rm -f $@
 	@echo "test  $*"
@@ -133,14 +136,9 @@ test-tools: $(TOOLS_XML) ## the tests of the launcher and its fellows
 test-emulator: $(EMULATOR_XML) ## the whole-machine tests (PYTEST="-k name" narrows them)
 	@$(PYTHON) tools/summary.py emulator $(EMULATOR_XML)
 
--include tests/fuzz/fuzz.mk tests/fuzz/fuzz_buddy.mk tests/coverage/coverage.mk tests/mutants/mutants.mk
+-include tests/fuzz/fuzz.mk tests/coverage/coverage.mk tests/mutants/mutants.mk
 
-ifneq ($(wildcard tests/bench/bench.mk),)
 include tests/bench/bench.mk
-else
-bench: ## the measurements
-	@echo "There are no measurements in tests/bench yet."; exit 1
-endif
 
 ROOMS := lib mm arch vm monitor boot guests tests
 HEADERS := $(shell find $(ROOMS) -name '*.h' 2>/dev/null)
@@ -167,6 +165,10 @@ $(BUILD)/headers/%.ok: % Makefile
 
 clang-check: ## build the hypervisor by clang as well, into build/clang
 	@$(MAKE) --no-print-directory CC=clang BUILD=$(BUILD)/clang $(BUILD)/clang/quire.elf
+
+# Freed frames are poisoned, small objects have red zones: mm/scrub.h, mm/slab.h.
+poison-check: $(GUEST_IMAGES) ## build the hypervisor for debugging as well, into build/poison
+	@$(MAKE) --no-print-directory POISON=1 BUILD=$(BUILD)/poison $(BUILD)/poison/quire.elf
 
 schema: ## write docs/monitor.schema.json anew, after a record of the console has changed
 	$(PYTHON) tools/schema.py

@@ -43,6 +43,7 @@ struct boot_options {
     uint64_t reserve; /* bytes that only the host may take */
     uint64_t memory;  /* bytes of free memory to use; the rest is left alone */
     char selftest[OPTION_TEXT];
+    char stress[OPTION_TEXT]; /* the arguments of the console's command; empty: none */
 };
 
 static struct boot_info info;
@@ -135,6 +136,23 @@ static const char *option_value(const char *word, size_t length, const char *nam
     return word + n;
 }
 
+/* SIZE, or SIZE and SEED with a comma in between: as the words that the command `stress` takes. */
+static bool parse_stress(const char *value, size_t n)
+{
+    const char *comma = memchr(value, ',', n);
+    size_t size_length = comma ? (size_t)(comma - value) : n;
+    uint64_t number;
+
+    if (n >= OPTION_TEXT || parse_size(value, size_length, &number) != E_OK ||
+        (comma && parse_size(comma + 1, n - size_length - 1, &number) != E_OK))
+        return false;
+    memcpy(options.stress, value, n);
+    options.stress[n] = 0;
+    if (comma)
+        options.stress[size_length] = ' ';
+    return true;
+}
+
 static void parse_option(const char *word, size_t length)
 {
     const char *value;
@@ -151,8 +169,10 @@ static void parse_option(const char *word, size_t length)
         options.selftest[n] = 0;
         return;
     }
+    if ((value = option_value(word, length, "stress=", &n)) && parse_stress(value, n))
+        return;
     log_line("boot: option \"%.*s\" means nothing here; known: memory=SIZE reserve=SIZE "
-             "selftest=NAME",
+             "selftest=NAME stress=SIZE[,SEED]",
              (int)(length < OPTION_TEXT ? length : OPTION_TEXT), word);
 }
 
@@ -341,6 +361,20 @@ static void show_first_entry(void)
                  tsc_counts_instructions() ? "instructions" : "TSC ticks");
 }
 
+/* Before anything depends on the allocator, and while nothing else uses it. */
+static void stress_allocator(void)
+{
+    char command[OPTION_TEXT + sizeof("stress ")];
+    struct output out;
+
+    format_buffer(command, sizeof(command), "stress %s", options.stress);
+    log_line("boot: %s", command);
+    output_init(&out, &uart_sink);
+    int error = monitor_execute(&out, command);
+    if (error)
+        boot_stop("memory: the allocator does not stand this: %s", error_text(error));
+}
+
 static void finish_boot(void)
 {
     char why[WHY_TEXT];
@@ -354,6 +388,8 @@ static void finish_boot(void)
     buddy_set_reserve(options.reserve / PAGE_SIZE);
     if (options.selftest[0])
         selftest(options.selftest);
+    if (options.stress[0])
+        stress_allocator();
 
     start_vmx();
     const struct guest_image *images = list_modules(&modules);

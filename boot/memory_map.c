@@ -9,8 +9,10 @@
  * part; none of it is worth telling apart. */
 #define LOW_MEMORY MiB
 
-/* Enough for both lists to grow to 1024 regions, by doubling from MEMBLOCK_INITIAL. */
-#define POOL_REGIONS 8192
+/* Enough for both lists to grow to 4096 regions, each time to four times as many (mm/memblock.c). */
+#define POOL_REGIONS (2 * 2 * (4096 + 1024 + 256))
+
+_Static_assert(MEMBLOCK_INITIAL * 4 == 256, "the first step");
 
 static struct pool {
     size_t used;

@@ -38,6 +38,15 @@ static inline void lock_drop(struct lock *lock)
     __atomic_store_n(&lock->serving, (uint16_t)(lock->serving + 1), __ATOMIC_RELEASE);
 }
 
+/* Adds to a count that is not under the same lock wherever it changes; `by` modulo 2^64. */
+static inline void count_change(uint64_t *count, uint64_t by)
+{
+    if (locks_needed)
+        __atomic_fetch_add(count, by, __ATOMIC_RELAXED);
+    else
+        *count += by;
+}
+
 /* For assertions where locks are needed: somebody holds it. */
 static inline bool lock_held(const struct lock *lock)
 {

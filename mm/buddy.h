@@ -71,6 +71,11 @@ int buddy_alloc_within(unsigned order, uint64_t first, uint64_t last, enum frame
  * are recorded as order-0 blocks, each freed on its own. */
 int buddy_alloc_frames(uint64_t count, enum frame_purpose purpose, owner_t owner, hpa_t *out);
 
+/* Takes `n` single frames, all or none, wherever they are free: the counterpart of buddy_free_frames(), many times
+ * as fast as one call a frame. They are listed as they were found, neighbours mostly side by side and rising.
+ * Errors as buddy_alloc(). */
+int buddy_alloc_many(hpa_t *frames, unsigned n, enum frame_purpose purpose, owner_t owner);
+
 /* Takes the block at exactly this address. E_EXIST when any frame of it is not free (or no RAM),
  * E_ALIGN, E_RANGE. */
 int buddy_alloc_at(hpa_t at, unsigned order, enum frame_purpose purpose, owner_t owner);
@@ -124,7 +129,9 @@ struct buddy_stats {
     uint64_t free_blocks[BUDDY_ORDERS]; /* cached ones not included */
     uint64_t by_purpose[PURPOSE_COUNT]; /* frames in use, reserved ones included */
     uint64_t reserved_frames;           /* recorded as FRAME_RESERVED */
-    uint64_t allocations, frees, failed;
+    uint64_t allocations,
+        frees;       /* of blocks: all that are in use were taken and not freed, or recorded */
+    uint64_t failed; /* requests */
     uint64_t splits, merges; /* of blocks of 64 frames and more: below, they are bits of one word */
     uint64_t refused_double, refused_order, refused_owner, refused_range, refused_shared;
     uint64_t refused_state; /* reserved or dying */
@@ -152,5 +159,10 @@ int buddy_visit(int (*fn)(void *ctx, hpa_t base, uint64_t size, const struct fra
  * meanwhile. E_OK, or E_STATE with the first broken rule described in `why`. Reads every record of the
  * parts of memory that have been in use. */
 int buddy_verify(char *why, size_t why_size);
+
+/* Every bit of the state, which blocks are free and what each record holds, as one number: the same for the same
+ * state, whatever led there, and another one for any other, but for a chance of 1 in 2^64. A block in a cache is not
+ * the same as a free one: buddy_drain() first, where that is not to count. Reads as much as buddy_verify(). */
+uint64_t buddy_fingerprint(void);
 
 #endif

@@ -184,10 +184,14 @@ static int verify_caches(char *why, size_t why_size)
     }
     for (unsigned i = 0; i < buddy.cpus; i++)
         for (unsigned order = 0; order < CACHED_ORDERS; order++) {
-            if (buddy_cpus[i].count[order] > buddy_cache_shape[order].capacity)
-                return broken("CPU %u: cache of order %u overflows", i, order);
-            for (unsigned n = 0; n < buddy_cpus[i].count[order]; n++) {
-                uint64_t pfn = buddy_cpus[i].slot[buddy_cache_shape[order].first + n];
+            const struct cache_stack *stack = &buddy_cpus[i].stack[order];
+            const uint64_t *base = &buddy_cpus[i].slot[cache_first(order)];
+            uint64_t bytes = (uintptr_t)stack->top - (uintptr_t)base;
+            if (stack->base != base || stack->limit != base + cache_capacity(order) ||
+                bytes % sizeof(*base) != 0 || bytes / sizeof(*base) > cache_capacity(order))
+                return broken("CPU %u: cache of order %u is not where it should be", i, order);
+            for (const uint64_t *slot = base; slot < stack->top; slot++) {
+                uint64_t pfn = *slot;
                 if (pfn >= buddy.frames || !chunk_ready(pfn) ||
                     peek(frame_records[pfn]) != cached_record(order))
                     return broken("CPU %u: cached frame %#llx has the record of no such block", i,
@@ -253,4 +257,41 @@ int buddy_verify(char *why, size_t why_size)
     buddy_resume_others();
     buddy_drop_lock();
     return error;
+}
+
+/* ---- As a number ---- */
+
+static void mix(uint64_t *sum, uint64_t value)
+{
+    *sum = (*sum ^ value) * UINT64_C(0x9e3779b97f4a7c15);
+    *sum ^= *sum >> 32;
+}
+
+uint64_t buddy_fingerprint(void)
+{
+    uint64_t sum = 0;
+    struct cpu *self = buddy_take_lock();
+
+    buddy_stop_others(self);
+    for (unsigned order = 0; order < BUDDY_ORDERS; order++) {
+        const struct bittree *set = &buddy.set[order];
+        for (uint64_t i = bittree_next(set, 0); i != BITTREE_NONE; i = bittree_next(set, i + 1)) {
+            mix(&sum, i << 8 | order);
+            if (order < GROUP_ORDER)
+                mix(&sum, buddy.mask[i]);
+        }
+    }
+    for (unsigned i = 0; i < buddy.cpus; i++)
+        if (buddy_cpus[i].held != 0) {
+            mix(&sum, buddy_cpus[i].held_base);
+            mix(&sum, buddy_cpus[i].held);
+        }
+    for (uint64_t pfn = buddy_next_live(0, buddy.frames); pfn != NO_FRAME;
+         pfn = buddy_next_live(pfn + 1, buddy.frames)) {
+        mix(&sum, pfn);
+        mix(&sum, peek(frame_records[pfn]));
+    }
+    buddy_resume_others();
+    buddy_drop_lock();
+    return sum;
 }

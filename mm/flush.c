@@ -90,10 +90,11 @@ void flush_settle(struct flush_batch *batch)
 
     if (batch->whole || batch->count || batch->tables_died) {
         widen(batch);
+        /* The lock is not held: another CPU may be committing as well. */
         if (batch->whole)
-            table->flushes.whole++;
+            count_change(&table->flushes.whole, 1);
         else
-            table->flushes.ranges += batch->count;
+            count_change(&table->flushes.ranges, batch->count);
         if (batch->whole || !batch->count)
             trace(TRACE_FLUSH, table->owner, 0, 0, 0, E_OK);
         else

@@ -115,11 +115,11 @@ static size_t build(const struct memregions *list, const struct change *change)
     return to.count;
 }
 
-/* Makes room for `count` regions or more. The capacity at least doubles, so that growing stays
- * rare. */
+/* Makes room for `count` regions or more. The capacity at least becomes four times what it was, so that growing
+ * stays rare, and old lists take little of the memory that the last one does. */
 static int grow(struct memblock *mb, struct memregions *list, size_t count)
 {
-    size_t capacity = list->capacity * 2 > count ? list->capacity * 2 : count;
+    size_t capacity = list->capacity * 4 > count ? list->capacity * 4 : count;
     struct memregion *arrays;
 
     if (mb->grow == NULL)

@@ -188,8 +188,7 @@ static int free_object(struct slab_cache *cache, void *object)
     }
     slab->free |= BIT(i);
     cache->in_use--;
-    /* The last empty block stays, for the next object. */
-    if (slab->free == all_free(cache) && cache->blocks > 1 && !damaged)
+    if (slab->free == all_free(cache) && !damaged)
         shrink(cache, slab);
     return damaged ? E_STATE : E_OK;
 }
@@ -280,5 +279,37 @@ uint64_t slab_destroy(struct slab_cache *cache)
     while (leaked == 0 && !list_empty(&cache->partial))
         shrink(cache, container_of(cache->partial.next, struct slab, link));
     lock_drop(&cache->lock);
+    return leaked;
+}
+
+/* ---- All of them ---- */
+
+static struct list registered = LIST_INIT(registered);
+
+void slab_register(struct slab_cache *cache)
+{
+    list_append(&registered, &cache->known);
+}
+
+int slab_check_all(char *why, size_t why_size)
+{
+    list_each (link, &registered) {
+        int error = slab_check(container_of(link, struct slab_cache, known), why, why_size);
+        if (error != E_OK)
+            return error;
+    }
+    return E_OK;
+}
+
+uint64_t slab_destroy_all(void)
+{
+    uint64_t leaked = 0;
+    for (struct list *link = registered.next, *next; link != &registered; link = next) {
+        uint64_t of_this = slab_destroy(container_of(link, struct slab_cache, known));
+        next = link->next;
+        if (of_this == 0)
+            list_remove(link);
+        leaked += of_this;
+    }
     return leaked;
 }

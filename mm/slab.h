@@ -8,8 +8,9 @@
  * The header says which objects are free; since a block is aligned to its size, an object's address leads to
  * its header. A free of what is no object of this cache, or is free already, is refused and counted. In debug
  * builds there are red zones around each object, and a free object holds poison; both are checked whenever an
- * object is freed or taken, and by slab_check(). A block whose last object is freed goes back to the buddy,
- * except one for each cache. The frames are the host's, PURPOSE_HEAP.
+ * object is freed or taken, and by slab_check(). A block whose last object is freed goes back to the buddy (but for
+ * one that was damaged, which stays as evidence), so that who gives back all objects leaves memory as it was. The
+ * frames are the host's, PURPOSE_HEAP.
  */
 #ifndef QUIRE_MM_SLAB_H
 #define QUIRE_MM_SLAB_H
@@ -39,6 +40,7 @@ struct slab_cache {
     uint32_t objects; /* in a block */
     uint32_t order;   /* of a block */
     struct list partial, full; /* blocks with free objects, and without */
+    struct list known;         /* once slab_register() has been called */
     uint64_t blocks, in_use, most_in_use;
     uint64_t refused; /* frees */
 };
@@ -61,5 +63,15 @@ int slab_check(struct slab_cache *cache, char *why, size_t why_size);
 /* Gives every block back. Objects that are still in use are leaks: nothing is given back then, their number
  * is returned, and the log names the cache and the first of them. */
 uint64_t slab_destroy(struct slab_cache *cache);
+
+/* Has a cache looked at with all others from now on. Once for each, while one CPU runs. */
+void slab_register(struct slab_cache *cache);
+
+/* slab_check() of each registered cache, until one is found to be wrong. */
+int slab_check_all(char *why, size_t why_size);
+
+/* The end of the machine: slab_destroy() of each registered cache, those that are clean being registered no
+ * longer. Returns how many objects leaked. */
+uint64_t slab_destroy_all(void);
 
 #endif

@@ -35,7 +35,9 @@ struct table_env {
     /* One 4 KiB frame for a table, contents arbitrary. E_NOMEM or E_QUOTA. */
     int (*take)(const struct table_env *env, struct table *table, hpa_t *out);
     void (*give)(const struct table_env *env, struct table *table, hpa_t frame);
-    /* Makes every CPU forget what the batch names, and returns when all have. */
+    /* Makes every CPU forget what the batch names, and returns when all have, each of them out of any read
+     * of this table (translate, walk, visit: they take no lock) that it was in. Merge and protect call it with
+     * the table's lock held, for which other CPUs may be spinning: these have to answer from there. */
     void (*flush)(const struct table_env *env, struct table *table, const struct flush_batch *batch);
     /* Keep the count of present entries in each table frame's record. False only before the frame
      * database exists; table_adopt() then catches up. */
@@ -96,7 +98,8 @@ int table_map(struct table *table, uint64_t in, hpa_t out, uint64_t size, struct
               unsigned flags, struct flush_batch *batch);
 
 /* Removes every mapping in the range; holes are fine. A large page that the range covers in part is
- * split first. What the leaves pointed at is the caller's: visit first, or add it to the batch. */
+ * split first. What the leaves pointed at is the caller's: visit first, or add it to the batch. A and D go with the
+ * entries: who wants the last of the dirty bits takes the right to write first, then harvests, then unmaps. */
 int table_unmap(struct table *table, uint64_t in, uint64_t size, struct flush_batch *batch);
 
 /* Gives every mapping in the range these attributes; holes stay holes. A and D are kept. */

@@ -25,7 +25,7 @@ enum trace_event {
     TRACE_CLONE, /* input address, size, owner of the original; owner: of the table that was filled */
     TRACE_COPY,    /* likewise */
     TRACE_DESTROY, /* root */
-    TRACE_ALLOC,   /* physical address, order, purpose */
+    TRACE_ALLOC,   /* physical address of the first, order, purpose; from bit 8, how many if many */
     TRACE_FREE,    /* physical address of the first, order, how many */
     TRACE_SHARE,   /* physical address; one holder more */
     TRACE_RELEASE, /* physical address, order, whether it was the last holder */

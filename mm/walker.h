@@ -145,7 +145,7 @@ static __attribute__((noinline, unused)) void spare_return(struct table *t, stru
     while (spare->first) {
         hpa_t frame = direct_hpa(spare_pop(spare));
         t->env->give(t->env, t, frame);
-        t->table_frames--;
+        count_change(&t->table_frames, -UINT64_C(1));
     }
 }
 
@@ -163,7 +163,7 @@ static __attribute__((noinline, unused)) int spare_take(struct table *t, uint64_
         uint64_t *table = direct(frame);
         table[0] = (uint64_t)(uintptr_t)spare->first;
         spare->first = table;
-        t->table_frames++;
+        count_change(&t->table_frames, 1);
     }
     return E_OK;
 }
@@ -1368,7 +1368,7 @@ static __attribute__((noinline, unused)) void give_returned(struct returned *ret
         t->env->give_many(t->env, t, returned->frame, returned->count);
     for (unsigned i = 0; !t->env->give_many && i < returned->count; i++)
         t->env->give(t->env, t, returned->frame[i]);
-    t->table_frames -= returned->count;
+    count_change(&t->table_frames, -(uint64_t)returned->count);
     returned->count = 0;
 }
 

@@ -11,6 +11,7 @@
 #include "lib/log.h"
 #include "lib/string.h"
 #include "mm/buddy.h"
+#include "mm/slab.h"
 #include "monitor/commands.h"
 #include "monitor/machine_audit.h"
 #include "monitor/monitor.h"
@@ -248,6 +249,7 @@ static int check(const struct command *command, struct output *out, const struct
     (void)args;
     show_check(&pass, "frame database and free blocks", buddy_verify(why, sizeof(why)) == E_OK,
                why);
+    show_check(&pass, "small objects", slab_check_all(why, sizeof(why)) == E_OK, why);
     show_check(&pass, "host's address space", kernel_space_check(why, sizeof(why)) == E_OK, why);
     check_tables(&pass);
     for (unsigned i = 1; i <= guest_count(); i++)
@@ -261,12 +263,31 @@ static int check(const struct command *command, struct output *out, const struct
 
 /* --- quit ------------------------------------------------------------------------------------ */
 
+/* Ends every guest. Says whether everything that was taken for any has been given back. */
+static bool end_guests(void)
+{
+    uint64_t leaked = 0;
+
+    for (unsigned i = 1; i <= guest_count(); i++)
+        if (!guest_ended(guest_by_number(i)))
+            guest_kill(guest_by_number(i));
+    for (unsigned i = 1; i <= guest_count(); i++) {
+        const struct guest *guest = guest_by_number(i);
+        uint64_t held = buddy_owner_frames(guest_owner(guest));
+
+        if (held != 0)
+            log_line("g%u %s: %llu frames leaked", i, guest->name, (unsigned long long)held);
+        leaked += held;
+    }
+    return slab_destroy_all() == 0 && leaked == 0;
+}
+
 static int quit(const struct command *command, struct output *out, const struct arguments *args)
 {
     (void)command;
     (void)out;
     (void)args;
-    power_off(0);
+    power_off(end_guests() ? 0 : 1);
 }
 
 static const struct command system_commands[] = {
@@ -301,10 +322,13 @@ static const struct command system_commands[] = {
         .name = "check",
         .usage = "",
         .summary = "verify the invariants of the whole machine",
-        .details =
-            "The allocator's records against its counters; the host's own tables (what is mapped\n"
-            "where, guards absent, lower half empty); all page tables against all records, as\n"
-            "`audit` does; nothing left of guests that have ended.\n",
+        .details = "The allocator's records against its counters; its small objects, none of them "
+                   "written\n"
+                   "beside; the host's own tables (what is mapped where, guards absent, lower half "
+                   "empty);\n"
+                   "all page tables against all records, as `audit` does; nothing left of guests "
+                   "that have\n"
+                   "ended.\n",
         .example = "check",
         .run = check,
     },
@@ -312,7 +336,8 @@ static const struct command system_commands[] = {
         .name = "quit",
         .usage = "",
         .summary = "switch the machine off",
-        .details = "Guests that run are lost.\n",
+        .details =
+            "Guests that run are killed first. What was not given back is named as a leak.\n",
         .example = "quit",
         .run = quit,
     },

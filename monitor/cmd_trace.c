@@ -180,7 +180,11 @@ static const char *event_detail(char text[DETAIL_TEXT], const struct trace_point
         format_buffer(text, DETAIL_TEXT, "of %s", owner_text(owner, (owner_t)point->c));
         break;
     case TRACE_ALLOC:
-        format_buffer(text, DETAIL_TEXT, "%s", purpose_name((enum frame_purpose)point->c));
+        if (point->c >> 8)
+            format_buffer(text, DETAIL_TEXT, "%llu frames, %s", (unsigned long long)point->c >> 8,
+                          purpose_name((enum frame_purpose)(point->c & 0xff)));
+        else
+            format_buffer(text, DETAIL_TEXT, "%s", purpose_name((enum frame_purpose)point->c));
         break;
     case TRACE_FREE:
         if (point->c > 1)

@@ -15,7 +15,7 @@ typedef double (*bench_fn)(void *ctx, uint64_t *units);
 double bench_now(void);
 
 /* Runs both in turn and prints a row: the median cost of a unit of each, the median of their ratios,
- * the limit and the verdict. */
+ * the limit and the verdict. With limit 0 there is none: a row to compare others with. */
 void bench_row(const char *name, const char *bound_name, bench_fn subject, bench_fn bound,
                void *ctx, double limit);
 

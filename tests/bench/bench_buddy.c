@@ -182,6 +182,35 @@ static double read_at_random(void *ctx, uint64_t *units)
     return bench_now() - begin;
 }
 
+/* The same by lists, as who fills or empties a guest or a table does. */
+#define LIST 512u
+
+static double alloc_lists(void *ctx, uint64_t *units)
+{
+    (void)ctx;
+    *units = frames;
+    double begin = bench_now();
+    for (uint64_t i = 0; i < frames; i += LIST)
+        must(buddy_alloc_many(&blocks[i], LIST, PURPOSE_TEST, OWNER), "alloc");
+    double time = bench_now() - begin;
+    for (uint64_t i = 0; i < frames; i += LIST)
+        must(buddy_free_frames(&blocks[i], LIST, OWNER), "free");
+    return time;
+}
+
+static double free_lists_at_random(void *ctx, uint64_t *units)
+{
+    (void)ctx;
+    *units = frames;
+    for (uint64_t i = 0; i < frames; i += LIST)
+        must(buddy_alloc_many(&blocks[i], LIST, PURPOSE_TEST, OWNER), "alloc");
+    shuffle();
+    double begin = bench_now();
+    for (uint64_t i = 0; i < frames; i += LIST)
+        must(buddy_free_frames(&blocks[i], LIST, OWNER), "free");
+    return bench_now() - begin;
+}
+
 /* ---- Mixed orders ---- */
 
 struct live {
@@ -324,8 +353,13 @@ int main(int argc, char **argv)
 
     start(GiB);
     bench_row("4 KiB pair, hot", "empty functions", real_pairs, empty_pairs, NULL, 2.2);
-    bench_row("1 GiB in 4 KiB frames", "one record written", alloc_all, write_all, NULL, 3);
-    bench_row("1 GiB freed at random", "one record read", free_at_random, read_at_random, NULL, 9);
+    bench_row("1 GiB in 4 KiB frames", "one record written", alloc_lists, write_all, NULL, 3);
+    bench_row("1 GiB freed at random", "one record read", free_lists_at_random, read_at_random,
+              NULL, 9);
+    bench_row("1 GiB in 4 KiB frames, one a call", "one record written", alloc_all, write_all, NULL,
+              0);
+    bench_row("1 GiB freed at random, one a call", "one record read", free_at_random,
+              read_at_random, NULL, 9);
     /* Of each 2 MiB of one half every second frame; of the other nothing. */
     start(GiB);
     for (uint64_t i = 0; i < frames / 2; i += 2)
@@ -339,8 +373,13 @@ int main(int argc, char **argv)
     row_percent = 90;
     bench_row("orders 0 to 10, 90 % full", "empty allocator", real_mixed, empty_mixed, NULL, 2.2);
     start(16 * GiB);
-    bench_row("16 GiB in 4 KiB frames", "one record written", alloc_all, write_all, NULL, 3);
-    bench_row("16 GiB freed at random", "one record read", free_at_random, read_at_random, NULL, 4);
+    bench_row("16 GiB in 4 KiB frames", "one record written", alloc_lists, write_all, NULL, 3);
+    bench_row("16 GiB freed at random", "one record read", free_lists_at_random, read_at_random,
+              NULL, 4);
+    bench_row("16 GiB in 4 KiB frames, one a call", "one record written", alloc_all, write_all,
+              NULL, 0);
+    bench_row("16 GiB freed at random, one a call", "one record read", free_at_random,
+              read_at_random, NULL, 0);
 
     if (sysconf(_SC_NPROCESSORS_ONLN) > 1 &&
         syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0) {

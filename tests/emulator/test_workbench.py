@@ -1,8 +1,10 @@
 """`stress` and `bench` on the live machine: repeatable, honest, and without a trace."""
 
+import re
+
 import pytest
 
-from machines import SPIN, guest, quit_machine
+from machines import SPIN, guest, quit_machine, rows
 from quire_machine.engines import Qemu
 
 WRONG = {
@@ -49,6 +51,34 @@ def test_stress_is_repeatable_and_leaves_no_trace(machine):
     assert other.records("stressed order") != runs[0].records("stressed order")
     assert state(machine) == before
     assert machine.ask("check").ok
+
+
+def test_stress_at_boot_is_that_of_the_console(boot):
+    machine = boot(modules=[], cmdline="stress=20M,7")
+    machine.expect("boot: stress 20M 7")
+    machine.expect("The allocator is as it was before, bit for bit")
+    machine.wait_prompt()
+    at_boot = rows(machine.lines, "order")
+    again = rows(machine.command("stress 20M 7"), "order")
+    assert at_boot == again and sum(int(row["blocks"]) for row in again) > 20
+    quit_machine(machine)
+
+
+def test_a_boot_stops_where_the_allocator_does_not_stand_it(boot):
+    machine = boot(modules=[], cmdline="memory=2M reserve=1M stress=1G")
+    machine.expect("boot: stress 1G")
+    machine.expect("error: stress: too little memory is free for it")
+    machine.expect("memory: the allocator does not stand this")
+    machine.wait_end()
+    assert not machine.powered_off()
+
+
+@pytest.mark.parametrize("value", ["", "lots", "4M,", "4M,x", "4M,1,1", "1" * 40])
+def test_a_size_that_is_none_is_named_and_passed_by(boot, value):
+    machine = boot(modules=[], cmdline=f"stress={value}")
+    machine.expect(re.escape(f'boot: option "stress={value}'[:45]))
+    machine.wait_prompt()
+    assert not any("stress" in line and "error" in line for line in machine.lines)
 
 
 def test_stress_shows_how_far_it_is_and_then_only_its_answer(machine):

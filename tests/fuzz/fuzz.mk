@@ -1,20 +1,32 @@
-# Coverage-guided fuzzing of the mapper (libFuzzer, which comes with clang). `make test` runs the kept corpus
-# and a fixed number of mutations of it; `make fuzz` goes on for FUZZ_SECONDS and keeps what it finds in
-# build/fuzz/corpus.
+# Coverage-guided fuzzing (libFuzzer, which comes with clang). `make test` runs each target on its kept corpus and
+# a number of mutations of it; `make fuzz` goes on for FUZZ_SECONDS a target and keeps what it finds in
+# build/fuzz/corpus. FUZZ_TARGETS="buddy" narrows both.
 
 FUZZ := $(BUILD)/fuzz
 FUZZ_SECONDS ?= 600
-FUZZ_RUNS ?= 4000
-FUZZ_TESTS := mapper
-FUZZ_LOGS := $(FUZZ_TESTS:%=$(FUZZ)/%.log)
+FUZZ_TARGETS ?= mapper buddy memory_map
+FUZZ_LOGS := $(FUZZ_TARGETS:%=$(FUZZ)/%.log)
 
-# The mapper itself is watched and sanitized; the world around it only has to be fast.
-FUZZ_CFLAGS := -std=gnu11 -O2 -g -fno-omit-frame-pointer -DQUIRE_HOSTED -I. -Wall -Wextra -Werror
-FUZZ_WATCHED := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
+# Of each target: what is watched and sanitized; the world around it, which only has to be fast; the longest input; how
+# many inputs make a short run.
 FUZZ_mapper_PRODUCT := tests/property/hooked_kinds.c tests/property/hooked_flush.c \
 	tests/property/five_levels.c mm/table.c
-FUZZ_mapper_WORLD := tests/fuzz/fuzz_mapper.c lib/lock.c \
-	$(filter-out $(FUZZ_mapper_PRODUCT),$(MAPPER_WORLD_SRC))
+FUZZ_mapper_WORLD := $(filter-out $(FUZZ_mapper_PRODUCT),$(MAPPER_WORLD_SRC))
+FUZZ_mapper_LENGTH := 194
+FUZZ_mapper_RUNS ?= 4000
+
+FUZZ_buddy_PRODUCT := $(BUDDY_SRC) mm/frame.c
+FUZZ_buddy_WORLD := lib/format.c
+FUZZ_buddy_LENGTH := 1024
+FUZZ_buddy_RUNS ?= 4000
+
+FUZZ_memory_map_PRODUCT := boot/multiboot2.c boot/memory_map.c mm/memblock.c mm/early.c $(BUDDY_SRC) mm/frame.c
+FUZZ_memory_map_WORLD := lib/format.c lib/error.c
+FUZZ_memory_map_LENGTH := 1024
+FUZZ_memory_map_RUNS ?= 20000
+
+FUZZ_CFLAGS := -std=gnu11 -O2 -g -fno-omit-frame-pointer -DQUIRE_HOSTED -I. -Wall -Wextra -Werror
+FUZZ_WATCHED := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
 
 $(FUZZ)/watched/%.o: %.c Makefile tests/fuzz/fuzz.mk
 	@mkdir -p $(@D)
@@ -26,21 +38,33 @@ $(FUZZ)/world/%.o: %.c Makefile tests/fuzz/fuzz.mk
 	@echo "clang $@"
 	$(Q)clang $(FUZZ_CFLAGS) -MMD -MP -c $< -o $@
 
-FUZZ_mapper_OBJ := $(FUZZ_mapper_PRODUCT:%.c=$(FUZZ)/watched/%.o) \
-	$(FUZZ_mapper_WORLD:%.c=$(FUZZ)/world/%.o)
--include $(FUZZ_mapper_OBJ:.o=.d)
+# In a coverage build the programs are not fuzzed: each input of the corpus is run once, by a plain loop.
+FUZZ_COVERAGE_LOGS := $(if $(findstring coverage-mapping,$(HOSTED_CFLAGS)),\
+	$(FUZZ_TARGETS:%=$(HOSTED)/fuzz/%.log))
 
-$(FUZZ)/mapper: $(FUZZ_mapper_OBJ)
-	@echo "link  $@"
-	$(Q)clang -fsanitize=fuzzer,address,undefined $^ -o $@
+# $(call fuzz_target,name)
+define fuzz_target
+FUZZ_$(1)_ALL := $$(FUZZ_$(1)_PRODUCT) tests/fuzz/fuzz_$(1).c lib/lock.c $$(FUZZ_$(1)_WORLD)
+FUZZ_$(1)_OBJ := $$(FUZZ_$(1)_PRODUCT:%.c=$(FUZZ)/watched/%.o) \
+	$$(patsubst %.c,$(FUZZ)/world/%.o,tests/fuzz/fuzz_$(1).c lib/lock.c $$(FUZZ_$(1)_WORLD))
+-include $$(FUZZ_$(1)_OBJ:.o=.d)
+$(FUZZ)/$(1): $$(FUZZ_$(1)_OBJ)
+	@echo "link  $$@"
+	$$(Q)clang -fsanitize=fuzzer,address,undefined $$^ -o $$@
+$(HOSTED)/fuzz/$(1): $$(patsubst %.c,$(HOSTED)/obj/%.o,$$(FUZZ_$(1)_ALL) tests/fuzz/replay.c)
+	@mkdir -p $$(@D)
+	@echo "link  $$@"
+	$$(Q)$$(HOSTCC) $$(HOSTED_CFLAGS) $$^ -o $$@
+endef
+$(foreach t,$(FUZZ_TARGETS),$(eval $(call fuzz_target,$(t))))
 
 # In the words of a cmocka program, for the summary. An input that fails is left in build/fuzz.
 $(FUZZ)/%.log: $(FUZZ)/% FORCE
 	@echo "test  fuzz/$*"
 	@rm -rf $(FUZZ)/new/$* && mkdir -p $(FUZZ)/new/$*
 	@{ echo "[ RUN      ] fuzz_$*"; \
-	   timeout $(TEST_SECONDS) $< -seed=1 -runs=$(FUZZ_RUNS) -max_total_time=15 -max_len=194 \
-	       -timeout=60 -print_final_stats=1 -artifact_prefix=$(FUZZ)/ \
+	   timeout $(TEST_SECONDS) $< -seed=1 -runs=$(FUZZ_$*_RUNS) -max_total_time=15 \
+	       -max_len=$(FUZZ_$*_LENGTH) -timeout=60 -print_final_stats=1 -artifact_prefix=$(FUZZ)/ \
 	       $(FUZZ)/new/$* tests/fuzz/corpus/$* && echo "[       OK ] fuzz_$*"; \
 	   echo "exit status $$?"; } >$@ 2>&1
 
@@ -49,22 +73,25 @@ $(FUZZ)/%.log: $(FUZZ)/% FORCE
 test-fuzz: $(FUZZ_LOGS) ## the short fuzzing run that `make test` does
 	@$(PYTHON) tools/summary.py fuzz $(FUZZ_LOGS)
 
-fuzz: $(FUZZ)/mapper ## fuzz the mapper (FUZZ_SECONDS=600, on as many processes as JOBS)
-	@mkdir -p $(FUZZ)/corpus/mapper
-	$(FUZZ)/mapper -max_total_time=$(FUZZ_SECONDS) -max_len=194 -timeout=60 -fork=$(JOBS) \
-		-artifact_prefix=$(FUZZ)/ $(FUZZ)/corpus/mapper tests/fuzz/corpus/mapper
+# One after the other, each on as many processes as JOBS.
+define fuzz_for_long
+@mkdir -p $(FUZZ)/corpus/$(1)
+$(FUZZ)/$(1) -max_total_time=$(FUZZ_SECONDS) -max_len=$(FUZZ_$(1)_LENGTH) -timeout=60 -fork=$(JOBS) \
+	-artifact_prefix=$(FUZZ)/ $(FUZZ)/corpus/$(1) tests/fuzz/corpus/$(1)
 
-fuzz-keep: $(FUZZ)/mapper ## make tests/fuzz/corpus the smallest that covers what was found
-	@rm -rf $(FUZZ)/kept/mapper && mkdir -p $(FUZZ)/kept/mapper
-	$(FUZZ)/mapper -set_cover_merge=1 -use_counters=0 -max_len=194 $(FUZZ)/kept/mapper $(FUZZ)/corpus/mapper \
-		tests/fuzz/corpus/mapper
-	rm -f tests/fuzz/corpus/mapper/*
-	cp $(FUZZ)/kept/mapper/* tests/fuzz/corpus/mapper/
+endef
 
-# In a coverage build the programs are not fuzzed: each input of the corpus is run once, by a plain loop.
-FUZZ_COVERAGE_LOGS := $(if $(findstring coverage-mapping,$(HOSTED_CFLAGS)),$(HOSTED)/fuzz/mapper.log)
-$(HOSTED)/fuzz/mapper: $(patsubst %.c,$(HOSTED)/obj/%.o,$(FUZZ_mapper_PRODUCT) $(FUZZ_mapper_WORLD) \
-		tests/fuzz/replay.c)
-	@mkdir -p $(@D)
-	@echo "link  $@"
-	$(Q)$(HOSTCC) $(HOSTED_CFLAGS) $^ -o $@
+define fuzz_kept
+@rm -rf $(FUZZ)/kept/$(1) && mkdir -p $(FUZZ)/kept/$(1) $(FUZZ)/corpus/$(1)
+$(FUZZ)/$(1) -set_cover_merge=1 -use_counters=0 -max_len=$(FUZZ_$(1)_LENGTH) $(FUZZ)/kept/$(1) \
+	$(FUZZ)/corpus/$(1) tests/fuzz/corpus/$(1)
+rm -f tests/fuzz/corpus/$(1)/*
+cp $(FUZZ)/kept/$(1)/* tests/fuzz/corpus/$(1)/
+
+endef
+
+fuzz: $(FUZZ_TARGETS:%=$(FUZZ)/%) ## fuzz mapper, buddy and memory maps (FUZZ_SECONDS=600 each, FUZZ_TARGETS=)
+	$(foreach t,$(FUZZ_TARGETS),$(call fuzz_for_long,$(t)))
+
+fuzz-keep: $(FUZZ_TARGETS:%=$(FUZZ)/%) ## make tests/fuzz/corpus the smallest that covers what was found
+	$(foreach t,$(FUZZ_TARGETS),$(call fuzz_kept,$(t)))

@@ -182,6 +182,22 @@ static void give_back(void)
     }
 }
 
+static void alloc_many(void)
+{
+    hpa_t list[HELD];
+    unsigned owner = next(), n = next() % (HELD - 1 - holds);
+    uint64_t charged = buddy_owner_frames(owner_of(owner)), available = 0;
+    for (uint64_t i = 0; i < FRAMES; i++)
+        available += cell[i] == CELL_FREE;
+    int error = buddy_alloc_many(list, n, PURPOSE_TEST, owner_of(owner));
+    if (charged + n > quota[owner % 4])
+        must(error == E_QUOTA);
+    else
+        must(error == (available >= n ? E_OK : E_NOMEM));
+    for (unsigned i = 0; error == E_OK && i < n; i++)
+        took(list[i], 0, owner);
+}
+
 static void give_many_back(void)
 {
     hpa_t list[HELD];
@@ -251,6 +267,10 @@ static void step(void)
     case 8:
     case 9:
         give_back();
+        break;
+    case 10:
+        if (holds < HELD - 1)
+            alloc_many();
         break;
     default:
         if (holds < HELD - 1)

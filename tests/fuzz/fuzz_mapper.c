@@ -62,7 +62,7 @@ static struct attrs attrs_by(uint8_t byte)
         chosen |= RIGHT_X;
     if (w.land->kind->id == KIND_USER && (byte & 16))
         chosen |= RIGHT_U;
-    if (caps->global && (byte & 32))
+    if (w.land->kind->id == KIND_KERNEL && caps->global && (byte & 32))
         chosen |= RIGHT_G;
     if (w.land->kind->id == KIND_EPT && caps->execute_only && (byte & 64))
         chosen = RIGHT_X;

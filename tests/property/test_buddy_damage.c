@@ -197,17 +197,13 @@ static void test_caches(void **state)
     (void)state;
     set_up_memory();
     for (unsigned order = 0; order < CACHED_ORDERS; order++)
-        for (unsigned bit = 0; bit < 32; bit++) {
-            char why[160];
-            cpu->count[order] ^= 1u << bit;
-            noticed += buddy_verify(why, sizeof(why)) == E_STATE;
-            cpu->count[order] ^= 1u << bit;
-        }
-    assert_int_equal(noticed, CACHED_ORDERS * 32);
+        for (unsigned bit = 0; bit < 3 * 64; bit++)
+            noticed += notices((uint64_t *)&cpu->stack[order] + bit / 64, bit % 64);
+    assert_int_equal(noticed, CACHED_ORDERS * 3 * 64);
     for (unsigned order = 0; order < CACHED_ORDERS; order++)
-        for (unsigned i = 0; i < cpu->count[order]; i++)
+        for (unsigned i = 0; i < stack_count(&cpu->stack[order]); i++)
             for (unsigned bit = 0; bit < 64; bit++)
-                if (!notices(&cpu->slot[buddy_cache_shape[order].first + i], bit))
+                if (!notices(&cpu->slot[cache_first(order) + i], bit))
                     fail_msg("bit %u of a cached block of order %u goes unnoticed", bit, order);
     for (unsigned bit = 0; bit < 64; bit++) {
         assert_true(notices(&cpu->held, bit) || cpu->held_base == 0);

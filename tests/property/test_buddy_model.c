@@ -370,10 +370,64 @@ static void do_frames(uint64_t count, unsigned owner)
     assert_int_equal(buddy_alloc_frames(count, PURPOSE_HEAP, owner_of[owner], &got), want);
     if (want == E_OK) {
         take(pfn_of(got), count, 0, PURPOSE_HEAP, owner_of[owner]);
-        model.allocations++;
+        model.allocations += count;
     } else {
         model.failed++;
     }
+}
+
+/* At most as many as there are frames. */
+static void do_many(unsigned count, unsigned owner)
+{
+    static hpa_t got[FRAMES];
+    uint64_t free_frames = 0;
+    for (uint64_t i = 0; i < model.frames; i++)
+        free_frames += model.cell[i].state == CELL_FREE;
+    int want = expected(owner, count, free_frames >= count, E_NOMEM);
+
+    assert_int_equal(buddy_alloc_many(got, count, PURPOSE_EPT_TABLE, owner_of[owner]), want);
+    if (want != E_OK) {
+        model.failed++;
+        return;
+    }
+    for (unsigned i = 0; i < count; i++)
+        take(pfn_of(got[i]), 1, 0, PURPOSE_EPT_TABLE, owner_of[owner]);
+    model.allocations += count;
+}
+
+/* Any frames at all, those of this owner more often than not, some of them twice. */
+static void do_free_many(struct random *random, unsigned count, owner_t owner)
+{
+    static hpa_t list[2 * FRAMES];
+    int want = E_OK;
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < count; i++) {
+        uint64_t pfn = random_below(random, model.frames + 1);
+        for (unsigned tries = 0; tries < 4 && pfn < model.frames && model.cell[pfn].owner != owner;
+             tries++)
+            pfn = random_below(random, model.frames);
+        /* A run of neighbours, as most lists have. */
+        for (uint64_t run = random_below(random, 6); n < count && run > 0; run--)
+            list[n++] = hpa_of_pfn(pfn++);
+    }
+    /* In order: what an earlier entry frees a later one frees too often. */
+    static uint64_t freed[FRAMES];
+    unsigned frees = 0;
+    for (unsigned i = 0; i < n; i++) {
+        int error = expected_free(pfn_of(list[i]), 0, owner, false);
+        if (error == E_OK) {
+            give(pfn_of(list[i]));
+            freed[frees++] = pfn_of(list[i]);
+        } else {
+            want = want == E_OK ? error : want;
+            model.refused++;
+        }
+    }
+    assert_int_equal(buddy_free_frames(list, n, owner), want);
+    for (unsigned i = 0; i < frees; i++)
+        assert_true(buddy_is_free(hpa_of_pfn(freed[i])));
+    model.frees += frees;
 }
 
 static void do_free(uint64_t pfn, unsigned order, owner_t owner)
@@ -504,8 +558,11 @@ static void random_step(struct random *random, unsigned fill)
     } else if (roll < 87) {
         pfn = some_frame(random);
         do_at(random_below(random, 8) ? align_down(pfn, UINT64_C(1) << order) : pfn, order, owner);
-    } else if (roll < 89) {
+    } else if (roll < 88) {
         do_frames(1 + random_below(random, 100), owner);
+    } else if (roll < 89) {
+        do_many((unsigned)random_below(random, random_below(random, 4) ? 40 : 400), owner);
+        do_free_many(random, (unsigned)random_below(random, 200), owner_of[owner]);
     } else if (roll < 93) { /* misuse, most of it */
         pfn = some_frame(random);
         do_free(pfn, order, owner_of[owner]);

@@ -81,6 +81,8 @@ static bool can_be_said(const struct land *land, const struct table_caps *caps, 
     }
     if (u && land->kind->id == KIND_KERNEL)
         return false; /* the tables above are the supervisor's */
+    if ((rights & RIGHT_G) && land->kind->id == KIND_USER)
+        return false; /* it would be there for the next program, too */
     return r && (x || caps->nx) && (!(rights & RIGHT_G) || caps->global);
 }
 

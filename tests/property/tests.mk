@@ -1,8 +1,7 @@
 # The hosted property tests: each names the product sources that it links.
 
 PROPERTY_TESTS += mapper_model
-PROPERTY_mapper_model_SRC := mm/table.c mm/flush.c mm/legal.c mm/attrs.c mm/addr.c mm/buddy.c \
-	mm/buddy_verify.c \
+PROPERTY_mapper_model_SRC := mm/table.c mm/flush.c mm/legal.c mm/attrs.c mm/addr.c $(BUDDY_SRC) \
 	mm/frame.c arch/x86_64/mm/kind_kernel.c arch/x86_64/mm/kind_user.c \
 	arch/x86_64/mm/kind_ept.c lib/error.c lib/format.c tests/property/sdm_rules.c
 
@@ -10,7 +9,7 @@ PROPERTY_mapper_model_SRC := mm/table.c mm/flush.c mm/legal.c mm/attrs.c mm/addr
 # access to an entry, and the world in which they are put to the proof.
 MAPPER_WORLD_SRC := tests/property/world.c tests/property/sdm_rules.c \
 	tests/property/five_levels.c tests/property/hooked_kinds.c tests/property/hooked_flush.c \
-	mm/table.c mm/legal.c mm/attrs.c mm/addr.c mm/buddy.c mm/buddy_verify.c \
+	mm/table.c mm/legal.c mm/attrs.c mm/addr.c $(BUDDY_SRC) \
 	mm/frame.c lib/error.c lib/format.c
 
 PROPERTY_TESTS += mapper_conformance
@@ -22,8 +21,20 @@ PROPERTY_mapper_entries_SRC := $(MAPPER_WORLD_SRC)
 PROPERTY_TESTS += mapper_rounds
 PROPERTY_mapper_rounds_SRC := $(MAPPER_WORLD_SRC) mm/page_source.c mm/scrub.c
 
+# Real threads on one table. Whoever waits for a lock yields: there may be fewer cores than threads, and a ticket
+# lock is handed on in order.
+PROPERTY_TSAN := $(HOSTED)/property/mapper_threads_tsan
+$(PROPERTY_TSAN): tests/property/test_mapper_threads.c tests/unit/hosted.c lib/lock.c mm/table.c mm/flush.c mm/legal.c \
+		mm/attrs.c mm/addr.c $(BUDDY_SRC) mm/frame.c arch/x86_64/mm/kind_kernel.c \
+		arch/x86_64/mm/kind_user.c arch/x86_64/mm/kind_ept.c lib/error.c lib/format.c \
+		$(wildcard mm/*.h lib/*.h arch/x86_64/mm/*.h tests/unit/*.h)
+	@mkdir -p $(@D)
+	@echo "link  $@"
+	$(Q)$(HOSTCC) $(TSAN_CFLAGS) -include sched.h -D__builtin_ia32_pause=sched_yield $(filter %.c,$^) \
+		-lcmocka -o $@
+
 PROPERTY_TESTS += buddy_damage
-PROPERTY_buddy_damage_SRC := mm/buddy.c mm/buddy_verify.c mm/frame.c lib/format.c mm/addr.c
+PROPERTY_buddy_damage_SRC := $(BUDDY_SRC) mm/frame.c lib/format.c mm/addr.c
 
 PROPERTY_TESTS += buddy_model
-PROPERTY_buddy_model_SRC := mm/buddy.c mm/buddy_verify.c mm/frame.c lib/format.c
+PROPERTY_buddy_model_SRC := $(BUDDY_SRC) mm/frame.c lib/format.c

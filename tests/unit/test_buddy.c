@@ -344,6 +344,51 @@ static void test_isolated_frames(void **state)
     verify();
 }
 
+/* As long as there are blocks of the size asked for, no larger one is split: not for a request, and not to refill
+ * a cache. */
+static void test_fragments_before_splits(void **state)
+{
+    (void)state;
+    for (unsigned order = 0; order <= BUDDY_MAX_ORDER - 7; order++) {
+        const uint64_t large = 48 * MiB, size = PAGE_SIZE << order;
+        static hpa_t block[8192];
+        unsigned blocks = 0;
+
+        start(64 * MiB);
+        assert_int_equal(buddy_add(hpa(16 * MiB), 16 * MiB), E_OK);
+        assert_int_equal(buddy_add(hpa(large), 16 * MiB), E_OK);
+        assert_int_equal(buddy_alloc_at(hpa(large), 12, PURPOSE_TEST, OWNER_HOST), E_OK);
+        for (uint64_t at = 16 * MiB; at < 32 * MiB; at += size)
+            assert_int_equal(buddy_alloc_at(hpa(at), order, PURPOSE_TEST, OWNER_HOST), E_OK);
+        for (uint64_t at = 16 * MiB; at < 32 * MiB; at += 2 * size, blocks++)
+            assert_int_equal(buddy_free(hpa(at), order, OWNER_HOST), E_OK);
+        assert_int_equal(buddy_free(hpa(large), 12, OWNER_HOST), E_OK);
+        buddy_drain();
+        struct buddy_stats before = stats();
+        assert_int_equal(before.free_blocks[order], blocks);
+        assert_int_equal(before.free_blocks[12], 1);
+
+        for (unsigned i = 0; i < blocks; i++) {
+            block[i] = alloc(order, OWNER_HOST);
+            assert_true(block[i].v < 32 * MiB);
+        }
+        assert_int_equal(stats().splits, before.splits);
+        assert_int_equal(stats().free_blocks[12], 1);
+        assert_true(alloc(order, OWNER_HOST).v >= large);
+        assert_int_equal(stats().free_blocks[12], 0);
+        verify();
+        /* And given back they are taken again before the rest of what was split. */
+        for (unsigned i = 0; i < blocks; i++)
+            assert_int_equal(buddy_free(block[i], order, OWNER_HOST), E_OK);
+        buddy_drain();
+        before = stats();
+        for (unsigned i = 0; i < blocks; i++)
+            (void)alloc(order, OWNER_HOST);
+        assert_int_equal(stats().splits, before.splits);
+        verify();
+    }
+}
+
 /* Low memory is what ordinary requests take last. */
 static void test_low_memory_is_kept(void **state)
 {
@@ -594,6 +639,114 @@ static void test_free_frames(void **state)
         verify();
         assert_int_equal(stats().free_blocks[12], 1);
     }
+}
+
+static int compare_frames(const void *a, const void *b)
+{
+    uint64_t x = ((const hpa_t *)a)->v, y = ((const hpa_t *)b)->v;
+    return (x > y) - (x < y);
+}
+
+static void assert_distinct(hpa_t *list, unsigned n, owner_t owner)
+{
+    for (unsigned i = 0; i < n; i++) {
+        hpa_t first;
+        uint64_t record;
+        assert_true(is_aligned(list[i].v, PAGE_SIZE));
+        assert_true(buddy_block(list[i], &first, &record) && first.v == list[i].v);
+        assert_int_equal(record, frame_record(FRAME_USED, 0, PURPOSE_TEST, owner));
+    }
+    qsort(list, n, sizeof(*list), compare_frames);
+    for (unsigned i = 1; i < n; i++)
+        assert_true(list[i - 1].v < list[i].v);
+}
+
+/* Lists of every length around the sizes at which something else serves them, after the CPU has kept this many
+ * of its own; in memory that is whole, and in memory of which every other frame is in use. */
+static void test_alloc_many(void **state)
+{
+    static const unsigned lengths[] = {0, 1, 2, 63, 64, 65, 127, 128, 200, 511, 512, 513, 1500};
+    static hpa_t list[1500], odd[2048];
+    (void)state;
+    for (unsigned fragmented = 0; fragmented < 2; fragmented++)
+        for (unsigned kept = 0; kept < 200; kept += 67)
+            for (unsigned l = 0; l < ARRAY_SIZE(lengths); l++) {
+                unsigned n = lengths[l];
+                start_with(16 * MiB);
+                for (unsigned i = 0; fragmented && i < 2048; i++) {
+                    odd[i] = hpa_of_pfn(2 * i);
+                    assert_int_equal(buddy_alloc_at(odd[i], 0, PURPOSE_TEST, 21), E_OK);
+                }
+                hpa_t own[200];
+                for (unsigned i = 0; i < kept; i++)
+                    own[i] = alloc(0, 20);
+                for (unsigned i = 0; i < kept; i++)
+                    assert_int_equal(buddy_free(own[i], 0, 20), E_OK);
+                struct buddy_stats before = stats();
+                assert_int_equal(buddy_alloc_many(list, n, PURPOSE_TEST, 20), E_OK);
+                verify();
+                assert_distinct(list, n, 20);
+                assert_int_equal(stats().free_frames, before.free_frames - n);
+                assert_int_equal(stats().allocations, before.allocations + n);
+                assert_int_equal(buddy_owner_frames(20), n);
+                /* Fragments serve before anything whole is split. */
+                if (fragmented)
+                    assert_int_equal(stats().splits, before.splits);
+                assert_int_equal(buddy_free_frames(list, n, 20), E_OK);
+                for (unsigned i = 0; fragmented && i < 2048; i++)
+                    assert_int_equal(buddy_free(odd[i], 0, 21), E_OK);
+                buddy_drain();
+                verify();
+                assert_int_equal(stats().free_blocks[12], 1);
+            }
+}
+
+static void test_alloc_many_refuses(void **state)
+{
+    static hpa_t list[4096 + 1];
+    (void)state;
+    start_with(16 * MiB);
+    assert_int_equal(buddy_alloc_many(list, 3, PURPOSE_FREE, 20), E_INVAL);
+    assert_int_equal(buddy_alloc_many(list, 3, PURPOSE_COUNT, 20), E_INVAL);
+    assert_int_equal(buddy_alloc_many(list, 3, PURPOSE_TEST, OWNER_NONE), E_INVAL);
+    assert_int_equal(buddy_alloc_many(list, 3, PURPOSE_TEST, OWNER_LIMIT), E_INVAL);
+    assert_int_equal(stats().failed, 0);
+
+    /* One more than there are; all of them, with some in the stock of other orders and another CPU. */
+    assert_int_equal(buddy_set_cpus(current_cpu, fence), E_OK);
+    for (cpu = 0; cpu < 2; cpu++)
+        for (unsigned order = 0; order < 8; order++)
+            assert_int_equal(buddy_free(alloc(order, 20), order, 20), E_OK);
+    cpu = 0;
+    assert_true(stats().cached_frames > 0);
+    assert_int_equal(buddy_alloc_many(list, 4097, PURPOSE_TEST, 20), E_NOMEM);
+    assert_int_equal(stats().failed, 1);
+    assert_int_equal(buddy_owner_frames(20), 0);
+    verify();
+    for (unsigned order = 0; order < 8; order++)
+        assert_int_equal(buddy_free(alloc(order, 20), order, 20), E_OK);
+    assert_int_equal(buddy_alloc_many(list, 4096, PURPOSE_TEST, 20), E_OK);
+    verify();
+    assert_distinct(list, 4096, 20);
+    assert_int_equal(stats().free_frames, 0);
+    assert_int_equal(buddy_alloc_many(list, 0, PURPOSE_TEST, 20), E_OK);
+    assert_int_equal(buddy_free_frames(list, 4096, 20), E_OK);
+
+    /* The quota, what is leased to CPUs not being lost to it, and the host's reserve. */
+    assert_int_equal(buddy_set_quota(20, 100), E_OK);
+    for (cpu = 0; cpu < 2; cpu++)
+        assert_int_equal(buddy_free(alloc(0, 20), 0, 20), E_OK);
+    assert_int_equal(buddy_alloc_many(list, 101, PURPOSE_TEST, 20), E_QUOTA);
+    assert_int_equal(buddy_alloc_many(list, 100, PURPOSE_TEST, 20), E_OK);
+    assert_alloc_fails(0, 20, E_QUOTA);
+    verify();
+    assert_int_equal(buddy_free_frames(list, 100, 20), E_OK);
+    buddy_set_reserve(1000);
+    assert_int_equal(buddy_alloc_many(list, 3097, PURPOSE_TEST, 21), E_QUOTA);
+    assert_int_equal(buddy_alloc_many(list, 3096, PURPOSE_TEST, 21), E_OK);
+    assert_int_equal(buddy_alloc_many(&list[3096], 1000, PURPOSE_TEST, OWNER_HOST), E_OK);
+    verify();
+    assert_int_equal(buddy_set_cpus(NULL, NULL), E_OK);
 }
 
 /* Of a group, some frames in use and the others held by another CPU: each is told for what it is, a second
@@ -1014,6 +1167,48 @@ static void test_verify_finds_damage(void **state)
     verify();
 }
 
+/* Any bit of a record or of what is free changes it; to use memory and give it back does not. */
+static void test_fingerprint(void **state)
+{
+    (void)state;
+    start_with(8 * MiB);
+    hpa_t kept = alloc(3, 16), block[64];
+    assert_int_equal(buddy_share(kept, 16), E_OK);
+    buddy_drain();
+    const uint64_t before = buddy_fingerprint();
+
+    for (unsigned round = 0; round < 200; round++) {
+        for (unsigned i = 0; i < 64; i++)
+            block[i] = alloc((i + round) % 5, (owner_t)(16 + i % 3));
+        assert_int_not_equal(buddy_fingerprint(), before);
+        for (unsigned i = 0; i < 64; i++) {
+            unsigned n = (i * 29 + round) % 64;
+            cpu = i % 3;
+            assert_int_equal(buddy_free(block[n], (n + round) % 5, (owner_t)(16 + n % 3)), E_OK);
+        }
+        cpu = 0;
+        if (round == 0)
+            assert_int_not_equal(buddy_fingerprint(), before); /* some are cached */
+        buddy_drain();
+        assert_true(buddy_fingerprint() == before);
+    }
+
+    uint64_t *record = &frame_records[pfn_of(kept)];
+    for (unsigned bit = 0; bit < 64; bit++) {
+        *record ^= BIT(bit);
+        assert_int_not_equal(buddy_fingerprint(), before);
+        *record ^= BIT(bit);
+    }
+    for (uint64_t pfn = 0; pfn < 8 * MiB / PAGE_SIZE; pfn++)
+        if (buddy_alloc_at(hpa_of_pfn(pfn), 0, PURPOSE_TEST, 16) == E_OK) {
+            assert_int_not_equal(buddy_fingerprint(), before);
+            assert_int_equal(buddy_free(hpa_of_pfn(pfn), 0, 16), E_OK);
+            buddy_drain();
+            assert_true(buddy_fingerprint() == before);
+        }
+    verify();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1027,6 +1222,7 @@ int main(void)
         cmocka_unit_test(test_orders),
         cmocka_unit_test(test_alloc_refuses_nonsense),
         cmocka_unit_test(test_isolated_frames),
+        cmocka_unit_test(test_fragments_before_splits),
         cmocka_unit_test(test_low_memory_is_kept),
         cmocka_unit_test(test_low_fragments_are_kept),
         cmocka_unit_test(test_within),
@@ -1034,6 +1230,8 @@ int main(void)
         cmocka_unit_test(test_frames),
         cmocka_unit_test(test_misuse),
         cmocka_unit_test(test_free_frames),
+        cmocka_unit_test(test_alloc_many),
+        cmocka_unit_test(test_alloc_many_refuses),
         cmocka_unit_test(test_frames_held_by_others),
         cmocka_unit_test(test_no_stale_heads),
         cmocka_unit_test(test_damaged_cache),
@@ -1047,6 +1245,7 @@ int main(void)
         cmocka_unit_test(test_cpu_out_of_range),
         cmocka_unit_test(test_visit),
         cmocka_unit_test(test_verify_finds_damage),
+        cmocka_unit_test(test_fingerprint),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     free(metadata);

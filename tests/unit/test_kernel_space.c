@@ -304,13 +304,18 @@ static void test_no_frames(void **state)
 
 /* ---- Breaking it --------------------------------------------------------------------------------- */
 
+static struct attrs all_global(unsigned rights, enum mem_type type)
+{
+    return attrs_of(rights | (table.caps.global ? RIGHT_G : 0u), type);
+}
+
 static void place(uint64_t at, uint64_t to, uint64_t size, unsigned rights, enum mem_type type)
 {
     struct flush_batch batch;
 
     flush_begin(&batch, &table);
     assert_int_equal(
-        table_map(&table, at, hpa(to), size, attrs_of(rights, type), MAP_DEFAULT, &batch), E_OK);
+        table_map(&table, at, hpa(to), size, all_global(rights, type), MAP_DEFAULT, &batch), E_OK);
     flush_commit(&batch);
 }
 
@@ -319,7 +324,7 @@ static void change(uint64_t at, uint64_t size, unsigned rights, enum mem_type ty
     struct flush_batch batch;
 
     flush_begin(&batch, &table);
-    assert_int_equal(table_protect(&table, at, size, attrs_of(rights, type), &batch), E_OK);
+    assert_int_equal(table_protect(&table, at, size, all_global(rights, type), &batch), E_OK);
     flush_commit(&batch);
 }
 
@@ -421,6 +426,17 @@ static void break_windows(void)
     place(MMIO_BASE - 2 * MiB, 0xe0000000, 2 * MiB, RIGHT_RW, MEM_UC);
 }
 
+static void break_global(void)
+{
+    struct flush_batch batch;
+
+    flush_begin(&batch, &table);
+    assert_int_equal(table_map(&table, FIXMAP_BASE, hpa(0x8000), PAGE_SIZE,
+                               attrs_of(RIGHT_R, MEM_WB), MAP_DEFAULT, &batch),
+                     E_OK);
+    flush_commit(&batch);
+}
+
 static void break_lower_half(void)
 {
     uint64_t *root = direct(table.root);
@@ -451,6 +467,7 @@ static void test_every_violation_is_named(void **state)
         {break_stack_guard_between, "a stack's guard page is mapped"},
         {break_boot_guard, "the guard page of the boot stack is mapped"},
         {break_windows, "mapped outside every window"},
+        {break_global, "not global, so that a flush leaves it to other PCIDs"},
         {break_lower_half, "the lower half of the kernel's table is not empty"},
     };
 

@@ -241,24 +241,28 @@ static void many_regions(size_t n)
     table_map(&table, 24, many, n);
 }
 
+/* As many regions as there is room for, both of memory and reserved. */
 static void a_long_map_grows_the_lists(void **state)
 {
+    const uint32_t modules = 3000;
+
     (void)state;
-    many_regions(900);
-    for (uint32_t i = 0; i < 300; i++)
-        table_module(&table, 0x4000000 + i * 0x2000, 0x4000001 + i * 0x2000, "module");
+    many_regions(4096);
+    for (uint32_t i = 0; i < modules; i++)
+        table_module(&table, 0x4000000 + i * 0x2000, 0x4000001 + i * 0x2000, "m");
     assert_int_equal(build(), E_OK);
-    assert_int_equal(mb.memory.count, 900);
-    assert_true(mb.reserved.count >= 300);
-    for (uint32_t i = 0; i < 300; i++)
+    assert_int_equal(mb.memory.count, 4096);
+    assert_int_equal(memblock_usable_bytes(&mb), 4096 * PAGE_SIZE);
+    assert_true(mb.reserved.count >= modules);
+    for (uint32_t i = 0; i < modules; i++)
         assert_int_equal(purpose_at(0x4000000 + i * 0x2000), PURPOSE_BOOT);
 
     /* The pool comes back with the next map: it does not run dry. */
     for (int again = 0; again < 5; again++) {
         setup(state);
-        many_regions(900);
+        many_regions(4000);
         assert_int_equal(build(), E_OK);
-        assert_int_equal(mb.memory.count, 900);
+        assert_int_equal(mb.memory.count, 4000);
     }
 }
 

@@ -37,6 +37,7 @@
 #include "lib/error.h"
 #include "lib/log.h"
 #include "mm/buddy.h"
+#include "mm/slab.h"
 #include "mm/table.h"
 #include "monitor/commands.h"
 #include "monitor/line_editor.h"
@@ -218,10 +219,19 @@ _Noreturn void power_off(int status)
 static char screen[1 << 20];
 static size_t screen_length;
 
+/* Done once, in the middle of a command that shows how far it is. */
+static void (*interfere)(void);
+
 /* The rest is dropped: a test that wants to read it all clears it often enough. */
 static void screen_write(struct sink *sink, const char *bytes, size_t n)
 {
+    void (*now)(void) = memchr(bytes, '%', n) ? interfere : NULL;
+
     (void)sink;
+    if (now) {
+        interfere = NULL;
+        now();
+    }
     if (n > sizeof(screen) - 1 - screen_length)
         n = sizeof(screen) - 1 - screen_length;
     memcpy(screen + screen_length, bytes, n);
@@ -951,9 +961,9 @@ static void test_check(void **state)
     hpa_t leaked;
     (void)state;
 
-    answers("check", "All 6 hold.\n");
+    answers("check", "All 7 hold.\n");
     root_in_cpu.frame.v += PAGE_SIZE;
-    refuses(E_STATE, "check", "1 of 6 checks found a broken invariant");
+    refuses(E_STATE, "check", "1 of 7 checks found a broken invariant");
     assert_non_null(strstr(screen, "g3 hello3: frame 0x"));
     assert_non_null(strstr(screen, "its root register leads to 0x"));
     root_in_cpu.frame.v -= PAGE_SIZE;
@@ -963,6 +973,15 @@ static void test_check(void **state)
     assert_int_equal(buddy_alloc(0, PURPOSE_HEAP, OWNER_FIRST_GUEST + 1, &leaked), E_OK);
     refuses(E_STATE, "check", "1 are still its own\n");
     assert_int_equal(buddy_free(leaked, 0, OWNER_FIRST_GUEST + 1), E_OK);
+    struct slab_cache cache;
+    assert_int_equal(slab_init(&cache, "tokens", 24, 0), E_OK);
+    slab_register(&cache);
+    uint8_t *token = slab_alloc(&cache);
+    token[24] ^= 1;
+    refuses(E_STATE, "check", "small objects                       no     slab tokens: ");
+    token[24] ^= 1;
+    assert_int_equal(slab_free(&cache, token), E_OK);
+    assert_int_equal(slab_destroy_all(), 0);
     kernel_table.open_batches = 1;
     refuses(E_STATE, "check", "1 batches begun and not committed (rule: each flush batch");
     kernel_table.open_batches = 0;
@@ -1038,6 +1057,12 @@ static void test_system(void **state)
 
 /* --- The console as a whole ------------------------------------------------------------------ */
 
+/* The test's guests keep what they hold when they are killed: with them, something leaks. */
+static bool guests_hold_memory(void)
+{
+    return guests_made >= 3 && buddy_owner_frames(guest_owner(&guest[3])) != 0;
+}
+
 /* Types the keys, which must end in quit, and returns when the machine has gone off. */
 static void serve(const char *keys)
 {
@@ -1048,8 +1073,43 @@ static void serve(const char *keys)
         monitor_init("reserve=1M");
         monitor_run();
     }
-    assert_int_equal(status, 1);
+    assert_int_equal(status - 1, guests_hold_memory());
+    assert_int_equal(strstr(screen, " frames leaked\n") != NULL, guests_hold_memory());
+    for (unsigned i = 1; i <= guests_made; i++)
+        assert_true(guest_ended(&guest[i]));
     log_attach(NULL);
+}
+
+/* What is left when the machine is switched off is named. */
+static void test_quit_names_leaks(void **state)
+{
+    struct slab_cache cache;
+    char text[64];
+    (void)state;
+
+    snprintf(text, sizeof(text), "g3 hello3: %llu frames leaked\n",
+             (unsigned long long)buddy_owner_frames(guest_owner(&guest[3])));
+    serve("quit\r");
+    assert_non_null(strstr(screen, text));
+
+    guests_made = 0;
+    screen_clear();
+    serve("quit\r");
+
+    assert_int_equal(slab_init(&cache, "tokens", 24, 0), E_OK);
+    slab_register(&cache);
+    void *token = slab_alloc(&cache);
+    typed = "quit\r";
+    int status = setjmp(powered_off);
+    if (status == 0) {
+        monitor_init("");
+        monitor_run();
+    }
+    log_attach(NULL);
+    assert_int_equal(status, 2);
+    assert_non_null(strstr(screen, "quire: slab tokens: 1 objects leaked, the first at 0x"));
+    assert_int_equal(slab_free(&cache, token), E_OK);
+    assert_int_equal(slab_destroy_all(), 0);
 }
 
 static void test_guests_run_before_the_prompt(void **state)
@@ -1207,6 +1267,69 @@ static void test_workbench(void **state)
     assert_int_equal(after.free_frames, 256);
 }
 
+/* The first block that `stress` holds, of at least order 1. */
+static int find_stressed(void *ctx, hpa_t base, uint64_t size, const struct frame_info *info)
+{
+    (void)size;
+    if (info->state != FRAME_USED || info->purpose != PURPOSE_TEST || info->owner != OWNER_HOST)
+        return 0;
+    *(hpa_t *)ctx = base;
+    return 1;
+}
+
+static hpa_t stressed_block(void)
+{
+    hpa_t block = hpa(0);
+
+    assert_int_equal(buddy_visit(find_stressed, &block), 1);
+    return block;
+}
+
+static void change_a_word(void)
+{
+    ((uint64_t *)direct(stressed_block()))[77] ^= BIT(13);
+}
+
+static hpa_t leaked;
+
+static void leak_a_frame(void)
+{
+    assert_int_equal(buddy_alloc(0, PURPOSE_TEST, OWNER_FIRST_USER, &leaked), E_OK);
+}
+
+static void change_a_record(void)
+{
+    frame_set_payload(leaked, frame_payload(leaked) ^ 1);
+}
+
+/* As an allocator would do that gives a block to two: its second holder gives it back. */
+static void free_a_block(void)
+{
+    struct frame_info info;
+    hpa_t block = stressed_block();
+
+    assert_int_equal(frame_query(block, &info, NULL), E_OK);
+    assert_int_equal(buddy_free(block, info.order, OWNER_HOST), E_OK);
+}
+
+/* An allocator, or a memory, that does not keep its word is found out. */
+static void test_stress_finds(void **state)
+{
+    (void)state;
+    interfere = change_a_word;
+    refuses(E_STATE, "stress 20M", "1 pages held what was not written there");
+    interfere = leak_a_frame;
+    refuses(E_STATE, "stress 20M", "the allocator is not as it was");
+    interfere = change_a_record;
+    refuses(E_STATE, "stress 20M", "the allocator is not as it was");
+    assert_int_equal(buddy_free(leaked, 0, OWNER_FIRST_USER), E_OK);
+    interfere = free_a_block;
+    assert_int_not_equal(run("stress 20M"), E_OK);
+    assert_non_null(strstr(screen, "error: stress: "));
+    assert_null(interfere);
+    answers("stress 20M", "as it was before, bit for bit");
+}
+
 /* A terminal that says what it is, completion, and the stop of a long answer. */
 static void test_terminal(void **state)
 {
@@ -1318,6 +1441,7 @@ static const char *const slow_words[] = {"quit", "stress", "bench", "paging"};
 
 static struct {
     unsigned lines;
+    void (*before_quit)(void);
     bool changing;
 } random_typing;
 
@@ -1414,10 +1538,13 @@ static unsigned random_typist(void)
 
     if (!line[next]) {
         next = 0;
-        if (random_typing.lines++ < RANDOM_LINES)
+        if (random_typing.lines++ < RANDOM_LINES) {
             random_line(line);
-        else
+        } else {
+            if (random_typing.before_quit)
+                random_typing.before_quit();
             strcpy(line, "\035\025\013quit\r");
+        }
         screen_clear();
     }
     return (unsigned char)line[next++];
@@ -1458,13 +1585,14 @@ static void give_tables(void)
     put_guest_entry(0x200000, 0, 0x1000 | PTE_P | PTE_RW);
 }
 
-static void type_at_random(bool changing)
+static void type_at_random(bool changing, void (*before_quit)(void))
 {
     struct buddy_stats before, after;
 
     seed = changing ? 4 : 3;
     random_typing.lines = 0;
     random_typing.changing = changing;
+    random_typing.before_quit = before_quit;
     typist = random_typist;
     buddy_stats(&before);
     serve("");
@@ -1476,34 +1604,42 @@ static void type_at_random(bool changing)
     assert_int_equal(before.allocations - before.frees, after.allocations - after.frees);
 }
 
+static struct {
+    struct guest guest[GUESTS + 1];
+    struct vcpu_state cpu;
+    uint64_t digest;
+} asked; /* what the guests were before they were asked about */
+
+/* To quit ends them. */
+static void assert_guests_unchanged(void)
+{
+    assert_true(digest_of_g3() == asked.digest);
+    assert_memory_equal(&asked.cpu, &cpu_of_guest, sizeof(asked.cpu));
+    for (unsigned i = 1; i <= GUESTS; i++) {
+        asked.guest[i].table.near = guest[i].table.near; /* a memory of where the last walk went */
+        assert_memory_equal(&asked.guest[i], &guest[i], sizeof(guest[i]));
+    }
+}
+
 /* Questions change no guest, whatever they are. */
 static void test_random_questions(void **state)
 {
-    static struct guest before[GUESTS + 1];
-    struct vcpu_state cpu;
-
     (void)state;
     for (unsigned i = 0; i < 0xa0000; i++)
         arena[G3_FRAMES + i] = (uint8_t)(i * 2654435761u >> 24);
     give_tables();
-    memcpy(before, guest, sizeof(before));
-    cpu = cpu_of_guest;
-    uint64_t digest = digest_of_g3();
+    memcpy(asked.guest, guest, sizeof(asked.guest));
+    asked.cpu = cpu_of_guest;
+    asked.digest = digest_of_g3();
     rounds_left = UINT_MAX; /* g2 does not end by itself */
-    type_at_random(false);
-    assert_true(digest_of_g3() == digest);
-    assert_memory_equal(&cpu, &cpu_of_guest, sizeof(cpu));
-    for (unsigned i = 1; i <= GUESTS; i++) {
-        before[i].table.near = guest[i].table.near; /* a memory of where the last walk went */
-        assert_memory_equal(&before[i], &guest[i], sizeof(guest[i]));
-    }
+    type_at_random(false, assert_guests_unchanged);
 }
 
 static void test_random_lines(void **state)
 {
     (void)state;
     give_tables();
-    type_at_random(true);
+    type_at_random(true, NULL);
 }
 
 /* The lists above go with the commands that there are. */
@@ -1542,6 +1678,7 @@ int main(void)
         cmocka_unit_test_setup(test_audit, set_up),
         cmocka_unit_test_setup(test_oracle, set_up),
         cmocka_unit_test_setup(test_system, set_up),
+        cmocka_unit_test_setup(test_quit_names_leaks, set_up),
         cmocka_unit_test_setup(test_guests_run_before_the_prompt, set_up),
         cmocka_unit_test_setup(test_a_key_stops_waiting, set_up),
         cmocka_unit_test_setup(test_summary_goes_around_the_line, set_up),
@@ -1549,6 +1686,7 @@ int main(void)
         cmocka_unit_test_setup(test_no_guests, set_up),
         cmocka_unit_test_setup(test_console_events, set_up),
         cmocka_unit_test_setup(test_workbench, set_up),
+        cmocka_unit_test_setup(test_stress_finds, set_up),
         cmocka_unit_test_setup(test_terminal, set_up),
         cmocka_unit_test_setup(test_attach, set_up),
         cmocka_unit_test_setup(test_scripts, set_up),

@@ -132,6 +132,18 @@ static void test_late_write_is_found(void **state)
     assert_panics(take_all(21), "was written to after it was freed: 0x1 at offset 0xff8");
 }
 
+static void test_late_write_is_found_by_lists(void **state)
+{
+    static hpa_t list[1000];
+
+    (void)state;
+    poison_start();
+    assert_int_equal(buddy_alloc_many(list, 1000, PURPOSE_TEST, 20), E_OK);
+    assert_int_equal(buddy_free_frames(list, 1000, 20), E_OK);
+    ((uint8_t *)direct(list[567]))[24]++;
+    assert_panics(buddy_alloc_many(list, 1000, PURPOSE_TEST, 20), "after it was freed");
+}
+
 static void test_late_write_is_found_at(void **state)
 {
     hpa_t block;
@@ -151,6 +163,7 @@ int main(void)
         cmocka_unit_test_setup(test_only_what_is_needed, start),
         cmocka_unit_test_setup(test_poison, start),
         cmocka_unit_test_setup(test_late_write_is_found, start),
+        cmocka_unit_test_setup(test_late_write_is_found_by_lists, start),
         cmocka_unit_test_setup(test_late_write_is_found_at, start),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

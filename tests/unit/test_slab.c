@@ -101,7 +101,7 @@ static void test_random(void **state)
         while (n > 0)
             assert_int_equal(slab_free(&cache, object[--n]), E_OK);
         verify(&cache);
-        assert_int_equal(cache.blocks, 1);
+        assert_int_equal(cache.blocks, 0);
         assert_int_equal(slab_destroy(&cache), 0);
         buddy_stats(&stats);
         assert_int_equal(stats.by_purpose[PURPOSE_HEAP], 0);
@@ -189,6 +189,36 @@ static void test_leak_is_named(void **state)
     assert_int_equal(buddy_owner_frames(OWNER_HOST), 0);
 }
 
+/* All caches that are registered are looked at, and the end names those that have objects left. */
+static void test_all_together(void **state)
+{
+    static struct slab_cache cache[3];
+    static const char *const name[] = {"first", "second", "third"};
+    void *object[3];
+    char why[160] = "";
+
+    (void)state;
+    assert_int_equal(slab_destroy_all(), 0);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(slab_init(&cache[i], name[i], 40 + i, 0), E_OK);
+        slab_register(&cache[i]);
+        object[i] = slab_alloc(&cache[i]);
+    }
+    assert_int_equal(slab_check_all(why, sizeof(why)), E_OK);
+    ((uint8_t *)object[1])[41] ^= 1;
+    assert_int_equal(slab_check_all(why, sizeof(why)), E_STATE);
+    assert_non_null(strstr(why, "slab second: "));
+    ((uint8_t *)object[1])[41] ^= 1;
+    assert_int_equal(slab_free(&cache[0], object[0]), E_OK);
+    assert_int_equal(slab_free(&cache[1], object[1]), E_OK);
+    assert_int_equal(slab_destroy_all(), 1);
+    assert_non_null(strstr(logged, "slab third: 1 objects leaked"));
+    assert_int_equal(cache[0].blocks + cache[1].blocks, 0);
+    assert_int_equal(slab_free(&cache[2], object[2]), E_OK);
+    assert_int_equal(slab_destroy_all(), 0);
+    assert_int_equal(buddy_owner_frames(OWNER_HOST), 0);
+}
+
 static void test_no_memory(void **state)
 {
     struct slab_cache cache;
@@ -211,6 +241,7 @@ int main(void)
         cmocka_unit_test_setup(test_misuse, start),
         cmocka_unit_test_setup(test_damage, start),
         cmocka_unit_test_setup(test_leak_is_named, start),
+        cmocka_unit_test_setup(test_all_together, start),
         cmocka_unit_test_setup(test_no_memory, start),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

@@ -19,15 +19,13 @@ UNIT_TESTS += multiboot2
 UNIT_multiboot2_SRC := boot/multiboot2.c lib/format.c tests/unit/boot_table.c
 
 UNIT_TESTS += early
-UNIT_early_SRC := mm/early.c mm/memblock.c mm/buddy.c \
-	mm/buddy_verify.c mm/frame.c mm/addr.c lib/format.c
+UNIT_early_SRC := mm/early.c mm/memblock.c $(BUDDY_SRC) mm/frame.c mm/addr.c lib/format.c
 
 UNIT_TESTS += window
 UNIT_window_SRC := arch/x86_64/mm/window.c
 
 # The mapper, the buddy under it, and the kernel kind.
-UNIT_KERNEL_TABLE := mm/table.c mm/flush.c mm/legal.c mm/attrs.c mm/addr.c mm/buddy.c \
-	mm/buddy_verify.c mm/frame.c \
+UNIT_KERNEL_TABLE := mm/table.c mm/flush.c mm/legal.c mm/attrs.c mm/addr.c $(BUDDY_SRC) mm/frame.c \
 	mm/memblock.c mm/scrub.c arch/x86_64/mm/kind_kernel.c lib/error.c lib/format.c
 
 UNIT_TESTS += kernel_space
@@ -60,8 +58,7 @@ UNIT_load_SRC := vm/load.c vm/load_multiboot.c vm/load_flat.c vm/elf.c lib/error
 
 UNIT_TESTS += monitor
 UNIT_monitor_SRC := $(wildcard monitor/*.c) lib/error.c lib/format.c lib/log.c mm/addr.c mm/attrs.c \
-	mm/buddy.c \
-	mm/buddy_verify.c mm/flush.c mm/frame.c mm/legal.c mm/memblock.c mm/snapshot.c mm/table.c \
+	$(BUDDY_SRC) mm/flush.c mm/frame.c mm/legal.c mm/memblock.c mm/slab.c mm/snapshot.c mm/table.c \
 	arch/x86_64/mm/guest_walk.c arch/x86_64/mm/kind_ept.c arch/x86_64/mm/kind_kernel.c \
 	arch/x86_64/mm/kind_user.c arch/x86_64/mm/explain.c arch/x86_64/mm/physical.c \
 	arch/x86_64/user_last.c mm/audit.c mm/audit_one.c mm/audit_selftest.c \
@@ -79,10 +76,10 @@ UNIT_TESTS += slots
 UNIT_slots_SRC := $(VM_SRC)
 
 UNIT_TESTS += buddy
-UNIT_buddy_SRC := mm/buddy.c mm/buddy_verify.c mm/frame.c lib/format.c
+UNIT_buddy_SRC := $(BUDDY_SRC) mm/frame.c lib/format.c
 
 UNIT_TESTS += frame
-UNIT_frame_SRC := mm/buddy.c mm/buddy_verify.c mm/frame.c lib/format.c
+UNIT_frame_SRC := $(BUDDY_SRC) mm/frame.c lib/format.c
 
 UNIT_TESTS += guests
 UNIT_guests_SRC := $(VM_SRC)
@@ -92,7 +89,7 @@ UNIT_vmx_controls_SRC := arch/x86_64/vmx/controls.c arch/x86_64/vmx/entry_check.
 
 # Includes mm/buddy.c, to have who waits for a lock yield.
 UNIT_TESTS += buddy_threads
-UNIT_buddy_threads_SRC := mm/buddy_verify.c mm/frame.c lib/format.c
+UNIT_buddy_threads_SRC := $(filter-out mm/buddy.c,$(BUDDY_SRC)) mm/frame.c lib/format.c
 
 UNIT_TESTS += bittree
 UNIT_bittree_SRC :=
@@ -106,8 +103,7 @@ UNIT_inspector_SRC = $(UNIT_monitor_SRC)
 
 UNIT_TESTS += explain
 UNIT_explain_SRC := arch/x86_64/mm/explain.c arch/x86_64/mm/guest_walk.c arch/x86_64/mm/kind_ept.c \
-	mm/addr.c mm/attrs.c mm/buddy.c \
-	mm/buddy_verify.c mm/flush.c mm/frame.c mm/legal.c mm/table.c lib/format.c
+	mm/addr.c mm/attrs.c $(BUDDY_SRC) mm/flush.c mm/frame.c mm/legal.c mm/table.c lib/format.c
 
 UNIT_TESTS += complete
 UNIT_complete_SRC := monitor/complete.c monitor/arguments.c lib/format.c
@@ -116,22 +112,22 @@ UNIT_TESTS += pager
 UNIT_pager_SRC := monitor/pager.c lib/format.c
 
 UNIT_TESTS += scrub
-UNIT_scrub_SRC := mm/scrub.c mm/page_source.c mm/buddy.c \
-	mm/buddy_verify.c mm/frame.c mm/addr.c lib/format.c
+UNIT_scrub_SRC := mm/scrub.c mm/page_source.c $(BUDDY_SRC) mm/frame.c mm/addr.c lib/format.c
 
 UNIT_TESTS += slab
-UNIT_slab_SRC := mm/slab.c mm/buddy.c mm/buddy_verify.c mm/frame.c mm/addr.c lib/format.c
+UNIT_slab_SRC := mm/slab.c $(BUDDY_SRC) mm/frame.c mm/addr.c lib/format.c
 
-# The same under ThreadSanitizer, which wants the addresses of a program laid out as ever.
-UNIT_TSAN := $(HOSTED)/unit/buddy_threads_tsan
+# Threads under ThreadSanitizer, which wants the addresses of a program laid out as ever.
 UNALTERED = $(shell setarch -R true 2>/dev/null && echo setarch -R)
+TSAN_CFLAGS := -std=gnu11 -O1 -g -DQUIRE_HOSTED -I. -Wall -Wextra -Werror -fsanitize=thread
+
+$(HOSTED)/%_tsan.log: $(HOSTED)/%_tsan FORCE
+	@echo "test  $*_tsan"
+	@timeout $(TEST_SECONDS) $(UNALTERED) $< >$@ 2>&1; echo "exit status $$?" >>$@
+
+UNIT_TSAN := $(HOSTED)/unit/buddy_threads_tsan
 $(UNIT_TSAN): tests/unit/test_buddy_threads.c tests/unit/hosted.c lib/lock.c \
 		$(UNIT_buddy_threads_SRC) $(wildcard mm/buddy*.[ch] mm/*.h lib/*.h tests/unit/*.h)
 	@mkdir -p $(@D)
 	@echo "link  $@"
-	$(Q)$(HOSTCC) -std=gnu11 -O1 -g -DQUIRE_HOSTED -I. -Wall -Wextra -Werror -fsanitize=thread \
-		$(filter-out mm/buddy.c,$(filter %.c,$^)) -lcmocka -o $@
-
-$(UNIT_TSAN).log: $(UNIT_TSAN) FORCE
-	@echo "test  $(UNIT_TSAN)"
-	@timeout $(TEST_SECONDS) $(UNALTERED) $< >$@ 2>&1; echo "exit status $$?" >>$@
+	$(Q)$(HOSTCC) $(TSAN_CFLAGS) $(filter-out mm/buddy.c,$(filter %.c,$^)) -lcmocka -o $@

@@ -3,11 +3,17 @@
  * leaf alone decides.
  *
  * The last page below the non-canonical gap is left out: an instruction that ends there would leave
- * a non-canonical RIP for SYSRET (SDM Vol. 2, SYSRET).
+ * a non-canonical RIP for SYSRET (SDM Vol. 2, SYSRET). And there are no global pages: what is global outlives the
+ * load of CR3 that another program's table comes with (SDM Vol. 3, 4.10.2.4), and the flush of one PCID.
  */
 #include "arch/x86_64/mm/host_entry.h"
 #include "arch/x86_64/mm/user.h"
 #include "mm/walker.h"
+
+static uint64_t user_encode(struct attrs attrs, unsigned level, const struct table_caps *caps)
+{
+    return host_encode(attrs, level, caps) & ~PTE_G;
+}
 
 static const struct table_ops user_ops;
 
@@ -25,7 +31,7 @@ const struct table_kind user_kind = {
     .accessed_bit = PTE_A,
     .dirty_bit = PTE_D,
     .table_bits = PTE_P | PTE_RW | PTE_US | PTE_A,
-    .encode = host_encode,
+    .encode = user_encode,
     .decode = host_decode,
     .table_rights = host_table_rights,
     .reserved = host_reserved,

@@ -105,7 +105,13 @@ static int check_run(void *ctx, const struct mapping *run)
     }
     if ((run->attrs.rights & RIGHT_W) && share_frames(run, &rodata))
         return violation(check, run, "writable here, the image's read-only data");
-    return check_window(check, run);
+    if (check_window(check, run) != 0)
+        return E_STATE;
+    /* INVLPG drops what the current PCID has cached, and what is global; programs see the upper half under
+     * PCIDs of their own (SDM Vol. 3, 4.10.4.1). */
+    if (check->table->caps.global && !(run->attrs.rights & RIGHT_G))
+        return violation(check, run, "not global, so that a flush leaves it to other PCIDs");
+    return 0;
 }
 
 /* The kernel kind maps the upper half alone, so the lower half of its root is nobody's to walk:

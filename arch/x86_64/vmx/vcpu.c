@@ -8,6 +8,7 @@
 #include "lib/string.h"
 #include "mm/buddy.h"
 #include "mm/scrub.h"
+#include "mm/slab.h"
 
 #define PAT_RESET UINT64_C(0x0007040600070406)
 #define DR7_FIXED BIT(10)
@@ -184,6 +185,14 @@ void vmx_vcpu_put(struct vmx_vcpu *v)
 
 /* ---- Creation ------------------------------------------------------------------------------ */
 
+static struct slab_cache vcpus;
+
+void vmx_vcpus_init(void)
+{
+    invariant(slab_init(&vcpus, "vCPUs", sizeof(struct vmx_vcpu), 64) == E_OK);
+    slab_register(&vcpus);
+}
+
 /* A zeroed block for the structures of a vCPU. VMCS regions may have to lie below 4 GiB (A.1). */
 static int take_block(unsigned order, owner_t owner, hpa_t *out)
 {
@@ -202,16 +211,12 @@ static void give_block(hpa_t block, unsigned order, owner_t owner)
         invariant(buddy_free(block, order, owner) == E_OK);
 }
 
-/* Every frame of it, the last one its own structure. */
 static void release(struct vmx_vcpu *v)
 {
-    hpa_t own = v->frame;
-    owner_t owner = v->owner;
-
-    give_block(v->fpu_frame, v->fpu_order, owner);
-    give_block(v->vmcs, 0, owner);
+    give_block(v->fpu_frame, v->fpu_order, v->owner);
+    give_block(v->vmcs, 0, v->owner);
     vpid_give(v->vpid);
-    give_block(own, 0, owner);
+    invariant(slab_free(&vcpus, v) == E_OK);
 }
 
 static int prepare(struct vmx_vcpu *v)
@@ -266,25 +271,21 @@ int vmx_vcpu_create(struct guest *guest, struct table *table, owner_t owner, str
         .gdt_limit = 0xffff,
         .dr7 = DR7_FIXED,
     };
-    hpa_t frame;
 
     if (!vmx_cpu() || !vmx_cpu()->on)
         return E_STATE;
     if (table->kind != &ept_kind)
         return E_INVAL;
-    int error = take_block(0, owner, &frame);
-    if (error != E_OK)
-        return error;
-    struct vmx_vcpu *v = direct(frame);
+    struct vmx_vcpu *v = slab_alloc(&vcpus);
+    if (v == NULL)
+        return E_NOMEM;
     v->vcpu.guest = guest;
     v->table = table;
     v->owner = owner;
-    v->frame = frame;
     v->fpu_order = vmx_policy.fpu_order;
-    v->vcpu.frames =
-        2 + (UINT64_C(1) << v->fpu_order); /* the VMCS, this structure, the XSAVE area */
+    v->vcpu.frames = 1 + (UINT64_C(1) << v->fpu_order); /* the VMCS and the XSAVE area */
 
-    error = prepare(v);
+    int error = prepare(v);
     if (error == E_OK)
         error = vmx_set_state(&v->vcpu, &reset);
     if (error != E_OK) {

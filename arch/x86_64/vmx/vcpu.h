@@ -28,7 +28,6 @@ struct vmx_vcpu {
     struct vmx_live live;
     struct table *table; /* its EPT */
     owner_t owner;       /* of its frames */
-    hpa_t frame;         /* of this structure */
     hpa_t vmcs;
     bool launched;       /* since the last VMCLEAR */
     struct vmx_cpu *cpu; /* where its VMCS is active; NULL: nowhere */
@@ -48,7 +47,6 @@ struct vmx_vcpu {
     char failure[VMX_FAILURE];           /* text of the last failed entry */
 };
 
-_Static_assert(sizeof(struct vmx_vcpu) <= PAGE_SIZE, "lives in a frame of its own");
 _Static_assert(offsetof(struct vmx_live, cr2) == 0 && offsetof(struct vmx_live, host_rsp) == 8,
                "entry.asm");
 _Static_assert(RBX == 3 && RBP == 5 && RDI == 7 && R8 == 8 && R15 == 15, "entry.asm");
@@ -94,6 +92,8 @@ void vmx_exited(void);
 void vmx_unblock_nmi(void);
 
 /* vcpu.c: creation, and the state that vm/ sees. */
+/* Once, before the first of them: their structures are small objects (mm/slab.h). */
+void vmx_vcpus_init(void);
 int vmx_vcpu_create(struct guest *guest, struct table *table, owner_t owner, struct vcpu **out);
 void vmx_vcpu_destroy(struct vcpu *vcpu);
 int vmx_get_state(struct vcpu *vcpu, struct vcpu_state *out);

@@ -280,6 +280,7 @@ static int prepare(void)
                       invvpid_choose(vmx_caps.ept_vpid, INVVPID_SINGLE_CONTEXT, &ignored) == E_OK;
     if (!vmx_policy.vpid)
         vmx_policy.control[CONTROLS_PROC2] &= ~(uint32_t)PROC2_VPID;
+    vmx_vcpus_init();
     error = vmx_enable_cpu();
     if (error == E_OK)
         error = find_slice_timer();
