@@ -123,10 +123,12 @@ static void test_who(void **state)
     put_guest_entry(0x4000, 2, 0x7000 | PTE_P | PTE_RW | PTE_US | PTE_PCD);
     put_guest_entry(0x3000, 4, PTE_P | PTE_PS | PTE_A); /* 0xffff800000800000: all from gpa 0 on */
     answers("who 0x2007123", "  g3 hello3                 0x7000    4K  rwx--   WB    ");
-    assert_non_null(strstr(screen, "  g3's own      0xffff800000002000    4K  rwx--   UC-   no   no "
-                                   "  0x7017\n"));
-    assert_non_null(strstr(screen, "  g3's own      0xffff800000807000    2M  r-x--   WB    yes  no "
-                                   "   0xa1\n"));
+    assert_non_null(strstr(screen,
+                           "  g3's own      0xffff800000002000    4K  rwx--   UC-   no   no "
+                           "  0x7017\n"));
+    assert_non_null(strstr(screen,
+                           "  g3's own      0xffff800000807000    2M  r-x--   WB    yes  no "
+                           "   0xa1\n"));
     assert_non_null(strstr(screen, "\nmappings: 4\n"));
     for (unsigned i = 0; i < 512; i++) /* without end */
         put_guest_entry(0x1000, i, 0x1000 | PTE_P | PTE_RW);
