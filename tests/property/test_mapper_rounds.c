@@ -1474,7 +1474,7 @@ static void test_batches(void **state)
     assert_int_equal(w.table.flushes.whole, 2);
     assert_int_equal(w.table.flushes.spared, 0); /* it was not that map which needed the flush */
     flush_begin(&batch, &w.table);
-    batch.whole = true;
+    flush_whole(&batch);
     assert_int_equal(table_map(&w.table, w.base + PAGE_SIZE, hpa(0), PAGE_SIZE, RWX_WB, 0, &batch),
                      E_OK);
     flush_commit(&batch);
