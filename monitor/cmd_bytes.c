@@ -321,8 +321,7 @@ static void forget(struct table *table)
     struct flush_batch batch;
 
     flush_begin(&batch, table);
-    batch.whole = true;
-    batch.tables_died = false;
+    flush_whole(&batch);
     flush_commit(&batch);
 }
 

@@ -952,6 +952,38 @@ static int stop_at_once(void *ctx, const struct mapping *mapping)
 }
 
 /* A visitor that stops a harvest has seen each page whose bits were taken. */
+/* Lone pages that are no neighbours, in one batch: each of them is owed. */
+static void test_lone_pages_share_a_batch(void **state)
+{
+    (void)state;
+    locks_needed = false;
+    for (unsigned l = 0; l < LANDS; l++) {
+        struct table_caps caps = world_caps(lands[l].format);
+        struct flush_batch batch;
+
+        world_start(&lands[l], PAGE_SIZE, &caps, l);
+        flush_begin(&batch, &w.table);
+        assert_int_equal(
+            table_map(&w.table, w.base, hpa(0), 16 * PAGE_SIZE, RWX_WB, MAP_CAP_4K, &batch), E_OK);
+        flush_commit(&batch);
+        flush_begin(&batch, &w.table);
+        for (unsigned i = 0; i < 4; i++)
+            assert_int_equal(table_unmap(&w.table, w.base + 3 * i * PAGE_SIZE, PAGE_SIZE, &batch),
+                             E_OK);
+        assert_int_equal(batch.count, 4);
+        for (unsigned i = 0; i < 4; i++) {
+            assert_int_equal(batch.range[i].first, w.base + 3 * i * PAGE_SIZE);
+            assert_int_equal(batch.range[i].last, batch.range[i].first + PAGE_SIZE - 1);
+        }
+        flush_commit(&batch);
+        flush_begin(&batch, &w.table);
+        assert_int_equal(table_unmap(&w.table, w.base, 16 * PAGE_SIZE, &batch), E_OK);
+        flush_commit(&batch);
+        world_end();
+    }
+    locks_needed = true;
+}
+
 /* The short way for a page beside the last one refuses what the long way does, and says why as it does. */
 static void test_lone_pages_at_the_ends(void **state)
 {
@@ -1519,6 +1551,7 @@ int main(void)
         cmocka_unit_test(test_split_from_before),
         cmocka_unit_test(test_protect_of_many_tables),
         cmocka_unit_test(test_lone_pages),
+        cmocka_unit_test(test_lone_pages_share_a_batch),
         cmocka_unit_test(test_lone_pages_at_the_ends),
         cmocka_unit_test(test_harvest_stops),
         cmocka_unit_test(test_rights_of_all_levels),

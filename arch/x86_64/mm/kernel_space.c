@@ -81,7 +81,7 @@ int kernel_space_build(const struct memblock *memblock, struct early *early)
         return error;
     /* What entry.asm's tables said is to be forgotten, whatever was global in them. */
     flush_begin(&everything, &kernel_table);
-    everything.whole = true;
+    flush_whole(&everything);
     flush_commit(&everything);
     cpu_enable_pcid(); /* the kernel's table is PCID 0, as CR4.PCIDE wants CR3 to say just now */
     return E_OK;
