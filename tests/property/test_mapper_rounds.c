@@ -951,7 +951,6 @@ static int stop_at_once(void *ctx, const struct mapping *mapping)
     return 5;
 }
 
-/* A visitor that stops a harvest has seen each page whose bits were taken. */
 /* Lone pages that are no neighbours, in one batch: each of them is owed. */
 static void test_lone_pages_share_a_batch(void **state)
 {
@@ -1033,6 +1032,7 @@ static void test_lone_pages_at_the_ends(void **state)
     locks_needed = true;
 }
 
+/* A visitor that stops a harvest has seen each page whose bits were taken. */
 static void test_harvest_stops(void **state)
 {
     (void)state;
