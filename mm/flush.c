@@ -118,7 +118,7 @@ void flush_settle(struct flush_batch *batch)
 {
     struct table *table = batch->table;
 
-    invariant(batch->open && table->open_batches != 0);
+    invariant(batch->open && __atomic_load_n(&table->open_batches, __ATOMIC_RELAXED) != 0);
     if (batch->whole || batch->count || batch->tables_died) {
         if (batch->count != 1 || batch->range[0].last - batch->range[0].first >= PAGE_SIZE)
             widen(batch);
