@@ -731,10 +731,11 @@ WALKER bool go_near(const struct table_kind *k, struct table *t, uint64_t in)
     return true;
 }
 
-/* Does the table used last cover this address? Then the address is valid, like all that the table covers. */
+/* Is this the only CPU, and does the table used last cover this address? Then the address is valid, like all that
+ * the table covers. */
 WALKER bool is_near(const struct table_kind *k, const struct table *t, uint64_t in)
 {
-    return t->near.which == in >> level_shift(k, 2);
+    return !locks_needed && t->near.which == in >> level_shift(k, 2);
 }
 
 /*
@@ -747,9 +748,8 @@ WALKER bool map_near(const struct table_kind *k, struct table *t, uint64_t in, u
     const struct encoded_attrs *encoded = &t->encoded;
     uint64_t *slot = &t->near.table[slot_index(k, in, 1)];
 
-    if (locks_needed || ((in & (PAGE_SIZE - 1)) | (out & t->near.not_frame)) ||
-        encoded->levels == 0 || !attrs_equal(encoded->attrs, attrs) ||
-        is_present(k, pte_peek(slot)))
+    if (((in & (PAGE_SIZE - 1)) | (out & t->near.not_frame)) || encoded->levels == 0 ||
+        !attrs_equal(encoded->attrs, attrs) || is_present(k, pte_peek(slot)))
         return false;
     pte_write(slot, out | encoded->bits[1]);
     *t->near.record += UINT64_C(1) << FRAME_PAYLOAD_SHIFT;
@@ -887,7 +887,7 @@ WALKER bool unmap_near(const struct table_kind *k, struct table *t, uint64_t in,
 {
     uint64_t *slot = &t->near.table[slot_index(k, in, 1)];
 
-    if (locks_needed || (in & (PAGE_SIZE - 1)) || !is_present(k, pte_peek(slot)) ||
+    if ((in & (PAGE_SIZE - 1)) || !is_present(k, pte_peek(slot)) ||
         *t->near.record >> FRAME_PAYLOAD_SHIFT < 2)
         return false;
     pte_write(slot, 0);
