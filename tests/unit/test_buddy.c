@@ -315,6 +315,10 @@ static void test_alloc_refuses_nonsense(void **state)
         out = hpa(0x123);
     }
     verify();
+    assert_int_equal(buddy_alloc_frames(3, PURPOSE_COUNT, OWNER_HOST, &out), E_INVAL);
+    assert_int_equal(buddy_alloc_at(hpa(0), 0, PURPOSE_TEST, OWNER_LIMIT), E_INVAL);
+    assert_int_equal(buddy_quota(OWNER_LIMIT), 0);
+    assert_int_equal(buddy_owner_frames(OWNER_LIMIT), 0);
 }
 
 /* The cliff that makes a list of free blocks in pages of 511 entries fail. */
