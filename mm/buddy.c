@@ -298,7 +298,9 @@ int buddy_alloc_within(unsigned order, uint64_t first, uint64_t last, enum frame
     if (first > last)
         return E_INVAL;
     end_frame = end_frame < buddy.frames ? end_frame : buddy.frames;
-    return alloc_locked(order, first_frame, end_frame, false, purpose, owner, out);
+    int error = alloc_locked(order, first_frame, end_frame, false, purpose, owner, out);
+    trace(TRACE_ALLOC, owner, error ? 0 : out->v, order, purpose, error);
+    return error;
 }
 
 int buddy_alloc_frames(uint64_t count, enum frame_purpose purpose, owner_t owner, hpa_t *out)
