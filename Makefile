@@ -71,8 +71,9 @@ HOSTED_CFLAGS := -std=gnu11 -O1 -g -fno-omit-frame-pointer -DQUIRE_HOSTED -I. \
 HOSTED := $(BUILD)/hosted
 TEST_SECONDS ?= 300
 
-# The buddy's files, for the lists of those who link it.
+# The buddy's files, and the EPT kind with what stands for a VMCS, for the lists of those who link them.
 BUDDY_SRC := $(sort $(wildcard mm/buddy*.c))
+KIND_EPT := arch/x86_64/mm/kind_ept.c tests/unit/no_vmcs.c
 
 -include tests/unit/tests.mk tests/property/tests.mk
 

@@ -30,7 +30,6 @@
 #include "mm/buddy_internal.h"
 
 #include "lib/panic.h"
-#include "lib/string.h"
 
 struct buddy_state buddy __attribute__((aligned(128)));
 struct account buddy_accounts[OWNER_LIMIT];

@@ -8,7 +8,7 @@ BENCH_CFLAGS := -std=gnu11 -O3 -march=native -g -DQUIRE_HOSTED -I. -Wall -Wextra
 # The mapper is measured twice, each time together with the loops that it is held against: as it is compiled
 # for the hypervisor, without vector registers, and with everything that this machine has.
 BENCH_MAPPER_SRC := tests/bench/mapper_work.c mm/table.c mm/flush.c mm/legal.c mm/attrs.c mm/addr.c \
-	arch/x86_64/mm/kind_kernel.c arch/x86_64/mm/kind_user.c arch/x86_64/mm/kind_ept.c lib/error.c \
+	arch/x86_64/mm/kind_kernel.c arch/x86_64/mm/kind_user.c $(KIND_EPT) lib/error.c \
 	$(BENCH_MM)
 BENCH_DRIVER_SRC := tests/bench/bench_mapper.c tests/bench/bench.c tests/bench/panic.c
 BENCH_DRIVER_CFLAGS := -std=gnu11 -O2 -g -DQUIRE_HOSTED -I. -Wall -Wextra -Werror

@@ -1,7 +1,6 @@
 /* See mapper_work.h. */
 #include "tests/bench/mapper_work.h"
 
-#include "arch/x86_64/vmx/vmcs.h"
 #include "lib/panic.h"
 #include "lib/string.h"
 #include "mm/buddy.h"
@@ -11,20 +10,6 @@
 #define SPLITS 512
 
 struct work work;
-
-int vmcs_read(uint32_t field, uint64_t *out)
-{
-    (void)field;
-    (void)out;
-    return E_STATE;
-}
-
-int vmcs_write(uint32_t field, uint64_t value)
-{
-    (void)field;
-    (void)value;
-    return E_STATE;
-}
 
 /* ---- Table frames come from the buddy, as in the hypervisor; flushes go nowhere ---- */
 

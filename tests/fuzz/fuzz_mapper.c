@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <stdarg.h>
 
-#include "arch/x86_64/vmx/vmcs.h"
 #include "lib/lock.h"
 #include "lib/panic.h"
 #include "tests/property/world.h"
@@ -17,21 +16,6 @@
 #define MOST_OPERATIONS 24
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-/* The EPTP is read and written through the VMCS, of which this program has none. */
-int vmcs_read(uint32_t field, uint64_t *out)
-{
-    (void)field;
-    (void)out;
-    return E_STATE;
-}
-
-int vmcs_write(uint32_t field, uint64_t value)
-{
-    (void)field;
-    (void)value;
-    return E_STATE;
-}
 
 _Noreturn void world_fail(const char *message)
 {

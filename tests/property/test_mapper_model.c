@@ -18,28 +18,12 @@
 #include <cmocka.h>
 
 #include "arch/x86_64/mm/ept.h"
-#include "arch/x86_64/vmx/vmcs.h"
 #include "mm/buddy.h"
 #include "tests/property/sdm_rules.h"
 
 #define ARENA_BYTES (24 * MiB)
 #define MAXPHYADDR 40
 #define TEST_OWNER 40
-
-/* The EPTP is read and written through the VMCS, of which this program has none. */
-int vmcs_read(uint32_t field, uint64_t *out)
-{
-    (void)field;
-    (void)out;
-    return E_STATE;
-}
-
-int vmcs_write(uint32_t field, uint64_t value)
-{
-    (void)field;
-    (void)value;
-    return E_STATE;
-}
 
 /* ---- Random numbers, the same in every run --------------------------------------------------- */
 

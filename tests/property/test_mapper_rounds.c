@@ -13,28 +13,12 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "arch/x86_64/vmx/vmcs.h"
 #include "lib/lock.h"
 #include "mm/buddy.h"
 #include "mm/page_source.h"
 #include "tests/property/five_levels.h"
 #include "tests/property/world.h"
 #include "tests/unit/hosted.h"
-
-/* The EPTP is read and written through the VMCS, of which this program has none. */
-int vmcs_read(uint32_t field, uint64_t *out)
-{
-    (void)field;
-    (void)out;
-    return E_STATE;
-}
-
-int vmcs_write(uint32_t field, uint64_t value)
-{
-    (void)field;
-    (void)value;
-    return E_STATE;
-}
 
 _Noreturn void world_fail(const char *message)
 {

@@ -26,7 +26,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "arch/x86_64/vmx/vmcs.h"
 #include "lib/lock.h"
 #include "mm/buddy.h"
 #include "tests/unit/random.h"
@@ -38,21 +37,6 @@
 #define ROUNDS 4000u
 #define PAGES                                                                                      \
     1536u /* of the window: three level-1 tables, of which the middle one is often a large page */
-
-/* The EPTP is read and written through the VMCS, of which this program has none. */
-int vmcs_read(uint32_t field, uint64_t *out)
-{
-    (void)field;
-    (void)out;
-    return E_STATE;
-}
-
-int vmcs_write(uint32_t field, uint64_t value)
-{
-    (void)field;
-    (void)value;
-    return E_STATE;
-}
 
 static _Thread_local unsigned my_cpu;
 static void *arena, *metadata;

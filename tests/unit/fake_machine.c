@@ -11,7 +11,6 @@
 #include <cmocka.h>
 
 #include "arch/x86_64/mm/ept.h"
-#include "arch/x86_64/vmx/vmcs.h"
 #include "lib/error.h"
 #include "lib/log.h"
 #include "mm/buddy.h"
@@ -32,21 +31,6 @@ void (*machine_cpuid)(uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
 struct table_caps machine_caps;
 uint64_t machine_unmapped, machine_read_only, machine_xcr0_mask;
 int machine_vcpu_error;
-
-/* There is no VMCS here: the EPT kind's root register cannot be read. */
-int vmcs_read(uint32_t field, uint64_t *out)
-{
-    (void)field;
-    (void)out;
-    return E_STATE;
-}
-
-int vmcs_write(uint32_t field, uint64_t value)
-{
-    (void)field;
-    (void)value;
-    return E_STATE;
-}
 
 static const struct table_caps *table_caps(void)
 {

@@ -13,7 +13,6 @@
 
 #include <cmocka.h>
 
-#include "arch/x86_64/vmx/vmcs.h"
 #include "mm/audit_selftest.h"
 #include "mm/buddy.h"
 #include "mm/pte.h"
@@ -45,20 +44,6 @@ static const struct table_caps caps = {
 };
 
 /* ---- The machine -------------------------------------------------------------------------------- */
-
-int vmcs_read(uint32_t field, uint64_t *out)
-{
-    (void)field;
-    (void)out;
-    return E_STATE;
-}
-
-int vmcs_write(uint32_t field, uint64_t value)
-{
-    (void)field;
-    (void)value;
-    return E_STATE;
-}
 
 static uint64_t free_frames(void)
 {

@@ -18,7 +18,6 @@
 #include "arch/x86_64/control.h"
 #include "arch/x86_64/mm/ept.h"
 #include "arch/x86_64/mm/host_entry.h"
-#include "arch/x86_64/vmx/vmcs.h"
 #include "lib/error.h"
 #include "mm/buddy.h"
 #include "tests/unit/buddy_env.h"
@@ -33,20 +32,6 @@ static struct table_caps caps;
 static struct gva_context regs;
 static struct explain_query query;
 static struct explanation e;
-
-int vmcs_read(uint32_t field, uint64_t *out)
-{
-    (void)field;
-    (void)out;
-    return E_STATE;
-}
-
-int vmcs_write(uint32_t field, uint64_t value)
-{
-    (void)field;
-    (void)value;
-    return E_STATE;
-}
 
 static bool load(void *ctx, hpa_t from, void *to, unsigned size)
 {

@@ -30,7 +30,6 @@
 #include "arch/x86_64/symbols.h"
 #include "arch/x86_64/uart.h"
 #include "arch/x86_64/user_last.h"
-#include "arch/x86_64/vmx/vmcs.h"
 #include "arch/x86_64/vmx/vmx.h"
 #include "arch/x86_64/vmx/vmx_caps.h"
 #include "boot/boot.h"
@@ -173,20 +172,6 @@ uint64_t physical_force(hpa_t to, const void *from, uint64_t size)
 {
     memcpy(direct(to), from, size);
     return size;
-}
-
-int vmcs_read(uint32_t field, uint64_t *out)
-{
-    (void)field;
-    (void)out;
-    return E_STATE;
-}
-
-int vmcs_write(uint32_t field, uint64_t value)
-{
-    (void)field;
-    (void)value;
-    return E_STATE;
 }
 
 void vmx_show(struct sink *to)

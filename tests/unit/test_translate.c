@@ -11,27 +11,12 @@
 
 #include <cmocka.h>
 
-#include "arch/x86_64/vmx/vmcs.h"
 
 #define ARENA (64 * PAGE_SIZE)
 
 static uint8_t *arena;
 static uint64_t used;
 static struct table table;
-
-int vmcs_read(uint32_t field, uint64_t *out)
-{
-    (void)field;
-    (void)out;
-    return E_STATE;
-}
-
-int vmcs_write(uint32_t field, uint64_t value)
-{
-    (void)field;
-    (void)value;
-    return E_STATE;
-}
 
 static int take(const struct table_env *env, struct table *of, hpa_t *out)
 {

@@ -42,10 +42,10 @@ UNIT_user_space_SRC := arch/x86_64/user_space.c arch/x86_64/mm/kind_user.c vm/el
 
 UNIT_TESTS += audit
 UNIT_audit_SRC := mm/audit.c mm/audit_selftest.c mm/tally.c arch/x86_64/mm/kind_user.c \
-	arch/x86_64/mm/kind_ept.c $(UNIT_KERNEL_TABLE)
+	$(KIND_EPT) $(UNIT_KERNEL_TABLE)
 
 UNIT_TESTS += translate
-UNIT_translate_SRC := arch/x86_64/mm/kind_user.c arch/x86_64/mm/kind_ept.c $(UNIT_KERNEL_TABLE)
+UNIT_translate_SRC := arch/x86_64/mm/kind_user.c $(KIND_EPT) $(UNIT_KERNEL_TABLE)
 
 UNIT_TESTS += options
 UNIT_options_SRC := vm/options.c lib/format.c
@@ -59,7 +59,7 @@ UNIT_load_SRC := vm/load.c vm/load_multiboot.c vm/load_flat.c vm/elf.c lib/error
 UNIT_TESTS += monitor
 UNIT_monitor_SRC := $(wildcard monitor/*.c) lib/error.c lib/format.c lib/log.c mm/addr.c mm/attrs.c \
 	$(BUDDY_SRC) mm/flush.c mm/frame.c mm/legal.c mm/memblock.c mm/slab.c mm/snapshot.c mm/table.c \
-	arch/x86_64/mm/guest_walk.c arch/x86_64/mm/kind_ept.c arch/x86_64/mm/kind_kernel.c \
+	arch/x86_64/mm/guest_walk.c $(KIND_EPT) arch/x86_64/mm/kind_kernel.c \
 	arch/x86_64/mm/kind_user.c arch/x86_64/mm/explain.c arch/x86_64/mm/physical.c \
 	arch/x86_64/user_last.c mm/audit.c mm/audit_one.c mm/audit_selftest.c \
 	mm/tally.c vm/guest_audit.c mm/page_source.c mm/scrub.c
@@ -69,7 +69,7 @@ UNIT_memory_map_SRC := boot/memory_map.c boot/multiboot2.c mm/memblock.c lib/err
 	lib/log.c tests/unit/boot_table.c
 
 # What vm/ is made of, on the real mapper and the real buddy, with a backend that the test plays.
-VM_SRC := $(wildcard vm/*.c mm/*.c) arch/x86_64/mm/kind_ept.c \
+VM_SRC := $(wildcard vm/*.c mm/*.c) $(KIND_EPT) \
 	$(filter-out lib/string.c,$(wildcard lib/*.c)) tests/unit/fake_machine.c
 
 UNIT_TESTS += slots
@@ -102,7 +102,7 @@ UNIT_TESTS += inspector
 UNIT_inspector_SRC = $(UNIT_monitor_SRC)
 
 UNIT_TESTS += explain
-UNIT_explain_SRC := arch/x86_64/mm/explain.c arch/x86_64/mm/guest_walk.c arch/x86_64/mm/kind_ept.c \
+UNIT_explain_SRC := arch/x86_64/mm/explain.c arch/x86_64/mm/guest_walk.c $(KIND_EPT) \
 	mm/addr.c mm/attrs.c $(BUDDY_SRC) mm/flush.c mm/frame.c mm/legal.c mm/table.c lib/format.c
 
 UNIT_TESTS += complete
