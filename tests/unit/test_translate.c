@@ -11,7 +11,6 @@
 
 #include <cmocka.h>
 
-
 #define ARENA (64 * PAGE_SIZE)
 
 static uint8_t *arena;
