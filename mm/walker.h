@@ -1007,8 +1007,6 @@ struct copies {
     unsigned count;
     struct {
         uint64_t *old, *new;
-        uint64_t mixed; /* of A and D: what some entries had and others had not */
-        uint64_t clean; /* what none had */
     } pair[COPIES];
     /* Taken, or old and forgotten: to become copies, in that order, so that tables that lie one behind the other
      * go on doing so. A ring: never more than COPIES tables are out at a time. */
@@ -1016,46 +1014,48 @@ struct copies {
     uint64_t *free[COPIES];
 };
 
-/* The loops over whole tables have functions of their own, and so all registers; and several sums, so that none
- * waits for another. */
+/* The loops over whole tables have functions of their own, and so all registers; by pointers that move, for
+ * addresses made of two registers cost more; what they gather goes into several words, so that none waits for
+ * another. */
 
 /* What any of the entries has. */
 static __attribute__((noinline, unused)) uint64_t any_of(const uint64_t *table, unsigned slots)
 {
     uint64_t any[4] = {0};
 
-#pragma GCC unroll 4
-    for (unsigned i = 0; i < slots; i += 4) {
-        any[0] |= pte_scan(&table[i]);
-        any[1] |= pte_scan(&table[i + 1]);
-        any[2] |= pte_scan(&table[i + 2]);
-        any[3] |= pte_scan(&table[i + 3]);
-    }
+    for (const uint64_t *end = table + slots; table < end; table += 16)
+#pragma GCC unroll 16
+        for (unsigned i = 0; i < 16; i++)
+            any[i % 4] |= pte_scan(&table[i]);
     return any[0] | any[1] | any[2] | any[3];
 }
 
-/* Fills `new` with the entries of `old`, changed as if `first` became `wanted`. Returns what any of them differs in
- * from `first`. */
-static __attribute__((noinline, unused)) uint64_t copy_changed(uint64_t *new, const uint64_t *old,
-                                                               unsigned slots, uint64_t first,
-                                                               uint64_t wanted)
+/* What any of the entries of two tables differs in. */
+static __attribute__((noinline, unused)) uint64_t differing(const uint64_t *a, const uint64_t *b,
+                                                            unsigned slots)
 {
-    uint64_t even = 0, odd = 0;
+    uint64_t any[4] = {0};
 
+    for (const uint64_t *end = a + slots; a < end; a += 8, b += 8)
 #pragma GCC unroll 8
-    for (unsigned i = 0; i < slots; i += 2) {
-        uint64_t a = pte_scan(&old[i]) ^ first, b = pte_scan(&old[i + 1]) ^ first;
-
-        even |= a;
-        odd |= b;
-        new[i] = a ^ wanted;
-        new[i + 1] = b ^ wanted;
-    }
-    return even | odd;
+        for (unsigned i = 0; i < 8; i++)
+            any[i % 4] |= pte_scan(&a[i]) ^ pte_scan(&b[i]);
+    return any[0] | any[1] | any[2] | any[3];
 }
 
-/* Changes live entries likewise in place, four at a time, for as long as they differ from `first` in nothing but
- * `varying`. Returns how many were alike. */
+/* Fills `new` with the leaves of `old`, of which none is absent: they keep these bits and get those. */
+static __attribute__((noinline, unused)) void copy_changed(uint64_t *new, const uint64_t *old,
+                                                           unsigned slots, uint64_t keep,
+                                                           uint64_t bits)
+{
+    for (const uint64_t *end = old + slots; old < end; old += 16, new += 16)
+#pragma GCC unroll 16
+        for (unsigned i = 0; i < 16; i++)
+            new[i] = (pte_scan(&old[i]) & keep) | bits;
+}
+
+/* Changes live entries in place as if `first` became `wanted`, four at a time, for as long as they differ from
+ * `first` in nothing but `varying`. Returns how many were alike. */
 static __attribute__((noinline, unused)) unsigned change_alike(uint64_t *slot, unsigned count,
                                                                uint64_t first, uint64_t varying,
                                                                uint64_t wanted)
@@ -1090,7 +1090,7 @@ WALKER void copies_settle(const struct table_kind *k, struct table *t, struct co
     flush_commit(&now);
     for (unsigned n = 0; n < copies->count; n++) {
         uint64_t *old = copies->pair[n].old, *new = copies->pair[n].new;
-        uint64_t late = copies->pair[n].mixed | (any_of(old, slots_of(k)) & copies->pair[n].clean);
+        bool late = (any_of(old, slots_of(k)) & kept) && (differing(old, new, slots_of(k)) & kept);
 
         for (unsigned i = 0; late && i < slots_of(k); i++)
             if (pte_peek(&old[i]) & ~pte_peek(&new[i]) & kept)
@@ -1101,14 +1101,26 @@ WALKER void copies_settle(const struct table_kind *k, struct table *t, struct co
     copies->count = 0;
 }
 
+/* Is this span a whole table of leaves, which a copy can take the place of? Then no entry is absent. A pinned root
+ * points at the same tables as others do. */
+WALKER bool can_copy(const struct table_kind *k, const struct table *t, const struct span *span)
+{
+    if (span->count != slots_of(k) || !span->above || !t->env->frame_records ||
+        (t->root_pinned && span->level == k->levels - 1u) ||
+        frame_payload(direct_hpa(span->slot)) != slots_of(k))
+        return false;
+    for (unsigned i = 0; span->level > 1 && i < slots_of(k); i++)
+        if (!is_leaf(k, pte_read(&span->slot[i]), span->level))
+            return false;
+    return true;
+}
+
 /*
- * One table of leaves that differ from the first in address, A and D alone (`varying`), by a copy. `wanted` is what
- * the first becomes. False, with nothing changed, where they differ in more or no frame is to
- * be had.
+ * A whole table of leaves by a copy: these keep the bits `keep`, A and D among them, and get `bits`. Owes no flush
+ * when it is settled. False, with nothing changed, where no frame is to be had.
  */
 WALKER bool protect_by_copy(const struct table_kind *k, struct table *t, const struct span *span,
-                            uint64_t first, uint64_t varying, uint64_t wanted,
-                            struct copies *copies)
+                            uint64_t keep, uint64_t bits, struct copies *copies)
 {
     if (copies->count == COPIES)
         copies_settle(k, t, copies);
@@ -1118,27 +1130,22 @@ WALKER bool protect_by_copy(const struct table_kind *k, struct table *t, const s
             return false;
         copies->free[copies->free_end++ % COPIES] = direct(frame);
     }
-    uint64_t *new = copies->free[copies->free_first % COPIES];
-    uint64_t differing = copy_changed(new, span->slot, slots_of(k), first, wanted);
-    if (differing & ~varying)
-        return false;
-    copies->free_first++;
+    uint64_t *new = copies->free[copies->free_first++ % COPIES];
+    copy_changed(new, span->slot, slots_of(k), keep, bits);
     count_set(t, new, slots_of(k));
     uint64_t above = pte_read(span->above);
     while (!pte_exchange_if(span->above, &above, direct_hpa(new).v | (above & ~ENTRY_ADDRESS)))
         continue;
     t->near.which = NEAR_NONE;
     copies->pair[copies->count].old = span->slot;
-    copies->pair[copies->count].new = new;
-    copies->pair[copies->count].mixed = differing & accessed_dirty(k);
-    copies->pair[copies->count++].clean = ~(first | differing) & accessed_dirty(k);
+    copies->pair[copies->count++].new = new;
     return true;
 }
 
 /*
- * The common large case: leaves with the same attributes, one after the other. By plain stores where hardware has
- * nothing to add, A and D being set or kept by nobody; else by a copy. Returns how many slots it dealt with,
- * perhaps none.
+ * The common large case: leaves with the same attributes, one after the other, by plain stores where hardware has
+ * nothing to add, A and D being set or kept by nobody; else a whole table of leaves, by a copy. Returns how many
+ * slots it dealt with, perhaps none.
  */
 WALKER unsigned protect_alike(const struct table_kind *k, struct table *t, const struct span *span,
                               uint64_t bits, struct attrs attrs, struct copies *copies,
@@ -1156,9 +1163,9 @@ WALKER unsigned protect_alike(const struct table_kind *k, struct table *t, const
         done = change_alike(span->slot, span->count, first, page | kept, wanted);
     else if ((first & kept) == kept)
         done = change_alike(span->slot, span->count, first, page, wanted);
-    else if (span->count == slots_of(k) && span->above && t->env->frame_records && !same &&
-             protect_by_copy(k, t, span, first, page | kept, wanted, copies))
-        done = span->count;
+    else if (!same && can_copy(k, t, span) &&
+             protect_by_copy(k, t, span, page | kept, bits, copies))
+        return span->count;
     if (done && !same && change_needs_flush(k, before, attrs))
         flush_add(batch, span->in, span_last(k, span, done), span->level);
     return done;
