@@ -150,16 +150,24 @@ static void given_flush(struct cpu *self, struct given *given)
  * before. Returns how many. */
 static unsigned given_run(const hpa_t *frames, unsigned n, struct given *given)
 {
-    const uint64_t within = (GROUP_FRAMES - 1) << PAGE_SHIFT, expected = given->key | FRAME_USED;
-    uint64_t *records = &frame_records[given->group << GROUP_ORDER], mask = given->mask;
-    uint64_t base = given->group << (GROUP_ORDER + PAGE_SHIFT);
-    unsigned i = 0;
-    for (; i < n; i++) {
-        uint64_t offset = frames[i].v - base, index = offset >> PAGE_SHIFT;
-        if ((offset & ~within) != 0 || (peek(records[index]) & ~FRAME_PAYLOAD_MASK) != expected)
+    const uint64_t expected = given->key | FRAME_USED, base = given->group << GROUP_ORDER;
+    uint64_t mask = given->mask;
+    unsigned i = 0, run = 0;
+    for (; i < n; i += run) {
+        uint64_t pfn = frame_number(frames[i]), first = pfn - base;
+        if (first >= GROUP_FRAMES)
             break;
-        poke(records[index], 0);
-        mask |= BIT(index);
+        uint64_t *record = computed(&frame_records[pfn]), address = frames[i].v;
+        uint64_t most = n - i < GROUP_FRAMES - first ? n - i : GROUP_FRAMES - first;
+        for (run = 0; run < most; run++, address += PAGE_SIZE) {
+            if (frames[i + run].v != address ||
+                (peek(record[run]) & ~FRAME_PAYLOAD_MASK) != expected)
+                break;
+            poke(record[run], 0);
+        }
+        if (run == 0)
+            break;
+        mask |= (~UINT64_C(0) >> (GROUP_FRAMES - run)) << first;
     }
     given->mask = mask;
     given->bits += i;

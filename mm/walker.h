@@ -1591,30 +1591,30 @@ static __attribute__((noinline, unused)) void give_returned(struct returned *ret
 
 WALKER void give_table(struct returned *returned, hpa_t frame)
 {
-    returned->frame[returned->count++] = frame;
     if (returned->count == ARRAY_SIZE(returned->frame))
         give_returned(returned);
+    returned->frame[returned->count++] = frame;
 }
 
-/* The tables below one of level 2, below which nothing hangs. */
+/* The tables below one of level 2, below which nothing hangs. So many slots at a time that the list has room for all
+ * that they may hold. */
 WALKER void give_leaf_tables(const struct table_kind *k, struct returned *returned,
                              const uint64_t *table)
 {
-    unsigned count = returned->count;
+    const unsigned slots = ARRAY_SIZE(returned->frame) / 2;
 
-    for (unsigned i = 0; i < slots_of(k); i++) {
-        uint64_t entry = pte_read(&table[i]);
-
-        if (!is_present(k, entry) || is_leaf(k, entry, 2))
-            continue;
-        returned->frame[count++] = hpa(entry & ENTRY_ADDRESS);
-        if (count == ARRAY_SIZE(returned->frame)) {
-            returned->count = count;
+    for (unsigned i = 0; i < slots_of(k); i += slots) {
+        if (returned->count > ARRAY_SIZE(returned->frame) - slots)
             give_returned(returned);
-            count = 0;
+        hpa_t *to = &returned->frame[returned->count];
+        for (const uint64_t *slot = &table[i], *end = slot + slots; slot < end; slot++) {
+            uint64_t entry = pte_read(slot);
+
+            if (is_present(k, entry) && !is_leaf(k, entry, 2))
+                *to++ = hpa(entry & ENTRY_ADDRESS);
         }
+        returned->count = (unsigned)(to - returned->frame);
     }
-    returned->count = count;
 }
 
 /* Children before their parent, which is read to find them. */

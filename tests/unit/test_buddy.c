@@ -645,6 +645,24 @@ static void test_free_frames(void **state)
     }
 }
 
+/* Between neighbours that are freed, an address within a frame that is in use. */
+static void test_free_frames_aligned(void **state)
+{
+    (void)state;
+    for (unsigned odd = 0; odd < 3; odd++) {
+        hpa_t list[3];
+        start_with(16 * MiB);
+        assert_int_equal(buddy_alloc_many(list, 3, PURPOSE_TEST, 20), E_OK);
+        hpa_t kept = list[odd];
+        list[odd].v += 8;
+        assert_int_equal(buddy_free_frames(list, 3, 20), buddy_free(list[odd], 0, 20));
+        assert_int_equal(stats().refused_range, 2);
+        assert_int_equal(buddy_owner_frames(20), 1);
+        assert_int_equal(buddy_free(kept, 0, 20), E_OK);
+        verify();
+    }
+}
+
 static int compare_frames(const void *a, const void *b)
 {
     uint64_t x = ((const hpa_t *)a)->v, y = ((const hpa_t *)b)->v;
@@ -1234,6 +1252,7 @@ int main(void)
         cmocka_unit_test(test_frames),
         cmocka_unit_test(test_misuse),
         cmocka_unit_test(test_free_frames),
+        cmocka_unit_test(test_free_frames_aligned),
         cmocka_unit_test(test_alloc_many),
         cmocka_unit_test(test_alloc_many_refuses),
         cmocka_unit_test(test_frames_held_by_others),
