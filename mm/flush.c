@@ -104,7 +104,7 @@ static __attribute__((noinline)) void free_dead(struct flush_batch *batch)
 
     for (unsigned level = 1; batch->tables_died && level <= MAX_LEVELS; level++)
         while (batch->dead_tables[level - 1])
-            table->kind->ops->free_subtree(table, list_pop(&batch->dead_tables[level - 1]), level);
+            table->ops->free_subtree(table, list_pop(&batch->dead_tables[level - 1]), level);
     while (batch->frames_died && batch->dead_frames) {
         hpa_t head = list_pop(&batch->dead_frames);
         struct frame_info info;

@@ -16,6 +16,7 @@ int table_init(struct table *table, const struct table_kind *kind, const struct 
     if (kind->read_only)
         return E_PERM;
     *table = (struct table){.kind = kind,
+                            .ops = kind->ops,
                             .caps = *caps,
                             .env = env,
                             .lock = LOCK_INIT,
@@ -36,14 +37,14 @@ int table_init(struct table *table, const struct table_kind *kind, const struct 
 int table_map_range(struct table *table, uint64_t in, hpa_t out, uint64_t size, struct attrs attrs,
                     unsigned flags, struct flush_batch *batch)
 {
-    int error = table->kind->ops->map(table, in, out, size, attrs, flags, batch);
+    int error = table->ops->map(table, in, out, size, attrs, flags, batch);
     trace(TRACE_MAP, table->owner, in, size, out.v, error);
     return error;
 }
 
 int table_unmap_range(struct table *table, uint64_t in, uint64_t size, struct flush_batch *batch)
 {
-    int error = table->kind->ops->unmap(table, in, size, batch);
+    int error = table->ops->unmap(table, in, size, batch);
     trace(TRACE_UNMAP, table->owner, in, size, 0, error);
     return error;
 }
@@ -51,7 +52,7 @@ int table_unmap_range(struct table *table, uint64_t in, uint64_t size, struct fl
 int table_protect(struct table *table, uint64_t in, uint64_t size, struct attrs attrs,
                   struct flush_batch *batch)
 {
-    int error = table->kind->ops->protect(table, in, size, attrs, batch);
+    int error = table->ops->protect(table, in, size, attrs, batch);
     trace(TRACE_PROTECT, table->owner, in, size, attrs.rights, error);
     return error;
 }
@@ -59,14 +60,14 @@ int table_protect(struct table *table, uint64_t in, uint64_t size, struct attrs 
 int table_split(struct table *table, uint64_t in, uint64_t size, unsigned level,
                 struct flush_batch *batch)
 {
-    int error = table->kind->ops->split(table, in, size, level, batch);
+    int error = table->ops->split(table, in, size, level, batch);
     trace(TRACE_SPLIT, table->owner, in, size, level, error);
     return error;
 }
 
 int table_merge(struct table *table, uint64_t in, uint64_t size, struct flush_batch *batch)
 {
-    int error = table->kind->ops->merge(table, in, size, batch);
+    int error = table->ops->merge(table, in, size, batch);
     trace(TRACE_MERGE, table->owner, in, size, 0, error);
     return error;
 }
@@ -83,8 +84,7 @@ int table_merge_sweep(struct table *table, uint64_t *cursor, struct flush_batch 
     uint64_t part = level_size(kind, table->caps.leaf_top);
     uint64_t found;
 
-    if (table->kind->ops->visit(table, *cursor, kind->input_last, VISIT_PAGES, note_first,
-                                &found) != 1) {
+    if (table->ops->visit(table, *cursor, kind->input_last, VISIT_PAGES, note_first, &found) != 1) {
         *cursor = kind->input_first;
         return E_NOENT;
     }
@@ -100,7 +100,7 @@ int table_merge_sweep(struct table *table, uint64_t *cursor, struct flush_batch 
 int table_map_fresh(struct table *table, uint64_t in, uint64_t size, struct attrs attrs,
                     unsigned flags, struct page_source *source)
 {
-    int error = table->kind->ops->map_fresh(table, in, size, attrs, flags, source);
+    int error = table->ops->map_fresh(table, in, size, attrs, flags, source);
     trace(TRACE_MAP, table->owner, in, size, 0, error);
     return error;
 }
@@ -108,7 +108,7 @@ int table_map_fresh(struct table *table, uint64_t in, uint64_t size, struct attr
 int table_clone(struct table *to, struct table *from, uint64_t in, uint64_t size,
                 struct flush_batch *batch)
 {
-    int error = from->kind->ops->clone(to, from, in, size, batch);
+    int error = from->ops->clone(to, from, in, size, batch);
     trace(TRACE_CLONE, to->owner, in, size, from->owner, error);
     return error;
 }
@@ -116,36 +116,36 @@ int table_clone(struct table *to, struct table *from, uint64_t in, uint64_t size
 int table_copy(struct table *to, struct table *from, uint64_t in, uint64_t size,
                struct page_source *source)
 {
-    int error = from->kind->ops->copy(to, from, in, size, source);
+    int error = from->ops->copy(to, from, in, size, source);
     trace(TRACE_COPY, to->owner, in, size, from->owner, error);
     return error;
 }
 
 int table_translate(struct table *table, uint64_t in, struct mapping *out)
 {
-    return table->kind->ops->translate(table, in, out);
+    return table->ops->translate(table, in, out);
 }
 
 void table_walk(struct table *table, uint64_t in, struct walk *out)
 {
-    table->kind->ops->walk(table, in, out);
+    table->ops->walk(table, in, out);
 }
 
 int table_visit(struct table *table, uint64_t first, uint64_t last, unsigned flags, visit_fn fn,
                 void *ctx)
 {
-    return table->kind->ops->visit(table, first, last, flags, fn, ctx);
+    return table->ops->visit(table, first, last, flags, fn, ctx);
 }
 
 int table_visit_frames(struct table *table, table_frame_fn fn, void *ctx)
 {
-    return table->kind->ops->visit_frames(table, fn, ctx);
+    return table->ops->visit_frames(table, fn, ctx);
 }
 
 int table_harvest(struct table *table, uint64_t in, uint64_t size, unsigned clear, visit_fn fn,
                   void *ctx, struct flush_batch *batch)
 {
-    int error = table->kind->ops->harvest(table, in, size, clear, fn, ctx, batch);
+    int error = table->ops->harvest(table, in, size, clear, fn, ctx, batch);
     trace(TRACE_HARVEST, table->owner, in, size, clear, error);
     return error;
 }
@@ -161,7 +161,7 @@ int table_destroy(struct table *table)
     flush_whole(&batch);
     flush_commit(&batch);
     table->near.which = NEAR_NONE;
-    table->kind->ops->free_subtree(table, table->root, table->kind->levels);
+    table->ops->free_subtree(table, table->root, table->kind->levels);
     invariant(table->table_frames == 0);
     table->root = hpa(0);
     return E_OK;
@@ -186,7 +186,7 @@ int table_adopt(struct table *table, const struct table_env *env)
 
 int table_preallocate(struct table *kernel)
 {
-    return kernel->kind->ops->preallocate(kernel);
+    return kernel->ops->preallocate(kernel);
 }
 
 int table_share_upper(struct table *user, const struct table *kernel)

@@ -57,6 +57,7 @@ struct table_env {
 
 struct table {
     const struct table_kind *kind;
+    const struct table_ops *ops; /* the kind's */
     struct table_caps caps;
     const struct table_env *env;
     hpa_t root;
@@ -269,7 +270,7 @@ static inline int table_map(struct table *table, uint64_t in, hpa_t out, uint64_
                             struct attrs attrs, unsigned flags, struct flush_batch *batch)
 {
     if (size == PAGE_SIZE && !trace_wanted(TRACE_MAP) &&
-        table->kind->ops->map_page(table, in, out, attrs))
+        __builtin_expect(table->ops->map_page(table, in, out, attrs), 1))
         return E_OK;
     return table_map_range(table, in, out, size, attrs, flags, batch);
 }
@@ -278,7 +279,7 @@ static inline int table_unmap(struct table *table, uint64_t in, uint64_t size,
                               struct flush_batch *batch)
 {
     if (size == PAGE_SIZE && !trace_wanted(TRACE_UNMAP) &&
-        table->kind->ops->unmap_page(table, in, batch))
+        __builtin_expect(table->ops->unmap_page(table, in, batch), 1))
         return E_OK;
     return table_unmap_range(table, in, size, batch);
 }

@@ -722,13 +722,13 @@ WALKER unsigned top_leaf(const struct table *t, unsigned flags)
 }
 
 /* Finds the level-1 table that covers a valid address, and remembers it. False when there is none, when it has no
- * record to count in, or when not all that it covers is within what the kind maps. */
+ * record to count in, when not all that it covers is within what the kind maps, or while no attributes are known. */
 WALKER bool go_near(const struct table_kind *k, struct table *t, uint64_t in)
 {
     uint64_t covered = level_size(k, 2) - 1;
     uint64_t *table = direct(t->root);
 
-    if (!t->env->frame_records || (in & ~covered) < k->input_first ||
+    if (!t->env->frame_records || t->encoded.levels == 0 || (in & ~covered) < k->input_first ||
         (in | covered) > k->input_last)
         return false;
 #pragma GCC unroll 4
@@ -750,7 +750,7 @@ WALKER bool go_near(const struct table_kind *k, struct table *t, uint64_t in)
  * the table covers. */
 WALKER bool is_near(const struct table_kind *k, const struct table *t, uint64_t in)
 {
-    return !locks_needed && t->near.which == in >> level_shift(k, 2);
+    return __builtin_expect(!locks_needed && t->near.which == in >> level_shift(k, 2), 1);
 }
 
 /*
@@ -763,8 +763,10 @@ WALKER bool map_near(const struct table_kind *k, struct table *t, uint64_t in, u
     const struct encoded_attrs *encoded = &t->encoded;
     uint64_t *slot = &t->near.table[slot_index(k, in, 1)];
 
-    if (((in & (PAGE_SIZE - 1)) | (out & t->near.not_frame)) || encoded->levels == 0 ||
-        !attrs_equal(encoded->attrs, attrs) || is_present(k, pte_peek(slot)))
+    /* All that may speak against it, as one condition: next to the store, branches are what costs. */
+    uint64_t against = (in & (PAGE_SIZE - 1)) | (out & t->near.not_frame) |
+                       (pte_scan(slot) & k->present_mask) | attrs_differ(encoded->attrs, attrs);
+    if (__builtin_expect(against != 0, 0))
         return false;
     pte_write(slot, out | encoded->bits[1]);
     *t->near.record += UINT64_C(1) << FRAME_PAYLOAD_SHIFT;
@@ -1743,7 +1745,8 @@ WALKER int walker_preallocate(const struct table_kind *k, struct table *t)
     {                                                                                              \
         return map_far(&(kind), t, in, out.v, a);                                                  \
     }                                                                                              \
-    static bool name##_op_map_page(struct table *t, uint64_t in, hpa_t out, struct attrs a)        \
+    static __attribute__((aligned(64))) bool name##_op_map_page(struct table *t, uint64_t in,      \
+                                                                hpa_t out, struct attrs a)         \
     {                                                                                              \
         if (is_near(&(kind), t, in))                                                               \
             return map_near(&(kind), t, in, out.v, a);                                             \
@@ -1754,7 +1757,8 @@ WALKER int walker_preallocate(const struct table_kind *k, struct table *t)
     {                                                                                              \
         return unmap_far(&(kind), t, in, b);                                                       \
     }                                                                                              \
-    static bool name##_op_unmap_page(struct table *t, uint64_t in, struct flush_batch *b)          \
+    static __attribute__((aligned(64))) bool name##_op_unmap_page(struct table *t, uint64_t in,    \
+                                                                  struct flush_batch *b)           \
     {                                                                                              \
         if (is_near(&(kind), t, in))                                                               \
             return unmap_near(&(kind), t, in, b);                                                  \

@@ -20,8 +20,12 @@ void bench_row(const char *name, const char *bound_name, bench_fn subject, bench
                void *ctx, double limit);
 
 /* Pins this process to one CPU and prints what machine this is. `filter` (may be NULL): only rows
- * whose name contains it are run. */
-void bench_start(const char *title, const char *filter);
+ * whose name contains it are run. Returns the part that this process is, NULL where a user started it. */
+const char *bench_start(const char *title, const char *filter);
+
+/* Runs the rows of a part in a program of its own, this one started anew on the same CPU: its memory, addresses and
+ * predictors are those that no other part has used. */
+void bench_part(const char *part);
 
 /* Returns the process's exit status: 0 also when a row missed its limit (a measurement is no test). */
 int bench_end(void);

@@ -151,14 +151,17 @@ uint64_t work_map(void)
 
 uint64_t work_map_pages(void)
 {
-    for (uint64_t at = 0; at < work.size; at += PAGE_SIZE) {
+    struct table *table = &work.table;
+    uint64_t base = work.base, size = work.size;
+
+    for (uint64_t at = 0; at < size; at += PAGE_SIZE) {
         struct flush_batch batch;
-        flush_begin(&batch, &work.table);
-        must(table_map(&work.table, work.base + at, hpa(at), PAGE_SIZE, attrs, MAP_CAP_4K, &batch),
+        flush_begin(&batch, table);
+        must(table_map(table, base + at, hpa(at), PAGE_SIZE, attrs, MAP_CAP_4K, &batch),
              "map a page");
         flush_commit(&batch);
     }
-    return work.size / PAGE_SIZE;
+    return size / PAGE_SIZE;
 }
 
 uint64_t work_unmap(void)
