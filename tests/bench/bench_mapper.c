@@ -75,7 +75,7 @@ static void row(const char *what, const char *bound_name, struct side subject, s
     char name[64];
 
     snprintf(name, sizeof(name), "%s: %s", work.table.kind->name, what);
-    bench_row(name, bound_name, run_subject, run_bound, &row, limit);
+    bench_row(name, bound_name, run_subject, run_bound, &row, VERDICTS ? limit : 0);
 }
 
 static void sizes(uint64_t size, unsigned flags, unsigned shift)
