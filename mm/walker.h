@@ -1160,13 +1160,13 @@ WALKER bool protect_by_copy(const struct table_kind *k, struct table *t, const s
 }
 
 /*
- * The common large case: leaves with the same attributes, one after the other, by plain stores where hardware has
- * nothing to add, A and D being set or kept by nobody; else a whole table of leaves, by a copy. Returns how many
- * slots it dealt with, perhaps none.
+ * The common large cases: leaves with the same attributes, one after the other, by plain stores where hardware has
+ * nothing to add, A and D being set or kept by nobody; and a whole table of leaves that this does not get to the end
+ * of, by a copy. Returns how many slots it dealt with, perhaps none.
  */
-WALKER unsigned protect_alike(const struct table_kind *k, struct table *t, const struct span *span,
-                              uint64_t bits, struct attrs attrs, struct copies *copies,
-                              struct flush_batch *batch)
+WALKER unsigned protect_many(const struct table_kind *k, struct table *t, const struct span *span,
+                             uint64_t bits, struct attrs attrs, struct copies *copies,
+                             struct flush_batch *batch)
 {
     uint64_t page = ENTRY_ADDRESS & ~(level_size(k, span->level) - 1);
     uint64_t kept = accessed_dirty(k);
@@ -1180,8 +1180,8 @@ WALKER unsigned protect_alike(const struct table_kind *k, struct table *t, const
         done = change_alike(span->slot, span->count, first, page | kept, wanted);
     else if ((first & kept) == kept)
         done = change_alike(span->slot, span->count, first, page, wanted);
-    else if (!same && can_copy(k, t, span) &&
-             protect_by_copy(k, t, span, page | kept, bits, copies))
+    if (done < span->count && t->caps.accessed_dirty && !same && can_copy(k, t, span) &&
+        protect_by_copy(k, t, span, page | kept, bits, copies))
         return span->count;
     if (done && !same && change_needs_flush(k, before, attrs))
         flush_add(batch, span->in, span_last(k, span, done), span->level);
@@ -1208,7 +1208,7 @@ WALKER int walker_protect(const struct table_kind *k, struct table *t, uint64_t 
         uint64_t at = span.in;
         unsigned i;
 
-        i = protect_alike(k, t, &span, bits, attrs, &copies, batch);
+        i = protect_many(k, t, &span, bits, attrs, &copies, batch);
         for (at += (uint64_t)i << level_shift(k, span.level); i < span.count; i++, at += step) {
             uint64_t old = pte_read(&span.slot[i]);
             if (!is_present(k, old))

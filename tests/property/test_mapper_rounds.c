@@ -858,6 +858,106 @@ static void test_protect_of_many_tables(void **state)
         }
 }
 
+/* Takes A and D from all pages, as one who looks what is in use does. */
+static void clear_marks(struct table *table, uint64_t in, uint64_t size)
+{
+    struct flush_batch batch;
+
+    flush_begin(&batch, table);
+    assert_int_equal(
+        table_harvest(table, in, size, HARVEST_CLEAR_A | HARVEST_CLEAR_D, NULL, NULL, &batch),
+        E_OK);
+    flush_commit(&batch);
+}
+
+static void protect(struct table *table, uint64_t in, uint64_t size, struct attrs attrs)
+{
+    struct flush_batch batch;
+
+    flush_begin(&batch, table);
+    assert_int_equal(table_protect(table, in, size, attrs, &batch), E_OK);
+    flush_commit(&batch);
+}
+
+/* 1 GiB of large pages, among them some that became small ones; their marks are none, those of the first few, and
+ * those of every third. */
+static void test_protect_of_mixed_tables(void **state)
+{
+    static const uint64_t small[] = {0, 17, 300, 511};
+
+    (void)state;
+    for (unsigned l = 0; l < LANDS; l++)
+        for (unsigned n = 0; n < 5 * 3; n++) {
+            struct table_caps caps = world_caps(lands[l].format);
+            uint64_t ad = sdm_accessed(lands[l].format) | sdm_dirty(lands[l].format);
+            struct attrs less = attrs_of(RIGHT_RX, MEM_WB);
+            struct flush_batch batch;
+
+            world_start(&lands[l], PAGE_SIZE, &caps, 1);
+            uint64_t in = align_up(w.end, GiB);
+            assert_int_equal(do_map(&w.table, in, GiB, GiB, MAP_CAP_2M), E_OK);
+            flush_begin(&batch, &w.table);
+            if (n % 5 < 4)
+                assert_int_equal(
+                    table_split(&w.table, in + small[n % 5] * 2 * MiB, 2 * MiB, 1, &batch), E_OK);
+            flush_commit(&batch);
+            clear_marks(&w.table, in, GiB);
+            for (uint64_t at = 0; n / 5 && at < 512; at += n / 5 == 1 ? 1 : 3) {
+                uint64_t *slot = world_look(w.table.root.v, in + at * 2 * MiB).slot;
+                if (n / 5 == 1 && at == 9)
+                    break;
+                *slot |= ad;
+                world_note(slot);
+            }
+            protect(&w.table, in, GiB, less);
+            for (uint64_t at = 0; at < GiB; at += 512 * KiB) {
+                struct found found = world_look(w.table.root.v, in + at);
+                bool marked =
+                    n / 5 == 1 ? at / (2 * MiB) < 9 : n / 5 == 2 && at / (2 * MiB) % 3 == 0;
+                bool split = n % 5 < 4 && at / (2 * MiB) == small[n % 5];
+                assert_true(found.present && attrs_equal(found.attrs, less));
+                assert_int_equal(found.out, GiB + at);
+                assert_int_equal(found.level, split ? 1 : 2);
+                if (!split) {
+                    assert_int_equal(found.accessed, marked);
+                    assert_int_equal(found.dirty, marked);
+                }
+            }
+            world_end();
+        }
+}
+
+/* The tables below a pinned root are those of all programs: changed in place, never replaced. */
+static void test_protect_below_a_pinned_root(void **state)
+{
+    struct table_caps caps = world_caps(SDM_HOST);
+    struct attrs less = attrs_of(RIGHT_R, MEM_WB);
+    static struct table user;
+    struct mapping mapping;
+
+    (void)state;
+    world_start(&lands[0], PAGE_SIZE, &caps, 1);
+    assert_int_equal(table_init(&user, &user_kind, &caps, &world_env, PURPOSE_TEST, WORLD_OWNER),
+                     E_OK);
+    assert_int_equal(table_preallocate(&w.table), E_OK);
+    assert_int_equal(table_share_upper(&user, &w.table), E_OK);
+    uint64_t in = align_up(w.end, 512 * GiB);
+    assert_int_equal(do_map(&w.table, in, 0, 512 * GiB, MAP_DEFAULT), E_OK);
+    assert_int_equal(world_look(w.table.root.v, in).level, 3);
+    clear_marks(&w.table, in, 512 * GiB);
+    protect(&w.table, in, 512 * GiB, less);
+    for (uint64_t at = 0; at < 512 * GiB; at += GiB) {
+        assert_int_equal(table_translate(&w.table, in + at, &mapping), E_OK);
+        assert_true(attrs_equal(mapping.attrs, less) && mapping.level == 3);
+        assert_int_equal(mapping.out.v, at);
+    }
+    const uint64_t *ours = direct(user.root), *theirs = direct(w.table.root);
+    for (unsigned i = 256; i < 512; i++)
+        assert_int_equal(ours[i], theirs[i]);
+    assert_int_equal(table_destroy(&user), E_OK);
+    world_end();
+}
+
 /* Lone pages of three tables in turn, alone on the machine, where the mapper has shortcuts; and what makes it
  * forget where it was. */
 static void test_lone_pages(void **state)
@@ -1010,6 +1110,36 @@ static void test_lone_pages_at_the_ends(void **state)
             flush_commit(&batch);
             assert_int_equal(table.table_frames, 1);
         }
+        world_table_end(&table);
+        world_end();
+    }
+    locks_needed = true;
+}
+
+/* A page beside others, in a table into which nothing was mapped by attributes yet. */
+static void test_lone_page_beside_copies(void **state)
+{
+    (void)state;
+    locks_needed = false;
+    for (unsigned l = 0; l < LANDS; l++) {
+        struct table_caps caps = world_caps(lands[l].format);
+        struct flush_batch batch;
+        struct table table;
+
+        world_start(&lands[l], PAGE_SIZE, &caps, l);
+        world_table_init(&table);
+        uint64_t in = w.base + 64 * w.unit;
+        assert_int_equal(do_map(&w.table, in, GiB, 2 * PAGE_SIZE, MAP_DEFAULT), E_OK);
+        flush_begin(&batch, &w.table);
+        assert_int_equal(table_clone(&table, &w.table, in, PAGE_SIZE, &batch), E_OK);
+        flush_commit(&batch);
+        flush_begin(&batch, &table);
+        assert_int_equal(table_map(&table, in + PAGE_SIZE, hpa(GiB), PAGE_SIZE,
+                                   attrs_of(RIGHT_NONE, MEM_UC), MAP_DEFAULT, &batch),
+                         E_ILLEGAL);
+        assert_false(world_look(table.root.v, in + PAGE_SIZE).present);
+        assert_int_equal(table_unmap(&table, in, PAGE_SIZE, &batch), E_OK);
+        flush_commit(&batch);
         world_table_end(&table);
         world_end();
     }
@@ -1534,6 +1664,9 @@ int main(void)
         cmocka_unit_test(test_merge_of_mixed_tables),
         cmocka_unit_test(test_split_from_before),
         cmocka_unit_test(test_protect_of_many_tables),
+        cmocka_unit_test(test_protect_of_mixed_tables),
+        cmocka_unit_test(test_protect_below_a_pinned_root),
+        cmocka_unit_test(test_lone_page_beside_copies),
         cmocka_unit_test(test_lone_pages),
         cmocka_unit_test(test_lone_pages_share_a_batch),
         cmocka_unit_test(test_lone_pages_at_the_ends),
