@@ -37,6 +37,22 @@ pointer: dw pointer - gdt - 1
         dd gdt
 """
 
+# PAE paging, the four topmost entries in the page that this runs in. With CD, which is kept from guests, the
+# hypervisor loads them in the CPU's place.
+PAE_PAGING = """
+        mov     eax, cr4
+        or      al, 1 << 5
+        mov     cr4, eax
+        mov     eax, pdptes
+        mov     cr3, eax
+        mov     eax, cr0
+        or      eax, 1 << 31 | CD | 1
+        mov     cr0, eax
+stay:   jmp     stay
+        align 32
+pdptes: dq 0x1001, 0, 0, 0
+"""
+
 
 @pytest.fixture
 def flat(tmp_path):
@@ -82,6 +98,16 @@ def test_a_triple_fault_ends_the_guest_and_no_other(boot, flat):
     machine = boot(modules=[(flat(TRIPLE_FAULT), "bad mem=1M"), (guest("hello.elf"), "good mem=4M")])
     machine.expect(r"quire: g1 bad: stopped: triple fault at RIP 0x7c")
     machine.expect("quire: g2 good: passed")
+    machine.wait_prompt()
+    quit_machine(machine)
+
+
+@pytest.mark.parametrize("cd", ["0", "1 << 30"])
+def test_what_a_guest_may_not_read_is_not_read_for_it(boot, flat, cd):
+    """Execute-only memory is no place for page tables, whoever reads them."""
+    image = flat(f"CD equ {cd}\n{PAE_PAGING}")
+    machine = boot(modules=[(image, "xo mem=1M xo=0x7000+4K")])
+    machine.expect(r"quire: g1 xo: stopped: read of GPA 0x7c[0-9a-f]+: execute-only at 0x7000\+4K")
     machine.wait_prompt()
     quit_machine(machine)
 

@@ -75,12 +75,15 @@ static bool load_pdptes(struct vmx_vcpu *v, uint64_t cr3, struct vm_exit *exit)
     uint64_t pdpte[4], at = cr3 & BITS(31, 5);
 
     if (!vmx_guest_read(v, at, pdpte, sizeof(pdpte))) {
+        struct mapping page; /* all four PDPTEs lie in one */
+
         exit->kind = VM_EXIT_MEMORY;
         exit->memory.gpa = gpa(at);
         exit->memory.gva_valid = false;
         exit->memory.walk = true;
         exit->memory.access = RIGHT_R;
-        exit->memory.allowed = RIGHT_NONE;
+        exit->memory.allowed =
+            table_translate(v->table, at, &page) == E_OK ? page.attrs.rights : RIGHT_NONE;
         return false;
     }
     for (unsigned i = 0; i < 4; i++) {

@@ -345,7 +345,7 @@ bool vmx_guest_read(struct vmx_vcpu *v, uint64_t at, void *to, unsigned size)
 
     while (size) {
         struct mapping page;
-        if (table_translate(v->table, at, &page) != E_OK)
+        if (table_translate(v->table, at, &page) != E_OK || !(page.attrs.rights & RIGHT_R))
             return false;
         uint64_t part = page.last - at + 1 < size ? page.last - at + 1 : size;
         memcpy(bytes, direct(hpa_add(page.out, at - page.in)), part);
