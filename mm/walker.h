@@ -1096,14 +1096,15 @@ static __attribute__((noinline, unused)) unsigned change_alike(uint64_t *slot, u
     return done;
 }
 
+/* Every CPU forgets the tables that copies took the place of, of which there is one at least; what hardware marked in
+ * them meanwhile is gathered into the copies, and they may become copies themselves. */
 WALKER void copies_settle(const struct table_kind *k, struct table *t, struct copies *copies)
 {
     struct flush_batch now;
     uint64_t kept = accessed_dirty(k);
 
     flush_begin(&now, t);
-    if (copies->count)
-        flush_whole(&now);
+    flush_whole(&now);
     flush_commit(&now);
     for (unsigned n = 0; n < copies->count; n++) {
         uint64_t *old = copies->pair[n].old, *new = copies->pair[n].new;
