@@ -3,10 +3,16 @@
  */
 #include "mm/flush.h"
 
+#include <stddef.h>
+
 #include "lib/panic.h"
 #include "mm/buddy.h"
 #include "mm/table.h"
 #include "mm/trace.h"
+
+_Static_assert(offsetof(struct flush_batch, open) == offsetof(struct flush_batch, state) &&
+                   offsetof(struct flush_batch, count) == offsetof(struct flush_batch, state) + 4,
+               "FLUSH_NOTHING and FLUSH_ONE_RANGE say what they say");
 
 /* Before a batch owes anything more. */
 static void owe(struct flush_batch *batch)
@@ -114,14 +120,13 @@ static __attribute__((noinline)) void free_dead(struct flush_batch *batch)
     }
 }
 
-void flush_settle(struct flush_batch *batch)
+static __attribute__((noinline)) void settle_any(struct flush_batch *batch)
 {
     struct table *table = batch->table;
 
     invariant(batch->open && __atomic_load_n(&table->open_batches, __ATOMIC_RELAXED) != 0);
     if (batch->whole || batch->count || batch->tables_died) {
-        if (batch->count != 1 || batch->range[0].last - batch->range[0].first >= PAGE_SIZE)
-            widen(batch);
+        widen(batch);
         /* The lock is not held: another CPU may be committing as well. */
         if (batch->whole)
             count_change(&table->flushes.whole, 1);
@@ -138,4 +143,20 @@ void flush_settle(struct flush_batch *batch)
     if (batch->tables_died || batch->frames_died)
         free_dead(batch);
     count_change(&table->open_batches, -UINT64_C(1));
+}
+
+/* One page, on the only CPU, is the commonest of batches: nothing is left to be done after its flush. */
+void flush_settle(struct flush_batch *batch)
+{
+    struct table *table = batch->table;
+    bool page =
+        batch->state == FLUSH_ONE_RANGE && batch->range[0].last - batch->range[0].first < PAGE_SIZE;
+
+    if (!page || locks_needed || table->open_batches == 0 || trace_wanted(TRACE_FLUSH)) {
+        settle_any(batch);
+        return;
+    }
+    table->flushes.ranges++;
+    table->open_batches--;
+    table->env->flush(table->env, table, batch);
 }

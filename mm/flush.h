@@ -23,7 +23,9 @@
 
 #define FLUSH_RANGES 8
 #define FLUSH_PAGES 64
-#define FLUSH_NOTHING 1 /* open, and nothing else */
+/* States of a batch: open, and nothing else; open, and one range. */
+#define FLUSH_NOTHING 1
+#define FLUSH_ONE_RANGE (FLUSH_NOTHING | UINT64_C(1) << 32)
 
 struct table;
 
@@ -42,7 +44,9 @@ struct flush_batch {
             bool frames_died;
             uint8_t count;
         };
-        uint64_t state; /* all of these in one: FLUSH_NOTHING while nothing is owed */
+        /* All of these in one. Where it is read whole soon after, it is written whole as well: a CPU does not put a
+         * load together from two stores, it waits for them. */
+        uint64_t state;
     };
     struct flush_range range[FLUSH_RANGES];
     /* Lists linked through frame payloads, each link a frame number + 1 and 0 the end: dead data

@@ -80,10 +80,10 @@ struct table {
     struct near_table {   /* the level-1 table that was mapped into last, for the next page */
         uint64_t which;   /* input address / what one such table covers; NEAR_NONE: none */
         uint64_t *table;
-        uint64_t *record;   /* of the table's frame */
-        uint64_t not_frame; /* bits that no page's output address has */
-    } near;                 /* forgotten whenever a table dies */
-    bool root_pinned;       /* root entries are shared with other tables: never removed */
+        uint64_t *record; /* of the table's frame */
+    } near;               /* forgotten whenever a table dies */
+    uint64_t not_frame;   /* bits that no page's output address has on this CPU */
+    bool root_pinned;     /* root entries are shared with other tables: never removed */
 };
 
 /* Takes a root frame and starts an empty table. */

@@ -50,6 +50,16 @@ WALKER bool is_leaf(const struct table_kind *k, uint64_t entry, unsigned level)
     return level == 1 || (level <= 3 && (entry & k->leaf_bit));
 }
 
+/* Present, and points at a table. */
+WALKER bool is_table(const struct table_kind *k, uint64_t entry, unsigned level)
+{
+    bool one_bit = (k->present_mask & (k->present_mask - 1)) == 0;
+
+    if (one_bit && level > 1 && level <= 3) /* one comparison for both */
+        return (entry & (k->present_mask | k->leaf_bit)) == k->present_mask;
+    return is_present(k, entry) && !is_leaf(k, entry, level);
+}
+
 WALKER uint64_t leaf_address(const struct table_kind *k, uint64_t entry, unsigned level)
 {
     return entry & ENTRY_ADDRESS & ~(level_size(k, level) - 1);
@@ -663,7 +673,7 @@ WALKER void do_run(const struct table_kind *k, struct table *t, struct spare *sp
         uint64_t *slot = &table[slot_index(k, in, level)];
         uint64_t old = pte_read(slot);
 
-        if (is_present(k, old) && !is_leaf(k, old, level)) {
+        if (is_table(k, old, level)) {
             table = child_of(old);
             continue;
         }
@@ -721,7 +731,7 @@ WALKER unsigned top_leaf(const struct table *t, unsigned flags)
     return flags & MAP_CAP_4K ? 1 : top;
 }
 
-/* Finds the level-1 table that covers a valid address, and remembers it. False when there is none, when it has no
+/* Finds the level-1 table that covers an address, and remembers it. False when there is none, when it has no
  * record to count in, when not all that it covers is within what the kind maps, or while no attributes are known. */
 WALKER bool go_near(const struct table_kind *k, struct table *t, uint64_t in)
 {
@@ -735,14 +745,13 @@ WALKER bool go_near(const struct table_kind *k, struct table *t, uint64_t in)
     for (unsigned level = k->levels; level > 1; level--) {
         uint64_t above = pte_peek(&table[slot_index(k, in, level)]);
 
-        if (!is_present(k, above) || is_leaf(k, above, level))
+        if (!is_table(k, above, level))
             return false;
         table = child_of(above);
     }
     t->near = (struct near_table){.which = in >> level_shift(k, 2),
                                   .table = table,
-                                  .record = &frame_records[pfn_of(direct_hpa(table))],
-                                  .not_frame = ~BITS(t->caps.maxphyaddr - 1u, PAGE_SHIFT)};
+                                  .record = &frame_records[pfn_of(direct_hpa(table))]};
     return true;
 }
 
@@ -761,15 +770,15 @@ WALKER bool map_near(const struct table_kind *k, struct table *t, uint64_t in, u
                      struct attrs attrs)
 {
     const struct encoded_attrs *encoded = &t->encoded;
-    uint64_t *slot = &t->near.table[slot_index(k, in, 1)];
+    uint64_t *slot = &t->near.table[slot_index(k, in, 1)], *record = t->near.record;
 
     /* All that may speak against it, as one condition: next to the store, branches are what costs. */
-    uint64_t against = (in & (PAGE_SIZE - 1)) | (out & t->near.not_frame) |
+    uint64_t against = (in & (PAGE_SIZE - 1)) | (out & t->not_frame) |
                        (pte_scan(slot) & k->present_mask) | attrs_differ(encoded->attrs, attrs);
     if (__builtin_expect(against != 0, 0))
         return false;
     pte_write(slot, out | encoded->bits[1]);
-    *t->near.record += UINT64_C(1) << FRAME_PAYLOAD_SHIFT;
+    *record += UINT64_C(1) << FRAME_PAYLOAD_SHIFT;
     t->flushes.spared++;
     return true;
 }
@@ -778,8 +787,7 @@ WALKER bool map_near(const struct table_kind *k, struct table *t, uint64_t in, u
 WALKER bool map_far(const struct table_kind *k, struct table *t, uint64_t in, uint64_t out,
                     struct attrs attrs)
 {
-    return !locks_needed && check_range(k, in, PAGE_SIZE) == E_OK && go_near(k, t, in) &&
-           map_near(k, t, in, out, attrs);
+    return !locks_needed && go_near(k, t, in) && map_near(k, t, in, out, attrs);
 }
 
 /*
@@ -794,7 +802,7 @@ WALKER bool map_in_place(const struct table_kind *k, struct table *t, uint64_t i
     for (unsigned level = k->levels; level > run.level; level--) {
         uint64_t above = pte_read(&table[slot_index(k, in, level)]);
 
-        if (!is_present(k, above) || is_leaf(k, above, level))
+        if (!is_table(k, above, level))
             return false;
         table = child_of(above);
     }
@@ -902,13 +910,14 @@ WALKER void drop_empty(const struct table_kind *k, struct table *t, uint64_t *ta
 WALKER bool unmap_near(const struct table_kind *k, struct table *t, uint64_t in,
                        struct flush_batch *batch)
 {
-    uint64_t *slot = &t->near.table[slot_index(k, in, 1)];
+    uint64_t *slot = &t->near.table[slot_index(k, in, 1)], *record = t->near.record;
+    uint64_t counted = *record;
 
-    if ((in & (PAGE_SIZE - 1)) || !is_present(k, pte_peek(slot)) ||
-        *t->near.record >> FRAME_PAYLOAD_SHIFT < 2)
+    if ((in & (PAGE_SIZE - 1)) || !is_present(k, pte_scan(slot)) ||
+        counted >> FRAME_PAYLOAD_SHIFT < 2)
         return false;
     pte_write(slot, 0);
-    *t->near.record -= UINT64_C(1) << FRAME_PAYLOAD_SHIFT;
+    *record = counted - (UINT64_C(1) << FRAME_PAYLOAD_SHIFT);
     if (batch->state != FLUSH_NOTHING) {
         flush_add(batch, in, in + (PAGE_SIZE - 1), 1);
         return true;
@@ -916,15 +925,14 @@ WALKER bool unmap_near(const struct table_kind *k, struct table *t, uint64_t in,
     t->flushes.asked++;
     t->open_batches++;
     batch->range[0] = (struct flush_range){in, in + (PAGE_SIZE - 1), 1};
-    batch->count = 1;
+    batch->state = FLUSH_ONE_RANGE;
     return true;
 }
 
 WALKER bool unmap_far(const struct table_kind *k, struct table *t, uint64_t in,
                       struct flush_batch *batch)
 {
-    return !locks_needed && check_range(k, in, PAGE_SIZE) == E_OK && go_near(k, t, in) &&
-           unmap_near(k, t, in, batch);
+    return !locks_needed && go_near(k, t, in) && unmap_near(k, t, in, batch);
 }
 
 WALKER int walker_unmap(const struct table_kind *k, struct table *t, uint64_t in, uint64_t size,
@@ -1566,7 +1574,7 @@ WALKER int walker_visit_frames(const struct table_kind *k, struct table *t, tabl
         entered = false;
         while (level > 1 && !entered && at[level].next < at[level].end) {
             uint64_t entry = pte_read(&table[at[level].next++]);
-            if (is_present(k, entry) && !is_leaf(k, entry, level)) {
+            if (is_table(k, entry, level)) {
                 level--;
                 at[level].table = child_of(entry);
                 at[level].next = 0;
@@ -1613,7 +1621,7 @@ WALKER void give_leaf_tables(const struct table_kind *k, struct returned *return
         for (const uint64_t *slot = &table[i], *end = slot + slots; slot < end; slot++) {
             uint64_t entry = pte_read(slot);
 
-            if (is_present(k, entry) && !is_leaf(k, entry, 2))
+            if (is_table(k, entry, 2))
                 *to++ = hpa(entry & ENTRY_ADDRESS);
         }
         returned->count = (unsigned)(to - returned->frame);
@@ -1644,7 +1652,7 @@ WALKER void walker_free_subtree(const struct table_kind *k, struct table *t, hpa
             give_leaf_tables(k, &returned, at[level].table);
         while (level > 2 && !entered && at[level].next < at[level].end) {
             uint64_t entry = pte_read(&at[level].table[at[level].next++]);
-            if (is_present(k, entry) && !is_leaf(k, entry, level)) {
+            if (is_table(k, entry, level)) {
                 level--;
                 at[level].table = child_of(entry);
                 at[level].next = 0;

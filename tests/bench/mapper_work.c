@@ -215,19 +215,19 @@ uint64_t work_translate(void)
 /* Pages of the upper part of each 2 MiB; a page of the lower part keeps its table in being. */
 uint64_t work_lone(void)
 {
-    uint64_t tables = work.size / (2 * MiB);
+    struct table *table = &work.table;
+    uint64_t base = work.base, tables = work.size / (2 * MiB);
 
     for (unsigned i = 0; i < RANDOM_OPS; i++) {
         struct flush_batch batch;
         uint64_t r = next_random();
         uint64_t at = (r % tables) * 2 * MiB + (256 + (r >> 40) % 256) * PAGE_SIZE;
 
-        flush_begin(&batch, &work.table);
-        must(table_map(&work.table, work.base + at, hpa(at), PAGE_SIZE, attrs, MAP_DEFAULT, &batch),
-             "map");
+        flush_begin(&batch, table);
+        must(table_map(table, base + at, hpa(at), PAGE_SIZE, attrs, MAP_DEFAULT, &batch), "map");
         flush_commit(&batch);
-        flush_begin(&batch, &work.table);
-        must(table_unmap(&work.table, work.base + at, PAGE_SIZE, &batch), "unmap");
+        flush_begin(&batch, table);
+        must(table_unmap(table, base + at, PAGE_SIZE, &batch), "unmap");
         flush_commit(&batch);
     }
     return RANDOM_OPS;
