@@ -39,19 +39,9 @@ static inline struct attrs attrs_of(unsigned rights, enum mem_type type)
     return (struct attrs){(uint8_t)rights, (uint8_t)type};
 }
 
-/* Not 0 where they differ. */
-static inline unsigned attrs_differ(struct attrs a, struct attrs b)
-{
-    uint16_t x, y; /* both members at once */
-
-    __builtin_memcpy(&x, &a, sizeof(x));
-    __builtin_memcpy(&y, &b, sizeof(y));
-    return x ^ y;
-}
-
 static inline bool attrs_equal(struct attrs a, struct attrs b)
 {
-    return attrs_differ(a, b) == 0;
+    return __builtin_memcmp(&a, &b, sizeof(a)) == 0; /* one comparison */
 }
 
 const char *mem_type_name(enum mem_type type);

@@ -53,10 +53,6 @@ WALKER bool is_leaf(const struct table_kind *k, uint64_t entry, unsigned level)
 /* Present, and points at a table. */
 WALKER bool is_table(const struct table_kind *k, uint64_t entry, unsigned level)
 {
-    bool one_bit = (k->present_mask & (k->present_mask - 1)) == 0;
-
-    if (one_bit && level > 1 && level <= 3) /* one comparison for both */
-        return (entry & (k->present_mask | k->leaf_bit)) == k->present_mask;
     return is_present(k, entry) && !is_leaf(k, entry, level);
 }
 
@@ -772,10 +768,9 @@ WALKER bool map_near(const struct table_kind *k, struct table *t, uint64_t in, u
     const struct encoded_attrs *encoded = &t->encoded;
     uint64_t *slot = &t->near.table[slot_index(k, in, 1)], *record = t->near.record;
 
-    /* All that may speak against it, as one condition: next to the store, branches are what costs. */
-    uint64_t against = (in & (PAGE_SIZE - 1)) | (out & t->not_frame) |
-                       (pte_scan(slot) & k->present_mask) | attrs_differ(encoded->attrs, attrs);
-    if (__builtin_expect(against != 0, 0))
+    if (__builtin_expect((in & (PAGE_SIZE - 1)) || (out & t->not_frame) ||
+                             !attrs_equal(encoded->attrs, attrs) || is_present(k, pte_scan(slot)),
+                         0))
         return false;
     pte_write(slot, out | encoded->bits[1]);
     *record += UINT64_C(1) << FRAME_PAYLOAD_SHIFT;
