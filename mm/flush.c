@@ -157,6 +157,6 @@ void flush_settle(struct flush_batch *batch)
         return;
     }
     table->flushes.ranges++;
-    table->open_batches--;
     table->env->flush(table->env, table, batch);
+    table->open_batches--;
 }

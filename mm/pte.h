@@ -34,8 +34,9 @@ static inline uint64_t pte_peek(const uint64_t *slot)
     return __atomic_load_n(slot, __ATOMIC_RELAXED);
 }
 
-/* For loops over a whole table whose lock is held: hardware alone may change A and D meanwhile. A plain
- * read, so that the compiler may take several entries at once; x86 reads each aligned one whole. */
+/* Where hardware alone may change A and D meanwhile: the table's lock is held, or only one CPU runs. A plain
+ * read, so that the compiler may take several entries at once, or test one where it is; x86 reads each aligned one
+ * whole. */
 static inline uint64_t pte_scan(const uint64_t *slot)
 {
     PTE_TOUCHED(slot);

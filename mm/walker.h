@@ -1034,7 +1034,7 @@ struct copies {
     uint64_t *free[COPIES];
 };
 
-/* The loops over whole tables have functions of their own, and so all registers; by pointers that move, for
+/* The loops over whole tables, of 512 slots or more, have functions of their own, and so all registers; by pointers that move, for
  * addresses made of two registers cost more; what they gather goes into several words, so that none waits for
  * another. */
 
@@ -1122,8 +1122,8 @@ WALKER void copies_settle(const struct table_kind *k, struct table *t, struct co
     copies->count = 0;
 }
 
-/* Is this span a whole table of leaves, which a copy can take the place of? Then no entry is absent. A pinned root
- * points at the same tables as others do. */
+/* Is this span a whole table of leaves, which a copy can take the place of? That no entry is absent is what the count in
+ * its frame's record says. Tables right below a pinned root are other roots' as well, and so not to be replaced. */
 WALKER bool can_copy(const struct table_kind *k, const struct table *t, const struct span *span)
 {
     if (span->count != slots_of(k) || !span->above || !t->env->frame_records ||
@@ -1165,8 +1165,9 @@ WALKER bool protect_by_copy(const struct table_kind *k, struct table *t, const s
 
 /*
  * The common large cases: leaves with the same attributes, one after the other, by plain stores where hardware has
- * nothing to add, A and D being set or kept by nobody; and a whole table of leaves that this does not get to the end
- * of, by a copy. Returns how many slots it dealt with, perhaps none.
+ * nothing to add, A and D being set or kept by nobody; and a whole table of leaves of which this does less than half,
+ * by a copy. Where the first leaf is as wanted, and perhaps all are, nothing is copied. Returns how many slots it
+ * dealt with, perhaps none.
  */
 WALKER unsigned protect_many(const struct table_kind *k, struct table *t, const struct span *span,
                              uint64_t bits, struct attrs attrs, struct copies *copies,
@@ -1184,7 +1185,7 @@ WALKER unsigned protect_many(const struct table_kind *k, struct table *t, const 
         done = change_alike(span->slot, span->count, first, page | kept, wanted);
     else if ((first & kept) == kept)
         done = change_alike(span->slot, span->count, first, page, wanted);
-    if (done < span->count && t->caps.accessed_dirty && !same && can_copy(k, t, span) &&
+    if (done < span->count / 2 && t->caps.accessed_dirty && !same && can_copy(k, t, span) &&
         protect_by_copy(k, t, span, page | kept, bits, copies))
         return span->count;
     if (done && !same && change_needs_flush(k, before, attrs))
@@ -1607,7 +1608,8 @@ WALKER void give_table(struct returned *returned, hpa_t frame)
 WALKER void give_leaf_tables(const struct table_kind *k, struct returned *returned,
                              const uint64_t *table)
 {
-    const unsigned slots = ARRAY_SIZE(returned->frame) / 2;
+    enum { slots = ARRAY_SIZE(((struct returned *)0)->frame) / 2 };
+    _Static_assert(512 % slots == 0, "tables of 512 or 1024 slots are some parts of so many");
 
     for (unsigned i = 0; i < slots_of(k); i += slots) {
         if (returned->count > ARRAY_SIZE(returned->frame) - slots)

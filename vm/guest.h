@@ -162,8 +162,8 @@ unsigned guests_round(void);
 /* The clock (TSC ticks) right before the first entry into any guest; 0 when none has run. */
 uint64_t guests_first_entry(void);
 
-/* Guest-physical memory through the guest's own table; stops at the first byte that is not backed
- * and returns how many were copied. Lazy memory that has no frame yet is not filled by reading. */
+/* Guest-physical memory as the guest may read it, through its own table; stops at the first byte that is not backed
+ * or may not be read, and returns how many were copied. Lazy memory that has no frame yet is not filled by reading. */
 uint64_t guest_read(struct guest *guest, gpa_t from, void *to, uint64_t size);
 uint64_t guest_write(struct guest *guest, gpa_t to, const void *from, uint64_t size);
 

@@ -1,6 +1,8 @@
 /*
- * Measuring: medians of many runs, each row beside a bound that is measured in the same run, in turn,
- * so that a machine whose speed drifts changes both alike. Figures are ratios first, nanoseconds second.
+ * Measuring: many runs, each beside a bound that is measured in the same run, in turn, so that a machine whose
+ * speed drifts changes both alike; of the runs, those count that were disturbed least by what else the machine does
+ * (as far as it shares this core: who takes up the memory's bandwidth is not seen). Figures are medians: ratios
+ * first, nanoseconds second.
  */
 #ifndef QUIRE_TESTS_BENCH_BENCH_H
 #define QUIRE_TESTS_BENCH_BENCH_H
@@ -11,7 +13,7 @@
  * tears down is outside the time. */
 typedef double (*bench_fn)(void *ctx, uint64_t *units);
 
-/* Seconds since some start, from the monotonic clock, in nanoseconds. */
+/* Nanoseconds since some start, from the monotonic clock. */
 double bench_now(void);
 
 /* Runs both in turn and prints a row: the median cost of a unit of each, the median of their ratios,
@@ -19,7 +21,7 @@ double bench_now(void);
 void bench_row(const char *name, const char *bound_name, bench_fn subject, bench_fn bound,
                void *ctx, double limit);
 
-/* Pins this process to one CPU and prints what machine this is. `filter` (may be NULL): only rows
+/* Pins this process to the CPU that is disturbed least and prints what machine this is. `filter` (may be NULL): only rows
  * whose name contains it are run. Returns the part that this process is, NULL where a user started it. */
 const char *bench_start(const char *title, const char *filter);
 

@@ -109,6 +109,9 @@ def test_what_a_guest_may_not_read_is_not_read_for_it(boot, flat, cd):
     machine = boot(modules=[(image, "xo mem=1M xo=0x7000+4K")])
     machine.expect(r"quire: g1 xo: stopped: read of GPA 0x7c[0-9a-f]+: execute-only at 0x7000\+4K")
     machine.wait_prompt()
+    report = "\n".join(machine.command("report g1"))
+    assert re.search(r"tried r--.*, allowed --x.*, qualification 0x21\b", report), report
+    assert ("in the CPU's place" in report) == (cd != "0"), report
     quit_machine(machine)
 
 

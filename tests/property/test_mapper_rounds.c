@@ -1146,6 +1146,59 @@ static void test_lone_page_beside_copies(void **state)
     locks_needed = true;
 }
 
+/* A table that a copy took the place of is no longer the one used last: its frame becomes another's. */
+static void test_lone_page_after_a_copy(void **state)
+{
+    (void)state;
+    locks_needed = false;
+    for (unsigned l = 0; l < LANDS; l++) {
+        struct table_caps caps = world_caps(lands[l].format);
+        struct flush_batch batch;
+
+        world_start(&lands[l], PAGE_SIZE, &caps, 1);
+        uint64_t in = w.base + 64 * w.unit;
+        assert_int_equal(do_map(&w.table, in, GiB, 2 * MiB, MAP_CAP_4K), E_OK);
+        flush_begin(&batch, &w.table);
+        assert_int_equal(table_unmap(&w.table, in + PAGE_SIZE, PAGE_SIZE, &batch), E_OK);
+        flush_commit(&batch);
+        assert_int_equal(do_map(&w.table, in + PAGE_SIZE, GiB + PAGE_SIZE, PAGE_SIZE, 0), E_OK);
+        clear_marks(&w.table, in, 2 * MiB);
+        assert_int_not_equal(w.table.near.which, NEAR_NONE);
+        protect(&w.table, in, 2 * MiB, attrs_of(RIGHT_RX, MEM_WB));
+        assert_int_equal(do_map(&w.table, in - 2 * MiB, 2 * GiB, 16 * PAGE_SIZE, MAP_CAP_4K), E_OK);
+        flush_begin(&batch, &w.table);
+        assert_int_equal(table_unmap(&w.table, in + 7 * PAGE_SIZE, PAGE_SIZE, &batch), E_OK);
+        flush_commit(&batch);
+        assert_false(world_look(w.table.root.v, in + 7 * PAGE_SIZE).present);
+        assert_true(world_look(w.table.root.v, in - 2 * MiB + 7 * PAGE_SIZE).present);
+        world_end();
+    }
+    locks_needed = true;
+}
+
+/* Dead subtrees of many tables, and of any number: by one unmap, and with their table. */
+static void test_any_number_of_tables_dies(void **state)
+{
+    (void)state;
+    for (unsigned l = 0; l < LANDS; l++)
+        for (unsigned n = 0; n < 6; n++) {
+            struct table_caps caps = world_caps(lands[l].format);
+            struct flush_batch batch;
+
+            world_start(&lands[l], PAGE_SIZE, &caps, n);
+            uint64_t in = align_down(w.base, 512 * GiB);
+            in += in + 8 * GiB > w.base ? 8 * GiB + align_up(w.end - in, GiB) : 0;
+            for (uint64_t at = 0; at < 4 * GiB; at += 2 * MiB)
+                if (n < 2 || random_below(&w.random, 8))
+                    assert_int_equal(do_map(&w.table, in + at, 0, PAGE_SIZE, MAP_CAP_4K), E_OK);
+            flush_begin(&batch, &w.table);
+            if (n % 2)
+                assert_int_equal(table_unmap(&w.table, in, 4 * GiB, &batch), E_OK);
+            flush_commit(&batch);
+            world_end();
+        }
+}
+
 /* A visitor that stops a harvest has seen each page whose bits were taken. */
 static void test_harvest_stops(void **state)
 {
@@ -1667,6 +1720,8 @@ int main(void)
         cmocka_unit_test(test_protect_of_mixed_tables),
         cmocka_unit_test(test_protect_below_a_pinned_root),
         cmocka_unit_test(test_lone_page_beside_copies),
+        cmocka_unit_test(test_lone_page_after_a_copy),
+        cmocka_unit_test(test_any_number_of_tables_dies),
         cmocka_unit_test(test_lone_pages),
         cmocka_unit_test(test_lone_pages_share_a_batch),
         cmocka_unit_test(test_lone_pages_at_the_ends),

@@ -565,6 +565,8 @@ static void hypercalls(void **state)
     assert_int_equal(gpr[RAX], QUIRE_E_INVAL);
     make_hypercall(guest, QUIRE_HC_PUTS, 0x9fff0, 0x20, 0);
     assert_int_equal(gpr[RAX], QUIRE_E_INVAL);
+    make_hypercall(guest, QUIRE_HC_PUTS, 0x202000, 1, 0); /* it may execute there, not read */
+    assert_int_equal(gpr[RAX], QUIRE_E_INVAL);
     make_hypercall(guest, 0x12345678, 0, 0, 0);
     assert_int_equal(gpr[RAX], QUIRE_E_UNKNOWN);
     gpr[RSI] = 1;

@@ -84,6 +84,8 @@ static bool load_pdptes(struct vmx_vcpu *v, uint64_t cr3, struct vm_exit *exit)
         exit->memory.access = RIGHT_R;
         exit->memory.allowed =
             table_translate(v->table, at, &page) == E_OK ? page.attrs.rights : RIGHT_NONE;
+        exit->name = "load of PDPTEs";
+        exit->qualification = exit->memory.access | exit->memory.allowed << 3;
         return false;
     }
     for (unsigned i = 0; i < 4; i++) {

@@ -57,6 +57,10 @@ void vmx_explain_access(struct vcpu *vcpu, const struct vm_exit *exit, struct si
     explain(&query, &e);
     explain_print(to, &e);
 
+    if (exit->raw != EXIT_EPT_VIOLATION && exit->raw != EXIT_EPT_MISCONFIGURATION) {
+        format(to, "the hypervisor made this access in the CPU's place (%s)\n", exit->name);
+        return;
+    }
     /* The two have nothing in common but the tables and the manual. */
     bool misconfig = exit->kind == VM_EXIT_MISCONFIG;
     uint64_t told = exit->qualification & ~QUALIFICATION_NMI_UNBLOCKED;
