@@ -17,7 +17,7 @@ BENCH_SHIPPED_CFLAGS := -std=gnu11 -O2 -mgeneral-regs-only -ffreestanding -fno-o
 	-fno-optimize-sibling-calls -fno-stack-protector -fno-strict-aliasing -fno-common \
 	-g -DQUIRE_HOSTED -I. -Wall -Wextra -Werror
 
-# The loops of both sides begin at a cache line: else a row depends on where the linker puts them.
+# The loops of both sides in mapper_work.c begin at a cache line: else a row depends on where the linker puts them.
 $(BENCH)/%/tests/bench/mapper_work.o: BENCH_ALIGN := -falign-loops=64
 
 $(BENCH)/shipped/%.o: %.c tests/bench/bench.mk
