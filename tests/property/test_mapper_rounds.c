@@ -1062,6 +1062,22 @@ static void test_lone_pages_share_a_batch(void **state)
         flush_begin(&batch, &w.table);
         assert_int_equal(table_unmap(&w.table, w.base, 16 * PAGE_SIZE, &batch), E_OK);
         flush_commit(&batch);
+        /* One range, of as many pages as are flushed one by one, and of one more; the page behind keeps the table. */
+        for (unsigned more = 0; more < 2; more++) {
+            uint64_t in = w.base + 64 * w.unit, size = (FLUSH_PAGES + more) * PAGE_SIZE;
+            uint64_t ranges = w.table.flushes.ranges, whole = w.table.flushes.whole;
+
+            assert_int_equal(do_map(&w.table, in, 0, size + PAGE_SIZE, MAP_CAP_4K), E_OK);
+            flush_begin(&batch, &w.table);
+            assert_int_equal(table_unmap(&w.table, in, size, &batch), E_OK);
+            assert_int_equal(batch.state, FLUSH_ONE_RANGE);
+            flush_commit(&batch);
+            assert_int_equal(w.table.flushes.ranges, ranges + 1 - more);
+            assert_int_equal(w.table.flushes.whole, whole + more);
+            flush_begin(&batch, &w.table);
+            assert_int_equal(table_unmap(&w.table, in + size, PAGE_SIZE, &batch), E_OK);
+            flush_commit(&batch);
+        }
         world_end();
     }
     locks_needed = true;
