@@ -18,9 +18,10 @@
 #define MIN_RUNS 36
 #define MAX_RUNS 2000
 #define SECONDS_A_ROUND 1.5
-#define ROUNDS 6           /* of runs for a row, until one is quiet */
-#define PREEMPTED 1e9      /* the disturbance of a run during which another thread ran here */
-#define QUIET 1.1          /* times the least disturbance that was seen at the start */
+#define ROUNDS 6      /* of runs for a row, until one is quiet */
+#define LONG_RUN 1e6  /* nanoseconds; in shorter ones a system call would itself disturb the next */
+#define PREEMPTED 1e9 /* the disturbance of a run during which another thread ran here */
+#define QUIET 1.1     /* times the least disturbance that was seen at the start */
 #define CALIBRATIONS 10000 /* of each CPU, at the start: some 20 milliseconds */
 #define KEPT 4             /* one run of so many: those that were disturbed least */
 
@@ -127,11 +128,12 @@ static long preemptions(void)
 static unsigned measure(struct measured *runs, bench_fn subject, bench_fn bound, void *ctx)
 {
     double start = bench_now();
+    long preempted = preemptions();
     unsigned n = 0;
 
     for (int run = -1; run < MAX_RUNS; run++) {
         uint64_t units;
-        long preempted = preemptions();
+        double begun = bench_now();
         double before = disturbance();
         double a = subject(ctx, &units) / (double)units;
         double between = disturbance();
@@ -141,8 +143,12 @@ static unsigned measure(struct measured *runs, bench_fn subject, bench_fn bound,
         if (run < 0)
             continue; /* warm-up */
         runs[n++] = (struct measured){a, b, max(between, max(before, after))};
-        if (preemptions() != preempted)
-            runs[n - 1].disturbance = PREEMPTED;
+        if (bench_now() - begun > LONG_RUN) {
+            long seen = preemptions();
+            if (seen != preempted)
+                runs[n - 1].disturbance = PREEMPTED;
+            preempted = seen;
+        }
         if (n >= MIN_RUNS && bench_now() - start > SECONDS_A_ROUND * 1e9)
             break;
     }
