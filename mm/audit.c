@@ -7,6 +7,7 @@
 
 #include "lib/format.h"
 #include "mm/buddy.h"
+#include "mm/entry_count.h"
 #include "mm/tally.h"
 #include "mm/walker.h"
 
@@ -275,7 +276,7 @@ static bool judge_entries(struct auditor *a, struct node *node, unsigned level)
     uint64_t run_in = 0, run_base = 0, run_size = 0;
     uint64_t present_mask = k->present_mask;
     const uint64_t *table = node->table;
-    unsigned present = 0;
+    uint64_t present = 0;
 
     for (unsigned i = node->next, end = node->end; i < end; i++) {
         uint64_t entry = pte_peek(&table[i]);
@@ -283,7 +284,7 @@ static bool judge_entries(struct auditor *a, struct node *node, unsigned level)
         if (!(entry & present_mask))
             continue;
         uint64_t in = node->in + i * step;
-        present++;
+        present += entry_at(k, i);
         enum rule rule = judge_entry(a, t, level, entry);
         if (rule != RULE_OK) {
             mark_unsafe(a); /* the walker has no doubt of it */
@@ -312,12 +313,14 @@ static bool judge_entries(struct auditor *a, struct node *node, unsigned level)
     if (run_size != 0 && !judge_shown(a, run_in, hpa(run_base), run_size))
         return false;
 
-    a->totals->entries += present;
+    a->totals->entries += entries_total(present);
     uint64_t recorded = frame_payload(direct_hpa(node->table));
-    if (judging(a, AUDIT_ENTRY_COUNT) && recorded != present)
+    if (judging(a, AUDIT_ENTRY_COUNT) && recorded != present) {
+        char has[ENTRIES_TEXT], says[ENTRIES_TEXT];
         found(a, AUDIT_ENTRY_COUNT, a->now->name, at_both(node->in, direct_hpa(node->table)),
-              "the %s has %u present entries, its frame's record says %llu", level_name(level),
-              present, (u64)recorded);
+              "the %s has %s present entries, its frame's record says %s", level_name(level),
+              entries_text(has, present), entries_text(says, recorded));
+    }
     return true;
 }
 

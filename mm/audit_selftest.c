@@ -4,6 +4,7 @@
 #include "lib/panic.h"
 #include "lib/string.h"
 #include "mm/buddy.h"
+#include "mm/entry_count.h"
 #include "mm/pte.h"
 
 #define OWNER_KERNEL (OWNER_LIMIT - 4)
@@ -232,12 +233,13 @@ static void poke_state(struct damage *d, hpa_t frame, enum frame_state state)
     poke_record(d, frame, FRAME_STATE_MASK, state);
 }
 
-static void poke_count(struct damage *d, const uint64_t *slot, unsigned change)
+/* Changes the count of the table that `slot` lies in. */
+static void poke_count(struct damage *d, const uint64_t *slot, uint64_t entries)
 {
     hpa_t table = hpa(align_down(direct_hpa(slot).v, PAGE_SIZE));
 
     poke_record(d, table, FRAME_PAYLOAD_MASK,
-                (frame_payload(table) + change) << FRAME_PAYLOAD_SHIFT);
+                (frame_payload(table) + entries) << FRAME_PAYLOAD_SHIFT);
 }
 
 static void undo(struct damage *d)
@@ -352,9 +354,12 @@ static void table_of_owner(struct damage *d, uint64_t owner)
 /* Puts an entry into a slot that is absent, with the count that goes with it. */
 static void put_in(struct damage *d, uint64_t *slot, uint64_t entry)
 {
+    unsigned index = direct_hpa(slot).v % PAGE_SIZE / sizeof(*slot);
+
     invariant(*slot == 0);
     poke(d, slot, entry);
-    poke_count(d, slot, 1);
+    poke_count(d, slot,
+               entry_at(&ept_kind, index)); /* tables of the other kinds have as many slots */
 }
 
 static void table_twice(struct damage *d, uint64_t by)
@@ -448,11 +453,11 @@ static void beyond_maxphyaddr(struct damage *d, uint64_t which)
     expect(d, (enum which)which, in, direct_hpa(slot));
 }
 
-static void entries_miscounted(struct damage *d, uint64_t change)
+static void entries_miscounted(struct damage *d, uint64_t entries)
 {
     uint64_t *slot = slot_of(TABLE_GUEST, GUEST_FAR, 1);
 
-    poke_count(d, slot, (unsigned)change);
+    poke_count(d, slot, entries);
     expect(d, TABLE_GUEST, GUEST_FAR, direct_hpa(slot));
 }
 
@@ -643,6 +648,8 @@ static const struct trial {
     {AUDIT_ENTRY_LEGAL, "a guest's leaf is beyond MAXPHYADDR", beyond_maxphyaddr, TABLE_GUEST},
     {AUDIT_ENTRY_LEGAL, "a program's leaf is beyond MAXPHYADDR", beyond_maxphyaddr, TABLE_PROGRAM},
     {AUDIT_ENTRY_COUNT, "a record counts an entry too many", entries_miscounted, 1},
+    {AUDIT_ENTRY_COUNT, "a record counts an entry in the wrong quarter", entries_miscounted,
+     (UINT64_C(1) << ENTRY_COUNT_BITS) - 1},
     {AUDIT_LEAF_RAM, "a leaf shows what is not RAM", shows_no_ram, 0},
     {AUDIT_LEAF_FREE, "a leaf shows a free frame", shows_state, FRAME_FREE},
     {AUDIT_LEAF_FREE, "a leaf shows a cached frame", shows_state, FRAME_CACHED},

@@ -7,7 +7,7 @@
  *   +------------+----------+----------+--------+-------+
  *
  * The payload belongs to the layer that took the frame: a live table frame keeps the number of
- * its present entries there, a dying frame the link of the list it waits on, a shared frame the
+ * its present entries there (mm/entry_count.h), a dying frame the link of the list it waits on, a shared frame the
  * number of its holders. The mapper touches the records of its own table frames and no others.
  *
  * Only the first frame of a block that is in use (or in a per-CPU cache) has a record other than 0;

@@ -168,11 +168,11 @@ int table_destroy(struct table *table)
     return E_OK;
 }
 
-static int set_count(void *ctx, hpa_t frame, unsigned level, unsigned slots)
+static int set_count(void *ctx, hpa_t frame, unsigned level, uint64_t entries)
 {
     (void)ctx;
     (void)level;
-    frame_set_payload(frame, slots);
+    frame_set_payload(frame, entries);
     return 0;
 }
 

@@ -42,7 +42,7 @@ struct table_env {
      * the table's lock held, for which other CPUs may be spinning: these have to answer from there. */
     void (*flush)(const struct table_env *env, struct table *table,
                   const struct flush_batch *batch);
-    /* Keep the count of present entries in each table frame's record. False only before the frame
+    /* Keep the count of present entries in each table frame's record (mm/entry_count.h). False only before the frame
      * database exists; table_adopt() then catches up. */
     bool frame_records;
     /* Many at once, all or none; NULL: each by take(). */
@@ -77,13 +77,16 @@ struct table {
         uint8_t levels;   /* good for leaves up to this level; 0: none yet */
         uint64_t bits[4]; /* by level */
     } encoded, protected; /* those last mapped, those last given by a protect */
-    struct near_table {   /* the level-1 table that was mapped into last, for the next page */
-        uint64_t which;   /* input address / what one such table covers; NEAR_NONE: none */
+    struct near_quarter { /* of a level-1 table: the one used last, for the next page */
+        uint64_t which;   /* input address / what such a quarter covers; NEAR_NONE: none */
         uint64_t *table;
         uint64_t *record; /* of the table's frame */
-    } near;               /* forgotten whenever a table dies */
-    uint64_t not_frame;   /* bits that no page's output address has on this CPU */
-    bool root_pinned;     /* root entries are shared with other tables: never removed */
+        uint64_t one;     /* an entry of this quarter, as the record counts it */
+        uint64_t
+            alone; /* the page, still mapped, that came while the quarter was empty; NEAR_NONE */
+    } near;        /* forgotten whenever a table dies */
+    uint64_t not_frame; /* bits that no page's output address has on this CPU */
+    bool root_pinned;   /* root entries are shared with other tables: never removed */
 };
 
 /* Takes a root frame and starts an empty table. */
@@ -210,8 +213,8 @@ int table_visit(struct table *table, uint64_t first, uint64_t last, unsigned fla
                 void *ctx);
 
 /* Calls `fn` for every table frame, the root first, parents before children. `slots` is the number
- * of present entries. For the auditor and for accounting. */
-typedef int (*table_frame_fn)(void *ctx, hpa_t frame, unsigned level, unsigned slots);
+ * of present entries, by quarters (mm/entry_count.h). For the auditor and for accounting. */
+typedef int (*table_frame_fn)(void *ctx, hpa_t frame, unsigned level, uint64_t entries);
 int table_visit_frames(struct table *table, table_frame_fn fn, void *ctx);
 
 /* Collects A and D of every page in the range and clears what `clear` names. `fn` (may be NULL)

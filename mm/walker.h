@@ -20,6 +20,7 @@
 #include <stddef.h>
 
 #include "lib/panic.h"
+#include "mm/entry_count.h"
 #include "mm/pte.h"
 #include "mm/table.h"
 
@@ -89,21 +90,27 @@ WALKER int check_range(const struct table_kind *k, uint64_t in, uint64_t size)
     return E_OK;
 }
 
-/* The number of present entries of a table, kept in its frame's record. */
-WALKER void count_set(const struct table *t, const uint64_t *table, uint64_t count)
+/* The present entries of a table are counted in its frame's record (mm/entry_count.h). */
+WALKER void count_set(const struct table *t, const uint64_t *table, uint64_t entries)
 {
     if (t->env->frame_records)
-        frame_set_payload(direct_hpa(table), count);
+        frame_set_payload(direct_hpa(table), entries);
 }
 
-WALKER uint64_t count_add(const struct table *t, const uint64_t *table, int64_t change)
+/* So many more, or (minus) fewer. Returns how many there are now. */
+WALKER uint64_t count_add(const struct table *t, const uint64_t *table, uint64_t entries)
 {
     if (!t->env->frame_records)
         return 1;
     hpa_t frame = direct_hpa(table);
-    uint64_t count = frame_payload(frame) + (uint64_t)change;
+    uint64_t count = frame_payload(frame) + entries;
     frame_set_payload(frame, count);
     return count;
+}
+
+WALKER uint64_t all_entries(const struct table_kind *k)
+{
+    return entries_of(k, 0, slots_of(k));
 }
 
 /* ---- Planning and taking table frames ---------------------------------------------------- */
@@ -318,7 +325,7 @@ WALKER void hang_chain(const struct table_kind *k, struct table *t, struct spare
                 fill_leaves(table, at, count, entry, level_size(k, level));
             else
                 table[at] = table_entry(k, chain[level - 1]);
-            count_set(t, table, split ? slots_of(k) : filled);
+            count_set(t, table, split ? all_entries(k) : entries_of(k, at, filled));
         }
         if (!split) {
             pte_write(slot, table_entry(k, chain[slot_level - 1]));
@@ -577,7 +584,7 @@ WALKER uint64_t *make_way(const struct table_kind *k, struct table *t, struct sp
 
         if (!is_present(k, entry)) {
             hang_chain(k, t, spare, slot, level, bottom, in, 0, 0, 0);
-            count_add(t, table, 1);
+            count_add(t, table, entry_at(k, slot_index(k, in, level)));
             entry = pte_read(slot);
         } else if (is_leaf(k, entry, level)) {
             return NULL;
@@ -603,11 +610,11 @@ WALKER unsigned do_tables(const struct table_kind *k, struct table *t, struct sp
 
         spare_prefetch(spare);
         fill_leaves(child, 0, slots_of(k), entry, step);
-        count_set(t, child, slots_of(k));
+        count_set(t, child, all_entries(k));
         pte_write(&slot[n++], table_entry(k, child));
         entry += step << k->index_bits;
     }
-    count_add(t, table, n);
+    count_add(t, table, entries_of(k, slot_index(k, in, run.level + 1), n));
     return n;
 }
 
@@ -642,7 +649,7 @@ WALKER void store_run(const struct table_kind *k, struct table *t, uint64_t *tab
                       struct run run, uint64_t entry, struct flush_batch *batch)
 {
     uint64_t step = level_size(k, run.level);
-    unsigned added = 0;
+    uint64_t added = 0;
 
     for (unsigned i = 0; i < run.count; i++, in += step) {
         uint64_t *slot = &table[run.index + i];
@@ -650,7 +657,7 @@ WALKER void store_run(const struct table_kind *k, struct table *t, uint64_t *tab
 
         pte_write(slot, entry + i * step);
         if (!is_present(k, old)) {
-            added++;
+            added += entry_at(k, run.index + i);
         } else {
             flush_add(batch, in, in + step - 1, is_leaf(k, old, run.level) ? run.level : 1);
             if (!is_leaf(k, old, run.level))
@@ -678,7 +685,7 @@ WALKER void do_run(const struct table_kind *k, struct table *t, struct spare *sp
             uint64_t first = align_down(in, level_size(k, level));
             flush_add(batch, first, first + level_size(k, level) - 1, level);
         } else {
-            count_add(t, table, 1);
+            count_add(t, table, entry_at(k, slot_index(k, in, level)));
         }
         return;
     }
@@ -727,8 +734,15 @@ WALKER unsigned top_leaf(const struct table *t, unsigned flags)
     return flags & MAP_CAP_4K ? 1 : top;
 }
 
-/* Finds the level-1 table that covers an address, and remembers it. False when there is none, when it has no
- * record to count in, when not all that it covers is within what the kind maps, or while no attributes are known. */
+/* Which quarter of a level-1 table covers this address. */
+WALKER uint64_t near_which(const struct table_kind *k, uint64_t in)
+{
+    return in >> (level_shift(k, 2) - 2);
+}
+
+/* Finds the quarter of a level-1 table that covers an address, and remembers it; near.alone is left to the caller. False
+ * when there is none, when it has no record to count in, when not all that the table covers is within what the
+ * kind maps, or while no attributes are known. */
 WALKER bool go_near(const struct table_kind *k, struct table *t, uint64_t in)
 {
     uint64_t covered = level_size(k, 2) - 1;
@@ -745,44 +759,52 @@ WALKER bool go_near(const struct table_kind *k, struct table *t, uint64_t in)
             return false;
         table = child_of(above);
     }
-    t->near = (struct near_table){.which = in >> level_shift(k, 2),
-                                  .table = table,
-                                  .record = &frame_records[pfn_of(direct_hpa(table))]};
+    t->near.which = near_which(k, in);
+    t->near.table = table;
+    t->near.record = &frame_records[pfn_of(direct_hpa(table))];
+    t->near.one = entry_at(k, slot_index(k, in, 1)) << FRAME_PAYLOAD_SHIFT;
     return true;
 }
 
-/* Is this the only CPU, and does the table used last cover this address? Then the address is valid, like all that
- * the table covers. */
+/* Is this the only CPU, and does the quarter used last cover this address? Then the address is valid, like all that
+ * its table covers. */
 WALKER bool is_near(const struct table_kind *k, const struct table *t, uint64_t in)
 {
-    return __builtin_expect(!locks_needed && t->near.which == in >> level_shift(k, 2), 1);
+    return __builtin_expect(!locks_needed && t->near.which == near_which(k, in), 1);
 }
 
 /*
- * The commonest case of all: one page, of the kind that was mapped last, into the table used last, on the only
- * CPU. Says whether it was that; if not, nothing was stored.
+ * The commonest case of all: one page, of the kind that was mapped last, into the quarter used last (of which
+ * nothing is mapped, if it is `empty`), on the only CPU. Says whether it was that; if not, nothing was stored.
  */
 WALKER bool map_near(const struct table_kind *k, struct table *t, uint64_t in, uint64_t out,
-                     struct attrs attrs)
+                     struct attrs attrs, bool empty)
 {
     const struct encoded_attrs *encoded = &t->encoded;
     uint64_t *slot = &t->near.table[slot_index(k, in, 1)], *record = t->near.record;
 
     if (__builtin_expect((in & (PAGE_SIZE - 1)) || (out & t->not_frame) ||
-                             !attrs_equal(encoded->attrs, attrs) || is_present(k, pte_scan(slot)),
+                             !attrs_equal(encoded->attrs, attrs) ||
+                             (!empty && is_present(k, pte_scan(slot))),
                          0))
         return false;
     pte_write(slot, out | encoded->bits[1]);
-    *record += UINT64_C(1) << FRAME_PAYLOAD_SHIFT;
+    *record += t->near.one;
     t->flushes.spared++;
     return true;
 }
 
-/* The same when another table was used last. */
+/* The same when another quarter was used last. The table may be cold: where its count says that the slot is free, it is
+ * not read, and a store is nothing to wait for. */
 WALKER bool map_far(const struct table_kind *k, struct table *t, uint64_t in, uint64_t out,
                     struct attrs attrs)
 {
-    return !locks_needed && go_near(k, t, in) && map_near(k, t, in, out, attrs);
+    if (locks_needed || !go_near(k, t, in))
+        return false;
+    bool empty = !(*t->near.record & t->near.one * ENTRY_COUNT_MASK);
+    bool mapped = map_near(k, t, in, out, attrs, empty);
+    t->near.alone = empty && mapped ? in : NEAR_NONE;
+    return mapped;
 }
 
 /*
@@ -806,7 +828,7 @@ WALKER bool map_in_place(const struct table_kind *k, struct table *t, uint64_t i
             return false;
     for (unsigned i = 0; i < run.count; i++)
         pte_write(&table[run.index + i], entry + i * level_size(k, run.level));
-    count_add(t, table, run.count);
+    count_add(t, table, entries_of(k, run.index, run.count));
     return true;
 }
 
@@ -893,26 +915,29 @@ WALKER void drop_empty(const struct table_kind *k, struct table *t, uint64_t *ta
         flush_dead_table(batch, direct_hpa(table), level);
         table = (uint64_t *)align_down((uint64_t)(uintptr_t)slot, PAGE_SIZE);
         level++;
-        if (count_add(t, table, -1))
+        if (count_add(t, table, -entry_at(k, (unsigned)(slot - table))))
             return;
     }
 }
 
 /*
- * The common small case: one 4 KiB page whose table was used last and keeps other entries. Says whether it was
- * that; if not, nothing was stored.
+ * The common small case: one 4 KiB page in the quarter used last, whose table keeps other entries. Says whether it was
+ * that; if not, nothing was stored. A page that is known to be mapped is not read.
  */
 WALKER bool unmap_near(const struct table_kind *k, struct table *t, uint64_t in,
                        struct flush_batch *batch)
 {
     uint64_t *slot = &t->near.table[slot_index(k, in, 1)], *record = t->near.record;
-    uint64_t counted = *record;
+    uint64_t counted = *record - t->near.one;
 
-    if ((in & (PAGE_SIZE - 1)) || !is_present(k, pte_scan(slot)) ||
-        counted >> FRAME_PAYLOAD_SHIFT < 2)
+    if (!(counted & FRAME_PAYLOAD_MASK))
+        return false;
+    if (t->near.alone == in)
+        t->near.alone = NEAR_NONE;
+    else if ((in & (PAGE_SIZE - 1)) || !is_present(k, pte_scan(slot)))
         return false;
     pte_write(slot, 0);
-    *record = counted - (UINT64_C(1) << FRAME_PAYLOAD_SHIFT);
+    *record = counted;
     if (batch->state != FLUSH_NOTHING) {
         flush_add(batch, in, in + (PAGE_SIZE - 1), 1);
         return true;
@@ -927,7 +952,10 @@ WALKER bool unmap_near(const struct table_kind *k, struct table *t, uint64_t in,
 WALKER bool unmap_far(const struct table_kind *k, struct table *t, uint64_t in,
                       struct flush_batch *batch)
 {
-    return !locks_needed && go_near(k, t, in) && unmap_near(k, t, in, batch);
+    if (locks_needed || !go_near(k, t, in))
+        return false;
+    t->near.alone = NEAR_NONE;
+    return unmap_near(k, t, in, batch);
 }
 
 WALKER int walker_unmap(const struct table_kind *k, struct table *t, uint64_t in, uint64_t size,
@@ -941,6 +969,7 @@ WALKER int walker_unmap(const struct table_kind *k, struct table *t, uint64_t in
 
     uint64_t last = in + size - 1;
     lock_take(&t->lock);
+    t->near.alone = NEAR_NONE;
     error = split_edges(k, t, in, last, NULL, batch);
     for (uint64_t pos = in; !error;) {
         uint64_t *slot_at[MAX_LEVELS + 1];
@@ -964,13 +993,13 @@ WALKER int walker_unmap(const struct table_kind *k, struct table *t, uint64_t in
                 continue;
             }
             uint64_t first = pos;
-            int64_t removed = 0;
+            uint64_t removed = 0;
             unsigned smallest = level; /* leaf: below a dead table it may be any */
             for (unsigned i = index;; i++) {
                 uint64_t old = pte_read(&table[i]);
                 if (is_present(k, old)) {
                     pte_write(&table[i], 0);
-                    removed++;
+                    removed += entry_at(k, i);
                     if (!is_leaf(k, old, level)) {
                         flush_dead_table(batch, hpa(old & ENTRY_ADDRESS), level - 1);
                         smallest = 1;
@@ -1128,7 +1157,7 @@ WALKER bool can_copy(const struct table_kind *k, const struct table *t, const st
 {
     if (span->count != slots_of(k) || !span->above || !t->env->frame_records ||
         (t->root_pinned && span->level == k->levels - 1u) ||
-        frame_payload(direct_hpa(span->slot)) != slots_of(k))
+        frame_payload(direct_hpa(span->slot)) != all_entries(k))
         return false;
     for (unsigned i = 0; span->level > 1 && i < slots_of(k); i++)
         if (!is_leaf(k, pte_read(&span->slot[i]), span->level))
@@ -1153,7 +1182,7 @@ WALKER bool protect_by_copy(const struct table_kind *k, struct table *t, const s
     }
     uint64_t *new = copies->free[copies->free_first++ % COPIES];
     copy_changed(new, span->slot, slots_of(k), keep, bits);
-    count_set(t, new, slots_of(k));
+    count_set(t, new, all_entries(k));
     uint64_t above = pte_read(span->above);
     while (!pte_exchange_if(span->above, &above, direct_hpa(new).v | (above & ~ENTRY_ADDRESS)))
         continue;
@@ -1560,10 +1589,10 @@ WALKER int walker_visit_frames(const struct table_kind *k, struct table *t, tabl
         uint64_t *table = at[level].table;
 
         if (entered) {
-            unsigned present = 0;
+            uint64_t entries = 0;
             for (unsigned i = at[level].next; i < at[level].end; i++)
-                present += is_present(k, pte_read(&table[i]));
-            int stop = fn(ctx, direct_hpa(table), level, present);
+                entries += is_present(k, pte_read(&table[i])) ? entry_at(k, i) : 0;
+            int stop = fn(ctx, direct_hpa(table), level, entries);
             if (stop)
                 return stop;
         }
@@ -1719,7 +1748,7 @@ WALKER int walker_preallocate(const struct table_kind *k, struct table *t)
 {
     uint64_t *root = direct(t->root);
     struct spare spare;
-    uint64_t needed = 0;
+    uint64_t needed = 0, added = 0;
 
     lock_take(&t->lock);
     for (unsigned i = root_first(k); i < root_end(k); i++)
@@ -1733,8 +1762,9 @@ WALKER int walker_preallocate(const struct table_kind *k, struct table *t)
             fill_zero(table, 0, slots_of(k));
             count_set(t, table, 0);
             pte_write(&root[i], table_entry(k, table));
+            added += entry_at(k, i);
         }
-        count_add(t, root, (int64_t)needed);
+        count_add(t, root, added);
         t->root_pinned = true;
     }
     lock_drop(&t->lock);
@@ -1755,7 +1785,7 @@ WALKER int walker_preallocate(const struct table_kind *k, struct table *t)
                                                                 hpa_t out, struct attrs a)         \
     {                                                                                              \
         if (is_near(&(kind), t, in))                                                               \
-            return map_near(&(kind), t, in, out.v, a);                                             \
+            return map_near(&(kind), t, in, out.v, a, false);                                      \
         return name##_map_far(t, in, out, a);                                                      \
     }                                                                                              \
     static __attribute__((noinline)) bool name##_unmap_far(struct table *t, uint64_t in,           \

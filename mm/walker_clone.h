@@ -112,7 +112,7 @@ WALKER void store_clone(const struct table_kind *k, struct table *to, struct tab
         uint64_t step = level_size(k, span.level);
         uint64_t *table = make_way(k, to, spare, span.in, span.level);
         uint64_t at = span.in;
-        int64_t added = 0;
+        uint64_t added = 0;
         unsigned i;
 
         for (i = 0; i < span.count; i++, at += step) {
@@ -133,7 +133,7 @@ WALKER void store_clone(const struct table_kind *k, struct table *to, struct tab
                 flush_add(batch, at, at + step - 1, span.level);
             }
             pte_write(&table[slot_index(k, at, span.level)], address | bits);
-            added++;
+            added += entry_at(k, slot_index(k, at, span.level));
         }
         count_add(to, table, added);
         uint64_t done = span_last(k, &span, i);
@@ -282,8 +282,9 @@ WALKER void fresh_store(const struct table_kind *k, struct table *t, struct spar
             bits = encoded[level];
         }
         uint64_t *table = make_way(k, t, spare, in, level);
-        pte_write(&table[slot_index(k, in, level)], block.v | bits);
-        count_add(t, table, 1);
+        unsigned index = slot_index(k, in, level);
+        pte_write(&table[index], block.v | bits);
+        count_add(t, table, entry_at(k, index));
     }
     t->flushes.spared++;
 }

@@ -6,6 +6,7 @@
 #include "boot/boot.h"
 #include "lib/string.h"
 #include "mm/buddy.h"
+#include "mm/entry_count.h"
 #include "monitor/commands.h"
 #include "monitor/tables.h"
 #include "vm/guest.h"
@@ -48,7 +49,6 @@ struct search {
     unsigned gpas;
     /* of a table's own frames: */
     unsigned level; /* 0: it is none of them */
-    unsigned slots;
 };
 
 /* And for what that came to in the tables that a guest has built itself. */
@@ -83,14 +83,14 @@ static int search_run(void *ctx, const struct mapping *run)
     return 0;
 }
 
-static int search_frame(void *ctx, hpa_t frame, unsigned level, unsigned slots)
+static int search_frame(void *ctx, hpa_t frame, unsigned level, uint64_t entries)
 {
     struct search *search = ctx;
 
+    (void)entries;
     if (frame.v != search->wanted)
         return 0;
     search->level = level;
-    search->slots = slots;
     return 1;
 }
 
@@ -194,8 +194,11 @@ static const char *memory_kind(uint64_t at)
 }
 
 /* What the layer that took the frame keeps in its record (mm/frame.h). */
-static const char *payload_meaning(const struct frame_info *info)
+#define MEANING_TEXT 64
+static const char *payload_meaning(char buffer[MEANING_TEXT], const struct frame_info *info)
 {
+    char entries[ENTRIES_TEXT];
+
     switch (info->state) {
     case FRAME_DYING:
         return "link of the list on which it waits for its flush";
@@ -211,7 +214,9 @@ static const char *payload_meaning(const struct frame_info *info)
     case PURPOSE_HOST_TABLE:
     case PURPOSE_USER_TABLE:
     case PURPOSE_EPT_TABLE:
-        return "present entries of the table";
+        format_buffer(buffer, MEANING_TEXT, "present entries of the table, by quarters: %s",
+                      entries_text(entries, info->payload));
+        return buffer;
     default:
         return NULL;
     }
@@ -226,7 +231,7 @@ static int who(const struct command *command, struct output *out, const struct a
 {
     struct search search = {.out = out};
     struct frame_info info;
-    char owner[OWNER_TEXT];
+    char owner[OWNER_TEXT], about[MEANING_TEXT];
     hpa_t head;
     uint64_t at;
     int error = command_number(command, out, args->word[1], "address", &at);
@@ -244,7 +249,7 @@ static int who(const struct command *command, struct output *out, const struct a
 
     each_table(&search, search_tables);
     each_table(&search, search_mappings);
-    const char *meaning = known ? payload_meaning(&info) : NULL;
+    const char *meaning = known ? payload_meaning(about, &info) : NULL;
     output_facts(out, &whose_record,
                  (struct value[]){
                      as_number(at), as_text(memory_kind(at)),

@@ -81,10 +81,10 @@ void work_end(void)
     must(table_destroy(&work.table), "destroy");
 }
 
-static int note_leaf_table(void *ctx, hpa_t frame, unsigned level, unsigned slots)
+static int note_leaf_table(void *ctx, hpa_t frame, unsigned level, uint64_t entries)
 {
     (void)ctx;
-    (void)slots;
+    (void)entries;
     if (level == 1)
         work.leaf_tables[work.leaf_count++] = direct(frame);
     return 0;

@@ -235,7 +235,7 @@ static int check_run(void *ctx, const struct mapping *run)
     return 0;
 }
 
-static int count_frames(void *ctx, hpa_t frame, unsigned level, unsigned slots)
+static int count_frames(void *ctx, hpa_t frame, unsigned level, uint64_t entries)
 {
     struct frame_info info;
 
@@ -244,8 +244,8 @@ static int count_frames(void *ctx, hpa_t frame, unsigned level, unsigned slots)
     assert_int_equal(info.state, FRAME_USED);
     assert_int_equal(info.purpose, PURPOSE_TEST);
     assert_int_equal(info.owner, TEST_OWNER);
-    assert_int_equal(info.payload, slots);
-    if (level < 4 && slots == 0)
+    assert_int_equal(info.payload, entries);
+    if (level < 4 && entries == 0)
         assert_true(w.table.root_pinned && level == 3); /* no empty table is kept otherwise */
     ++*(uint64_t *)ctx;
     return 0;
@@ -338,12 +338,12 @@ struct snapshot {
     uint64_t sum, frames;
 };
 
-static int add_to_sum(void *ctx, hpa_t frame, unsigned level, unsigned slots)
+static int add_to_sum(void *ctx, hpa_t frame, unsigned level, uint64_t entries)
 {
     struct snapshot *snapshot = ctx;
     const uint64_t *table = direct(frame);
 
-    (void)slots;
+    (void)entries;
     for (unsigned i = 0; i < 512; i++)
         snapshot->sum = (snapshot->sum ^ table[i]) * 0x100000001b3 + level;
     snapshot->sum ^= frame.v;

@@ -613,11 +613,11 @@ static void test_root_registers(void **state)
 static hpa_t frames[4096];
 static unsigned frame_count;
 
-static int list_frame(void *ctx, hpa_t frame, unsigned level, unsigned slots)
+static int list_frame(void *ctx, hpa_t frame, unsigned level, uint64_t entries)
 {
     (void)ctx;
     (void)level;
-    (void)slots;
+    (void)entries;
     frames[frame_count++] = frame;
     return 0;
 }

@@ -1535,14 +1535,14 @@ static unsigned random_typist(void)
     return (unsigned char)line[next++];
 }
 
-static int digest_frame(void *ctx, hpa_t frame, unsigned level, unsigned slots)
+static int digest_frame(void *ctx, hpa_t frame, unsigned level, uint64_t entries)
 {
     uint64_t *digest = ctx;
     const uint64_t *word = direct(frame);
 
     for (unsigned i = 0; i < 512; i++)
         *digest = (*digest ^ word[i]) * UINT64_C(0x100000001b3);
-    *digest += level + slots;
+    *digest += level + entries;
     return 0;
 }
 

@@ -30,7 +30,7 @@ UNIT_KERNEL_TABLE := mm/table.c mm/flush.c mm/legal.c mm/attrs.c mm/addr.c $(BUD
 
 UNIT_TESTS += kernel_space
 UNIT_kernel_space_SRC := arch/x86_64/mm/direct_map.c arch/x86_64/mm/image.c \
-	arch/x86_64/mm/space_check.c mm/audit.c mm/tally.c $(UNIT_KERNEL_TABLE)
+	arch/x86_64/mm/space_check.c mm/audit.c mm/entry_count.c mm/tally.c $(UNIT_KERNEL_TABLE)
 
 UNIT_TESTS += kernel_windows
 UNIT_kernel_windows_SRC := arch/x86_64/mm/windows.c arch/x86_64/mm/window.c \
@@ -41,7 +41,7 @@ UNIT_user_space_SRC := arch/x86_64/user_space.c arch/x86_64/mm/kind_user.c vm/el
 	$(UNIT_KERNEL_TABLE)
 
 UNIT_TESTS += audit
-UNIT_audit_SRC := mm/audit.c mm/audit_selftest.c mm/tally.c arch/x86_64/mm/kind_user.c \
+UNIT_audit_SRC := mm/audit.c mm/entry_count.c mm/audit_selftest.c mm/tally.c arch/x86_64/mm/kind_user.c \
 	$(KIND_EPT) $(UNIT_KERNEL_TABLE)
 
 UNIT_TESTS += translate
@@ -61,7 +61,7 @@ UNIT_monitor_SRC := $(wildcard monitor/*.c) lib/error.c lib/format.c lib/log.c m
 	$(BUDDY_SRC) mm/flush.c mm/frame.c mm/legal.c mm/memblock.c mm/slab.c mm/snapshot.c mm/table.c \
 	arch/x86_64/mm/guest_walk.c $(KIND_EPT) arch/x86_64/mm/kind_kernel.c \
 	arch/x86_64/mm/kind_user.c arch/x86_64/mm/explain.c arch/x86_64/mm/physical.c \
-	arch/x86_64/user_last.c mm/audit.c mm/audit_one.c mm/audit_selftest.c \
+	arch/x86_64/user_last.c mm/audit.c mm/entry_count.c mm/audit_one.c mm/audit_selftest.c \
 	mm/tally.c vm/guest_audit.c mm/page_source.c mm/scrub.c
 
 UNIT_TESTS += memory_map
