@@ -34,20 +34,29 @@ static inline uint64_t entry_at(const struct table_kind *kind, unsigned slot)
     return UINT64_C(1) << ENTRY_COUNT_BITS * quarter_of(kind, slot);
 }
 
+/* The count of a table of which every entry is present. */
+static inline uint64_t all_entries(const struct table_kind *kind)
+{
+    uint64_t quarter = UINT64_C(1) << (kind->index_bits - 2u);
+
+    return quarter | quarter << ENTRY_COUNT_BITS | quarter << 2 * ENTRY_COUNT_BITS |
+           quarter << 3 * ENTRY_COUNT_BITS;
+}
+
 /* The count of all slots before `end`, which may be the number of slots. */
 static inline uint64_t entries_before(const struct table_kind *kind, unsigned end)
 {
-    uint64_t quarter = UINT64_C(1) << (kind->index_bits - 2u);
-    uint64_t full = quarter | quarter << ENTRY_COUNT_BITS | quarter << 2 * ENTRY_COUNT_BITS |
-                    quarter << 3 * ENTRY_COUNT_BITS;
     unsigned shift = ENTRY_COUNT_BITS * quarter_of(kind, end);
+    uint64_t begun = end & ((UINT64_C(1) << (kind->index_bits - 2u)) - 1);
 
-    return (full & ((UINT64_C(1) << shift) - 1)) | (end & (quarter - 1)) << shift;
+    return (all_entries(kind) & ((UINT64_C(1) << shift) - 1)) | begun << shift;
 }
 
 /* The count of `count` slots from `first` on. */
 static inline uint64_t entries_of(const struct table_kind *kind, unsigned first, unsigned count)
 {
+    if (count == 1u << kind->index_bits) /* the commonest */
+        return all_entries(kind);
     return entries_before(kind, first + count) - entries_before(kind, first);
 }
 

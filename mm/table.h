@@ -82,11 +82,10 @@ struct table {
         uint64_t *table;
         uint64_t *record; /* of the table's frame */
         uint64_t one;     /* an entry of this quarter, as the record counts it */
-        uint64_t
-            alone; /* the page, still mapped, that came while the quarter was empty; NEAR_NONE */
-    } near;        /* forgotten whenever a table dies */
-    uint64_t not_frame; /* bits that no page's output address has on this CPU */
-    bool root_pinned;   /* root entries are shared with other tables: never removed */
+        uint64_t mapped;  /* the page whose mapping led here, while it lasts; NEAR_NONE: none */
+    } near;               /* forgotten whenever a table dies */
+    uint64_t not_frame;   /* bits that no page's output address has on this CPU */
+    bool root_pinned;     /* root entries are shared with other tables: never removed */
 };
 
 /* Takes a root frame and starts an empty table. */

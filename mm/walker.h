@@ -108,11 +108,6 @@ WALKER uint64_t count_add(const struct table *t, const uint64_t *table, uint64_t
     return count;
 }
 
-WALKER uint64_t all_entries(const struct table_kind *k)
-{
-    return entries_of(k, 0, slots_of(k));
-}
-
 /* ---- Planning and taking table frames ---------------------------------------------------- */
 
 /* Counts each table that will be new once. Positions only go upwards, so that to remember the newest
@@ -740,9 +735,9 @@ WALKER uint64_t near_which(const struct table_kind *k, uint64_t in)
     return in >> (level_shift(k, 2) - 2);
 }
 
-/* Finds the quarter of a level-1 table that covers an address, and remembers it; near.alone is left to the caller. False
- * when there is none, when it has no record to count in, when not all that the table covers is within what the
- * kind maps, or while no attributes are known. */
+/* Finds the quarter of a level-1 table that covers an address, and remembers it; near.mapped is left to the caller.
+ * False when there is none, when it has no record to count in, when not all that the table covers is within what
+ * the kind maps, or while no attributes are known. */
 WALKER bool go_near(const struct table_kind *k, struct table *t, uint64_t in)
 {
     uint64_t covered = level_size(k, 2) - 1;
@@ -794,8 +789,8 @@ WALKER bool map_near(const struct table_kind *k, struct table *t, uint64_t in, u
     return true;
 }
 
-/* The same when another quarter was used last. The table may be cold: where its count says that the slot is free, it is
- * not read, and a store is nothing to wait for. */
+/* The same when another quarter was used last. Its table may be in no cache: where the count says that the slot is
+ * free the slot is not read, and no store has to be waited for. */
 WALKER bool map_far(const struct table_kind *k, struct table *t, uint64_t in, uint64_t out,
                     struct attrs attrs)
 {
@@ -803,7 +798,7 @@ WALKER bool map_far(const struct table_kind *k, struct table *t, uint64_t in, ui
         return false;
     bool empty = !(*t->near.record & t->near.one * ENTRY_COUNT_MASK);
     bool mapped = map_near(k, t, in, out, attrs, empty);
-    t->near.alone = empty && mapped ? in : NEAR_NONE;
+    t->near.mapped = mapped ? in : NEAR_NONE;
     return mapped;
 }
 
@@ -932,8 +927,8 @@ WALKER bool unmap_near(const struct table_kind *k, struct table *t, uint64_t in,
 
     if (!(counted & FRAME_PAYLOAD_MASK))
         return false;
-    if (t->near.alone == in)
-        t->near.alone = NEAR_NONE;
+    if (t->near.mapped == in)
+        t->near.mapped = NEAR_NONE;
     else if ((in & (PAGE_SIZE - 1)) || !is_present(k, pte_scan(slot)))
         return false;
     pte_write(slot, 0);
@@ -954,7 +949,7 @@ WALKER bool unmap_far(const struct table_kind *k, struct table *t, uint64_t in,
 {
     if (locks_needed || !go_near(k, t, in))
         return false;
-    t->near.alone = NEAR_NONE;
+    t->near.mapped = NEAR_NONE;
     return unmap_near(k, t, in, batch);
 }
 
@@ -969,7 +964,7 @@ WALKER int walker_unmap(const struct table_kind *k, struct table *t, uint64_t in
 
     uint64_t last = in + size - 1;
     lock_take(&t->lock);
-    t->near.alone = NEAR_NONE;
+    t->near.mapped = NEAR_NONE;
     error = split_edges(k, t, in, last, NULL, batch);
     for (uint64_t pos = in; !error;) {
         uint64_t *slot_at[MAX_LEVELS + 1];

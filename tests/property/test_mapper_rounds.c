@@ -995,8 +995,11 @@ static void test_lone_pages(void **state)
                 assert_int_equal(flush_empty(&batch), out[part][slot] == 0);
                 out[part][slot] = 0;
             } else if (what == 30) {
-                assert_int_equal(table_unmap(&w.table, in + part * 2 * MiB, 2 * MiB, &batch), E_OK);
-                memset(out[part], 0, sizeof(out[part]));
+                unsigned from = random_below(&w.random, 2) ? slot : 0;
+                assert_int_equal(table_unmap(&w.table, in + part * 2 * MiB + from * PAGE_SIZE,
+                                             2 * MiB - from * PAGE_SIZE, &batch),
+                                 E_OK);
+                memset(&out[part][from], 0, sizeof(out[part]) - from * sizeof(out[part][0]));
             } else {
                 assert_int_equal(
                     table_map(&w.table, in + part * 2 * MiB, hpa(GiB), 2 * MiB, RWX_WB,
@@ -1008,6 +1011,8 @@ static void test_lone_pages(void **state)
                 }
             }
             flush_commit(&batch);
+            if (round % 8 == 0)
+                world_check_frames(&w.table);
             for (unsigned p = 0; p < 3; p++)
                 for (unsigned i = round % 8 ? slot : 0; i < (round % 8 ? slot + 1 : 6); i++) {
                     struct found found =
@@ -1157,6 +1162,86 @@ static void test_lone_page_beside_copies(void **state)
         assert_int_equal(table_unmap(&table, in, PAGE_SIZE, &batch), E_OK);
         flush_commit(&batch);
         world_table_end(&table);
+        world_end();
+    }
+    locks_needed = true;
+}
+
+static void unmap(struct table *table, uint64_t in, uint64_t size)
+{
+    struct flush_batch batch;
+
+    flush_begin(&batch, table);
+    assert_int_equal(table_unmap(table, in, size, &batch), E_OK);
+    flush_commit(&batch);
+}
+
+static bool is_there(uint64_t in)
+{
+    return world_look(w.table.root.v, in).present;
+}
+
+/* The page that was the first of its quarter is known to be mapped for just as long as it is, whatever takes it away, and
+ * its neighbours are not taken for it. */
+static void test_first_page_of_a_quarter(void **state)
+{
+    (void)state;
+    locks_needed = false;
+    for (unsigned l = 0; l < LANDS; l++) {
+        struct table_caps caps = world_caps(lands[l].format);
+
+        world_start(&lands[l], PAGE_SIZE, &caps, 1);
+        uint64_t in = w.base + 64 * w.unit, kept = in + 2 * MiB - PAGE_SIZE;
+        assert_int_equal(do_map(&w.table, kept, GiB, PAGE_SIZE, MAP_DEFAULT), E_OK);
+        for (unsigned quarter = 0; quarter < 3; quarter++) {
+            uint64_t page = in + quarter * 512 * KiB + quarter * 9 * PAGE_SIZE;
+            uint64_t next = page + PAGE_SIZE;
+
+            /* By a call of its own; a second one finds nothing. */
+            assert_int_equal(do_map(&w.table, page, GiB, PAGE_SIZE, MAP_DEFAULT), E_OK);
+            assert_int_equal(w.table.near.mapped, page);
+            assert_int_equal(do_map(&w.table, page, GiB, PAGE_SIZE, MAP_DEFAULT), E_EXIST);
+            unmap(&w.table, page, PAGE_SIZE);
+            assert_false(is_there(page));
+            unmap(&w.table, page, PAGE_SIZE);
+            world_check_frames(&w.table);
+
+            /* By a range, which may also begin elsewhere. */
+            for (unsigned from = 0; from < 2; from++) {
+                assert_int_equal(do_map(&w.table, kept - PAGE_SIZE, GiB, PAGE_SIZE, 0), E_OK);
+                assert_int_equal(do_map(&w.table, page, GiB, PAGE_SIZE, MAP_DEFAULT), E_OK);
+                unmap(&w.table, from ? page : in, from ? 2 * PAGE_SIZE : 2 * MiB - 2 * PAGE_SIZE);
+                assert_false(is_there(page));
+                unmap(&w.table, page, PAGE_SIZE);
+                world_check_frames(&w.table);
+                unmap(&w.table, kept - PAGE_SIZE, PAGE_SIZE);
+            }
+
+            /* Not by what happens to its neighbours, nor by another frame or other rights. */
+            assert_int_equal(do_map(&w.table, page, GiB, PAGE_SIZE, MAP_DEFAULT), E_OK);
+            assert_int_equal(do_map(&w.table, next, GiB, PAGE_SIZE, MAP_DEFAULT), E_OK);
+            unmap(&w.table, next, PAGE_SIZE);
+            unmap(&w.table, next, PAGE_SIZE);
+            assert_true(is_there(page));
+            assert_int_equal(do_map(&w.table, page, 2 * GiB, PAGE_SIZE, MAP_REPLACE), E_OK);
+            protect(&w.table, page, PAGE_SIZE, attrs_of(RIGHT_RX, MEM_WB));
+            assert_int_equal(do_map(&w.table, page, GiB, PAGE_SIZE, MAP_DEFAULT), E_EXIST);
+            unmap(&w.table, page, PAGE_SIZE);
+            assert_false(is_there(page));
+            world_check_frames(&w.table);
+
+            /* A page that was refused is none; and what is left is found in another quarter. */
+            assert_int_equal(do_map(&w.table, page + 1, GiB, PAGE_SIZE, MAP_DEFAULT), E_ALIGN);
+            assert_int_equal(do_map(&w.table, page, GiB + 1, PAGE_SIZE, MAP_DEFAULT), E_ALIGN);
+            unmap(&w.table, page, PAGE_SIZE);
+            world_check_frames(&w.table);
+            assert_int_equal(do_map(&w.table, page, GiB, PAGE_SIZE, MAP_DEFAULT), E_OK);
+            unmap(&w.table, kept, PAGE_SIZE);
+            assert_true(is_there(page));
+            unmap(&w.table, page, PAGE_SIZE); /* the last one of the table */
+            assert_int_equal(w.table.table_frames, 1);
+            assert_int_equal(do_map(&w.table, kept, GiB, PAGE_SIZE, MAP_DEFAULT), E_OK);
+        }
         world_end();
     }
     locks_needed = true;
@@ -1737,6 +1822,7 @@ int main(void)
         cmocka_unit_test(test_protect_below_a_pinned_root),
         cmocka_unit_test(test_lone_page_beside_copies),
         cmocka_unit_test(test_lone_page_after_a_copy),
+        cmocka_unit_test(test_first_page_of_a_quarter),
         cmocka_unit_test(test_any_number_of_tables_dies),
         cmocka_unit_test(test_lone_pages),
         cmocka_unit_test(test_lone_pages_share_a_batch),

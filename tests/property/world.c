@@ -880,6 +880,14 @@ static int check_frame(void *ctx, hpa_t frame, unsigned level, uint64_t entries)
     return 0;
 }
 
+void world_check_frames(struct table *table)
+{
+    struct frame_check frames = {.table = table};
+
+    must(table_visit_frames(table, check_frame, &frames) == 0);
+    must(frames.frames == table->table_frames);
+}
+
 /* No store went round the hooks, and every table that was taken is reached. */
 static void check_shadows(void)
 {
@@ -902,7 +910,6 @@ static void check_shadows(void)
 void world_check(void)
 {
     struct run_check check = {0};
-    struct frame_check frames = {.table = &w.table};
 
     for (unsigned i = 0; i < CELLS; i++)
         check_cell(i);
@@ -913,8 +920,7 @@ void world_check(void)
     must(!world_look(w.table.root.v, w.end).present);
 
     check_shadows();
-    must(table_visit_frames(&w.table, check_frame, &frames) == 0);
-    must(frames.frames == w.table.table_frames);
+    world_check_frames(&w.table);
     must(w.other.table_frames == 1 || op.call.op == OP_CLONE || op.call.op == OP_COPY);
     must(w.table.open_batches == 0);
     must(!lock_held(&w.table.lock));
@@ -990,7 +996,6 @@ static struct page_source world_source = {.take = take_block,
 static void check_other(void)
 {
     uint64_t first = cell_in(op.call.first), size = op.call.count * w.unit;
-    struct frame_check frames = {.table = &w.other};
     struct flush_batch batch;
 
     for (unsigned i = 0; i < CELLS; i++)
@@ -1005,8 +1010,7 @@ static void check_other(void)
             if (!says(&found, &expected, part_offset(part)))
                 wrong("%#llx is not in the copy as it should be", (unsigned long long)in);
         }
-    must(table_visit_frames(&w.other, check_frame, &frames) == 0);
-    must(frames.frames == w.other.table_frames);
+    world_check_frames(&w.other);
     flush_begin(&batch, &w.other);
     must(table_unmap(&w.other, first, size, &batch) == E_OK);
     flush_commit(&batch);

@@ -80,6 +80,9 @@ void world_start(const struct land *land, uint64_t unit, const struct table_caps
 /* Destroys the table and checks that everything came back. */
 void world_end(void);
 
+/* Each table frame is recorded as one, with as many present entries as it has, and is counted in its table. */
+void world_check_frames(struct table *table);
+
 /* A walk by the manual, from a root. */
 struct found world_look(uint64_t root, uint64_t in);
 
