@@ -21,6 +21,7 @@ int table_init(struct table *table, const struct table_kind *kind, const struct 
                             .env = env,
                             .lock = LOCK_INIT,
                             .near = {.which = NEAR_NONE},
+                            .known_page = NO_PAGE,
                             .not_frame = ~BITS(caps->maxphyaddr - 1u, PAGE_SHIFT),
                             .owner = owner,
                             .purpose = purpose};

@@ -54,6 +54,7 @@ struct table_env {
 };
 
 #define NEAR_NONE UINT64_MAX
+#define NO_PAGE UINT64_MAX
 
 struct table {
     const struct table_kind *kind;
@@ -82,8 +83,8 @@ struct table {
         uint64_t *table;
         uint64_t *record; /* of the table's frame */
         uint64_t one;     /* an entry of this quarter, as the record counts it */
-        uint64_t mapped;  /* the page whose mapping led here, while it lasts; NEAR_NONE: none */
     } near;               /* forgotten whenever a table dies */
+    uint64_t known_page;  /* one that was mapped on its own, and is mapped still; NO_PAGE: none */
     uint64_t not_frame;   /* bits that no page's output address has on this CPU */
     bool root_pinned;     /* root entries are shared with other tables: never removed */
 };

@@ -735,9 +735,9 @@ WALKER uint64_t near_which(const struct table_kind *k, uint64_t in)
     return in >> (level_shift(k, 2) - 2);
 }
 
-/* Finds the quarter of a level-1 table that covers an address, and remembers it; near.mapped is left to the caller.
- * False when there is none, when it has no record to count in, when not all that the table covers is within what
- * the kind maps, or while no attributes are known. */
+/* Finds the quarter of a level-1 table that covers an address, and remembers it. False when there is none, when it has
+ * no record to count in, when not all that the table covers is within what the kind maps, or while no attributes
+ * are known. */
 WALKER bool go_near(const struct table_kind *k, struct table *t, uint64_t in)
 {
     uint64_t covered = level_size(k, 2) - 1;
@@ -797,9 +797,10 @@ WALKER bool map_far(const struct table_kind *k, struct table *t, uint64_t in, ui
     if (locks_needed || !go_near(k, t, in))
         return false;
     bool empty = !(*t->near.record & t->near.one * ENTRY_COUNT_MASK);
-    bool mapped = map_near(k, t, in, out, attrs, empty);
-    t->near.mapped = mapped ? in : NEAR_NONE;
-    return mapped;
+    if (!map_near(k, t, in, out, attrs, empty))
+        return false;
+    t->known_page = in;
+    return true;
 }
 
 /*
@@ -917,7 +918,7 @@ WALKER void drop_empty(const struct table_kind *k, struct table *t, uint64_t *ta
 
 /*
  * The common small case: one 4 KiB page in the quarter used last, whose table keeps other entries. Says whether it was
- * that; if not, nothing was stored. A page that is known to be mapped is not read.
+ * that; if not, nothing was stored. The slot of a page that is known to be mapped is not read.
  */
 WALKER bool unmap_near(const struct table_kind *k, struct table *t, uint64_t in,
                        struct flush_batch *batch)
@@ -927,8 +928,8 @@ WALKER bool unmap_near(const struct table_kind *k, struct table *t, uint64_t in,
 
     if (!(counted & FRAME_PAYLOAD_MASK))
         return false;
-    if (t->near.mapped == in)
-        t->near.mapped = NEAR_NONE;
+    if (t->known_page == in)
+        t->known_page = NO_PAGE;
     else if ((in & (PAGE_SIZE - 1)) || !is_present(k, pte_scan(slot)))
         return false;
     pte_write(slot, 0);
@@ -947,10 +948,7 @@ WALKER bool unmap_near(const struct table_kind *k, struct table *t, uint64_t in,
 WALKER bool unmap_far(const struct table_kind *k, struct table *t, uint64_t in,
                       struct flush_batch *batch)
 {
-    if (locks_needed || !go_near(k, t, in))
-        return false;
-    t->near.mapped = NEAR_NONE;
-    return unmap_near(k, t, in, batch);
+    return !locks_needed && go_near(k, t, in) && unmap_near(k, t, in, batch);
 }
 
 WALKER int walker_unmap(const struct table_kind *k, struct table *t, uint64_t in, uint64_t size,
@@ -964,7 +962,7 @@ WALKER int walker_unmap(const struct table_kind *k, struct table *t, uint64_t in
 
     uint64_t last = in + size - 1;
     lock_take(&t->lock);
-    t->near.mapped = NEAR_NONE;
+    t->known_page = NO_PAGE;
     error = split_edges(k, t, in, last, NULL, batch);
     for (uint64_t pos = in; !error;) {
         uint64_t *slot_at[MAX_LEVELS + 1];
