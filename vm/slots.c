@@ -293,14 +293,13 @@ void slots_release(struct guest *guest)
         guest->slot[i].backed = 0;
 }
 
-/* The host's view of the page that backs `at` and has these rights, and how many bytes follow in it; NULL for
- * none. */
-static uint8_t *backing_of(struct guest *guest, gpa_t at, unsigned rights, uint64_t *room)
+/* The host's view of the page that backs `at`, whatever the guest may do with it, and how many bytes follow in it; NULL
+ * for none. */
+static uint8_t *backing_of(struct guest *guest, gpa_t at, uint64_t *room)
 {
     struct mapping mapping;
 
-    if (!guest->has_table || table_translate(&guest->table, at.v, &mapping) != E_OK ||
-        (rights & ~mapping.attrs.rights))
+    if (!guest->has_table || table_translate(&guest->table, at.v, &mapping) != E_OK)
         return NULL;
     *room = mapping.last - at.v + 1;
     return (uint8_t *)direct(hpa_add(mapping.out, at.v - mapping.in));
@@ -308,17 +307,7 @@ static uint8_t *backing_of(struct guest *guest, gpa_t at, unsigned rights, uint6
 
 uint64_t guest_read(struct guest *guest, gpa_t from, void *to, uint64_t size)
 {
-    uint64_t done = 0, room;
-
-    while (done < size) {
-        const uint8_t *bytes = backing_of(guest, gpa_add(from, done), RIGHT_R, &room);
-        if (bytes == NULL)
-            break;
-        room = min_bytes(room, size - done);
-        memcpy((uint8_t *)to + done, bytes, room);
-        done += room;
-    }
-    return done;
+    return guest->has_table ? table_read(&guest->table, from.v, to, size) : 0;
 }
 
 uint64_t guest_write(struct guest *guest, gpa_t to, const void *from, uint64_t size)
@@ -326,7 +315,7 @@ uint64_t guest_write(struct guest *guest, gpa_t to, const void *from, uint64_t s
     uint64_t done = 0, room;
 
     while (done < size) {
-        uint8_t *bytes = backing_of(guest, gpa_add(to, done), RIGHT_NONE, &room);
+        uint8_t *bytes = backing_of(guest, gpa_add(to, done), &room);
         if (bytes == NULL)
             break;
         room = min_bytes(room, size - done);
@@ -342,7 +331,7 @@ static int place_piece(struct guest *guest, gpa_t at, const uint8_t *from, uint6
                        uint64_t *placed)
 {
     uint64_t room = 0;
-    uint8_t *bytes = backing_of(guest, at, RIGHT_NONE, &room);
+    uint8_t *bytes = backing_of(guest, at, &room);
 
     if (bytes == NULL) {
         const struct slot *slot = guest_slot_at(guest, at);
@@ -357,7 +346,7 @@ static int place_piece(struct guest *guest, gpa_t at, const uint8_t *from, uint6
         error = slots_fill(guest, at);
         if (error != E_OK)
             return error;
-        bytes = backing_of(guest, at, RIGHT_NONE, &room);
+        bytes = backing_of(guest, at, &room);
         invariant(bytes != NULL);
     }
     *placed = min_bytes(room, size);

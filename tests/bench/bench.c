@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "tests/bench/bench.h"
 
+#include <errno.h>
 #include <sched.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -213,13 +214,14 @@ static void print_machine(void)
     printf("         %ld CPUs online, compiler %s\n", sysconf(_SC_NPROCESSORS_ONLN), __VERSION__);
 }
 
-static void pin(unsigned cpu)
+void bench_pin(unsigned cpu)
 {
     cpu_set_t set;
 
     CPU_ZERO(&set);
     CPU_SET(cpu, &set);
-    sched_setaffinity(0, sizeof(set), &set);
+    if (sched_setaffinity(0, sizeof(set), &set) != 0)
+        panic("CPU %u cannot be had: %s", cpu, strerror(errno));
 }
 
 static int compare_doubles(const void *a, const void *b)
@@ -243,7 +245,7 @@ static unsigned quietest_cpu(void)
     for (unsigned cpu = 0; cpu < CPU_SETSIZE; cpu++) {
         if (!CPU_ISSET(cpu, &allowed))
             continue;
-        pin(cpu);
+        bench_pin(cpu);
         for (unsigned i = 0; i < CALIBRATIONS; i++)
             seen[i] = disturbance();
         qsort(seen, CALIBRATIONS, sizeof(seen[0]), compare_doubles);
@@ -285,7 +287,7 @@ const char *bench_start(const char *title, const char *only)
     count_in(file);
     snprintf(number, sizeof(number), "%d", file);
     setenv(TOTAL, number, 1);
-    pin(quietest_cpu());
+    bench_pin(quietest_cpu());
     printf("%s: medians of the least disturbed quarter of the runs; a ratio is the median of these "
            "runs' ratios\n",
            title);

@@ -25,6 +25,9 @@ void bench_row(const char *name, const char *bound_name, bench_fn subject, bench
  * whose name contains it are run. Returns the part that this process is, NULL where a user started it. */
 const char *bench_start(const char *title, const char *filter);
 
+/* Has the calling thread run on this CPU, or ends the program. */
+void bench_pin(unsigned cpu);
+
 /* Runs the rows of a part in a program of its own, this one started anew on the same CPU: its memory, addresses and
  * predictors are those that no other part has used. */
 void bench_part(const char *part);

@@ -8,7 +8,6 @@
 
 #include <linux/membarrier.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -281,12 +280,8 @@ static void fence(void)
 
 static void *pairs_of_thread(void *ctx)
 {
-    cpu_set_t set;
-
     my_cpu = *(unsigned *)ctx;
-    CPU_ZERO(&set);
-    CPU_SET(my_cpu, &set);
-    sched_setaffinity(0, sizeof(set), &set);
+    bench_pin(my_cpu);
     pthread_barrier_wait(&barrier);
     thread_time[my_cpu] = pairs(&real);
     return NULL;

@@ -126,6 +126,14 @@ static void run_rows(const struct table_kind *kind)
     work.size = 64 * GiB;
     row("map and unmap a lone page in 64 GiB", "random store", (struct side){NULL, work_lone, NULL},
         (struct side){NULL, loop_random_store, NULL}, 12);
+    /* With a page in each quarter of a table, it must be looked at. */
+    for (sizes(PAGE_SIZE, 0, 12), work.base += MiB; work.base < end; work.base += 512 * KiB)
+        if (work.base % (2 * MiB) >= MiB)
+            map_it();
+    work.base = all;
+    work.size = 64 * GiB;
+    row("map and unmap a page beside others", "random store",
+        (struct side){NULL, work_beside, NULL}, (struct side){NULL, loop_random_store, NULL}, 0);
     work_end();
 }
 

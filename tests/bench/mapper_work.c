@@ -212,8 +212,8 @@ uint64_t work_translate(void)
     return RANDOM_OPS;
 }
 
-/* Pages of the upper part of each 2 MiB; a page of the lower part keeps its table in being. */
-uint64_t work_lone(void)
+/* Pages of the upper half of each 2 MiB, odd ones or any; those of the lower half keep their table in being. */
+static inline __attribute__((always_inline)) uint64_t map_and_unmap(uint64_t odd)
 {
     struct table *table = &work.table;
     uint64_t base = work.base, tables = work.size / (2 * MiB);
@@ -221,7 +221,7 @@ uint64_t work_lone(void)
     for (unsigned i = 0; i < RANDOM_OPS; i++) {
         struct flush_batch batch;
         uint64_t r = next_random();
-        uint64_t at = (r % tables) * 2 * MiB + (256 + (r >> 40) % 256) * PAGE_SIZE;
+        uint64_t at = (r % tables) * 2 * MiB + (256 + ((r >> 40) % 256 | odd)) * PAGE_SIZE;
 
         flush_begin(&batch, table);
         must(table_map(table, base + at, hpa(at), PAGE_SIZE, attrs, MAP_DEFAULT, &batch), "map");
@@ -231,6 +231,16 @@ uint64_t work_lone(void)
         flush_commit(&batch);
     }
     return RANDOM_OPS;
+}
+
+uint64_t work_lone(void)
+{
+    return map_and_unmap(0);
+}
+
+uint64_t work_beside(void)
+{
+    return map_and_unmap(1);
 }
 
 /* ---- Plain loops. Unrolled, and with a constant step, so that nothing but the stores bounds them. ---- */

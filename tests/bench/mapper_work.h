@@ -41,6 +41,7 @@ uint64_t work_split(void);
 uint64_t work_protect(void);
 uint64_t work_translate(void);
 uint64_t work_lone(void);
+uint64_t work_beside(void);
 
 uint64_t loop_store(void);
 uint64_t loop_zero_and_fill(void);

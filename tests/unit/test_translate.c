@@ -123,14 +123,13 @@ static void map(uint64_t in, uint64_t size)
     flip_all(in);
 }
 
+static const struct {
+    const struct table_kind *kind;
+    uint64_t base;
+} kinds[] = {{&kernel_kind, 0xffff800000000000}, {&user_kind, 512 * GiB}, {&ept_kind, 512 * GiB}};
+
 static void test_translate_is_a_walk(void **state)
 {
-    static const struct {
-        const struct table_kind *kind;
-        uint64_t base;
-    } kinds[] = {
-        {&kernel_kind, 0xffff800000000000}, {&user_kind, 512 * GiB}, {&ept_kind, 512 * GiB}};
-
     (void)state;
     for (unsigned i = 0; i < ARRAY_SIZE(kinds); i++)
         for (unsigned execute_only = 0; execute_only < 2; execute_only++) {
@@ -139,6 +138,51 @@ static void test_translate_is_a_walk(void **state)
             map(kinds[i].base + 2 * GiB, 2 * MiB);
             map(kinds[i].base + 4 * GiB, GiB);
         }
+}
+
+static void show_page(uint64_t in, uint64_t frame, unsigned rights)
+{
+    struct flush_batch batch;
+
+    flush_begin(&batch, &table);
+    assert_int_equal(table_map(&table, in, hpa(frame * PAGE_SIZE), PAGE_SIZE,
+                               attrs_of(rights, MEM_WB), MAP_DEFAULT, &batch),
+                     E_OK);
+    flush_commit(&batch);
+    memset(arena + frame * PAGE_SIZE, (int)frame, PAGE_SIZE);
+}
+
+/* Up to the first byte that is not there, or may not be read. */
+static void test_read(void **state)
+{
+    static uint8_t read[4 * PAGE_SIZE];
+
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_SIZE(kinds); i++) {
+        uint64_t in = kinds[i].base + 7 * PAGE_SIZE, last = kinds[i].kind->input_last;
+
+        start(kinds[i].kind, true);
+        show_page(in, 62, RIGHT_R);
+        show_page(in + PAGE_SIZE, 60, RIGHT_RX);
+        memset(read, 0xee, sizeof(read));
+        assert_int_equal(table_read(&table, in + PAGE_SIZE - 3, read + 1, 7), 7);
+        assert_memory_equal(read, "\xee\x3e\x3e\x3e\x3c\x3c\x3c\x3c\xee", 9);
+        assert_int_equal(table_read(&table, in, read, 0), 0);
+        assert_int_equal(table_read(&table, in - 1, read, 9), 0);
+        memset(read, 0xee, sizeof(read));
+        assert_int_equal(table_read(&table, in + 1, read, sizeof(read)), 2 * PAGE_SIZE - 1);
+        assert_int_equal(read[PAGE_SIZE - 2], 62);
+        assert_int_equal(read[PAGE_SIZE - 1], 60);
+        assert_int_equal(read[2 * PAGE_SIZE - 2], 60);
+        assert_int_equal(read[2 * PAGE_SIZE - 1], 0xee);
+        if (kinds[i].kind == &ept_kind) {
+            show_page(in + 2 * PAGE_SIZE, 61, RIGHT_X);
+            assert_int_equal(table_read(&table, in, read, sizeof(read)), 2 * PAGE_SIZE);
+        }
+        show_page(last - (PAGE_SIZE - 1), 63, RIGHT_R);
+        assert_int_equal(table_read(&table, last - 9, read, sizeof(read)), 10);
+        assert_int_equal(read[9], 63);
+    }
 }
 
 static int make_arena(void **state)
@@ -160,6 +204,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_translate_is_a_walk),
+        cmocka_unit_test(test_read),
     };
     return cmocka_run_group_tests(tests, make_arena, drop_arena);
 }

@@ -95,7 +95,9 @@ static const struct table_env *ept_env(void)
 
 static bool read_for_walk(void *ctx, gpa_t from, void *to, unsigned size)
 {
-    return vmx_guest_read(ctx, from.v, to, size);
+    struct vmx_vcpu *v = ctx;
+
+    return table_read(v->table, from.v, to, size) == size;
 }
 
 /* SDM Vol. 3, 4.6 "Access rights", for data. */

@@ -339,23 +339,6 @@ void vmx_write_crs(uint64_t cr0, uint64_t cr4, uint64_t efer)
     vmwrite(VMCS_ENTRY_CONTROLS, entry);
 }
 
-bool vmx_guest_read(struct vmx_vcpu *v, uint64_t at, void *to, unsigned size)
-{
-    uint8_t *bytes = to;
-
-    while (size) {
-        struct mapping page;
-        if (table_translate(v->table, at, &page) != E_OK || !(page.attrs.rights & RIGHT_R))
-            return false;
-        uint64_t part = page.last - at + 1 < size ? page.last - at + 1 : size;
-        memcpy(bytes, direct(hpa_add(page.out, at - page.in)), part);
-        at += part;
-        bytes += part;
-        size -= (unsigned)part;
-    }
-    return true;
-}
-
 static void read_segment(unsigned index, struct segment *out)
 {
     unsigned offset = index * VMCS_SEGMENT_STRIDE;

@@ -114,9 +114,6 @@ uint64_t vmx_guest_cr4(void);
 void vmx_write_crs(uint64_t cr0, uint64_t cr4, uint64_t efer);
 /* Drops the translations that are tagged with the vCPU's VPID. */
 void vmx_flush_vpid(struct vmx_vcpu *v);
-/* Guest-physical memory through the EPT, as the guest would read it. False when a byte is not backed, or its page
- * may not be read. */
-bool vmx_guest_read(struct vmx_vcpu *v, uint64_t gpa, void *to, unsigned size);
 
 /* events.c */
 int vmx_inject(struct vcpu *vcpu, struct vm_event event);
