@@ -89,6 +89,15 @@ static int do_map(struct table *table, uint64_t in, uint64_t out, uint64_t size,
     return error;
 }
 
+static void unmap(struct table *table, uint64_t in, uint64_t size)
+{
+    struct flush_batch batch;
+
+    flush_begin(&batch, table);
+    assert_int_equal(table_unmap(table, in, size, &batch), E_OK);
+    flush_commit(&batch);
+}
+
 /* ---- Split and merge -------------------------------------------------------------------------------- */
 
 static void test_split_then_merge_restores(void **state)
@@ -252,9 +261,7 @@ static void test_sweep(void **state)
         uint64_t in = w.base + 64 * w.unit;
         /* Two blocks of 1 GiB in pages of 2 MiB; the second lacks one. And a lone page of 4 KiB. */
         assert_int_equal(do_map(&w.table, in, 4 * GiB, 2 * GiB, MAP_CAP_2M), E_OK);
-        flush_begin(&batch, &w.table);
-        assert_int_equal(table_unmap(&w.table, in + GiB + 10 * MiB, 2 * MiB, &batch), E_OK);
-        flush_commit(&batch);
+        unmap(&w.table, in + GiB + 10 * MiB, 2 * MiB);
         assert_int_equal(do_map(&w.table, w.base, GiB, PAGE_SIZE, MAP_DEFAULT), E_OK);
 
         uint64_t cursor = lands[l].kind->input_first;
@@ -701,9 +708,7 @@ static void one_change(uint64_t in, struct change *changes, unsigned n)
     check_pieces(&w.other, in, change->first, change->last, changes, n + 1);
     assert_false(world_look(w.other.root.v, at - PAGE_SIZE).present);
     assert_false(world_look(w.other.root.v, at + size).present);
-    flush_begin(&batch, &w.other);
-    assert_int_equal(table_unmap(&w.other, at, size, &batch), E_OK);
-    flush_commit(&batch);
+    unmap(&w.other, at, size);
     assert_int_equal(w.other.table_frames, 1);
 }
 
@@ -1024,9 +1029,7 @@ static void test_lone_pages(void **state)
                     }
                 }
         }
-        flush_begin(&batch, &w.table);
-        assert_int_equal(table_unmap(&w.table, in, 6 * MiB, &batch), E_OK);
-        flush_commit(&batch);
+        unmap(&w.table, in, 6 * MiB);
         assert_int_equal(w.table.table_frames, 1);
         world_end();
     }
@@ -1064,9 +1067,7 @@ static void test_lone_pages_share_a_batch(void **state)
             assert_int_equal(batch.range[i].last, batch.range[i].first + PAGE_SIZE - 1);
         }
         flush_commit(&batch);
-        flush_begin(&batch, &w.table);
-        assert_int_equal(table_unmap(&w.table, w.base, 16 * PAGE_SIZE, &batch), E_OK);
-        flush_commit(&batch);
+        unmap(&w.table, w.base, 16 * PAGE_SIZE);
         /* One range, of as many pages as are flushed one by one, and of one more; the page behind keeps the table. */
         for (unsigned more = 0; more < 2; more++) {
             uint64_t in = w.base + 64 * w.unit, size = (FLUSH_PAGES + more) * PAGE_SIZE;
@@ -1079,9 +1080,7 @@ static void test_lone_pages_share_a_batch(void **state)
             flush_commit(&batch);
             assert_int_equal(w.table.flushes.ranges, ranges + 1 - more);
             assert_int_equal(w.table.flushes.whole, whole + more);
-            flush_begin(&batch, &w.table);
-            assert_int_equal(table_unmap(&w.table, in + size, PAGE_SIZE, &batch), E_OK);
-            flush_commit(&batch);
+            unmap(&w.table, in + size, PAGE_SIZE);
         }
         world_end();
     }
@@ -1165,15 +1164,6 @@ static void test_lone_page_beside_copies(void **state)
         world_end();
     }
     locks_needed = true;
-}
-
-static void unmap(struct table *table, uint64_t in, uint64_t size)
-{
-    struct flush_batch batch;
-
-    flush_begin(&batch, table);
-    assert_int_equal(table_unmap(table, in, size, &batch), E_OK);
-    flush_commit(&batch);
 }
 
 static bool is_there(uint64_t in)
@@ -1269,22 +1259,17 @@ static void test_lone_page_after_a_copy(void **state)
     locks_needed = false;
     for (unsigned l = 0; l < LANDS; l++) {
         struct table_caps caps = world_caps(lands[l].format);
-        struct flush_batch batch;
 
         world_start(&lands[l], PAGE_SIZE, &caps, 1);
         uint64_t in = w.base + 64 * w.unit;
         assert_int_equal(do_map(&w.table, in, GiB, 2 * MiB, MAP_CAP_4K), E_OK);
-        flush_begin(&batch, &w.table);
-        assert_int_equal(table_unmap(&w.table, in + PAGE_SIZE, PAGE_SIZE, &batch), E_OK);
-        flush_commit(&batch);
+        unmap(&w.table, in + PAGE_SIZE, PAGE_SIZE);
         assert_int_equal(do_map(&w.table, in + PAGE_SIZE, GiB + PAGE_SIZE, PAGE_SIZE, 0), E_OK);
         clear_marks(&w.table, in, 2 * MiB);
         assert_int_not_equal(w.table.near.which, NEAR_NONE);
         protect(&w.table, in, 2 * MiB, attrs_of(RIGHT_RX, MEM_WB));
         assert_int_equal(do_map(&w.table, in - 2 * MiB, 2 * GiB, 16 * PAGE_SIZE, MAP_CAP_4K), E_OK);
-        flush_begin(&batch, &w.table);
-        assert_int_equal(table_unmap(&w.table, in + 7 * PAGE_SIZE, PAGE_SIZE, &batch), E_OK);
-        flush_commit(&batch);
+        unmap(&w.table, in + 7 * PAGE_SIZE, PAGE_SIZE);
         assert_false(world_look(w.table.root.v, in + 7 * PAGE_SIZE).present);
         assert_true(world_look(w.table.root.v, in - 2 * MiB + 7 * PAGE_SIZE).present);
         world_end();
@@ -1488,9 +1473,7 @@ static void test_clone_at_the_end(void **state)
         assert_int_equal(one.attrs.rights, RIGHT_RX);
         assert_int_equal(two.attrs.rights, RIGHT_RX);
         /* A clone of what nobody could write to any more changes nothing in the original. */
-        flush_begin(&batch, &w.other);
-        assert_int_equal(table_unmap(&w.other, in, PAGE_SIZE, &batch), E_OK);
-        flush_commit(&batch);
+        unmap(&w.other, in, PAGE_SIZE);
         w.stores = 0;
         flush_begin(&batch, &w.table);
         assert_int_equal(table_clone(&w.other, &w.table, in, PAGE_SIZE, &batch), E_OK);
@@ -1541,10 +1524,7 @@ static void test_tables_begin_and_share(void **state)
     assert_int_equal(table_translate(&user, w.base, &mapping), E_RANGE);
 
     /* Pinned entries stay, whatever is unmapped; and what is shared is not the user's to free. */
-    struct flush_batch batch;
-    flush_begin(&batch, &w.table);
-    assert_int_equal(table_unmap(&w.table, 0xffff800000000000, UINT64_C(1) << 47, &batch), E_OK);
-    flush_commit(&batch);
+    unmap(&w.table, 0xffff800000000000, UINT64_C(1) << 47);
     assert_int_equal(w.table.table_frames, 257);
     for (unsigned i = 256; i < 512; i++)
         assert_int_equal(ours[i], theirs[i]);
@@ -1552,9 +1532,7 @@ static void test_tables_begin_and_share(void **state)
     assert_int_equal(w.table.table_frames, 257);
     assert_int_equal(w.taken, 257 + 1);
     assert_int_equal(do_map(&w.table, w.base, GiB, PAGE_SIZE, MAP_DEFAULT), E_OK);
-    flush_begin(&batch, &w.table);
-    assert_int_equal(table_unmap(&w.table, w.base, PAGE_SIZE, &batch), E_OK);
-    flush_commit(&batch);
+    unmap(&w.table, w.base, PAGE_SIZE);
     assert_int_equal(w.table.table_frames, 257);
     world_end();
 }
@@ -1623,9 +1601,7 @@ static void test_without_records(void **state)
         assert_int_equal(table_adopt(&w.table, &early), E_STATE);
         assert_int_equal(table_adopt(&w.table, &world_env), E_OK);
         assert_int_equal(table_adopt(&w.table, &world_env), E_STATE);
-        flush_begin(&batch, &w.table);
-        assert_int_equal(table_unmap(&w.table, w.base, 4 * MiB, &batch), E_OK);
-        flush_commit(&batch);
+        unmap(&w.table, w.base, 4 * MiB);
         assert_int_equal(w.table.table_frames, 1);
         world_end();
     }

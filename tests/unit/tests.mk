@@ -25,12 +25,12 @@ UNIT_TESTS += window
 UNIT_window_SRC := arch/x86_64/mm/window.c
 
 # The mapper, the buddy under it, and the kernel kind.
-UNIT_KERNEL_TABLE := mm/table.c mm/flush.c mm/legal.c mm/attrs.c mm/addr.c $(BUDDY_SRC) mm/frame.c \
+UNIT_KERNEL_TABLE := mm/table.c mm/entry_count.c mm/flush.c mm/legal.c mm/attrs.c mm/addr.c $(BUDDY_SRC) mm/frame.c \
 	mm/memblock.c mm/scrub.c arch/x86_64/mm/kind_kernel.c lib/error.c lib/format.c
 
 UNIT_TESTS += kernel_space
 UNIT_kernel_space_SRC := arch/x86_64/mm/direct_map.c arch/x86_64/mm/image.c \
-	arch/x86_64/mm/space_check.c mm/audit.c mm/entry_count.c mm/tally.c $(UNIT_KERNEL_TABLE)
+	arch/x86_64/mm/space_check.c mm/audit.c mm/tally.c $(UNIT_KERNEL_TABLE)
 
 UNIT_TESTS += kernel_windows
 UNIT_kernel_windows_SRC := arch/x86_64/mm/windows.c arch/x86_64/mm/window.c \
@@ -41,7 +41,7 @@ UNIT_user_space_SRC := arch/x86_64/user_space.c arch/x86_64/mm/kind_user.c vm/el
 	$(UNIT_KERNEL_TABLE)
 
 UNIT_TESTS += audit
-UNIT_audit_SRC := mm/audit.c mm/entry_count.c mm/audit_selftest.c mm/tally.c arch/x86_64/mm/kind_user.c \
+UNIT_audit_SRC := mm/audit.c mm/audit_selftest.c mm/tally.c arch/x86_64/mm/kind_user.c \
 	$(KIND_EPT) $(UNIT_KERNEL_TABLE)
 
 UNIT_TESTS += translate
