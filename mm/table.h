@@ -54,7 +54,7 @@ struct table_env {
 };
 
 #define NEAR_NONE UINT64_MAX
-#define NO_PAGE UINT64_MAX
+#define NO_PAGE (UINT64_MAX >> 1) /* not canonical, and no guest-physical address: never unmapped */
 
 struct table {
     const struct table_kind *kind;
@@ -84,7 +84,7 @@ struct table {
         uint64_t *record; /* of the table's frame */
         uint64_t one;     /* an entry of this quarter, as the record counts it */
     } near;               /* forgotten whenever a table dies */
-    uint64_t known_page;  /* one that was mapped on its own, and is mapped still; NO_PAGE: none */
+    uint64_t known_page;  /* mapped away from the quarter used last, and mapped still; or NO_PAGE */
     uint64_t not_frame;   /* bits that no page's output address has on this CPU */
     bool root_pinned;     /* root entries are shared with other tables: never removed */
 };
@@ -216,8 +216,8 @@ typedef int (*visit_fn)(void *ctx, const struct mapping *mapping);
 int table_visit(struct table *table, uint64_t first, uint64_t last, unsigned flags, visit_fn fn,
                 void *ctx);
 
-/* Calls `fn` for every table frame, the root first, parents before children. `slots` is the number
- * of present entries, by quarters (mm/entry_count.h). For the auditor and for accounting. */
+/* Calls `fn` for every table frame, the root first, parents before children. `entries` is the count
+ * of present entries (mm/entry_count.h). For the auditor and for accounting. */
 typedef int (*table_frame_fn)(void *ctx, hpa_t frame, unsigned level, uint64_t entries);
 int table_visit_frames(struct table *table, table_frame_fn fn, void *ctx);
 

@@ -194,7 +194,7 @@ static const char *memory_kind(uint64_t at)
 }
 
 /* What the layer that took the frame keeps in its record (mm/frame.h). */
-#define MEANING_TEXT 64
+#define MEANING_TEXT (48 + ENTRIES_TEXT)
 static const char *payload_meaning(char buffer[MEANING_TEXT], const struct frame_info *info)
 {
     char entries[ENTRIES_TEXT];

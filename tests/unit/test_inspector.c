@@ -143,6 +143,10 @@ static void test_who(void **state)
     assert_non_null(strstr(screen,
                            "payload: 0x8080\nit means: present entries of the table, by quarters: "
                            "160 (128+32+0+0)\ntable level: PT\n"));
+    map_in(&guest[3].table, 0x800000, 0x5001000, 2 * MiB, RIGHT_RX);
+    table_walk(&guest[3].table, 0x800000, &walk);
+    snprintf(said, sizeof(said), "who 0x%llx", (unsigned long long)walk.step[3].address.v);
+    answers(said, ", by quarters: 512 (128+128+128+128)\ntable level: PT\n");
     answers("who 0x1000", "memory: usable\nmappings: 1\n");
 
     answers("who 0x9fc00", "memory: reserved\n");
