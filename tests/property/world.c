@@ -880,12 +880,31 @@ static int check_frame(void *ctx, hpa_t frame, unsigned level, uint64_t entries)
     return 0;
 }
 
+/* What a table remembers of its last pages is so. */
+static void check_remembered(const struct table *t)
+{
+    uint64_t in = t->near.which * 512 * KiB, table = t->root.v;
+
+    must(t->known_page == NO_PAGE || world_look(t->root.v, t->known_page).present);
+    if (t->near.which == NEAR_NONE)
+        return;
+    for (unsigned level = w.land->kind->levels; level > 1; level--) {
+        uint64_t entry = table_at(table)[index_in(in, level)];
+        must(present(entry) && !page(entry, level));
+        table = frame_in(entry);
+    }
+    must(t->near.table == table_at(table));
+    must(t->near.record == &frame_records[table / PAGE_SIZE]);
+    must(t->near.one == UINT64_C(1) << (24 + 10 * (in / (512 * KiB) % 4)));
+}
+
 void world_check_frames(struct table *table)
 {
     struct frame_check frames = {.table = table};
 
     must(table_visit_frames(table, check_frame, &frames) == 0);
     must(frames.frames == table->table_frames);
+    check_remembered(table);
 }
 
 /* No store went round the hooks, and every table that was taken is reached. */

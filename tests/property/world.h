@@ -80,7 +80,8 @@ void world_start(const struct land *land, uint64_t unit, const struct table_caps
 /* Destroys the table and checks that everything came back. */
 void world_end(void);
 
-/* Each table frame is recorded as one, with as many present entries as it has, and is counted in its table. */
+/* Each table frame is recorded as one, with as many present entries as it has, and is counted in its table; what this
+ * remembers of the pages that were mapped last is so. */
 void world_check_frames(struct table *table);
 
 /* A walk by the manual, from a root. */
