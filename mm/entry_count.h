@@ -20,12 +20,17 @@
 
 #define ENTRY_COUNT_BITS 10
 #define ENTRY_COUNT_MASK BITS(ENTRY_COUNT_BITS - 1, 0)
-#define QUARTERS 4u
+
+/* A quarter of a table has two to the power of this many slots. */
+static inline unsigned quarter_shift(const struct table_kind *kind)
+{
+    return kind->index_bits - 2u;
+}
 
 /* The quarter that a slot lies in. */
 static inline unsigned quarter_of(const struct table_kind *kind, unsigned slot)
 {
-    return slot >> (kind->index_bits - 2u);
+    return slot >> quarter_shift(kind);
 }
 
 /* The count of one present entry. */
@@ -37,7 +42,7 @@ static inline uint64_t entry_at(const struct table_kind *kind, unsigned slot)
 /* The count of a table of which every entry is present. */
 static inline uint64_t all_entries(const struct table_kind *kind)
 {
-    uint64_t quarter = UINT64_C(1) << (kind->index_bits - 2u);
+    uint64_t quarter = UINT64_C(1) << quarter_shift(kind);
 
     return quarter | quarter << ENTRY_COUNT_BITS | quarter << 2 * ENTRY_COUNT_BITS |
            quarter << 3 * ENTRY_COUNT_BITS;
@@ -47,7 +52,7 @@ static inline uint64_t all_entries(const struct table_kind *kind)
 static inline uint64_t entries_before(const struct table_kind *kind, unsigned end)
 {
     unsigned shift = ENTRY_COUNT_BITS * quarter_of(kind, end);
-    uint64_t begun = end & ((UINT64_C(1) << (kind->index_bits - 2u)) - 1);
+    uint64_t begun = end & ((UINT64_C(1) << quarter_shift(kind)) - 1);
 
     return (all_entries(kind) & ((UINT64_C(1) << shift) - 1)) | begun << shift;
 }

@@ -128,13 +128,13 @@ int table_translate(struct table *table, uint64_t in, struct mapping *out)
     return table->ops->translate(table, in, out);
 }
 
-uint64_t table_read(struct table *table, uint64_t in, void *to, uint64_t size)
+uint64_t table_read(struct table *table, uint64_t in, unsigned rights, void *to, uint64_t size)
 {
     uint64_t done = 0;
     struct mapping page;
 
     while (done < size && table_translate(table, in + done, &page) == E_OK &&
-           (page.attrs.rights & RIGHT_R)) {
+           !(rights & ~page.attrs.rights)) {
         uint64_t offset = in + done - page.in, room = page.last - page.in + 1 - offset;
         uint64_t part = room < size - done ? room : size - done;
 

@@ -184,9 +184,9 @@ struct mapping {
  * mapping.out + (in - mapping.in). E_NOENT, E_RANGE; E_ILLEGAL for an entry the CPU would refuse. */
 int table_translate(struct table *table, uint64_t in, struct mapping *out);
 
-/* Copies what the table shows from `in` on to `to`, for as long as it allows reads. Returns how many bytes that
- * were, at most `size`. */
-uint64_t table_read(struct table *table, uint64_t in, void *to, uint64_t size);
+/* Copies what the table shows from `in` on to `to`, for as long as it gives all of these rights. Returns how many
+ * bytes that were, at most `size`. */
+uint64_t table_read(struct table *table, uint64_t in, unsigned rights, void *to, uint64_t size);
 
 /* Every step of one walk, for people. */
 enum entry_class { ENTRY_ABSENT, ENTRY_TABLE, ENTRY_LEAF, ENTRY_BAD };

@@ -732,7 +732,7 @@ WALKER unsigned top_leaf(const struct table *t, unsigned flags)
 /* Which quarter of a level-1 table covers this address. */
 WALKER uint64_t near_which(const struct table_kind *k, uint64_t in)
 {
-    return in >> (level_shift(k, 2) - 2);
+    return in >> (PAGE_SHIFT + quarter_shift(k));
 }
 
 /* Finds the quarter of a level-1 table that covers an address, and remembers it. False when there is none, when it has
@@ -1056,9 +1056,9 @@ struct copies {
     uint64_t *free[COPIES];
 };
 
-/* The loops over whole tables, of 512 slots or more, have functions of their own, and so all registers; by pointers that move, for
- * addresses made of two registers cost more; what they gather goes into several words, so that none waits for
- * another. */
+/* The loops over whole tables, of 512 slots or more, have functions of their own, and so all registers; by pointers
+ * that move, for addresses made of two registers cost more; what they gather goes into several words, so that none
+ * waits for another. */
 
 /* What any of the entries has. */
 static __attribute__((noinline, unused)) uint64_t any_of(const uint64_t *table, unsigned slots)
@@ -1144,8 +1144,8 @@ WALKER void copies_settle(const struct table_kind *k, struct table *t, struct co
     copies->count = 0;
 }
 
-/* Is this span a whole table of leaves, which a copy can take the place of? That no entry is absent is what the count in
- * its frame's record says. Tables right below a pinned root are other roots' as well, and so not to be replaced. */
+/* Is this span a whole table of leaves, which a copy can take the place of? That no entry is absent is what the count
+ * in its frame's record says. Tables right below a pinned root are other roots' as well, and so not to be replaced. */
 WALKER bool can_copy(const struct table_kind *k, const struct table *t, const struct span *span)
 {
     if (span->count != slots_of(k) || !span->above || !t->env->frame_records ||

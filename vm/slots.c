@@ -307,7 +307,7 @@ static uint8_t *backing_of(struct guest *guest, gpa_t at, uint64_t *room)
 
 uint64_t guest_read(struct guest *guest, gpa_t from, void *to, uint64_t size)
 {
-    return guest->has_table ? table_read(&guest->table, from.v, to, size) : 0;
+    return guest->has_table ? table_read(&guest->table, from.v, RIGHT_R, to, size) : 0;
 }
 
 uint64_t guest_write(struct guest *guest, gpa_t to, const void *from, uint64_t size)

@@ -157,24 +157,8 @@ void user_space_destroy(struct user_space *space)
 
 uint64_t user_space_read(struct user_space *space, uint64_t from, void *to, uint64_t size)
 {
-    uint64_t done = 0;
-
-    while (done < size) {
-        uint64_t at = from + done;
-        struct mapping page;
-        uint64_t part;
-
-        /* A range that wraps ends above what the user kind translates. */
-        if (table_translate(&space->table, at, &page) != E_OK ||
-            (page.attrs.rights & (RIGHT_R | RIGHT_U)) != (RIGHT_R | RIGHT_U))
-            break;
-        part = page.last - at + 1;
-        if (part > size - done)
-            part = size - done;
-        memcpy((uint8_t *)to + done, direct(hpa_add(page.out, at - page.in)), part);
-        done += part;
-    }
-    return done;
+    /* A range that wraps ends above what the user kind translates. */
+    return table_read(&space->table, from, RIGHT_R | RIGHT_U, to, size);
 }
 
 void user_space_describe(struct user_space *space, const struct table *kernel, const char *name,

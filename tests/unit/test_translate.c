@@ -167,22 +167,25 @@ static void test_read(void **state)
         show_page(in, 62, RIGHT_R);
         show_page(in + PAGE_SIZE, 60, RIGHT_RX);
         memset(read, 0xee, sizeof(read));
-        assert_int_equal(table_read(&table, in + PAGE_SIZE - 3, read + 1, 7), 7);
+        assert_int_equal(table_read(&table, in + PAGE_SIZE - 3, RIGHT_R, read + 1, 7), 7);
         assert_memory_equal(read, "\xee\x3e\x3e\x3e\x3c\x3c\x3c\x3c\xee", 9);
-        assert_int_equal(table_read(&table, in, read, 0), 0);
-        assert_int_equal(table_read(&table, in - 1, read, 9), 0);
+        assert_int_equal(table_read(&table, in, RIGHT_R, read, 0), 0);
+        assert_int_equal(table_read(&table, in, RIGHT_RX, read, 9), 0);
+        assert_int_equal(table_read(&table, in + PAGE_SIZE, RIGHT_RX, read, 9), 9);
+        assert_int_equal(table_read(&table, in - 1, RIGHT_R, read, 9), 0);
         memset(read, 0xee, sizeof(read));
-        assert_int_equal(table_read(&table, in + 1, read, sizeof(read)), 2 * PAGE_SIZE - 1);
+        assert_int_equal(table_read(&table, in + 1, RIGHT_R, read, sizeof(read)),
+                         2 * PAGE_SIZE - 1);
         assert_int_equal(read[PAGE_SIZE - 2], 62);
         assert_int_equal(read[PAGE_SIZE - 1], 60);
         assert_int_equal(read[2 * PAGE_SIZE - 2], 60);
         assert_int_equal(read[2 * PAGE_SIZE - 1], 0xee);
         if (kinds[i].kind == &ept_kind) {
             show_page(in + 2 * PAGE_SIZE, 61, RIGHT_X);
-            assert_int_equal(table_read(&table, in, read, sizeof(read)), 2 * PAGE_SIZE);
+            assert_int_equal(table_read(&table, in, RIGHT_R, read, sizeof(read)), 2 * PAGE_SIZE);
         }
         show_page(last - (PAGE_SIZE - 1), 63, RIGHT_R);
-        assert_int_equal(table_read(&table, last - 9, read, sizeof(read)), 10);
+        assert_int_equal(table_read(&table, last - 9, RIGHT_R, read, sizeof(read)), 10);
         assert_int_equal(read[9], 63);
     }
 }

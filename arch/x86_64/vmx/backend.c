@@ -97,7 +97,7 @@ static bool read_for_walk(void *ctx, gpa_t from, void *to, unsigned size)
 {
     struct vmx_vcpu *v = ctx;
 
-    return table_read(v->table, from.v, to, size) == size;
+    return table_read(v->table, from.v, RIGHT_R, to, size) == size;
 }
 
 /* SDM Vol. 3, 4.6 "Access rights", for data. */

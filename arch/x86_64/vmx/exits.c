@@ -74,7 +74,7 @@ static bool load_pdptes(struct vmx_vcpu *v, uint64_t cr3, struct vm_exit *exit)
 {
     uint64_t pdpte[4], at = cr3 & BITS(31, 5);
 
-    if (table_read(v->table, at, pdpte, sizeof(pdpte)) != sizeof(pdpte)) {
+    if (table_read(v->table, at, RIGHT_R, pdpte, sizeof(pdpte)) != sizeof(pdpte)) {
         struct mapping page; /* all four PDPTEs lie in one */
 
         exit->kind = VM_EXIT_MEMORY;
