@@ -72,7 +72,7 @@ HOSTED := $(BUILD)/hosted
 TEST_SECONDS ?= 300
 
 # The buddy's files, and the EPT kind with what stands for a VMCS, for the lists of those who link them.
-BUDDY_SRC := $(sort $(wildcard mm/buddy*.c))
+BUDDY_SRC := $(sort $(wildcard mm/frames/buddy*.c))
 KIND_EPT := arch/x86_64/mm/kind_ept.c tests/unit/no_vmcs.c
 
 -include tests/unit/tests.mk tests/property/tests.mk
@@ -118,7 +118,7 @@ $(TOOLS_XML) $(EMULATOR_XML): $(BUILD)/%.xml: FORCE
 
 test: ## install what is missing, build, and run every test; ends with one summary
 	@tools/setup.sh run test
-	@$(MAKE) --no-print-directory $(PARALLEL) all headers-check clang-check
+	@$(MAKE) --no-print-directory $(PARALLEL) all format-check headers-check clang-check
 	@$(MAKE) --no-print-directory $(PARALLEL) $(UNIT_LOGS) $(PROPERTY_LOGS) $(FUZZ_LOGS)
 	@$(MAKE) --no-print-directory $(TOOLS_XML)
 	@$(MAKE) --no-print-directory $(EMULATOR_XML)
@@ -144,7 +144,8 @@ include tests/bench/bench.mk
 ROOMS := lib mm arch vm monitor boot guests tests
 HEADERS := $(shell find $(ROOMS) -name '*.h' 2>/dev/null)
 C_FILES = $(HEADERS) $(shell find $(ROOMS) -name '*.c')
-CLANG_FORMAT ?= $(firstword $(shell command -v clang-format-14 clang-format) clang-format)
+# One version, for another lays out a few lines otherwise.
+CLANG_FORMAT ?= clang-format-14
 
 format: ## lay out every C file by .clang-format
 	$(CLANG_FORMAT) -i $(C_FILES)
@@ -167,7 +168,7 @@ $(BUILD)/headers/%.ok: % Makefile
 clang-check: ## build the hypervisor by clang as well, into build/clang
 	@$(MAKE) --no-print-directory CC=clang BUILD=$(BUILD)/clang $(BUILD)/clang/quire.elf
 
-# Freed frames are poisoned, small objects have red zones: mm/scrub.h, mm/slab.h.
+# Freed frames are poisoned, small objects have red zones: mm/frames/scrub.h, mm/frames/slab.h.
 poison-check: $(GUEST_IMAGES) ## build the hypervisor for debugging as well, into build/poison
 	@$(MAKE) --no-print-directory POISON=1 BUILD=$(BUILD)/poison $(BUILD)/poison/quire.elf
 

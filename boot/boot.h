@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 #include "boot/multiboot2.h"
-#include "mm/memblock.h"
+#include "mm/frames/memblock.h"
 
 /* What the boot loader said. Valid from before the first allocation to the end. */
 const struct boot_info *boot_info(void);

@@ -23,9 +23,9 @@
 #include "boot/selftest.h"
 #include "lib/log.h"
 #include "lib/string.h"
-#include "mm/buddy.h"
-#include "mm/scrub.h"
-#include "mm/early.h"
+#include "mm/frames/buddy.h"
+#include "mm/frames/scrub.h"
+#include "mm/frames/early.h"
 #include "monitor/monitor.h"
 #include "vm/guest.h"
 
@@ -75,9 +75,9 @@ uint64_t boot_tsc(void)
 }
 
 /*
- * Times two loops of equally many instructions, one of cheap ones, the other of multiplications that
- * wait for each other. Only a counter of instructions makes them equal, and as long as they are many;
- * an emulator may be off by as much as it translates at a time.
+ * Times two loops of equally many instructions, one of cheap ones, the other of multiplications
+ * that wait for each other. Only a counter of instructions makes them equal, and as long as they
+ * are many; an emulator may be off by as much as it translates at a time.
  */
 bool tsc_counts_instructions(void)
 {
@@ -304,8 +304,8 @@ static void start_vmx(void)
     guests_init(backend, why_not);
 }
 
-/* The modules as images, in memory that stays: guests may be started again from them. NULL and 0 when
- * there are none. */
+/* The modules as images, in memory that stays: guests may be started again from them. NULL and 0
+ * when there are none. */
 static const struct guest_image *list_modules(unsigned *count)
 {
     hpa_t at;

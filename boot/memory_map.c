@@ -3,13 +3,14 @@
 
 #include "lib/bits.h"
 #include "lib/log.h"
-#include "mm/frame.h"
+#include "mm/frames/frame.h"
 
 /* Of real mode's memory the firmware's tables, the loader and the CPU start-up code all have a
  * part; none of it is worth telling apart. */
 #define LOW_MEMORY MiB
 
-/* Enough for both lists to grow to 4096 regions, each time to four times as many (mm/memblock.c). */
+/* Enough for both lists to grow to 4096 regions, each time to four times as many
+ * (mm/frames/memblock.c). */
 #define POOL_REGIONS (2 * 2 * (4096 + 1024 + 256))
 
 _Static_assert(MEMBLOCK_INITIAL * 4 == 256, "the first step");

@@ -5,7 +5,7 @@
 #define QUIRE_BOOT_MEMORY_MAP_H
 
 #include "boot/multiboot2.h"
-#include "mm/memblock.h"
+#include "mm/frames/memblock.h"
 
 struct memory_map_input {
     const struct boot_info *info;
@@ -24,8 +24,9 @@ struct memory_map_input {
  * width are cut or dropped, with a line in the log.
  *
  * The lists of `mb` grow into one static pool, which a second call takes back. E_FULL when that is
- * too small for the map (4096 regions of memory, and as many reserved ones, can be had), E_NOENT when there is no
- * usable memory, E_INVAL for a width outside 32..52; each with a line in the log that says more.
+ * too small for the map (4096 regions of memory, and as many reserved ones, can be had), E_NOENT
+ * when there is no usable memory, E_INVAL for a width outside 32..52; each with a line in the log
+ * that says more.
  */
 int memory_map_build(struct memblock *mb, const struct memory_map_input *input);
 

@@ -1,6 +1,6 @@
 /*
- * See boot/multiboot2.h. The table is a header of 8 bytes and a row of tags, each at a multiple of 8
- * from the start, up to and including the end tag:
+ * See boot/multiboot2.h. The table is a header of 8 bytes and a row of tags, each at a multiple of
+ * 8 from the start, up to and including the end tag:
  *
  *    total size, 0 | type, size, contents, padding | type, size, ... | 0, 8
  *

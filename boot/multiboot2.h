@@ -1,10 +1,10 @@
 /*
  * The Multiboot2 boot information: what the boot loader tells of the machine and hands over.
  *
- * multiboot2_parse() checks the whole table once; the iterators then read modules and memory regions
- * straight from it, so there is no limit on their number and nothing is copied. The table must stay
- * where it is, and unchanged, for as long as the boot_info is used. No allocation; runs hosted too.
- * (Multiboot2 specification 2.0, "Boot information format".)
+ * multiboot2_parse() checks the whole table once; the iterators then read modules and memory
+ * regions straight from it, so there is no limit on their number and nothing is copied. The table
+ * must stay where it is, and unchanged, for as long as the boot_info is used. No allocation; runs
+ * hosted too. (Multiboot2 specification 2.0, "Boot information format".)
  */
 #ifndef QUIRE_BOOT_MULTIBOOT2_H
 #define QUIRE_BOOT_MULTIBOOT2_H
@@ -15,7 +15,7 @@
 
 #include "lib/error.h"
 #include "mm/addr.h"
-#include "mm/memblock.h"
+#include "mm/frames/memblock.h"
 
 /* In EAX at the entry point. */
 #define MULTIBOOT2_BOOT_MAGIC 0x36d76289u

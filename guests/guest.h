@@ -92,8 +92,8 @@ extern uint8_t image_end[];
 /*
  * One access of the kind QUIRE_FAULT_*, which may fault. Returns 0 when it went through; the
  * QUIRE_FAULT_* bits when the hypervisor refused it and an expectation was set (expect_refusal());
- * GUEST_EXCEPTION + vector when the CPU raised an exception in this guest. An EXEC calls the address,
- * where a RET must stand.
+ * GUEST_EXCEPTION + vector when the CPU raised an exception in this guest. An EXEC calls the
+ * address, where a RET must stand.
  */
 #define GUEST_EXCEPTION 0x100
 uint64_t guest_try(unsigned access, uint64_t address);

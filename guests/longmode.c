@@ -1,6 +1,6 @@
 /*
- * longmode: a 64-bit guest that builds 4-level tables of its own and checks what they mean, page size
- * by page size, through an EPT that it does not see.
+ * longmode: a 64-bit guest that builds 4-level tables of its own and checks what they mean, page
+ * size by page size, through an EPT that it does not see.
  */
 #include "guests/guest.h"
 

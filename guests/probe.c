@@ -47,7 +47,8 @@ static probe_table_t page_table, closed_table;
 uint8_t probe_target[PAGE] __attribute__((aligned(4096)));
 static uint8_t user_code[PAGE] __attribute__((aligned(4096)));
 
-/* ---- Rings --------------------------------------------------------------------------------------- */
+/* ---- Rings
+ * --------------------------------------------------------------------------------------- */
 
 static uint64_t gdt[7] = {
     0,
@@ -114,7 +115,8 @@ static void set_up_rings(void)
     set_gates();
 }
 
-/* ---- Control bits -------------------------------------------------------------------------------- */
+/* ---- Control bits
+ * -------------------------------------------------------------------------------- */
 
 bool probe_word(const char *word)
 {
@@ -150,7 +152,8 @@ static void set_bits(void)
         probe_allow_user_access();
 }
 
-/* ---- Probes -------------------------------------------------------------------------------------- */
+/* ---- Probes
+ * -------------------------------------------------------------------------------------- */
 
 void probe_set(volatile void *table, unsigned index, uint64_t entry)
 {
@@ -214,7 +217,8 @@ void probe_refusal(uint64_t address, uint64_t at, unsigned access)
     hypercall(QUIRE_HC_EXPECT_FAULT, 0, 0, 0, 0);
 }
 
-/* ---- What is asked of all formats ---------------------------------------------------------------- */
+/* ---- What is asked of all formats
+ * ---------------------------------------------------------------- */
 
 /* Our part of the directory, entry by entry. */
 enum {
@@ -306,7 +310,8 @@ void probe_second_level(void)
     probe_refusal(at_entry(OURS_IN_HOLE), PROBE_HOLE, QUIRE_FAULT_WRITE);
 }
 
-/* ---- The beginning and the end --------------------------------------------------------------------- */
+/* ---- The beginning and the end
+ * --------------------------------------------------------------------- */
 
 void probe_begin(const struct probe_format *of, const struct multiboot_info *info)
 {

@@ -1,15 +1,15 @@
 /*
- * What the probe guests share. A probe makes accesses of every kind, from ring 0 and ring 3, to pages of every
- * kind, and says of each what the CPU made of it:
+ * What the probe guests share. A probe makes accesses of every kind, from ring 0 and ring 3, to
+ * pages of every kind, and says of each what the CPU made of it:
  *
  *     probe 0xffffc00000000000 w user: #PF 0x7
  *
- * Then it waits as it is, so that whoever holds it can be asked to foretell the same. Words on its command
- * line choose the control bits: nowp, nonx, smep, smap, ac, nopse. Options that it wants:
+ * Then it waits as it is, so that whoever holds it can be asked to foretell the same. Words on its
+ * command line choose the control bits: nowp, nonx, smep, smap, ac, nopse. Options that it wants:
  * rom=0x2000000+64K nox=0x2100000+64K.
  *
- * guests/probe64.c, probepae.c and probe32.c build the tables of their format and ask what only that format
- * has; the rest is here, and the accesses themselves in probe.asm.
+ * guests/probe64.c, probepae.c and probe32.c build the tables of their format and ask what only
+ * that format has; the rest is here, and the accesses themselves in probe.asm.
  */
 #ifndef QUIRE_GUESTS_PROBE_H
 #define QUIRE_GUESTS_PROBE_H
@@ -56,27 +56,28 @@ struct probe_format {
 
 typedef volatile uint8_t probe_table_t[PAGE] __attribute__((aligned(4096)));
 
-/* Where a leaf leads to in what is asked of all formats; it may be executed, and then comes back. */
+/* Where a leaf leads to in what is asked of all formats; it may be executed, and then comes back.
+ */
 extern uint8_t probe_target[PAGE];
 
 uint64_t probe_physical(const volatile void *p);
 void probe_set(volatile void *table, unsigned index, uint64_t entry);
 bool probe_word(const char *word); /* is it on the command line? */
 
-/* Sets up rings, our part of the directory and the control bits; paging is on already. `format` stays the
- * caller's. */
+/* Sets up rings, our part of the directory and the control bits; paging is on already. `format`
+ * stays the caller's. */
 void probe_begin(const struct probe_format *format, const struct multiboot_info *info);
 _Noreturn void probe_end(void);
 
 /* One access of the kind QUIRE_FAULT_*, and every kind of access at both rings. */
 void probe(uint64_t address, unsigned access, bool user);
 void probe_all(uint64_t address);
-/* One that the hypervisor is to refuse, at the guest-physical address `at`. Ring 0 alone: that is where it
- * resumes. */
+/* One that the hypervisor is to refuse, at the guest-physical address `at`. Ring 0 alone: that is
+ * where it resumes. */
 void probe_refusal(uint64_t address, uint64_t at, unsigned access);
 
-/* What is asked of all formats: leaves and tables of every kind; large pages; pages and tables where there is
- * no memory or not enough rights. */
+/* What is asked of all formats: leaves and tables of every kind; large pages; pages and tables
+ * where there is no memory or not enough rights. */
 void probe_pages(void);
 void probe_large(void);
 void probe_second_level(void);

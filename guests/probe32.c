@@ -1,4 +1,5 @@
-/* probe32: accesses by 32-bit paging, with pages of 4 MiB unless `nopse` is on the command line. See probe.h. */
+/* probe32: accesses by 32-bit paging, with pages of 4 MiB unless `nopse` is on the command line.
+ * See probe.h. */
 #include "guests/probe.h"
 
 #define LARGE32 (4ull << 20)

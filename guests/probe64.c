@@ -1,4 +1,5 @@
-/* probe64: accesses by 4-level paging, for which start64.asm has set the machine up. See probe.h. */
+/* probe64: accesses by 4-level paging, for which start64.asm has set the machine up. See probe.h.
+ */
 #include "guests/probe.h"
 
 #define HIGH 0xffffc00000000000ull /* one PML4 slot in the upper half */

@@ -1,6 +1,6 @@
 /*
- * spin: never ends. It counts, and says so now and then, so that a person can pause, look at and kill
- * a guest that runs.
+ * spin: never ends. It counts, and says so now and then, so that a person can pause, look at and
+ * kill a guest that runs.
  */
 #include "guests/guest.h"
 

@@ -1,10 +1,11 @@
 /*
  * The interface between a ring-3 program and Quire.
  *
- * A program is a static ELF64 executable for x86-64 with its segments between 4 KiB and 64 KiB below
- * the end of the lower half, none of them writable and executable at once. It starts at its entry
- * with every general register 0 except RSP, which points at the end of its 64 KiB stack (16-byte
- * aligned). It has no x87, SSE or AVX registers: their instructions stop it, as does every fault.
+ * A program is a static ELF64 executable for x86-64 with its segments between 4 KiB and 64 KiB
+ * below the end of the lower half, none of them writable and executable at once. It starts at its
+ * entry with every general register 0 except RSP, which points at the end of its 64 KiB stack
+ * (16-byte aligned). It has no x87, SSE or AVX registers: their instructions stop it, as does every
+ * fault.
  *
  * System call: INT 80h, the number in RAX, arguments in RDI and RSI, the answer in RAX. Every other
  * register comes back as it was.

@@ -15,8 +15,8 @@ struct lock {
 
 /*
  * False while one CPU runs alone: then no lock can be contended, and none is taken, since an atomic
- * read-modify-write costs more than many a critical section here. To be set, for good, while no lock is
- * held and before a second CPU starts. lib/lock.c.
+ * read-modify-write costs more than many a critical section here. To be set, for good, while no
+ * lock is held and before a second CPU starts. lib/lock.c.
  */
 extern bool locks_needed;
 

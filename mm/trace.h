@@ -1,10 +1,10 @@
 /*
- * Trace points: what the mapper, the allocator, the flushes and the guests' exits are doing, told to
- * whoever listens. Nobody does at first, and then a point costs one predictable branch.
+ * Trace points: what the mapper, the allocator, the flushes and the guests' exits are doing, told
+ * to whoever listens. Nobody does at first, and then a point costs one predictable branch.
  *
- * To listen is to set trace_hook and then the bits of trace_events; the hook is called on the CPU and
- * in the middle of whatever happens, perhaps with locks held, and must call nothing in mm/. Both
- * variables are weak: they exist once in whatever program has any part of mm/ in it.
+ * To listen is to set trace_hook and then the bits of trace_events; the hook is called on the CPU
+ * and in the middle of whatever happens, perhaps with locks held, and must call nothing in mm/.
+ * Both variables are weak: they exist once in whatever program has any part of mm/ in it.
  */
 #ifndef QUIRE_MM_TRACE_H
 #define QUIRE_MM_TRACE_H
@@ -12,7 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "mm/frame.h"
+#include "mm/frames/frame.h"
 
 /* With what a, b and c of the point are. */
 enum trace_event {
@@ -22,8 +22,9 @@ enum trace_event {
     TRACE_SPLIT,   /* input address, size, level */
     TRACE_MERGE,   /* input address, size */
     TRACE_HARVEST, /* input address, size, what it clears */
-    TRACE_CLONE, /* input address, size, owner of the original; owner: of the table that was filled */
-    TRACE_COPY,    /* likewise */
+    TRACE_CLONE, /* input address, size, owner of the original; owner: of the table that was filled
+                  */
+    TRACE_COPY,  /* likewise */
     TRACE_DESTROY, /* root */
     TRACE_ALLOC,   /* physical address of the first, order, purpose; from bit 8, how many if many */
     TRACE_FREE,    /* physical address of the first, order, how many */

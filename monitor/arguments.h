@@ -31,18 +31,19 @@ struct arguments {
 
 /*
  * Takes the next command off `*line` (a terminated string) and moves `*line` behind it: past its
- * semicolon, or to the end. Empty commands are passed over; a count of 0 means that nothing is left.
- * E_FULL: too many words, or too long. E_FORMAT: an unfinished quote, or a byte that is not printable
- * ASCII. After an error the whole line is used up, since where the next command starts is unsure.
+ * semicolon, or to the end. Empty commands are passed over; a count of 0 means that nothing is
+ * left. E_FULL: too many words, or too long. E_FORMAT: an unfinished quote, or a byte that is not
+ * printable ASCII. After an error the whole line is used up, since where the next command starts is
+ * unsure.
  */
 int arguments_next(const char **line, struct arguments *out, struct complaint *why);
 
 /*
- * A number: decimal, or hexadecimal behind 0x; '_' may stand between digits; one of K, M, G, T behind
- * it multiplies by 1024, 1024^2, ... Or an expression: numbers and symbols with + - * and parentheses,
- * without blanks unless the word was quoted. E_FORMAT; E_NOENT for a symbol that is none; E_RANGE when
- * it, or anything on the way to it, is below 0 or needs more than 64 bits. `what` names it in the
- * complaint: "address", "size".
+ * A number: decimal, or hexadecimal behind 0x; '_' may stand between digits; one of K, M, G, T
+ * behind it multiplies by 1024, 1024^2, ... Or an expression: numbers and symbols with + - * and
+ * parentheses, without blanks unless the word was quoted. E_FORMAT; E_NOENT for a symbol that is
+ * none; E_RANGE when it, or anything on the way to it, is below 0 or needs more than 64 bits.
+ * `what` names it in the complaint: "address", "size".
  */
 int parse_number(const char *word, const char *what, uint64_t *out, struct complaint *why);
 

@@ -5,7 +5,7 @@
 #include "arch/x86_64/mm/kernel.h"
 #include "lib/error.h"
 #include "lib/string.h"
-#include "mm/audit_selftest.h"
+#include "mm/audit/audit_selftest.h"
 #include "monitor/commands.h"
 #include "monitor/machine_audit.h"
 
@@ -95,9 +95,8 @@ static int audit_all(const struct command *command, struct output *out)
     if (totals.moot)
         output_note(out, "What could not be read, or not believed, was left out of the counts.");
     if (error == E_STATE)
-        return command_refuse(command, out, error, "%llu findings; %u of %u rules hold",
-                              (unsigned long long)totals.found, count_holding(&totals),
-                              count_rules(totals.rules));
+        return command_refuse(command, out, error, "%lu findings; %u of %u rules hold",
+                              totals.found, count_holding(&totals), count_rules(totals.rules));
     if (error != E_OK)
         return command_refuse(command, out, error, "not judged to the end: %s",
                               error == E_NOMEM ? "no scratch memory to note frames in"

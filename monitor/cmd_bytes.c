@@ -1,8 +1,8 @@
 /*
  * `peek`, `poke`, `dump` and `find`: memory itself, by any of the four kinds of address.
  *
- * Every access goes page by page to a physical address, with the rights of each table on the way checked
- * unless `force` is said, and then through the direct map: what is no RAM is never touched.
+ * Every access goes page by page to a physical address, with the rights of each table on the way
+ * checked unless `force` is said, and then through the direct map: what is no RAM is never touched.
  */
 #include "arch/x86_64/mm/explain.h"
 #include "arch/x86_64/mm/kernel.h"
@@ -16,8 +16,6 @@
 #define FIND_LIMIT (256 * MiB)
 #define FIND_HITS 32
 #define PATTERN_LIMIT 64
-
-typedef unsigned long long u64;
 
 /* --- Where ------------------------------------------------------------------------------------ */
 
@@ -69,8 +67,8 @@ static int take_guest(const struct command *command, struct output *out,
     return place->space == SPACE_GVA ? take_registers(command, out, place) : E_OK;
 }
 
-/* `hva X`, `hpa X`, `gN gpa X` or `gN gva X`; with `behind` more arguments needed after it. A `force` at
- * the end is taken off. */
+/* `hva X`, `hpa X`, `gN gpa X` or `gN gva X`; with `behind` more arguments needed after it. A
+ * `force` at the end is taken off. */
 static int take_place(const struct command *command, struct output *out, struct arguments *args,
                       unsigned behind, struct place *place)
 {
@@ -219,9 +217,9 @@ static int locate(struct place *place, uint64_t at, uint64_t size, unsigned acce
     }
     if (!error && physical_read(stretch->to, &byte, 1) != 1) {
         format_buffer(stretch->why, sizeof(stretch->why),
-                      "physical address 0x%llx is no RAM of the direct map, and a look at a device "
+                      "physical address 0x%lx is no RAM of the direct map, and a look at a device "
                       "could change it",
-                      (u64)stretch->to.v);
+                      stretch->to.v);
         error = E_NOENT;
     }
     return error;
@@ -230,7 +228,7 @@ static int locate(struct place *place, uint64_t at, uint64_t size, unsigned acce
 static int refuse_at(const struct command *command, struct output *out, int error,
                      const struct stretch *stretch)
 {
-    return command_refuse(command, out, error, "0x%llx: %s", (u64)stretch->at, stretch->why);
+    return command_refuse(command, out, error, "0x%lx: %s", stretch->at, stretch->why);
 }
 
 /* Copies `size` bytes from `at` on, all or none. */
@@ -248,7 +246,8 @@ static int read_bytes(const struct command *command, struct output *out, struct 
     return E_OK;
 }
 
-/* --- peek and poke ------------------------------------------------------------------------------ */
+/* --- peek and poke ------------------------------------------------------------------------------
+ */
 
 static const struct column value_columns[] = {
     {"address", COLUMN_HEX, 0}, {"hpa", COLUMN_HEX, 0},   {"bytes", COLUMN_NUMBER, 0},
@@ -269,8 +268,8 @@ static int take_width(const struct command *command, struct output *out,
             return error;
     }
     if (number != 1 && number != 2 && number != 4 && number != 8)
-        return command_refuse(command, out, E_INVAL, "a value has 1, 2, 4 or 8 bytes, not %llu",
-                              (u64)number);
+        return command_refuse(command, out, E_INVAL, "a value has 1, 2, 4 or 8 bytes, not %lu",
+                              number);
     *width = (unsigned)number;
     return E_OK;
 }
@@ -297,8 +296,8 @@ static int peek(const struct command *command, struct output *out, const struct 
     return E_OK;
 }
 
-/* May a frame be written without `force`? What only guests and programs use may; the hypervisor's own
- * things may not. */
+/* May a frame be written without `force`? What only guests and programs use may; the hypervisor's
+ * own things may not. */
 static int check_frame(struct stretch *stretch)
 {
     struct frame_info info;
@@ -309,9 +308,9 @@ static int check_frame(struct stretch *stretch)
         return E_OK;
     format_buffer(
         stretch->why, sizeof(stretch->why),
-        "the frame at 0x%llx is no guest's memory (`who 0x%llx`); `force` at the end writes "
+        "the frame at 0x%lx is no guest's memory (`who 0x%lx`); `force` at the end writes "
         "there all the same",
-        (u64)align_down(stretch->to.v, PAGE_SIZE), (u64)align_down(stretch->to.v, PAGE_SIZE));
+        align_down(stretch->to.v, PAGE_SIZE), align_down(stretch->to.v, PAGE_SIZE));
     return E_PERM;
 }
 
@@ -356,8 +355,8 @@ static int poke(const struct command *command, struct output *out, const struct 
     if (error)
         return error;
     if (width < 8 && value >> (8 * width))
-        return command_refuse(command, out, E_RANGE, "0x%llx does not fit %u byte%s", (u64)value,
-                              width, width == 1 ? "" : "s");
+        return command_refuse(command, out, E_RANGE, "0x%lx does not fit %u byte%s", value, width,
+                              width == 1 ? "" : "s");
     /* All of it is found and judged before anything is written: at most two pages. */
     for (; done < width; done += part[parts++].size) {
         error = locate(&place, place.at + done, width - done, RIGHT_W, &part[parts]);
@@ -435,8 +434,8 @@ static int dump(const struct command *command, struct output *out, const struct 
         error = locate(&place, place.at + done, size - done, RIGHT_R, &stretch);
         if (error) {
             first = first ? first : error;
-            output_note(out, "0x%llx and the %llu bytes from there: %s", (u64)stretch.at,
-                        (u64)stretch.size, stretch.why);
+            output_note(out, "0x%lx and the %lu bytes from there: %s", stretch.at, stretch.size,
+                        stretch.why);
             continue;
         }
         for (uint64_t i = 0; i < stretch.size;) {
@@ -481,8 +480,8 @@ struct finder {
     uint64_t searched, absent, found;
 };
 
-/* Words that begin with a digit and are numbers are what memory holds of them, lowest byte first, in 4
- * bytes or, past 32 bits, in 8; all else is text. */
+/* Words that begin with a digit and are numbers are what memory holds of them, lowest byte first,
+ * in 4 bytes or, past 32 bits, in 8; all else is text. */
 static int take_pattern(const struct command *command, struct output *out, const char *word,
                         struct finder *finder)
 {

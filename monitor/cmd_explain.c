@@ -221,8 +221,8 @@ static int explain_guest(const struct command *command, struct output *out,
     }
     explain(&query, &e);
     if (linear)
-        output_title(out, "%s of g%u %s, CR3 0x%llx", paging_mode_name(e.mode), guest->number,
-                     guest->name, (unsigned long long)state.cr3);
+        output_title(out, "%s of g%u %s, CR3 0x%lx", paging_mode_name(e.mode), guest->number,
+                     guest->name, state.cr3);
     show_explanation(out, &e, guest);
     return E_OK;
 }

@@ -5,8 +5,8 @@
 #include "arch/x86_64/mm/kernel.h"
 #include "boot/boot.h"
 #include "lib/string.h"
-#include "mm/buddy.h"
-#include "mm/entry_count.h"
+#include "mm/frames/buddy.h"
+#include "mm/paging/entry_count.h"
 #include "monitor/commands.h"
 #include "monitor/tables.h"
 #include "vm/guest.h"
@@ -31,8 +31,8 @@ static const struct record mapping_record = RECORD("mapping", mapping_columns);
 /* A frame that a table maps more often than anybody wants to read. */
 #define MAPPINGS_SHOWN 64
 
-/* Guest-physical addresses of one guest at which a frame is looked for in the guest's own tables, and walks of
- * those tables that are made for it. */
+/* Guest-physical addresses of one guest at which a frame is looked for in the guest's own tables,
+ * and walks of those tables that are made for it. */
 #define GPAS_FOLLOWED 16
 #define GVA_WALKS 50000
 
@@ -142,8 +142,8 @@ static void search_own_tables(struct search *search)
         return;
     format_buffer(name, sizeof(name), "g%u's own", search->guest->number);
     if (table_visit_gva(&own.visit, 0, UINT64_MAX, search_own_run, &own) == E_FULL)
-        output_note(search->out, "The tables that g%u %s has built were searched up to 0x%llx.",
-                    search->guest->number, search->guest->name, (unsigned long long)own.visit.next);
+        output_note(search->out, "The tables that g%u %s has built were searched up to 0x%lx.",
+                    search->guest->number, search->guest->name, own.visit.next);
 }
 
 /* Calls `fn` for each table there is, with its name in search->name. */
@@ -193,7 +193,7 @@ static const char *memory_kind(uint64_t at)
     return "none: no RAM of the memory map";
 }
 
-/* What the layer that took the frame keeps in its record (mm/frame.h). */
+/* What the layer that took the frame keeps in its record (mm/frames/frame.h). */
 #define MEANING_TEXT (48 + ENTRIES_TEXT)
 static const char *payload_meaning(char buffer[MEANING_TEXT], const struct frame_info *info)
 {
@@ -240,8 +240,7 @@ static int who(const struct command *command, struct output *out, const struct a
         return error;
     if (at >> 52)
         return command_refuse(command, out, E_RANGE,
-                              "0x%llx is no physical address: those have 52 bits at the most",
-                              (unsigned long long)at);
+                              "0x%lx is no physical address: those have 52 bits at the most", at);
     search.wanted = align_down(at, PAGE_SIZE);
     bool known = frame_query(hpa(at), &info, &head) == E_OK;
     bool whose = known && info.state != FRAME_FREE && info.state != FRAME_CACHED;

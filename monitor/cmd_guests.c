@@ -1,9 +1,10 @@
 /*
- * The guests: who they are, how they fared, what is in their registers; and starting and stopping them.
+ * The guests: who they are, how they fared, what is in their registers; and starting and stopping
+ * them.
  */
 #include "arch/x86_64/control.h"
 #include "lib/string.h"
-#include "mm/buddy.h"
+#include "mm/frames/buddy.h"
 #include "monitor/commands.h"
 #include "vm/guest.h"
 
@@ -391,11 +392,11 @@ static int show_printed(const struct command *command, struct output *out,
     if (until_end > kept)
         until_end = (size_t)kept;
     if (kept < total)
-        output_title(out, "g%u %s printed %llu bytes; the last %llu:", guest->number, guest->name,
-                     (unsigned long long)total, (unsigned long long)kept);
+        output_title(out, "g%u %s printed %lu bytes; the last %lu:", guest->number, guest->name,
+                     total, kept);
     else
-        output_title(out, "g%u %s printed %llu bytes%s", guest->number, guest->name,
-                     (unsigned long long)total, total ? ":" : "");
+        output_title(out, "g%u %s printed %lu bytes%s", guest->number, guest->name, total,
+                     total ? ":" : "");
     output_quote(out, &quote, guest->output + first, until_end);
     output_quote(out, &quote, guest->output, (size_t)kept - until_end);
     output_quote_end(out, &quote);

@@ -2,7 +2,7 @@
  * `layout`: physical memory from its first frame to its last, as runs of frames that serve the same
  * purpose for the same owner.
  */
-#include "mm/buddy.h"
+#include "mm/frames/buddy.h"
 #include "monitor/commands.h"
 
 static const struct column frames_columns[] = {

@@ -9,7 +9,7 @@
 #include "arch/x86_64/mm/physical.h"
 #include "arch/x86_64/user_last.h"
 #include "lib/string.h"
-#include "mm/buddy.h"
+#include "mm/frames/buddy.h"
 #include "monitor/commands.h"
 #include "monitor/tables.h"
 #include "vm/guest.h"
@@ -37,7 +37,8 @@ static const struct column map_columns[] = {
 };
 static const struct record map_record = RECORD("map", map_columns);
 
-/* --- Filters ----------------------------------------------------------------------------------- */
+/* --- Filters -----------------------------------------------------------------------------------
+ */
 
 struct filter {
     uint64_t first, last; /* of input addresses */
@@ -113,12 +114,13 @@ static int take_filters(const struct command *command, struct output *out,
                                "\"%.20s\" is none of from= to= rights= page= what= purpose=", word);
     }
     if (!error && filter->first > filter->last)
-        error = command_refuse(command, out, E_RANGE, "from=0x%llx lies behind to=0x%llx",
-                               (unsigned long long)filter->first, (unsigned long long)filter->last);
+        error = command_refuse(command, out, E_RANGE, "from=0x%lx lies behind to=0x%lx",
+                               filter->first, filter->last);
     return error;
 }
 
-/* --- Runs -------------------------------------------------------------------------------------- */
+/* --- Runs --------------------------------------------------------------------------------------
+ */
 
 /* Sizes of pages that one table can have: 4K, 2M or 4M, 1G. */
 #define PAGE_SIZES 4
@@ -318,8 +320,8 @@ static void show_snapshot(struct output *out, const struct snapshot *map, const 
     for (uint64_t i = 0; i < map->runs && i < SNAPSHOT_RUNS; i++)
         show_run(&pass, &map->run[i]);
     if (map->runs > SNAPSHOT_RUNS)
-        output_note(out, "... and %llu runs more, which were not kept; the totals lack them",
-                    (unsigned long long)(map->runs - SNAPSHOT_RUNS));
+        output_note(out, "... and %lu runs more, which were not kept; the totals lack them",
+                    (map->runs - SNAPSHOT_RUNS));
     show_totals(&pass, map->root, as_number(map->table_frames));
 }
 
@@ -356,10 +358,11 @@ int table_refuse_none(const struct command *command, struct output *out, const s
                           guest->number);
 }
 
-/* --- A guest's own tables ---------------------------------------------------------------------- */
+/* --- A guest's own tables ----------------------------------------------------------------------
+ */
 
-/* Walks of a guest's tables that one command makes, and runs that it shows: they are the guest's, who
- * may have built tables without end. */
+/* Walks of a guest's tables that one command makes, and runs that it shows: they are the guest's,
+ * who may have built tables without end. */
 #define GVA_WALKS 200000
 #define GVA_RUNS 2000
 
@@ -496,8 +499,8 @@ static int map_gva(const struct command *command, struct output *out, struct gue
         .most_walks = GVA_WALKS,
     };
     enum paging_mode mode = paging_mode_of(&visit.registers);
-    output_title(out, "%s of g%u %s, CR3 0x%llx", paging_mode_name(mode), guest->number,
-                 guest->name, (unsigned long long)state.cr3);
+    output_title(out, "%s of g%u %s, CR3 0x%lx", paging_mode_name(mode), guest->number, guest->name,
+                 state.cr3);
     if (mode == PAGING_NONE)
         return command_refuse(command, out, E_STATE,
                               "without paging the guest has no tables: its linear addresses are "
@@ -510,8 +513,7 @@ static int map_gva(const struct command *command, struct output *out, struct gue
     pass.page[2] = mode == PAGING_32BIT ? 4 * MiB : 2 * MiB;
     pass.page[3] = GiB;
     if (table_visit_gva(&visit, filter->first, filter->last, show_own_run, &pass) == E_FULL)
-        output_note(out, "There is more: `from=0x%llx` goes on from there.",
-                    (unsigned long long)visit.next);
+        output_note(out, "There is more: `from=0x%lx` goes on from there.", visit.next);
     show_totals(&pass, hpa(state.cr3 & BITS(51, 12)), as_nothing());
     output_facts(out, &own_record,
                  (struct value[]){as_number(visit.illegal), as_number(visit.absent),
@@ -519,7 +521,8 @@ static int map_gva(const struct command *command, struct output *out, struct gue
     return E_OK;
 }
 
-/* --- Saved maps -------------------------------------------------------------------------------- */
+/* --- Saved maps --------------------------------------------------------------------------------
+ */
 
 #define SAVED_ORDER 5 /* 128 KiB for each map */
 
@@ -536,7 +539,8 @@ struct saved_map {
 #define SAVED_RUNS                                                                                 \
     (((PAGE_SIZE << SAVED_ORDER) - sizeof(struct saved_map)) / sizeof(struct saved_run))
 
-/* By guest; 0 is the host's. Their memory stays for the next map of the same table, until `forget`. */
+/* By guest; 0 is the host's. Their memory stays for the next map of the same table, until `forget`.
+ */
 static struct saved_map *saved[GUEST_LIMIT + 1];
 
 static int save_run(void *ctx, const struct mapping *run)
@@ -558,9 +562,9 @@ static int take_map(const struct command *command, struct output *out, struct ta
                             save_run, map);
     if (error == E_FULL)
         return command_refuse(command, out, error,
-                              "the map has more than %llu runs, which is all "
+                              "the map has more than %lu runs, which is all "
                               "that is kept",
-                              (unsigned long long)SAVED_RUNS);
+                              SAVED_RUNS);
     return error;
 }
 
@@ -585,8 +589,8 @@ static int map_save(const struct command *command, struct output *out, struct ta
     if (!error)
         error = take_map(command, out, table, saved[number]);
     if (!error)
-        output_note(out, "%llu runs are kept; diff instead of save shows what has changed since.",
-                    (unsigned long long)saved[number]->runs);
+        output_note(out, "%lu runs are kept; diff instead of save shows what has changed since.",
+                    saved[number]->runs);
     return error;
 }
 
@@ -709,7 +713,8 @@ static int map_diff(const struct command *command, struct output *out, struct ta
     return error;
 }
 
-/* --- The command ------------------------------------------------------------------------------- */
+/* --- The command -------------------------------------------------------------------------------
+ */
 
 enum what { WHAT_MAP, WHAT_GVA, WHAT_SAVE, WHAT_DIFF, WHAT_FORGET };
 

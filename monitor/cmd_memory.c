@@ -2,7 +2,7 @@
  * `mem`: what memory there is, what is free, and who has the rest.
  */
 #include "boot/boot.h"
-#include "mm/buddy.h"
+#include "mm/frames/buddy.h"
 #include "monitor/commands.h"
 #include "vm/guest.h"
 

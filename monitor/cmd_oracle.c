@@ -86,8 +86,8 @@ static int oracle(const struct command *command, struct output *out, const struc
     if (error != E_OK)
         return error;
     if (pairs == 0 || pairs > PAIRS_LIMIT)
-        return command_refuse(command, out, E_RANGE, "%s pairs? 1 to %llu, or none for %u",
-                              args->word[1], (unsigned long long)PAIRS_LIMIT, DEFAULT_PAIRS);
+        return command_refuse(command, out, E_RANGE, "%s pairs? 1 to %lu, or none for %u",
+                              args->word[1], PAIRS_LIMIT, DEFAULT_PAIRS);
 
     to.total = pairs * (guests_backend() ? ORACLE_SPACES : ORACLE_SPACES - 1);
     error = oracle_run(guests_backend(), seed, pairs, &listener, counts);
@@ -100,14 +100,13 @@ static int oracle(const struct command *command, struct output *out, const struc
     if (guests_backend() == NULL)
         output_note(out, "No guests can run here, so no EPT was tried.");
     if (error == E_HARDWARE && wrong != 0)
-        return command_refuse(
-            command, out, error, "the CPU disagrees with %llu of %llu predictions (seed %llu)",
-            (unsigned long long)wrong, (unsigned long long)tried, (unsigned long long)seed);
+        return command_refuse(command, out, error,
+                              "the CPU disagrees with %lu of %lu predictions (seed %lu)", wrong,
+                              tried, seed);
     if (error != E_OK)
-        return command_refuse(command, out, error, "ended after %llu pairs: %s",
-                              (unsigned long long)tried, error_text(error));
-    output_note(out, "The CPU agrees with all %llu predictions (seed %llu).",
-                (unsigned long long)tried, (unsigned long long)seed);
+        return command_refuse(command, out, error, "ended after %lu pairs: %s", tried,
+                              error_text(error));
+    output_note(out, "The CPU agrees with all %lu predictions (seed %lu).", tried, seed);
     return E_OK;
 }
 

@@ -10,8 +10,8 @@
 #include "lib/list.h"
 #include "lib/log.h"
 #include "lib/string.h"
-#include "mm/buddy.h"
-#include "mm/slab.h"
+#include "mm/frames/buddy.h"
+#include "mm/frames/slab.h"
 #include "monitor/commands.h"
 #include "monitor/machine_audit.h"
 #include "monitor/monitor.h"
@@ -236,7 +236,7 @@ static void check_guest(struct check_pass *pass, struct guest *guest)
     if (guest_ended(guest)) {
         format_buffer(what, sizeof(what), "g%u %s: gave back every frame", guest->number,
                       guest->name);
-        format_buffer(why, sizeof(why), "%llu are still its own", (unsigned long long)held);
+        format_buffer(why, sizeof(why), "%lu are still its own", held);
         show_check(pass, what, held == 0, why);
     }
 }
@@ -276,7 +276,7 @@ static bool end_guests(void)
         uint64_t held = buddy_owner_frames(guest_owner(guest));
 
         if (held != 0)
-            log_line("g%u %s: %llu frames leaked", i, guest->name, (unsigned long long)held);
+            log_line("g%u %s: %lu frames leaked", i, guest->name, held);
         leaked += held;
     }
     return slab_destroy_all() == 0 && leaked == 0;

@@ -74,7 +74,8 @@ static void show_steps(struct output *out, const struct walk *walk)
     }
 }
 
-/* What the walk came to. `failure` says why when no entry does; `slot` is as table_guest_area() or NULL. */
+/* What the walk came to. `failure` says why when no entry does; `slot` is as table_guest_area() or
+ * NULL. */
 static void show_verdict(struct output *out, const struct record *record, enum kind_id kind,
                          uint64_t in, const struct walk *walk, const char *failure,
                          const char *slot)
@@ -131,10 +132,8 @@ static int walk_table(const struct command *command, struct output *out, struct 
 
     if (in < table->kind->input_first || in > table->kind->input_last)
         return command_refuse(command, out, E_RANGE,
-                              "0x%llx is no address of the %s table: those are 0x%llx to 0x%llx",
-                              (unsigned long long)in, table->kind->name,
-                              (unsigned long long)table->kind->input_first,
-                              (unsigned long long)table->kind->input_last);
+                              "0x%lx is no address of the %s table: those are 0x%lx to 0x%lx", in,
+                              table->kind->name, table->kind->input_first, table->kind->input_last);
     table_walk(table, in, &walk);
     show_steps(out, &walk);
     show_verdict(out, guest ? &ept_verdict_record : &host_verdict_record, table->kind->id, in,
@@ -163,19 +162,18 @@ static int walk_gva(const struct command *command, struct output *out, struct gu
         return error;
     struct gva_context context = table_guest_registers(guest, &state);
     error = gva_walk(&context, gva(in), &walk);
-    output_title(out, "%s of g%u %s, CR3 0x%llx", paging_mode_name(walk.mode), guest->number,
-                 guest->name, (unsigned long long)state.cr3);
+    output_title(out, "%s of g%u %s, CR3 0x%lx", paging_mode_name(walk.mode), guest->number,
+                 guest->name, state.cr3);
     if (error == E_UNSUPPORTED)
         return command_refuse(command, out, error,
                               "%s of a guest is not walked: 4-level, PAE and "
                               "32-bit paging are",
                               paging_mode_name(walk.mode));
     if (error == E_RANGE && !walk.table_unbacked)
-        return command_refuse(command, out, error, "0x%llx is no linear address of this guest: %s",
-                              (unsigned long long)in,
-                              walk.mode == PAGING_4LEVEL
-                                  ? "bits 63 to 47 must be equal (a canonical address)"
-                                  : "it has 32 bits");
+        return command_refuse(
+            command, out, error, "0x%lx is no linear address of this guest: %s", in,
+            walk.mode == PAGING_4LEVEL ? "bits 63 to 47 must be equal (a canonical address)"
+                                       : "it has 32 bits");
     take_guest_types(&walk.walk, state.pat);
     show_steps(out, &walk.walk);
     show_verdict(out, &guest_verdict_record, KIND_GUEST64, in, &walk.walk,

@@ -37,7 +37,8 @@ static void keep(const struct trace_point *point)
     tracing.ring[at % RING_RECORDS] = (struct trace_record){rdtsc(), *point, cpu_number()};
 }
 
-/* --- Names ------------------------------------------------------------------------------------- */
+/* --- Names -------------------------------------------------------------------------------------
+ */
 
 #define BIT_OF(event) (UINT32_C(1) << (event))
 #define ALL_EVENTS (BIT_OF(TRACE_EVENTS) - 1)
@@ -86,7 +87,8 @@ static int refuse_event(const struct command *command, struct output *out, const
                           word);
 }
 
-/* --- On and off -------------------------------------------------------------------------------- */
+/* --- On and off --------------------------------------------------------------------------------
+ */
 
 static const struct column state_columns[] = {
     {"tracing", COLUMN_FLAG, 0}, {"events", COLUMN_TEXT, 0},    {"written", COLUMN_NUMBER, 0},
@@ -132,7 +134,8 @@ static int trace_on(const struct command *command, struct output *out, const str
     return E_OK;
 }
 
-/* --- Show -------------------------------------------------------------------------------------- */
+/* --- Show --------------------------------------------------------------------------------------
+ */
 
 static const struct column event_columns[] = {
     {"event", COLUMN_NUMBER, 5}, {"ticks", COLUMN_NUMBER, 10}, {"cpu", COLUMN_NUMBER, 3},
@@ -167,7 +170,7 @@ static const char *event_detail(char text[DETAIL_TEXT], const struct trace_point
     text[0] = 0;
     switch (point->event) {
     case TRACE_MAP:
-        format_buffer(text, DETAIL_TEXT, "to 0x%llx", (unsigned long long)point->c);
+        format_buffer(text, DETAIL_TEXT, "to 0x%lx", point->c);
         break;
     case TRACE_PROTECT:
         format_buffer(text, DETAIL_TEXT, "%s", rights_text(rights, (unsigned)point->c));
@@ -181,14 +184,14 @@ static const char *event_detail(char text[DETAIL_TEXT], const struct trace_point
         break;
     case TRACE_ALLOC:
         if (point->c >> 8)
-            format_buffer(text, DETAIL_TEXT, "%llu frames, %s", (unsigned long long)point->c >> 8,
+            format_buffer(text, DETAIL_TEXT, "%lu frames, %s", point->c >> 8,
                           purpose_name((enum frame_purpose)(point->c & 0xff)));
         else
             format_buffer(text, DETAIL_TEXT, "%s", purpose_name((enum frame_purpose)point->c));
         break;
     case TRACE_FREE:
         if (point->c > 1)
-            format_buffer(text, DETAIL_TEXT, "%llu frames", (unsigned long long)point->c);
+            format_buffer(text, DETAIL_TEXT, "%lu frames", point->c);
         break;
     case TRACE_SHARE:
         format_buffer(text, DETAIL_TEXT, "one holder more");
@@ -198,8 +201,7 @@ static const char *event_detail(char text[DETAIL_TEXT], const struct trace_point
         break;
     case TRACE_FLUSH:
         if (point->c)
-            format_buffer(text, DETAIL_TEXT, "%llu range%s", (unsigned long long)point->c,
-                          point->c == 1 ? "" : "s");
+            format_buffer(text, DETAIL_TEXT, "%lu range%s", point->c, point->c == 1 ? "" : "s");
         else
             format_buffer(text, DETAIL_TEXT, "the whole context");
         break;
@@ -221,7 +223,7 @@ static void show_event(struct output *out, uint64_t number, const struct trace_r
         point->event == TRACE_EXIT ? NULL : symbol_of((uint64_t)(uintptr_t)point->caller, &offset);
 
     if (symbol)
-        format_buffer(caller, sizeof(caller), "%s+0x%llx", symbol, (unsigned long long)offset);
+        format_buffer(caller, sizeof(caller), "%s+0x%lx", symbol, offset);
     output_row(out, &event_record,
                (struct value[]){as_number(number), as_number(record->time - tracing.since),
                                 as_number(record->cpu), as_text(owner_text(whose, point->owner)),
@@ -290,8 +292,8 @@ static bool passes(const struct trace_filter *filter, const struct trace_record 
            (!filter->by_cpu || filter->cpu == record->cpu);
 }
 
-/* The newest that pass the filter, oldest first. What is shown causes no events: it maps and allocates
- * nothing. */
+/* The newest that pass the filter, oldest first. What is shown causes no events: it maps and
+ * allocates nothing. */
 static int trace_show(const struct command *command, struct output *out,
                       const struct arguments *args)
 {
@@ -320,7 +322,8 @@ static int trace_show(const struct command *command, struct output *out,
     return E_OK;
 }
 
-/* --- Counters ---------------------------------------------------------------------------------- */
+/* --- Counters ----------------------------------------------------------------------------------
+ */
 
 static const struct column flush_columns[] = {
     {"table", COLUMN_TEXT, 16},  {"asked", COLUMN_NUMBER, 8},  {"ranges", COLUMN_NUMBER, 8},

@@ -1,14 +1,14 @@
 /*
- * The allocator and the mapper put to work on the live machine: `stress` looks whether they keep their
- * word, `bench` counts what each operation costs. Both leave everything as it was.
+ * The allocator and the mapper put to work on the live machine: `stress` looks whether they keep
+ * their word, `bench` counts what each operation costs. Both leave everything as it was.
  */
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/mm/kernel.h"
 #include "arch/x86_64/mm/user.h"
 #include "boot/boot.h"
 #include "lib/string.h"
-#include "mm/buddy.h"
-#include "mm/table.h"
+#include "mm/frames/buddy.h"
+#include "mm/paging/table.h"
 #include "monitor/commands.h"
 #include "vm/guest.h"
 
@@ -202,8 +202,8 @@ static int stress(const struct command *command, struct output *out, const struc
         return command_refuse(command, out, error, "a block was not taken back: %s",
                               error_text(error));
     if (stress.wrong)
-        return command_refuse(command, out, E_STATE, "%llu pages held what was not written there",
-                              (unsigned long long)stress.wrong);
+        return command_refuse(command, out, E_STATE, "%lu pages held what was not written there",
+                              stress.wrong);
     if (buddy_verify(why, sizeof(why)) != E_OK)
         return command_refuse(command, out, E_STATE, "the allocator is damaged: %s", why);
     if (buddy_fingerprint() != before)
@@ -249,8 +249,8 @@ struct bench {
     int error;            /* the first of any operation */
 };
 
-/* An operation, done BENCH_OPERATIONS times by `run`. What it needs beforehand and what it leaves behind
- * is the affair of the other two, which are not timed. */
+/* An operation, done BENCH_OPERATIONS times by `run`. What it needs beforehand and what it leaves
+ * behind is the affair of the other two, which are not timed. */
 struct operation {
     const char *name;
     void (*prepare)(struct bench *bench);

@@ -8,7 +8,7 @@
 #ifndef QUIRE_MONITOR_COMMANDS_H
 #define QUIRE_MONITOR_COMMANDS_H
 
-#include "mm/frame.h"
+#include "mm/frames/frame.h"
 #include "monitor/arguments.h"
 #include "monitor/output.h"
 #include "vm/backend.h"
@@ -44,8 +44,8 @@ extern const struct command_family trace_family;
 extern const struct command_family layout_family, terminal_family, workbench_family;
 extern const struct command_family audit_family, oracle_family;
 
-/* Says "error: NAME: ..." and returns `error`, for a command to end with. The text says what is wrong
- * and what would be right. */
+/* Says "error: NAME: ..." and returns `error`, for a command to end with. The text says what is
+ * wrong and what would be right. */
 int command_refuse(const struct command *command, struct output *out, int error, const char *text,
                    ...) __attribute__((format(printf, 4, 5)));
 
@@ -53,8 +53,8 @@ int command_refuse(const struct command *command, struct output *out, int error,
 int command_guest(const struct command *command, struct output *out, const char *word,
                   struct guest **guest);
 
-/* The registers of a guest that has a vCPU, or a refusal that says why there are none: E_STATE, or what
- * the backend answered. */
+/* The registers of a guest that has a vCPU, or a refusal that says why there are none: E_STATE, or
+ * what the backend answered. */
 int command_state(const struct command *command, struct output *out, struct guest *guest,
                   struct vcpu_state *state);
 

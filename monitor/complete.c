@@ -203,8 +203,8 @@ static void offer_choices(const struct typing *typing, const char *choices)
     }
 }
 
-/* Moves behind the piece of an alternative that `word` fits; false where none does. `repeated` is the one
- * that "..." stands for. */
+/* Moves behind the piece of an alternative that `word` fits; false where none does. `repeated` is
+ * the one that "..." stands for. */
 static bool follow(struct usage *usage, const char *word, char repeated[COMPLETION_TEXT])
 {
     char choices[COMPLETION_TEXT];

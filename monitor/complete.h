@@ -1,12 +1,13 @@
 /*
- * Completion of a word that is being typed: names of commands, guests, the words that a command's usage
- * names, and the hypervisor's symbols in addresses. Whatever can be typed is said in the usage alone, so
- * that a command has nothing more to do for it:
+ * Completion of a word that is being typed: names of commands, guests, the words that a command's
+ * usage names, and the hypervisor's symbols in addresses. Whatever can be typed is said in the
+ * usage alone, so that a command has nothing more to do for it:
  *
- *     gN gpa|gva X [r|w|x] [user]    lower case: as it stands; gN: a guest; [ ]: may be left out; ...: again;
- *     [FILTER ...] [cpu=N]           upper case: anything, of which VA, X and HPA are addresses, COMMAND is
- *                                    a command's name, and for EVENT and FILTER the command has words;
- *                                    a word with '=' in it goes on behind it
+ *     gN gpa|gva X [r|w|x] [user]  lower case: as it stands; gN: a guest; [ ]: may be left out;
+ *                                  ...: again;
+ *     [FILTER ...] [cpu=N]         upper case: anything, of which VA, X and HPA are addresses,
+ *                                  COMMAND is a command's name, and for EVENT and FILTER the
+ *                                  command has words; a word with '=' in it goes on behind it
  */
 #ifndef QUIRE_MONITOR_COMPLETE_H
 #define QUIRE_MONITOR_COMPLETE_H
@@ -14,8 +15,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define COMPLETIONS 64     /* candidates that are shown; more are counted */
-#define COMPLETION_TEXT 64 /* bytes of one, its terminator included; longer ones are not offered */
+#define COMPLETIONS 64 /* candidates that are shown; more are counted */
+#define COMPLETION_TEXT                                                                            \
+    64 /* bytes of one, its terminator included; longer ones are not offered                       \
+        */
 
 struct completions {
     char word[COMPLETIONS][COMPLETION_TEXT];

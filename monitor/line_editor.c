@@ -1,6 +1,6 @@
 /*
- * The line editor. The screen is changed in two ways only: a character typed at the end of a line that
- * fits is echoed, and everything else draws the whole row again, which is short.
+ * The line editor. The screen is changed in two ways only: a character typed at the end of a line
+ * that fits is echoed, and everything else draws the whole row again, which is short.
  */
 #include "monitor/line_editor.h"
 
@@ -30,8 +30,8 @@ static void put_text(struct line_editor *editor, const char *text)
 
 /* --- The row on the screen ------------------------------------------------------------------ */
 
-/* How much of the text the row has room for, with the mark of a dropped line behind it; the last column
- * stays empty, so that no terminal wraps. */
+/* How much of the text the row has room for, with the mark of a dropped line behind it; the last
+ * column stays empty, so that no terminal wraps. */
 static unsigned window_size(const struct line_editor *editor)
 {
     unsigned columns = editor->terminal_is.columns;
@@ -245,8 +245,8 @@ static void take_key(struct line_editor *editor, unsigned char final, unsigned p
     }
 }
 
-/* What a terminal says of itself: its size (xterm's answer to CSI 18 t), or its attributes (ECMA-48's
- * device attributes, as the VT220 and its heirs give them). */
+/* What a terminal says of itself: its size (xterm's answer to CSI 18 t), or its attributes
+ * (ECMA-48's device attributes, as the VT220 and its heirs give them). */
 static enum line_event take_report(struct line_editor *editor, unsigned char final)
 {
     unsigned given = editor->parameters + 1;
@@ -279,8 +279,8 @@ static void take_parameter_byte(struct line_editor *editor, unsigned char byte)
     }
 }
 
-/* A byte in the middle of an escape sequence. False when it is none of the sequence's: a control byte
- * breaks it off and counts for itself. */
+/* A byte in the middle of an escape sequence. False when it is none of the sequence's: a control
+ * byte breaks it off and counts for itself. */
 static bool take_sequence(struct line_editor *editor, unsigned char byte, enum line_event *event)
 {
     if (byte < 0x20 || byte >= DEL) {

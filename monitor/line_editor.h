@@ -1,18 +1,18 @@
 /*
  * Line editing and history for a terminal on a byte stream.
  *
- * Bytes go in one at a time, what the terminal has to show comes out through a sink. Nothing else is
- * assumed: no timing, no window size but LINE_COLUMNS, and no trust in the bytes. A line longer than
- * the window scrolls sideways, so that it is always on one row and can be erased and drawn again,
- * which is what other output does that arrives while a line is being typed:
+ * Bytes go in one at a time, what the terminal has to show comes out through a sink. Nothing else
+ * is assumed: no timing, no window size but LINE_COLUMNS, and no trust in the bytes. A line longer
+ * than the window scrolls sideways, so that it is always on one row and can be erased and drawn
+ * again, which is what other output does that arrives while a line is being typed:
  *
  *     log line ---> line_editor.around.write: erase the row, pass the text on, draw the row again
  *
- * Keys: printable ASCII inserts; left, right, home, end, ^B ^F ^A ^E move; backspace, delete, ^D ^K ^U ^W
- * erase; up, down, ^P ^N walk through the history; ^L clears the screen; ^C drops the line; return ends
- * it. Tab is for the caller to complete. A terminal that says by its own accord how large it is
- * (CSI 8 ; rows ; columns t) or what it can do (CSI ? ... c, attribute 22: colour) is believed. Every other
- * byte or sequence is ignored whole.
+ * Keys: printable ASCII inserts; left, right, home, end, ^B ^F ^A ^E move; backspace, delete, ^D ^K
+ * ^U ^W erase; up, down, ^P ^N walk through the history; ^L clears the screen; ^C drops the line;
+ * return ends it. Tab is for the caller to complete. A terminal that says by its own accord how
+ * large it is (CSI 8 ; rows ; columns t) or what it can do (CSI ? ... c, attribute 22: colour) is
+ * believed. Every other byte or sequence is ignored whole.
  */
 #ifndef QUIRE_MONITOR_LINE_EDITOR_H
 #define QUIRE_MONITOR_LINE_EDITOR_H

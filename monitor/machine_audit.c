@@ -57,10 +57,10 @@ void machine_audit_log(void)
     int error = machine_audit(log_finding, NULL, &totals, &tables);
 
     if (error == E_OK)
-        log_line("audit: %u tables, %llu frames, all rules hold", tables,
-                 (unsigned long long)(totals.table_frames + totals.memory));
+        log_line("audit: %u tables, %lu frames, all rules hold", tables,
+                 (totals.table_frames + totals.memory));
     else if (error == E_STATE)
-        log_line("audit: %llu findings", (unsigned long long)totals.found);
+        log_line("audit: %lu findings", totals.found);
     else
         log_line("audit: not done: %s", error_text(error));
 }

@@ -1,11 +1,12 @@
 /*
- * The whole machine for the auditor (mm/audit.h): the hypervisor's table with its guard pages and CR3,
- * and the table of every guest with its root register. Ring-3 programs have none while the console runs.
+ * The whole machine for the auditor (mm/audit/audit.h): the hypervisor's table with its guard pages
+ * and CR3, and the table of every guest with its root register. Ring-3 programs have none while the
+ * console runs.
  */
 #ifndef QUIRE_MONITOR_MACHINE_AUDIT_H
 #define QUIRE_MONITOR_MACHINE_AUDIT_H
 
-#include "mm/audit.h"
+#include "mm/audit/audit.h"
 
 /* Judges the machine by every rule. Returns and reports as audit_run(); *tables receives how many
  * tables there are. */

@@ -19,9 +19,9 @@
  * sender that never falls silent. */
 #define KEYS_A_ROUND 1024
 
-/* Polls without a key after which the sender counts as silent: a few milliseconds, many times what a
- * byte takes at 115200 baud. The guests wait so long after a key, for the port itself would not hold
- * the rest of a line that comes all at once (a paste, a program that types) while they run. */
+/* Polls without a key after which the sender counts as silent: a few milliseconds, many times what
+ * a byte takes at 115200 baud. The guests wait so long after a key, for the port itself would not
+ * hold the rest of a line that comes all at once (a paste, a program that types) while they run. */
 #define SILENT_POLLS 2000
 
 #define JSON_FLAG "--json"
@@ -101,8 +101,8 @@ static const struct command *find_command(const char *name)
 #define NAME_LIMIT 16 /* longer words resemble no command */
 
 /*
- * How many letters must be put in, left out, changed or swapped with their neighbour to get from one
- * word to the other (optimal string alignment), by rows of the usual matrix. Words of at most
+ * How many letters must be put in, left out, changed or swapped with their neighbour to get from
+ * one word to the other (optimal string alignment), by rows of the usual matrix. Words of at most
  * NAME_LIMIT letters.
  */
 static unsigned word_distance(const char *a, const char *b)
@@ -409,7 +409,8 @@ static void show_candidates(const struct completions *found, struct sink *to)
         format(to, "... and %u more\n", found->more);
 }
 
-/* Types what all candidates for the word at the cursor share; shows them where that is nothing new. */
+/* Types what all candidates for the word at the cursor share; shows them where that is nothing new.
+ */
 static void complete_line(struct line_editor *editor)
 {
     static struct completions found;
@@ -483,7 +484,8 @@ static void take_key(unsigned char key)
         line_begin(editor);
 }
 
-/* Takes what is being sent until the sender falls silent. Costs a single poll when nothing comes. */
+/* Takes what is being sent until the sender falls silent. Costs a single poll when nothing comes.
+ */
 static void take_keys(void)
 {
     unsigned taken = 0;

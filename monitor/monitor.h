@@ -21,13 +21,13 @@ void monitor_init(const char *boot_cmdline);
  */
 _Noreturn void monitor_run(void);
 
-/* Commands to run at the start of monitor_run(), line by line, before the guests run on: the text of a
- * boot module, `size` bytes that stay where they are. Blank lines and those that start with '#' are nothing.
- * `name` is for the log. E_FULL: there are too many scripts already. */
+/* Commands to run at the start of monitor_run(), line by line, before the guests run on: the text
+ * of a boot module, `size` bytes that stay where they are. Blank lines and those that start with
+ * '#' are nothing. `name` is for the log. E_FULL: there are too many scripts already. */
 int monitor_script(const char *name, const char *text, uint64_t size);
 
-/* Runs the commands of one line, one after the other, each whatever became of the one before. E_OK, or
- * the last error of any of them; what there is to say about it has been said to `out`. */
+/* Runs the commands of one line, one after the other, each whatever became of the one before. E_OK,
+ * or the last error of any of them; what there is to say about it has been said to `out`. */
 int monitor_execute(struct output *out, const char *line);
 
 /* The kernel's command line as given to monitor_init(). */

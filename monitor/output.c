@@ -15,8 +15,8 @@ void output_init(struct output *out, struct sink *sink)
 
 /* --- JSON ------------------------------------------------------------------------------------ */
 
-/* A byte within a JSON string (RFC 8259, 7). Bytes above ASCII count as Latin-1, so that every text is
- * valid whatever it holds. */
+/* A byte within a JSON string (RFC 8259, 7). Bytes above ASCII count as Latin-1, so that every text
+ * is valid whatever it holds. */
 static void write_json_byte(struct sink *sink, unsigned char c)
 {
     if (c == '"' || c == '\\')
@@ -57,11 +57,11 @@ static void write_json_value(struct sink *sink, enum column_kind kind, struct va
     else if (value.kind == VALUE_TEXT)
         write_json_text(sink, value.text);
     else if (kind == COLUMN_HEX)
-        format(sink, "\"0x%llx\"", (unsigned long long)value.number);
+        format(sink, "\"0x%lx\"", value.number);
     else if (kind == COLUMN_FLAG)
         format(sink, value.number ? "true" : "false");
     else
-        format(sink, "%llu", (unsigned long long)value.number);
+        format(sink, "%lu", value.number);
 }
 
 static void write_json_record(struct output *out, const char *kind, const struct record *record,
@@ -143,10 +143,10 @@ static const char *value_text(char buffer[VALUE_BUFFER], const struct column *co
     case COLUMN_TEXT:
         return value.text;
     case COLUMN_NUMBER:
-        format_buffer(buffer, VALUE_BUFFER, "%llu", (unsigned long long)value.number);
+        format_buffer(buffer, VALUE_BUFFER, "%lu", value.number);
         break;
     case COLUMN_HEX:
-        format_buffer(buffer, VALUE_BUFFER, "0x%llx", (unsigned long long)value.number);
+        format_buffer(buffer, VALUE_BUFFER, "0x%lx", value.number);
         break;
     case COLUMN_SIZE:
         size_text(size, value.number);
@@ -154,9 +154,9 @@ static const char *value_text(char buffer[VALUE_BUFFER], const struct column *co
         break;
     case COLUMN_FRAMES:
         if (in_table)
-            format_buffer(buffer, VALUE_BUFFER, "%llu", (unsigned long long)value.number);
+            format_buffer(buffer, VALUE_BUFFER, "%lu", value.number);
         else
-            format_buffer(buffer, VALUE_BUFFER, "%llu (%s)", (unsigned long long)value.number,
+            format_buffer(buffer, VALUE_BUFFER, "%lu (%s)", value.number,
                           size_text(size, value.number << PAGE_SHIFT));
         break;
     case COLUMN_FLAG:

@@ -98,24 +98,25 @@ void output_failure(struct output *out, int error, const char *text, ...)
     __attribute__((format(printf, 3, 4)));
 void output_error(struct output *out, const char *text, ...) __attribute__((format(printf, 2, 3)));
 
-/* The end of a command's answer, for programs: what was asked and what came of it. Nothing as text. */
+/* The end of a command's answer, for programs: what was asked and what came of it. Nothing as text.
+ */
 void output_end(struct output *out, const char *command, int error);
 
-/* How far a command has come that takes its time: a row that is drawn over and over, for people alone.
- * To be called as often as one likes; drawn anew where the percentage has changed. output_progress_end()
- * takes the row away, before anything else is said. */
+/* How far a command has come that takes its time: a row that is drawn over and over, for people
+ * alone. To be called as often as one likes; drawn anew where the percentage has changed.
+ * output_progress_end() takes the row away, before anything else is said. */
 void output_progress(struct output *out, const char *what, uint64_t done, uint64_t total);
 void output_progress_end(struct output *out);
 
-/* A column's name as the key of a JSON object: lower case, what is no letter or digit as '_'. Returns
- * `buffer`, cut to its size. */
+/* A column's name as the key of a JSON object: lower case, what is no letter or digit as '_'.
+ * Returns `buffer`, cut to its size. */
 #define KEY_TEXT 48
 const char *column_key(char buffer[KEY_TEXT], const struct column *column);
 
 /* Text that somebody else wrote (a guest, a report): each line after two blanks, and whatever is
- * neither printable nor a line's end as \xNN, so that it cannot steer the terminal; for programs each
- * line is an object and such a byte \u00NN. The text may come in pieces; output_quote_end() ends its last
- * line. */
+ * neither printable nor a line's end as \xNN, so that it cannot steer the terminal; for programs
+ * each line is an object and such a byte \u00NN. The text may come in pieces; output_quote_end()
+ * ends its last line. */
 struct quote {
     bool open; /* in the middle of a line */
 };

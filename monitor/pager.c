@@ -39,7 +39,8 @@ static void ask(struct pager *pager)
     put(pager, ERASE_ROW);
 }
 
-/* Counts what room a byte takes. A long line that wraps where the page ends is asked about behind it. */
+/* Counts what room a byte takes. A long line that wraps where the page ends is asked about behind
+ * it. */
 static void count(struct pager *pager, char c)
 {
     if (pager->escape) {
@@ -68,7 +69,8 @@ static void write_paged(struct sink *sink, const char *bytes, size_t n)
         return;
     }
     for (size_t i = 0; i < n && !pager->stopped; i++) {
-        /* Asked only when there is more, so that an answer of just a page ends without a question. */
+        /* Asked only when there is more, so that an answer of just a page ends without a question.
+         */
         if (pager->left == 0)
             ask(pager);
         if (pager->stopped)

@@ -3,8 +3,8 @@
  *
  *     -- more: space, return, or q --        space: a page more, return: a line, q or ^C: no more
  *
- * A sink that passes everything on and waits for a key when the screen is full. Programs have no use
- * for it, and get none: it is switched on by a terminal that says how large it is, or by hand.
+ * A sink that passes everything on and waits for a key when the screen is full. Programs have no
+ * use for it, and get none: it is switched on by a terminal that says how large it is, or by hand.
  */
 #ifndef QUIRE_MONITOR_PAGER_H
 #define QUIRE_MONITOR_PAGER_H

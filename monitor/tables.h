@@ -7,8 +7,8 @@
 #include "arch/x86_64/mm/guest_walk.h"
 #include "monitor/commands.h"
 
-/* What a guest's registers say of its linear addresses, for gva_walk(): its entries are read through its
- * second level. */
+/* What a guest's registers say of its linear addresses, for gva_walk(): its entries are read
+ * through its second level. */
 struct gva_context table_guest_registers(struct guest *guest, const struct vcpu_state *state);
 
 /* A search through all of a guest's own tables. */
@@ -21,7 +21,8 @@ struct gva_visit {
     uint64_t next; /* where the run begins that was found last */
 };
 
-/* As table_visit() with VISIT_RUNS, for paging modes that are walked. E_FULL: not to the end, see `next`. */
+/* As table_visit() with VISIT_RUNS, for paging modes that are walked. E_FULL: not to the end, see
+ * `next`. */
 int table_visit_gva(struct gva_visit *visit, uint64_t first, uint64_t last, visit_fn fn, void *ctx);
 
 /* The kind of the slot that a guest-physical address lies in, or "outside every slot". */

@@ -13,8 +13,8 @@ static void put(struct terminal *terminal, const char *bytes, size_t n)
     terminal->editor.terminal->write(terminal->editor.terminal, bytes, n);
 }
 
-/* One byte of a guest's, which must not steer the terminal: what is no text and does not just move the
- * cursor back appears as \xNN. */
+/* One byte of a guest's, which must not steer the terminal: what is no text and does not just move
+ * the cursor back appears as \xNN. */
 static void put_guest_byte(struct terminal *terminal, char byte)
 {
     unsigned char c = (unsigned char)byte;

@@ -1,6 +1,6 @@
 /*
- * The terminal that the console speaks to: what it can do, and to whom its keys go. One at a time has
- * it, the line editor or a guest that somebody is attached to.
+ * The terminal that the console speaks to: what it can do, and to whom its keys go. One at a time
+ * has it, the line editor or a guest that somebody is attached to.
  */
 #ifndef QUIRE_MONITOR_TERMINAL_H
 #define QUIRE_MONITOR_TERMINAL_H
@@ -35,8 +35,8 @@ void terminal_attach(struct terminal *terminal, struct guest *guest);
 /* A key while a guest is attached. */
 void terminal_key(struct terminal *terminal, unsigned char key);
 
-/* Shows what the attached guest has printed, and lets go of one that has ended. To be called after each
- * round of the guests. */
+/* Shows what the attached guest has printed, and lets go of one that has ended. To be called after
+ * each round of the guests. */
 void terminal_show(struct terminal *terminal);
 
 #endif

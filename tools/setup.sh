@@ -71,6 +71,7 @@ needs_of_test() {
     want libcmocka-dev "to build the hosted tests" test -e /usr/include/cmocka.h
     want chromium "to look at the picture of memory" has chromium
     want clang "to check the sources by a second compiler" has clang
+    want clang-format-14 "to check the layout of the sources" has clang-format-14
     want libclang-rt-dev "to fuzz" clang_links -fsanitize=fuzzer \
         "int LLVMFuzzerTestOneInput(void) { return 0; }"
     want python3-pytest "to test the whole machine" module pytest

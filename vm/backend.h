@@ -11,8 +11,8 @@
 
 #include "lib/format.h"
 #include "mm/addr.h"
-#include "mm/attrs.h"
-#include "mm/table.h"
+#include "mm/paging/attrs.h"
+#include "mm/paging/table.h"
 
 struct guest;
 
@@ -194,8 +194,8 @@ struct vm_backend {
 
     int (*read_root)(struct vcpu *vcpu, struct vm_root *out); /* E_STATE without a current VMCS */
 
-    /* For a report: every reference of the walk by which the access of a MEMORY or MISCONFIG exit went,
-     * and why the CPU ended it. */
+    /* For a report: every reference of the walk by which the access of a MEMORY or MISCONFIG exit
+     * went, and why the CPU ended it. */
     void (*explain)(struct vcpu *vcpu, const struct vm_exit *exit, struct sink *to);
 
     /* Raw state for a report of a stopped guest, beyond struct vcpu_state. */

@@ -2,7 +2,7 @@
 #include "vm/elf.h"
 
 #include "lib/string.h"
-#include "mm/attrs.h"
+#include "mm/paging/attrs.h"
 
 enum {
     EI_CLASS = 4,

@@ -28,7 +28,7 @@ struct elf {
 
 struct elf_segment {
     bool load;        /* PT_LOAD; the rest of this structure is then valid and checked */
-    unsigned rights;  /* RIGHT_R, RIGHT_W, RIGHT_X (mm/attrs.h) as the header's flags say */
+    unsigned rights;  /* RIGHT_R, RIGHT_W, RIGHT_X (mm/paging/attrs.h) as the header's flags say */
     uint64_t virtual; /* addresses of the first byte; address + memory_size never wraps */
     uint64_t physical;
     const uint8_t *bytes; /* file_size bytes within the image */

@@ -64,26 +64,21 @@ void print_registers(struct sink *to, const struct vcpu_state *state)
                                                      "FS", "GS", "LDTR", "TR"};
 
     for (unsigned i = 0; i < GPR_COUNT; i++)
-        format(to, "%-4s%016llx%s", gpr_names[i], (unsigned long long)state->gpr[i],
-               i % 4 == 3 ? "\n" : "  ");
-    format(to, "RIP %016llx  RFLAGS %08llx  %s\n", (unsigned long long)state->rip,
-           (unsigned long long)state->rflags, state->halted ? "halted" : "active");
-    format(to, "CR0 %08llx  CR2 %016llx  CR3 %016llx  CR4 %08llx  EFER %04llx\n",
-           (unsigned long long)state->cr0, (unsigned long long)state->cr2,
-           (unsigned long long)state->cr3, (unsigned long long)state->cr4,
-           (unsigned long long)state->efer);
+        format(to, "%-4s%016lx%s", gpr_names[i], state->gpr[i], i % 4 == 3 ? "\n" : "  ");
+    format(to, "RIP %016lx  RFLAGS %08lx  %s\n", state->rip, state->rflags,
+           state->halted ? "halted" : "active");
+    format(to, "CR0 %08lx  CR2 %016lx  CR3 %016lx  CR4 %08lx  EFER %04lx\n", state->cr0, state->cr2,
+           state->cr3, state->cr4, state->efer);
     for (unsigned i = 0; i < SEG_COUNT; i++) {
         const struct segment *segment = &state->segment[i];
         if (segment->unusable)
             format(to, "%-4s %04x unusable\n", segment_names[i], segment->selector);
         else
-            format(to, "%-4s %04x base %016llx limit %08x access %04x\n", segment_names[i],
-                   segment->selector, (unsigned long long)segment->base, segment->limit,
-                   segment->access);
+            format(to, "%-4s %04x base %016lx limit %08x access %04x\n", segment_names[i],
+                   segment->selector, segment->base, segment->limit, segment->access);
     }
-    format(to, "GDT  %016llx limit %04x  IDT %016llx limit %04x\n",
-           (unsigned long long)state->gdt_base, state->gdt_limit,
-           (unsigned long long)state->idt_base, state->idt_limit);
+    format(to, "GDT  %016lx limit %04x  IDT %016lx limit %04x\n", state->gdt_base, state->gdt_limit,
+           state->idt_base, state->idt_limit);
 }
 
 void report_state(struct report *report, const struct vm_exit *exit)
@@ -91,9 +86,9 @@ void report_state(struct report *report, const struct vm_exit *exit)
     struct guest *guest = report->guest;
     struct vcpu_state state;
 
-    format(&report->sink, "exit: %s (0x%llx), qualification 0x%llx, RIP 0x%llx, %u bytes\n",
-           exit->name != NULL ? exit->name : "?", (unsigned long long)exit->raw,
-           (unsigned long long)exit->qualification, (unsigned long long)exit->rip, exit->length);
+    format(&report->sink, "exit: %s (0x%lx), qualification 0x%lx, RIP 0x%lx, %u bytes\n",
+           exit->name != NULL ? exit->name : "?", exit->raw, exit->qualification, exit->rip,
+           exit->length);
     if (guests_backend()->get_state(guest->vcpu, &state) == E_OK)
         print_registers(&report->sink, &state);
     if (guests_backend()->dump != NULL)
@@ -146,22 +141,21 @@ static void exit_halt(struct guest *guest, const struct vm_exit *exit)
     guests_backend()->set_halted(guest->vcpu, true);
     guest->halted = true;
     guest->state = GUEST_HALTED;
-    log_line("g%u %s: halted (HLT at 0x%llx; no device of its own can wake it)", guest->number,
-             guest->name, (unsigned long long)exit->rip);
+    log_line("g%u %s: halted (HLT at 0x%lx; no device of its own can wake it)", guest->number,
+             guest->name, exit->rip);
 }
 
 static void exit_exception(struct guest *guest, const struct vm_exit *exit)
 {
-    guest_stop(guest, exit, "exception %u (code 0x%x, address 0x%llx) at RIP 0x%llx",
+    guest_stop(guest, exit, "exception %u (code 0x%x, address 0x%lx) at RIP 0x%lx",
                exit->exception.vector, exit->exception.has_code ? exit->exception.code : 0,
-               (unsigned long long)exit->exception.address, (unsigned long long)exit->rip);
+               exit->exception.address, exit->rip);
 }
 
 static void exit_unknown(struct guest *guest, const struct vm_exit *exit)
 {
-    guest_stop(guest, exit, "exit that nothing handles: %s (0x%llx) at RIP 0x%llx",
-               exit->name != NULL ? exit->name : "?", (unsigned long long)exit->raw,
-               (unsigned long long)exit->rip);
+    guest_stop(guest, exit, "exit that nothing handles: %s (0x%lx) at RIP 0x%lx",
+               exit->name != NULL ? exit->name : "?", exit->raw, exit->rip);
 }
 
 bool exit_dispatch(struct guest *guest, const struct vm_exit *exit)
@@ -198,7 +192,7 @@ bool exit_dispatch(struct guest *guest, const struct vm_exit *exit)
         exit_exception(guest, exit);
         break;
     case VM_EXIT_SHUTDOWN:
-        guest_stop(guest, exit, "triple fault at RIP 0x%llx", (unsigned long long)exit->rip);
+        guest_stop(guest, exit, "triple fault at RIP 0x%lx", exit->rip);
         break;
     case VM_EXIT_BAD_STATE:
         guest_stop(guest, exit, "the CPU refused to enter the guest: %s (0x%x)",

@@ -11,7 +11,7 @@
 #include "guests/abi.h"
 #include "lib/error.h"
 #include "lib/log.h"
-#include "mm/table.h"
+#include "mm/paging/table.h"
 #include "vm/exits.h"
 #include "vm/slots.h"
 
@@ -23,8 +23,6 @@
 #define LOGGED_LIMIT 32
 
 #define FAULT_TEXT 128
-
-typedef unsigned long long u64;
 
 static const char *access_verb(unsigned access)
 {
@@ -44,8 +42,8 @@ static void describe_target(const struct guest *guest, const struct vm_exit *exi
     char size[SIZE_TEXT];
 
     if (slot != NULL) {
-        format_buffer(text, FAULT_TEXT, "%s at 0x%llx+%s", slot_kind_name(slot->kind),
-                      (u64)slot->base.v, size_text(size, slot->size));
+        format_buffer(text, FAULT_TEXT, "%s at 0x%lx+%s", slot_kind_name(slot->kind), slot->base.v,
+                      size_text(size, slot->size));
         return;
     }
     for (unsigned i = 0; i < guest->slots; i++) {
@@ -56,15 +54,15 @@ static void describe_target(const struct guest *guest, const struct vm_exit *exi
         }
         first = slot->base.v + slot->size;
     }
-    format_buffer(text, FAULT_TEXT, "no memory (hole 0x%llx..0x%llx)", (u64)first, (u64)last);
+    format_buffer(text, FAULT_TEXT, "no memory (hole 0x%lx..0x%lx)", first, last);
 }
 
 static void print_entry(struct sink *to, const struct walk_step *step)
 {
     char rights[RIGHTS_TEXT];
 
-    format(to, "  %-4s[%3u] at 0x%llx: %016llx ", level_name(step->level), step->index,
-           (u64)step->address.v, (u64)step->raw);
+    format(to, "  %-4s[%3u] at 0x%lx: %016lx ", level_name(step->level), step->index,
+           step->address.v, step->raw);
     switch (step->class) {
     case ENTRY_ABSENT:
         format(to, "not present\n");
@@ -88,7 +86,7 @@ static void print_walk(struct sink *to, const struct walk *walk)
     for (unsigned i = 0; i < walk->count; i++)
         print_entry(to, &walk->step[i]);
     if (walk->error == E_OK)
-        format(to, "  leads to frame 0x%llx\n", (u64)walk->mapping.out.v);
+        format(to, "  leads to frame 0x%lx\n", walk->mapping.out.v);
     else
         format(to, "  ends: %s\n", error_text(walk->error));
 }
@@ -110,16 +108,16 @@ static void print_fault(struct sink *to, struct guest *guest, const struct vm_ex
 
     table_walk(&guest->table, exit->memory.gpa.v, &walk);
     describe_target(guest, exit, target);
-    format(to, "%s GPA 0x%llx", access_verb(exit->memory.access), (u64)exit->memory.gpa.v);
+    format(to, "%s GPA 0x%lx", access_verb(exit->memory.access), exit->memory.gpa.v);
     if (exit->memory.gva_valid)
-        format(to, " (GVA 0x%llx%s)", (u64)exit->memory.gva.v,
+        format(to, " (GVA 0x%lx%s)", exit->memory.gva.v,
                exit->memory.walk ? ", while the CPU read the guest's own page tables for it" : "");
-    format(to, " at RIP 0x%llx\n", (u64)exit->rip);
+    format(to, " at RIP 0x%lx\n", exit->rip);
     format(to, "target: %s\n", target);
     format(to, "tried %s, ", rights_text(rights, exit->memory.access));
-    format(to, "allowed %s, qualification 0x%llx\n", rights_text(rights, exit->memory.allowed),
-           (u64)exit->qualification);
-    format(to, "walk of GPA 0x%llx in the guest's %s table:\n", (u64)exit->memory.gpa.v,
+    format(to, "allowed %s, qualification 0x%lx\n", rights_text(rights, exit->memory.allowed),
+           exit->qualification);
+    format(to, "walk of GPA 0x%lx in the guest's %s table:\n", exit->memory.gpa.v,
            guest->table.kind->name);
     print_walk(to, &walk);
 }
@@ -129,8 +127,8 @@ static void write_reason(struct guest *guest, const struct vm_exit *exit)
     char target[FAULT_TEXT];
 
     describe_target(guest, exit, target);
-    guest_end(guest, GUEST_STOPPED, "%s GPA 0x%llx: %s, at RIP 0x%llx",
-              access_verb(exit->memory.access), (u64)exit->memory.gpa.v, target, (u64)exit->rip);
+    guest_end(guest, GUEST_STOPPED, "%s GPA 0x%lx: %s, at RIP 0x%lx",
+              access_verb(exit->memory.access), exit->memory.gpa.v, target, exit->rip);
 }
 
 static uint32_t fault_bits(unsigned access)
@@ -164,8 +162,8 @@ static void log_expected(const struct report *report)
 
     if (guest->faults_refused <= LOGGED_LIMIT) {
         report_log(report);
-        log_line("g%u %s: this fault was announced; the guest goes on at 0x%llx", guest->number,
-                 guest->name, (u64)guest->expect_fault.resume);
+        log_line("g%u %s: this fault was announced; the guest goes on at 0x%lx", guest->number,
+                 guest->name, guest->expect_fault.resume);
     }
     if (guest->faults_refused == LOGGED_LIMIT)
         log_line("g%u %s: further announced faults are counted, not logged", guest->number,
@@ -216,8 +214,8 @@ void exit_memory(struct guest *guest, const struct vm_exit *exit)
     if (is_allowed(guest, exit)) {
         guest->faults_spurious++;
         if (keeps_faulting(guest, exit))
-            guest_stop(guest, exit, "the CPU keeps refusing a %s GPA 0x%llx that the table allows",
-                       access_verb(exit->memory.access), (u64)exit->memory.gpa.v);
+            guest_stop(guest, exit, "the CPU keeps refusing a %s GPA 0x%lx that the table allows",
+                       access_verb(exit->memory.access), exit->memory.gpa.v);
         return;
     }
     error = slots_fill(guest, exit->memory.gpa);
@@ -226,8 +224,8 @@ void exit_memory(struct guest *guest, const struct vm_exit *exit)
     else if (error == E_NOENT || error == E_EXIST)
         refuse(guest, exit);
     else
-        guest_stop(guest, exit, "no frame for lazy memory at GPA 0x%llx: %s (%s)",
-                   (u64)exit->memory.gpa.v, error_text(error), error_name(error));
+        guest_stop(guest, exit, "no frame for lazy memory at GPA 0x%lx: %s (%s)",
+                   exit->memory.gpa.v, error_text(error), error_name(error));
 }
 
 void exit_misconfig(struct guest *guest, const struct vm_exit *exit)
@@ -239,8 +237,8 @@ void exit_misconfig(struct guest *guest, const struct vm_exit *exit)
     table_walk(&guest->table, exit->memory.gpa.v, &walk);
     if (walk.count != 0)
         rule = walk.step[walk.count - 1].rule;
-    guest_end(guest, GUEST_STOPPED, "illegal entry in the table for GPA 0x%llx: %s (%s)",
-              (u64)exit->memory.gpa.v, rule_text(rule), rule_section(guest->table.kind->id, rule));
+    guest_end(guest, GUEST_STOPPED, "illegal entry in the table for GPA 0x%lx: %s (%s)",
+              exit->memory.gpa.v, rule_text(rule), rule_section(guest->table.kind->id, rule));
     report_begin(&report, guest);
     format(&report.sink, "%s\n", guest->reason);
     print_walk(&report.sink, &walk);

@@ -6,7 +6,7 @@
 #include "lib/log.h"
 #include "lib/panic.h"
 #include "lib/string.h"
-#include "mm/buddy.h"
+#include "mm/frames/buddy.h"
 #include "vm/guest_audit.h"
 #include "vm/load.h"
 #include "vm/ports.h"
@@ -136,8 +136,8 @@ static void release_resources(struct guest *guest)
     buddy_set_quota(owner, UINT64_MAX);
     left = buddy_owner_frames(owner);
     if (held != 0)
-        log_line("g%u %s: gave back %llu frames of %llu", guest->number, guest->name,
-                 (unsigned long long)(held - left), (unsigned long long)held);
+        log_line("g%u %s: gave back %lu frames of %lu", guest->number, guest->name, (held - left),
+                 held);
     invariant(left == 0);
 }
 
@@ -299,10 +299,9 @@ static int make(struct guest *guest)
     }
     for (unsigned i = 0; i < guest->slots; i++)
         bytes += guest->slot[i].backed;
-    log_line("g%u %s: %s, memory to %s, %s backed by %llu frames, %llu table frames", guest->number,
+    log_line("g%u %s: %s, memory to %s, %s backed by %lu frames, %lu table frames", guest->number,
              guest->name, guest->kind, size_text(size, guest->memory), size_text(backed, bytes),
-             (unsigned long long)(bytes / PAGE_SIZE),
-             (unsigned long long)guest->table.table_frames);
+             (bytes / PAGE_SIZE), guest->table.table_frames);
     return E_OK;
 }
 

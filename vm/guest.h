@@ -18,8 +18,8 @@
 #include <stdint.h>
 
 #include "lib/format.h"
-#include "mm/snapshot.h"
-#include "mm/table.h"
+#include "mm/paging/snapshot.h"
+#include "mm/paging/table.h"
 #include "vm/backend.h"
 #include "vm/devices.h"
 #include "vm/options.h"
@@ -114,8 +114,8 @@ struct guest {
     unsigned line_length;
 };
 
-/* Chooses the backend for this machine (NULL: no guests can run) and the text that says why not, and
- * starts with an empty list of guests. */
+/* Chooses the backend for this machine (NULL: no guests can run) and the text that says why not,
+ * and starts with an empty list of guests. */
 void guests_init(const struct vm_backend *backend, const char *why_not);
 const struct vm_backend *guests_backend(void);
 const char *guests_why_not(void);
@@ -127,7 +127,8 @@ const char *guests_why_not(void);
 int guest_create(const struct guest_image *image, struct guest **out);
 
 /* Makes a guest of each module that is neither a ring-3 program (`user:NAME`), nor commands for the
- * console (`script:NAME`), nor taken by a guest before it (`mods=N`). Returns how many guests there are then, refused ones included. */
+ * console (`script:NAME`), nor taken by a guest before it (`mods=N`). Returns how many guests there
+ * are then, refused ones included. */
 unsigned guests_create(const struct guest_image *modules, unsigned count);
 bool guest_is_user_program(const char *cmdline);
 bool guest_is_script(const char *cmdline);
@@ -162,8 +163,9 @@ unsigned guests_round(void);
 /* The clock (TSC ticks) right before the first entry into any guest; 0 when none has run. */
 uint64_t guests_first_entry(void);
 
-/* Guest-physical memory as the guest may read it, through its own table; stops at the first byte that is not backed
- * or may not be read, and returns how many were copied. Lazy memory that has no frame yet is not filled by reading. */
+/* Guest-physical memory as the guest may read it, through its own table; stops at the first byte
+ * that is not backed or may not be read, and returns how many were copied. Lazy memory that has no
+ * frame yet is not filled by reading. */
 uint64_t guest_read(struct guest *guest, gpa_t from, void *to, uint64_t size);
 uint64_t guest_write(struct guest *guest, gpa_t to, const void *from, uint64_t size);
 

@@ -1,10 +1,11 @@
 /*
- * Guests for the auditor (mm/audit.h): what each one's table may show, and what else it holds.
+ * Guests for the auditor (mm/audit/audit.h): what each one's table may show, and what else it
+ * holds.
  */
 #ifndef QUIRE_VM_GUEST_AUDIT_H
 #define QUIRE_VM_GUEST_AUDIT_H
 
-#include "mm/audit.h"
+#include "mm/audit/audit.h"
 #include "vm/guest.h"
 
 #define GUEST_AUDIT_NAME (GUEST_NAME + 16)

@@ -113,8 +113,8 @@ bool exit_hypercall(struct guest *guest, const struct vm_exit *exit)
         return false;
     case QUIRE_HC_FAIL:
         guest->verdict = (uint32_t)call.ebx;
-        guest_end(guest, GUEST_FAILED, "the guest reported failure %u at RIP 0x%llx",
-                  guest->verdict, (unsigned long long)exit->rip);
+        guest_end(guest, GUEST_FAILED, "the guest reported failure %u at RIP 0x%lx", guest->verdict,
+                  exit->rip);
         return false;
     case QUIRE_HC_PUTS:
         answer = call_puts(guest, &call);

@@ -47,9 +47,8 @@ static int occupy(struct loader *loader, uint64_t first, uint64_t last, const ch
     const struct load_range *used = find_used(loader, first, last);
 
     if (used != NULL)
-        return load_refuse(loader, E_EXIST, "%s at 0x%llx..0x%llx overlaps 0x%llx..0x%llx", what,
-                           (unsigned long long)first, (unsigned long long)last,
-                           (unsigned long long)used->first, (unsigned long long)used->last);
+        return load_refuse(loader, E_EXIST, "%s at 0x%lx..0x%lx overlaps 0x%lx..0x%lx", what, first,
+                           last, used->first, used->last);
     if (loader->used_count == LOAD_RANGES)
         return load_refuse(loader, E_FULL, "%s: the image has more than %d parts", what,
                            LOAD_RANGES);
@@ -66,8 +65,8 @@ int load_place(struct loader *loader, uint64_t at, const void *from, uint64_t fi
     if (size == 0)
         return E_OK;
     if (last < at || !is_memory(loader, at, last))
-        return load_refuse(loader, E_RANGE, "%s at 0x%llx..0x%llx lies outside the guest's memory",
-                           what, (unsigned long long)at, (unsigned long long)last);
+        return load_refuse(loader, E_RANGE, "%s at 0x%lx..0x%lx lies outside the guest's memory",
+                           what, at, last);
     error = occupy(loader, at, last, what);
     if (error == E_OK && file_size != 0)
         error = loader->place(loader->ctx, at, from, file_size);
@@ -76,8 +75,8 @@ int load_place(struct loader *loader, uint64_t at, const void *from, uint64_t fi
     if (error == E_OK && size != file_size)
         error = loader->place(loader->ctx, at + file_size, NULL, size - file_size);
     if (error != E_OK)
-        return load_refuse(loader, error, "%s at 0x%llx..0x%llx: %s", what, (unsigned long long)at,
-                           (unsigned long long)last, error_text(error));
+        return load_refuse(loader, error, "%s at 0x%lx..0x%lx: %s", what, at, last,
+                           error_text(error));
     return E_OK;
 }
 

@@ -129,8 +129,8 @@ static int read_header(struct loader *loader, uint64_t *offset, struct multiboot
     if (!find_header(loader->bytes, loader->size, offset, &sums_up))
         return load_refuse(loader, E_FORMAT, "no Multiboot header in the first 8 KiB");
     if (!sums_up)
-        return load_refuse(loader, E_FORMAT, "the Multiboot header at 0x%llx has a wrong checksum",
-                           (unsigned long long)*offset);
+        return load_refuse(loader, E_FORMAT, "the Multiboot header at 0x%lx has a wrong checksum",
+                           *offset);
     memcpy(out, loader->bytes + *offset, MB_HEADER_SIZE);
     if (out->flags & MB_VIDEO_MODE)
         return load_refuse(loader, E_UNSUPPORTED,
@@ -138,8 +138,8 @@ static int read_header(struct loader *loader, uint64_t *offset, struct multiboot
     unknown = out->flags & MB_REQUIRED & ~(MB_PAGE_ALIGN | MB_MEMORY_INFO);
     if (unknown != 0)
         return load_refuse(loader, E_UNSUPPORTED,
-                           "the Multiboot header demands features 0x%llx that nobody has defined",
-                           (unsigned long long)unknown);
+                           "the Multiboot header demands features 0x%lx that nobody has defined",
+                           unknown);
     if (!(out->flags & MB_ADDRESSES))
         return E_OK;
     if (*offset + MB_HEADER_SIZE_ADDRESSES > end)
@@ -221,8 +221,8 @@ static int load_elf(struct loader *loader)
             return error;
     }
     if (!entry_found)
-        return load_refuse(loader, E_FORMAT, "the ELF entry point 0x%llx lies in no segment",
-                           (unsigned long long)elf.entry);
+        return load_refuse(loader, E_FORMAT, "the ELF entry point 0x%lx lies in no segment",
+                           elf.entry);
     loader->state.rip = entry;
     return E_OK;
 }
@@ -297,8 +297,7 @@ static int place_module(struct loader *loader, const struct load_module *module,
 
     if (load_find(loader, module->size != 0 ? module->size : 1, PAGE_SIZE, HIGH_MEMORY, LAST_32BIT,
                   &at) != E_OK)
-        return load_refuse(loader, E_NOMEM, "no room for a module of 0x%llx bytes",
-                           (unsigned long long)module->size);
+        return load_refuse(loader, E_NOMEM, "no room for a module of 0x%lx bytes", module->size);
     *start = (uint32_t)at;
     format_buffer(what, sizeof(what), "module %u", (unsigned)(module - loader->module) + 1);
     return load_place(loader, at, module->bytes, module->size, module->size, what);
@@ -388,8 +387,8 @@ int load_multiboot(struct loader *loader)
         return error;
     if (loader->state.rip > LAST_32BIT)
         return load_refuse(loader, E_RANGE,
-                           "the entry point 0x%llx cannot be reached in 32-bit mode",
-                           (unsigned long long)loader->state.rip);
+                           "the entry point 0x%lx cannot be reached in 32-bit mode",
+                           loader->state.rip);
     enter_protected_mode(&loader->state);
     return write_info(loader);
 }

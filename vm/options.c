@@ -234,9 +234,8 @@ static int parse_area(struct parser *parser, struct word word, struct word value
     for (unsigned i = 0; i < out->areas; i++) {
         const struct guest_area *other = &out->area[i];
         if (area.base < other->base + other->size && other->base < area.base + area.size)
-            return REFUSE(parser, "'%.*s' overlaps %s=0x%llx+0x%llx", SHOW(word),
-                          area_kind_name(other->kind), (unsigned long long)other->base,
-                          (unsigned long long)other->size);
+            return REFUSE(parser, "'%.*s' overlaps %s=0x%lx+0x%lx", SHOW(word),
+                          area_kind_name(other->kind), other->base, other->size);
     }
     out->area[out->areas++] = area;
     return E_OK;

@@ -254,10 +254,10 @@ static void exit_string(struct guest *guest, const struct vm_exit *exit)
         raise_page_fault(&io, error);
     else if (error != E_OK)
         guest_stop(guest, exit,
-                   "%s at port 0x%x: its memory operand (linear 0x%llx at the start) cannot be "
+                   "%s at port 0x%x: its memory operand (linear 0x%lx at the start) cannot be "
                    "used: %s",
-                   exit->port.in ? "INS" : "OUTS", exit->port.port,
-                   (unsigned long long)exit->port.linear.v, error_text(error));
+                   exit->port.in ? "INS" : "OUTS", exit->port.port, exit->port.linear.v,
+                   error_text(error));
     else if (count == 0)
         skip_instruction(guest, exit);
 }

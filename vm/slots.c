@@ -5,8 +5,8 @@
 #include "lib/error.h"
 #include "lib/panic.h"
 #include "lib/string.h"
-#include "mm/buddy.h"
-#include "mm/scrub.h"
+#include "mm/frames/buddy.h"
+#include "mm/frames/scrub.h"
 
 const char *slot_kind_name(enum slot_kind kind)
 {
@@ -140,8 +140,8 @@ static int layout_refused(struct guest *guest, int error, const char *option, ui
         text = "beyond the guest-physical addresses that this CPU's tables can map";
     else if (error == E_FULL)
         text = "more slots than a guest can have";
-    format_buffer(guest->reason, sizeof(guest->reason), "%s 0x%llx+0x%llx: %s", option,
-                  (unsigned long long)base, (unsigned long long)size, text);
+    format_buffer(guest->reason, sizeof(guest->reason), "%s 0x%lx+0x%lx: %s", option, base, size,
+                  text);
     return error;
 }
 
@@ -293,8 +293,8 @@ void slots_release(struct guest *guest)
         guest->slot[i].backed = 0;
 }
 
-/* The host's view of the page that backs `at`, whatever the guest may do with it, and how many bytes follow in it; NULL
- * for none. */
+/* The host's view of the page that backs `at`, whatever the guest may do with it, and how many
+ * bytes follow in it; NULL for none. */
 static uint8_t *backing_of(struct guest *guest, gpa_t at, uint64_t *room)
 {
     struct mapping mapping;

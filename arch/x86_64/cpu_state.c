@@ -1,4 +1,5 @@
-/* See arch/x86_64/cpu_state.h. A file of its own, so that what only shows registers runs hosted too. */
+/* See arch/x86_64/cpu_state.h. A file of its own, so that what only shows registers runs hosted
+ * too. */
 #include "arch/x86_64/cpu_state.h"
 
 #include "arch/x86_64/cpu.h"

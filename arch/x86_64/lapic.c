@@ -50,7 +50,8 @@ static void lapic_write(unsigned offset, uint32_t value)
         *reg(offset) = value;
 }
 
-/* Every CPU's APIC answers at the same physical address, each to its own CPU: one mapping serves. */
+/* Every CPU's APIC answers at the same physical address, each to its own CPU: one mapping serves.
+ */
 static int map_registers(void)
 {
     void *ignored;

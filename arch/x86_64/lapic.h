@@ -1,7 +1,7 @@
 /*
  * This CPU's local APIC, as far as the hypervisor uses it: its timer, which takes the CPU back from
- * a ring-3 program that does not end. In xAPIC mode the registers are reached through the fixmap, in
- * x2APIC mode by MSR; which mode the firmware left is kept.
+ * a ring-3 program that does not end. In xAPIC mode the registers are reached through the fixmap,
+ * in x2APIC mode by MSR; which mode the firmware left is kept.
  *
  * SDM Vol. 3, chapter 11 "Advanced Programmable Interrupt Controller (APIC)".
  */

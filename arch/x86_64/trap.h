@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 #include "lib/format.h"
-#include "mm/table.h"
+#include "mm/paging/table.h"
 
 /* As trap_entry.asm stores it, lowest address first. */
 struct trap_frame {
@@ -25,14 +25,16 @@ static inline bool trap_from_user(const struct trap_frame *frame)
     return (frame->cs & 3) == 3;
 }
 
-/* All 32 exceptions on the current stack, from the first lines of C on. percpu_install_boot() first. */
+/* All 32 exceptions on the current stack, from the first lines of C on. percpu_install_boot()
+ * first. */
 void traps_init_early(void);
 
-/* Gives double fault, NMI, machine check and debug their own guarded stacks on this CPU. E_NOMEM. */
+/* Gives double fault, NMI, machine check and debug their own guarded stacks on this CPU. E_NOMEM.
+ */
 int traps_init(void);
 
-/* Has `entry` (an assembly routine that ends in IRETQ) take a vector from 32 up, on the stack that a
- * trap of that ring starts on; ring 3 may raise it by INT n if `from_ring3`. For every CPU. */
+/* Has `entry` (an assembly routine that ends in IRETQ) take a vector from 32 up, on the stack that
+ * a trap of that ring starts on; ring 3 may raise it by INT n if `from_ring3`. For every CPU. */
 void trap_set_gate(uint8_t vector, void (*entry)(void), bool from_ring3);
 
 /*
@@ -43,8 +45,8 @@ extern bool (*trap_user_hook)(struct trap_frame *frame);
 
 /*
  * Offered every exception of ring 0 but NMI, double fault and machine check, while the oracle
- * (arch/x86_64/oracle/) has the CPU make accesses that may fault; NULL at all other times. True: the
- * frame, changed by the hook, is returned to.
+ * (arch/x86_64/oracle/) has the CPU make accesses that may fault; NULL at all other times. True:
+ * the frame, changed by the hook, is returned to.
  */
 extern bool (*trap_probe_hook)(struct trap_frame *frame);
 

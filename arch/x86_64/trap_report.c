@@ -1,6 +1,6 @@
 /*
- * What a trap report consists of (arch/x86_64/trap.h): the exception in words, registers, a backtrace
- * with names, and the walk of the address that faulted.
+ * What a trap report consists of (arch/x86_64/trap.h): the exception in words, registers, a
+ * backtrace with names, and the walk of the address that faulted.
  */
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/mm/kernel.h"

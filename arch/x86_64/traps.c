@@ -145,8 +145,8 @@ int wrmsr_safe(uint32_t index, uint64_t value)
 }
 
 /*
- * Begins a report that ends the machine. A trap during a report gets one line by the simplest means,
- * a trap during that just stops the CPU: reporting never goes in circles.
+ * Begins a report that ends the machine. A trap during a report gets one line by the simplest
+ * means, a trap during that just stops the CPU: reporting never goes in circles.
  */
 static void report_begin(const char *what, uint64_t rip)
 {

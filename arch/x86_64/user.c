@@ -17,7 +17,7 @@
 #include "lib/log.h"
 #include "lib/panic.h"
 #include "lib/string.h"
-#include "mm/buddy.h"
+#include "mm/frames/buddy.h"
 
 /* Bus clocks between two looks at the budget, in units of the timer (16 bus clocks). */
 #define TIMER_COUNT (UINT32_C(1) << 18)
@@ -125,8 +125,7 @@ static void describe_page_fault(char reason[USER_REASON], uint64_t error, uint64
                       : address >= UPPER_FIRST ? "that is the hypervisor's"
                                                : "the page forbids it";
 
-    format_buffer(reason, USER_REASON, "page fault, %s %#llx: %s", access,
-                  (unsigned long long)address, why);
+    format_buffer(reason, USER_REASON, "page fault, %s %#lx: %s", access, address, why);
 }
 
 /* trap_user_hook: an exception of ring 3. */
@@ -141,9 +140,8 @@ static bool stop_on_exception(struct trap_frame *frame)
     if (frame->vector == VECTOR_PF)
         describe_page_fault(run->result->reason, frame->error, cr2);
     else
-        format_buffer(run->result->reason, USER_REASON, "%s at %#llx, error code %#llx",
-                      name != NULL ? name : "reserved exception", (unsigned long long)frame->rip,
-                      (unsigned long long)frame->error);
+        format_buffer(run->result->reason, USER_REASON, "%s at %#lx, error code %#lx",
+                      name != NULL ? name : "reserved exception", frame->rip, frame->error);
     report(run, frame, frame->vector == VECTOR_PF ? &cr2 : NULL);
     user_leave_from(frame);
     return true;
@@ -157,8 +155,8 @@ static int64_t call_write(struct user_run *run, uint64_t from, uint64_t size)
 
     if (size > QUIRE_USER_WRITE_MAX)
         return QUIRE_USER_E_RANGE;
-    /* Twice over the same bytes: nothing is printed unless all of them may be read. Nothing can change
-     * the program's table in between, for it runs on this CPU and it is we who run. */
+    /* Twice over the same bytes: nothing is printed unless all of them may be read. Nothing can
+     * change the program's table in between, for it runs on this CPU and it is we who run. */
     for (unsigned pass = 0; pass < 2; pass++) {
         for (uint64_t done = 0; done < size;) {
             uint64_t part = size - done < sizeof(bytes) ? size - done : sizeof(bytes);
@@ -197,8 +195,8 @@ static void timer_tick(struct user_run *run, struct trap_frame *frame)
         lapic_timer_start(TIMER_COUNT);
         return;
     }
-    format_buffer(run->result->reason, USER_REASON, "ran longer than its budget of %llu ticks",
-                  (unsigned long long)USER_BUDGET);
+    format_buffer(run->result->reason, USER_REASON, "ran longer than its budget of %lu ticks",
+                  USER_BUDGET);
     report(run, frame, NULL);
     user_leave_from(frame);
 }
@@ -233,8 +231,9 @@ static bool prepare(void)
     return error == E_OK;
 }
 
-/* A timer interrupt that came while ring 0 ran is still pending; later it would look like a device's to
- * whoever runs next. It is taken now, in ring 0: user_trap() does nothing but end it. */
+/* A timer interrupt that came while ring 0 ran is still pending; later it would look like a
+ * device's to whoever runs next. It is taken now, in ring 0: user_trap() does nothing but end it.
+ */
 static void user_drain(void)
 {
     lapic_timer_stop();
@@ -243,8 +242,8 @@ static void user_drain(void)
 }
 
 /*
- * CR0.TS makes every x87, SSE and AVX instruction fault, so that no register of a guest's or of another
- * program's can be read there. Everything that is changed here is as it was on return.
+ * CR0.TS makes every x87, SSE and AVX instruction fault, so that no register of a guest's or of
+ * another program's can be read there. Everything that is changed here is as it was on return.
  */
 static void enter_and_return(struct user_run *run)
 {
@@ -300,14 +299,14 @@ static int refuse(const char *name, struct user_result *result, int error, const
 static void conclude(const char *name, const struct user_result *result)
 {
     if (result->exited)
-        log_line("user %s: exited with %lld", name, (long long)result->code);
+        log_line("user %s: exited with %ld", name, result->code);
     else
         log_line("user %s: stopped: %s", name, result->reason);
     if (result->frames_kept == 0)
-        log_line("user %s: all %llu frames came back", name, (unsigned long long)result->frames);
+        log_line("user %s: all %lu frames came back", name, result->frames);
     else
-        log_line("user %s: %llu of %llu frames did not come back", name,
-                 (unsigned long long)result->frames_kept, (unsigned long long)result->frames);
+        log_line("user %s: %lu of %lu frames did not come back", name, result->frames_kept,
+                 result->frames);
 }
 
 int user_run(const uint8_t *image, uint64_t size, const char *name, struct user_result *result)

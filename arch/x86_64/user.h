@@ -33,8 +33,9 @@ struct user_result {
  * Loads `image` (a static ELF64 of `size` bytes) and runs it to its end on this CPU. What it prints
  * appears in the log as "[user NAME] line"; a program that is stopped gets a full report there; the
  * last lines say how it ended and that its frames came back.
- * E_OK when it ran, however it ended; else the error that refused it, with `reason`. E_STATE when this
- * CPU runs one already, E_FULL when this CPU's number is beyond the owners there are for programs.
+ * E_OK when it ran, however it ended; else the error that refused it, with `reason`. E_STATE when
+ * this CPU runs one already, E_FULL when this CPU's number is beyond the owners there are for
+ * programs.
  */
 int user_run(const uint8_t *image, uint64_t size, const char *name, struct user_result *result);
 

@@ -1,6 +1,6 @@
 /*
- * The way into ring 3 and out of it (user_entry.asm), for the two who go there: programs (user.c) and
- * the oracle.
+ * The way into ring 3 and out of it (user_entry.asm), for the two who go there: programs (user.c)
+ * and the oracle.
  */
 #ifndef QUIRE_ARCH_USER_ENTRY_H
 #define QUIRE_ARCH_USER_ENTRY_H
@@ -11,9 +11,9 @@
 #include "arch/x86_64/percpu.h"
 #include "arch/x86_64/trap.h"
 
-/* Runs ring 3 from `rip`, every register but RSP 0, on the table in CR3, with interrupts as in `rflags`.
- * Returns when a trap's frame was pointed at user_leave. The stack pointer of later traps from ring 3
- * (tss_set_rsp0()) is the caller's to restore. */
+/* Runs ring 3 from `rip`, every register but RSP 0, on the table in CR3, with interrupts as in
+ * `rflags`. Returns when a trap's frame was pointed at user_leave. The stack pointer of later traps
+ * from ring 3 (tss_set_rsp0()) is the caller's to restore. */
 void user_enter(uint64_t rip, uint64_t rsp, uint64_t rflags);
 void user_leave(void);
 

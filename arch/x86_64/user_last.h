@@ -1,12 +1,12 @@
 /*
- * The ring-3 program that ran last, as far as it can still be looked at: its name and what its table
- * mapped right before it was given back.
+ * The ring-3 program that ran last, as far as it can still be looked at: its name and what its
+ * table mapped right before it was given back.
  */
 #ifndef QUIRE_ARCH_USER_LAST_H
 #define QUIRE_ARCH_USER_LAST_H
 
 #include "arch/x86_64/user.h"
-#include "mm/snapshot.h"
+#include "mm/paging/snapshot.h"
 
 struct user_last {
     char name[USER_NAME]; /* "" when none has run */

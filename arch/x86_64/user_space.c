@@ -4,8 +4,8 @@
 #include "arch/x86_64/mm/layout.h"
 #include "lib/panic.h"
 #include "lib/string.h"
-#include "mm/buddy.h"
-#include "mm/scrub.h"
+#include "mm/frames/buddy.h"
+#include "mm/frames/scrub.h"
 #include "vm/elf.h"
 
 #define STACK_TOP (USER_LAST + 1)

@@ -1,6 +1,6 @@
 /*
- * The address space of one ring-3 program: a static ELF64 image, loaded onto a user table of its own
- * whose upper half is the kernel's.
+ * The address space of one ring-3 program: a static ELF64 image, loaded onto a user table of its
+ * own whose upper half is the kernel's.
  *
  *   0x00007ffffffff000  absent
  *                       stack, 64 KiB, read-write
@@ -8,16 +8,16 @@
  *   ...                 segments, each with the rights of its header; never writable and executable
  *   0x0000000000000000  absent: a null pointer faults
  *
- * Every frame of it, tables included, is held under the program's own owner number, so that "it gave
- * back everything" is one comparison.
+ * Every frame of it, tables included, is held under the program's own owner number, so that "it
+ * gave back everything" is one comparison.
  */
 #ifndef QUIRE_ARCH_X86_64_USER_SPACE_H
 #define QUIRE_ARCH_X86_64_USER_SPACE_H
 
 #include <stdint.h>
 
-#include "mm/audit.h"
-#include "mm/table.h"
+#include "mm/audit/audit.h"
+#include "mm/paging/table.h"
 
 #define USER_STACK_SIZE (64 * KiB)
 /* The most memory that segments may ask for: what a loader asks must be bounded. */
@@ -51,7 +51,8 @@ void user_space_destroy(struct user_space *space);
  * many were copied. Never follows `from`: every byte comes by way of the program's table. */
 uint64_t user_space_read(struct user_space *space, uint64_t from, void *to, uint64_t size);
 
-/* Describes the program's table to the auditor, under a name that has to stay for as long as `out`. */
+/* Describes the program's table to the auditor, under a name that has to stay for as long as `out`.
+ */
 void user_space_describe(struct user_space *space, const struct table *kernel, const char *name,
                          struct audit_table *out);
 

@@ -19,8 +19,10 @@
 #define MIN_RUNS 36
 #define MAX_RUNS 2000
 #define SECONDS_A_ROUND 1.5
-#define ROUNDS 6      /* of runs for a row, until one is quiet */
-#define LONG_RUN 1e6  /* nanoseconds; in shorter ones a system call would itself disturb the next */
+#define ROUNDS 6 /* of runs for a row, until one is quiet */
+#define LONG_RUN                                                                                   \
+    1e6               /* nanoseconds; in shorter ones a system call would itself disturb the next  \
+                       */
 #define PREEMPTED 1e9 /* the disturbance of a run during which another thread ran here */
 #define QUIET 1.1     /* times the least disturbance that was seen at the start */
 #define CALIBRATIONS 10000 /* of each CPU, at the start: some 20 milliseconds */
@@ -44,9 +46,10 @@ double bench_now(void)
 }
 
 /*
- * How much the other hardware thread of this core, which may belong to another machine's guest, is in the way:
- * the time of many additions that wait for nothing against that of multiplications that wait for each other. These
- * take as long as ever; those share the core's units. Grows with the disturbance.
+ * How much the other hardware thread of this core, which may belong to another machine's guest, is
+ * in the way: the time of many additions that wait for nothing against that of multiplications that
+ * wait for each other. These take as long as ever; those share the core's units. Grows with the
+ * disturbance.
  */
 static double disturbance(void)
 {
@@ -231,8 +234,8 @@ static int compare_doubles(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Of the CPUs that this process may use, the one that is disturbed least just now. What the best moments of any were
- * like is what later is held to be quiet. */
+/* Of the CPUs that this process may use, the one that is disturbed least just now. What the best
+ * moments of any were like is what later is held to be quiet. */
 static unsigned quietest_cpu(void)
 {
     static double seen[CALIBRATIONS];

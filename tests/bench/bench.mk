@@ -2,13 +2,13 @@
 
 BENCH := $(BUILD)/bench
 BENCH_ROW = $(if $(ROW),"$(ROW)")
-BENCH_MM := $(filter-out mm/buddy_verify.c,$(BUDDY_SRC)) mm/frame.c lib/format.c lib/lock.c
+BENCH_MM := $(filter-out mm/frames/buddy_verify.c,$(BUDDY_SRC)) mm/frames/frame.c lib/format.c lib/lock.c
 BENCH_CFLAGS := -std=gnu11 -O3 -march=native -g -DQUIRE_HOSTED -I. -Wall -Wextra -Werror
 
 # The mapper is measured twice, each time together with the loops that it is held against: as it is compiled
 # for the hypervisor, without vector registers; and with everything that this machine has, to compare: the limits
 # are for a loop that stores one entry at a time, and a loop that stores four is not held to keep an entry whole.
-BENCH_MAPPER_SRC := tests/bench/mapper_work.c mm/table.c mm/flush.c mm/legal.c mm/attrs.c mm/addr.c \
+BENCH_MAPPER_SRC := tests/bench/mapper_work.c mm/paging/table.c mm/paging/flush.c mm/paging/legal.c mm/paging/attrs.c mm/addr.c \
 	arch/x86_64/mm/kind_kernel.c arch/x86_64/mm/kind_user.c $(KIND_EPT) lib/error.c \
 	$(BENCH_MM)
 BENCH_DRIVER_SRC := tests/bench/bench_mapper.c tests/bench/bench.c tests/bench/panic.c
@@ -41,7 +41,7 @@ $(BENCH)/mapper $(BENCH)/mapper-native: $(BENCH_DRIVER_SRC) $(wildcard tests/ben
 
 BENCH_BUDDY_SRC := tests/bench/bench_buddy.c tests/bench/bench.c tests/bench/panic.c $(BENCH_MM)
 
-$(BENCH)/buddy: $(BENCH_BUDDY_SRC) $(wildcard mm/*.h lib/*.h tests/bench/*.h) tests/bench/bench.mk
+$(BENCH)/buddy: $(BENCH_BUDDY_SRC) $(wildcard mm/*.h mm/*/*.h lib/*.h tests/bench/*.h) tests/bench/bench.mk
 	@mkdir -p $(@D)
 	$(HOSTCC) $(BENCH_CFLAGS) $(filter %.c,$^) -o $@
 

@@ -1,10 +1,10 @@
 /*
- * The buddy beside the least that could be done in its place: a pair of empty functions, a driver whose
- * allocator is empty, a loop that touches one 8-byte record a frame. Owner records, accounting and the
- * checks against misuse are in what is measured; there is no path without them.
+ * The buddy beside the least that could be done in its place: a pair of empty functions, a driver
+ * whose allocator is empty, a loop that touches one 8-byte record a frame. Owner records,
+ * accounting and the checks against misuse are in what is measured; there is no path without them.
  */
 #define _GNU_SOURCE
-#include "mm/buddy.h"
+#include "mm/frames/buddy.h"
 
 #include <linux/membarrier.h>
 #include <pthread.h>

@@ -2,8 +2,8 @@
  * The mapper at the speed of memory: each operation beside a plain loop over the same entries. All
  * contracts are in what is measured; table frames come from the buddy, flushes go to an empty hook.
  *
- * Tables, records and the plain loops' array all lie in 2 MiB pages, as they do in the hypervisor, whose
- * direct map has large pages: between two sorts of page the rows would compare TLBs.
+ * Tables, records and the plain loops' array all lie in 2 MiB pages, as they do in the hypervisor,
+ * whose direct map has large pages: between two sorts of page the rows would compare TLBs.
  */
 #define _GNU_SOURCE
 #include "tests/bench/mapper_work.h"
@@ -14,7 +14,7 @@
 
 #include "arch/x86_64/mm/ept.h"
 #include "lib/panic.h"
-#include "mm/buddy.h"
+#include "mm/frames/buddy.h"
 #include "tests/bench/bench.h"
 
 #define ARENA (640 * MiB)
@@ -28,7 +28,7 @@ static void *large_pages(uint64_t bytes)
         mmap(NULL, size + 2 * MiB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
     if (at == MAP_FAILED)
-        panic("no memory for %llu bytes", (unsigned long long)size);
+        panic("no memory for %lu bytes", size);
     at = (char *)align_up((uint64_t)(uintptr_t)at, 2 * MiB);
     madvise(at, size, MADV_HUGEPAGE);
     memset(at, 0, size);
@@ -156,8 +156,8 @@ static void run_kind(const struct table_kind *kind)
     run_rows(kind);
 }
 
-/* A part for each kind: code that maps into a table is mostly written for one kind, so that its calls have one
- * target each. */
+/* A part for each kind: code that maps into a table is mostly written for one kind, so that its
+ * calls have one target each. */
 int main(int argc, char **argv)
 {
     static const struct table_kind *const kinds[] = {&kernel_kind, &user_kind, &ept_kind};

@@ -3,7 +3,7 @@
 
 #include "lib/panic.h"
 #include "lib/string.h"
-#include "mm/buddy.h"
+#include "mm/frames/buddy.h"
 #include "tests/bench/bench.h"
 
 #define RANDOM_OPS 100000
@@ -212,7 +212,8 @@ uint64_t work_translate(void)
     return RANDOM_OPS;
 }
 
-/* Pages of the upper half of each 2 MiB, odd ones or any; those of the lower half keep their table in being. */
+/* Pages of the upper half of each 2 MiB, odd ones or any; those of the lower half keep their table
+ * in being. */
 static inline __attribute__((always_inline)) uint64_t map_and_unmap(uint64_t odd)
 {
     struct table *table = &work.table;
@@ -243,7 +244,8 @@ uint64_t work_beside(void)
     return map_and_unmap(1);
 }
 
-/* ---- Plain loops. Unrolled, and with a constant step, so that nothing but the stores bounds them. ---- */
+/* ---- Plain loops. Unrolled, and with a constant step, so that nothing but the stores bounds them.
+ * ---- */
 
 static inline __attribute__((always_inline)) void store_entries(uint64_t *to, uint64_t count,
                                                                 uint64_t entry, unsigned shift)

@@ -1,12 +1,12 @@
 /*
- * What bench_mapper.c times: the mapper's work, and the plain loops that it is held against. In a file of its
- * own so that both are compiled with the same flags, those of the hypervisor (no vector registers, and so no
- * floating point) as well as others.
+ * What bench_mapper.c times: the mapper's work, and the plain loops that it is held against. In a
+ * file of its own so that both are compiled with the same flags, those of the hypervisor (no vector
+ * registers, and so no floating point) as well as others.
  */
 #ifndef QUIRE_TESTS_BENCH_MAPPER_WORK_H
 #define QUIRE_TESTS_BENCH_MAPPER_WORK_H
 
-#include "mm/table.h"
+#include "mm/paging/table.h"
 
 /* What the row at hand works on. */
 struct work {

@@ -10,17 +10,17 @@ FUZZ_LOGS := $(FUZZ_TARGETS:%=$(FUZZ)/%.log)
 # Of each target: what is watched and sanitized; the world around it, which only has to be fast; the longest input; how
 # many inputs make a short run.
 FUZZ_mapper_PRODUCT := tests/property/hooked_kinds.c tests/property/hooked_flush.c \
-	tests/property/five_levels.c mm/table.c
+	tests/property/five_levels.c mm/paging/table.c
 FUZZ_mapper_WORLD := $(filter-out $(FUZZ_mapper_PRODUCT),$(MAPPER_WORLD_SRC))
 FUZZ_mapper_LENGTH := 194
 FUZZ_mapper_RUNS ?= 4000
 
-FUZZ_buddy_PRODUCT := $(BUDDY_SRC) mm/frame.c
+FUZZ_buddy_PRODUCT := $(BUDDY_SRC) mm/frames/frame.c
 FUZZ_buddy_WORLD := lib/format.c
 FUZZ_buddy_LENGTH := 1024
 FUZZ_buddy_RUNS ?= 4000
 
-FUZZ_memory_map_PRODUCT := boot/multiboot2.c boot/memory_map.c mm/memblock.c mm/early.c $(BUDDY_SRC) mm/frame.c
+FUZZ_memory_map_PRODUCT := boot/multiboot2.c boot/memory_map.c mm/frames/memblock.c mm/frames/early.c $(BUDDY_SRC) mm/frames/frame.c
 FUZZ_memory_map_WORLD := lib/format.c lib/error.c
 FUZZ_memory_map_LENGTH := 1024
 FUZZ_memory_map_RUNS ?= 20000

@@ -1,10 +1,11 @@
 /*
- * The buddy under what a fuzzer finds: the input is a memory map (regions that are added, recorded as in use or
- * reserved; unaligned, overlapping and outside ones among them) and a sequence of calls on three CPUs, good and
- * bad. A plain array says what each frame is; after each call the allocator verifies itself and agrees with it,
- * no two blocks overlap, and at the end, when all is given back, the free blocks are those of the beginning.
+ * The buddy under what a fuzzer finds: the input is a memory map (regions that are added, recorded
+ * as in use or reserved; unaligned, overlapping and outside ones among them) and a sequence of
+ * calls on three CPUs, good and bad. A plain array says what each frame is; after each call the
+ * allocator verifies itself and agrees with it, no two blocks overlap, and at the end, when all is
+ * given back, the free blocks are those of the beginning.
  */
-#include "mm/buddy.h"
+#include "mm/frames/buddy.h"
 
 #include <stdint.h>
 #include <stdio.h>

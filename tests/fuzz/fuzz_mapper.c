@@ -1,9 +1,9 @@
 /*
- * Sequences of operations on a table, chosen by libFuzzer, in the world of tests/property/world.h: after each
- * operation the table is what the flat model says, whatever CPUs did meanwhile.
+ * Sequences of operations on a table, chosen by libFuzzer, in the world of tests/property/world.h:
+ * after each operation the table is what the flat model says, whatever CPUs did meanwhile.
  *
- * Input: two bytes for the world, then eight for each operation: what, where, how long, to what, with
- * which attributes and flags, and how many frames are refused first.
+ * Input: two bytes for the world, then eight for each operation: what, where, how long, to what,
+ * with which attributes and flags, and how many frames are refused first.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,10 +1,11 @@
 /*
- * Memory maps as a loader may hand them over, well formed or not: the input is Multiboot 2 boot information. What
- * the parser takes becomes a memblock, the memblock a buddy with memory in use beside it; each frame around each edge
- * of any range must then be what the ranges themselves say of it, read one by one.
+ * Memory maps as a loader may hand them over, well formed or not: the input is Multiboot 2 boot
+ * information. What the parser takes becomes a memblock, the memblock a buddy with memory in use
+ * beside it; each frame around each edge of any range must then be what the ranges themselves say
+ * of it, read one by one.
  *
- * Input: the physical address width, the image's place and size in frames (two bytes each), then the table; its first
- * eight bytes, which only give its length, are written here.
+ * Input: the physical address width, the image's place and size in frames (two bytes each), then
+ * the table; its first eight bytes, which only give its length, are written here.
  */
 #include "boot/memory_map.h"
 
@@ -17,8 +18,8 @@
 #include "lib/bits.h"
 #include "lib/log.h"
 #include "lib/panic.h"
-#include "mm/buddy.h"
-#include "mm/early.h"
+#include "mm/frames/buddy.h"
+#include "mm/frames/early.h"
 
 #define MOST 4096u
 #define EDGES 4096u

@@ -1,5 +1,5 @@
-/* Runs the fuzzing target that this program is named after once on each file of its kept corpus, without
- * libFuzzer. */
+/* Runs the fuzzing target that this program is named after once on each file of its kept corpus,
+ * without libFuzzer. */
 #include <dirent.h>
 #include <stdint.h>
 #include <stdio.h>

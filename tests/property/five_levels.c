@@ -3,7 +3,7 @@
 
 #include "tests/property/pte_hooks.h"
 
-#include "mm/walker.h"
+#include "mm/paging/walker.h"
 
 struct table_kind kernel5_kind, user5_kind, ept5_kind;
 

@@ -1,6 +1,6 @@
 /*
- * What the mapper's tests see of every access to a table entry (mm/pte.h). Included before the shipped
- * sources by tests/property/hooked_*.c, which compile them otherwise unchanged.
+ * What the mapper's tests see of every access to a table entry (mm/paging/pte.h). Included before
+ * the shipped sources by tests/property/hooked_*.c, which compile them otherwise unchanged.
  */
 #ifndef QUIRE_TESTS_PROPERTY_PTE_HOOKS_H
 #define QUIRE_TESTS_PROPERTY_PTE_HOOKS_H
@@ -10,7 +10,7 @@
 void hook_touched(const uint64_t *slot);
 void hook_stored(uint64_t *slot);
 
-/* Lists of spare frames so short that every map needs several (mm/walker.h). */
+/* Lists of spare frames so short that every map needs several (mm/paging/walker.h). */
 #define SPARE_LIST_FRAMES 2
 
 #define PTE_TOUCHED(slot) hook_touched(slot)

@@ -29,8 +29,8 @@ static bool beyond_width(const struct sdm_cpu *cpu, uint64_t entry)
     return cpu->maxphyaddr < 52 && any_bit(entry, 51, cpu->maxphyaddr);
 }
 
-/* Which memory type the PAT that the hypervisor loads gives: PA0 WB, PA1 WT, PA2 UC-, PA3 UC, PA4 WC,
- * PA5 WP, PA6 UC-, PA7 UC. (UC- is UC as long as no MTRR says WC.) */
+/* Which memory type the PAT that the hypervisor loads gives: PA0 WB, PA1 WT, PA2 UC-, PA3 UC, PA4
+ * WC, PA5 WP, PA6 UC-, PA7 UC. (UC- is UC as long as no MTRR says WC.) */
 static unsigned pat_entry(unsigned index)
 {
     switch (index) {

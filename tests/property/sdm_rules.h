@@ -1,10 +1,10 @@
 /*
- * One page-table entry, by the Intel SDM: is it absent, a table, a page, or one that the CPU refuses?
- * And what does it say?
+ * One page-table entry, by the Intel SDM: is it absent, a table, a page, or one that the CPU
+ * refuses? And what does it say?
  *
- * An oracle for tests. Written from the manual's tables, bit number by bit number, and sharing nothing
- * with the product: no header of it is included here. Volume 3: 4.5.4, tables 4-14 to 4-20 (4-level and
- * 5-level paging); 29.3.2, tables 29-1 to 29-7, and 29.3.3.1 (EPT).
+ * An oracle for tests. Written from the manual's tables, bit number by bit number, and sharing
+ * nothing with the product: no header of it is included here. Volume 3: 4.5.4, tables 4-14 to 4-20
+ * (4-level and 5-level paging); 29.3.2, tables 29-1 to 29-7, and 29.3.3.1 (EPT).
  */
 #ifndef QUIRE_TESTS_PROPERTY_SDM_RULES_H
 #define QUIRE_TESTS_PROPERTY_SDM_RULES_H

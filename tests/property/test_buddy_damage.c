@@ -1,9 +1,9 @@
 /*
- * The buddy's own verification against damage: each single bit of its bitmaps and records, and of its
- * counters, is turned round in a memory that is in all sorts of use. It must survive the look, name what is
- * wrong wherever the bit means anything, and be content again once the bit is back.
+ * The buddy's own verification against damage: each single bit of its bitmaps and records, and of
+ * its counters, is turned round in a memory that is in all sorts of use. It must survive the look,
+ * name what is wrong wherever the bit means anything, and be content again once the bit is back.
  */
-#include "mm/buddy.h"
+#include "mm/frames/buddy.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,7 +13,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "mm/buddy_internal.h"
+#include "mm/frames/buddy_internal.h"
 #include "tests/unit/random.h"
 
 #define RAM (6 * MiB)
@@ -29,7 +29,8 @@ static struct {
 } held[HELD];
 static unsigned holding;
 
-/* Blocks of many orders, taken and given back at random; some shared, some reserved, some in caches. */
+/* Blocks of many orders, taken and given back at random; some shared, some reserved, some in
+ * caches. */
 static void set_up_memory(void)
 {
     struct random random = {7};
@@ -104,8 +105,7 @@ static void test_records(void **state)
             bool noticed = notices(record, bit);
             /* A shared block may as well be one in use or dying, whose payload is its holder's. */
             if (!noticed && after != FRAME_USED && after != FRAME_DYING)
-                fail_msg("bit %u of the record %#llx goes unnoticed", bit,
-                         (unsigned long long)*record);
+                fail_msg("bit %u of the record %#lx goes unnoticed", bit, *record);
         }
     content();
     print_message("%u bits of records\n", looked);
@@ -152,7 +152,8 @@ static void test_counters(void **state)
     tear_down_memory();
 }
 
-/* What lies beyond a summary bit of 0 was never written and means nothing: there a bit may go unnoticed. */
+/* What lies beyond a summary bit of 0 was never written and means nothing: there a bit may go
+ * unnoticed. */
 static void test_bitmaps(void **state)
 {
     unsigned noticed = 0, looked = 0;
@@ -174,7 +175,8 @@ static void test_bitmaps(void **state)
     tear_down_memory();
 }
 
-/* The records of frames in the middle of blocks and in free blocks mean nothing; no bit of them kills. */
+/* The records of frames in the middle of blocks and in free blocks mean nothing; no bit of them
+ * kills. */
 static void test_records_without_meaning(void **state)
 {
     unsigned noticed = 0;

@@ -1,14 +1,14 @@
 /*
- * The buddy against a flat model: one cell a frame, searched by brute force. After every operation the
- * allocator verifies itself, and its answers, counters and records must be those of the model.
+ * The buddy against a flat model: one cell a frame, searched by brute force. After every operation
+ * the allocator verifies itself, and its answers, counters and records must be those of the model.
  *
- * The model is a perfect allocator: a request must succeed exactly when an aligned block of free frames
- * exists within its bounds, whatever the caches of however many CPUs hold.
+ * The model is a perfect allocator: a request must succeed exactly when an aligned block of free
+ * frames exists within its bounds, whatever the caches of however many CPUs hold.
  *
- * First random sequences on awkward memory maps (holes, ragged edges, several CPUs, quotas, a reserve,
- * misuse of every sort), then every sequence up to a length on a tiny memory.
+ * First random sequences on awkward memory maps (holes, ragged edges, several CPUs, quotas, a
+ * reserve, misuse of every sort), then every sequence up to a length on a tiny memory.
  */
-#include "mm/buddy.h"
+#include "mm/frames/buddy.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -678,7 +678,8 @@ static void test_random(void **state)
 /* ---- Every sequence ---- */
 
 /* Memory of TINY frames from frame TINY_BASE on; one step is a digit of the sequence's number:
- * allocate at order 0, 1 or 2; give back the lowest, the second or the third block in use; drain. */
+ * allocate at order 0, 1 or 2; give back the lowest, the second or the third block in use; drain.
+ */
 #define TINY_BASE 3u
 #define TINY 6u
 #define STEPS 7u

@@ -1,6 +1,6 @@
 /*
- * Every kind in the world of tests/property/world.h: random operations, with CPUs at work between any two
- * accesses of the mapper. What is checked is said there.
+ * Every kind in the world of tests/property/world.h: random operations, with CPUs at work between
+ * any two accesses of the mapper. What is checked is said there.
  */
 #include "tests/property/world.h"
 
@@ -20,7 +20,8 @@ _Noreturn void world_fail(const char *message)
     abort();
 }
 
-/* The CPUs that there are to run on: with everything; without 1 GiB pages and A and D in EPTs; and so on. */
+/* The CPUs that there are to run on: with everything; without 1 GiB pages and A and D in EPTs; and
+ * so on. */
 static struct table_caps some_cpu(enum sdm_format format, unsigned n)
 {
     struct table_caps caps = world_caps(format);
@@ -69,17 +70,15 @@ static void run_world(const struct land *land, uint64_t unit, unsigned rounds)
         needless += w.needless;
         world_end();
     }
-    print_message("%s, cells of %llu KiB: %llu stores, %llu walks, %llu flushes, of which %llu "
+    print_message("%s, cells of %lu KiB: %lu stores, %lu walks, %lu flushes, of which %lu "
                   "needless\n",
-                  land->name, (unsigned long long)(unit / KiB), (unsigned long long)stores,
-                  (unsigned long long)walks, (unsigned long long)flushes,
-                  (unsigned long long)needless);
+                  land->name, (unit / KiB), stores, walks, flushes, needless);
 }
 
 /*
- * One write of one CPU, at each moment of an operation in turn: between any two accesses of the mapper, and
- * while the flush goes from CPU to CPU. Long operations are sampled. Every page that is still what it was keeps
- * its A and D; the world looks after each run.
+ * One write of one CPU, at each moment of an operation in turn: between any two accesses of the
+ * mapper, and while the flush goes from CPU to CPU. Long operations are sampled. Every page that is
+ * still what it was keeps its A and D; the world looks after each run.
  */
 struct scenario {
     const char *name;
@@ -186,8 +185,7 @@ static void every_moment(const struct land *land, uint64_t unit)
             }
     w.strike = false;
     world_end();
-    print_message("%s, cells of %llu KiB: %u moments\n", land->name,
-                  (unsigned long long)(unit / KiB), runs);
+    print_message("%s, cells of %lu KiB: %u moments\n", land->name, (unit / KiB), runs);
 }
 
 static void test_every_moment_of_small_pages(void **state)

@@ -1,8 +1,8 @@
 /*
- * Single entries: what the mapper can say and what it refuses to say, and whether the product's legality
- * checker and the manual's (tests/property/sdm_rules.h) agree on entries good and bad.
+ * Single entries: what the mapper can say and what it refuses to say, and whether the product's
+ * legality checker and the manual's (tests/property/sdm_rules.h) agree on entries good and bad.
  */
-#include "mm/table.h"
+#include "mm/paging/table.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -182,7 +182,8 @@ static void test_protect_refuses_likewise(void **state)
         }
 }
 
-/* ---- The two checkers ----------------------------------------------------------------------------- */
+/* ---- The two checkers
+ * ----------------------------------------------------------------------------- */
 
 static void compare(const struct land *land, const struct table_caps *caps,
                     const struct sdm_cpu *by_manual, unsigned level, uint64_t entry)
@@ -195,8 +196,8 @@ static void compare(const struct land *land, const struct table_caps *caps,
     if (rule == RULE_OK)
         class = leaf ? SDM_PAGE : SDM_TABLE;
     if (class != said.class)
-        fail_msg("%s, level %u, %#llx: \"%s\" here, class %d (%s) in the manual", land->name, level,
-                 (unsigned long long)entry, rule_text(rule), said.class, said.why ? said.why : "");
+        fail_msg("%s, level %u, %#lx: \"%s\" here, class %d (%s) in the manual", land->name, level,
+                 entry, rule_text(rule), said.class, said.why ? said.why : "");
     if (class == SDM_PAGE) {
         struct attrs attrs = land->kind->decode(entry, level, caps);
         assert_int_equal(attrs.rights, said_rights(&said));

@@ -3,11 +3,12 @@
  *
  * One cell of the model stands for one 4 KiB page, or for one 2 MiB piece so that 1 GiB leaves come
  * into play. After every random operation each cell is looked up twice: through table_translate()
- * and by a walk written here, by the manual's rules (sdm_rules.h), which judge every entry on the way. A small
- * model of a TLB and of paging-structure caches is filled before each operation: afterwards it may
- * hold nothing that the tables no longer say, and no table frame may be freed while it is cached.
+ * and by a walk written here, by the manual's rules (sdm_rules.h), which judge every entry on the
+ * way. A small model of a TLB and of paging-structure caches is filled before each operation:
+ * afterwards it may hold nothing that the tables no longer say, and no table frame may be freed
+ * while it is cached.
  */
-#include "mm/table.h"
+#include "mm/paging/table.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -18,7 +19,7 @@
 #include <cmocka.h>
 
 #include "arch/x86_64/mm/ept.h"
-#include "mm/buddy.h"
+#include "mm/frames/buddy.h"
 #include "tests/property/sdm_rules.h"
 
 #define ARENA_BYTES (24 * MiB)
@@ -42,7 +43,8 @@ static uint64_t random_below(uint64_t limit)
     return random_u64() % limit;
 }
 
-/* ---- The world of one run ---------------------------------------------------------------------- */
+/* ---- The world of one run ----------------------------------------------------------------------
+ */
 
 struct cell {
     bool present, accessed, dirty;
@@ -94,8 +96,7 @@ static void give(const struct table_env *env, struct table *table, hpa_t frame)
     for (unsigned i = 0; i < CACHED; i++)
         for (unsigned j = 0; w.cache[i].valid && j < 5; j++)
             if (w.cache[i].tables[j] == frame.v)
-                fail_msg("table frame %llx freed while a CPU still walks through it",
-                         (unsigned long long)frame.v);
+                fail_msg("table frame %lx freed while a CPU still walks through it", frame.v);
     memset(direct(frame), 0xff, PAGE_SIZE);
     assert_int_equal(buddy_free(frame, 0, table->owner), E_OK);
     w.out_of--;
@@ -121,7 +122,8 @@ static const struct table_env env = {.take = take,
                                      .flush = flush,
                                      .frame_records = true};
 
-/* ---- The manual, once more ----------------------------------------------------------------------- */
+/* ---- The manual, once more
+ * ----------------------------------------------------------------------- */
 
 struct found {
     bool present, accessed, dirty;
@@ -175,7 +177,8 @@ static struct found lookup(uint64_t in)
     return found;
 }
 
-/* ---- Checks -------------------------------------------------------------------------------------- */
+/* ---- Checks
+ * -------------------------------------------------------------------------------------- */
 
 static void check_cell(unsigned i)
 {
@@ -283,8 +286,7 @@ static void check_caches(void)
         struct found now = lookup(cached->in);
         if (!now.present || now.out != cached->out || now.attrs.type != cached->attrs.type ||
             (cached->attrs.rights & ~now.attrs.rights))
-            fail_msg("a stale translation of %llx outlived the flush",
-                     (unsigned long long)cached->in);
+            fail_msg("a stale translation of %lx outlived the flush", cached->in);
     }
 }
 
@@ -303,7 +305,8 @@ static void fill_caches(void)
     }
 }
 
-/* ---- Operations ----------------------------------------------------------------------------------- */
+/* ---- Operations
+ * ----------------------------------------------------------------------------------- */
 
 static struct attrs random_attrs(void)
 {
@@ -549,7 +552,8 @@ static void test_ept_2m(void **state)
     run_world(&ept_kind, WINDOW_2M(UINT64_C(0)), 2 * MiB, 400);
 }
 
-/* ---- Cases that random ranges do not reach ------------------------------------------------------------ */
+/* ---- Cases that random ranges do not reach
+ * ------------------------------------------------------------ */
 
 static int map_error(uint64_t in, uint64_t out, uint64_t size, struct attrs attrs)
 {

@@ -1,9 +1,9 @@
 /*
- * Round trips and edges, for every kind: what is taken apart and joined again is as it was; what the
- * visitor tells builds the same table; what is destroyed gives back all that it took; and a call that
- * makes no sense is refused before anything is stored.
+ * Round trips and edges, for every kind: what is taken apart and joined again is as it was; what
+ * the visitor tells builds the same table; what is destroyed gives back all that it took; and a
+ * call that makes no sense is refused before anything is stored.
  */
-#include "mm/table.h"
+#include "mm/paging/table.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,8 +14,8 @@
 #include <cmocka.h>
 
 #include "lib/lock.h"
-#include "mm/buddy.h"
-#include "mm/page_source.h"
+#include "mm/frames/buddy.h"
+#include "mm/paging/page_source.h"
 #include "tests/property/five_levels.h"
 #include "tests/property/world.h"
 #include "tests/unit/hosted.h"
@@ -30,7 +30,8 @@ _Noreturn void world_fail(const char *message)
 
 enum writer { MAP, REPLACE, UNMAP, PROTECT, SPLIT, MERGE, HARVEST, CLONE, COPY, FRESH, WRITERS };
 
-/* ---- Lists of leaves ------------------------------------------------------------------------------ */
+/* ---- Lists of leaves
+ * ------------------------------------------------------------------------------ */
 
 #define LEAVES 4096
 
@@ -98,7 +99,8 @@ static void unmap(struct table *table, uint64_t in, uint64_t size)
     flush_commit(&batch);
 }
 
-/* ---- Split and merge -------------------------------------------------------------------------------- */
+/* ---- Split and merge
+ * -------------------------------------------------------------------------------- */
 
 static void test_split_then_merge_restores(void **state)
 {
@@ -301,7 +303,8 @@ static void test_sweep(void **state)
     }
 }
 
-/* ---- The visitor's word is enough ---------------------------------------------------------------------- */
+/* ---- The visitor's word is enough
+ * ---------------------------------------------------------------------- */
 
 static int map_run(void *ctx, const struct mapping *run)
 {
@@ -416,7 +419,8 @@ static void test_visitors_stop_when_told(void **state)
     }
 }
 
-/* ---- Edges: refused before anything is stored ---------------------------------------------------------- */
+/* ---- Edges: refused before anything is stored
+ * ---------------------------------------------------------- */
 
 static struct buddy_pages pages;
 
@@ -456,9 +460,8 @@ static void refuse(enum writer writer, uint64_t in, uint64_t out, uint64_t size,
     flush_begin(&batch, &w.table);
     int error = write_by(writer, in, out, size, &batch);
     if (error != expected)
-        fail_msg("%s, writer %u: [%#llx, + %#llx) to %#llx gives %d, not %d", w.land->name, writer,
-                 (unsigned long long)in, (unsigned long long)size, (unsigned long long)out, error,
-                 expected);
+        fail_msg("%s, writer %u: [%#lx, + %#lx) to %#lx gives %d, not %d", w.land->name, writer, in,
+                 size, out, error, expected);
     assert_true(flush_empty(&batch));
     flush_commit(&batch);
     assert_int_equal(w.stores, 0);
@@ -604,11 +607,12 @@ static void test_edges_are_refused(void **state)
     locks_needed = true;
 }
 
-/* ---- Corners ------------------------------------------------------------------------------------------- */
+/* ---- Corners
+ * ------------------------------------------------------------------------------------------- */
 
 /*
- * Pieces of a 1 GiB page, on any 4 KiB boundary: what a change does not name goes on being said. The model
- * is the list of changes; samples are taken at every edge there has been, and at random.
+ * Pieces of a 1 GiB page, on any 4 KiB boundary: what a change does not name goes on being said.
+ * The model is the list of changes; samples are taken at every edge there has been, and at random.
  */
 struct change {
     uint64_t first, last; /* offsets within the page */
@@ -645,8 +649,8 @@ static void check_piece(struct table *table, uint64_t in, uint64_t offset,
     struct found found = world_look(table->root.v, in + offset);
     if (found.present != present ||
         (present && (found.out != out || !attrs_equal(found.attrs, attrs))))
-        fail_msg("%s: after %u changes the page at %#llx of the %s is not as it should be",
-                 w.land->name, count, (unsigned long long)offset, shared ? "clone" : "table");
+        fail_msg("%s: after %u changes the page at %#lx of the %s is not as it should be",
+                 w.land->name, count, offset, shared ? "clone" : "table");
 }
 
 static void check_pieces(struct table *table, uint64_t in, uint64_t first, uint64_t last,
@@ -756,7 +760,8 @@ static void test_merge_stays_in_its_range(void **state)
         }
 }
 
-/* Of 1 GiB in pages of 2 MiB the first is absent, or itself in small pages: no merge, and no mistake. */
+/* Of 1 GiB in pages of 2 MiB the first is absent, or itself in small pages: no merge, and no
+ * mistake. */
 static void test_merge_of_mixed_tables(void **state)
 {
     (void)state;
@@ -887,8 +892,8 @@ static void protect(struct table *table, uint64_t in, uint64_t size, struct attr
     flush_commit(&batch);
 }
 
-/* 1 GiB of large pages, among them some that became small ones; their marks are none, those of the first few, and
- * those of every third. */
+/* 1 GiB of large pages, among them some that became small ones; their marks are none, those of the
+ * first few, and those of every third. */
 static void test_protect_of_mixed_tables(void **state)
 {
     static const uint64_t small[] = {0, 17, 300, 511};
@@ -966,8 +971,8 @@ static void test_protect_below_a_pinned_root(void **state)
     world_end();
 }
 
-/* Lone pages of three tables in turn, alone on the machine, where the mapper has shortcuts; and what makes it
- * forget where it was. */
+/* Lone pages of three tables in turn, alone on the machine, where the mapper has shortcuts; and
+ * what makes it forget where it was. */
 static void test_lone_pages(void **state)
 {
     (void)state;
@@ -1071,7 +1076,8 @@ static void test_lone_pages_share_a_batch(void **state)
         }
         flush_commit(&batch);
         unmap(&w.table, w.base, 16 * PAGE_SIZE);
-        /* One range, of as many pages as are flushed one by one, and of one more; the page behind keeps the table. */
+        /* One range, of as many pages as are flushed one by one, and of one more; the page behind
+         * keeps the table. */
         for (unsigned more = 0; more < 2; more++) {
             uint64_t in = w.base + 64 * w.unit, size = (FLUSH_PAGES + more) * PAGE_SIZE;
             uint64_t ranges = w.table.flushes.ranges, whole = w.table.flushes.whole;
@@ -1090,7 +1096,8 @@ static void test_lone_pages_share_a_batch(void **state)
     locks_needed = true;
 }
 
-/* The short way for a page beside the last one refuses what the long way does, and says why as it does. */
+/* The short way for a page beside the last one refuses what the long way does, and says why as it
+ * does. */
 static void test_lone_pages_at_the_ends(void **state)
 {
     (void)state;
@@ -1174,8 +1181,8 @@ static bool is_there(uint64_t in)
     return world_look(w.table.root.v, in).present;
 }
 
-/* A page that was mapped away from the quarter used last is known to be mapped for just as long as it is, whatever takes
- * it away, and its neighbours are not taken for it. */
+/* A page that was mapped away from the quarter used last is known to be mapped for just as long as
+ * it is, whatever takes it away, and its neighbours are not taken for it. */
 static void test_known_page(void **state)
 {
     (void)state;
@@ -1255,7 +1262,8 @@ static void test_known_page(void **state)
     locks_needed = true;
 }
 
-/* A table that a copy took the place of is no longer the one used last: its frame becomes another's. */
+/* A table that a copy took the place of is no longer the one used last: its frame becomes
+ * another's. */
 static void test_lone_page_after_a_copy(void **state)
 {
     (void)state;
@@ -1339,7 +1347,8 @@ static void test_harvest_stops(void **state)
     }
 }
 
-/* Rights that a table's entry does not let through are no rights; for translate, walk and visitor. */
+/* Rights that a table's entry does not let through are no rights; for translate, walk and visitor.
+ */
 static int note_rights(void *ctx, const struct mapping *mapping)
 {
     *(unsigned *)ctx = mapping->attrs.rights;
@@ -1611,7 +1620,8 @@ static void test_without_records(void **state)
     locks_needed = true;
 }
 
-/* ---- Frames of the buddy, and data that dies with its mapping ---------------------------------------- */
+/* ---- Frames of the buddy, and data that dies with its mapping
+ * ---------------------------------------- */
 
 static void test_fresh_frames(void **state)
 {

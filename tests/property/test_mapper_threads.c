@@ -1,16 +1,17 @@
 /*
  * Real threads on one table: two that write and two that read, each a CPU.
  *
- * A writer takes the table's lock itself; a reader (translate, walk, visit) takes none. Every page of the window
- * is only ever mapped to one of two frames, with one of a few sets of attributes, so that a reader knows what it
- * may find: one of those, or nothing. What keeps a reader from walking through a table that has gone back to the
- * allocator is the flush hook alone, which here returns when each reader has ended the read that it was in; frames
- * are overwritten as they go back. At the end everything is unmapped, and every count must have come to rest.
+ * A writer takes the table's lock itself; a reader (translate, walk, visit) takes none. Every page
+ * of the window is only ever mapped to one of two frames, with one of a few sets of attributes, so
+ * that a reader knows what it may find: one of those, or nothing. What keeps a reader from walking
+ * through a table that has gone back to the allocator is the flush hook alone, which here returns
+ * when each reader has ended the read that it was in; frames are overwritten as they go back. At
+ * the end everything is unmapped, and every count must have come to rest.
  *
- * Meaningful under ThreadSanitizer, which sees whether any word of a live table, of a struct table or of a frame's
- * record is touched by two CPUs without an order between them.
+ * Meaningful under ThreadSanitizer, which sees whether any word of a live table, of a struct table
+ * or of a frame's record is touched by two CPUs without an order between them.
  */
-#include "mm/table.h"
+#include "mm/paging/table.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -27,7 +28,7 @@
 #include <unistd.h>
 
 #include "lib/lock.h"
-#include "mm/buddy.h"
+#include "mm/frames/buddy.h"
 #include "tests/unit/random.h"
 
 #define ARENA_BYTES (16 * MiB)
@@ -54,7 +55,8 @@ static void note_wrong(const char *what, int line)
 }
 #define check(condition) ((condition) ? (void)0 : note_wrong(#condition, __LINE__))
 
-/* ---- The table's environment ---------------------------------------------------------------------- */
+/* ---- The table's environment
+ * ---------------------------------------------------------------------- */
 
 /* Of each reader: odd while it reads. */
 static uint64_t reading[READERS];
@@ -73,7 +75,8 @@ static void give(const struct table_env *env, struct table *table, hpa_t frame)
     check(buddy_free(frame, 0, table->owner) == E_OK);
 }
 
-/* What the IPI does: nothing is invalidated, for these CPUs have no TLBs; but no read of before goes on. */
+/* What the IPI does: nothing is invalidated, for these CPUs have no TLBs; but no read of before
+ * goes on. */
 static void flush(const struct table_env *env, struct table *table, const struct flush_batch *batch)
 {
     uint64_t before[READERS];
@@ -94,7 +97,8 @@ static const struct table_env env = {.take = take,
                                      .flush = flush,
                                      .frame_records = true};
 
-/* ---- What may be found ----------------------------------------------------------------------------- */
+/* ---- What may be found
+ * ----------------------------------------------------------------------------- */
 
 #define FRAMES_A GiB
 #define FRAMES_B (3 * GiB)
@@ -116,7 +120,8 @@ static bool may_be(const struct mapping *found)
     return known && alike && found->level <= 2;
 }
 
-/* ---- Readers ---------------------------------------------------------------------------------------- */
+/* ---- Readers
+ * ---------------------------------------------------------------------------------------- */
 
 static int note_run(void *ctx, const struct mapping *run)
 {
@@ -176,7 +181,8 @@ static void *read_on(void *argument)
     return NULL;
 }
 
-/* ---- Writers ---------------------------------------------------------------------------------------- */
+/* ---- Writers
+ * ---------------------------------------------------------------------------------------- */
 
 static void write_once(struct random *random, struct table *mine)
 {
@@ -254,7 +260,8 @@ static void *write_on(void *argument)
     return NULL;
 }
 
-/* ---- All of them ------------------------------------------------------------------------------------- */
+/* ---- All of them
+ * ------------------------------------------------------------------------------------- */
 
 static unsigned current_cpu(void)
 {

@@ -1,16 +1,16 @@
 # The hosted property tests: each names the product sources that it links.
 
 PROPERTY_TESTS += mapper_model
-PROPERTY_mapper_model_SRC := mm/table.c mm/flush.c mm/legal.c mm/attrs.c mm/addr.c $(BUDDY_SRC) \
-	mm/frame.c arch/x86_64/mm/kind_kernel.c arch/x86_64/mm/kind_user.c \
+PROPERTY_mapper_model_SRC := mm/paging/table.c mm/paging/flush.c mm/paging/legal.c mm/paging/attrs.c mm/addr.c $(BUDDY_SRC) \
+	mm/frames/frame.c arch/x86_64/mm/kind_kernel.c arch/x86_64/mm/kind_user.c \
 	$(KIND_EPT) lib/error.c lib/format.c tests/property/sdm_rules.c
 
 # The shipped kinds and flush batches as tests/property/hooked_*.c compile them, so that a test sees every
 # access to an entry, and the world in which they are put to the proof.
 MAPPER_WORLD_SRC := tests/property/world.c tests/property/sdm_rules.c \
 	tests/property/five_levels.c tests/property/hooked_kinds.c tests/property/hooked_flush.c \
-	mm/table.c mm/legal.c mm/attrs.c mm/addr.c $(BUDDY_SRC) \
-	mm/frame.c lib/error.c lib/format.c tests/unit/no_vmcs.c
+	mm/paging/table.c mm/paging/legal.c mm/paging/attrs.c mm/addr.c $(BUDDY_SRC) \
+	mm/frames/frame.c lib/error.c lib/format.c tests/unit/no_vmcs.c
 
 PROPERTY_TESTS += mapper_conformance
 PROPERTY_mapper_conformance_SRC := $(MAPPER_WORLD_SRC)
@@ -19,22 +19,22 @@ PROPERTY_TESTS += mapper_entries
 PROPERTY_mapper_entries_SRC := $(MAPPER_WORLD_SRC)
 
 PROPERTY_TESTS += mapper_rounds
-PROPERTY_mapper_rounds_SRC := $(MAPPER_WORLD_SRC) mm/page_source.c mm/scrub.c
+PROPERTY_mapper_rounds_SRC := $(MAPPER_WORLD_SRC) mm/paging/page_source.c mm/frames/scrub.c
 
 # Real threads on one table. Whoever waits for a lock yields: there may be fewer cores than threads, and a ticket
 # lock is handed on in order.
 PROPERTY_TSAN := $(HOSTED)/property/mapper_threads_tsan
-$(PROPERTY_TSAN): tests/property/test_mapper_threads.c tests/unit/hosted.c lib/lock.c mm/table.c mm/flush.c mm/legal.c \
-		mm/attrs.c mm/addr.c $(BUDDY_SRC) mm/frame.c arch/x86_64/mm/kind_kernel.c \
+$(PROPERTY_TSAN): tests/property/test_mapper_threads.c tests/unit/hosted.c lib/lock.c mm/paging/table.c mm/paging/flush.c mm/paging/legal.c \
+		mm/paging/attrs.c mm/addr.c $(BUDDY_SRC) mm/frames/frame.c arch/x86_64/mm/kind_kernel.c \
 		arch/x86_64/mm/kind_user.c $(KIND_EPT) lib/error.c lib/format.c \
-		$(wildcard mm/*.h lib/*.h arch/x86_64/mm/*.h tests/unit/*.h)
+		$(wildcard mm/*.h mm/*/*.h lib/*.h arch/x86_64/mm/*.h tests/unit/*.h)
 	@mkdir -p $(@D)
 	@echo "link  $@"
 	$(Q)$(HOSTCC) $(TSAN_CFLAGS) -include sched.h -D__builtin_ia32_pause=sched_yield $(filter %.c,$^) \
 		-lcmocka -o $@
 
 PROPERTY_TESTS += buddy_damage
-PROPERTY_buddy_damage_SRC := $(BUDDY_SRC) mm/frame.c lib/format.c mm/addr.c
+PROPERTY_buddy_damage_SRC := $(BUDDY_SRC) mm/frames/frame.c lib/format.c mm/addr.c
 
 PROPERTY_TESTS += buddy_model
-PROPERTY_buddy_model_SRC := $(BUDDY_SRC) mm/frame.c lib/format.c
+PROPERTY_buddy_model_SRC := $(BUDDY_SRC) mm/frames/frame.c lib/format.c

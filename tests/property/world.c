@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "mm/buddy.h"
+#include "mm/frames/buddy.h"
 #include "tests/property/five_levels.h"
 #include "tests/property/pte_hooks.h"
 
@@ -16,7 +16,8 @@
 /* Beyond what the buddy has: the data blocks that a page source hands out, round and round. */
 #define DATA_BYTES (8 * MiB)
 
-/* Two blocks of 512 cells, with 64 cells on either side; a boundary of higher tables in the middle. */
+/* Two blocks of 512 cells, with 64 cells on either side; a boundary of higher tables in the middle.
+ */
 #define SIDE_CELLS 64
 #define BLOCK_CELLS 512
 #define AROUND(boundary, unit) ((boundary) - (SIDE_CELLS + BLOCK_CELLS) * (unit))
@@ -40,7 +41,8 @@ struct world w;
 static uint8_t *arena;
 static struct sdm_cpu sdm_cpu;
 
-/* ---- Hardware: CPUs with TLBs and paging-structure caches ------------------------------------- */
+/* ---- Hardware: CPUs with TLBs and paging-structure caches -------------------------------------
+ */
 
 /* The pages of a cell that CPUs use, and that are watched: its first, and of 2 MiB its last. */
 #define PARTS 2
@@ -67,7 +69,8 @@ static struct cpu {
 
 static struct random chance; /* of what hardware does */
 
-/* ---- Copies of all live tables ---------------------------------------------------------------------- */
+/* ---- Copies of all live tables
+ * ---------------------------------------------------------------------- */
 
 struct shadow {
     uint64_t entry[512];
@@ -80,7 +83,8 @@ struct shadow {
 
 static struct shadow *shadows[FRAMES];
 
-/* ---- The operation that is under way -------------------------------------------------------------- */
+/* ---- The operation that is under way
+ * -------------------------------------------------------------- */
 
 static struct {
     bool active;
@@ -114,16 +118,16 @@ void wrong(const char *format, ...)
     int length = vsnprintf(text, sizeof(text) - 128, format, args);
     va_end(args);
     snprintf(text + length, sizeof(text) - (size_t)length,
-             " (%s, cells of %llu KiB; %s of %u cells from %u, to %#llx, %u)",
-             w.land ? w.land->name : "?", (unsigned long long)(w.unit / KiB), names[op.call.op],
-             op.call.count, op.call.first, (unsigned long long)op.call.out, op.call.flags);
+             " (%s, cells of %lu KiB; %s of %u cells from %u, to %#lx, %u)",
+             w.land ? w.land->name : "?", (w.unit / KiB), names[op.call.op], op.call.count,
+             op.call.first, op.call.out, op.call.flags);
     world_fail(text);
 }
 
 static uint8_t *world_memory(uint64_t address)
 {
     if (address >= ARENA_BYTES)
-        wrong("a table at %#llx, outside memory", (unsigned long long)address);
+        wrong("a table at %#lx, outside memory", address);
     return arena + address;
 }
 
@@ -132,7 +136,8 @@ static uint64_t *table_at(uint64_t frame)
     return (uint64_t *)(void *)world_memory(frame);
 }
 
-/* ---- The manual's walk, made for speed: whether entries are legal is judged when they are stored - */
+/* ---- The manual's walk, made for speed: whether entries are legal is judged when they are stored
+ * - */
 
 static uint64_t frame_in(uint64_t entry)
 {
@@ -242,7 +247,8 @@ static void cells_of(uint64_t in, uint64_t bytes, unsigned *first, unsigned *end
     *end = last >= w.end ? CELLS : (unsigned)((last - w.base) / w.unit) + 1;
 }
 
-/* ---- What a CPU does -------------------------------------------------------------------------------- */
+/* ---- What a CPU does
+ * -------------------------------------------------------------------------------- */
 
 static uint64_t hardware_sets(uint64_t *slot, uint64_t bits)
 {
@@ -300,8 +306,7 @@ static void cpu_access(struct cpu *cpu, unsigned i, unsigned part, bool write, b
     }
     for (;; level--) {
         if (!shadows[table / PAGE_SIZE])
-            wrong("a CPU walks through %#llx, which is no table (any more)",
-                  (unsigned long long)table);
+            wrong("a CPU walks through %#lx, which is no table (any more)", table);
         uint64_t *slot = &table_at(table)[index_in(in, level)];
         uint64_t entry = *slot;
 
@@ -334,9 +339,9 @@ static void cpu_access(struct cpu *cpu, unsigned i, unsigned part, bool write, b
 }
 
 /*
- * A moment between two steps of the mapper: some CPU uses some page, often one that the step is about.
- * There are busy operations and quiet ones, in which a bit that is lost is not set again soon. With w.strike
- * one CPU writes once, at one moment, and that is all.
+ * A moment between two steps of the mapper: some CPU uses some page, often one that the step is
+ * about. There are busy operations and quiet ones, in which a bit that is lost is not set again
+ * soon. With w.strike one CPU writes once, at one moment, and that is all.
  */
 static void some_access(uint64_t in, uint64_t bytes)
 {
@@ -366,7 +371,8 @@ void world_forget(void)
 
 void world_fill_caches(void)
 {
-    /* The first CPU knows all, the others this and that; often nobody writes, so that pages are clean. */
+    /* The first CPU knows all, the others this and that; often nobody writes, so that pages are
+     * clean. */
     bool writing = random_below(&chance, 4) == 0;
 
     for (unsigned c = 0; c < CPUS; c++)
@@ -416,8 +422,8 @@ void world_note(const uint64_t *slot)
     shadows[at / PAGE_SIZE]->entry[at % PAGE_SIZE / 8] = *slot;
 }
 
-/* An EPT violation walks the tables anew before it is reported; a page fault goes to a handler, and ours
- * does not retry (SDM Vol. 3, 29.4.3.1 and 4.10.4.3). */
+/* An EPT violation walks the tables anew before it is reported; a page fault goes to a handler, and
+ * ours does not retry (SDM Vol. 3, 29.4.3.1 and 4.10.4.3). */
 static bool added_rights_are_free(void)
 {
     return w.land->format == SDM_EPT;
@@ -441,14 +447,12 @@ static void check_caches(void)
 
                 if (!now.present || now.out != cached->out + offset ||
                     now.attrs.type != cached->attrs.type || stale)
-                    wrong("CPU %u holds a stale translation of %#llx", c,
-                          (unsigned long long)(cached->in + offset));
+                    wrong("CPU %u holds a stale translation of %#lx", c, (cached->in + offset));
                 if (missing && !added_rights_are_free())
-                    wrong("CPU %u would fault at %#llx, which is allowed", c,
-                          (unsigned long long)(cached->in + offset));
+                    wrong("CPU %u would fault at %#lx, which is allowed", c, (cached->in + offset));
                 if (w.table.caps.accessed_dirty && (!now.accessed || (cached->dirty && !now.dirty)))
-                    wrong("CPU %u uses %#llx without setting A or D again", c,
-                          (unsigned long long)(cached->in + offset));
+                    wrong("CPU %u uses %#lx without setting A or D again", c,
+                          (cached->in + offset));
             }
         }
         for (unsigned level = 1; level < MAX_LEVELS; level++)
@@ -459,13 +463,13 @@ static void check_caches(void)
                 if (known->valid &&
                     (!shadow || shadow->dead || !shadow->main || shadow->level != level ||
                      shadow->in / sdm_page_bytes(level + 1) != known->prefix))
-                    wrong("CPU %u holds a stale entry for the table %#llx", c,
-                          (unsigned long long)known->table);
+                    wrong("CPU %u holds a stale entry for the table %#lx", c, known->table);
             }
     }
 }
 
-/* ---- Stores ------------------------------------------------------------------------------------------ */
+/* ---- Stores
+ * ------------------------------------------------------------------------------------------ */
 
 static uint64_t slot_in(const struct shadow *shadow, unsigned index)
 {
@@ -483,9 +487,9 @@ static struct sdm_entry judge(uint64_t entry, unsigned level)
     struct sdm_entry said = sdm_judge(w.land->format, &sdm_cpu, level, entry);
 
     if (said.class == SDM_BAD)
-        wrong("%#llx was stored at level %u: %s", (unsigned long long)entry, level, said.why);
+        wrong("%#lx was stored at level %u: %s", entry, level, said.why);
     if (said.class == SDM_ABSENT && entry)
-        wrong("%#llx was stored at level %u: absent, and not 0", (unsigned long long)entry, level);
+        wrong("%#lx was stored at level %u: absent, and not 0", entry, level);
     return said;
 }
 
@@ -496,7 +500,7 @@ static void adopt(uint64_t frame, unsigned level, uint64_t in, bool main)
     const uint64_t *table = table_at(frame);
 
     if (shadows[pfn] && !shadows[pfn]->gone)
-        wrong("the table %#llx is reached twice", (unsigned long long)frame);
+        wrong("the table %#lx is reached twice", frame);
     struct shadow *shadow = shadows[pfn] ? shadows[pfn] : malloc(sizeof(*shadow));
     must(shadow);
     shadows[pfn] = shadow;
@@ -512,7 +516,7 @@ static void adopt(uint64_t frame, unsigned level, uint64_t in, bool main)
         if (said.class == SDM_TABLE)
             adopt(said.address, level - 1, at, main);
         if (op.active && said.class == SDM_PAGE && (at < w.base || at >= w.end))
-            wrong("a new table maps %#llx as well", (unsigned long long)at);
+            wrong("a new table maps %#lx as well", at);
     }
 }
 
@@ -546,8 +550,7 @@ static void check_moment(unsigned first, unsigned end)
             bool was_new = part < PARTS && op.seen_new[i][part];
 
             if (!is_new && (was_new || !says(&found, &w.cell[i], offset)))
-                wrong("after store %llu %#llx is %s", (unsigned long long)w.stores,
-                      (unsigned long long)(cell_in(i) + offset),
+                wrong("after store %lu %#lx is %s", w.stores, (cell_in(i) + offset),
                       was_new ? "old again" : "neither old nor new");
             if (is_new && part < PARTS &&
                 !(w.cell[i].present == op.after[i].present && w.cell[i].out == op.after[i].out &&
@@ -620,8 +623,7 @@ void hook_stored(uint64_t *slot)
     if (shadow->gone)
         return; /* private again */
     if (shadow->dead)
-        wrong("a store into the table %#llx, which is dead",
-              (unsigned long long)(at & ~(PAGE_SIZE - 1)));
+        wrong("a store into the table %#lx, which is dead", (at & ~(PAGE_SIZE - 1)));
     if (w.stores < STORE_EVENTS)
         w.store_event[w.stores] = w.events;
     w.stores++;
@@ -638,7 +640,7 @@ void hook_stored(uint64_t *slot)
     if (!shadow->main)
         return;
     if (op.active && said.class == SDM_PAGE && (in < w.base || in >= w.end))
-        wrong("%#llx was mapped, beside the range", (unsigned long long)in);
+        wrong("%#lx was mapped, beside the range", in);
     if (!was_table && said.class == SDM_PAGE && (old & ad & ~new) && (old | ad) == (new | ad) &&
         op.active && op.call.op != OP_REPLACE)
         note_cleared(old, new, in, level);
@@ -656,7 +658,8 @@ void hook_stored(uint64_t *slot)
         some_access(in, sdm_page_bytes(level));
 }
 
-/* ---- The table's environment -------------------------------------------------------------------------- */
+/* ---- The table's environment
+ * -------------------------------------------------------------------------- */
 
 static int take(const struct table_env *env, struct table *table, hpa_t *out)
 {
@@ -692,13 +695,12 @@ static void check_unreachable(uint64_t first, uint64_t bytes)
             for (unsigned n = 0; n < STRUCTURES; n++)
                 if (cpus[c].structure[level][n].valid &&
                     cpus[c].structure[level][n].table - first < bytes)
-                    wrong("table frame %#llx given back while CPU %u still walks through it",
-                          (unsigned long long)first, c);
+                    wrong("table frame %#lx given back while CPU %u still walks through it", first,
+                          c);
         for (unsigned i = 0; i < CELLS * PARTS; i++) {
             const struct translation *cached = &cpus[c].tlb[i / PARTS][i % PARTS];
             if (cached->valid && cached->out < first + bytes && first < cached->out + cached->bytes)
-                wrong("frame %#llx given back while CPU %u still translates to it",
-                      (unsigned long long)first, c);
+                wrong("frame %#lx given back while CPU %u still translates to it", first, c);
         }
     }
 }
@@ -709,7 +711,7 @@ static void check_undisturbed(uint64_t frame)
     const struct shadow *shadow = shadows[frame / PAGE_SIZE];
 
     if (!shadow->gone && memcmp(shadow->entry, table_at(frame), PAGE_SIZE))
-        wrong("table %#llx was written to after its death", (unsigned long long)frame);
+        wrong("table %#lx was written to after its death", frame);
 }
 
 static void give(const struct table_env *env, struct table *table, hpa_t frame)
@@ -719,7 +721,7 @@ static void give(const struct table_env *env, struct table *table, hpa_t frame)
     (void)env;
     if (shadow) {
         if (!shadow->dead && !op.destroying)
-            wrong("table %#llx given back while the tables reach it", (unsigned long long)frame.v);
+            wrong("table %#lx given back while the tables reach it", frame.v);
         check_undisturbed(frame.v);
         free(shadow);
         shadows[frame.v / PAGE_SIZE] = NULL;
@@ -729,12 +731,11 @@ static void give(const struct table_env *env, struct table *table, hpa_t frame)
             for (unsigned n = 0; n < STRUCTURES; n++)
                 if (cpus[c].structure[level][n].valid &&
                     cpus[c].structure[level][n].table == frame.v)
-                    wrong("table %#llx given back while CPU %u still walks through it",
-                          (unsigned long long)frame.v, c);
+                    wrong("table %#lx given back while CPU %u still walks through it", frame.v, c);
     memset(table_at(frame.v), 0xff, PAGE_SIZE);
     int error = buddy_free(frame, 0, table->owner);
     if (error)
-        wrong("table %#llx given back: %d", (unsigned long long)frame.v, error);
+        wrong("table %#lx given back: %d", frame.v, error);
     w.taken--;
 }
 
@@ -791,7 +792,8 @@ static void give_many(const struct table_env *env, struct table *table, const hp
 
 struct table_env world_env = {.take = take, .give = give, .flush = flush, .frame_records = true};
 
-/* ---- At rest ------------------------------------------------------------------------------------------ */
+/* ---- At rest
+ * ------------------------------------------------------------------------------------------ */
 
 static void check_cell(unsigned i)
 {
@@ -805,7 +807,7 @@ static void check_cell(unsigned i)
         int error = table_translate(&w.table, in + 0x123, &mapping);
 
         if (!says(&found, cell, offset))
-            wrong("%#llx is not what was asked for", (unsigned long long)in);
+            wrong("%#lx is not what was asked for", in);
         must(error == (cell->present ? E_OK : E_NOENT));
         if (!cell->present)
             continue;
@@ -816,8 +818,7 @@ static void check_cell(unsigned i)
         must(mapping.last - mapping.in + 1 == sdm_page_bytes(found.level));
         if (w.table.caps.accessed_dirty &&
             (accessed[i][part] > found.accessed || dirty[i][part] > found.dirty))
-            wrong("%#llx has lost its %s bit", (unsigned long long)in,
-                  dirty[i][part] > found.dirty ? "D" : "A");
+            wrong("%#lx has lost its %s bit", in, dirty[i][part] > found.dirty ? "D" : "A");
     }
 }
 
@@ -917,11 +918,9 @@ static void check_shadows(void)
             continue;
         live++;
         if (shadows[pfn]->dead)
-            wrong("table %#llx is dead and was not given back",
-                  (unsigned long long)(pfn * PAGE_SIZE));
+            wrong("table %#lx is dead and was not given back", (pfn * PAGE_SIZE));
         if (memcmp(shadows[pfn]->entry, table_at(pfn * PAGE_SIZE), PAGE_SIZE))
-            wrong("table %#llx was changed by a store that nobody saw",
-                  (unsigned long long)(pfn * PAGE_SIZE));
+            wrong("table %#lx was changed by a store that nobody saw", (pfn * PAGE_SIZE));
     }
     must(live == w.taken);
 }
@@ -945,7 +944,8 @@ void world_check(void)
     must(!lock_held(&w.table.lock));
 }
 
-/* ---- A source of data blocks ----------------------------------------------------------------------- */
+/* ---- A source of data blocks
+ * ----------------------------------------------------------------------- */
 
 static int take_block(struct page_source *source, uint64_t size, hpa_t *out)
 {
@@ -1027,7 +1027,7 @@ static void check_other(void)
             if (expected.present && op.call.op == OP_COPY)
                 expected.out = op.block[i][part] - part_offset(part);
             if (!says(&found, &expected, part_offset(part)))
-                wrong("%#llx is not in the copy as it should be", (unsigned long long)in);
+                wrong("%#lx is not in the copy as it should be", in);
         }
     world_check_frames(&w.other);
     flush_begin(&batch, &w.other);
@@ -1036,7 +1036,8 @@ static void check_other(void)
     must(w.other.table_frames == 1 && !lock_held(&w.other.lock));
 }
 
-/* ---- Operations ---------------------------------------------------------------------------------------- */
+/* ---- Operations
+ * ---------------------------------------------------------------------------------------- */
 
 static int note_harvested(void *ctx, const struct mapping *mapping)
 {
@@ -1132,7 +1133,7 @@ static void check_harvest(const struct world_call *call, bool (*accessed_before)
             if ((within && accessed_before[i][p] > op.told_a[i][p]) ||
                 (within && dirty_before[i][p] > op.told_d[i][p]) ||
                 op.cleared_a[i][p] > op.told_a[i][p] || op.cleared_d[i][p] > op.told_d[i][p])
-                wrong("harvest has not told of %#llx", (unsigned long long)cell_in(i));
+                wrong("harvest has not told of %#lx", cell_in(i));
         }
 }
 
@@ -1257,7 +1258,8 @@ struct world_call world_random_call(void)
     static const uint8_t then[] = {OP_MERGE, OP_MERGE, OP_SWEEP, OP_SPLIT, OP_PROTECT, OP_HARVEST};
     bool again = w.block && random_below(r, 3);
 
-    /* What has just been mapped as a block, often in small pages, is often joined or taken apart. */
+    /* What has just been mapped as a block, often in small pages, is often joined or taken apart.
+     */
     if (again)
         call.op = (enum world_op)then[random_below(r, sizeof(then))];
     call.first = (unsigned)random_below(r, CELLS);
@@ -1302,7 +1304,8 @@ struct world_call world_random_call(void)
     return call;
 }
 
-/* ---- Beginning and end ---------------------------------------------------------------------------------- */
+/* ---- Beginning and end
+ * ---------------------------------------------------------------------------------- */
 
 struct table_caps world_caps(enum sdm_format format)
 {

@@ -1,15 +1,17 @@
 /*
- * A world for the mapper: a small physical memory, one table under test, a flat model of what it should
- * map, and CPUs that use it at the worst moments.
+ * A world for the mapper: a small physical memory, one table under test, a flat model of what it
+ * should map, and CPUs that use it at the worst moments.
  *
- * - Every store into the live table is seen (tests/property/pte_hooks.h). After each, walks written here
- *   from the manual find for each page of the window the old translation or the new one, never a third,
- *   and never the old one again; what a store publishes is whole; each entry stored is legal by the
- *   SDM (sdm_rules.h). A store that went round mm/pte.h shows as a difference to the copies kept here.
- * - Between any two accesses of the mapper the CPUs walk: they set A and D, also through paging-structure
- *   entries that have gone stale, and they fill their TLBs. A flush reaches them one by one, each
- *   doing what INVLPG or a flush of the context does and no more. When an operation returns, no CPU holds
- *   what the table does not say; no frame is given back that a CPU may still walk or translate to.
+ * - Every store into the live table is seen (tests/property/pte_hooks.h). After each, walks written
+ * here from the manual find for each page of the window the old translation or the new one, never a
+ * third, and never the old one again; what a store publishes is whole; each entry stored is legal
+ * by the SDM (sdm_rules.h). A store that went round mm/paging/pte.h shows as a difference to the
+ * copies kept here.
+ * - Between any two accesses of the mapper the CPUs walk: they set A and D, also through
+ * paging-structure entries that have gone stale, and they fill their TLBs. A flush reaches them one
+ * by one, each doing what INVLPG or a flush of the context does and no more. When an operation
+ * returns, no CPU holds what the table does not say; no frame is given back that a CPU may still
+ * walk or translate to.
  * - No A or D that a CPU has set is lost, whatever was going on.
  *
  * A cell of the model is a 4 KiB page, or a 2 MiB piece so that 1 GiB leaves come into play.
@@ -17,7 +19,7 @@
 #ifndef QUIRE_TESTS_PROPERTY_WORLD_H
 #define QUIRE_TESTS_PROPERTY_WORLD_H
 
-#include "mm/table.h"
+#include "mm/paging/table.h"
 #include "tests/property/sdm_rules.h"
 #include "tests/unit/random.h"
 
@@ -80,8 +82,8 @@ void world_start(const struct land *land, uint64_t unit, const struct table_caps
 /* Destroys the table and checks that everything came back. */
 void world_end(void);
 
-/* Each table frame is recorded as one, with as many present entries as it has, and is counted in its table; what this
- * remembers of the pages that were mapped last is so. */
+/* Each table frame is recorded as one, with as many present entries as it has, and is counted in
+ * its table; what this remembers of the pages that were mapped last is so. */
 void world_check_frames(struct table *table);
 
 /* A walk by the manual, from a root. */
@@ -111,8 +113,8 @@ struct world_call {
     unsigned refuse; /* for up to how many frames the allocator is made to fail first */
 };
 
-/* Runs it, with the k-th frame refused for each k below `refuse` first, and checks everything there is to
- * check. Returns what the mapper said. */
+/* Runs it, with the k-th frame refused for each k below `refuse` first, and checks everything there
+ * is to check. Returns what the mapper said. */
 int world_run(const struct world_call *call);
 
 /* Cuts a call down to what this world has memory for. */

@@ -6,8 +6,8 @@
 #define QUIRE_TESTS_UNIT_BUDDY_ENV_H
 
 #include "lib/panic.h"
-#include "mm/buddy.h"
-#include "mm/table.h"
+#include "mm/frames/buddy.h"
+#include "mm/paging/table.h"
 
 static int buddy_env_take(const struct table_env *env, struct table *table, hpa_t *out)
 {

@@ -13,8 +13,8 @@
 #include "arch/x86_64/mm/ept.h"
 #include "lib/error.h"
 #include "lib/log.h"
-#include "mm/buddy.h"
-#include "mm/scrub.h"
+#include "mm/frames/buddy.h"
+#include "mm/frames/scrub.h"
 #include "tests/unit/buddy_env.h"
 
 #define LOG_KEPT (1 << 20)

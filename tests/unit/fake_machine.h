@@ -1,6 +1,7 @@
 /*
- * A machine for hosted tests of vm/: a small physical memory with the real buddy on it, and a backend
- * whose "CPU" is a function of the test's: it looks at the registers and says which exit comes next.
+ * A machine for hosted tests of vm/: a small physical memory with the real buddy on it, and a
+ * backend whose "CPU" is a function of the test's: it looks at the registers and says which exit
+ * comes next.
  */
 #ifndef QUIRE_TESTS_UNIT_FAKE_MACHINE_H
 #define QUIRE_TESTS_UNIT_FAKE_MACHINE_H

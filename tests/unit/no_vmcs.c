@@ -1,5 +1,5 @@
-/* The EPT kind reads and writes its root register through the VMCS, of which a hosted program has none. Weak: a test
- * that plays one has functions of its own. */
+/* The EPT kind reads and writes its root register through the VMCS, of which a hosted program has
+ * none. Weak: a test that plays one has functions of its own. */
 #include "arch/x86_64/vmx/vmcs.h"
 
 #include "lib/error.h"

@@ -1,6 +1,6 @@
 /*
- * The console's tokeniser and value parser: what they take, what they refuse, and that a refusal says
- * what would be right.
+ * The console's tokeniser and value parser: what they take, what they refuse, and that a refusal
+ * says what would be right.
  */
 #include "monitor/arguments.h"
 

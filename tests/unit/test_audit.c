@@ -1,9 +1,9 @@
 /*
- * The auditor on the real mapper and the real buddy: its own self-test; that it is content with what the
- * mapper builds; what it does without memory, with a flood of findings, and with tables that were
- * damaged at random; and the tally that it keeps its notes in, against plain counters.
+ * The auditor on the real mapper and the real buddy: its own self-test; that it is content with
+ * what the mapper builds; what it does without memory, with a flood of findings, and with tables
+ * that were damaged at random; and the tally that it keeps its notes in, against plain counters.
  */
-#include "mm/audit.h"
+#include "mm/audit/audit.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,10 +13,10 @@
 
 #include <cmocka.h>
 
-#include "mm/audit_selftest.h"
-#include "mm/buddy.h"
-#include "mm/pte.h"
-#include "mm/tally.h"
+#include "mm/audit/audit_selftest.h"
+#include "mm/frames/buddy.h"
+#include "mm/paging/pte.h"
+#include "mm/audit/tally.h"
 #include "tests/unit/random.h"
 #include "tests/unit/buddy_env.h"
 
@@ -43,7 +43,8 @@ static const struct table_caps caps = {
     .mem_types = 1u << MEM_UC | 1u << MEM_WC | 1u << MEM_WT | 1u << MEM_WP | 1u << MEM_WB,
 };
 
-/* ---- The machine -------------------------------------------------------------------------------- */
+/* ---- The machine --------------------------------------------------------------------------------
+ */
 
 static uint64_t free_frames(void)
 {
@@ -83,7 +84,8 @@ static int tear_down(void **state)
     return 0;
 }
 
-/* ---- Tables -------------------------------------------------------------------------------------- */
+/* ---- Tables
+ * -------------------------------------------------------------------------------------- */
 
 static struct audit_finding heard[AUDIT_RULES * AUDIT_REPORTED];
 static unsigned heard_count;
@@ -205,7 +207,8 @@ static uint64_t *slot_of(struct table *t, uint64_t in, unsigned level)
     return direct(walk.step[t->kind->levels - level].address);
 }
 
-/* ---- The self-test ------------------------------------------------------------------------------- */
+/* ---- The self-test
+ * ------------------------------------------------------------------------------- */
 
 static uint64_t rules_tried;
 
@@ -276,7 +279,8 @@ static void test_selftest_gives_back_what_it_could_take(void **state)
     }
 }
 
-/* ---- What the mapper builds ---------------------------------------------------------------------- */
+/* ---- What the mapper builds
+ * ---------------------------------------------------------------------- */
 
 static void test_content_with_what_the_mapper_builds(void **state)
 {
@@ -359,7 +363,8 @@ static void test_an_owner_without_a_table_is_seen_where_all_tables_are_known(voi
     end();
 }
 
-/* ---- Sharing ------------------------------------------------------------------------------------- */
+/* ---- Sharing
+ * ------------------------------------------------------------------------------------- */
 
 static void test_sharing(void **state)
 {
@@ -410,7 +415,8 @@ static void test_sharing(void **state)
     end();
 }
 
-/* ---- Writable or executable ---------------------------------------------------------------------- */
+/* ---- Writable or executable
+ * ---------------------------------------------------------------------- */
 
 static void test_aliases_across_tables_and_many_runs(void **state)
 {
@@ -450,8 +456,8 @@ static void test_aliases_across_tables_and_many_runs(void **state)
     end();
 }
 
-/* What kernel and program can do to one frame is not held against each other: the kernel's direct map
- * shows every program's text writable, to the kernel alone. */
+/* What kernel and program can do to one frame is not held against each other: the kernel's direct
+ * map shows every program's text writable, to the kernel alone. */
 static void test_kinds_are_apart(void **state)
 {
     struct mapping page;
@@ -499,7 +505,8 @@ static void test_guards(void **state)
     end();
 }
 
-/* ---- At the limits ------------------------------------------------------------------------------- */
+/* ---- At the limits
+ * ------------------------------------------------------------------------------- */
 
 static void test_no_scratch_memory(void **state)
 {
@@ -608,7 +615,8 @@ static void test_root_registers(void **state)
     end();
 }
 
-/* ---- Damage at random ---------------------------------------------------------------------------- */
+/* ---- Damage at random
+ * ---------------------------------------------------------------------------- */
 
 static hpa_t frames[4096];
 static unsigned frame_count;
@@ -622,7 +630,8 @@ static int list_frame(void *ctx, hpa_t frame, unsigned level, uint64_t entries)
     return 0;
 }
 
-/* An entry that leads anywhere at all: outside memory, back into the tables, into somebody's data. */
+/* An entry that leads anywhere at all: outside memory, back into the tables, into somebody's data.
+ */
 static uint64_t damaged(struct random *random, uint64_t entry)
 {
     switch (random_below(random, 6)) {
@@ -680,7 +689,8 @@ static void test_damaged_tables_do_no_harm(void **state)
             hit[i].was = *hit[i].word;
             *hit[i].word = damaged(&random, *hit[i].word);
         }
-        /* Nothing outside the arena is touched (the sanitizer sees to that), and there is an end. */
+        /* Nothing outside the arena is touched (the sanitizer sees to that), and there is an end.
+         */
         rounds_with_findings += ask(AUDIT_ALL) == E_STATE;
         for (unsigned i = 0; i < heard_count; i++)
             rules_seen |= BIT(heard[i].rule);
@@ -695,7 +705,8 @@ static void test_damaged_tables_do_no_harm(void **state)
     end();
 }
 
-/* ---- The tally ----------------------------------------------------------------------------------- */
+/* ---- The tally
+ * ----------------------------------------------------------------------------------- */
 
 #define FRAMES 70000
 

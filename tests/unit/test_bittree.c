@@ -1,8 +1,8 @@
 /*
- * The sets of bits under the allocator, against an array of booleans: every operation, sizes around the
- * powers of 64, memory full of garbage, few levels lazy or all of them.
+ * The sets of bits under the allocator, against an array of booleans: every operation, sizes around
+ * the powers of 64, memory full of garbage, few levels lazy or all of them.
  */
-#include "mm/bittree.h"
+#include "mm/frames/bittree.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

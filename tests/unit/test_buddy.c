@@ -1,8 +1,8 @@
 /*
- * The buddy, promise by promise: what it refuses, where it takes blocks from, what it counts, what it
- * costs to start. Random sequences are in tests/property/test_buddy_model.c.
+ * The buddy, promise by promise: what it refuses, where it takes blocks from, what it counts, what
+ * it costs to start. Random sequences are in tests/property/test_buddy_model.c.
  */
-#include "mm/buddy.h"
+#include "mm/frames/buddy.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -348,8 +348,8 @@ static void test_isolated_frames(void **state)
     verify();
 }
 
-/* As long as there are blocks of the size asked for, no larger one is split: not for a request, and not to refill
- * a cache. */
+/* As long as there are blocks of the size asked for, no larger one is split: not for a request, and
+ * not to refill a cache. */
 static void test_fragments_before_splits(void **state)
 {
     (void)state;
@@ -513,8 +513,9 @@ static void assert_refused(int error, int expected)
     verify();
 }
 
-/* What `misuse` does to a block of order 3 of owner 16 (in a machine of 16 MiB with a hole above it, and
- * reserved frames below 64 KiB) must answer `error`, once through the cache and once without one. */
+/* What `misuse` does to a block of order 3 of owner 16 (in a machine of 16 MiB with a hole above
+ * it, and reserved frames below 64 KiB) must answer `error`, once through the cache and once
+ * without one. */
 struct misuse {
     const char *what;
     int error;
@@ -582,8 +583,8 @@ static void test_misuse(void **state)
     }
 }
 
-/* Lists of frames of two purposes, in runs and shuffled, with every kind of frame in between that has to be
- * refused: what can be freed is, and nothing else changes. */
+/* Lists of frames of two purposes, in runs and shuffled, with every kind of frame in between that
+ * has to be refused: what can be freed is, and nothing else changes. */
 static void test_free_frames(void **state)
 {
     (void)state;
@@ -683,8 +684,9 @@ static void assert_distinct(hpa_t *list, unsigned n, owner_t owner)
         assert_true(list[i - 1].v < list[i].v);
 }
 
-/* Lists of every length around the sizes at which something else serves them, after the CPU has kept this many
- * of its own; in memory that is whole, and in memory of which every other frame is in use. */
+/* Lists of every length around the sizes at which something else serves them, after the CPU has
+ * kept this many of its own; in memory that is whole, and in memory of which every other frame is
+ * in use. */
 static void test_alloc_many(void **state)
 {
     static const unsigned lengths[] = {0, 1, 2, 63, 64, 65, 127, 128, 200, 511, 512, 513, 1500};
@@ -734,7 +736,8 @@ static void test_alloc_many_refuses(void **state)
     assert_int_equal(buddy_alloc_many(list, 3, PURPOSE_TEST, OWNER_LIMIT), E_INVAL);
     assert_int_equal(stats().failed, 0);
 
-    /* One more than there are; all of them, with some in the stock of other orders and another CPU. */
+    /* One more than there are; all of them, with some in the stock of other orders and another CPU.
+     */
     assert_int_equal(buddy_set_cpus(current_cpu, fence), E_OK);
     for (cpu = 0; cpu < 2; cpu++)
         for (unsigned order = 0; order < 8; order++)
@@ -771,8 +774,9 @@ static void test_alloc_many_refuses(void **state)
     assert_int_equal(buddy_set_cpus(NULL, NULL), E_OK);
 }
 
-/* Of a group, some frames in use and the others held by another CPU: each is told for what it is, a second
- * free of a held one is a double free, and what is held serves nobody else until it is drained. */
+/* Of a group, some frames in use and the others held by another CPU: each is told for what it is, a
+ * second free of a held one is a double free, and what is held serves nobody else until it is
+ * drained. */
 static void test_frames_held_by_others(void **state)
 {
     (void)state;

@@ -1,17 +1,17 @@
 /*
- * Real threads on one buddy, each a CPU: what the lock-free path may not lose. Each block is stamped by
- * its holder while it is held, so that one that two threads hold at once is seen by both; at the end
- * nothing may be missing. Meaningful under ThreadSanitizer too.
+ * Real threads on one buddy, each a CPU: what the lock-free path may not lose. Each block is
+ * stamped by its holder while it is held, so that one that two threads hold at once is seen by
+ * both; at the end nothing may be missing. Meaningful under ThreadSanitizer too.
  *
- * The allocator is compiled into this file, so that whoever spins for a lock yields: there may be fewer
- * cores than threads, and a ticket lock is handed on in order.
+ * The allocator is compiled into this file, so that whoever spins for a lock yields: there may be
+ * fewer cores than threads, and a ticket lock is handed on in order.
  */
-#include "mm/buddy.h"
+#include "mm/frames/buddy.h"
 
 #include <sched.h>
 
 #define __builtin_ia32_pause sched_yield
-#include "mm/buddy.c"
+#include "mm/frames/buddy.c"
 #undef __builtin_ia32_pause
 #undef peek
 #undef poke

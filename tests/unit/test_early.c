@@ -1,8 +1,8 @@
 /*
- * The early allocator: what it gives out, its accounts, and the hand-over to the buddy, judged frame
- * by frame against the lists of memblock.
+ * The early allocator: what it gives out, its accounts, and the hand-over to the buddy, judged
+ * frame by frame against the lists of memblock.
  */
-#include "mm/early.h"
+#include "mm/frames/early.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

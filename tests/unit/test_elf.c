@@ -13,7 +13,7 @@
 #include <cmocka.h>
 
 #include "lib/bits.h"
-#include "mm/attrs.h"
+#include "mm/paging/attrs.h"
 #include "tests/unit/elf_image.h"
 #include "tests/unit/random.h"
 

@@ -1,7 +1,8 @@
 /*
- * The explanations of an access held against the manual's own cases: SDM Vol. 3, 4.6 and 4.7 for the
- * guest's tables, 29.3.2 and 29.3.3 for the EPT, 28.2.1 for the exit qualification, 12.5.2.2 and 29.3.7
- * for memory types. Guest and EPT are real tables in an arena that plays physical memory.
+ * The explanations of an access held against the manual's own cases: SDM Vol. 3, 4.6 and 4.7 for
+ * the guest's tables, 29.3.2 and 29.3.3 for the EPT, 28.2.1 for the exit qualification, 12.5.2.2
+ * and 29.3.7 for memory types. Guest and EPT are real tables in an arena that plays physical
+ * memory.
  */
 #include "arch/x86_64/mm/explain.h"
 
@@ -19,7 +20,7 @@
 #include "arch/x86_64/mm/ept.h"
 #include "arch/x86_64/mm/host_entry.h"
 #include "lib/error.h"
-#include "mm/buddy.h"
+#include "mm/frames/buddy.h"
 #include "tests/unit/buddy_env.h"
 
 #define RAM (32 * MiB)
@@ -72,8 +73,8 @@ static void put4(uint64_t table, unsigned index, uint32_t entry)
     memcpy(arena + GUEST_AT + table + index * 4, &entry, 4);
 }
 
-/* 4-level tables at 0x1000 .. 0x4000: page N of 0x8000000000 is the frame at 0x10000 + N * 4096, with
- * the bits `leaf`; PML4 entry 1. */
+/* 4-level tables at 0x1000 .. 0x4000: page N of 0x8000000000 is the frame at 0x10000 + N * 4096,
+ * with the bits `leaf`; PML4 entry 1. */
 #define LINEAR UINT64_C(0x8000000000)
 #define OPEN (PTE_P | PTE_RW | PTE_US | PTE_A)
 
@@ -161,8 +162,8 @@ static void check_violation(uint64_t qualification, enum explain_rule rule, unsi
 
     if (e.outcome == EXPLAIN_EPT_VIOLATION && e.qualification == qualification && e.rule == rule)
         return;
-    print_error("line %u: %s, qualification 0x%llx: %s\n", at_line, explain_outcome_name(e.outcome),
-                (unsigned long long)e.qualification, explain_rule_text(text, &e));
+    print_error("line %u: %s, qualification 0x%lx: %s\n", at_line, explain_outcome_name(e.outcome),
+                e.qualification, explain_rule_text(text, &e));
     fail();
 }
 #define violates(qualification, rule) check_violation(qualification, rule, __LINE__)
@@ -237,7 +238,8 @@ static void test_canonical(void **state)
     assert_int_equal(e.rule, EXPLAIN_NOT_WALKED);
 }
 
-/* ---- Page faults ------------------------------------------------------------------------------ */
+/* ---- Page faults ------------------------------------------------------------------------------
+ */
 
 static void test_not_present(void **state)
 {
@@ -399,8 +401,8 @@ static void test_32bit(void **state)
     faults(PF_WRITE, EXPLAIN_NOT_PRESENT);
 }
 
-/* Without CR4.PSE bit 7 of a directory's entry is ignored, and shown as it is; that of a table's entry selects
- * the memory type, even where the table is the directory. */
+/* Without CR4.PSE bit 7 of a directory's entry is ignored, and shown as it is; that of a table's
+ * entry selects the memory type, even where the table is the directory. */
 static void test_32bit_without_large_pages(void **state)
 {
     (void)state;
@@ -453,7 +455,8 @@ static void test_pae(void **state)
     assert_int_equal(e.rule, EXPLAIN_BEYOND_32_BITS);
 }
 
-/* ---- EPT -------------------------------------------------------------------------------------- */
+/* ---- EPT --------------------------------------------------------------------------------------
+ */
 
 static void test_violations_at_the_final_address(void **state)
 {
@@ -607,7 +610,8 @@ static void test_large_pages(void **state)
     assert_int_equal(e.rights, RIGHT_RW);
 }
 
-/* ---- Memory types ----------------------------------------------------------------------------- */
+/* ---- Memory types -----------------------------------------------------------------------------
+ */
 
 static void test_effective_types(void **state)
 {
@@ -648,7 +652,8 @@ static void test_types_of_both_levels(void **state)
     assert_int_equal(e.type, MEM_WT);
 }
 
-/* ---- Words ------------------------------------------------------------------------------------- */
+/* ---- Words -------------------------------------------------------------------------------------
+ */
 
 struct text_sink {
     struct sink sink;

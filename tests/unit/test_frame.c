@@ -1,7 +1,7 @@
 /*
  * The frame database: the layout of a record, the answers to queries, and the payload's rules.
  */
-#include "mm/frame.h"
+#include "mm/frames/frame.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "mm/buddy.h"
+#include "mm/frames/buddy.h"
 #include "tests/unit/hosted.h"
 
 static void *metadata;

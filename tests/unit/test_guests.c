@@ -16,7 +16,7 @@
 #include "guests/abi.h"
 #include "lib/bits.h"
 #include "lib/error.h"
-#include "mm/buddy.h"
+#include "mm/frames/buddy.h"
 #include "tests/unit/fake_machine.h"
 #include "tests/unit/random.h"
 #include "vm/exits.h"
@@ -316,7 +316,8 @@ static void modules_in_groups(void **state)
 
     (void)state;
     guests_create(list, ARRAY_SIZE(list));
-    /* `three` wants more modules than follow; the one that does is then its own guest, and no image. */
+    /* `three` wants more modules than follow; the one that does is then its own guest, and no
+     * image. */
     assert_int_equal(guest_count() - first, 4);
     assert_string_equal(guest_by_number(first + 1)->name, "one");
     assert_string_equal(guest_by_number(first + 2)->name, "two");
@@ -1088,7 +1089,8 @@ static void string_from_nowhere(void **state)
     expect_log("lost: stopped: OUTS at port 0xe9: its memory operand");
 }
 
-/* What the guest's own tables refuse is the guest's own page fault, after the elements before it. */
+/* What the guest's own tables refuse is the guest's own page fault, after the elements before it.
+ */
 static void string_page_faults(void **state)
 {
     struct guest *guest = make("fault mem=1M");

@@ -1,14 +1,15 @@
 /*
- * The inspector's commands, on the machine that the console's test plays: its tables, its guests and
- * its fakes are included here, its own tests run in their own program.
+ * The inspector's commands, on the machine that the console's test plays: its tables, its guests
+ * and its fakes are included here, its own tests run in their own program.
  */
 #define main test_monitor_main
 #include "tests/unit/test_monitor.c"
 #undef main
 
-#include "mm/page_source.h"
+#include "mm/paging/page_source.h"
 
-/* 4-level paging of g3 with one page, 0xffff800000000000, at gpa 0x5000: a supervisor's, read-only. */
+/* 4-level paging of g3 with one page, 0xffff800000000000, at gpa 0x5000: a supervisor's, read-only.
+ */
 #define G3_PAGE "0xffff800000000000"
 
 static void give_g3_tables(void)
@@ -63,8 +64,8 @@ static void test_explain(void **state)
     answers("explain host 0x800000000000", "verdict: #GP\n");
 }
 
-/* An entry of the second level that was broken so as to lead out of all RAM, under a table of the guest's:
- * nothing follows it there. */
+/* An entry of the second level that was broken so as to lead out of all RAM, under a table of the
+ * guest's: nothing follows it there. */
 static void test_a_guests_table_outside_memory(void **state)
 {
     (void)state;
@@ -106,13 +107,13 @@ static void test_who(void **state)
     (void)state;
     assert_int_equal(buddy_alloc(4, PURPOSE_GUEST_RAM, guest_owner(&guest[3]), &block), E_OK);
     map_in(&guest[3].table, 0x600000, block.v, 0x10000, RIGHT_RX);
-    snprintf(said, sizeof(said), "who 0x%llx", (unsigned long long)block.v + 0x3456);
+    snprintf(said, sizeof(said), "who 0x%lx", block.v + 0x3456);
     answers(said, "memory: usable\nstate: tail\npurpose: guest memory\nowner: g3 hello3\n");
-    snprintf(said, sizeof(said), "\nblock: 0x%llx\norder: 4\nblock size: 64K\nmappings: 2\n",
-             (unsigned long long)block.v);
+    snprintf(said, sizeof(said), "\nblock: 0x%lx\norder: 4\nblock size: 64K\nmappings: 2\n",
+             block.v);
     assert_non_null(strstr(screen, said));
-    snprintf(said, sizeof(said), "  host          %#18llx    2M  rw--g   WB    yes  yes",
-             (unsigned long long)(DIRECT_BASE + block.v + 0x3000));
+    snprintf(said, sizeof(said), "  host          %#18lx    2M  rw--g   WB    yes  yes",
+             (DIRECT_BASE + block.v + 0x3000));
     assert_non_null(strstr(screen, said));
     assert_non_null(
         strstr(screen, "  g3 hello3               0x603000    4K  r-x--   WB    no   no"));
@@ -138,14 +139,14 @@ static void test_who(void **state)
 
     /* A table's own frame. */
     table_walk(&guest[3].table, 0x5000, &walk);
-    snprintf(said, sizeof(said), "who 0x%llx", (unsigned long long)walk.step[3].address.v);
+    snprintf(said, sizeof(said), "who 0x%lx", walk.step[3].address.v);
     answers(said, "purpose: EPT tables\nowner: g3 hello3\n");
     assert_non_null(strstr(screen,
                            "payload: 0x8080\nit means: present entries of the table, by quarters: "
                            "160 (128+32+0+0)\ntable level: PT\n"));
     map_in(&guest[3].table, 0x800000, 0x5001000, 2 * MiB, RIGHT_RX);
     table_walk(&guest[3].table, 0x800000, &walk);
-    snprintf(said, sizeof(said), "who 0x%llx", (unsigned long long)walk.step[3].address.v);
+    snprintf(said, sizeof(said), "who 0x%lx", walk.step[3].address.v);
     answers(said, ", by quarters: 512 (128+128+128+128)\ntable level: PT\n");
     answers("who 0x1000", "memory: usable\nmappings: 1\n");
 
@@ -176,7 +177,7 @@ static void test_frames(void **state)
     assert_non_null(strstr(screen, "  guest memory      g3 hello3                704       2816K"));
     assert_non_null(strstr(screen, "  EPT tables        g3 hello3 "));
     buddy_stats(&stats);
-    snprintf(said, sizeof(said), "\nfree frames: %llu (", (unsigned long long)stats.free_frames);
+    snprintf(said, sizeof(said), "\nfree frames: %lu (", stats.free_frames);
     assert_non_null(strstr(screen, said));
     assert_non_null(strstr(screen, "\nlargest free block: 16M\n"));
     assert_non_null(strstr(screen, "too small for 1G: 100\n"));
@@ -218,7 +219,7 @@ static void test_peek_and_poke(void **state)
     refuses(E_PERM, "peek g3 gva 0xffff800000001000", "EPT violation: ");
 
     /* The hypervisor's own things. */
-    snprintf(said, sizeof(said), "poke hpa 0x%llx 0", (unsigned long long)guest[3].table.root.v);
+    snprintf(said, sizeof(said), "poke hpa 0x%lx 0", guest[3].table.root.v);
     uint64_t entry = *(uint64_t *)direct(guest[3].table.root);
     refuses(E_PERM, said, "is no guest's memory (`who 0x");
     assert_int_equal(*(uint64_t *)direct(guest[3].table.root), entry);
@@ -548,8 +549,7 @@ static void test_trace_of_sharing(void **state)
     assert_int_equal(buddy_release(block, 1, OWNER_HOST, &last), E_OK);
     assert_int_equal(buddy_share(block, OWNER_HOST), E_DOUBLE_FREE);
     answers("trace show share", "  share  ");
-    snprintf(said, sizeof(said), "%#18llx       -  one holder more         ok ",
-             (unsigned long long)block.v);
+    snprintf(said, sizeof(said), "%#18lx       -  one holder more         ok ", block.v);
     assert_non_null(strstr(screen, said));
     assert_non_null(strstr(screen, "  E_DOUBLE_FREE"));
     answers("trace show release", "      8K  one holder fewer        ok  ");

@@ -2,8 +2,8 @@
  * The hypervisor's address space, built as at boot on a small physical memory of the test's own.
  *
  * The direct map is compared page by page, around every edge of the memory map, with what the map
- * says of that page; page sizes with the largest that could be there. Then the space is broken in one
- * way after another, and the check must name each.
+ * says of that page; page sizes with the largest that could be there. Then the space is broken in
+ * one way after another, and the check must name each.
  */
 #include "arch/x86_64/mm/space_check.h"
 
@@ -46,7 +46,7 @@ static void give(const struct table_env *env, struct table *of, hpa_t frame)
 {
     (void)env;
     (void)of;
-    fail_msg("table frame %llx given back", (unsigned long long)frame.v);
+    fail_msg("table frame %lx given back", frame.v);
 }
 
 static void flush(const struct table_env *env, struct table *of, const struct flush_batch *batch)
@@ -200,8 +200,8 @@ static int check_leaf_size(void *ctx, const struct mapping *page)
 
             if (region->flags == MEMKIND_USABLE && region->base <= first &&
                 first + larger <= region->base + region->size)
-                fail_msg("%llx is a page of level %u within RAM that a larger one could map",
-                         (unsigned long long)page->in, page->level);
+                fail_msg("%lx is a page of level %u within RAM that a larger one could map",
+                         page->in, page->level);
         }
     }
     return 0;
@@ -302,7 +302,8 @@ static void test_no_frames(void **state)
     assert_int_equal(image_map(&table, &image), E_NOMEM);
 }
 
-/* ---- Breaking it --------------------------------------------------------------------------------- */
+/* ---- Breaking it
+ * --------------------------------------------------------------------------------- */
 
 static struct attrs all_global(unsigned rights, enum mem_type type)
 {

@@ -1,6 +1,6 @@
 /*
- * Stacks, device memory and the fixmap on a kernel table whose frames the buddy gives: what is mapped
- * afterwards, what is refused, and that nothing is kept.
+ * Stacks, device memory and the fixmap on a kernel table whose frames the buddy gives: what is
+ * mapped afterwards, what is refused, and that nothing is kept.
  */
 #include "arch/x86_64/mm/kernel_space.h"
 
@@ -15,7 +15,7 @@
 
 #include "arch/x86_64/mm/direct_map.h"
 #include "arch/x86_64/mm/kernel.h"
-#include "mm/buddy.h"
+#include "mm/frames/buddy.h"
 
 #define ARENA_SIZE (64 * MiB)
 #define SEALED (ARENA_SIZE - 4 * MiB) /* a frame of RAM that is read-only in the direct map */
@@ -101,7 +101,8 @@ static bool mapped(uint64_t at)
     return table_translate(&kernel_table, at, &mapping) == E_OK;
 }
 
-/* ---- Stacks ------------------------------------------------------------------------------------- */
+/* ---- Stacks -------------------------------------------------------------------------------------
+ */
 
 static void check_stack(hva_t top)
 {
@@ -180,7 +181,8 @@ static void test_no_stack_before_the_buddy(void **state)
     kernel_table.env = late;
 }
 
-/* ---- Device memory ------------------------------------------------------------------------------ */
+/* ---- Device memory ------------------------------------------------------------------------------
+ */
 
 static void test_mmio(void **state)
 {
@@ -241,7 +243,8 @@ static void test_mmio_refuses_ram_and_nonsense(void **state)
     assert_int_equal(mmio_unmap(at), E_OK);
 }
 
-/* ---- Fixmap ---------------------------------------------------------------------------------------- */
+/* ---- Fixmap
+ * ---------------------------------------------------------------------------------------- */
 
 static void test_fixmap(void **state)
 {

@@ -1,6 +1,6 @@
 /*
- * The line editor against a small terminal that keeps one screen of its own: what a person would see
- * must always be the prompt, the line and the cursor where the editor says it is.
+ * The line editor against a small terminal that keeps one screen of its own: what a person would
+ * see must always be the prompt, the line and the cursor where the editor says it is.
  */
 #include "monitor/line_editor.h"
 
@@ -16,8 +16,8 @@
 
 #define PROMPT "quire> "
 
-/* A terminal of LINE_COLUMNS columns that understands exactly what the editor may send. `row` is the
- * row of the cursor; rows above are kept as text, newest last. */
+/* A terminal of LINE_COLUMNS columns that understands exactly what the editor may send. `row` is
+ * the row of the cursor; rows above are kept as text, newest last. */
 struct terminal {
     struct sink sink;
     char row[LINE_COLUMNS + 1];

@@ -366,7 +366,8 @@ static void by_addresses(void **state)
     (void)state;
     if (load_image(&loader, false) != E_OK)
         fail_msg("refused: %s", why);
-    /* The header is 0x10 behind the load address and 0x110 in the file: the text begins at 0x100. */
+    /* The header is 0x10 behind the load address and 0x110 in the file: the text begins at 0x100.
+     */
     assert_memory_equal(memory + 0x100000, image + 0x100, 0x600);
     for (unsigned i = 0x100600; i < 0x101000; i++)
         assert_int_equal(memory[i], 0);

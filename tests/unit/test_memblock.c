@@ -2,7 +2,7 @@
  * Memblock: by example at the edges, then random sequences of operations against a flat model that
  * keeps one byte of state for each byte of a small address space.
  */
-#include "mm/memblock.h"
+#include "mm/frames/memblock.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,7 +13,7 @@
 #include <cmocka.h>
 
 #include "lib/bits.h"
-#include "mm/frame.h"
+#include "mm/frames/frame.h"
 #include "tests/unit/random.h"
 
 #define TOP (UINT64_C(1) << 63)

@@ -13,7 +13,7 @@
 
 #include "lib/bits.h"
 #include "lib/log.h"
-#include "mm/frame.h"
+#include "mm/frames/frame.h"
 #include "tests/unit/boot_table.h"
 
 #define IMAGE (2 * MiB)

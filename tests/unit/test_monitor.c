@@ -1,7 +1,7 @@
 /*
- * The console, from the bytes that come in to the lines that go out, over real page tables and a real
- * buddy allocator in an arena that plays physical memory. What only a CPU can answer (guests that
- * run, control registers, the serial port) is played by the fakes below.
+ * The console, from the bytes that come in to the lines that go out, over real page tables and a
+ * real buddy allocator in an arena that plays physical memory. What only a CPU can answer (guests
+ * that run, control registers, the serial port) is played by the fakes below.
  */
 #include "monitor/monitor.h"
 
@@ -35,9 +35,9 @@
 #include "boot/boot.h"
 #include "lib/error.h"
 #include "lib/log.h"
-#include "mm/buddy.h"
-#include "mm/slab.h"
-#include "mm/table.h"
+#include "mm/frames/buddy.h"
+#include "mm/frames/slab.h"
+#include "mm/paging/table.h"
 #include "monitor/commands.h"
 #include "monitor/line_editor.h"
 #include "vm/guest.h"
@@ -429,7 +429,8 @@ static uint64_t *entry_of(struct table *table, uint64_t in)
     return direct(walk.step[walk.count - 1].address);
 }
 
-/* g3 is paused, with 4 MiB of RAM behind it at 32 MiB: two large pages but for 0xa0000..0x100000. */
+/* g3 is paused, with 4 MiB of RAM behind it at 32 MiB: two large pages but for 0xa0000..0x100000.
+ */
 #define G3_FRAMES (32 * MiB)
 
 static void make_guests(void)
@@ -460,7 +461,8 @@ static void make_guests(void)
     strcpy(guest[5].reason, "no Multiboot header in its first 8 KiB");
 }
 
-/* What commands of the test before have kept, they give back before its memory becomes another's. */
+/* What commands of the test before have kept, they give back before its memory becomes another's.
+ */
 static void forget_kept(void)
 {
     struct output out;
@@ -577,8 +579,8 @@ static void read_reference(void)
     fclose(file);
 }
 
-/* Each command of the list has its page and its place in the reference, and its example is a command
- * with legal arguments. */
+/* Each command of the list has its page and its place in the reference, and its example is a
+ * command with legal arguments. */
 static void test_every_command_is_described(void **state)
 {
     char list[16384], name[32], line[160], example[128], usage[128];
@@ -645,8 +647,7 @@ static void test_mem(void **state)
     buddy_stats(&stats);
     answers("mem", "                 0x0             0x9fbff        639K  usable\n");
     assert_non_null(strstr(screen, "        1K  reserved\n"));
-    snprintf(expected, sizeof(expected), "\nfree frames: %llu (%s)\n",
-             (unsigned long long)stats.free_frames,
+    snprintf(expected, sizeof(expected), "\nfree frames: %lu (%s)\n", stats.free_frames,
              size_text(size, stats.free_frames << PAGE_SHIFT));
     assert_non_null(strstr(screen, expected));
     assert_non_null(strstr(screen, "total frames: 16128 (63M)\n"));
@@ -750,13 +751,13 @@ static void test_walk(void **state)
                                     "rights: rwx--\ntype: WB\naccessed: no\ndirty: no\n"
                                     "slot: lazy RAM\n");
     snprintf(expected, sizeof(expected),
-             "  PD         1  %#12llx  %#18llx  leaf       0x2200000  rwx--   WB    no   no\n",
-             (unsigned long long)walk.step[2].address.v, (unsigned long long)walk.step[2].raw);
+             "  PD         1  %#12lx  %#18lx  leaf       0x2200000  rwx--   WB    no   no\n",
+             walk.step[2].address.v, walk.step[2].raw);
     assert_non_null(strstr(screen, expected));
     snprintf(expected, sizeof(expected),
-             "  PML4       0  %#12llx  %#18llx  table   %#12llx  rwx--   -     no   -\n",
-             (unsigned long long)guest[3].table.root.v, (unsigned long long)walk.step[0].raw,
-             (unsigned long long)align_down(walk.step[1].address.v, PAGE_SIZE));
+             "  PML4       0  %#12lx  %#18lx  table   %#12lx  rwx--   -     no   -\n",
+             guest[3].table.root.v, walk.step[0].raw,
+             align_down(walk.step[1].address.v, PAGE_SIZE));
     assert_non_null(strstr(screen, expected));
 
     answers("walk g3 gpa 1M", "verdict: not mapped\ngpa: 0x100000\ndecided at: PT entry 256\n"
@@ -1072,8 +1073,8 @@ static void test_quit_names_leaks(void **state)
     char text[64];
     (void)state;
 
-    snprintf(text, sizeof(text), "g3 hello3: %llu frames leaked\n",
-             (unsigned long long)buddy_owner_frames(guest_owner(&guest[3])));
+    snprintf(text, sizeof(text), "g3 hello3: %lu frames leaked\n",
+             buddy_owner_frames(guest_owner(&guest[3])));
     serve("quit\r");
     assert_non_null(strstr(screen, text));
 
@@ -1327,7 +1328,8 @@ static void test_terminal(void **state)
     assert_null(strstr(screen, "\033[1;31merror: \"mep\""));
     assert_non_null(strstr(screen, "\nerror: \"mep\" is no command"));
 
-    /* In an address symbols are completed, behind an operator as well; a filter goes on behind its '='. */
+    /* In an address symbols are completed, behind an operator as well; a filter goes on behind its
+     * '='. */
     set_up(state);
     serve("walk host ker\t\rexplain host 0x40+ker\t x\rmap host pa\t4K\rtrace sh\tcpu=3\rquit\r");
     assert_non_null(strstr(screen, "quire> walk host kernel_text \n"));
@@ -1414,8 +1416,8 @@ static unsigned random_below(unsigned bound)
 
 #define RANDOM_LINES 100000
 
-/* Commands that ask, and those that change a guest: its state, its memory, what was typed to it. Of both
- * together nothing is missing but `quit`, which ends the test, and what takes its time. */
+/* Commands that ask, and those that change a guest: its state, its memory, what was typed to it. Of
+ * both together nothing is missing but `quit`, which ends the test, and what takes its time. */
 static const char *const asking_words[] = {
     "help",  "mem",  "layout", "walk",    "map",   "explain", "who",    "frames", "peek",
     "dump",  "find", "guests", "regs",    "exits", "report",  "output", "eptp",   "trace",

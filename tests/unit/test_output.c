@@ -101,7 +101,8 @@ static void test_sentences(void **state)
     assert_string_equal(text, "t\nn\nerror: no g9\n");
 }
 
-/* Whatever is quoted, a line of JSON is printable ASCII alone and ends where the quoted line ends. */
+/* Whatever is quoted, a line of JSON is printable ASCII alone and ends where the quoted line ends.
+ */
 static void test_quotes(void **state)
 {
     struct quote quote = {false};

@@ -1,5 +1,6 @@
-/* What is in a frame when it changes hands: zeros for guests and programs, whole poison for debugging. */
-#include "mm/scrub.h"
+/* What is in a frame when it changes hands: zeros for guests and programs, whole poison for
+ * debugging. */
+#include "mm/frames/scrub.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,8 +11,8 @@
 
 #include "lib/bits.h"
 #include "lib/error.h"
-#include "mm/buddy.h"
-#include "mm/page_source.h"
+#include "mm/frames/buddy.h"
+#include "mm/paging/page_source.h"
 #include "tests/unit/hosted.h"
 
 #define RAM (8 * MiB)

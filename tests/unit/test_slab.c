@@ -1,5 +1,6 @@
-/* Small objects: apart from each other, zero when taken, all misuse and damage noticed, no leak unnamed. */
-#include "mm/slab.h"
+/* Small objects: apart from each other, zero when taken, all misuse and damage noticed, no leak
+ * unnamed. */
+#include "mm/frames/slab.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,7 +12,7 @@
 
 #include "lib/bits.h"
 #include "lib/error.h"
-#include "mm/buddy.h"
+#include "mm/frames/buddy.h"
 #include "tests/unit/hosted.h"
 #include "tests/unit/random.h"
 

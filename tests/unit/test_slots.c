@@ -1,6 +1,6 @@
 /*
- * Slots on the real mapper and the real buddy: how they are laid out, backed, filled at first touch,
- * filled by a loader, and that every frame comes back.
+ * Slots on the real mapper and the real buddy: how they are laid out, backed, filled at first
+ * touch, filled by a loader, and that every frame comes back.
  */
 #include "vm/slots.h"
 
@@ -13,7 +13,7 @@
 
 #include "lib/bits.h"
 #include "lib/error.h"
-#include "mm/buddy.h"
+#include "mm/frames/buddy.h"
 #include "tests/unit/fake_machine.h"
 #include "tests/unit/random.h"
 

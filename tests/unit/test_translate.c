@@ -1,10 +1,10 @@
 /*
  * translate is the short form of a walk: whatever an entry on the way holds, the two say the same.
- * Every bit of every entry of a path is flipped, in each kind, below leaves of each size. What is read through a table
- * is what it translates to; and how a table's entries are counted.
+ * Every bit of every entry of a path is flipped, in each kind, below leaves of each size. What is
+ * read through a table is what it translates to; and how a table's entries are counted.
  */
-#include "mm/entry_count.h"
-#include "mm/table.h"
+#include "mm/paging/entry_count.h"
+#include "mm/paging/table.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -35,7 +35,7 @@ static void give(const struct table_env *env, struct table *of, hpa_t frame)
 {
     (void)env;
     (void)of;
-    fail_msg("table frame %llx given back", (unsigned long long)frame.v);
+    fail_msg("table frame %lx given back", frame.v);
 }
 
 static void flush(const struct table_env *env, struct table *of, const struct flush_batch *batch)
@@ -83,7 +83,8 @@ static void same_as_walk(uint64_t in)
     assert_int_equal(mapping.raw, walk.mapping.raw);
 }
 
-/* A second bit is flipped along with the first, so that one illegal entry may hide behind another. */
+/* A second bit is flipped along with the first, so that one illegal entry may hide behind another.
+ */
 static void flip_all(uint64_t in)
 {
     struct walk walk;
@@ -94,7 +95,8 @@ static void flip_all(uint64_t in)
         uint64_t *entry = direct(walk.step[i].address), was = *entry;
 
         for (unsigned bit = 0; bit < 64; bit++) {
-            /* An address that stays within the CPU's width leads into memory that the arena has not. */
+            /* An address that stays within the CPU's width leads into memory that the arena has
+             * not. */
             if (bit >= 12 && bit < 40 && walk.step[i].class == ENTRY_TABLE)
                 continue;
             for (unsigned other = 0; other < 12; other++) {

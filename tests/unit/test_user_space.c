@@ -1,6 +1,6 @@
 /*
- * Loading ring-3 programs, without a CPU to run them: what is where afterwards, what is refused and why,
- * that every failure gives everything back, and that damaged images do no harm.
+ * Loading ring-3 programs, without a CPU to run them: what is where afterwards, what is refused and
+ * why, that every failure gives everything back, and that damaged images do no harm.
  */
 #include "arch/x86_64/user_space.h"
 
@@ -14,8 +14,8 @@
 #include <cmocka.h>
 
 #include "arch/x86_64/mm/layout.h"
-#include "mm/buddy.h"
-#include "mm/scrub.h"
+#include "mm/frames/buddy.h"
+#include "mm/frames/scrub.h"
 #include "tests/unit/random.h"
 #include "tests/unit/buddy_env.h"
 
@@ -29,7 +29,8 @@ static uint8_t *arena;
 static struct table kernel;
 static struct user_space space;
 
-/* ---- The machine ------------------------------------------------------------------------------- */
+/* ---- The machine -------------------------------------------------------------------------------
+ */
 
 static const struct user_space_setup setup = {&kernel, &buddy_env, PROGRAM, 3};
 
@@ -63,7 +64,8 @@ static int stop(void **state)
     return 0;
 }
 
-/* ---- Images -------------------------------------------------------------------------------------- */
+/* ---- Images
+ * -------------------------------------------------------------------------------------- */
 
 #define IMAGE_SIZE_MAX 65536
 
@@ -134,7 +136,8 @@ static uint64_t make_good(void)
     return make_image(ENTRY, good, ARRAY_SIZE(good));
 }
 
-/* ---- Tests --------------------------------------------------------------------------------------- */
+/* ---- Tests
+ * --------------------------------------------------------------------------------------- */
 
 static unsigned rights_at(uint64_t at)
 {

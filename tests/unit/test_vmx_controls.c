@@ -16,7 +16,7 @@
 
 #include "arch/x86_64/control.h"
 #include "lib/error.h"
-#include "mm/attrs.h"
+#include "mm/paging/attrs.h"
 
 /* ---- Controls ------------------------------------------------------------------------------ */
 

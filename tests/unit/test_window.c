@@ -1,6 +1,6 @@
 /*
- * The bookkeeping of the MMIO window: where ranges go, who shares them, what is refused; and a random
- * sequence against a plain list of what is placed.
+ * The bookkeeping of the MMIO window: where ranges go, who shares them, what is refused; and a
+ * random sequence against a plain list of what is placed.
  */
 #include "arch/x86_64/mm/window.h"
 
@@ -98,7 +98,8 @@ static void test_large_ranges_keep_their_place_in_a_large_page(void **state)
     assert_int_equal(large % (2 * MiB), 0xd0201000 % (2 * MiB));
 }
 
-/* Every range lies in the window, with at least one page absent before it, and apart from all others. */
+/* Every range lies in the window, with at least one page absent before it, and apart from all
+ * others. */
 static void check_window(void)
 {
     uint64_t end = BASE;

@@ -13,24 +13,24 @@ UNIT_TESTS += lib
 UNIT_lib_SRC := lib/error.c lib/format.c lib/log.c tests/unit/string_renamed.c
 
 UNIT_TESTS += memblock
-UNIT_memblock_SRC := mm/memblock.c
+UNIT_memblock_SRC := mm/frames/memblock.c
 
 UNIT_TESTS += multiboot2
 UNIT_multiboot2_SRC := boot/multiboot2.c lib/format.c tests/unit/boot_table.c
 
 UNIT_TESTS += early
-UNIT_early_SRC := mm/early.c mm/memblock.c $(BUDDY_SRC) mm/frame.c mm/addr.c lib/format.c
+UNIT_early_SRC := mm/frames/early.c mm/frames/memblock.c $(BUDDY_SRC) mm/frames/frame.c mm/addr.c lib/format.c
 
 UNIT_TESTS += window
 UNIT_window_SRC := arch/x86_64/mm/window.c
 
 # The mapper, the buddy under it, and the kernel kind.
-UNIT_KERNEL_TABLE := mm/table.c mm/entry_count.c mm/flush.c mm/legal.c mm/attrs.c mm/addr.c $(BUDDY_SRC) mm/frame.c \
-	mm/memblock.c mm/scrub.c arch/x86_64/mm/kind_kernel.c lib/error.c lib/format.c
+UNIT_KERNEL_TABLE := mm/paging/table.c mm/paging/entry_count.c mm/paging/flush.c mm/paging/legal.c mm/paging/attrs.c mm/addr.c $(BUDDY_SRC) mm/frames/frame.c \
+	mm/frames/memblock.c mm/frames/scrub.c arch/x86_64/mm/kind_kernel.c lib/error.c lib/format.c
 
 UNIT_TESTS += kernel_space
 UNIT_kernel_space_SRC := arch/x86_64/mm/direct_map.c arch/x86_64/mm/image.c \
-	arch/x86_64/mm/space_check.c mm/audit.c mm/tally.c $(UNIT_KERNEL_TABLE)
+	arch/x86_64/mm/space_check.c mm/audit/audit.c mm/audit/tally.c $(UNIT_KERNEL_TABLE)
 
 UNIT_TESTS += kernel_windows
 UNIT_kernel_windows_SRC := arch/x86_64/mm/windows.c arch/x86_64/mm/window.c \
@@ -41,7 +41,7 @@ UNIT_user_space_SRC := arch/x86_64/user_space.c arch/x86_64/mm/kind_user.c vm/el
 	$(UNIT_KERNEL_TABLE)
 
 UNIT_TESTS += audit
-UNIT_audit_SRC := mm/audit.c mm/audit_selftest.c mm/tally.c arch/x86_64/mm/kind_user.c \
+UNIT_audit_SRC := mm/audit/audit.c mm/audit/audit_selftest.c mm/audit/tally.c arch/x86_64/mm/kind_user.c \
 	$(KIND_EPT) $(UNIT_KERNEL_TABLE)
 
 UNIT_TESTS += translate
@@ -57,29 +57,29 @@ UNIT_TESTS += load
 UNIT_load_SRC := vm/load.c vm/load_multiboot.c vm/load_flat.c vm/elf.c lib/error.c lib/format.c
 
 UNIT_TESTS += monitor
-UNIT_monitor_SRC := $(wildcard monitor/*.c) lib/error.c lib/format.c lib/log.c mm/addr.c mm/attrs.c \
-	$(BUDDY_SRC) mm/flush.c mm/frame.c mm/legal.c mm/memblock.c mm/slab.c mm/snapshot.c mm/table.c \
+UNIT_monitor_SRC := $(wildcard monitor/*.c) lib/error.c lib/format.c lib/log.c mm/addr.c mm/paging/attrs.c \
+	$(BUDDY_SRC) mm/paging/flush.c mm/frames/frame.c mm/paging/legal.c mm/frames/memblock.c mm/frames/slab.c mm/paging/snapshot.c mm/paging/table.c \
 	arch/x86_64/mm/guest_walk.c $(KIND_EPT) arch/x86_64/mm/kind_kernel.c \
 	arch/x86_64/mm/kind_user.c arch/x86_64/mm/explain.c arch/x86_64/mm/physical.c \
-	arch/x86_64/user_last.c mm/audit.c mm/entry_count.c mm/audit_one.c mm/audit_selftest.c \
-	mm/tally.c vm/guest_audit.c mm/page_source.c mm/scrub.c
+	arch/x86_64/user_last.c mm/audit/audit.c mm/paging/entry_count.c mm/audit/audit_one.c mm/audit/audit_selftest.c \
+	mm/audit/tally.c vm/guest_audit.c mm/paging/page_source.c mm/frames/scrub.c
 
 UNIT_TESTS += memory_map
-UNIT_memory_map_SRC := boot/memory_map.c boot/multiboot2.c mm/memblock.c lib/error.c lib/format.c \
+UNIT_memory_map_SRC := boot/memory_map.c boot/multiboot2.c mm/frames/memblock.c lib/error.c lib/format.c \
 	lib/log.c tests/unit/boot_table.c
 
 # What vm/ is made of, on the real mapper and the real buddy, with a backend that the test plays.
-VM_SRC := $(wildcard vm/*.c mm/*.c) $(KIND_EPT) \
+VM_SRC := $(wildcard vm/*.c mm/*.c mm/*/*.c) $(KIND_EPT) \
 	$(filter-out lib/string.c,$(wildcard lib/*.c)) tests/unit/fake_machine.c
 
 UNIT_TESTS += slots
 UNIT_slots_SRC := $(VM_SRC)
 
 UNIT_TESTS += buddy
-UNIT_buddy_SRC := $(BUDDY_SRC) mm/frame.c lib/format.c
+UNIT_buddy_SRC := $(BUDDY_SRC) mm/frames/frame.c lib/format.c
 
 UNIT_TESTS += frame
-UNIT_frame_SRC := $(BUDDY_SRC) mm/frame.c lib/format.c
+UNIT_frame_SRC := $(BUDDY_SRC) mm/frames/frame.c lib/format.c
 
 UNIT_TESTS += guests
 UNIT_guests_SRC := $(VM_SRC)
@@ -87,9 +87,9 @@ UNIT_guests_SRC := $(VM_SRC)
 UNIT_TESTS += vmx_controls
 UNIT_vmx_controls_SRC := arch/x86_64/vmx/controls.c arch/x86_64/vmx/entry_check.c
 
-# Includes mm/buddy.c, to have who waits for a lock yield.
+# Includes mm/frames/buddy.c, to have who waits for a lock yield.
 UNIT_TESTS += buddy_threads
-UNIT_buddy_threads_SRC := $(filter-out mm/buddy.c,$(BUDDY_SRC)) mm/frame.c lib/format.c
+UNIT_buddy_threads_SRC := $(filter-out mm/frames/buddy.c,$(BUDDY_SRC)) mm/frames/frame.c lib/format.c
 
 UNIT_TESTS += bittree
 UNIT_bittree_SRC :=
@@ -103,7 +103,7 @@ UNIT_inspector_SRC = $(UNIT_monitor_SRC)
 
 UNIT_TESTS += explain
 UNIT_explain_SRC := arch/x86_64/mm/explain.c arch/x86_64/mm/guest_walk.c $(KIND_EPT) \
-	mm/addr.c mm/attrs.c $(BUDDY_SRC) mm/flush.c mm/frame.c mm/legal.c mm/table.c lib/format.c
+	mm/addr.c mm/paging/attrs.c $(BUDDY_SRC) mm/paging/flush.c mm/frames/frame.c mm/paging/legal.c mm/paging/table.c lib/format.c
 
 UNIT_TESTS += complete
 UNIT_complete_SRC := monitor/complete.c monitor/arguments.c lib/format.c
@@ -112,10 +112,10 @@ UNIT_TESTS += pager
 UNIT_pager_SRC := monitor/pager.c lib/format.c
 
 UNIT_TESTS += scrub
-UNIT_scrub_SRC := mm/scrub.c mm/page_source.c $(BUDDY_SRC) mm/frame.c mm/addr.c lib/format.c
+UNIT_scrub_SRC := mm/frames/scrub.c mm/paging/page_source.c $(BUDDY_SRC) mm/frames/frame.c mm/addr.c lib/format.c
 
 UNIT_TESTS += slab
-UNIT_slab_SRC := mm/slab.c $(BUDDY_SRC) mm/frame.c mm/addr.c lib/format.c
+UNIT_slab_SRC := mm/frames/slab.c $(BUDDY_SRC) mm/frames/frame.c mm/addr.c lib/format.c
 
 # Threads under ThreadSanitizer, which wants the addresses of a program laid out as ever.
 UNALTERED = $(shell setarch -R true 2>/dev/null && echo setarch -R)
@@ -127,7 +127,7 @@ $(HOSTED)/%_tsan.log: $(HOSTED)/%_tsan FORCE
 
 UNIT_TSAN := $(HOSTED)/unit/buddy_threads_tsan
 $(UNIT_TSAN): tests/unit/test_buddy_threads.c tests/unit/hosted.c lib/lock.c \
-		$(UNIT_buddy_threads_SRC) $(wildcard mm/buddy*.[ch] mm/*.h lib/*.h tests/unit/*.h)
+		$(UNIT_buddy_threads_SRC) $(wildcard mm/frames/buddy*.[ch] mm/*.h mm/*/*.h lib/*.h tests/unit/*.h)
 	@mkdir -p $(@D)
 	@echo "link  $@"
-	$(Q)$(HOSTCC) $(TSAN_CFLAGS) $(filter-out mm/buddy.c,$(filter %.c,$^)) -lcmocka -o $@
+	$(Q)$(HOSTCC) $(TSAN_CFLAGS) $(filter-out mm/frames/buddy.c,$(filter %.c,$^)) -lcmocka -o $@

@@ -1,8 +1,8 @@
 /*
  * See direct_map.h. Page sizes are the mapper's choice: a region goes to it whole. Where RAM begins
  * or ends off a 2 MiB or 1 GiB boundary, only the pages at that edge are smaller. The memory below
- * 1 MiB therefore never shares a large page with the fixed-range MTRRs' holes, which the manual asks
- * for (SDM Vol. 3, 11.11.9 "Large page size considerations").
+ * 1 MiB therefore never shares a large page with the fixed-range MTRRs' holes, which the manual
+ * asks for (SDM Vol. 3, 11.11.9 "Large page size considerations").
  */
 #include "arch/x86_64/mm/direct_map.h"
 

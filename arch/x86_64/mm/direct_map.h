@@ -6,14 +6,16 @@
 #ifndef QUIRE_ARCH_X86_64_MM_DIRECT_MAP_H
 #define QUIRE_ARCH_X86_64_MM_DIRECT_MAP_H
 
-#include "mm/memblock.h"
-#include "mm/table.h"
+#include "mm/frames/memblock.h"
+#include "mm/paging/table.h"
 
 /*
- * Maps the memory list of `memblock` below physical address `limit` (exclusive) into `table`, at the
- * largest pages that alignment and the CPU allow:
+ * Maps the memory list of `memblock` below physical address `limit` (exclusive) into `table`, at
+ * the largest pages that alignment and the CPU allow:
+ *
  *   usable RAM                     read-write, no-execute, WB; whole frames only (edges inwards)
  *   ACPI reclaimable and ACPI NVS  read-only, no-execute, WB; every frame touched (edges outwards)
+ *
  * All of it global. What a usable region shares with a neighbour (a frame in two kinds) is not RAM.
  * `*skipped` (may be NULL) receives the bytes of RAM at or beyond `limit`. Errors as table_map().
  */

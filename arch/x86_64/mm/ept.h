@@ -4,7 +4,7 @@
 #ifndef QUIRE_ARCH_X86_64_MM_EPT_H
 #define QUIRE_ARCH_X86_64_MM_EPT_H
 
-#include "mm/table.h"
+#include "mm/paging/table.h"
 
 /* EPT entry bits, SDM Vol. 3, 29.3.2, tables 29-1 to 29-7. */
 #define EPT_R BIT(0)
@@ -46,8 +46,8 @@ uint64_t ept_eptp(const struct table *table);
 /* The EPTP of the current VMCS, by VMREAD, decoded. E_STATE when there is no current VMCS. */
 int ept_root_current(struct eptp *out);
 
-/* Makes `table` the second-level table of the current VMCS, by VMWRITE. E_STATE as above, E_INVAL when
- * the table is of another kind. */
+/* Makes `table` the second-level table of the current VMCS, by VMWRITE. E_STATE as above, E_INVAL
+ * when the table is of another kind. */
 int ept_root_set(const struct table *table);
 
 static inline int ept_map(struct table *table, gpa_t at, hpa_t to, uint64_t size,

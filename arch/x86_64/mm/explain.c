@@ -1,6 +1,6 @@
-/* See explain.h. The order of events is the CPU's: each entry of the first level is translated by the
- * second before it is read; rights of the first level are judged when its leaf is known; the second
- * level's at the final address come last. */
+/* See explain.h. The order of events is the CPU's: each entry of the first level is translated by
+ * the second before it is read; rights of the first level are judged when its leaf is known; the
+ * second level's at the final address come last. */
 #include "arch/x86_64/mm/explain.h"
 
 #include "arch/x86_64/control.h"
@@ -19,8 +19,6 @@
 #define QUALIFICATION_NO_EXECUTE BIT(11)
 
 #define TYPE_UC_MINUS 7 /* only a PAT entry has it */
-
-typedef unsigned long long u64;
 
 /* One explanation in the making. */
 struct explainer {
@@ -142,8 +140,8 @@ static void ept_exit(struct explainer *x, const struct second_access *how, gpa_t
     x->ended = true;
 }
 
-/* What an access by these means may do; with mode-based execute control two bits say who may execute
- * (29.3.2). */
+/* What an access by these means may do; with mode-based execute control two bits say who may
+ * execute (29.3.2). */
 static unsigned second_rights(const struct explain_query *query, unsigned allowed,
                               bool user_address)
 {
@@ -171,7 +169,8 @@ static unsigned second_culprit(const struct explanation *e, unsigned from, unsig
     return e->count - 1;
 }
 
-/* Translates a guest-physical address. True with *mapping and *allowed; false when the CPU exits. */
+/* Translates a guest-physical address. True with *mapping and *allowed; false when the CPU exits.
+ */
 static bool translate_second(struct explainer *x, gpa_t at, const struct second_access *how,
                              struct mapping *mapping, unsigned *allowed)
 {
@@ -218,8 +217,8 @@ static bool translate_second(struct explainer *x, gpa_t at, const struct second_
 
 /* ---- The first level ------------------------------------------------------------------------- */
 
-/* The walker asks for an entry of the first level. With A/D for EPT the CPU's read of it counts as a
- * write as well (29.3.3.2, 29.3.5). */
+/* The walker asks for an entry of the first level. With A/D for EPT the CPU's read of it counts as
+ * a write as well (29.3.3.2, 29.3.5). */
 static bool read_entry(void *ctx, gpa_t from, void *to, unsigned size)
 {
     struct explainer *x = ctx;
@@ -283,8 +282,8 @@ static void add_pdpte(const struct explain_query *query, struct explanation *e)
     step->to = raw & BITS(51, 12);
 }
 
-/* 4.6.1 "Determination of Access Rights". Protection keys and shadow stacks are not offered to guests,
- * nor does the host use them. */
+/* 4.6.1 "Determination of Access Rights". Protection keys and shadow stacks are not offered to
+ * guests, nor does the host use them. */
 static enum explain_rule first_rule(const struct explain_query *query, unsigned access,
                                     unsigned rights)
 {
@@ -440,7 +439,8 @@ void explain(const struct explain_query *query, struct explanation *e)
         return;
     }
 
-    /* While CR0.PG is 0 every linear address is a writable and executable user-mode one (28.2.1). */
+    /* While CR0.PG is 0 every linear address is a writable and executable user-mode one (28.2.1).
+     */
     struct second_access how = {
         .access = query->access,
         .user_address = !paging || (page->attrs.rights & RIGHT_U),
@@ -543,10 +543,10 @@ const char *explain_access_text(char buffer[EXPLAIN_TEXT], const struct explanat
     const char *who = e->user ? "user" : "supervisor";
 
     if (!e->linear)
-        format_buffer(buffer, EXPLAIN_TEXT, "%s GPA 0x%llx", access_name(e->access), (u64)e->at);
+        format_buffer(buffer, EXPLAIN_TEXT, "%s GPA 0x%lx", access_name(e->access), e->at);
     else
-        format_buffer(buffer, EXPLAIN_TEXT, "%s %s %s 0x%llx", who, access_name(e->access),
-                      e->two_levels ? "GVA" : "HVA", (u64)e->at);
+        format_buffer(buffer, EXPLAIN_TEXT, "%s %s %s 0x%lx", who, access_name(e->access),
+                      e->two_levels ? "GVA" : "HVA", e->at);
     return buffer;
 }
 
@@ -569,7 +569,7 @@ const char *explain_decided_text(char buffer[EXPLAIN_TEXT], const struct explana
                              step->entry.index);
     if (step->table == EXPLAIN_SECOND && e->during_walk)
         format_buffer(buffer + n, EXPLAIN_TEXT - n,
-                      ", on the way to a table of the guest's at 0x%llx", (u64)e->exit_gpa.v);
+                      ", on the way to a table of the guest's at 0x%lx", e->exit_gpa.v);
     return buffer;
 }
 
@@ -643,10 +643,10 @@ static void print_step(struct sink *to, const struct explanation *e,
         format(to, "  %2u %-5s %-4s[%3u] at ", step->reference, explain_table_name(e, step),
                level_name(entry->level), entry->index);
     if (step->table == EXPLAIN_FIRST && e->two_levels)
-        format(to, "GPA 0x%llx, ", (u64)entry->address.v);
+        format(to, "GPA 0x%lx, ", entry->address.v);
     if (step->table != EXPLAIN_REGISTER)
-        format(to, "0x%llx: ", (u64)step->hpa.v);
-    format(to, "%016llx ", (u64)entry->raw);
+        format(to, "0x%lx: ", step->hpa.v);
+    format(to, "%016lx ", entry->raw);
     switch (entry->class) {
     case ENTRY_ABSENT:
         format(to, "not present\n");
@@ -660,9 +660,9 @@ static void print_step(struct sink *to, const struct explanation *e,
                entry->accessed ? " A" : "");
         return;
     case ENTRY_LEAF:
-        format(to, "leaf  %s %s%s%s -> 0x%llx\n", rights_text(rights, entry->attrs.rights),
+        format(to, "leaf  %s %s%s%s -> 0x%lx\n", rights_text(rights, entry->attrs.rights),
                pat_type_name(step->type), entry->accessed ? " A" : "", entry->dirty ? " D" : "",
-               (u64)step->to);
+               step->to);
         return;
     }
 }
@@ -677,10 +677,10 @@ void explain_print(struct sink *to, const struct explanation *e)
     if (e->outcome == EXPLAIN_PAGE_FAULT)
         format(to, ", error code 0x%x (%s)", e->code, explain_code_text(more, e->code));
     if (e->outcome == EXPLAIN_EPT_VIOLATION)
-        format(to, ", qualification 0x%llx (%s)", (u64)e->qualification,
+        format(to, ", qualification 0x%lx (%s)", e->qualification,
                explain_qualification_text(more, e->qualification));
     if (e->outcome == EXPLAIN_ALLOWED) {
-        format(to, ", HPA 0x%llx %s %s\n", (u64)e->hpa.v, rights_text(rights, e->rights),
+        format(to, ", HPA 0x%lx %s %s\n", e->hpa.v, rights_text(rights, e->rights),
                pat_type_name(e->type));
         return;
     }

@@ -1,15 +1,16 @@
 /*
- * Why an access goes through or does not: every memory reference of the walk in the CPU's order, and
- * the verdict that the CPU comes to.
+ * Why an access goes through or does not: every memory reference of the walk in the CPU's order,
+ * and the verdict that the CPU comes to.
  *
  *     gva --guest's PML4 .. PT--> gpa --EPT PML4 .. PT--> hpa
  *            each of these entries lies at a gpa, which the EPT translates first:
  *            4 x (4 + 1) + 4 = 24 references at the most
  *
- * It asks the same walkers that map and translate (gva_walk(), table_walk()) and adds what they leave
- * to the CPU: which accesses the rights let through (SDM Vol. 3, 4.6 "Access Rights", 29.3.3.2 "EPT
- * Violations"), in which order faults come (29.3.3.3), with which code, and the memory type that
- * results (29.3.7 "EPT and Memory Typing"). It changes nothing and sets no accessed or dirty bit.
+ * It asks the same walkers that map and translate (gva_walk(), table_walk()) and adds what they
+ * leave to the CPU: which accesses the rights let through (SDM Vol. 3, 4.6 "Access
+ * Rights", 29.3.3.2 "EPT Violations"), in which order faults come (29.3.3.3), with which code, and
+ * the memory type that results (29.3.7 "EPT and Memory Typing"). It changes nothing and sets no
+ * accessed or dirty bit.
  */
 #ifndef QUIRE_ARCH_X86_64_MM_EXPLAIN_H
 #define QUIRE_ARCH_X86_64_MM_EXPLAIN_H
@@ -18,8 +19,8 @@
 #include "lib/format.h"
 
 struct explain_query {
-    /* The registers that the linear address `at` is translated by; read and ctx in it are not used. NULL:
-     * `at` is a guest-physical address. */
+    /* The registers that the linear address `at` is translated by; read and ctx in it are not used.
+     * NULL: `at` is a guest-physical address. */
     const struct gva_context *registers;
     /* The second-level table; NULL: what the first level leads to is host-physical. */
     struct table *second;

@@ -8,11 +8,12 @@
 #include "arch/x86_64/control.h"
 #include "arch/x86_64/mm/host_entry.h"
 #include "lib/string.h"
-#include "mm/walker.h"
+#include "mm/paging/walker.h"
 
 #define PDPTE_RESERVED (BITS(2, 1) | BITS(8, 5))
 
-/* ---- 32-bit paging: 4-byte entries, 4 MiB pages whose address bits 39:32 lie in bits 20:13 ---- */
+/* ---- 32-bit paging: 4-byte entries, 4 MiB pages whose address bits 39:32 lie in bits 20:13 ----
+ */
 
 static uint64_t no_encode(struct attrs attrs, unsigned level, const struct table_caps *caps)
 {
@@ -129,7 +130,8 @@ static bool load_guest32(void *ctx, uint64_t table, unsigned index, uint64_t *ra
 
     if (!load_guest(ctx, table, index, raw))
         return false;
-    /* By its place in the walk: a directory may also be reached as a table, from one of its own entries. */
+    /* By its place in the walk: a directory may also be reached as a table, from one of its own
+     * entries. */
     if (loader->entries++ > 0)
         return true;
     loader->first = *raw;

@@ -1,13 +1,13 @@
 /*
  * A guest's own page tables, read from outside: guest-virtual to guest-physical.
  *
- * The guest's tables are walked by the same walker as ours; only where an entry is read from differs:
- * each lies in guest-physical memory, which the caller reads through the guest's EPT.
+ * The guest's tables are walked by the same walker as ours; only where an entry is read from
+ * differs: each lies in guest-physical memory, which the caller reads through the guest's EPT.
  */
 #ifndef QUIRE_ARCH_X86_64_MM_GUEST_WALK_H
 #define QUIRE_ARCH_X86_64_MM_GUEST_WALK_H
 
-#include "mm/table.h"
+#include "mm/paging/table.h"
 
 enum paging_mode { PAGING_NONE, PAGING_32BIT, PAGING_PAE, PAGING_4LEVEL, PAGING_5LEVEL };
 const char *paging_mode_name(enum paging_mode mode);

@@ -1,15 +1,16 @@
 /*
- * Entries of the host's own page tables, 4-level and 5-level: bits, and encode and decode between them
- * and mm/attrs.h. Shared by the kernel and the user kind, which differ in their input range and in
- * who may come through a non-leaf entry.
+ * Entries of the host's own page tables, 4-level and 5-level: bits, and encode and decode between
+ * them and mm/paging/attrs.h. Shared by the kernel and the user kind, which differ in their input
+ * range and in who may come through a non-leaf entry.
  *
- * SDM Vol. 3, 4.5.4 "Linear-Address Translation with 4-Level Paging and 5-Level Paging", tables 4-15
- * to 4-20; memory types by 12.12 "Page Attribute Table", with the PAT that arch/x86_64/cpu.c loads.
+ * SDM Vol. 3, 4.5.4 "Linear-Address Translation with 4-Level Paging and 5-Level Paging", tables
+ * 4-15 to 4-20; memory types by 12.12 "Page Attribute Table", with the PAT that arch/x86_64/cpu.c
+ * loads.
  */
 #ifndef QUIRE_ARCH_X86_64_MM_HOST_ENTRY_H
 #define QUIRE_ARCH_X86_64_MM_HOST_ENTRY_H
 
-#include "mm/kind.h"
+#include "mm/paging/kind.h"
 
 #define PTE_P BIT(0)
 #define PTE_RW BIT(1)

@@ -6,7 +6,7 @@
 
 #include "arch/x86_64/cpu.h"
 #include "lib/error.h"
-#include "mm/table.h"
+#include "mm/paging/table.h"
 
 /* The frame of the current root table, without CR3's attribute bits. */
 static inline hpa_t host_root_current(void)

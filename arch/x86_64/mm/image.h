@@ -13,7 +13,7 @@
 #ifndef QUIRE_ARCH_X86_64_MM_IMAGE_H
 #define QUIRE_ARCH_X86_64_MM_IMAGE_H
 
-#include "mm/table.h"
+#include "mm/paging/table.h"
 
 /* Linked addresses [first, end), multiples of 4 KiB. */
 struct image_range {

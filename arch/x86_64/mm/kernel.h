@@ -4,7 +4,7 @@
 #ifndef QUIRE_ARCH_X86_64_MM_KERNEL_H
 #define QUIRE_ARCH_X86_64_MM_KERNEL_H
 
-#include "mm/table.h"
+#include "mm/paging/table.h"
 
 /* The hypervisor's table; built by kernel_space_build(). root.v is 0 until then. */
 extern struct table kernel_table;

@@ -97,8 +97,8 @@ int kernel_space_check(char *why, size_t why_size)
     struct image_layout image = linked_image();
 
     if (!host_root_is_current(&kernel_table)) {
-        format_buffer(why, why_size, "CR3 holds %#llx, not the kernel's table at %#llx",
-                      (unsigned long long)read_cr3(), (unsigned long long)kernel_table.root.v);
+        format_buffer(why, why_size, "CR3 holds %#lx, not the kernel's table at %#lx", read_cr3(),
+                      kernel_table.root.v);
         return E_STATE;
     }
     return space_check(&kernel_table, &image, why, why_size);

@@ -12,16 +12,16 @@
 
 #include "arch/x86_64/mm/layout.h"
 #include "arch/x86_64/mm/space_check.h"
-#include "mm/early.h"
-#include "mm/table.h"
+#include "mm/frames/early.h"
+#include "mm/paging/table.h"
 
 /* What a host table on this CPU can express; from cpu_features. */
 struct table_caps host_table_caps(void);
 
 /*
  * Builds kernel_table (layout.h): the direct map of all RAM and ACPI regions in `memblock`, the
- * image with the rights that each part needs, all 256 entries of the upper half of its root present;
- * and switches this CPU to it. Nothing of the lower half is mapped from then on.
+ * image with the rights that each part needs, all 256 entries of the upper half of its root
+ * present; and switches this CPU to it. Nothing of the lower half is mapped from then on.
  * cpu_detect() and cpu_enable() come first. Must run at linked addresses, on a stack in the image.
  * Errors as table_map(); E_STATE when it was built before.
  */
@@ -49,9 +49,9 @@ int stack_free(hva_t top);
 unsigned stacks_in_use(void);
 
 /*
- * Device memory: maps physical [at, at + size), any alignment, read-write and never executable, with
- * memory type `type` (MEM_UC for registers). `*out` receives the address of `at`. The same range
- * again with the same type yields the same address once more, to be unmapped as often.
+ * Device memory: maps physical [at, at + size), any alignment, read-write and never executable,
+ * with memory type `type` (MEM_UC for registers). `*out` receives the address of `at`. The same
+ * range again with the same type yields the same address once more, to be unmapped as often.
  * E_EXIST (RAM of the direct map, or mapped with another type), E_FULL, E_INVAL, E_NOMEM, E_RANGE.
  */
 int mmio_map(hpa_t at, uint64_t size, enum mem_type type, void **out);

@@ -8,7 +8,7 @@
 
 #include "arch/x86_64/vmx/vmcs.h"
 #include "arch/x86_64/vmx/vmcs_fields.h"
-#include "mm/walker.h"
+#include "mm/paging/walker.h"
 
 static uint64_t ept_encode(struct attrs attrs, unsigned level, const struct table_caps *caps)
 {

@@ -1,10 +1,10 @@
 /*
- * The kernel kind: 4-level tables of the upper half of the canonical space. A and D are set from the
- * start (the hypervisor does not page itself, so hardware need never write its tables).
+ * The kernel kind: 4-level tables of the upper half of the canonical space. A and D are set from
+ * the start (the hypervisor does not page itself, so hardware need never write its tables).
  */
 #include "arch/x86_64/mm/host_entry.h"
 #include "arch/x86_64/mm/kernel.h"
-#include "mm/walker.h"
+#include "mm/paging/walker.h"
 
 struct table kernel_table;
 

@@ -3,12 +3,13 @@
  * leaf alone decides.
  *
  * The last page below the non-canonical gap is left out: an instruction that ends there would leave
- * a non-canonical RIP for SYSRET (SDM Vol. 2, SYSRET). And there are no global pages: what is global outlives the
- * load of CR3 that another program's table comes with (SDM Vol. 3, 4.10.2.4), and the flush of one PCID.
+ * a non-canonical RIP for SYSRET (SDM Vol. 2, SYSRET). And there are no global pages: what is
+ * global outlives the load of CR3 that another program's table comes with (SDM Vol. 3, 4.10.2.4),
+ * and the flush of one PCID.
  */
 #include "arch/x86_64/mm/host_entry.h"
 #include "arch/x86_64/mm/user.h"
-#include "mm/walker.h"
+#include "mm/paging/walker.h"
 
 static uint64_t user_encode(struct attrs attrs, unsigned level, const struct table_caps *caps)
 {

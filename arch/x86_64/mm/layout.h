@@ -4,7 +4,7 @@
  *
  *   0xffffffffff000000  fixmap      one page a slot, at addresses known when compiling     16 MiB
  *   0xffffffff80000000  image       the linked image; address - IMAGE_BASE is physical      1 GiB
- *   0xffffe00000000000  stacks      [guard 4K | stack 16K] [guard 4K | stack 16K] ...     a slot each
+ *   0xffffe00000000000  stacks      [guard 4K | stack 16K] ..., one a slot
  *   0xffffd00000000000  MMIO        device memory, handed out piece by piece                1 TiB
  *   0xffff800000000000  direct map  RAM at DIRECT_BASE + physical address; holes absent    64 TiB
  *   0x0000800000000000..0xffff7fffffffffff  not canonical

@@ -9,15 +9,16 @@
 
 #include "mm/addr.h"
 
-/* Copies up to `size` bytes; stops at the first that the direct map does not have. Returns how many. */
+/* Copies up to `size` bytes; stops at the first that the direct map does not have. Returns how
+ * many. */
 uint64_t physical_read(hpa_t from, void *to, uint64_t size);
 
 /* Likewise; and at the first that the direct map has read-only (the image's text and read-only
  * data). */
 uint64_t physical_write(hpa_t to, const void *from, uint64_t size);
 
-/* Likewise, but whatever the direct map's rights are, within one page: for somebody who insists. Returns
- * `size`, or 0 where nothing is. */
+/* Likewise, but whatever the direct map's rights are, within one page: for somebody who insists.
+ * Returns `size`, or 0 where nothing is. */
 uint64_t physical_force(hpa_t to, const void *from, uint64_t size);
 
 /* As physical_read(), for struct explain_query: true when all bytes were there. */

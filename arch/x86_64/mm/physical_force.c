@@ -4,8 +4,8 @@
 #include "arch/x86_64/mm/physical.h"
 #include "lib/string.h"
 
-/* Interrupts are off in the hypervisor, and no code of ours writes anything meanwhile that it should
- * not: the window is these two copies of CR0. */
+/* Interrupts are off in the hypervisor, and no code of ours writes anything meanwhile that it
+ * should not: the window is these two copies of CR0. */
 uint64_t physical_force(hpa_t to, const void *from, uint64_t size)
 {
     uint8_t byte;

@@ -32,16 +32,15 @@ static int violation(struct check *check, const struct mapping *run, const char 
 {
     char rights[RIGHTS_TEXT];
 
-    format_buffer(check->why, check->why_size, "%#llx..%#llx -> %#llx %s %s: %s",
-                  (unsigned long long)run->in, (unsigned long long)run->last,
-                  (unsigned long long)run->out.v, rights_text(rights, run->attrs.rights),
+    format_buffer(check->why, check->why_size, "%#lx..%#lx -> %#lx %s %s: %s", run->in, run->last,
+                  run->out.v, rights_text(rights, run->attrs.rights),
                   mem_type_name((enum mem_type)run->attrs.type), rule);
     return E_STATE;
 }
 
 static int violation_at(struct check *check, uint64_t at, const char *rule)
 {
-    format_buffer(check->why, check->why_size, "%#llx: %s", (unsigned long long)at, rule);
+    format_buffer(check->why, check->why_size, "%#lx: %s", at, rule);
     return E_STATE;
 }
 
@@ -107,8 +106,8 @@ static int check_run(void *ctx, const struct mapping *run)
         return violation(check, run, "writable here, the image's read-only data");
     if (check_window(check, run) != 0)
         return E_STATE;
-    /* INVLPG drops what the current PCID has cached, and what is global; programs see the upper half under
-     * PCIDs of their own (SDM Vol. 3, 4.10.4.1). */
+    /* INVLPG drops what the current PCID has cached, and what is global; programs see the upper
+     * half under PCIDs of their own (SDM Vol. 3, 4.10.4.1). */
     if (check->table->caps.global && !(run->attrs.rights & RIGHT_G))
         return violation(check, run, "not global, so that a flush leaves it to other PCIDs");
     return 0;

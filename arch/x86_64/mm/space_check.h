@@ -9,9 +9,9 @@
  *   - no frame of the MMIO window is RAM of the direct map;
  *   - nothing is mapped outside the windows of layout.h, and the lower half is empty.
  *
- * The rules that hold for every address space it has the auditor judge (mm/audit.h): no frame that is
- * executable at one address is writable at that or at another; the page below every stack is absent,
- * the boot stack's too.
+ * The rules that hold for every address space it has the auditor judge (mm/audit/audit.h): no frame
+ * that is executable at one address is writable at that or at another; the page below every stack
+ * is absent, the boot stack's too.
  *
  * The memory it needs is bounded whatever the table holds.
  */
@@ -21,15 +21,15 @@
 #include <stddef.h>
 
 #include "arch/x86_64/mm/image.h"
-#include "mm/audit.h"
-#include "mm/table.h"
+#include "mm/audit/audit.h"
+#include "mm/paging/table.h"
 
 /* E_OK, or E_STATE with the first violation in words in why[why_size]. Reads only; safe on a live
  * table. `table` is of the kernel kind. */
 int space_check(struct table *table, const struct image_layout *image, char *why, size_t why_size);
 
-/* Describes the table to the auditor, with its guard pages. Returns how many entries of `guard` there
- * are. */
+/* Describes the table to the auditor, with its guard pages. Returns how many entries of `guard`
+ * there are. */
 #define SPACE_GUARDS 2
 unsigned space_describe(struct table *table, const struct image_layout *image,
                         struct audit_table *out, struct audit_guard guard[SPACE_GUARDS]);

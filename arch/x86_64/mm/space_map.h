@@ -1,11 +1,11 @@
 /*
- * The one way in which ranges enter and leave the hypervisor's half of a table: global where the CPU
- * has global pages, with the flush done on return.
+ * The one way in which ranges enter and leave the hypervisor's half of a table: global where the
+ * CPU has global pages, with the flush done on return.
  */
 #ifndef QUIRE_ARCH_X86_64_MM_SPACE_MAP_H
 #define QUIRE_ARCH_X86_64_MM_SPACE_MAP_H
 
-#include "mm/table.h"
+#include "mm/paging/table.h"
 
 static inline struct attrs space_attrs(const struct table *table, unsigned rights,
                                        enum mem_type type)

@@ -5,7 +5,7 @@
 #include "arch/x86_64/mm/kernel.h"
 #include "arch/x86_64/mm/kernel_space.h"
 #include "arch/x86_64/mm/space_map.h"
-#include "mm/buddy.h"
+#include "mm/frames/buddy.h"
 
 #define SLOT_WORDS (STACK_SLOTS / 64)
 

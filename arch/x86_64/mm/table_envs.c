@@ -14,8 +14,8 @@ static int take_from_buddy(const struct table_env *env, struct table *table, hpa
 /* The mapper gives back what it took, once: anything else means that its tables are broken. */
 static _Noreturn void refused(const struct table *table, hpa_t frame, int error)
 {
-    panic("table frame %#llx of %s: the buddy refuses it: %s", (unsigned long long)frame.v,
-          table->kind->name, error_text(error));
+    panic("table frame %#lx of %s: the buddy refuses it: %s", frame.v, table->kind->name,
+          error_text(error));
 }
 
 static void give_to_buddy(const struct table_env *env, struct table *table, hpa_t frame)
@@ -74,8 +74,8 @@ static void give_early(const struct table_env *env, struct table *table, hpa_t f
     int error = early_free(early_of(env), frame, PAGE_SIZE, table->purpose);
 
     if (error != E_OK)
-        panic("table frame %#llx of %s: the early allocator refuses it: %s",
-              (unsigned long long)frame.v, table->kind->name, error_text(error));
+        panic("table frame %#lx of %s: the early allocator refuses it: %s", frame.v,
+              table->kind->name, error_text(error));
 }
 
 const struct table_env *early_table_env(struct early *early)

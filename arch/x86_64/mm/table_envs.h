@@ -5,8 +5,8 @@
 #ifndef QUIRE_ARCH_X86_64_MM_TABLE_ENVS_H
 #define QUIRE_ARCH_X86_64_MM_TABLE_ENVS_H
 
-#include "mm/early.h"
-#include "mm/table.h"
+#include "mm/frames/early.h"
+#include "mm/paging/table.h"
 
 /* Frames by buddy_alloc(0, table->purpose, table->owner). For every table made after the hand-over,
  * and for those that table_adopt() moves to it. */

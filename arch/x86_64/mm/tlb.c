@@ -10,7 +10,8 @@
 
 struct tlb_counters tlb_counters;
 
-/* Everything of every PCID, global pages too: a change of CR4.PGE does it where INVPCID is absent. */
+/* Everything of every PCID, global pages too: a change of CR4.PGE does it where INVPCID is absent.
+ */
 static void flush_all_global(void)
 {
     tlb_counters.all_global++;
@@ -53,7 +54,8 @@ static void flush_user(struct table *table, const struct flush_batch *batch)
         write_cr3(read_cr3()); /* without CR3_KEEP: drops this PCID's translations */
         return;
     }
-    /* Without PCIDs nothing of another table is cached: the CR3 load that left it dropped it all. */
+    /* Without PCIDs nothing of another table is cached: the CR3 load that left it dropped it all.
+     */
     if (!(read_cr4() & CR4_PCIDE))
         return;
     if (cpu_features.invpcid) {
@@ -69,7 +71,7 @@ static void flush_ept(struct table *table)
     tlb_counters.invept_single++;
     int error = invept(INVEPT_SINGLE_CONTEXT, ept_eptp(table));
     if (error)
-        panic("INVEPT of EPTP %#llx: %s", (unsigned long long)ept_eptp(table), error_text(error));
+        panic("INVEPT of EPTP %#lx: %s", ept_eptp(table), error_text(error));
 }
 
 void tlb_flush(const struct table_env *env, struct table *table, const struct flush_batch *batch)
@@ -77,7 +79,8 @@ void tlb_flush(const struct table_env *env, struct table *table, const struct fl
     (void)env;
     switch (table->kind->id) {
     case KIND_KERNEL:
-        /* The kernel half is reached under every PCID, whose paging-structure caches INVLPG leaves. */
+        /* The kernel half is reached under every PCID, whose paging-structure caches INVLPG leaves.
+         */
         if (batch->whole || batch->tables_died)
             flush_all_global();
         else

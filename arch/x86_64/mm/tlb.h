@@ -10,7 +10,7 @@
 #ifndef QUIRE_ARCH_X86_64_MM_TLB_H
 #define QUIRE_ARCH_X86_64_MM_TLB_H
 
-#include "mm/table.h"
+#include "mm/paging/table.h"
 
 /* The flush hook of every table_env of the hypervisor. */
 void tlb_flush(const struct table_env *env, struct table *table, const struct flush_batch *batch);

@@ -6,7 +6,7 @@
 #define QUIRE_ARCH_X86_64_MM_USER_H
 
 #include "arch/x86_64/mm/layout.h"
-#include "mm/table.h"
+#include "mm/paging/table.h"
 
 static inline int user_map(struct table *table, hva_t at, hpa_t to, uint64_t size,
                            struct attrs attrs, struct flush_batch *batch)

@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 #include "mm/addr.h"
-#include "mm/attrs.h"
+#include "mm/paging/attrs.h"
 
 #define WINDOW_SLOTS 64
 
@@ -37,8 +37,8 @@ struct window {
  * type covers it already that one gets another user and `*fresh` is false: nothing is to be mapped.
  * `*at` receives the address of `out`. A place keeps the physical address's offset within 2 MiB, so
  * that large ranges can have large pages.
- * E_INVAL (size 0), E_ALIGN, E_RANGE (wraps), E_EXIST (overlaps a range of another type, or one that
- * covers it in part), E_FULL (no slot), E_NOMEM (no room in the window).
+ * E_INVAL (size 0), E_ALIGN, E_RANGE (wraps), E_EXIST (overlaps a range of another type, or one
+ * that covers it in part), E_FULL (no slot), E_NOMEM (no room in the window).
  */
 int window_take(struct window *window, hpa_t out, uint64_t size, enum mem_type type, uint64_t *at,
                 bool *fresh);

@@ -5,7 +5,7 @@
 #include "lib/error.h"
 #include "lib/panic.h"
 #include "lib/string.h"
-#include "mm/buddy.h"
+#include "mm/frames/buddy.h"
 
 const char *oracle_space_name(enum oracle_space space)
 {

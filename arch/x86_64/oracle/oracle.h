@@ -1,20 +1,20 @@
 /*
- * The CPU as oracle: what the mapper, translate and the legality rules say of an access is held against
- * what the CPU does when that access is made.
+ * The CPU as oracle: what the mapper, translate and the legality rules say of an access is held
+ * against what the CPU does when that access is made.
  *
  *   kernel  a stretch of the live kernel's table that nothing else uses; from ring 0 and ring 3
  *   user    tables of its own; from ring 0 and ring 3, with every combination of CR0.WP, CR4.SMEP,
  *           CR4.SMAP and RFLAGS.AC that the CPU has
  *   guest   EPTs; from a guest of a few instructions, through page tables of that guest's own
  *
- * The tables are filled through the mapper's public calls, in random places and page sizes. Then either
- * entries are damaged by writing straight into them (not the live kernel's), or the table goes on
- * changing through the mapper between the accesses, flushes and all. Every access that goes through
- * must come to the very byte that translate says. Leaves show memory of the oracle's own alone, and no
- * pair is tried that is predicted to end elsewhere.
+ * The tables are filled through the mapper's public calls, in random places and page sizes. Then
+ * either entries are damaged by writing straight into them (not the live kernel's), or the table
+ * goes on changing through the mapper between the accesses, flushes and all. Every access that goes
+ * through must come to the very byte that translate says. Leaves show memory of the oracle's own
+ * alone, and no pair is tried that is predicted to end elsewhere.
  *
- * It runs on one CPU while no guest does, and leaves everything as it was. A CPU (or an emulator) that
- * differs is reported, not corrected.
+ * It runs on one CPU while no guest does, and leaves everything as it was. A CPU (or an emulator)
+ * that differs is reported, not corrected.
  */
 #ifndef QUIRE_ARCH_ORACLE_H
 #define QUIRE_ARCH_ORACLE_H
@@ -55,9 +55,9 @@ struct oracle_listener {
 };
 
 /*
- * Tries `pairs` (address, access) pairs in each space, drawn from `seed`. Without `backend` (NULL) there
- * are no guests to ask, and counts[ORACLE_GUEST] stays 0. E_OK when all agree, E_HARDWARE when one did
- * not; E_NOMEM, or what the backend answers, when it could not go on.
+ * Tries `pairs` (address, access) pairs in each space, drawn from `seed`. Without `backend` (NULL)
+ * there are no guests to ask, and counts[ORACLE_GUEST] stays 0. E_OK when all agree, E_HARDWARE
+ * when one did not; E_NOMEM, or what the backend answers, when it could not go on.
  */
 int oracle_run(const struct vm_backend *backend, uint64_t seed, uint64_t pairs,
                const struct oracle_listener *listener, struct oracle_counts counts[ORACLE_SPACES]);

@@ -1,8 +1,8 @@
 /*
  * EPTs against the CPU: a guest of three instructions reads, writes or runs a byte behind a linear
- * address that its own page tables lead to the guest-physical address in question. The random leaves
- * lie in the lower half of its physical addresses, its code and its page tables at the start of the
- * upper one, which stays as the mapper made it.
+ * address that its own page tables lead to the guest-physical address in question. The random
+ * leaves lie in the lower half of its physical addresses, its code and its page tables at the start
+ * of the upper one, which stays as the mapper made it.
  *
  *   guest-physical  half + 0x1000 PML4   0x2000 PDPT   0x3000 PD   0x4000 PT   0x5000 code
  *   linear          0x5000 code   0x6000 and on, up to 2 MiB: pages to try
@@ -17,7 +17,7 @@
 #include "lib/format.h"
 #include "lib/panic.h"
 #include "lib/string.h"
-#include "mm/buddy.h"
+#include "mm/frames/buddy.h"
 
 #define GUEST_PML4 0x1000
 #define GUEST_PDPT 0x2000
@@ -89,8 +89,8 @@ static uint64_t linear_of(const struct pair *pair)
     return GUEST_TRY + pair->in / PAGE_SIZE % GUEST_TRY_PAGES * PAGE_SIZE + pair->in % PAGE_SIZE;
 }
 
-/* Has the pair's linear page lead to its guest-physical one. True when it led elsewhere before, so that
- * the CPU may know it so. */
+/* Has the pair's linear page lead to its guest-physical one. True when it led elsewhere before, so
+ * that the CPU may know it so. */
 static bool aim(struct guest_space *space, const struct pair *pair)
 {
     uint64_t *entry = (uint64_t *)page_of(space, GUEST_PT) + linear_of(pair) / PAGE_SIZE;
@@ -206,8 +206,8 @@ static struct outcome outcome_of(const struct pair *pair, const struct vm_exit *
 }
 
 /*
- * A guest that waits after a hypercall goes on from there, with all that the CPU knows of its addresses; to
- * set its state anew would have the CPU forget them.
+ * A guest that waits after a hypercall goes on from there, with all that the CPU knows of its
+ * addresses; to set its state anew would have the CPU forget them.
  */
 static int send_on(struct guest_space *space, const struct pair *pair, uint8_t value, bool forget)
 {
@@ -301,8 +301,8 @@ static int try_pair(struct guest_space *space)
 
 /* ---- Tables --------------------------------------------------------------------------------- */
 
-/* R, W, X, A, the bit that makes a leaf ignore the guest's PAT, and ignored ones. The rights may become
- * a combination that no CPU accepts, or none. */
+/* R, W, X, A, the bit that makes a leaf ignore the guest's PAT, and ignored ones. The rights may
+ * become a combination that no CPU accepts, or none. */
 #define EPT_HARMLESS (EPT_R | EPT_W | EPT_X | EPT_A | BIT(11) | BITS(62, 52))
 
 /* 29.3.3.1: reserved bits, reserved memory types. Bit 12 of large leaves is left alone: not every

@@ -1,6 +1,6 @@
 /*
- * The host kinds against the CPU: accesses from ring 0, whose fault is caught by trap_probe_hook, and
- * from ring 3, by a few instructions on a page of their own whose every end is an exception.
+ * The host kinds against the CPU: accesses from ring 0, whose fault is caught by trap_probe_hook,
+ * and from ring 3, by a few instructions on a page of their own whose every end is an exception.
  *
  * SDM Vol. 3, 4.6 "Access rights" and 4.7 "Page-fault exceptions".
  */
@@ -18,7 +18,7 @@
 #include "lib/format.h"
 #include "lib/panic.h"
 #include "lib/string.h"
-#include "mm/buddy.h"
+#include "mm/frames/buddy.h"
 
 #define INT3 0xcc
 
@@ -145,7 +145,7 @@ static void describe_outcome(char text[ORACLE_TEXT], const struct outcome *outco
     if (outcome->through)
         format_buffer(text, ORACLE_TEXT, "goes through");
     else
-        format_buffer(text, ORACLE_TEXT, "page fault 0x%llx", (unsigned long long)outcome->error);
+        format_buffer(text, ORACLE_TEXT, "page fault 0x%lx", outcome->error);
 }
 
 static bool permitted(unsigned rights, unsigned access, const struct conditions *c)
@@ -245,14 +245,13 @@ static const char *judge(struct host_space *space, const struct pair *pair,
             return NULL;
         describe_outcome(happened, &outcome);
         if (caught.address != pair->in)
-            format_buffer(happened, ORACLE_TEXT, "page fault 0x%llx for 0x%llx",
-                          (unsigned long long)caught.error, (unsigned long long)caught.address);
+            format_buffer(happened, ORACLE_TEXT, "page fault 0x%lx for 0x%lx", caught.error,
+                          caught.address);
         return happened;
     }
     if (!ended_well) {
-        format_buffer(happened, ORACLE_TEXT, "%s at 0x%llx",
-                      caught.vector == NO_TRAP ? "no trap" : trap_name(caught.vector),
-                      (unsigned long long)caught.rip);
+        format_buffer(happened, ORACLE_TEXT, "%s at 0x%lx",
+                      caught.vector == NO_TRAP ? "no trap" : trap_name(caught.vector), caught.rip);
         return happened;
     }
     if (!predicted->through)
@@ -347,8 +346,9 @@ static const struct attrs user_attrs[] = {
 /* R/W, U/S, A, ignored bits, NX; a leaf's D, and P itself. */
 #define HOST_HARMLESS (PTE_P | PTE_RW | PTE_US | PTE_A | BITS(11, 9) | BITS(62, 59) | PTE_NX)
 
-/* Bits that are reserved here (4.4.2 of the tables in 4.5): beyond the physical width, the page-size bit
- * of the root, address bits below a large page's size. Bits 51 to the width are reserved in all. */
+/* Bits that are reserved here (4.4.2 of the tables in 4.5): beyond the physical width, the
+ * page-size bit of the root, address bits below a large page's size. Bits 51 to the width are
+ * reserved in all. */
 static uint64_t host_fatal(const struct table *table, unsigned level, bool leaf)
 {
     uint64_t bits = table->caps.maxphyaddr < 52 ? BITS(51, table->caps.maxphyaddr) : 0;
@@ -467,8 +467,8 @@ static const struct attrs kernel_attrs[] = {
     {RIGHT_RWX | RIGHT_G, MEM_WB},
 };
 
-/* The table is the live one, so nothing in it is damaged. What was tried before is tried again after
- * everything has been unmapped, and in the next piece that comes to lie there. */
+/* The table is the live one, so nothing in it is damaged. What was tried before is tried again
+ * after everything has been unmapped, and in the next piece that comes to lie there. */
 static int try_kernel(struct host_space *space, uint64_t pairs)
 {
     bool (*user_hook)(struct trap_frame *);

@@ -27,7 +27,8 @@ static struct attrs random_attrs(struct oracle *oracle, const struct random_tabl
     return random->attrs[oracle_below(oracle, random->attrs_count)];
 }
 
-/* Somewhere for leaves of this size: anywhere, or beside a piece, where they share tables with it. */
+/* Somewhere for leaves of this size: anywhere, or beside a piece, where they share tables with it.
+ */
 static uint64_t random_place(struct oracle *oracle, const struct random_table *random,
                              uint64_t leaf)
 {

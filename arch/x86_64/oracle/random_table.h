@@ -1,12 +1,12 @@
 /*
- * What the three spaces of the oracle share: memory that may be touched, tables with random content in
- * it, damage that is put right again, and pairs to try. Internal to this folder.
+ * What the three spaces of the oracle share: memory that may be touched, tables with random content
+ * in it, damage that is put right again, and pairs to try. Internal to this folder.
  */
 #ifndef QUIRE_ARCH_ORACLE_RANDOM_TABLE_H
 #define QUIRE_ARCH_ORACLE_RANDOM_TABLE_H
 
 #include "arch/x86_64/oracle/oracle.h"
-#include "mm/table.h"
+#include "mm/paging/table.h"
 
 #define PIECES 16
 #define DAMAGES 8
@@ -61,14 +61,14 @@ struct random_table {
 /* Maps random pieces, then changes parts of them as random_table_change() does. E_NOMEM. */
 int random_table_fill(struct oracle *oracle, struct random_table *random);
 
-/* One more change, through a writer, of a table that may be in use: of rights, of the frames behind a
- * piece, of page sizes, or a part unmapped. Not of a damaged table. E_NOMEM. */
+/* One more change, through a writer, of a table that may be in use: of rights, of the frames behind
+ * a piece, of page sizes, or a part unmapped. Not of a damaged table. E_NOMEM. */
 int random_table_change(struct oracle *oracle, struct random_table *random);
 
 /*
  * Changes a few entries of the table as no mapper would: rights and ignored bits, and in some a bit
- * that makes them illegal. Where entries lead to does not change. `harmless` are the bits to flip at
- * any level, fatal(level, leaf) those that no CPU accepts there.
+ * that makes them illegal. Where entries lead to does not change. `harmless` are the bits to flip
+ * at any level, fatal(level, leaf) those that no CPU accepts there.
  */
 void random_table_damage(struct oracle *oracle, struct random_table *random, uint64_t harmless,
                          uint64_t (*fatal)(const struct table *table, unsigned level, bool leaf));
@@ -84,18 +84,20 @@ struct pair {
     hpa_t to;         /* where it comes to, if it goes through */
 };
 
-/* Draws one: within a piece, near its edges, through a damaged entry, tried lately, or anywhere. Of `width` bytes, which stay in a page. */
+/* Draws one: within a piece, near its edges, through a damaged entry, tried lately, or anywhere. Of
+ * `width` bytes, which stay in a page. */
 void random_pair(struct oracle *oracle, struct random_table *random, unsigned width,
                  struct pair *pair);
 
 /* Do table_translate() and entry_rule() say the same as the walk, on which the prediction rests? */
 bool pair_is_consistent(struct table *table, const struct pair *pair);
 
-/* The accessed and dirty bits of the walk's entries after an access that went through; what is wrong
- * with them, or NULL. Where a CPU keeps none there is nothing to say. */
+/* The accessed and dirty bits of the walk's entries after an access that went through; what is
+ * wrong with them, or NULL. Where a CPU keeps none there is nothing to say. */
 const char *check_accessed_dirty(struct table *table, const struct pair *pair);
 
-/* Counts the pair by what is predicted of it: `refused` if the walk was well and rights are missing. */
+/* Counts the pair by what is predicted of it: `refused` if the walk was well and rights are
+ * missing. */
 void count_pair(struct oracle *oracle, const struct pair *pair, bool refused);
 
 void report_pair(struct oracle *oracle, const struct pair *pair, const char *conditions,

@@ -2,7 +2,7 @@
 #include "arch/x86_64/vmx/controls.h"
 
 #include "arch/x86_64/control.h"
-#include "mm/attrs.h"
+#include "mm/paging/attrs.h"
 
 const char *control_word_name(enum control_word word)
 {

@@ -321,7 +321,7 @@ const char *activity_state_name(uint32_t state);
 
 /* Exit qualification of an EPT violation (28.2.1, table 28-7). */
 struct ept_violation {
-    unsigned access;    /* RIGHT_R, RIGHT_W, RIGHT_X of mm/attrs.h: what was tried */
+    unsigned access;    /* RIGHT_R, RIGHT_W, RIGHT_X of mm/paging/attrs.h: what was tried */
     unsigned allowed;   /* what the table gave */
     bool gva_valid;     /* the guest-linear address field is valid */
     bool walk;          /* hit while walking the guest's tables, not at the final address */

@@ -9,10 +9,8 @@
 
 #define QUALIFICATION_NMI_UNBLOCKED BIT(12) /* of the moment, not of the access */
 
-typedef unsigned long long u64;
-
-/* The access that the instruction made, as far as the exit says it. Of one that ended at the guest's
- * own tables it does not; then any will do, for the walk is the same. */
+/* The access that the instruction made, as far as the exit says it. Of one that ended at the
+ * guest's own tables it does not; then any will do, for the walk is the same. */
 static unsigned access_of(const struct vm_exit *exit)
 {
     if (exit->kind == VM_EXIT_MEMORY && !exit->memory.walk) {
@@ -71,8 +69,8 @@ void vmx_explain_access(struct vcpu *vcpu, const struct vm_exit *exit, struct si
             ? e.outcome != EXPLAIN_EPT_MISCONFIG
             : e.outcome != EXPLAIN_EPT_VIOLATION || (query.registers && e.qualification != told))
         format(to,
-               "the CPU told %s, qualification 0x%llx: not what the walk as it stands foretells\n",
-               exit->name, (u64)exit->qualification);
+               "the CPU told %s, qualification 0x%lx: not what the walk as it stands foretells\n",
+               exit->name, exit->qualification);
     else
         format(to, "the CPU told the same\n");
 }

@@ -6,9 +6,9 @@
 #include "arch/x86_64/vmx/resident.h"
 #include "lib/lock.h"
 #include "lib/string.h"
-#include "mm/buddy.h"
-#include "mm/scrub.h"
-#include "mm/slab.h"
+#include "mm/frames/buddy.h"
+#include "mm/frames/scrub.h"
+#include "mm/frames/slab.h"
 
 #define PAT_RESET UINT64_C(0x0007040600070406)
 #define DR7_FIXED BIT(10)
@@ -465,9 +465,8 @@ void vmx_dump(struct vcpu *vcpu, struct sink *to)
         format(to, "VMCS: not on this CPU\n");
         return;
     }
-    format(to, "VMCS at 0x%llx, VPID %u, %llu entries, %llu events delivered again\n",
-           (unsigned long long)v->vmcs.v, v->vpid, (unsigned long long)vcpu->entries,
-           (unsigned long long)v->reinjected);
+    format(to, "VMCS at 0x%lx, VPID %u, %lu entries, %lu events delivered again\n", v->vmcs.v,
+           v->vpid, vcpu->entries, v->reinjected);
     for (unsigned i = 0; i < ARRAY_SIZE(fields); i++) {
         enum vmcs_type type = vmcs_field_type(fields[i].field);
         bool wanted = type == VMCS_TYPE_CONTROL ||
@@ -480,8 +479,7 @@ void vmx_dump(struct vcpu *vcpu, struct sink *to)
          * replaces the VM-instruction error, which is why that one is left out. */
         if (!wanted || vmcs_read(fields[i].field, &value) != E_OK || value == 0)
             continue;
-        format(to, "  %-33s %16llx%s", fields[i].text, (unsigned long long)value,
-               ++shown % 2 ? "" : "\n");
+        format(to, "  %-33s %16lx%s", fields[i].text, value, ++shown % 2 ? "" : "\n");
     }
     if (shown % 2)
         format(to, "\n");

@@ -12,7 +12,7 @@
 #include "arch/x86_64/vmx/vmx_caps.h"
 #include "arch/x86_64/vmx/vmx_cpu.h"
 #include "lib/list.h"
-#include "mm/frame.h"
+#include "mm/frames/frame.h"
 #include "vm/backend.h"
 
 /* Known to entry.asm. */
@@ -92,7 +92,7 @@ void vmx_exited(void);
 void vmx_unblock_nmi(void);
 
 /* vcpu.c: creation, and the state that vm/ sees. */
-/* Once, before the first of them: their structures are small objects (mm/slab.h). */
+/* Once, before the first of them: their structures are small objects (mm/frames/slab.h). */
 void vmx_vcpus_init(void);
 int vmx_vcpu_create(struct guest *guest, struct table *table, owner_t owner, struct vcpu **out);
 void vmx_vcpu_destroy(struct vcpu *vcpu);

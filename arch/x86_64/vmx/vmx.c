@@ -9,7 +9,7 @@
 #include "arch/x86_64/vmx/slice_timer.h"
 #include "lib/log.h"
 #include "lib/string.h"
-#include "mm/buddy.h"
+#include "mm/frames/buddy.h"
 
 struct vmx_policy vmx_policy;
 
@@ -165,9 +165,9 @@ static int claim_feature_control(void)
     }
     if ((value & wanted) != wanted)
         return because(E_PERM,
-                       "the firmware has locked VMX off (IA32_FEATURE_CONTROL is 0x%llx): switch "
+                       "the firmware has locked VMX off (IA32_FEATURE_CONTROL is 0x%lx): switch "
                        "virtualization on in its set-up",
-                       (unsigned long long)value);
+                       value);
     return E_OK;
 }
 
@@ -187,8 +187,7 @@ static int vmxon(struct vmx_cpu *cpu)
     uint64_t cr0 = cr_force(read_cr0(), vmx_caps.cr0), cr4 = read_cr4() | CR4_VMXE;
 
     if (!cr_fits(cr4, vmx_caps.cr4))
-        return because(E_UNSUPPORTED, "VMX operation needs other bits of CR4 than 0x%llx",
-                       (unsigned long long)cr4);
+        return because(E_UNSUPPORTED, "VMX operation needs other bits of CR4 than 0x%lx", cr4);
     write_cr0(cr0 | CR0_TS);
     write_cr4(cr4);
     __asm__ volatile("vmxon %[region]"
@@ -313,8 +312,8 @@ static void show_controls(struct sink *to)
         enum control_word word = (enum control_word)n;
         uint64_t wish = control_wishes[n].required | control_wishes[n].wanted;
 
-        format(to, "%s controls 0x%08x of 0x%08llx:\n", control_word_name(word),
-               vmx_policy.control[n], (unsigned long long)(vmx_caps.control[n] >> 32));
+        format(to, "%s controls 0x%08x of 0x%08lx:\n", control_word_name(word),
+               vmx_policy.control[n], (vmx_caps.control[n] >> 32));
         for (unsigned bit = 0; bit < 32; bit++) {
             bool used = vmx_policy.control[n] >> bit & 1;
             if (control_is_named(word, bit) && (used || (wish >> bit & 1)))
@@ -335,9 +334,8 @@ void vmx_show(struct sink *to)
     format(to, "VMX: %s, revision 0x%x, regions of %u bytes, %s capability MSRs\n",
            cpu && cpu->on ? "on" : "off", vmx_caps.basic.revision, vmx_caps.basic.region_size,
            vmx_caps.basic.true_controls ? "TRUE" : "original");
-    format(to, "CR0 must have 0x%llx, may have 0x%llx; CR4 must have 0x%llx, may have 0x%llx\n",
-           (unsigned long long)vmx_caps.cr0.fixed0, (unsigned long long)vmx_caps.cr0.fixed1,
-           (unsigned long long)vmx_caps.cr4.fixed0, (unsigned long long)vmx_caps.cr4.fixed1);
+    format(to, "CR0 must have 0x%lx, may have 0x%lx; CR4 must have 0x%lx, may have 0x%lx\n",
+           vmx_caps.cr0.fixed0, vmx_caps.cr0.fixed1, vmx_caps.cr4.fixed0, vmx_caps.cr4.fixed1);
     format(to, "EPT:%s%s%s%s%s%s%s%s\n", ept->walk_4 ? " 4-level" : " none",
            ept->walk_5 ? " 5-level" : "", ept->page_2m ? " 2M" : "", ept->page_1g ? " 1G" : "",
            ept->wb ? " WB" : "", ept->uc ? " UC" : "", ept->execute_only ? " execute-only" : "",
@@ -351,11 +349,10 @@ void vmx_show(struct sink *to)
            1u << vmx_caps.misc.timer_shift);
     if (!cpu || !cpu->on)
         return;
-    format(to, "guests may set CR4 0x%llx, XCR0 0x%llx\n", (unsigned long long)vmx_policy.guest_cr4,
-           (unsigned long long)vmx_policy.guest_xcr0);
+    format(to, "guests may set CR4 0x%lx, XCR0 0x%lx\n", vmx_policy.guest_cr4,
+           vmx_policy.guest_xcr0);
     show_controls(to);
-    format(to, "exits by interrupt %llu, by NMI %llu; INVEPT single %llu, all %llu; INVVPID %llu\n",
-           (unsigned long long)cpu->external_interrupts, (unsigned long long)cpu->nmis,
-           (unsigned long long)tlb_counters.invept_single,
-           (unsigned long long)tlb_counters.invept_all, (unsigned long long)tlb_counters.invvpid);
+    format(to, "exits by interrupt %lu, by NMI %lu; INVEPT single %lu, all %lu; INVVPID %lu\n",
+           cpu->external_interrupts, cpu->nmis, tlb_counters.invept_single, tlb_counters.invept_all,
+           tlb_counters.invvpid);
 }

@@ -1,0 +1,433 @@
+/*
+ * The buddy's state and what its files share; the list of them is in mm/frames/buddy.c. For these
+ * alone.
+ */
+#ifndef QUIRE_MM_BUDDY_INTERNAL_H
+#define QUIRE_MM_BUDDY_INTERNAL_H
+
+#include "mm/frames/buddy.h"
+
+#include "lib/bits.h"
+#include "lib/lock.h"
+#include "lib/panic.h"
+#include "mm/frames/bittree.h"
+#include "mm/trace.h"
+
+#define NO_FRAME UINT64_MAX
+#define MAX_RAM_END (UINT64_C(1) << 52)
+#define GROUP_ORDER 6
+#define GROUP_FRAMES (UINT64_C(1) << GROUP_ORDER)
+#define CHUNK_SHIFT 9 /* frames whose records fill one page: 2 MiB of RAM */
+#define CHUNK_FRAMES (UINT64_C(1) << CHUNK_SHIFT)
+#define CHUNK_GROUPS (CHUNK_FRAMES / GROUP_FRAMES)
+#define LOW_FRAMES 256 /* the first MiB, kept for what can use no other */
+#define EAGER_WORDS 64 /* of a set, written at the start for each of its upper levels */
+
+/* Per-CPU stacks: orders 0 .. CACHED_ORDERS - 1, each in its part of one array. */
+#define CACHED_ORDERS 11
+#define FRAME_SLOTS 128 /* of order 0 */
+#define BLOCK_SLOTS 32  /* of each other order */
+#define CACHE_SLOTS (FRAME_SLOTS + (CACHED_ORDERS - 1) * BLOCK_SLOTS)
+
+struct cache_stack {
+    uint64_t *top; /* the first slot that is not in use */
+    uint64_t *base, *limit;
+};
+
+/* A lease of frames that its CPU may hand out to one owner for one purpose, and takes back into. */
+#define LEASES 16
+#define LEASE_FRAMES 16384 /* what a CPU asks for at a time; at least the largest cached block */
+
+_Static_assert(LEASE_FRAMES >= 1 << (CACHED_ORDERS - 1), "a lease serves any cached block");
+
+struct lease {
+    uint64_t left;
+    uint64_t key; /* as lease_key(), 0 for none */
+};
+
+struct cpu {
+    uint32_t busy;      /* its owner is at work here without the lock */
+    uint32_t closed;    /* enum closed: 0 lets the owner in */
+    uint64_t held;      /* the free frames that it has of one group, as a mask */
+    uint64_t held_base; /* that group's first frame; changes under the lock alone */
+    uint64_t allocations, frees;
+    struct cache_stack stack[CACHED_ORDERS];
+    struct lease lease[LEASES];
+    uint64_t slot[1 + CACHE_SLOTS]; /* the first is no block: cache_pop() looks one below */
+} __attribute__((aligned(128)));
+
+enum closed {
+    CLOSED_STOP = 1,    /* the lock's holder is in there */
+    CLOSED_PRESSED = 2, /* the free blocks alone no longer cover the host's reserve */
+    CLOSED_WATCHED = 4, /* somebody wants to see every block */
+};
+
+struct account {
+    uint64_t charged;
+    uint64_t forbidden; /* UINT64_MAX - quota, so that 0 is no limit */
+};
+
+struct buddy_state {
+    /* Written at the start. */
+    uint64_t frames; /* records; frame numbers are below this */
+    struct bittree ready;
+    uint64_t *mask; /* by group number; 0 unless it is in one of the sets below GROUP_ORDER */
+
+    /* The lock's. */
+    struct lock lock __attribute__((aligned(128)));
+    uint32_t open_orders; /* bit n: set n is not empty */
+    struct bittree set[BUDDY_ORDERS];
+    uint64_t members[BUDDY_ORDERS];
+    uint64_t free_frames; /* in the sets: cached ones not included */
+    uint64_t total, reserved, host_reserve;
+    uint64_t failed, splits, merges;
+    uint64_t refused_double, refused_order, refused_owner, refused_range, refused_shared,
+        refused_state;
+    unsigned cpus; /* one more than the highest CPU that has been here */
+    bool pressed;
+    uint64_t charged_for[PURPOSE_COUNT];
+    const struct buddy_watch *watcher;
+};
+extern struct buddy_state buddy;
+
+extern struct account buddy_accounts[OWNER_LIMIT];
+extern struct cpu buddy_cpus[BUDDY_CPUS];
+
+/* A CPU's counters are written by it alone and read by all. */
+#define peek(lvalue) __atomic_load_n(&(lvalue), __ATOMIC_RELAXED)
+#define poke(lvalue, value) __atomic_store_n(&(lvalue), (value), __ATOMIC_RELAXED)
+#define bump(lvalue, by) poke(lvalue, peek(lvalue) + (by))
+
+/* A pointer from here on, not an index to be multiplied at each use. */
+#define computed(pointer)                                                                          \
+    ({                                                                                             \
+        __typeof__(pointer) computed_ = (pointer);                                                 \
+        __asm__("" : "+r"(computed_));                                                             \
+        computed_;                                                                                 \
+    })
+
+static inline uint64_t order_frames(unsigned order)
+{
+    return UINT64_C(1) << order;
+}
+
+/* Of an address that is not aligned, a number beyond all memory. */
+static inline uint64_t frame_number(hpa_t frame)
+{
+    return frame.v >> PAGE_SHIFT | frame.v << (64 - PAGE_SHIFT);
+}
+
+static inline unsigned count_bits(uint64_t mask)
+{
+    unsigned n = 0;
+    for (; mask != 0; mask &= mask - 1)
+        n++;
+    return n;
+}
+
+/* ---- The lock, and with it other CPUs' structs: buddy.c ---- */
+
+struct cpu *buddy_take_lock(void);
+void buddy_drop_lock(void);
+
+/* Others' structs are open to the lock's holder between these two. */
+void buddy_stop_others(const struct cpu *self);
+void buddy_resume_others(void);
+
+/* The struct of the CPU that this runs on. */
+struct cpu *buddy_this_cpu(void);
+
+/* Lets the CPUs in, when everything else is in place. */
+void buddy_open(void);
+
+/* ---- Records ---- */
+
+static inline bool chunk_ready(uint64_t pfn)
+{
+    return bittree_test_flat(&buddy.ready, pfn >> CHUNK_SHIFT);
+}
+
+/* Of a block on the stack of a per-CPU cache. */
+static inline uint64_t cached_record(unsigned order)
+{
+    return frame_record(FRAME_CACHED, order, PURPOSE_FREE, OWNER_NONE);
+}
+
+/* Does a record say that a block in use of this order and owner starts here? */
+static inline bool record_fits(uint64_t record, unsigned order, owner_t owner)
+{
+    return (record & (FRAME_STATE_MASK | FRAME_ORDER_MASK | FRAME_OWNER_MASK)) ==
+           frame_record(FRAME_USED, order, PURPOSE_FREE, owner);
+}
+
+/* buddy_blocks.c: makes a frame's record, and those of its chunk, ready to be read; writes one. */
+void buddy_make_ready(uint64_t pfn);
+void buddy_write_record(uint64_t pfn, uint64_t record);
+
+/* ---- Requests that were granted, and refused: buddy.c ---- */
+
+static inline bool can_own(enum frame_purpose purpose, owner_t owner)
+{
+    return purpose > PURPOSE_FREE && purpose < PURPOSE_COUNT && owner != OWNER_NONE &&
+           owner < OWNER_LIMIT;
+}
+
+/* Is this a block that may be freed by `owner` at `order`? Its record, or the error. Counts a
+ * refusal. */
+int buddy_check_free(hpa_t head, unsigned order, owner_t owner, uint64_t *record);
+int buddy_refuse(int error);
+
+/* Tells who watches. */
+static inline void note_taken(uint64_t pfn, uint64_t frames)
+{
+    if (buddy.watcher != NULL)
+        buddy.watcher->taken(hpa_of_pfn(pfn), frames << PAGE_SHIFT);
+}
+
+static inline void note_freed(uint64_t pfn, uint64_t frames)
+{
+    if (buddy.watcher != NULL)
+        buddy.watcher->freed(hpa_of_pfn(pfn), frames << PAGE_SHIFT);
+}
+
+/* ---- Masks of groups ---- */
+
+/* The mask of a group, 0 also where none was ever written. */
+static inline uint64_t group_mask(uint64_t group)
+{
+    return chunk_ready(group * GROUP_FRAMES) ? buddy.mask[group] : 0;
+}
+
+/* Of a block of an order below GROUP_ORDER, in its group's mask. */
+static inline uint64_t mask_of(uint64_t pfn, unsigned order)
+{
+    return (BIT(order_frames(order)) - 1) << (pfn % GROUP_FRAMES);
+}
+
+/* From the first frames of the free blocks of one order to those of the next. */
+static inline uint64_t next_starts(uint64_t starts, unsigned order)
+{
+    static const uint64_t aligned[GROUP_ORDER - 1] = {
+        UINT64_C(0x5555555555555555), UINT64_C(0x1111111111111111), UINT64_C(0x0101010101010101),
+        UINT64_C(0x0001000100010001), UINT64_C(0x0000000100000001),
+    };
+    return starts & starts >> order_frames(order) & aligned[order];
+}
+
+/* The first frames of all aligned runs of 2^order free frames, whether or not part of larger ones.
+ */
+static inline uint64_t starts_of(uint64_t mask, unsigned order)
+{
+    for (unsigned o = 0; o < order; o++)
+        mask = next_starts(mask, o);
+    return mask;
+}
+
+/* Those of them that are free blocks, not part of larger ones, given the starts of the next order.
+ */
+static inline uint64_t blocks_among(uint64_t starts, uint64_t larger, unsigned order)
+{
+    return starts & ~(larger | larger << order_frames(order));
+}
+
+/* The order of the largest free block of a mask that is not 0. Without a branch: it is asked for
+ * each block given back, and no pattern would predict the answer. */
+static inline unsigned largest_in(uint64_t mask)
+{
+    uint64_t m1 = next_starts(mask, 0), m2 = next_starts(m1, 1), m3 = next_starts(m2, 2);
+    uint64_t m4 = next_starts(m3, 3), m5 = next_starts(m4, 4);
+    return (m1 != 0) + (m2 != 0) + (m3 != 0) + (m4 != 0) + (m5 != 0);
+}
+
+/* ---- Free blocks: buddy_blocks.c ---- */
+
+/* A member of a set: a group with a block of that order, or a block. */
+struct member {
+    unsigned order;
+    uint64_t index;
+};
+
+/* The highest member of the lowest set, orders `order` to `limit`, in which there is one that is
+ * not low; or a low one if there are no others. False when there are none at all. */
+bool buddy_choose(unsigned order, unsigned limit, struct member *out);
+bool buddy_is_low(const struct member *member);
+
+/* Changes a group's mask, neither value being all ones, and moves it to the set where it belongs.
+ */
+void buddy_change_mask(uint64_t group, uint64_t before, uint64_t after);
+
+/* Gives back frames of a group whose chunk is ready; a block; any frames. The first leaves
+ * free_frames to the caller. */
+void buddy_give_mask(uint64_t group, uint64_t given);
+void buddy_give_block(uint64_t pfn, unsigned order);
+void buddy_give_range(uint64_t first, uint64_t count);
+
+/* The largest order of a block that starts at `first` and has at most `count` frames. */
+unsigned buddy_largest_order(uint64_t first, uint64_t count);
+
+/* Takes the order-`order` block at `pfn` out of the free block of order `from` that contains it. */
+void buddy_carve_block(uint64_t pfn, unsigned order, unsigned from);
+
+/* Takes a block, one within frames [first, end); NO_FRAME for none. */
+uint64_t buddy_take_any(unsigned order);
+uint64_t buddy_take_within(unsigned order, uint64_t first, uint64_t end);
+
+/* Gives back a block of an order below GROUP_ORDER, as buddy_give_mask() does. Mostly the group's
+ * largest free block stays what it was, since the one that this block is now part of is no larger:
+ * then nothing but the mask changes. */
+static inline __attribute__((always_inline)) void give_small(uint64_t pfn, unsigned order)
+{
+    uint64_t group = pfn >> GROUP_ORDER, before = buddy.mask[group];
+    uint64_t after = before | mask_of(pfn, order);
+    uint64_t next = order_frames(largest_in(before) + 1); /* frames, up to all 64 */
+    uint64_t run = (~UINT64_C(0) >> (64 - next)) << (align_down(pfn, next) % GROUP_FRAMES);
+    if (before != 0 && (run & ~after) != 0)
+        buddy.mask[group] = after;
+    else
+        buddy_give_mask(group, mask_of(pfn, order));
+}
+
+/* ---- What a CPU has in stock: buddy_cache.c ---- */
+
+static inline unsigned cache_first(unsigned order)
+{
+    return 1 + (order == 0 ? 0 : FRAME_SLOTS + (order - 1) * BLOCK_SLOTS);
+}
+
+static inline unsigned cache_capacity(unsigned order)
+{
+    return order == 0 ? FRAME_SLOTS : BLOCK_SLOTS;
+}
+
+static inline bool stack_empty(const struct cache_stack *stack)
+{
+    return stack->top == stack->base;
+}
+
+static inline bool stack_full(const struct cache_stack *stack)
+{
+    return stack->top == stack->limit;
+}
+
+static inline uint64_t stack_count(const struct cache_stack *stack)
+{
+    return (uint64_t)(peek(stack->top) - stack->base);
+}
+
+/* The stack is not full. `record` is the block's. */
+static inline void cache_push(struct cache_stack *stack, unsigned order, uint64_t pfn,
+                              uint64_t *record)
+{
+    uint64_t *top = stack->top;
+    poke(*record, cached_record(order));
+    *top = pfn;
+    poke(stack->top, top + 1);
+}
+
+/* The stack is not empty. `*record`, the block's, is the taker's to write; that of the block below,
+ * which is likely to be the next to go, is on its way. */
+static inline uint64_t cache_pop(struct cache_stack *stack, unsigned order, uint64_t **record)
+{
+    uint64_t *top = stack->top - 1, pfn = *top;
+    poke(stack->top, top);
+    __builtin_prefetch(&frame_records[top[-1]], 1);
+    *record = computed(&frame_records[pfn]);
+    /* Fails when two CPUs freed one block at the same moment, which no check can see in time. */
+    invariant(peek(**record) == cached_record(order));
+    return pfn;
+}
+
+/* Takes a frame that the CPU holds by mask, which must not be empty. The record is written before
+ * the bit goes, and erased after it comes, so that who looks on sees the frame as one or the other.
+ */
+static inline uint64_t held_take(struct cpu *cpu, uint64_t record)
+{
+    uint64_t mask = peek(cpu->held), pfn = peek(cpu->held_base) + lowest_bit(mask);
+    uint64_t *place = computed(&frame_records[pfn]);
+    invariant(peek(*place) == 0);
+    poke(*place, record);
+    __atomic_store_n(&cpu->held, mask & (mask - 1), __ATOMIC_RELEASE);
+    return pfn;
+}
+
+static inline void held_give(struct cpu *cpu, uint64_t pfn, uint64_t *record)
+{
+    poke(cpu->held, peek(cpu->held) | BIT(pfn % GROUP_FRAMES));
+    __atomic_store_n(record, 0, __ATOMIC_RELEASE);
+}
+
+/* A CPU's stock, empty, before its first use. */
+void buddy_start_cache(struct cpu *cpu);
+
+/* Holds all the free frames of a group that has some, where nothing was held. False when none is
+ * free. */
+bool buddy_fill_held(struct cpu *cpu);
+
+/* A block of a cached order, filling the stock first where it is empty; its record says that it is
+ * cached. NO_FRAME for none. */
+uint64_t buddy_take_cached(struct cpu *self, unsigned order);
+
+/* Makes room on a full stack. */
+void buddy_spill_cache(struct cpu *cpu, unsigned order);
+
+/* Empties every CPU's stock. False when there was nothing in any. */
+bool buddy_drain_all(struct cpu *self);
+
+uint64_t buddy_cached_frames(void);
+
+/* ---- Who has how much: buddy_charge.c ---- */
+
+/* Owner and purpose as they stand in a record; never 0 for those that can own. */
+static inline uint64_t lease_key(enum frame_purpose purpose, owner_t owner)
+{
+    return frame_record(FRAME_FREE, 0, purpose, owner);
+}
+
+static inline uint64_t key_of_record(uint64_t record)
+{
+    return record & (FRAME_PURPOSE_MASK | FRAME_OWNER_MASK);
+}
+
+static inline struct lease *lease_of(struct cpu *cpu, uint64_t purpose, uint64_t owner)
+{
+    return computed(&cpu->lease[(purpose ^ owner) % LEASES]);
+}
+
+static inline uint64_t quota_of(owner_t owner)
+{
+    return UINT64_MAX - buddy_accounts[owner].forbidden;
+}
+
+/* May so many frames be charged? If so, they are. */
+int buddy_charge(struct cpu *self, uint64_t key, uint64_t frames);
+
+/* Changes what is charged by `frames`, modulo 2^64. */
+void buddy_add_charge(uint64_t key, uint64_t frames);
+
+/* Gives the CPU a fresh lease, if the quota has room, so that what follows needs no lock. */
+void buddy_renew_lease(struct cpu *self, uint64_t key);
+
+/* Calls in every lease of this owner's quota, an empty one too. */
+void buddy_recall_leases(struct cpu *self, owner_t owner);
+
+/* ---- Questions: buddy_look.c ---- */
+
+/* The block that covers a frame below buddy.frames: live; free; any, with its record. */
+bool buddy_find_live(uint64_t pfn, uint64_t *first, uint64_t *record);
+bool buddy_find_free(uint64_t pfn, uint64_t *first, unsigned *order);
+bool buddy_find_block(uint64_t pfn, uint64_t *first, uint64_t *record);
+
+/* Is any frame of [first, first + count) free, cached, in use or reserved? */
+bool buddy_any_known(uint64_t first, uint64_t count);
+
+/* The lowest live block's first frame in [from, end), NO_FRAME for none. */
+uint64_t buddy_next_live(uint64_t from, uint64_t end);
+
+/* The lowest free frame that is at or above `from` and does not belong to a block of 64 or more
+ * frames that starts below it; NO_FRAME for none. */
+uint64_t buddy_next_free(uint64_t from);
+
+/* Frames in use for a purpose. */
+uint64_t buddy_used_frames(enum frame_purpose purpose);
+
+#endif

@@ -1,0 +1,219 @@
+/*
+ * The mapper's public functions: each looks up the table's kind once and goes on in the walker as
+ * it was specialised for that kind (mm/paging/walker.h).
+ */
+#include "mm/paging/table.h"
+
+#include "lib/panic.h"
+#include "lib/string.h"
+#include "mm/trace.h"
+
+int table_init(struct table *table, const struct table_kind *kind, const struct table_caps *caps,
+               const struct table_env *env, enum frame_purpose purpose, owner_t owner)
+{
+    hpa_t root;
+
+    if (kind->read_only)
+        return E_PERM;
+    *table = (struct table){.kind = kind,
+                            .ops = kind->ops,
+                            .caps = *caps,
+                            .env = env,
+                            .lock = LOCK_INIT,
+                            .near = {.which = NEAR_NONE},
+                            .known_page = NO_PAGE,
+                            .not_frame = ~BITS(caps->maxphyaddr - 1u, PAGE_SHIFT),
+                            .owner = owner,
+                            .purpose = purpose};
+    int error = env->take(env, table, &root);
+    if (error)
+        return error;
+    memset(direct(root), 0, PAGE_SIZE);
+    if (env->frame_records)
+        frame_set_payload(root, 0);
+    table->root = root;
+    table->table_frames = 1;
+    return E_OK;
+}
+
+int table_map_range(struct table *table, uint64_t in, hpa_t out, uint64_t size, struct attrs attrs,
+                    unsigned flags, struct flush_batch *batch)
+{
+    int error = table->ops->map(table, in, out, size, attrs, flags, batch);
+    trace(TRACE_MAP, table->owner, in, size, out.v, error);
+    return error;
+}
+
+int table_unmap_range(struct table *table, uint64_t in, uint64_t size, struct flush_batch *batch)
+{
+    int error = table->ops->unmap(table, in, size, batch);
+    trace(TRACE_UNMAP, table->owner, in, size, 0, error);
+    return error;
+}
+
+int table_protect(struct table *table, uint64_t in, uint64_t size, struct attrs attrs,
+                  struct flush_batch *batch)
+{
+    int error = table->ops->protect(table, in, size, attrs, batch);
+    trace(TRACE_PROTECT, table->owner, in, size, attrs.rights, error);
+    return error;
+}
+
+int table_split(struct table *table, uint64_t in, uint64_t size, unsigned level,
+                struct flush_batch *batch)
+{
+    int error = table->ops->split(table, in, size, level, batch);
+    trace(TRACE_SPLIT, table->owner, in, size, level, error);
+    return error;
+}
+
+int table_merge(struct table *table, uint64_t in, uint64_t size, struct flush_batch *batch)
+{
+    int error = table->ops->merge(table, in, size, batch);
+    trace(TRACE_MERGE, table->owner, in, size, 0, error);
+    return error;
+}
+
+static int note_first(void *ctx, const struct mapping *mapping)
+{
+    *(uint64_t *)ctx = mapping->in;
+    return 1;
+}
+
+int table_merge_sweep(struct table *table, uint64_t *cursor, struct flush_batch *batch)
+{
+    const struct table_kind *kind = table->kind;
+    uint64_t part = level_size(kind, table->caps.leaf_top);
+    uint64_t found;
+
+    if (table->ops->visit(table, *cursor, kind->input_last, VISIT_PAGES, note_first, &found) != 1) {
+        *cursor = kind->input_first;
+        return E_NOENT;
+    }
+    uint64_t first = align_down(found, part), last = first + (part - 1);
+    first = first < kind->input_first ? kind->input_first : first;
+    last = last > kind->input_last ? kind->input_last : last;
+    int error = table_merge(table, first, last - first + 1, batch);
+    bool end = last == kind->input_last;
+    *cursor = end ? kind->input_first : last + 1;
+    return error || !end ? error : E_NOENT;
+}
+
+int table_map_fresh(struct table *table, uint64_t in, uint64_t size, struct attrs attrs,
+                    unsigned flags, struct page_source *source)
+{
+    int error = table->ops->map_fresh(table, in, size, attrs, flags, source);
+    trace(TRACE_MAP, table->owner, in, size, 0, error);
+    return error;
+}
+
+int table_clone(struct table *to, struct table *from, uint64_t in, uint64_t size,
+                struct flush_batch *batch)
+{
+    int error = from->ops->clone(to, from, in, size, batch);
+    trace(TRACE_CLONE, to->owner, in, size, from->owner, error);
+    return error;
+}
+
+int table_copy(struct table *to, struct table *from, uint64_t in, uint64_t size,
+               struct page_source *source)
+{
+    int error = from->ops->copy(to, from, in, size, source);
+    trace(TRACE_COPY, to->owner, in, size, from->owner, error);
+    return error;
+}
+
+int table_translate(struct table *table, uint64_t in, struct mapping *out)
+{
+    return table->ops->translate(table, in, out);
+}
+
+uint64_t table_read(struct table *table, uint64_t in, unsigned rights, void *to, uint64_t size)
+{
+    uint64_t done = 0;
+    struct mapping page;
+
+    while (done < size && table_translate(table, in + done, &page) == E_OK &&
+           !(rights & ~page.attrs.rights)) {
+        uint64_t offset = in + done - page.in, room = page.last - page.in + 1 - offset;
+        uint64_t part = room < size - done ? room : size - done;
+
+        memcpy((uint8_t *)to + done, direct(hpa_add(page.out, offset)), part);
+        done += part;
+    }
+    return done;
+}
+
+void table_walk(struct table *table, uint64_t in, struct walk *out)
+{
+    table->ops->walk(table, in, out);
+}
+
+int table_visit(struct table *table, uint64_t first, uint64_t last, unsigned flags, visit_fn fn,
+                void *ctx)
+{
+    return table->ops->visit(table, first, last, flags, fn, ctx);
+}
+
+int table_visit_frames(struct table *table, table_frame_fn fn, void *ctx)
+{
+    return table->ops->visit_frames(table, fn, ctx);
+}
+
+int table_harvest(struct table *table, uint64_t in, uint64_t size, unsigned clear, visit_fn fn,
+                  void *ctx, struct flush_batch *batch)
+{
+    int error = table->ops->harvest(table, in, size, clear, fn, ctx, batch);
+    trace(TRACE_HARVEST, table->owner, in, size, clear, error);
+    return error;
+}
+
+int table_destroy(struct table *table)
+{
+    struct flush_batch batch;
+
+    if (table->open_batches)
+        return E_STATE;
+    trace(TRACE_DESTROY, table->owner, table->root.v, 0, 0, E_OK);
+    flush_begin(&batch, table);
+    flush_whole(&batch);
+    flush_commit(&batch);
+    table->near.which = NEAR_NONE;
+    table->ops->free_subtree(table, table->root, table->kind->levels);
+    invariant(table->table_frames == 0);
+    table->root = hpa(0);
+    return E_OK;
+}
+
+static int set_count(void *ctx, hpa_t frame, unsigned level, uint64_t entries)
+{
+    (void)ctx;
+    (void)level;
+    frame_set_payload(frame, entries);
+    return 0;
+}
+
+int table_adopt(struct table *table, const struct table_env *env)
+{
+    if (!env->frame_records || table->env->frame_records)
+        return E_STATE;
+    table_visit_frames(table, set_count, NULL);
+    table->env = env;
+    return E_OK;
+}
+
+int table_preallocate(struct table *kernel)
+{
+    return kernel->ops->preallocate(kernel);
+}
+
+int table_share_upper(struct table *user, const struct table *kernel)
+{
+    if (!kernel->root_pinned || user->kind->levels != kernel->kind->levels)
+        return E_STATE;
+    const uint64_t *from = direct(kernel->root);
+    uint64_t *to = direct(user->root);
+    for (unsigned i = 256; i < 512; i++)
+        to[i] = from[i];
+    return E_OK;
+}
