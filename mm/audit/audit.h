@@ -55,7 +55,7 @@ enum audit_rule {
 /* The rules that look at every record of the machine, not only at what the tables reach. With one
  * of them it is also judged whether shared memory is shown by as many as its record says. */
 #define AUDIT_RECORDS (BIT(AUDIT_TABLE_STRAY) | BIT(AUDIT_LEAF_STRAY) | BIT(AUDIT_DYING))
-/* Those that can be judged without frame records and without scratch memory. */
+/* Those that can be judged without frame records. */
 #define AUDIT_ADDRESS_SPACE (BIT(AUDIT_WRITE_EXECUTE) | BIT(AUDIT_GUARD))
 
 /* A statement that holds where the rule does: "guard pages are absent". */

@@ -130,6 +130,56 @@ unsigned tally_count(struct tally *tally, uint64_t pfn)
     return count;
 }
 
+/* The first page of bits after `page`, which is not there, that may be there. */
+static uint64_t next_page(const struct tally *tally, uint64_t page)
+{
+    const uint64_t *directory = tally->plane[0].root;
+
+    for (unsigned left = DIRECTORIES; left > 0; left--) {
+        if (directory == NULL)
+            return ((page >> FANOUT_SHIFT * left) + 1) << FANOUT_SHIFT * left;
+        directory =
+            ((uint64_t **)(void *)directory)[page >> FANOUT_SHIFT * (left - 1) & (FANOUT - 1)];
+    }
+    return page + 1;
+}
+
+/* Those frames of a word that were counted at least `times` times: any bit of the count will do but
+ * the lowest `times` - 1. */
+static uint64_t counted_word(struct tally *tally, uint64_t page, unsigned word, unsigned times)
+{
+    uint64_t counted = 0;
+
+    for (unsigned p = times - 1; p < TALLY_PLANES; p++) {
+        const uint64_t *bits = bits_of(tally, p, page, false);
+        if (bits == NULL)
+            break;
+        counted |= bits[word];
+    }
+    return counted;
+}
+
+uint64_t tally_counted(struct tally *tally, uint64_t pfn, uint64_t end, unsigned times)
+{
+    while (pfn < end) {
+        uint64_t page = pfn / PAGE_BITS;
+
+        if (bits_of(tally, times - 1, page, false) == NULL) {
+            pfn = next_page(tally, page) * PAGE_BITS;
+            continue;
+        }
+        uint64_t counted = counted_word(tally, page, (unsigned)(pfn % PAGE_BITS / 64), times);
+        counted &= ~UINT64_C(0) << pfn % 64;
+        pfn = align_down(pfn, 64);
+        if (counted != 0) {
+            pfn += lowest_bit(counted);
+            return pfn < end ? pfn : end;
+        }
+        pfn += 64;
+    }
+    return end;
+}
+
 uint64_t tally_uncounted(struct tally *tally, uint64_t pfn, uint64_t end)
 {
     while (pfn < end) {

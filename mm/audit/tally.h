@@ -39,6 +39,10 @@ int tally_add(struct tally *tally, uint64_t pfn, uint64_t count, uint64_t *again
 /* How often the frame was counted, up to TALLY_MOST. */
 unsigned tally_count(struct tally *tally, uint64_t pfn);
 
+/* The lowest frame of [pfn, end) that was counted at least `times` times, 1 or 2; `end` when there
+ * is none. Passes over parts of memory where nothing was counted. */
+uint64_t tally_counted(struct tally *tally, uint64_t pfn, uint64_t end, unsigned times);
+
 /* The lowest frame of [pfn, end) that was never counted; `end` when there is none. */
 uint64_t tally_uncounted(struct tally *tally, uint64_t pfn, uint64_t end);
 

@@ -20,12 +20,14 @@
 #include "arch/x86_64/mm/image.h"
 #include "arch/x86_64/mm/layout.h"
 #include "arch/x86_64/mm/space_map.h"
+#include "mm/frames/buddy.h"
 #include "tests/unit/random.h"
 
 #define ARENA_SIZE (16 * MiB)
+#define BUDDY_SIZE (64 * KiB) /* behind the arena: for the check to note in what it has seen */
 #define MAXPHYADDR 40
 
-static uint8_t *arena;
+static uint8_t *arena, *metadata;
 static uint64_t used;
 static struct memblock memblock;
 static struct table table;
@@ -501,18 +503,46 @@ static void test_what_is_allowed(void **state)
         fail_msg("%s", why);
 }
 
+static void test_a_check_without_memory_says_that_it_did_not_judge(void **state)
+{
+    hpa_t held[BUDDY_SIZE / PAGE_SIZE];
+    unsigned taken = 0;
+    char why[200];
+
+    (void)state;
+    build(3, true);
+    while (buddy_alloc(0, PURPOSE_TEST, OWNER_HOST, &held[taken]) == E_OK)
+        taken++;
+    assert_int_equal(taken, ARRAY_SIZE(held));
+    for (unsigned frames = 0; frames < 4; frames++) {
+        assert_int_equal(space_check(&table, &image, why, sizeof(why)), E_NOMEM);
+        assert_string_equal(why, "not judged to the end: out of memory");
+        assert_int_equal(buddy_free(held[--taken], 0, OWNER_HOST), E_OK);
+    }
+    assert_int_equal(space_check(&table, &image, why, sizeof(why)), E_OK);
+    while (taken > 0)
+        assert_int_equal(buddy_free(held[--taken], 0, OWNER_HOST), E_OK);
+}
+
 static int make_arena(void **state)
 {
+    uint64_t size = buddy_metadata_size(ARENA_SIZE + BUDDY_SIZE);
+
     (void)state;
-    arena = aligned_alloc(PAGE_SIZE, ARENA_SIZE);
+    arena = aligned_alloc(PAGE_SIZE, ARENA_SIZE + BUDDY_SIZE);
+    metadata = aligned_alloc(PAGE_SIZE, size);
+    if (arena == NULL || metadata == NULL)
+        return 1;
     direct_base = (uint64_t)(uintptr_t)arena;
-    return arena == NULL;
+    return buddy_init(metadata, size, ARENA_SIZE + BUDDY_SIZE) != E_OK ||
+           buddy_add(hpa(ARENA_SIZE), BUDDY_SIZE) != E_OK;
 }
 
 static int drop_arena(void **state)
 {
     (void)state;
     free(arena);
+    free(metadata);
     return 0;
 }
 
@@ -526,6 +556,7 @@ int main(void)
         cmocka_unit_test(test_no_frames),
         cmocka_unit_test(test_every_violation_is_named),
         cmocka_unit_test(test_what_is_allowed),
+        cmocka_unit_test(test_a_check_without_memory_says_that_it_did_not_judge),
     };
     return cmocka_run_group_tests(tests, make_arena, drop_arena);
 }

@@ -28,9 +28,13 @@ UNIT_window_SRC := arch/x86_64/mm/window.c
 UNIT_KERNEL_TABLE := mm/paging/table.c mm/paging/entry_count.c mm/paging/flush.c mm/paging/legal.c mm/paging/attrs.c mm/addr.c $(BUDDY_SRC) mm/frames/frame.c \
 	mm/frames/memblock.c mm/frames/scrub.c arch/x86_64/mm/kind_kernel.c lib/error.c lib/format.c
 
+# The auditor; its self-test; audit_one.c, which logs, is by itself.
+AUDIT_SELFTEST_SRC := $(wildcard mm/audit/*selftest*.c)
+AUDIT_SRC := $(filter-out $(AUDIT_SELFTEST_SRC) mm/audit/audit_one.c,$(wildcard mm/audit/*.c))
+
 UNIT_TESTS += kernel_space
 UNIT_kernel_space_SRC := arch/x86_64/mm/direct_map.c arch/x86_64/mm/image.c \
-	arch/x86_64/mm/space_check.c mm/audit/audit.c mm/audit/tally.c $(UNIT_KERNEL_TABLE)
+	arch/x86_64/mm/space_check.c $(AUDIT_SRC) $(UNIT_KERNEL_TABLE)
 
 UNIT_TESTS += kernel_windows
 UNIT_kernel_windows_SRC := arch/x86_64/mm/windows.c arch/x86_64/mm/window.c \
@@ -41,7 +45,7 @@ UNIT_user_space_SRC := arch/x86_64/user_space.c arch/x86_64/mm/kind_user.c vm/el
 	$(UNIT_KERNEL_TABLE)
 
 UNIT_TESTS += audit
-UNIT_audit_SRC := mm/audit/audit.c mm/audit/audit_selftest.c mm/audit/tally.c arch/x86_64/mm/kind_user.c \
+UNIT_audit_SRC := $(AUDIT_SRC) $(AUDIT_SELFTEST_SRC) arch/x86_64/mm/kind_user.c \
 	$(KIND_EPT) $(UNIT_KERNEL_TABLE)
 
 UNIT_TESTS += translate
@@ -61,8 +65,8 @@ UNIT_monitor_SRC := $(wildcard monitor/*.c) lib/error.c lib/format.c lib/log.c m
 	$(BUDDY_SRC) mm/paging/flush.c mm/frames/frame.c mm/paging/legal.c mm/frames/memblock.c mm/frames/slab.c mm/paging/snapshot.c mm/paging/table.c \
 	arch/x86_64/mm/guest_walk.c $(KIND_EPT) arch/x86_64/mm/kind_kernel.c \
 	arch/x86_64/mm/kind_user.c arch/x86_64/mm/explain.c arch/x86_64/mm/physical.c \
-	arch/x86_64/user_last.c mm/audit/audit.c mm/paging/entry_count.c mm/audit/audit_one.c mm/audit/audit_selftest.c \
-	mm/audit/tally.c vm/guest_audit.c mm/paging/page_source.c mm/frames/scrub.c
+	arch/x86_64/user_last.c $(AUDIT_SRC) $(AUDIT_SELFTEST_SRC) mm/paging/entry_count.c \
+	mm/audit/audit_one.c vm/guest_audit.c mm/paging/page_source.c mm/frames/scrub.c
 
 UNIT_TESTS += memory_map
 UNIT_memory_map_SRC := boot/memory_map.c boot/multiboot2.c mm/frames/memblock.c lib/error.c lib/format.c \

@@ -2,6 +2,7 @@
 #include "arch/x86_64/mm/space_check.h"
 
 #include "arch/x86_64/mm/layout.h"
+#include "lib/error.h"
 #include "lib/format.h"
 
 struct check {
@@ -148,7 +149,10 @@ static int check_general_rules(struct check *check)
 
     audit.guard = guard;
     audit.guards = space_describe(check->table, check->image, &described, guard);
-    return audit_run(&audit, note_finding, check, &totals);
+    int error = audit_run(&audit, note_finding, check, &totals);
+    if (error != E_OK && !check->noted)
+        format_buffer(check->why, check->why_size, "not judged to the end: %s", error_text(error));
+    return error;
 }
 
 unsigned space_describe(struct table *table, const struct image_layout *image,
@@ -181,13 +185,13 @@ unsigned space_describe(struct table *table, const struct image_layout *image,
 int space_check(struct table *table, const struct image_layout *image, char *why, size_t why_size)
 {
     struct check check = {.table = table, .image = image, .why = why, .why_size = why_size};
-    int broken = table_visit(table, UPPER_FIRST, UPPER_LAST, VISIT_RUNS, check_run, &check);
+    int error = table_visit(table, UPPER_FIRST, UPPER_LAST, VISIT_RUNS, check_run, &check);
 
-    if (broken == 0)
-        broken = check_general_rules(&check);
-    if (broken == 0 && check.executable_bytes != image->text.end - image->text.first)
-        broken = violation_at(&check, image->text.first, "part of the text is not executable");
-    if (broken == 0)
-        broken = check_lower_half(&check);
-    return broken == 0 ? E_OK : E_STATE;
+    if (error == E_OK)
+        error = check_general_rules(&check);
+    if (error == E_OK && check.executable_bytes != image->text.end - image->text.first)
+        error = violation_at(&check, image->text.first, "part of the text is not executable");
+    if (error == E_OK)
+        error = check_lower_half(&check);
+    return error;
 }

@@ -13,7 +13,7 @@
  * that is executable at one address is writable at that or at another; the page below every stack
  * is absent, the boot stack's too.
  *
- * The memory it needs is bounded whatever the table holds.
+ * It takes four frames from the buddy for as long as it judges.
  */
 #ifndef QUIRE_ARCH_X86_64_MM_SPACE_CHECK_H
 #define QUIRE_ARCH_X86_64_MM_SPACE_CHECK_H
@@ -24,8 +24,9 @@
 #include "mm/audit/audit.h"
 #include "mm/paging/table.h"
 
-/* E_OK, or E_STATE with the first violation in words in why[why_size]. Reads only; safe on a live
- * table. `table` is of the kernel kind. */
+/* E_OK, or E_STATE with the first violation in words in why[why_size]; E_NOMEM, in words as well,
+ * when there is no memory to judge with. Reads only; safe on a live table. `table` is of the kernel
+ * kind. */
 int space_check(struct table *table, const struct image_layout *image, char *why, size_t why_size);
 
 /* Describes the table to the auditor, with its guard pages. Returns how many entries of `guard`
