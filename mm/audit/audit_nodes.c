@@ -9,13 +9,14 @@ static struct table_node child_node(const struct table *t, const struct table_no
 {
     const struct table_kind *k = t->kind;
     unsigned before = node->level == k->levels ? root_first(k) : 0;
-    uint64_t first = node->first + (index - before) * level_size(k, node->level);
+    uint64_t size = level_size(k, node->level);
+    uint64_t first = align_down(node->first, size) + (index - before) * size;
 
     return (struct table_node){
         .frame = hpa(entry & ENTRY_ADDRESS),
         .level = node->level - 1,
         .first = first,
-        .last = first + (level_size(k, node->level) - 1),
+        .last = first + (size - 1),
         .rights = node->rights & k->table_rights(entry, &t->caps),
         .parent = node->frame,
         .index = index,

@@ -94,6 +94,7 @@ static bool judge_entries(struct auditor *a, const struct table_node *node, unsi
     unsigned begin = root ? root_first(k) : 0, end = root ? root_end(k) : slots_of(k);
     const uint64_t *slots = direct(node->frame);
     uint64_t step = level_size(k, node->level), present = 0;
+    uint64_t base = align_down(node->first, step); /* a kind may begin within a slot */
     struct shown run = {0};
 
     *children = 0;
@@ -102,7 +103,7 @@ static bool judge_entries(struct auditor *a, const struct table_node *node, unsi
 
         if (!is_present(k, entry))
             continue;
-        uint64_t in = node->first + (i - begin) * step;
+        uint64_t in = base + (i - begin) * step;
         present += entry_at(k, i);
         enum rule rule = judge_entry(a, node->level, entry);
         if (rule != RULE_OK) {
