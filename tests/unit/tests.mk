@@ -44,9 +44,20 @@ UNIT_TESTS += user_space
 UNIT_user_space_SRC := arch/x86_64/user_space.c arch/x86_64/mm/kind_user.c vm/elf.c \
 	$(UNIT_KERNEL_TABLE)
 
+UNIT_AUDIT := $(AUDIT_SRC) tests/unit/audit_fixture.c arch/x86_64/mm/kind_user.c $(KIND_EPT) \
+	$(UNIT_KERNEL_TABLE)
+
 UNIT_TESTS += audit
-UNIT_audit_SRC := $(AUDIT_SRC) $(AUDIT_SELFTEST_SRC) arch/x86_64/mm/kind_user.c \
-	$(KIND_EPT) $(UNIT_KERNEL_TABLE)
+UNIT_audit_SRC := $(AUDIT_SELFTEST_SRC) $(UNIT_AUDIT)
+
+UNIT_TESTS += audit_alias
+UNIT_audit_alias_SRC := $(UNIT_AUDIT)
+
+UNIT_TESTS += audit_limits
+UNIT_audit_limits_SRC := $(UNIT_AUDIT)
+
+UNIT_TESTS += tally
+UNIT_tally_SRC := $(UNIT_AUDIT)
 
 UNIT_TESTS += translate
 UNIT_translate_SRC := arch/x86_64/mm/kind_user.c $(KIND_EPT) $(UNIT_KERNEL_TABLE)
