@@ -56,6 +56,9 @@ UNIT_audit_alias_SRC := $(UNIT_AUDIT)
 UNIT_TESTS += audit_limits
 UNIT_audit_limits_SRC := $(UNIT_AUDIT)
 
+UNIT_TESTS += visit_nodes
+UNIT_visit_nodes_SRC := $(UNIT_AUDIT)
+
 UNIT_TESTS += tally
 UNIT_tally_SRC := $(UNIT_AUDIT)
 
