@@ -85,6 +85,17 @@ static void judge_entry_count(struct auditor *a, const struct table_node *node, 
               entries_text(has, present), entries_text(says, recorded));
 }
 
+/* The first present entry from `i` on; `end`: none. */
+static unsigned next_present(const struct table_kind *k, const uint64_t *slots, unsigned i,
+                             unsigned end)
+{
+    uint64_t mask = k->present_mask;
+
+    while (i < end && !(pte_peek(&slots[i]) & mask))
+        i++;
+    return i;
+}
+
 /* Judges every entry of a node, but for where non-leaf ones lead to; *children: how many of these
  * may be followed. False: no scratch memory. */
 static bool judge_entries(struct auditor *a, const struct table_node *node, unsigned *children)
@@ -98,14 +109,11 @@ static bool judge_entries(struct auditor *a, const struct table_node *node, unsi
     struct shown run = {0};
 
     *children = 0;
-    for (unsigned i = begin; i < end; i++) {
-        uint64_t entry = pte_peek(&slots[i]);
-
-        if (!is_present(k, entry))
-            continue;
-        uint64_t in = base + (i - begin) * step;
-        present += entry_at(k, i);
+    for (unsigned i = begin; (i = next_present(k, slots, i, end)) < end; i++) {
+        uint64_t entry = pte_peek(&slots[i]), in = base + (i - begin) * step;
         enum rule rule = judge_entry(a, node->level, entry);
+
+        present += entry_at(k, i);
         if (rule != RULE_OK) {
             mark_unsafe(a); /* other walks have no doubt of it */
             found(a, AUDIT_ENTRY_LEGAL, a->now->name, at_both(in, direct_hpa(&slots[i])),
