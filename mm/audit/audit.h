@@ -1,16 +1,14 @@
 /*
- * The auditor: compares page tables of any kind with the records of the frames, and the frames with
- * the tables, and names what does not fit. It trusts neither: no entry is followed before the frame
- * that it leads to has been found to be a table's, and no frame is read twice, so that it comes to
- * its end whatever the tables hold.
+ * The auditor: compares page tables of any kind with the frame records, and the records with the
+ * tables, and names what does not fit. It trusts neither. A node is judged by its frame's record
+ * before it is read, and no node is read twice: so the audit ends, whatever the tables hold.
  *
  *   tables --> each entry --> table frame: whose? for what? reached before?
  *                         \-> memory: whose? for what? shared, and with how many?
  *   records --> each frame in use as a table or as somebody's memory: was it reached?
  *
- * It changes nothing. What it has reached it notes in scratch memory from the buddy
- * (mm/audit/tally.h: a few frames, more for more memory), which it gives back. The tables must be
- * at rest meanwhile.
+ * It changes nothing. It notes what it has reached in scratch frames from the buddy, a few for each
+ * 128 MiB (mm/audit/tally.h), and gives them back. The tables must be at rest meanwhile.
  */
 #ifndef QUIRE_MM_AUDIT_H
 #define QUIRE_MM_AUDIT_H
@@ -52,8 +50,8 @@ enum audit_rule {
 };
 
 #define AUDIT_ALL (BIT(AUDIT_RULES) - 1)
-/* The rules that look at every record of the machine, not only at what the tables reach. With one
- * of them it is also judged whether shared memory is shown by as many as its record says. */
+/* The rules that look at every record of the machine, not only at what the tables reach. Any of
+ * them makes AUDIT_LEAF_SHARED complete: shared by as many as the record says. */
 #define AUDIT_RECORDS (BIT(AUDIT_TABLE_STRAY) | BIT(AUDIT_LEAF_STRAY) | BIT(AUDIT_DYING))
 /* Those that can be judged without frame records. */
 #define AUDIT_ADDRESS_SPACE (BIT(AUDIT_WRITE_EXECUTE) | BIT(AUDIT_GUARD))
@@ -73,12 +71,12 @@ struct audit_table {
     struct table *table;
     const char *name; /* for people: "host", "g1 hello" */
     uint64_t shows;   /* bit n: its leaves may show memory of enum frame_purpose n, to its owner
-                       * alone. 0: its leaves show whatever there is, and are not judged */
-    bool write_xor_execute;    /* AUDIT_WRITE_EXECUTE is for it, and for all of its kind together */
-    const struct table *upper; /* whose upper half of the root it shares; NULL: none */
-    uint64_t others;           /* frames that its owner holds beside tables and what they show;
+                       * alone. 0: they may show anything, and are not judged */
+    bool write_xor_execute;    /* judge AUDIT_WRITE_EXECUTE, over all such tables of this kind */
+    const struct table *upper; /* it shares the upper half of this one's root; NULL: of none */
+    uint64_t others;           /* frames that its owner holds beside nodes and shown memory;
                                 * AUDIT_UNKNOWN: AUDIT_OWNER_COUNT is not judged */
-    /* Reads the root register back for which this table is meant; NULL: it is in none. */
+    /* Reads back the root register that is to hold this table's root; NULL: none does. */
     int (*read_root)(const struct audit_table *table, struct audit_root *out);
     void *ctx; /* for read_root */
 };
@@ -131,15 +129,15 @@ struct audit_totals {
 };
 
 /*
- * Judges. E_OK when all rules hold, E_STATE when there are findings, E_NOMEM when there was no
- * scratch memory: then what was found until then counts, and the rest was not judged. `report` may
- * be NULL. Tables that keep no frame records yet are judged by AUDIT_ADDRESS_SPACE alone; E_INVAL
- * where other rules are asked for.
+ * Judges. E_OK: all rules hold. E_STATE: there are findings. E_NOMEM: scratch memory ran out; the
+ * findings until then count, and the rest was not judged. `report` may be NULL. Tables without
+ * frame records can be judged by AUDIT_ADDRESS_SPACE alone; E_INVAL where other rules are asked
+ * for.
  */
 int audit_run(const struct audit *audit, audit_report_fn report, void *ctx,
               struct audit_totals *totals);
 
-/* Judges one table, by itself, and logs each finding in a line, under the word "audit". Returns
+/* Judges one table by itself, before it is given back, and logs each finding in a line. Returns
  * what audit_run() did. mm/audit/audit_one.c. */
 int audit_one(const struct audit_table *table);
 

@@ -1,10 +1,9 @@
 /*
- * The auditor's own test, wherever it runs: builds tables of scratch memory, breaks one thing in
- * them for each way in which a rule can be broken, and requires the auditor to name that rule,
- * table and address and nothing else; then it puts the thing right and requires the auditor to be
- * content.
+ * The auditor's own test, wherever it runs. It builds tables of scratch memory and breaks one thing
+ * after another in them. The auditor must name the rule, the table and the address, and nothing
+ * else; once the thing is put right, it must be content.
  *
- * No CPU ever uses these tables. They belong to owners of their own, the last numbers there are.
+ * No CPU uses these tables. Their owners are the last numbers there are.
  */
 #ifndef QUIRE_MM_AUDIT_SELFTEST_H
 #define QUIRE_MM_AUDIT_SELFTEST_H

@@ -5,7 +5,8 @@
  *   2. each writable run is looked up there: is a frame of it executable somewhere else?
  *   3. for those that will be reported, the executable runs are gone through once more: where?
  *
- * So each table is read three times at most, however its pages lie. See mm/audit/audit.h.
+ * So each table is read three times at most, however its pages lie. The tally takes one frame for
+ * each 128 MiB in which anything is executable. See mm/audit/audit.h.
  */
 #include "mm/audit/auditor.h"
 

@@ -1,12 +1,12 @@
 /*
- * A count for each frame of memory: how often something was reached. Sparse: it takes one frame of
- * scratch memory from the buddy for each 128 MiB in which anything is counted, and a few more to
- * find those by; a second as many only where frames are counted twice.
+ * A count for each frame of memory: how often it was reached. Sparse: each 128 MiB in which
+ * anything is counted takes one scratch frame from the buddy; a few more are directories. Where
+ * frames are counted twice it takes as many again.
  *
  *   plane 0   bit 0 of every count     512 pages -> 512 pages -> 512 pages -> bits of 32768 frames
  *   plane 1   bit 1                    ...
  *
- * One caller at a time; all memory is given back by tally_end().
+ * One caller at a time. tally_end() gives all memory back.
  */
 #ifndef QUIRE_MM_TALLY_H
 #define QUIRE_MM_TALLY_H
@@ -30,9 +30,9 @@ struct tally {
 
 void tally_begin(struct tally *tally);
 
-/* Counts the frames [pfn, pfn + count), pfn + count at most 2^40. *again receives how many of them
- * had been counted before, *first_again the lowest of these. E_NOMEM: no scratch memory; the
- * counts are then of no use any more. */
+/* Counts the frames [pfn, pfn + count), pfn + count at most 2^40. *again: how many of them had been
+ * counted before; *first_again: the lowest of these. E_NOMEM: no scratch memory, and the counts are
+ * of no use any more. */
 int tally_add(struct tally *tally, uint64_t pfn, uint64_t count, uint64_t *again,
               uint64_t *first_again);
 
