@@ -6,7 +6,6 @@
 #include "boot/boot.h"
 #include "lib/string.h"
 #include "mm/frames/buddy.h"
-#include "mm/paging/entry_count.h"
 #include "monitor/commands.h"
 #include "monitor/tables.h"
 #include "vm/guest.h"
@@ -83,15 +82,14 @@ static int search_run(void *ctx, const struct mapping *run)
     return 0;
 }
 
-static int search_frame(void *ctx, hpa_t frame, unsigned level, uint64_t entries)
+static enum node_verdict search_node(void *ctx, const struct table_node *node)
 {
     struct search *search = ctx;
 
-    (void)entries;
-    if (frame.v != search->wanted)
-        return 0;
-    search->level = level;
-    return 1;
+    if (node->frame.v != search->wanted)
+        return NODE_ENTER;
+    search->level = node->level;
+    return NODE_STOP;
 }
 
 /* A run of a guest's own tables: does it reach one of the guest-physical addresses? */
@@ -180,7 +178,7 @@ static void search_mappings(struct search *search)
 static void search_tables(struct search *search)
 {
     if (!search->level)
-        table_visit_frames(search->table, search_frame, search);
+        table_visit_nodes(search->table, search_node, search);
 }
 
 static const char *memory_kind(uint64_t at)
@@ -194,11 +192,9 @@ static const char *memory_kind(uint64_t at)
 }
 
 /* What the layer that took the frame keeps in its record (mm/frames/frame.h). */
-#define MEANING_TEXT (48 + ENTRIES_TEXT)
+#define MEANING_TEXT 64
 static const char *payload_meaning(char buffer[MEANING_TEXT], const struct frame_info *info)
 {
-    char entries[ENTRIES_TEXT];
-
     switch (info->state) {
     case FRAME_DYING:
         return "link of the list on which it waits for its flush";
@@ -214,8 +210,7 @@ static const char *payload_meaning(char buffer[MEANING_TEXT], const struct frame
     case PURPOSE_HOST_TABLE:
     case PURPOSE_USER_TABLE:
     case PURPOSE_EPT_TABLE:
-        format_buffer(buffer, MEANING_TEXT, "present entries of the table, by quarters: %s",
-                      entries_text(entries, info->payload));
+        format_buffer(buffer, MEANING_TEXT, "present entries of the table: %lu", info->payload);
         return buffer;
     default:
         return NULL;

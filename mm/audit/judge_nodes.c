@@ -5,10 +5,8 @@
  */
 #include "mm/audit/auditor.h"
 
-#include "mm/audit/audit_nodes.h"
 #include "mm/frames/buddy.h"
-#include "mm/paging/entry_count.h"
-#include "mm/paging/walker.h"
+#include "mm/paging/pte.h"
 
 /* ---- Entries -------------------------------------------------------------------------------- */
 
@@ -33,7 +31,7 @@ static enum rule judge_entry(struct auditor *a, unsigned level, uint64_t entry)
     if (a->have_legal[level] && a->legal[level] == flags)
         return RULE_OK;
     enum rule rule = entry_rule(t->kind, &t->caps, level, entry);
-    if (rule == RULE_OK && is_leaf(t->kind, entry, level)) {
+    if (rule == RULE_OK && entry_leaf(t->kind, entry, level)) {
         a->legal[level] = flags;
         a->have_legal[level] = true;
     }
@@ -76,13 +74,12 @@ static bool add_shown(struct auditor *a, struct shown *run, uint64_t in, uint64_
 static void judge_entry_count(struct auditor *a, const struct table_node *node, uint64_t present)
 {
     uint64_t recorded = frame_payload(node->frame);
-    char has[ENTRIES_TEXT], says[ENTRIES_TEXT];
 
-    a->totals->entries += entries_total(present);
+    a->totals->entries += present;
     if (judging(a, AUDIT_ENTRY_COUNT) && recorded != present)
         found(a, AUDIT_ENTRY_COUNT, a->now->name, at_both(node->first, node->frame),
-              "the %s has %s present entries, its frame's record says %s", level_name(node->level),
-              entries_text(has, present), entries_text(says, recorded));
+              "the %s has %lu present entries, its frame's record says %lu",
+              level_name(node->level), present, recorded);
 }
 
 /* The first present entry from `i` on; `end`: none. */
@@ -101,8 +98,7 @@ static unsigned next_present(const struct table_kind *k, const uint64_t *slots, 
 static bool judge_entries(struct auditor *a, const struct table_node *node, unsigned *children)
 {
     const struct table_kind *k = a->now->table->kind;
-    bool root = node->level == k->levels;
-    unsigned begin = root ? root_first(k) : 0, end = root ? root_end(k) : slots_of(k);
+    unsigned begin = slots_first(k, node->level), end = slots_end(k, node->level);
     const uint64_t *slots = direct(node->frame);
     uint64_t step = level_size(k, node->level), present = 0;
     uint64_t base = align_down(node->first, step); /* a kind may begin within a slot */
@@ -113,16 +109,16 @@ static bool judge_entries(struct auditor *a, const struct table_node *node, unsi
         uint64_t entry = pte_peek(&slots[i]), in = base + (i - begin) * step;
         enum rule rule = judge_entry(a, node->level, entry);
 
-        present += entry_at(k, i);
+        present++;
         if (rule != RULE_OK) {
             mark_unsafe(a); /* other walks have no doubt of it */
             found(a, AUDIT_ENTRY_LEGAL, a->now->name, at_both(in, direct_hpa(&slots[i])),
                   "%s entry %u holds 0x%lx: %s", level_name(node->level), i, entry,
                   rule_text(rule));
-        } else if (!is_leaf(k, entry, node->level)) {
+        } else if (!entry_leaf(k, entry, node->level)) {
             (*children)++;
         } else if (a->now->shows != 0 &&
-                   !add_shown(a, &run, in, leaf_address(k, entry, node->level), step)) {
+                   !add_shown(a, &run, in, entry_leaf_address(k, entry, node->level), step)) {
             return false;
         }
     }

@@ -3,7 +3,6 @@
 
 #include "lib/panic.h"
 #include "mm/frames/buddy.h"
-#include "mm/paging/entry_count.h"
 
 void damage_word(struct damage *d, uint64_t *word, uint64_t value)
 {
@@ -35,11 +34,9 @@ void damage_count(struct damage *d, const uint64_t *slot, uint64_t entries)
 
 void damage_slot(struct damage *d, uint64_t *slot, uint64_t entry)
 {
-    unsigned index = direct_hpa(slot).v % PAGE_SIZE / sizeof(*slot);
-
     invariant(*slot == 0);
     damage_word(d, slot, entry);
-    damage_count(d, slot, entry_at(&ept_kind, index)); /* the other kinds have as many slots */
+    damage_count(d, slot, 1);
 }
 
 hpa_t damage_frame(struct damage *d, enum frame_purpose purpose, owner_t owner)

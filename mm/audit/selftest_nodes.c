@@ -1,8 +1,6 @@
 /* Trials of the auditor's self-test: table frames, their records, and their entries. */
 #include "mm/audit/selftest.h"
 
-#include "mm/paging/entry_count.h"
-
 /* ---- Frames --------------------------------------------------------------------------------- */
 
 static void table_outside_ram(struct damage *d, uint64_t unused)
@@ -154,8 +152,6 @@ static const struct trial trials[] = {
     {AUDIT_ENTRY_LEGAL, "a guest's leaf is beyond MAXPHYADDR", beyond_maxphyaddr, TABLE_GUEST},
     {AUDIT_ENTRY_LEGAL, "a program's leaf is beyond MAXPHYADDR", beyond_maxphyaddr, TABLE_PROGRAM},
     {AUDIT_ENTRY_COUNT, "a record counts an entry too many", entries_miscounted, 1},
-    {AUDIT_ENTRY_COUNT, "a record counts an entry in the wrong quarter", entries_miscounted,
-     (UINT64_C(1) << ENTRY_COUNT_BITS) - 1},
 };
 
 const struct trials node_trials = {trials, ARRAY_SIZE(trials)};

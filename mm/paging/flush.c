@@ -7,6 +7,7 @@
 
 #include "lib/panic.h"
 #include "mm/frames/buddy.h"
+#include "mm/paging/ops.h"
 #include "mm/paging/table.h"
 #include "mm/trace.h"
 
@@ -89,7 +90,6 @@ void flush_dead_table(struct flush_batch *batch, hpa_t root, unsigned level)
         for (unsigned i = 0; i < MAX_LEVELS; i++)
             batch->dead_tables[i] = 0;
     }
-    batch->table->near.which = NEAR_NONE;
     list_push(&batch->dead_tables[level - 1], root);
 }
 

@@ -117,4 +117,37 @@ static inline uint64_t level_size(const struct table_kind *kind, unsigned level)
     return UINT64_C(1) << level_shift(kind, level);
 }
 
+/* What an entry is, and the address in it. No CPU has leaves above level 3. */
+#define ENTRY_ADDRESS BITS(51, 12)
+static inline bool entry_present(const struct table_kind *kind, uint64_t entry)
+{
+    return (entry & kind->present_mask) != 0;
+}
+static inline bool entry_leaf(const struct table_kind *kind, uint64_t entry, unsigned level)
+{
+    return level == 1 || (level <= 3 && (entry & kind->leaf_bit));
+}
+static inline uint64_t entry_leaf_address(const struct table_kind *kind, uint64_t entry,
+                                          unsigned level)
+{
+    return entry & ENTRY_ADDRESS & ~(level_size(kind, level) - 1);
+}
+
+/* The slots of a node of this level that are the kind's own, first and end: of the root, those of
+ * its input range. */
+static inline unsigned level_slots(const struct table_kind *kind)
+{
+    return 1u << kind->index_bits;
+}
+static inline unsigned slots_first(const struct table_kind *kind, unsigned level)
+{
+    uint64_t first = level == kind->levels ? kind->input_first : 0;
+    return (unsigned)(first >> level_shift(kind, level)) & (level_slots(kind) - 1);
+}
+static inline unsigned slots_end(const struct table_kind *kind, unsigned level)
+{
+    uint64_t last = level == kind->levels ? kind->input_last : UINT64_MAX;
+    return ((unsigned)(last >> level_shift(kind, level)) & (level_slots(kind) - 1)) + 1;
+}
+
 #endif

@@ -10,10 +10,10 @@
 enum rule entry_rule(const struct table_kind *kind, const struct table_caps *caps, unsigned level,
                      uint64_t entry)
 {
-    if (!(entry & kind->present_mask))
+    if (!entry_present(kind, entry))
         return RULE_NOT_PRESENT;
 
-    bool leaf = level == 1 || (level <= 3 && (entry & kind->leaf_bit));
+    bool leaf = entry_leaf(kind, entry, level);
     enum rule own = kind->own_rule ? kind->own_rule(entry, leaf, caps) : RULE_OK;
 
     if (own == RULE_NOT_PRESENT)

@@ -1,11 +1,13 @@
 /*
- * The mapper's public functions: each looks up the table's kind once and goes on in the walker as
- * it was specialised for that kind (mm/paging/walker.h).
+ * The mapper's public functions: each goes on in the operation that the template made for the
+ * table's kind (mm/paging/template.h), and tells who traces.
  */
 #include "mm/paging/table.h"
 
 #include "lib/panic.h"
 #include "lib/string.h"
+#include "mm/paging/ops.h"
+#include "mm/paging/pte.h"
 #include "mm/trace.h"
 
 int table_init(struct table *table, const struct table_kind *kind, const struct table_caps *caps,
@@ -20,9 +22,6 @@ int table_init(struct table *table, const struct table_kind *kind, const struct 
                             .caps = *caps,
                             .env = env,
                             .lock = LOCK_INIT,
-                            .near = {.which = NEAR_NONE},
-                            .known_page = NO_PAGE,
-                            .not_frame = ~BITS(caps->maxphyaddr - 1u, PAGE_SHIFT),
                             .owner = owner,
                             .purpose = purpose};
     int error = env->take(env, table, &root);
@@ -36,15 +35,15 @@ int table_init(struct table *table, const struct table_kind *kind, const struct 
     return E_OK;
 }
 
-int table_map_range(struct table *table, uint64_t in, hpa_t out, uint64_t size, struct attrs attrs,
-                    unsigned flags, struct flush_batch *batch)
+int table_map(struct table *table, uint64_t in, hpa_t out, uint64_t size, struct attrs attrs,
+              unsigned flags, struct flush_batch *batch)
 {
     int error = table->ops->map(table, in, out, size, attrs, flags, batch);
     trace(TRACE_MAP, table->owner, in, size, out.v, error);
     return error;
 }
 
-int table_unmap_range(struct table *table, uint64_t in, uint64_t size, struct flush_batch *batch)
+int table_unmap(struct table *table, uint64_t in, uint64_t size, struct flush_batch *batch)
 {
     int error = table->ops->unmap(table, in, size, batch);
     trace(TRACE_UNMAP, table->owner, in, size, 0, error);
@@ -155,9 +154,9 @@ int table_visit(struct table *table, uint64_t first, uint64_t last, unsigned fla
     return table->ops->visit(table, first, last, flags, fn, ctx);
 }
 
-int table_visit_frames(struct table *table, table_frame_fn fn, void *ctx)
+int table_visit_nodes(struct table *table, table_node_fn fn, void *ctx)
 {
-    return table->ops->visit_frames(table, fn, ctx);
+    return table->ops->visit_nodes(table, fn, ctx);
 }
 
 int table_harvest(struct table *table, uint64_t in, uint64_t size, unsigned clear, visit_fn fn,
@@ -178,26 +177,29 @@ int table_destroy(struct table *table)
     flush_begin(&batch, table);
     flush_whole(&batch);
     flush_commit(&batch);
-    table->near.which = NEAR_NONE;
     table->ops->free_subtree(table, table->root, table->kind->levels);
     invariant(table->table_frames == 0);
     table->root = hpa(0);
     return E_OK;
 }
 
-static int set_count(void *ctx, hpa_t frame, unsigned level, uint64_t entries)
+static enum node_verdict set_count(void *ctx, const struct table_node *node)
 {
-    (void)ctx;
-    (void)level;
-    frame_set_payload(frame, entries);
-    return 0;
+    const struct table_kind *kind = ctx;
+    const uint64_t *slots = direct(node->frame);
+    uint64_t entries = 0;
+
+    for (unsigned i = slots_first(kind, node->level); i < slots_end(kind, node->level); i++)
+        entries += (pte_read(&slots[i]) & kind->present_mask) != 0;
+    frame_set_payload(node->frame, entries);
+    return NODE_ENTER;
 }
 
 int table_adopt(struct table *table, const struct table_env *env)
 {
     if (!env->frame_records || table->env->frame_records)
         return E_STATE;
-    table_visit_frames(table, set_count, NULL);
+    table_visit_nodes(table, set_count, (void *)table->kind);
     table->env = env;
     return E_OK;
 }

@@ -43,19 +43,13 @@ struct table_env {
      * to answer from there. */
     void (*flush)(const struct table_env *env, struct table *table,
                   const struct flush_batch *batch);
-    /* Keep the count of present entries in each table frame's record (mm/paging/entry_count.h).
-     * False only before the frame database exists; table_adopt() then catches up. */
+    /* Keep the count of present entries in each node's frame record (mm/frames/frame.h). False only
+     * before the frame database exists; table_adopt() then catches up. */
     bool frame_records;
-    /* Many at once, all or none; NULL: each by take(). */
-    int (*take_many)(const struct table_env *env, struct table *table, hpa_t *frames,
-                     unsigned count);
-    /* Likewise, those of a dead subtree; NULL: each by give(). */
+    /* Many that died together; NULL: each by give(). */
     void (*give_many)(const struct table_env *env, struct table *table, const hpa_t *frames,
                       unsigned count);
 };
-
-#define NEAR_NONE UINT64_MAX
-#define NO_PAGE (UINT64_MAX >> 1)
 
 struct table {
     const struct table_kind *kind;
@@ -74,20 +68,7 @@ struct table {
         uint64_t spared;        /* writes that needed none: absent to present */
     } flushes;
     uint64_t open_batches; /* that owe something and were not committed: 0 at rest */
-    struct encoded_attrs { /* attributes that were checked, and as bits of each level */
-        struct attrs attrs;
-        uint8_t levels;   /* good for leaves up to this level; 0: none yet */
-        uint64_t bits[4]; /* by level */
-    } encoded, protected; /* those last mapped, those last given by a protect */
-    struct near_quarter { /* of a level-1 table: the one used last, for the next page */
-        uint64_t which;   /* input address / what such a quarter covers; NEAR_NONE: none */
-        uint64_t *table;
-        uint64_t *record; /* of the table's frame */
-        uint64_t one;     /* an entry of this quarter, as the record counts it */
-    } near;               /* forgotten whenever a table dies */
-    uint64_t known_page;  /* mapped away from the quarter used last, and mapped still; or NO_PAGE */
-    uint64_t not_frame;   /* bits that no page's output address has on this CPU */
-    bool root_pinned;     /* root entries are shared with other tables: never removed */
+    bool root_pinned;      /* root entries are shared with other tables: never removed */
 };
 
 /* Takes a root frame and starts an empty table. */
@@ -106,15 +87,14 @@ enum map_flags {
 /* Maps [in, in + size) to [out, out + size), at the largest leaves that alignment, the CPU and the
  * caps in `flags` allow. E_ALIGN, E_RANGE (input width, canonical form, maxphyaddr, wrap),
  * E_ILLEGAL (attributes that this kind or CPU cannot express), E_EXIST, E_NOMEM. */
-static inline int table_map(struct table *table, uint64_t in, hpa_t out, uint64_t size,
-                            struct attrs attrs, unsigned flags, struct flush_batch *batch);
+int table_map(struct table *table, uint64_t in, hpa_t out, uint64_t size, struct attrs attrs,
+              unsigned flags, struct flush_batch *batch);
 
 /* Removes every mapping in the range; holes are fine. A large page that the range covers in part is
  * split first. What the leaves pointed at is the caller's: visit first, or add it to the batch. A
  * and D go with the entries: who wants the last of the dirty bits takes the right to write first,
  * then harvests, then unmaps. */
-static inline int table_unmap(struct table *table, uint64_t in, uint64_t size,
-                              struct flush_batch *batch);
+int table_unmap(struct table *table, uint64_t in, uint64_t size, struct flush_batch *batch);
 
 /* Gives every mapping in the range these attributes; holes stay holes. A and D are kept. */
 int table_protect(struct table *table, uint64_t in, uint64_t size, struct attrs attrs,
@@ -221,10 +201,23 @@ typedef int (*visit_fn)(void *ctx, const struct mapping *mapping);
 int table_visit(struct table *table, uint64_t first, uint64_t last, unsigned flags, visit_fn fn,
                 void *ctx);
 
-/* Calls `fn` for every table frame, the root first, parents before children. `entries` is the count
- * of present entries (mm/paging/entry_count.h). For the auditor and for accounting. */
-typedef int (*table_frame_fn)(void *ctx, hpa_t frame, unsigned level, uint64_t entries);
-int table_visit_frames(struct table *table, table_frame_fn fn, void *ctx);
+/* A node of a table, as a visitor is shown it. */
+struct table_node {
+    hpa_t frame;
+    unsigned level;
+    uint64_t first, last; /* input addresses that it covers */
+    unsigned rights;      /* that the entries above let through */
+    hpa_t parent;         /* the node that holds the entry which led here; 0 for the root ... */
+    unsigned index;       /* ... and which entry */
+};
+
+enum node_verdict { NODE_ENTER, NODE_SKIP, NODE_STOP };
+typedef enum node_verdict (*table_node_fn)(void *ctx, const struct table_node *node);
+
+/* Calls `fn` for each node, the root first, parents before children, the lowest input address
+ * first; before anything of the node is read. Below a node that is entered, each present non-leaf
+ * entry is followed, whatever else it holds. Non-zero when `fn` said NODE_STOP. */
+int table_visit_nodes(struct table *table, table_node_fn fn, void *ctx);
 
 /* Collects A and D of every page in the range and clears what `clear` names. `fn` (may be NULL)
  * sees each page whose A or D was set, as it was before. The batch carries the invalidation that
@@ -241,59 +234,5 @@ int table_adopt(struct table *table, const struct table_env *env);
  * of which table_preallocate() has made present. */
 int table_preallocate(struct table *kernel);
 int table_share_upper(struct table *user, const struct table *kernel);
-
-/* ---- What a kind supplies ------------------------------------------------------------------- */
-
-/* The operations above with the kind folded in (mm/paging/walker.h). */
-struct table_ops {
-    /* One 4 KiB page, in the commonest of cases; false when it is not that, with nothing done. */
-    bool (*map_page)(struct table *, uint64_t in, hpa_t out, struct attrs);
-    bool (*unmap_page)(struct table *, uint64_t in, struct flush_batch *);
-    int (*map)(struct table *, uint64_t in, hpa_t out, uint64_t size, struct attrs, unsigned flags,
-               struct flush_batch *);
-    int (*unmap)(struct table *, uint64_t in, uint64_t size, struct flush_batch *);
-    int (*protect)(struct table *, uint64_t in, uint64_t size, struct attrs, struct flush_batch *);
-    int (*split)(struct table *, uint64_t in, uint64_t size, unsigned level, struct flush_batch *);
-    int (*merge)(struct table *, uint64_t in, uint64_t size, struct flush_batch *);
-    int (*map_fresh)(struct table *, uint64_t in, uint64_t size, struct attrs, unsigned flags,
-                     struct page_source *);
-    int (*clone)(struct table *to, struct table *from, uint64_t in, uint64_t size,
-                 struct flush_batch *);
-    int (*copy)(struct table *to, struct table *from, uint64_t in, uint64_t size,
-                struct page_source *);
-    int (*translate)(struct table *, uint64_t in, struct mapping *);
-    void (*walk)(struct table *, uint64_t in, struct walk *);
-    int (*visit)(struct table *, uint64_t first, uint64_t last, unsigned flags, visit_fn, void *);
-    int (*visit_frames)(struct table *, table_frame_fn, void *);
-    int (*harvest)(struct table *, uint64_t in, uint64_t size, unsigned clear, visit_fn, void *,
-                   struct flush_batch *);
-    int (*preallocate)(struct table *);
-    /* Gives back the table frame `root` (at `level`) and all table frames below it. Of the root of
-     * the whole table only the slots of the kind's own input range are followed. */
-    void (*free_subtree)(struct table *, hpa_t root, unsigned level);
-};
-
-int table_map_range(struct table *table, uint64_t in, hpa_t out, uint64_t size, struct attrs attrs,
-                    unsigned flags, struct flush_batch *batch);
-int table_unmap_range(struct table *table, uint64_t in, uint64_t size, struct flush_batch *batch);
-
-/* Inline, because a page mapped or unmapped on its own costs hardly more than a call. */
-static inline int table_map(struct table *table, uint64_t in, hpa_t out, uint64_t size,
-                            struct attrs attrs, unsigned flags, struct flush_batch *batch)
-{
-    if (size == PAGE_SIZE && !trace_wanted(TRACE_MAP) &&
-        __builtin_expect(table->ops->map_page(table, in, out, attrs), 1))
-        return E_OK;
-    return table_map_range(table, in, out, size, attrs, flags, batch);
-}
-
-static inline int table_unmap(struct table *table, uint64_t in, uint64_t size,
-                              struct flush_batch *batch)
-{
-    if (size == PAGE_SIZE && !trace_wanted(TRACE_UNMAP) &&
-        __builtin_expect(table->ops->unmap_page(table, in, batch), 1))
-        return E_OK;
-    return table_unmap_range(table, in, size, batch);
-}
 
 #endif

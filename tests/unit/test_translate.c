@@ -3,7 +3,6 @@
  * Every bit of every entry of a path is flipped, in each kind, below leaves of each size. What is
  * read through a table is what it translates to; and how a table's entries are counted.
  */
-#include "mm/paging/entry_count.h"
 #include "mm/paging/table.h"
 
 #include <setjmp.h>
@@ -192,31 +191,6 @@ static void test_read(void **state)
     }
 }
 
-/* A count of slots is the sum of theirs; and of tables of 1024 slots as well as of 512. */
-static void test_entry_counts(void **state)
-{
-    static const struct table_kind kind_1024 = {.index_bits = 10};
-    char text[ENTRIES_TEXT];
-
-    (void)state;
-    for (unsigned wide = 0; wide < 2; wide++) {
-        const struct table_kind *kind = wide ? &kind_1024 : &ept_kind;
-        unsigned slots = wide ? 1024 : 512;
-
-        for (unsigned first = 0; first < slots; first++) {
-            uint64_t expected = 0;
-            for (unsigned n = 0; first + n <= slots; n++) {
-                assert_int_equal(entries_of(kind, first, n), expected);
-                expected += UINT64_C(1) << (first + n) / (slots / 4) * 10 % 40;
-            }
-        }
-        assert_int_equal(all_entries(kind), entries_of(kind, 0, slots));
-        assert_int_equal(entries_total(all_entries(kind)), slots);
-    }
-    assert_string_equal(entries_text(text, entries_of(&ept_kind, 100, 300)), "300 (28+128+128+16)");
-    assert_string_equal(entries_text(text, BITS(39, 0)), "4092 (1023+1023+1023+1023)");
-}
-
 static int make_arena(void **state)
 {
     (void)state;
@@ -237,7 +211,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_translate_is_a_walk),
         cmocka_unit_test(test_read),
-        cmocka_unit_test(test_entry_counts),
     };
     return cmocka_run_group_tests(tests, make_arena, drop_arena);
 }

@@ -8,7 +8,7 @@
 
 #include "arch/x86_64/vmx/vmcs.h"
 #include "arch/x86_64/vmx/vmcs_fields.h"
-#include "mm/paging/walker.h"
+#include "mm/paging/ops.h"
 
 static uint64_t ept_encode(struct attrs attrs, unsigned level, const struct table_caps *caps)
 {
@@ -93,7 +93,9 @@ const struct table_kind ept_kind = {
     .ops = &ept_ops,
 };
 
-WALKER_OPS(ept, ept_kind);
+#define KIND ept_kind
+#define KIND_NAME ept
+#include "mm/paging/template.h"
 
 /* ---- The root register --------------------------------------------------------------------- */
 

@@ -4,7 +4,7 @@
  */
 #include "arch/x86_64/mm/host_entry.h"
 #include "arch/x86_64/mm/kernel.h"
-#include "mm/paging/walker.h"
+#include "mm/paging/ops.h"
 
 struct table kernel_table;
 
@@ -37,4 +37,6 @@ const struct table_kind kernel_kind = {
     .ops = &kernel_ops,
 };
 
-WALKER_OPS(kernel, kernel_kind);
+#define KIND kernel_kind
+#define KIND_NAME kernel
+#include "mm/paging/template.h"

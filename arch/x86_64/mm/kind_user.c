@@ -9,7 +9,7 @@
  */
 #include "arch/x86_64/mm/host_entry.h"
 #include "arch/x86_64/mm/user.h"
-#include "mm/paging/walker.h"
+#include "mm/paging/ops.h"
 
 static uint64_t user_encode(struct attrs attrs, unsigned level, const struct table_caps *caps)
 {
@@ -39,4 +39,6 @@ const struct table_kind user_kind = {
     .ops = &user_ops,
 };
 
-WALKER_OPS(user, user_kind);
+#define KIND user_kind
+#define KIND_NAME user
+#include "mm/paging/template.h"

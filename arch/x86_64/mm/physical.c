@@ -10,7 +10,7 @@ static uint64_t backed(hpa_t at, uint64_t size, unsigned rights)
 {
     struct mapping page;
 
-    if (at.v >= DIRECT_SIZE || kernel_translate(hva(DIRECT_BASE + at.v), &page) != E_OK)
+    if (at.v >= DIRECT_SIZE || table_translate(&kernel_table, DIRECT_BASE + at.v, &page) != E_OK)
         return 0;
     if (rights & ~(unsigned)page.attrs.rights)
         return 0;

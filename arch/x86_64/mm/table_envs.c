@@ -27,13 +27,6 @@ static void give_to_buddy(const struct table_env *env, struct table *table, hpa_
         refused(table, frame, error);
 }
 
-static int take_many_from_buddy(const struct table_env *env, struct table *table, hpa_t *frames,
-                                unsigned count)
-{
-    (void)env;
-    return buddy_alloc_many(frames, count, table->purpose, table->owner);
-}
-
 static void give_many_to_buddy(const struct table_env *env, struct table *table,
                                const hpa_t *frames, unsigned count)
 {
@@ -47,7 +40,6 @@ static void give_many_to_buddy(const struct table_env *env, struct table *table,
 const struct table_env buddy_table_env = {
     .take = take_from_buddy,
     .give = give_to_buddy,
-    .take_many = take_many_from_buddy,
     .give_many = give_many_to_buddy,
     .flush = tlb_flush,
     .frame_records = true,

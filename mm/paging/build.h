@@ -1,0 +1,274 @@
+/*
+ * New nodes: where their frames come from, what they are filled with, how they are published, and
+ * how they are counted. Part of the template (mm/paging/template.h).
+ *
+ * A writer plans (reads only, and counts the nodes that it will need), takes their frames (all, or
+ * an error and nothing has changed), and stores (which cannot fail). A node is complete before the
+ * one store that publishes it.
+ */
+#ifndef QUIRE_MM_PAGING_BUILD_H
+#define QUIRE_MM_PAGING_BUILD_H
+
+#include "lib/panic.h"
+#include "lib/string.h"
+#include "mm/paging/walk.h"
+
+/* Does the range lie on page boundaries within what the kind maps, without a wrap? */
+static inline int check_range(uint64_t in, uint64_t size)
+{
+    if (size == 0)
+        return E_INVAL;
+    if ((in | size) & (PAGE_SIZE - 1))
+        return E_ALIGN;
+    uint64_t last = in + size - 1;
+    if (last < in || in < KIND.input_first || last > KIND.input_last)
+        return E_RANGE;
+    return E_OK;
+}
+
+/* ---- The count of a node's present entries, in its frame's record (mm/frames/frame.h) -------- */
+
+static inline void count_set(const struct table *t, uint64_t node, uint64_t entries)
+{
+    if (t->env->frame_records)
+        frame_set_payload(hpa(node), entries);
+}
+
+/* So many more, or (negative) fewer. Returns how many there are now. */
+static inline uint64_t count_add(const struct table *t, uint64_t node, uint64_t entries)
+{
+    if (!t->env->frame_records)
+        return 1;
+    uint64_t count = frame_payload(hpa(node)) + entries;
+    frame_set_payload(hpa(node), count);
+    return count;
+}
+
+/* ---- The plan: how many nodes will be new -----------------------------------------------------
+ */
+
+struct plan {
+    uint64_t needed;
+    uint64_t newest[MAX_LEVELS]; /* by level: the node counted last, as its address / its size */
+};
+
+static inline void plan_start(struct plan *plan)
+{
+    plan->needed = 0;
+    for (unsigned i = 0; i < MAX_LEVELS; i++)
+        plan->newest[i] = UINT64_MAX;
+}
+
+/* Counts the nodes of `level` that cover [first, last]. Ranges come in ascending order, so a node
+ * that was counted before is the newest. */
+static inline void plan_nodes(struct plan *plan, uint64_t first, uint64_t last, unsigned level)
+{
+    uint64_t from = first >> shift_of(level + 1), to = last >> shift_of(level + 1);
+
+    plan->needed += to - from + (plan->newest[level] != from);
+    plan->newest[level] = to;
+}
+
+/* The nodes from the one below the cursor's slot down to `bottom`. */
+static inline void plan_below(struct plan *plan, const struct table_cursor *c, uint64_t last,
+                              unsigned bottom)
+{
+    for (unsigned level = c->level - 1; level >= bottom; level--)
+        plan_nodes(plan, c->at, last, level);
+}
+
+/* ---- The supply: frames that are taken and not used yet ---------------------------------------
+ */
+
+/* The frames are listed in one of them; the others are not touched before they are filled. (A test
+ * may make the lists short.) */
+#ifndef SUPPLY_LIST_FRAMES
+#define SUPPLY_LIST_FRAMES (PAGE_SIZE / sizeof(hpa_t) - 2)
+#endif
+struct supply_list {
+    struct supply_list *next;
+    uint64_t count;
+    hpa_t frame[SUPPLY_LIST_FRAMES];
+};
+_Static_assert(sizeof(struct supply_list) <= PAGE_SIZE, "a list lies in a frame");
+
+struct supply {
+    struct supply_list *first;
+    uint64_t used; /* of the first list */
+};
+
+/* The frame of a node that will be filled. A list's own frame comes last. */
+static inline uint64_t supply_pop(struct supply *supply)
+{
+    struct supply_list *list = supply->first;
+
+    invariant(list != NULL);
+    if (supply->used < list->count)
+        return list->frame[supply->used++].v;
+    supply->first = list->next;
+    supply->used = 0;
+    return direct_hpa(list).v;
+}
+
+static inline void supply_return(struct table *t, struct supply *supply)
+{
+    while (supply->first) {
+        t->env->give(t->env, t, hpa(supply_pop(supply)));
+        count_change(&t->table_frames, -UINT64_C(1));
+    }
+}
+
+/* All that are needed, or an error and none. */
+static inline int supply_take(struct table *t, uint64_t needed, struct supply *supply)
+{
+    *supply = (struct supply){NULL, 0};
+    for (uint64_t i = 0; i < needed; i++) {
+        struct supply_list *list = supply->first;
+        hpa_t frame;
+        int error = t->env->take(t->env, t, &frame);
+
+        if (error) {
+            count_change(&t->table_frames, i);
+            supply_return(t, supply);
+            return error;
+        }
+        if (list && list->count < SUPPLY_LIST_FRAMES) {
+            list->frame[list->count++] = frame;
+        } else {
+            supply->first = direct(frame);
+            supply->first->next = list;
+            supply->first->count = 0;
+        }
+    }
+    if (needed)
+        count_change(&t->table_frames, needed);
+    return E_OK;
+}
+
+/* ---- Filling and publishing --------------------------------------------------------------------
+ */
+
+/* Slots from `to` on get leaves; the first is `entry`. */
+static inline void fill_leaves(uint64_t *to, unsigned count, uint64_t entry, uint64_t step)
+{
+    uint64_t *end = to + count;
+    uint64_t e0 = entry, e1 = e0 + step, e2 = e1 + step, e3 = e2 + step;
+
+    /* Four sums at a time: one alone would have each store wait for the addition before it. */
+#pragma GCC unroll 4
+    for (; end - to >= 4; to += 4) {
+        to[0] = e0, to[1] = e1, to[2] = e2, to[3] = e3;
+        e0 += 4 * step, e1 += 4 * step, e2 += 4 * step, e3 += 4 * step;
+    }
+    for (; to < end; e0 += step)
+        *to++ = e0;
+}
+
+/* Fills a node below the cursor's slot with what the leaf `old` there says: translation, rights,
+ * memory type, A and D. */
+static inline void fill_from_leaf(const struct table_cursor *c, uint64_t *to, uint64_t old)
+{
+    const struct table_caps *caps = &c->table->caps;
+    unsigned level = c->level - 1;
+    uint64_t bits = KIND.encode(KIND.decode(old, c->level, caps), level, caps);
+    uint64_t entry = leaf_address(old, c->level) | (bits & ~ACCESSED_DIRTY);
+
+    fill_leaves(to, SLOTS, entry | (old & ACCESSED_DIRTY), size_of(level));
+}
+
+/*
+ * Puts a new node below the cursor's slot, which is absent or a leaf; what a leaf said, the node
+ * goes on saying. Its slots [index, index + count) hold leaves from `entry` on. One store publishes
+ * it; where hardware sets A or D in the old leaf meanwhile, the node is filled again.
+ */
+static inline void install(struct table_cursor *c, struct supply *supply, unsigned index,
+                           unsigned count, uint64_t entry, struct flush_batch *batch)
+{
+    struct table *t = c->table;
+    uint64_t *slot = slot_of(c);
+    uint64_t old = pte_read(slot), node = supply_pop(supply);
+    uint64_t *slots = direct(hpa(node));
+    bool split = is_present(old);
+
+    count_set(t, node, split ? SLOTS : count);
+    do {
+        if (split)
+            fill_from_leaf(c, slots, old);
+        else if (count < SLOTS)
+            memset(slots, 0, PAGE_SIZE);
+        fill_leaves(slots + index, count, entry, size_of(c->level - 1));
+        if (!split) {
+            pte_write(slot, node | KIND.table_bits);
+            count_add(t, c->node[c->level], 1);
+            return;
+        }
+    } while (!pte_exchange_if(slot, &old, node | KIND.table_bits));
+    flush_add(batch, align_down(c->at, size_of(c->level)), slot_last(c), c->level);
+}
+
+/* Empty nodes, or those of a split leaf, down to where the cursor's slot is one of level `bottom`.
+ */
+static inline void install_down(struct table_cursor *c, struct supply *supply, unsigned bottom,
+                                struct flush_batch *batch)
+{
+    for (walk(c, bottom); c->level > bottom; walk(c, bottom))
+        install(c, supply, 0, 0, 0, batch);
+}
+
+/* ---- Splitting at the ends of a range -----------------------------------------------------------
+ */
+
+/* Is the cursor, which walk() has brought to `entry`, inside of a leaf? With `same`: of one that
+ * has other attributes. */
+static inline bool inside_leaf(const struct table_cursor *c, uint64_t entry,
+                               const struct attrs *same)
+{
+    return is_present(entry) && !is_aligned(c->at, size_of(c->level)) &&
+           !(same && attrs_equal(KIND.decode(entry, c->level, &c->table->caps), *same));
+}
+
+static inline void plan_boundary(struct table *t, struct plan *plan, uint64_t at,
+                                 const struct attrs *same)
+{
+    struct table_cursor c;
+
+    cursor_start(&c, t, at, at);
+    if (!inside_leaf(&c, walk(&c, 1), same))
+        return;
+    for (unsigned level = c.level - 1; level >= 1 && !is_aligned(at, size_of(level + 1)); level--)
+        plan_nodes(plan, at, at, level);
+}
+
+static inline void split_boundary(struct table *t, struct supply *supply, uint64_t at,
+                                  const struct attrs *same, struct flush_batch *batch)
+{
+    struct table_cursor c;
+
+    cursor_start(&c, t, at, at);
+    while (inside_leaf(&c, walk(&c, 1), same))
+        install(&c, supply, 0, 0, 0, batch);
+}
+
+/* Plans, takes and splits so that no leaf lies across an end of [in, last]. `same`: leaves that
+ * have these attributes already may stay whole. The end of the address space is no boundary. */
+static inline int split_ends(struct table *t, uint64_t in, uint64_t last, const struct attrs *same,
+                             struct flush_batch *batch)
+{
+    struct plan plan;
+    struct supply supply;
+
+    plan_start(&plan);
+    plan_boundary(t, &plan, in, same);
+    if (last != UINT64_MAX)
+        plan_boundary(t, &plan, last + 1, same);
+    int error = supply_take(t, plan.needed, &supply);
+    if (error)
+        return error;
+    split_boundary(t, &supply, in, same, batch);
+    if (last != UINT64_MAX)
+        split_boundary(t, &supply, last + 1, same, batch);
+    invariant(supply.first == NULL);
+    return E_OK;
+}
+
+#endif
