@@ -21,7 +21,8 @@ PROPERTY_TESTS += mapper_entries
 PROPERTY_mapper_entries_SRC := $(MAPPER_WORLD_SRC)
 
 PROPERTY_TESTS += mapper_rounds
-PROPERTY_mapper_rounds_SRC := $(MAPPER_WORLD_SRC) mm/paging/page_source.c mm/frames/scrub.c
+PROPERTY_mapper_rounds_SRC := $(sort $(wildcard tests/property/rounds_*.c)) $(MAPPER_WORLD_SRC) \
+	mm/paging/page_source.c mm/frames/scrub.c
 
 # Real threads on one table. Whoever waits for a lock yields: there may be fewer cores than threads, and a ticket
 # lock is handed on in order.
