@@ -1,16 +1,18 @@
 #!/usr/bin/python3
 """Breaks the mapper on purpose, one break at a time, and sees whether its tests notice.
 
-    tests/mutants/run.py [--write docs/MUTANTS.md] [--only TEXT] [--jobs N] BUILD SOURCE...
+    tests/mutants/run.py [--write FILE] [--only TEXT] [--jobs N] [--check] BUILD SOURCE...
 
-The breaks are in tests/mutants/list.txt: a file, a piece of its text that occurs there once, what it
-becomes, and what that means. SOURCE are the files that each test of TESTS is linked with. Each break is built in a folder of its own beside an untouched tree (a changed
-header is found before the true one) with the tests of TESTS, which then run until one fails. Status 1
-when a break does not apply any more, does not compile, or survives.
+The breaks are in tests/mutants/list.txt; tests/mutants/anchor.py says how they find their place. SOURCE
+are the files that each test of TESTS is linked with. Each break is built in a folder of its own beside an
+untouched tree (a changed header is found before the true one) with the tests of TESTS, which then run
+until one fails. Status 1 when a break does not apply any more, does not compile, or survives. --check
+only looks whether each break applies.
 """
 
 import argparse
 import concurrent.futures
+import glob
 import os
 import re
 import resource
@@ -20,27 +22,18 @@ import subprocess
 import sys
 import time
 
+import anchor
+
+LIST = "tests/mutants/list.txt"
 TESTS = {"mapper_rounds": [], "mapper_entries": [], "mapper_conformance": ["30"]}
 CFLAGS = "-std=gnu11 -DQUIRE_HOSTED -w".split()
 SECONDS = 40  # of CPU time, for one test program: a break may well loop for ever
 
 
-class Mutant:
-    def __init__(self, name, file, means, old, new):
-        self.name, self.file, self.means, self.old, self.new = name, file, means, old, new
-        self.result = None  # "killed", or what is wrong
-        self.by = ""
-
-
-def read_list(path):
-    """Blocks of `# name`, `file: ...`, `means: ...`, `<<<<`, old text, `====`, new text, `>>>>`."""
-    with open(path, encoding="utf-8") as file:
-        text = file.read()
-    pattern = r"^# ([^\n]+)\nfile: ([^\n]+)\nmeans: ([^\n]+)\n<<<<\n(.*?)\n====\n(.*?)>>>>$"
-    found = re.findall(pattern, text, re.M | re.S)
-    if len(found) != len(re.findall(r"^<<<<$", text, re.M)):
-        sys.exit(f"{path}: a block is not understood")
-    return [Mutant(n, f, m, old, new.removesuffix("\n")) for n, f, m, old, new in found]
+def own_of(test):
+    """The sources of one test program alone: test_mapper_rounds.c and rounds_*.c."""
+    parts = glob.glob(f"tests/property/{test.removeprefix('mapper_')}_*.c")
+    return [f"tests/property/test_{test}.c", *sorted(parts)]
 
 
 def object_of(folder, source):
@@ -87,17 +80,23 @@ def run_test(program, test):
     return failed[0] if failed else f"died with status {done.returncode}"
 
 
-def try_one(base, mutant, number, common):
+def broken(mutant):
+    """The text of the mutant's file with the break in it."""
     with open(mutant.file, encoding="utf-8") as file:
-        text = file.read()
-    if text.count(mutant.old) != 1:
-        mutant.result = f"does not apply: its text occurs {text.count(mutant.old)} times"
+        return mutant.apply(file.read())
+
+
+def try_one(base, mutant, number, common):
+    try:
+        text = broken(mutant)
+    except (anchor.Misplaced, OSError) as why:
+        mutant.result = f"does not apply: {why}"
         return
     folder = f"{base}/{number}"
     overlay = f"{folder}/tree"
     os.makedirs(os.path.dirname(f"{overlay}/{mutant.file}"), exist_ok=True)
     with open(f"{overlay}/{mutant.file}", "w", encoding="utf-8") as file:
-        file.write(text.replace(mutant.old, mutant.new))
+        file.write(text)
     objects = {}
     for source in common:
         objects[source] = object_of(f"{base}/true", source)
@@ -109,8 +108,8 @@ def try_one(base, mutant, number, common):
             objects[source] = object_of(folder, source)
     for test in TESTS:
         program = f"{folder}/{test}"
-        own = object_of(f"{base}/true", f"tests/property/test_{test}.c")
-        error = link([own, *objects.values()], program)
+        own = [object_of(f"{base}/true", source) for source in own_of(test)]
+        error = link([*own, *objects.values()], program)
         if error:
             mutant.result = "does not link: " + error.strip().splitlines()[0]
             return
@@ -136,13 +135,13 @@ def build_true(base, jobs, common):
     """The untouched program: it must pass, or nothing can be learnt."""
     folder = f"{base}/true"
     os.makedirs(folder, exist_ok=True)
-    own = {test: f"tests/property/test_{test}.c" for test in TESTS}
+    sources = [*common, *(source for test in TESTS for source in own_of(test))]
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        for error in pool.map(lambda source: compile_one(folder, source), [*common, *own.values()]):
+        for error in pool.map(lambda source: compile_one(folder, source), sources):
             if error:
                 sys.exit(error)
     for test in TESTS:
-        objects = [object_of(folder, source) for source in [own[test], *common]]
+        objects = [object_of(folder, source) for source in [*own_of(test), *common]]
         error = link(objects, f"{folder}/{test}")
         said = error or run_test(f"{folder}/{test}", test)
         if said:
@@ -154,21 +153,35 @@ def write_document(path, mutants):
     lines = [
         "# Mutants of the mapper",
         "",
-        "Deliberate breaks, one at a time, and the test that notices. Made by `make mutants WRITE=1` from",
-        "`tests/mutants/list.txt`, which has the exact text of each. `make mutants` fails when one of them",
-        "survives, or does not apply any more.",
+        "Deliberate breaks, one at a time, and the test that notices. Made by `make mutants` from",
+        "`tests/mutants/list.txt`, which says what each changes. It fails when one of them survives, or does",
+        "not apply any more.",
         "",
         f"**{killed} of {len(mutants)} killed.**",
         "",
-        "| break | file | what it means | noticed by |",
-        "|---|---|---|---|",
+        "| break | file | function | what it means | noticed by |",
+        "|---|---|---|---|---|",
     ]
     for mutant in mutants:
         by = mutant.by if mutant.result == "killed" else f"**{mutant.result}**"
         by = re.sub(r"\s*\(.*?; .*\)$", "", by).replace("|", "\\|")[:110]
-        lines.append(f"| {mutant.name} | `{mutant.file}` | {mutant.means} | {by} |")
+        where = f"`{mutant.file}` | `{mutant.function}`"
+        lines.append(f"| {mutant.name} | {where} | {mutant.means} | {by} |")
     with open(path, "w", encoding="utf-8") as file:
         file.write("\n".join(lines) + "\n")
+
+
+def check(mutants):
+    """Says which breaks do not apply; 1 if there are any."""
+    lost = 0
+    for mutant in mutants:
+        try:
+            broken(mutant)
+        except (anchor.Misplaced, OSError) as why:
+            print(f"{mutant.name}: {mutant.file}: {why}")
+            lost += 1
+    print(f"{len(mutants) - lost} of {len(mutants)} apply")
+    return lost != 0
 
 
 def main():
@@ -177,15 +190,20 @@ def main():
     parser.add_argument("source", nargs="+")
     parser.add_argument("--write")
     parser.add_argument("--only", default="")
+    parser.add_argument("--check", action="store_true")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
     base = os.path.abspath(f"{arguments.build}/mutants")
     document = arguments.write and os.path.abspath(arguments.write)
+    with open(LIST, encoding="utf-8") as file:
+        mutants = anchor.parse(file.read(), LIST)
     mutants = [
         mutant
-        for mutant in read_list("tests/mutants/list.txt")
-        if any(text in mutant.name + mutant.file for text in arguments.only.split(","))
+        for mutant in mutants
+        if any(text in f"{mutant.name} {mutant.file} {mutant.function}" for text in arguments.only.split(","))
     ]
+    if arguments.check:
+        sys.exit(check(mutants))
     start = time.monotonic()
     snapshot(base)
     build_true(base, arguments.jobs, arguments.source)

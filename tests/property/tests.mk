@@ -5,10 +5,12 @@ PROPERTY_mapper_model_SRC := mm/paging/table.c mm/paging/flush.c mm/paging/legal
 	mm/frames/frame.c arch/x86_64/mm/kind_kernel.c arch/x86_64/mm/kind_user.c \
 	$(KIND_EPT) lib/error.c lib/format.c tests/property/sdm_rules.c
 
-# The shipped kinds and flush batches as tests/property/hooked_*.c compile them, so that a test sees every
-# access to an entry, and the world in which they are put to the proof.
-MAPPER_WORLD_SRC := tests/property/world.c tests/property/sdm_rules.c \
-	tests/property/five_levels.c tests/property/hooked_kinds.c tests/property/hooked_flush.c \
+# The shipped kinds and flush batches, compiled so that a test sees every access to an entry; with five levels, too.
+MAPPER_HOOKED_SRC := $(patsubst %,tests/property/hooked_%.c,kernel user ept flush) \
+	$(patsubst %,tests/property/five_%.c,kernel user ept)
+
+# They, and the world in which they are put to the proof.
+MAPPER_WORLD_SRC := $(sort $(wildcard tests/property/world*.c)) tests/property/sdm_rules.c $(MAPPER_HOOKED_SRC) \
 	mm/paging/table.c mm/paging/legal.c mm/paging/attrs.c mm/addr.c $(BUDDY_SRC) \
 	mm/frames/frame.c lib/error.c lib/format.c tests/unit/no_vmcs.c
 
@@ -19,7 +21,8 @@ PROPERTY_TESTS += mapper_entries
 PROPERTY_mapper_entries_SRC := $(MAPPER_WORLD_SRC)
 
 PROPERTY_TESTS += mapper_rounds
-PROPERTY_mapper_rounds_SRC := $(MAPPER_WORLD_SRC) mm/paging/page_source.c mm/frames/scrub.c
+PROPERTY_mapper_rounds_SRC := $(sort $(wildcard tests/property/rounds_*.c)) $(MAPPER_WORLD_SRC) \
+	mm/paging/page_source.c mm/frames/scrub.c
 
 # Real threads on one table. Whoever waits for a lock yields: there may be fewer cores than threads, and a ticket
 # lock is handed on in order.

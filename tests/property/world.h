@@ -19,6 +19,7 @@
 #ifndef QUIRE_TESTS_PROPERTY_WORLD_H
 #define QUIRE_TESTS_PROPERTY_WORLD_H
 
+#include "mm/paging/entry_count.h"
 #include "mm/paging/table.h"
 #include "tests/property/sdm_rules.h"
 #include "tests/unit/random.h"
@@ -82,9 +83,15 @@ void world_start(const struct land *land, uint64_t unit, const struct table_caps
 /* Destroys the table and checks that everything came back. */
 void world_end(void);
 
-/* Each table frame is recorded as one, with as many present entries as it has, and is counted in
- * its table; what this remembers of the pages that were mapped last is so. */
+/* Each node's frame is recorded as one, with as many present entries as it has, and is counted in
+ * its table. */
 void world_check_frames(struct table *table);
+
+/* The present entries of a node, by the payload of its frame's record. */
+static inline unsigned node_entries(uint64_t payload)
+{
+    return entries_total(payload);
+}
 
 /* A walk by the manual, from a root. */
 struct found world_look(uint64_t root, uint64_t in);

@@ -14,16 +14,20 @@ static uint64_t kernel_encode(struct attrs attrs, unsigned level, const struct t
     return entry & PTE_P ? entry | PTE_A | PTE_D : entry;
 }
 
+#ifndef KIND_LEVELS
+#define KIND_LEVELS 4 /* a test compiles this file with 5 */
+#endif
+
 static const struct table_ops kernel_ops;
 
 const struct table_kind kernel_kind = {
     .name = "kernel",
     .id = KIND_KERNEL,
-    .levels = 4,
+    .levels = KIND_LEVELS,
     .index_bits = 9,
     .entry_bytes = 8,
     .sign_extended = true,
-    .input_first = 0xffff800000000000,
+    .input_first = ~BITS(10 + 9 * KIND_LEVELS, 0),
     .input_last = UINT64_MAX,
     .present_mask = PTE_P,
     .leaf_bit = PTE_PS,

@@ -1,6 +1,0 @@
-/* The three kinds as shipped, with the eyes of a test on every access to an entry. */
-#include "tests/property/pte_hooks.h"
-
-#include "arch/x86_64/mm/kind_kernel.c"
-#include "arch/x86_64/mm/kind_user.c"
-#include "arch/x86_64/mm/kind_ept.c"

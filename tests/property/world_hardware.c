@@ -1,0 +1,279 @@
+/*
+ * CPUs with TLBs and paging-structure caches. They use pages at the worst moments, set A and D,
+ * also through entries that have gone stale, and forget exactly what a flush names.
+ */
+#include "tests/property/world_internal.h"
+
+#define STRUCTURES 64 /* paging-structure entries of one level, by the low bits of their prefix */
+
+struct translation {
+    bool valid, dirty;
+    uint64_t in, bytes, out; /* of the whole page */
+    struct attrs attrs;
+};
+
+struct structure {
+    bool valid;
+    uint64_t prefix, table;
+    unsigned rights;
+};
+
+static struct cpu {
+    struct translation tlb[CELLS][PARTS];
+    struct structure structure[MAX_LEVELS][STRUCTURES];
+} cpus[CPUS];
+
+struct random chance;
+
+static uint64_t hardware_sets(uint64_t *slot, uint64_t bits)
+{
+    struct shadow *shadow = shadow_of((uint64_t)((uint8_t *)slot - arena));
+
+    if ((*slot & bits) != bits) {
+        *slot |= bits;
+        shadow->entry[((uint64_t)(uintptr_t)slot & 4095) / 8] |= bits;
+    }
+    return *slot;
+}
+
+static bool is_page_of(const struct cell *cell, uint64_t offset, uint64_t out)
+{
+    return cell->present && cell->out + offset == out;
+}
+
+/* A CPU has found `out` behind a cell, and has set A, and D with `write`. */
+static void note_use(unsigned i, unsigned part, uint64_t out, bool write)
+{
+    bool now = is_page_of(&w.cell[i], part_offset(part), out);
+
+    if (!op.active || op.kept[i]) {
+        accessed[i][part] |= now;
+        dirty[i][part] |= now && write;
+    } else if (is_page_of(&op.after[i], part_offset(part), out) && !now) {
+        accessed_new[i][part] = true;
+        dirty_new[i][part] |= write;
+    }
+}
+
+static void cpu_access(struct cpu *cpu, unsigned i, unsigned part, bool write, bool by_caches)
+{
+    enum sdm_format format = w.land->format;
+    bool keeps_ad = w.table.caps.accessed_dirty;
+    uint64_t in = cell_in(i) + part_offset(part);
+    struct translation *cached = &cpu->tlb[i][part];
+    unsigned level = w.land->kind->levels;
+    uint64_t table = w.table.root.v;
+    unsigned rights = ~0u;
+
+    if (cached->valid && in - cached->in < cached->bytes &&
+        (!write || cached->dirty || !keeps_ad || !(cached->attrs.rights & RIGHT_W)))
+        return;
+    for (unsigned l = 1; by_caches && l < w.land->kind->levels; l++) {
+        uint64_t prefix = in / sdm_page_bytes(l + 1);
+        const struct structure *known = &cpu->structure[l][prefix % STRUCTURES];
+
+        if (known->valid && known->prefix == prefix) {
+            level = l;
+            table = known->table;
+            rights = known->rights;
+            break;
+        }
+    }
+    for (;; level--) {
+        if (!shadow_of(table))
+            wrong("a CPU walks through %#lx, which is no table (any more)", table);
+        uint64_t *slot = &table_at(table)[index_in(in, level)];
+        uint64_t entry = *slot;
+
+        if (!present(entry))
+            return;
+        if (page(entry, level)) {
+            uint64_t bytes = sdm_page_bytes(level);
+
+            write &= (rights & rights_of(entry) & RIGHT_W) != 0;
+            if (keeps_ad) {
+                entry = hardware_sets(slot, sdm_accessed(format) | (write ? sdm_dirty(format) : 0));
+                note_use(i, part, page_start(entry, level) + (in & (bytes - 1)), write);
+            }
+            *cached = (struct translation){.valid = true,
+                                           .dirty = entry & sdm_dirty(format),
+                                           .in = in & ~(bytes - 1),
+                                           .bytes = bytes,
+                                           .out = page_start(entry, level),
+                                           .attrs = attrs_in(entry, level, rights)};
+            return;
+        }
+        if (format == SDM_HOST || keeps_ad)
+            entry = hardware_sets(slot, sdm_accessed(format));
+        rights &= rights_of(entry);
+        table = frame_in(entry);
+        uint64_t prefix = in / sdm_page_bytes(level);
+        cpu->structure[level - 1][prefix % STRUCTURES] =
+            (struct structure){.valid = true, .prefix = prefix, .table = table, .rights = rights};
+    }
+}
+
+/*
+ * A moment between two steps of the mapper: some CPU uses some page, often one that the step is
+ * about. There are busy operations and quiet ones, in which a bit that is lost is not set again
+ * soon. With w.strike one CPU writes once, at one moment, and that is all.
+ */
+void some_access(uint64_t in, uint64_t bytes)
+{
+    unsigned first, end;
+
+    if (w.strike && w.events == w.strike_at)
+        cpu_access(&cpus[1], w.strike_cell, w.strike_part % parts(), true, true);
+    w.events++;
+    if (!w.hardware || random_below(&chance, op.quiet))
+        return;
+    if (op.quiet > 2) {
+        in = cell_in(op.call.first);
+        bytes = op.call.count * w.unit;
+    }
+    cells_of(in, bytes, &first, &end);
+    unsigned i = first < end && random_below(&chance, 4)
+                     ? first + (unsigned)random_below(&chance, end - first)
+                     : (unsigned)random_below(&chance, CELLS);
+    cpu_access(&cpus[random_below(&chance, CPUS)], i, (unsigned)random_below(&chance, parts()),
+               random_below(&chance, 2), random_below(&chance, 3));
+}
+
+void world_forget(void)
+{
+    memset(cpus, 0, sizeof(cpus));
+}
+
+void world_fill_caches(void)
+{
+    /* The first CPU knows all, the others this and that; often nobody writes, so that pages are
+     * clean. */
+    bool writing = random_below(&chance, 4) == 0;
+
+    for (unsigned c = 0; c < CPUS; c++)
+        for (unsigned i = 0; i < CELLS; i++)
+            for (unsigned part = 0; part < parts(); part++)
+                if (c == 0 || random_below(&chance, 4) == 0)
+                    cpu_access(&cpus[c], i, part, writing && c && !random_below(&chance, 4), false);
+}
+
+/* As INVLPG at each stride of the range. */
+static void invalidate_page(struct translation *cached, const struct flush_range *range,
+                            uint64_t step)
+{
+    /* The first address of the range that lies in or above the page. */
+    uint64_t at = range->first;
+
+    if (at < cached->in)
+        at += (cached->in - at + step - 1) / step * step;
+    if (at <= range->last && at - cached->in < cached->bytes)
+        cached->valid = false;
+}
+
+/* Of each range, page by page; or as a flush of the whole context. */
+static void cpu_invalidate(struct cpu *cpu, const struct flush_batch *batch)
+{
+    if (batch->whole || batch->tables_died)
+        memset(cpu->structure, 0, sizeof(cpu->structure));
+    if (batch->whole) {
+        memset(cpu->tlb, 0, sizeof(cpu->tlb));
+        return;
+    }
+    for (unsigned n = 0; n < batch->count; n++) {
+        const struct flush_range *range = &batch->range[n];
+        uint64_t step = sdm_page_bytes(range->level);
+        unsigned first, end;
+
+        cells_of(range->first, range->last - range->first + 1, &first, &end);
+        for (unsigned i = first; i < end; i++)
+            for (unsigned part = 0; part < parts(); part++)
+                invalidate_page(&cpu->tlb[i][part], range, step);
+    }
+}
+
+void cpus_invalidate(const struct flush_batch *batch)
+{
+    unsigned start = (unsigned)random_below(&chance, CPUS);
+
+    for (unsigned n = 0; n < CPUS; n++) {
+        for (unsigned times = 0; times < 4 && op.active; times++)
+            some_access(w.base, w.end - w.base);
+        cpu_invalidate(&cpus[(start + n) % CPUS], batch);
+    }
+}
+
+bool added_rights_are_free(void)
+{
+    return w.land->format == SDM_EPT;
+}
+
+static void check_tlb(const struct cpu *cpu)
+{
+    for (unsigned i = 0; i < CELLS; i++)
+        for (unsigned part = 0; part < parts(); part++) {
+            const struct translation *cached = &cpu->tlb[i][part];
+            uint64_t offset = cell_in(i) + part_offset(part) - cached->in;
+            uint64_t in = cached->in + offset;
+
+            if (!cached->valid)
+                continue;
+            struct found now = world_look(w.table.root.v, in);
+            unsigned stale = cached->attrs.rights & ~now.attrs.rights;
+            unsigned missing = now.attrs.rights & ~cached->attrs.rights;
+
+            if (!now.present || now.out != cached->out + offset ||
+                now.attrs.type != cached->attrs.type || stale)
+                wrong("a CPU holds a stale translation of %#lx", in);
+            if (missing && !added_rights_are_free())
+                wrong("a CPU would fault at %#lx, which is allowed", in);
+            if (w.table.caps.accessed_dirty && (!now.accessed || (cached->dirty && !now.dirty)))
+                wrong("a CPU uses %#lx without setting A or D again", in);
+        }
+}
+
+static void check_structures(const struct cpu *cpu)
+{
+    for (unsigned level = 1; level < MAX_LEVELS; level++)
+        for (unsigned n = 0; n < STRUCTURES; n++) {
+            const struct structure *known = &cpu->structure[level][n];
+
+            if (!known->valid)
+                continue;
+            const struct shadow *shadow = shadow_of(known->table);
+            if (!shadow || shadow->dead || !shadow->main || shadow->level != level ||
+                shadow->in / sdm_page_bytes(level + 1) != known->prefix)
+                wrong("a CPU holds a stale entry for the node %#lx", known->table);
+        }
+}
+
+void check_caches(void)
+{
+    for (unsigned c = 0; c < CPUS; c++) {
+        check_tlb(&cpus[c]);
+        check_structures(&cpus[c]);
+    }
+}
+
+void check_not_walked(uint64_t first, uint64_t bytes)
+{
+    for (unsigned c = 0; c < CPUS; c++)
+        for (unsigned level = 1; level < MAX_LEVELS; level++)
+            for (unsigned n = 0; n < STRUCTURES; n++) {
+                const struct structure *known = &cpus[c].structure[level][n];
+
+                if (known->valid && known->table - first < bytes)
+                    wrong("frame %#lx given back while CPU %u still walks through it", first, c);
+            }
+}
+
+void check_unreachable(uint64_t first, uint64_t bytes)
+{
+    check_not_walked(first, bytes);
+    for (unsigned c = 0; c < CPUS; c++)
+        for (unsigned i = 0; i < CELLS * PARTS; i++) {
+            const struct translation *cached = &cpus[c].tlb[i / PARTS][i % PARTS];
+
+            if (cached->valid && cached->out < first + bytes && first < cached->out + cached->bytes)
+                wrong("frame %#lx given back while CPU %u still translates to it", first, c);
+        }
+}
