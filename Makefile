@@ -71,8 +71,11 @@ HOSTED_CFLAGS := -std=gnu11 -O1 -g -fno-omit-frame-pointer -DQUIRE_HOSTED -I. \
 HOSTED := $(BUILD)/hosted
 TEST_SECONDS ?= 300
 
-# The buddy's files, and the EPT kind with what stands for a VMCS, for the lists of those who link them.
+# For the lists of those who link them: the buddy, the mapper, the walk of a guest's own tables, the EPT
+# kind with what stands for a VMCS.
 BUDDY_SRC := $(sort $(wildcard mm/frames/buddy*.c))
+MAPPER_SRC := $(patsubst %,mm/paging/%.c,table cursor flush legal attrs) mm/addr.c
+GUEST_WALK := $(patsubst %,arch/x86_64/mm/%.c,guest_walk kind_guest32 kind_guestpae kind_guest64)
 KIND_EPT := arch/x86_64/mm/kind_ept.c tests/unit/no_vmcs.c
 
 -include tests/unit/tests.mk tests/property/tests.mk

@@ -89,7 +89,7 @@ void test_tables_begin_and_share(void **state)
     assert_int_equal(w.table.table_frames, 4 + 255);
     assert_ok(table_preallocate(&w.table));
     assert_int_equal(w.table.table_frames, 4 + 255);
-    assert_int_equal(node_entries(frame_payload(w.table.root)), 256);
+    assert_int_equal(frame_payload(w.table.root), 256);
     kernel = w.table;
     kernel.kind = &kernel5_kind;
     assert_int_equal(table_share_upper(&user, &kernel), E_STATE);

@@ -238,20 +238,24 @@ static int check_run(void *ctx, const struct mapping *run)
     return 0;
 }
 
-static int count_frames(void *ctx, hpa_t frame, unsigned level, uint64_t entries)
+static enum node_verdict count_node(void *ctx, const struct table_node *node)
 {
+    const struct table_kind *kind = w.table.kind;
+    const uint64_t *slots = direct(node->frame);
     struct frame_info info;
+    uint64_t entries = 0;
 
-    (void)level;
-    assert_int_equal(frame_query(frame, &info, NULL), E_OK);
+    for (unsigned i = slots_first(kind, node->level); i < slots_end(kind, node->level); i++)
+        entries += (slots[i] & kind->present_mask) != 0;
+    assert_int_equal(frame_query(node->frame, &info, NULL), E_OK);
     assert_int_equal(info.state, FRAME_USED);
     assert_int_equal(info.purpose, PURPOSE_TEST);
     assert_int_equal(info.owner, TEST_OWNER);
     assert_int_equal(info.payload, entries);
-    if (level < 4 && entries == 0)
-        assert_true(w.table.root_pinned && level == 3); /* no empty table is kept otherwise */
+    if (node->level < 4 && entries == 0)
+        assert_true(w.table.root_pinned && node->level == 3); /* no empty table is kept otherwise */
     ++*(uint64_t *)ctx;
-    return 0;
+    return NODE_ENTER;
 }
 
 static void check_all(void)
@@ -270,7 +274,7 @@ static void check_all(void)
     assert_false(lookup(w.base - PAGE_SIZE).present);
     assert_false(lookup(w.base + CELLS * w.unit).present);
 
-    assert_int_equal(table_visit_frames(&w.table, count_frames, &frames), 0);
+    assert_int_equal(table_visit_nodes(&w.table, count_node, &frames), 0);
     assert_int_equal(frames, w.table.table_frames);
     assert_int_equal(frames, w.out_of);
     assert_int_equal(frames, buddy_owner_frames(TEST_OWNER));
@@ -341,23 +345,22 @@ struct snapshot {
     uint64_t sum, frames;
 };
 
-static int add_to_sum(void *ctx, hpa_t frame, unsigned level, uint64_t entries)
+static enum node_verdict add_to_sum(void *ctx, const struct table_node *node)
 {
     struct snapshot *snapshot = ctx;
-    const uint64_t *table = direct(frame);
+    const uint64_t *table = direct(node->frame);
 
-    (void)entries;
     for (unsigned i = 0; i < 512; i++)
-        snapshot->sum = (snapshot->sum ^ table[i]) * 0x100000001b3 + level;
-    snapshot->sum ^= frame.v;
+        snapshot->sum = (snapshot->sum ^ table[i]) * 0x100000001b3 + node->level;
+    snapshot->sum ^= node->frame.v;
     snapshot->frames++;
-    return 0;
+    return NODE_ENTER;
 }
 
 static struct snapshot snapshot_now(void)
 {
     struct snapshot snapshot = {0};
-    table_visit_frames(&w.table, add_to_sum, &snapshot);
+    table_visit_nodes(&w.table, add_to_sum, &snapshot);
     return snapshot;
 }
 

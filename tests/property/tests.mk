@@ -1,7 +1,7 @@
 # The hosted property tests: each names the product sources that it links.
 
 PROPERTY_TESTS += mapper_model
-PROPERTY_mapper_model_SRC := mm/paging/table.c mm/paging/flush.c mm/paging/legal.c mm/paging/attrs.c mm/addr.c $(BUDDY_SRC) \
+PROPERTY_mapper_model_SRC := $(MAPPER_SRC) $(BUDDY_SRC) \
 	mm/frames/frame.c arch/x86_64/mm/kind_kernel.c arch/x86_64/mm/kind_user.c \
 	$(KIND_EPT) lib/error.c lib/format.c tests/property/sdm_rules.c
 
@@ -11,7 +11,7 @@ MAPPER_HOOKED_SRC := $(patsubst %,tests/property/hooked_%.c,kernel user ept flus
 
 # They, and the world in which they are put to the proof.
 MAPPER_WORLD_SRC := $(sort $(wildcard tests/property/world*.c)) tests/property/sdm_rules.c $(MAPPER_HOOKED_SRC) \
-	mm/paging/table.c mm/paging/legal.c mm/paging/attrs.c mm/addr.c $(BUDDY_SRC) \
+	$(filter-out mm/paging/flush.c,$(MAPPER_SRC)) $(BUDDY_SRC) \
 	mm/frames/frame.c lib/error.c lib/format.c tests/unit/no_vmcs.c
 
 PROPERTY_TESTS += mapper_conformance
@@ -27,8 +27,7 @@ PROPERTY_mapper_rounds_SRC := $(sort $(wildcard tests/property/rounds_*.c)) $(MA
 # Real threads on one table. Whoever waits for a lock yields: there may be fewer cores than threads, and a ticket
 # lock is handed on in order.
 PROPERTY_TSAN := $(HOSTED)/property/mapper_threads_tsan
-$(PROPERTY_TSAN): tests/property/test_mapper_threads.c tests/unit/hosted.c lib/lock.c mm/paging/table.c mm/paging/flush.c mm/paging/legal.c \
-		mm/paging/attrs.c mm/addr.c $(BUDDY_SRC) mm/frames/frame.c arch/x86_64/mm/kind_kernel.c \
+$(PROPERTY_TSAN): tests/property/test_mapper_threads.c tests/unit/hosted.c lib/lock.c $(MAPPER_SRC) $(BUDDY_SRC) mm/frames/frame.c arch/x86_64/mm/kind_kernel.c \
 		arch/x86_64/mm/kind_user.c $(KIND_EPT) lib/error.c lib/format.c \
 		$(wildcard mm/*.h mm/*/*.h lib/*.h arch/x86_64/mm/*.h tests/unit/*.h)
 	@mkdir -p $(@D)

@@ -19,7 +19,6 @@
 #ifndef QUIRE_TESTS_PROPERTY_WORLD_H
 #define QUIRE_TESTS_PROPERTY_WORLD_H
 
-#include "mm/paging/entry_count.h"
 #include "mm/paging/table.h"
 #include "tests/property/sdm_rules.h"
 #include "tests/unit/random.h"
@@ -86,12 +85,6 @@ void world_end(void);
 /* Each node's frame is recorded as one, with as many present entries as it has, and is counted in
  * its table. */
 void world_check_frames(struct table *table);
-
-/* The present entries of a node, by the payload of its frame's record. */
-static inline unsigned node_entries(uint64_t payload)
-{
-    return entries_total(payload);
-}
 
 /* A walk by the manual, from a root. */
 struct found world_look(uint64_t root, uint64_t in);

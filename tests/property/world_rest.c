@@ -66,30 +66,30 @@ struct frame_check {
     uint64_t frames;
 };
 
-static int check_frame(void *ctx, hpa_t frame, unsigned level, uint64_t entries)
+static enum node_verdict check_node(void *ctx, const struct table_node *node)
 {
     struct frame_check *check = ctx;
-    const struct shadow *shadow = shadow_of(frame.v);
+    const struct shadow *shadow = shadow_of(node->frame.v);
     struct frame_info info;
     unsigned present_slots = 0;
 
-    must(frame_query(frame, &info, NULL) == E_OK);
+    must(frame_query(node->frame, &info, NULL) == E_OK);
     must(info.state == FRAME_USED && info.purpose == PURPOSE_TEST && info.owner == WORLD_OWNER);
-    must(shadow && !shadow->dead && shadow->level == level);
+    must(shadow && !shadow->dead && shadow->level == node->level);
     for (unsigned i = 0; i < 512; i++)
         present_slots += present(shadow->entry[i]);
-    must(node_entries(info.payload) == present_slots && entries == info.payload);
-    if (present_slots == 0 && level < w.land->kind->levels) /* no other empty table is kept */
-        must(check->table->root_pinned && level == w.land->kind->levels - 1u);
+    must(info.payload == present_slots);
+    if (present_slots == 0 && node->level < w.land->kind->levels) /* no other empty table is kept */
+        must(check->table->root_pinned && node->level == w.land->kind->levels - 1u);
     check->frames++;
-    return 0;
+    return NODE_ENTER;
 }
 
 void world_check_frames(struct table *table)
 {
     struct frame_check frames = {.table = table};
 
-    must(table_visit_frames(table, check_frame, &frames) == 0);
+    must(table_visit_nodes(table, check_node, &frames) == 0);
     must(frames.frames == table->table_frames);
 }
 

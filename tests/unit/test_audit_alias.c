@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "mm/frames/buddy.h"
+#include "mm/paging/ops.h"
 #include "tests/unit/audit_fixture.h"
 #include "tests/unit/random.h"
 

@@ -112,13 +112,11 @@ static void test_tables_without_records_are_refused(void **state)
 static hpa_t frames[4096];
 static unsigned frame_count;
 
-static int list_frame(void *ctx, hpa_t frame, unsigned level, uint64_t entries)
+static enum node_verdict list_node(void *ctx, const struct table_node *node)
 {
     (void)ctx;
-    (void)level;
-    (void)entries;
-    frames[frame_count++] = frame;
-    return 0;
+    frames[frame_count++] = node->frame;
+    return NODE_ENTER;
 }
 
 /* An entry that leads anywhere at all: outside memory, back into the tables, into somebody's data.
@@ -162,7 +160,7 @@ static void test_damaged_tables_do_no_harm(void **state)
     content(AUDIT_ALL);
     frame_count = 0;
     for (unsigned i = 0; i < audit.tables; i++)
-        table_visit_frames(&table[i], list_frame, NULL);
+        table_visit_nodes(&table[i], list_node, NULL);
 
     for (unsigned round = 0; round < 4000; round++) {
         struct {

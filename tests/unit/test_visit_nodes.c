@@ -2,7 +2,7 @@
  * A visit to the nodes of a table: which are shown, in what order, with what; that none is read
  * before it was shown, nor below one that is skipped.
  */
-#include "mm/audit/audit_nodes.h"
+#include "mm/paging/table.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

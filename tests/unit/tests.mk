@@ -25,7 +25,7 @@ UNIT_TESTS += window
 UNIT_window_SRC := arch/x86_64/mm/window.c
 
 # The mapper, the buddy under it, and the kernel kind.
-UNIT_KERNEL_TABLE := mm/paging/table.c mm/paging/entry_count.c mm/paging/flush.c mm/paging/legal.c mm/paging/attrs.c mm/addr.c $(BUDDY_SRC) mm/frames/frame.c \
+UNIT_KERNEL_TABLE := $(MAPPER_SRC) $(BUDDY_SRC) mm/frames/frame.c \
 	mm/frames/memblock.c mm/frames/scrub.c arch/x86_64/mm/kind_kernel.c lib/error.c lib/format.c
 
 # The auditor; its self-test; audit_one.c, which logs, is by itself.
@@ -75,11 +75,11 @@ UNIT_TESTS += load
 UNIT_load_SRC := vm/load.c vm/load_multiboot.c vm/load_flat.c vm/elf.c lib/error.c lib/format.c
 
 UNIT_TESTS += monitor
-UNIT_monitor_SRC := $(wildcard monitor/*.c) lib/error.c lib/format.c lib/log.c mm/addr.c mm/paging/attrs.c \
-	$(BUDDY_SRC) mm/paging/flush.c mm/frames/frame.c mm/paging/legal.c mm/frames/memblock.c mm/frames/slab.c mm/paging/snapshot.c mm/paging/table.c \
-	arch/x86_64/mm/guest_walk.c $(KIND_EPT) arch/x86_64/mm/kind_kernel.c \
+UNIT_monitor_SRC := $(wildcard monitor/*.c) lib/error.c lib/format.c lib/log.c $(MAPPER_SRC) \
+	$(BUDDY_SRC) mm/frames/frame.c mm/frames/memblock.c mm/frames/slab.c mm/paging/snapshot.c \
+	$(GUEST_WALK) $(KIND_EPT) arch/x86_64/mm/kind_kernel.c \
 	arch/x86_64/mm/kind_user.c arch/x86_64/mm/explain.c arch/x86_64/mm/physical.c \
-	arch/x86_64/user_last.c $(AUDIT_SRC) $(AUDIT_SELFTEST_SRC) mm/paging/entry_count.c \
+	arch/x86_64/user_last.c $(AUDIT_SRC) $(AUDIT_SELFTEST_SRC) \
 	mm/audit/audit_one.c vm/guest_audit.c mm/paging/page_source.c mm/frames/scrub.c
 
 UNIT_TESTS += memory_map
@@ -120,8 +120,8 @@ UNIT_TESTS += inspector
 UNIT_inspector_SRC = $(UNIT_monitor_SRC)
 
 UNIT_TESTS += explain
-UNIT_explain_SRC := arch/x86_64/mm/explain.c arch/x86_64/mm/guest_walk.c $(KIND_EPT) \
-	mm/addr.c mm/paging/attrs.c $(BUDDY_SRC) mm/paging/flush.c mm/frames/frame.c mm/paging/legal.c mm/paging/table.c lib/format.c
+UNIT_explain_SRC := arch/x86_64/mm/explain.c $(GUEST_WALK) $(KIND_EPT) \
+	$(MAPPER_SRC) $(BUDDY_SRC) mm/frames/frame.c lib/format.c
 
 UNIT_TESTS += complete
 UNIT_complete_SRC := monitor/complete.c monitor/arguments.c lib/format.c
