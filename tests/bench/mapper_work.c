@@ -26,13 +26,6 @@ static void give(const struct table_env *env, struct table *table, hpa_t frame)
         panic("the buddy refused a table frame");
 }
 
-static int take_many(const struct table_env *env, struct table *table, hpa_t *frames,
-                     unsigned count)
-{
-    (void)env;
-    return buddy_alloc_many(frames, count, table->purpose, table->owner);
-}
-
 static void give_many(const struct table_env *env, struct table *table, const hpa_t *frames,
                       unsigned count)
 {
@@ -52,7 +45,6 @@ static const struct table_env env = {.take = take,
                                      .give = give,
                                      .flush = flush,
                                      .frame_records = true,
-                                     .take_many = take_many,
                                      .give_many = give_many};
 
 static const struct attrs attrs = {RIGHT_RW, MEM_WB};

@@ -65,7 +65,7 @@ static void refuse_bad_calls(void)
         refuse(writer, ok + 1, 0, PAGE_SIZE, E_ALIGN);
         refuse(writer, ok + 0x800, 0, PAGE_SIZE, E_ALIGN);
         refuse(writer, last, 0, PAGE_SIZE, E_ALIGN);
-        refuse(writer, NO_PAGE, 0, PAGE_SIZE, E_ALIGN);
+        refuse(writer, UINT64_MAX >> 1, 0, PAGE_SIZE, E_ALIGN);
         refuse(writer, ok, 0, PAGE_SIZE + 1, E_ALIGN);
         refuse(writer, ok, 0, 0x800, E_ALIGN);
         /* A wrap, and an end at 2^64 where that is not the end of the kind's space. */

@@ -17,17 +17,6 @@ static int take(const struct table_env *env, struct table *table, hpa_t *out)
 }
 
 /* All or none, and nothing but what it says when it is none. */
-static int take_many(const struct table_env *env, struct table *table, hpa_t *frames,
-                     unsigned count)
-{
-    must(count);
-    if (w.fail_in < count)
-        return E_NOMEM;
-    for (unsigned i = 0; i < count; i++)
-        must(take(env, table, &frames[i]) == E_OK);
-    return E_OK;
-}
-
 static void give(const struct table_env *env, struct table *table, hpa_t frame)
 {
     const struct shadow *shadow = shadow_of(frame.v);
@@ -84,5 +73,4 @@ struct table_env world_env = {.take = take, .give = give, .flush = flush, .frame
 void choose_env(uint64_t seed)
 {
     world_env.give_many = seed & 2 ? give_many : NULL;
-    world_env.take_many = seed & 4 ? take_many : NULL;
 }
