@@ -181,4 +181,4 @@ clean: ## remove every product
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' \
-		Makefile $(filter tests/%.mk,$(MAKEFILE_LIST))
+		Makefile $(filter mm/%.mk tests/%.mk,$(MAKEFILE_LIST))

@@ -9,6 +9,8 @@ import pytest
 import lift
 from support import ROOT
 
+PAGE = os.path.join(ROOT, "docs", "LIFT-MM.md")
+
 
 @pytest.fixture(scope="module")
 def prefix(tmp_path_factory):
@@ -34,9 +36,20 @@ def test_the_hosted_example(prefix, tmp_path):
     assert before == after
 
 
-def test_the_hosted_example_is_short():
+def test_the_hosted_example_is_as_short_as_promised():
     with open(os.path.join(lift.EXAMPLES, "hosted", "main.c"), encoding="utf-8") as source:
         assert len(source.readlines()) <= 150
+
+
+def test_a_kind_of_ones_own(prefix, tmp_path):
+    said = lift.make_example("kind", prefix, tmp_path, "run").splitlines()
+    assert said[:2] == [
+        "executable: illegal table entry",
+        "beyond 39 bits: address or size out of range",
+    ]
+    # The entries by the manual: R, W and, for 1 GiB, the leaf bit.
+    assert said[2].endswith("rw--- by PDPT: 0x100000083")
+    assert said[3].endswith("r---- by PT: 0x123001")
 
 
 def test_a_host_supplies_panic_and_the_string_functions_alone(prefix, tmp_path):
@@ -79,9 +92,22 @@ def sources():
 
 
 def test_what_the_page_shows_stands_in_the_sources():
-    with open(os.path.join(ROOT, "docs", "LIFT-MM.md"), encoding="utf-8") as page:
+    with open(PAGE, encoding="utf-8") as page:
         blocks = re.findall(r"^```(?:c|make)\n(.*?)^```$", page.read(), re.M | re.S)
     texts = list(sources())
     assert blocks
     for block in blocks:
         assert any(block in text for text in texts), f"in no source:\n{block}"
+
+
+def test_what_the_hypervisor_does_not_use_is_offered_and_not_used(prefix):
+    with open(PAGE, encoding="utf-8") as page:
+        part = page.read().split("## What Quire itself does not use")[1]
+    names = re.findall(r"`(\w+)\(\)`", part)
+    assert "table_clone" in names
+    headers = lift.run("cat", *(prefix / "include/quire/mm").rglob("*.h"))
+    folders = [os.path.join(ROOT, folder) for folder in ("arch", "boot", "monitor", "vm")]
+    for name in names:
+        assert re.search(rf"\b{name}\(", headers), f"{name}() is not offered"
+        used = lift.run("sh", "-c", f"grep -rw {name} {' '.join(folders)} || true")
+        assert used == "", f"{name}() is used:\n{used}"
