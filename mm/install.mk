@@ -1,11 +1,11 @@
-# `make install-mm` puts the memory manager where another project finds it by pkg-config. docs/LIFT-MM.md says
-# how it is used.
+# `make install-mm` puts the memory manager where another project finds it by pkg-config.
+# docs/LIFT-MM.md says how it is used.
 #
 #   $(PREFIX)/include/quire/    the headers of lib/ and mm/, and those of arch/ that a kind includes
 #   $(PREFIX)/lib/              libquire-mm.a: frames, paging, audit and what they need of lib/
 #                               libquire-KIND.a: one for each arch/x86_64/mm/kind_KIND.c
 #                               libquire-string.a: memcpy() and its like, where there is no libc
-#   .../lib/pkgconfig/          quire-mm.pc, and quire-mm-freestanding.pc, which has libquire-string too
+#   $(PREFIX)/lib/pkgconfig/    quire-mm.pc; quire-mm-freestanding.pc has libquire-string as well
 #
 # One build serves programs and kernels: position-independent, general registers only, no red zone.
 
@@ -41,22 +41,22 @@ $(MM_ARCHIVES):
 
 -include $(MM_C:%.c=$(MM)/%.d) $(MM)/lib/string.d $(MM_KINDS:%=$(MM)/arch/x86_64/mm/kind_%.d)
 
-# $(call mm_pc,name,description,libraries)
+# $(call mm_pc,name,libraries)
 define mm_pc
 prefix=$(PREFIX)
 includedir=$${prefix}/include/quire
 libdir=$${prefix}/lib
 
 Name: $(1)
-Description: $(2)
+Description: page tables of any kind and a buddy allocator
 Version: $(MM_VERSION)
 Cflags: -I$${includedir}
-Libs: -L$${libdir} $(3:%=-l%)
+Libs: -L$${libdir} $(2:%=-l%)
 endef
 
 .PHONY: install-mm
-install-mm: export MM_PC := $(call mm_pc,quire-mm,page tables and a buddy allocator,$(MM_LIBS))
-install-mm: export MM_PC_FREESTANDING := $(call mm_pc,quire-mm-freestanding,the same without a libc,$(MM_LIBS) quire-string)
+install-mm: export MM_PC := $(call mm_pc,quire-mm,$(MM_LIBS))
+install-mm: export MM_PC_BARE := $(call mm_pc,quire-mm-freestanding,$(MM_LIBS) quire-string)
 install-mm: $(MM_ARCHIVES) ## install mm/ for other projects (PREFIX=/usr/local DESTDIR=)
 	@echo "install $(DESTDIR)$(PREFIX)"
 	$(Q)set -e; to='$(DESTDIR)$(PREFIX)'; \
@@ -68,7 +68,7 @@ install-mm: $(MM_ARCHIVES) ## install mm/ for other projects (PREFIX=/usr/local 
 	install -d "$$to/lib/pkgconfig"; \
 	install -m 644 $(MM_ARCHIVES) "$$to/lib"; \
 	printf '%s\n' "$$MM_PC" >"$$to/lib/pkgconfig/quire-mm.pc"; \
-	printf '%s\n' "$$MM_PC_FREESTANDING" >"$$to/lib/pkgconfig/quire-mm-freestanding.pc"
+	printf '%s\n' "$$MM_PC_BARE" >"$$to/lib/pkgconfig/quire-mm-freestanding.pc"
 
 # The examples' tests install and build from what is there: nothing is compiled twice at a time.
 $(TOOLS_XML) $(EMULATOR_XML): $(MM_ARCHIVES)

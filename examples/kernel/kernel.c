@@ -17,6 +17,8 @@
 #define DIRECT_MAP UINT64_C(0xffff800000000000)  /* start.asm maps the first GiB of it */
 #define WINDOW UINT64_C(0xffffa00000000000)      /* for the trial */
 #define MULTIBOOT2 0x36d76289
+#define TAG_MEMORY_MAP 6
+#define MEMORY_USABLE 1
 #define COM1 0x3f8
 
 extern const char text_start[], rodata_start[], data_start[], kernel_end[]; /* kernel.ld */
@@ -153,25 +155,38 @@ struct region {
 static struct region records, region[16]; /* the buddy's own; what it hands out */
 static unsigned regions;
 
-/* The usable regions above `first` and within the first GiB, whole frames of them; the memory map
- * is the tag of type 6 (Multiboot2 Specification 2.0, 3.6.8). Returns how many. */
+/* The tag of this type in the boot information (Multiboot2 Specification 2.0, 3.6), or NULL: a
+ * tag is its type, its size, and what it says. */
+static const uint32_t *find_tag(const uint8_t *info, uint32_t type)
+{
+    uint64_t total = *(const uint32_t *)info;
+
+    for (uint64_t at = 8; at + 8 <= total;) {
+        const uint32_t *tag = (const uint32_t *)(info + at);
+
+        if (tag[0] == type)
+            return tag;
+        at += align_up(tag[1] > 8 ? tag[1] : 8, 8);
+    }
+    return NULL;
+}
+
+/* The usable regions above `first` and within the first GiB, in whole frames. Returns how many. */
 static unsigned read_memory_map(const uint8_t *info, uint64_t first, struct region *out, unsigned n)
 {
-    const uint32_t *tag = (const uint32_t *)(info + 8);
+    const uint32_t *tag = find_tag(info, TAG_MEMORY_MAP);
     unsigned count = 0;
 
-    while (tag[0] != 0 && tag[0] != 6)
-        tag += align_up(tag[1], 8) / 4;
-    if (tag[0] == 0)
-        return 0;
-    for (uint32_t at = 16; at < tag[1] && count < n; at += tag[2]) {
+    if (tag == NULL || tag[2] < 24)
+        panic("no memory map");
+    for (uint64_t at = 16; at + tag[2] <= tag[1] && count < n; at += tag[2]) {
         const uint64_t *entry = (const uint64_t *)((const uint8_t *)tag + at);
         uint64_t base = align_up(entry[0], PAGE_SIZE);
         uint64_t end = align_down(entry[0] + entry[1], PAGE_SIZE);
 
         base = base < first ? first : base;
         end = end > GiB ? GiB : end;
-        if ((uint32_t)entry[2] == 1 && base < end)
+        if ((uint32_t)entry[2] == MEMORY_USABLE && base < end)
             out[count++] = (struct region){base, end - base};
     }
     return count;

@@ -1,4 +1,5 @@
-; From GRUB's 32-bit protected mode (Multiboot2 Specification 2.0, 3.3) to kernel_main in 64-bit mode.
+; From GRUB's 32-bit protected mode (Multiboot2 Specification 2.0, 3.3) to kernel_main() in 64-bit
+; mode.
 ;
 ; The tables here map the first GiB three times: where it is, for the jump; at the direct map's
 ; address, for the allocator and the mapper; and where the kernel is linked. The mapper's own table
