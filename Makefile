@@ -4,6 +4,7 @@
 #   boot/image.mk            the hypervisor, $(QUIRE_ELF)
 #   guests/guests.mk         the demonstration guests, appended to GUEST_IMAGES
 #   guests/user.mk           the ring-3 programs, likewise
+#   mm/install.mk            `make install-mm`: the memory manager for other projects
 #   tests/unit/tests.mk      UNIT_TESTS += name      UNIT_name_SRC := product sources it links
 #   tests/property/tests.mk  PROPERTY_TESTS += name  PROPERTY_name_SRC := likewise
 # A hosted test's own source is tests/unit/test_NAME.c or tests/property/test_NAME.c.
@@ -142,9 +143,9 @@ test-emulator: $(EMULATOR_XML) ## the whole-machine tests (PYTEST="-k name" narr
 
 -include tests/fuzz/fuzz.mk tests/coverage/coverage.mk tests/mutants/mutants.mk
 
-include tests/bench/bench.mk
+include tests/bench/bench.mk mm/install.mk
 
-ROOMS := lib mm arch vm monitor boot guests tests
+ROOMS := lib mm arch vm monitor boot guests examples tests
 HEADERS := $(shell find $(ROOMS) -name '*.h' 2>/dev/null)
 C_FILES = $(HEADERS) $(shell find $(ROOMS) -name '*.c')
 # One version, for another lays out a few lines otherwise.
@@ -183,4 +184,4 @@ clean: ## remove every product
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' \
-		Makefile $(filter tests/%.mk,$(MAKEFILE_LIST))
+		Makefile $(filter mm/%.mk tests/%.mk,$(MAKEFILE_LIST))

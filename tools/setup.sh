@@ -69,6 +69,7 @@ needs_of_test() {
     want bochsbios "to test under another firmware" test -e /usr/share/bochs/BIOS-bochs-latest
     want libc6-dev "to build the hosted tests" test -e /usr/include/stdio.h
     want libcmocka-dev "to build the hosted tests" test -e /usr/include/cmocka.h
+    want pkgconf "to build the examples" has pkg-config
     want chromium "to look at the picture of memory" has chromium
     want clang "to check the sources by a second compiler" has clang
     want clang-format-14 "to check the layout of the sources" has clang-format-14
