@@ -141,7 +141,7 @@ test-emulator: $(EMULATOR_XML) ## the whole-machine tests (PYTEST="-k name" narr
 
 include tests/bench/bench.mk
 
-ROOMS := lib mm arch vm monitor boot guests tests
+ROOMS := lib mm x86 arch vm monitor boot guests tests
 HEADERS := $(shell find $(ROOMS) -name '*.h' 2>/dev/null)
 C_FILES = $(HEADERS) $(shell find $(ROOMS) -name '*.c')
 # One version, for another lays out a few lines otherwise.

@@ -7,13 +7,14 @@
  * else stops the guest, with a report that says what was tried, what is there, and every step of
  * the walk.
  */
-#include "arch/x86_64/control.h"
 #include "guests/abi.h"
 #include "lib/error.h"
 #include "lib/log.h"
 #include "mm/paging/table.h"
 #include "vm/exits.h"
+#include "vm/report.h"
 #include "vm/slots.h"
+#include "x86/control.h"
 
 /* A CPU that keeps refusing what the table allows would hold the guest forever. */
 #define SPURIOUS_LIMIT 16

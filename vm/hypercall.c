@@ -2,11 +2,13 @@
  * Hypercalls (guests/abi.h, docs/GUEST-INTERFACE.md). Allowed at privilege level 0 alone; elsewhere
  * the instruction is undefined, as it is on a CPU without virtualisation.
  */
-#include "arch/x86_64/control.h"
 #include "guests/abi.h"
 #include "lib/bits.h"
 #include "vm/exits.h"
+#include "vm/inject.h"
+#include "vm/report.h"
 #include "vm/slots.h"
+#include "x86/control.h"
 
 #define PUTS_MAX 4096
 

@@ -8,8 +8,16 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "arch/x86_64/control.h"
-#include "arch/x86_64/msr.h"
+#include "x86/control.h"
+#include "x86/msr.h"
+
+/* What the hypervisor has in IA32_PAT. Entries 0..3 are those of reset, so that tables made before
+ * it is written keep their meaning. The index that selects an entry is PAT:PCD:PWT of the
+ * page-table leaf. */
+#define PAT_HOST                                                                                   \
+    (PAT_ENTRY(0, PAT_WB) | PAT_ENTRY(1, PAT_WT) | PAT_ENTRY(2, PAT_UC_MINUS) |                    \
+     PAT_ENTRY(3, PAT_UC) | PAT_ENTRY(4, PAT_WC) | PAT_ENTRY(5, PAT_WP) |                          \
+     PAT_ENTRY(6, PAT_UC_MINUS) | PAT_ENTRY(7, PAT_UC))
 
 enum cpuid_register { CPUID_EAX, CPUID_EBX, CPUID_ECX, CPUID_EDX };
 

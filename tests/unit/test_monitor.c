@@ -16,7 +16,6 @@
 
 #include <cmocka.h>
 
-#include "arch/x86_64/control.h"
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/cpu_state.h"
 #include "arch/x86_64/mm/ept.h"
@@ -40,8 +39,9 @@
 #include "mm/paging/table.h"
 #include "monitor/commands.h"
 #include "monitor/line_editor.h"
-#include "vm/guest.h"
 #include "tests/unit/buddy_env.h"
+#include "vm/guest.h"
+#include "x86/control.h"
 
 /* --- The machine ----------------------------------------------------------------------------- */
 

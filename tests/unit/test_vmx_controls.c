@@ -14,9 +14,9 @@
 
 #include <cmocka.h>
 
-#include "arch/x86_64/control.h"
 #include "lib/error.h"
 #include "mm/paging/attrs.h"
+#include "x86/control.h"
 
 /* ---- Controls ------------------------------------------------------------------------------ */
 

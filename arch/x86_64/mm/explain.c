@@ -3,11 +3,11 @@
  * second level's at the final address come last. */
 #include "arch/x86_64/mm/explain.h"
 
-#include "arch/x86_64/control.h"
 #include "arch/x86_64/mm/ept.h"
 #include "arch/x86_64/mm/host_entry.h"
 #include "lib/panic.h"
 #include "lib/string.h"
+#include "x86/control.h"
 
 /* Exit qualification of an EPT violation (SDM Vol. 3, 28.2.1, table 28-7). */
 #define QUALIFICATION_ALLOWED_SHIFT 3

@@ -5,10 +5,10 @@
  */
 #include "arch/x86_64/mm/guest_walk.h"
 
-#include "arch/x86_64/control.h"
 #include "arch/x86_64/mm/host_entry.h"
 #include "lib/string.h"
 #include "mm/paging/walker.h"
+#include "x86/control.h"
 
 #define PDPTE_RESERVED (BITS(2, 1) | BITS(8, 5))
 

@@ -9,7 +9,6 @@
  *
  * SDM Vol. 3, 29.3.3 "EPT-induced VM exits".
  */
-#include "arch/x86_64/control.h"
 #include "arch/x86_64/mm/ept.h"
 #include "arch/x86_64/mm/host_entry.h"
 #include "arch/x86_64/mm/table_envs.h"
@@ -18,6 +17,7 @@
 #include "lib/panic.h"
 #include "lib/string.h"
 #include "mm/frames/buddy.h"
+#include "x86/control.h"
 
 #define GUEST_PML4 0x1000
 #define GUEST_PDPT 0x2000

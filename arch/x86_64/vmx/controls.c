@@ -1,8 +1,8 @@
 /* See controls.h. */
 #include "arch/x86_64/vmx/controls.h"
 
-#include "arch/x86_64/control.h"
 #include "mm/paging/attrs.h"
+#include "x86/control.h"
 
 const char *control_word_name(enum control_word word)
 {

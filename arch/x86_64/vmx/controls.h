@@ -15,9 +15,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "arch/x86_64/control.h"
 #include "lib/bits.h"
 #include "lib/error.h"
+#include "x86/control.h"
 
 /* The capability MSRs (appendix A). */
 #define IA32_VMX_BASIC 0x480
