@@ -71,9 +71,8 @@ HOSTED_CFLAGS := -std=gnu11 -O1 -g -fno-omit-frame-pointer -DQUIRE_HOSTED -I. \
 HOSTED := $(BUILD)/hosted
 TEST_SECONDS ?= 300
 
-# The buddy's files, and the EPT kind with what stands for a VMCS, for the lists of those who link them.
+# The buddy's files, for the lists of those who link them.
 BUDDY_SRC := $(sort $(wildcard mm/frames/buddy*.c))
-KIND_EPT := arch/x86_64/mm/kind_ept.c tests/unit/no_vmcs.c
 
 -include tests/unit/tests.mk tests/property/tests.mk
 
@@ -88,7 +87,7 @@ $(HOSTED)/obj/%.o: %.c Makefile
 	$(Q)$(HOSTCC) $(HOSTED_CFLAGS) -MMD -MP -c $< -o $@
 
 # Beside its own source and those of its list, every hosted test has these.
-HOSTED_COMMON := tests/unit/hosted.c lib/lock.c
+HOSTED_COMMON := tests/unit/hosted.c tests/unit/no_tlb.c lib/lock.c
 
 # $(call hosted_test,folder,name,sources)
 define hosted_test

@@ -3,14 +3,14 @@
 PROPERTY_TESTS += mapper_model
 PROPERTY_mapper_model_SRC := mm/paging/table.c mm/paging/flush.c mm/paging/legal.c mm/paging/attrs.c mm/addr.c $(BUDDY_SRC) \
 	mm/frames/frame.c arch/x86_64/mm/kind_kernel.c arch/x86_64/mm/kind_user.c \
-	$(KIND_EPT) lib/error.c lib/format.c tests/property/sdm_rules.c
+	arch/x86_64/mm/kind_ept.c lib/error.c lib/format.c tests/property/sdm_rules.c
 
 # The shipped kinds and flush batches as tests/property/hooked_*.c compile them, so that a test sees every
 # access to an entry, and the world in which they are put to the proof.
 MAPPER_WORLD_SRC := tests/property/world.c tests/property/sdm_rules.c \
 	tests/property/five_levels.c tests/property/hooked_kinds.c tests/property/hooked_flush.c \
 	mm/paging/table.c mm/paging/legal.c mm/paging/attrs.c mm/addr.c $(BUDDY_SRC) \
-	mm/frames/frame.c lib/error.c lib/format.c tests/unit/no_vmcs.c
+	mm/frames/frame.c lib/error.c lib/format.c tests/unit/no_tlb.c
 
 PROPERTY_TESTS += mapper_conformance
 PROPERTY_mapper_conformance_SRC := $(MAPPER_WORLD_SRC)
@@ -24,9 +24,9 @@ PROPERTY_mapper_rounds_SRC := $(MAPPER_WORLD_SRC) mm/paging/page_source.c mm/fra
 # Real threads on one table. Whoever waits for a lock yields: there may be fewer cores than threads, and a ticket
 # lock is handed on in order.
 PROPERTY_TSAN := $(HOSTED)/property/mapper_threads_tsan
-$(PROPERTY_TSAN): tests/property/test_mapper_threads.c tests/unit/hosted.c lib/lock.c mm/paging/table.c mm/paging/flush.c mm/paging/legal.c \
+$(PROPERTY_TSAN): tests/property/test_mapper_threads.c $(HOSTED_COMMON) mm/paging/table.c mm/paging/flush.c mm/paging/legal.c \
 		mm/paging/attrs.c mm/addr.c $(BUDDY_SRC) mm/frames/frame.c arch/x86_64/mm/kind_kernel.c \
-		arch/x86_64/mm/kind_user.c $(KIND_EPT) lib/error.c lib/format.c \
+		arch/x86_64/mm/kind_user.c arch/x86_64/mm/kind_ept.c lib/error.c lib/format.c \
 		$(wildcard mm/*.h mm/*/*.h lib/*.h arch/x86_64/mm/*.h tests/unit/*.h)
 	@mkdir -p $(@D)
 	@echo "link  $@"

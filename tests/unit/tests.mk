@@ -42,10 +42,13 @@ UNIT_user_space_SRC := arch/x86_64/user_space.c arch/x86_64/mm/kind_user.c vm/el
 
 UNIT_TESTS += audit
 UNIT_audit_SRC := mm/audit/audit.c mm/audit/audit_selftest.c mm/audit/tally.c arch/x86_64/mm/kind_user.c \
-	$(KIND_EPT) $(UNIT_KERNEL_TABLE)
+	arch/x86_64/mm/kind_ept.c $(UNIT_KERNEL_TABLE)
 
 UNIT_TESTS += translate
-UNIT_translate_SRC := arch/x86_64/mm/kind_user.c $(KIND_EPT) $(UNIT_KERNEL_TABLE)
+UNIT_translate_SRC := arch/x86_64/mm/kind_user.c arch/x86_64/mm/kind_ept.c $(UNIT_KERNEL_TABLE)
+
+UNIT_TESTS += flush
+UNIT_flush_SRC := arch/x86_64/mm/kind_user.c arch/x86_64/mm/kind_ept.c $(UNIT_KERNEL_TABLE)
 
 UNIT_TESTS += options
 UNIT_options_SRC := vm/options.c lib/format.c
@@ -59,7 +62,7 @@ UNIT_load_SRC := vm/load.c vm/load_multiboot.c vm/load_flat.c vm/elf.c lib/error
 UNIT_TESTS += monitor
 UNIT_monitor_SRC := $(wildcard monitor/*.c) lib/error.c lib/format.c lib/log.c mm/addr.c mm/paging/attrs.c \
 	$(BUDDY_SRC) mm/paging/flush.c mm/frames/frame.c mm/paging/legal.c mm/frames/memblock.c mm/frames/slab.c mm/paging/snapshot.c mm/paging/table.c \
-	arch/x86_64/mm/guest_walk.c $(KIND_EPT) arch/x86_64/mm/kind_kernel.c \
+	arch/x86_64/mm/guest_walk.c arch/x86_64/mm/kind_ept.c arch/x86_64/mm/kind_kernel.c \
 	arch/x86_64/mm/kind_user.c arch/x86_64/mm/explain.c arch/x86_64/mm/physical.c \
 	arch/x86_64/user_last.c mm/audit/audit.c mm/paging/entry_count.c mm/audit/audit_one.c mm/audit/audit_selftest.c \
 	mm/audit/tally.c vm/guest_audit.c mm/paging/page_source.c mm/frames/scrub.c
@@ -69,7 +72,7 @@ UNIT_memory_map_SRC := boot/memory_map.c boot/multiboot2.c mm/frames/memblock.c 
 	lib/log.c tests/unit/boot_table.c
 
 # What vm/ is made of, on the real mapper and the real buddy, with a backend that the test plays.
-VM_SRC := $(wildcard vm/*.c mm/*.c mm/*/*.c) $(KIND_EPT) \
+VM_SRC := $(wildcard vm/*.c mm/*.c mm/*/*.c) arch/x86_64/mm/kind_ept.c \
 	$(filter-out lib/string.c,$(wildcard lib/*.c)) tests/unit/fake_machine.c
 
 UNIT_TESTS += slots
@@ -102,7 +105,7 @@ UNIT_TESTS += inspector
 UNIT_inspector_SRC = $(UNIT_monitor_SRC)
 
 UNIT_TESTS += explain
-UNIT_explain_SRC := arch/x86_64/mm/explain.c arch/x86_64/mm/guest_walk.c $(KIND_EPT) \
+UNIT_explain_SRC := arch/x86_64/mm/explain.c arch/x86_64/mm/guest_walk.c arch/x86_64/mm/kind_ept.c \
 	mm/addr.c mm/paging/attrs.c $(BUDDY_SRC) mm/paging/flush.c mm/frames/frame.c mm/paging/legal.c mm/paging/table.c lib/format.c
 
 UNIT_TESTS += complete

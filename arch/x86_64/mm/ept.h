@@ -43,27 +43,4 @@ int eptp_decode(uint64_t raw, struct eptp *out);
 /* The EPTP that belongs to this table. */
 uint64_t ept_eptp(const struct table *table);
 
-/* The EPTP of the current VMCS, by VMREAD, decoded. E_STATE when there is no current VMCS. */
-int ept_root_current(struct eptp *out);
-
-/* Makes `table` the second-level table of the current VMCS, by VMWRITE. E_STATE as above, E_INVAL
- * when the table is of another kind. */
-int ept_root_set(const struct table *table);
-
-static inline int ept_map(struct table *table, gpa_t at, hpa_t to, uint64_t size,
-                          struct attrs attrs, unsigned flags, struct flush_batch *batch)
-{
-    return table_map(table, at.v, to, size, attrs, flags, batch);
-}
-
-static inline int ept_unmap(struct table *table, gpa_t at, uint64_t size, struct flush_batch *batch)
-{
-    return table_unmap(table, at.v, size, batch);
-}
-
-static inline int ept_translate(struct table *table, gpa_t at, struct mapping *out)
-{
-    return table_translate(table, at.v, out);
-}
-
 #endif

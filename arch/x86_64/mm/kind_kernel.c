@@ -4,6 +4,7 @@
  */
 #include "arch/x86_64/mm/host_entry.h"
 #include "arch/x86_64/mm/kernel.h"
+#include "arch/x86_64/mm/tlb.h"
 #include "mm/paging/walker.h"
 
 struct table kernel_table;
@@ -12,6 +13,17 @@ static uint64_t kernel_encode(struct attrs attrs, unsigned level, const struct t
 {
     uint64_t entry = host_encode(attrs, level, caps);
     return entry & PTE_P ? entry | PTE_A | PTE_D : entry;
+}
+
+/* The kernel's half is reached under every PCID, and INVLPG leaves the paging-structure caches of
+ * all but the current one. */
+static void kernel_flush(struct table *table, const struct flush_batch *batch)
+{
+    (void)table;
+    if (batch->whole || batch->tables_died)
+        tlb_flush_all();
+    else
+        tlb_flush_pages(batch);
 }
 
 static const struct table_ops kernel_ops;
@@ -34,6 +46,7 @@ const struct table_kind kernel_kind = {
     .decode = host_decode,
     .table_rights = host_table_rights,
     .reserved = host_reserved,
+    .flush = kernel_flush,
     .ops = &kernel_ops,
 };
 

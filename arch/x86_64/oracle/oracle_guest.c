@@ -17,6 +17,7 @@
 #include "lib/panic.h"
 #include "lib/string.h"
 #include "mm/frames/buddy.h"
+#include "mm/paging/typed.h"
 #include "x86/control.h"
 
 #define GUEST_PML4 0x1000
@@ -327,8 +328,8 @@ static int map_guest_pages(struct guest_space *space, struct table *table)
     struct flush_batch batch;
 
     flush_begin(&batch, table);
-    int error = table_map(table, space->half + GUEST_PML4, space->pages, GUEST_PAGES * PAGE_SIZE,
-                          attrs_of(RIGHT_RWX, MEM_WB), MAP_DEFAULT, &batch);
+    int error = gpa_map(table, gpa(space->half + GUEST_PML4), space->pages, GUEST_PAGES * PAGE_SIZE,
+                        attrs_of(RIGHT_RWX, MEM_WB), MAP_DEFAULT, &batch);
     flush_commit(&batch);
     return error;
 }

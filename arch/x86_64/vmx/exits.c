@@ -7,6 +7,7 @@
 #include "arch/x86_64/mm/tlb.h"
 #include "arch/x86_64/vmx/resident.h"
 #include "arch/x86_64/vmx/vcpu.h"
+#include "mm/paging/typed.h"
 
 static void undefined_opcode(struct vmx_vcpu *v, struct vm_exit *exit)
 {
@@ -72,18 +73,19 @@ static struct cr_context cr_context(void)
  * tells it when the memory is missing, or #GP raised for a reserved bit. */
 static bool load_pdptes(struct vmx_vcpu *v, uint64_t cr3, struct vm_exit *exit)
 {
-    uint64_t pdpte[4], at = cr3 & BITS(31, 5);
+    uint64_t pdpte[4];
+    gpa_t at = gpa(cr3 & BITS(31, 5));
 
-    if (table_read(v->table, at, RIGHT_R, pdpte, sizeof(pdpte)) != sizeof(pdpte)) {
+    if (gpa_read(v->table, at, RIGHT_R, pdpte, sizeof(pdpte)) != sizeof(pdpte)) {
         struct mapping page; /* all four PDPTEs lie in one */
 
         exit->kind = VM_EXIT_MEMORY;
-        exit->memory.gpa = gpa(at);
+        exit->memory.gpa = at;
         exit->memory.gva_valid = false;
         exit->memory.walk = true;
         exit->memory.access = RIGHT_R;
         exit->memory.allowed =
-            table_translate(v->table, at, &page) == E_OK ? page.attrs.rights : RIGHT_NONE;
+            gpa_translate(v->table, at, &page) == E_OK ? page.attrs.rights : RIGHT_NONE;
         exit->name = "load of PDPTEs";
         exit->qualification = exit->memory.access | exit->memory.allowed << 3;
         return false;

@@ -1,8 +1,8 @@
 /* See vcpu.h. SDM Vol. 3, chapter 25 "Virtual machine control structures". */
 #include "arch/x86_64/vmx/vcpu.h"
 
-#include "arch/x86_64/mm/ept.h"
 #include "arch/x86_64/mm/tlb.h"
+#include "arch/x86_64/vmx/eptp.h"
 #include "arch/x86_64/vmx/resident.h"
 #include "lib/lock.h"
 #include "lib/string.h"
