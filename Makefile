@@ -71,6 +71,9 @@ HOSTED_CFLAGS := -std=gnu11 -O1 -g -fno-omit-frame-pointer -DQUIRE_HOSTED -I. \
 HOSTED := $(BUILD)/hosted
 TEST_SECONDS ?= 300
 
+# Beside its own source and those of its list, every hosted test has these.
+HOSTED_COMMON := tests/unit/hosted.c tests/unit/no_tlb.c lib/lock.c
+
 # The buddy's files, for the lists of those who link them.
 BUDDY_SRC := $(sort $(wildcard mm/frames/buddy*.c))
 
@@ -85,9 +88,6 @@ $(HOSTED)/obj/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	@echo "cc    $@"
 	$(Q)$(HOSTCC) $(HOSTED_CFLAGS) -MMD -MP -c $< -o $@
-
-# Beside its own source and those of its list, every hosted test has these.
-HOSTED_COMMON := tests/unit/hosted.c tests/unit/no_tlb.c lib/lock.c
 
 # $(call hosted_test,folder,name,sources)
 define hosted_test

@@ -180,6 +180,10 @@ extern struct cpu_features cpu_features;
 /* Fills cpu_features. Changes nothing. */
 void cpu_detect(void);
 
+/* Whether the time-stamp counter ticks once an instruction, as some emulators have it: then
+ * differences of it are a measure that every run repeats. */
+bool tsc_counts_instructions(void);
+
 /*
  * Puts this CPU into the state that the hypervisor runs in, using all that cpu_features says: CR0
  * with WP and NE, caches on; CR4 with PGE, SMEP, SMAP, UMIP, MCE, OSFXSR, OSXSAVE; EFER.NXE; the

@@ -1,8 +1,7 @@
 /*
- * table.h for callers who know which kind of address they hold, so that to hand one to a table of
- * the other kind of input does not compile unseen: gpa_ for second-level tables (EPT), hva_ for the
- * kernel and user kinds. Each does what the table_ function of its name says. Only those that are
- * used stand here; struct mapping has raw addresses in any case.
+ * table.h with typed addresses, so that the four kinds stay apart up to the mapper's door: gpa_ for
+ * tables whose input is guest-physical (EPT), hva_ where it is host-virtual (kernel, user). Each
+ * does what the table_ function of its name does. A struct mapping has its addresses raw.
  */
 #ifndef QUIRE_MM_TYPED_H
 #define QUIRE_MM_TYPED_H
