@@ -1,10 +1,13 @@
 /* VMX as struct vm_backend: the run of a vCPU, and the table of operations. */
 #include "arch/x86_64/mm/guest_walk.h"
 #include "arch/x86_64/mm/table_envs.h"
+#include "arch/x86_64/vmx/create.h"
 #include "arch/x86_64/vmx/eptp.h"
+#include "arch/x86_64/vmx/events.h"
+#include "arch/x86_64/vmx/exits.h"
 #include "arch/x86_64/vmx/resident.h"
 #include "arch/x86_64/vmx/slice_timer.h"
-#include "arch/x86_64/vmx/vcpu.h"
+#include "arch/x86_64/vmx/state.h"
 #include "arch/x86_64/vmx/vmx.h"
 #include "mm/paging/typed.h"
 

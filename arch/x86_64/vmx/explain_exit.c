@@ -4,7 +4,8 @@
  */
 #include "arch/x86_64/mm/explain.h"
 #include "arch/x86_64/mm/physical.h"
-#include "arch/x86_64/vmx/vcpu.h"
+#include "arch/x86_64/vmx/exits.h"
+#include "arch/x86_64/vmx/state.h"
 #include "lib/string.h"
 
 #define QUALIFICATION_NMI_UNBLOCKED BIT(12) /* of the moment, not of the access */
