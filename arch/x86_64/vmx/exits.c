@@ -188,6 +188,32 @@ static bool event_exit(struct vmx_vcpu *v, unsigned basic, struct vm_exit *exit)
     }
 }
 
+/* Instructions that CPUID does not offer. */
+static bool is_undefined(unsigned basic)
+{
+    switch (basic) {
+    case EXIT_GETSEC:
+    case EXIT_VMCLEAR:
+    case EXIT_VMLAUNCH:
+    case EXIT_VMPTRLD:
+    case EXIT_VMPTRST:
+    case EXIT_VMREAD:
+    case EXIT_VMRESUME:
+    case EXIT_VMWRITE:
+    case EXIT_VMXOFF:
+    case EXIT_VMXON:
+    case EXIT_INVEPT:
+    case EXIT_INVVPID:
+    case EXIT_VMFUNC:
+    case EXIT_MWAIT:
+    case EXIT_MONITOR:
+    case EXIT_ENCLS:
+        return true;
+    default:
+        return false;
+    }
+}
+
 static void instruction_exit(struct vmx_vcpu *v, unsigned basic, struct vm_exit *exit)
 {
     switch (basic) {
@@ -222,27 +248,11 @@ static void instruction_exit(struct vmx_vcpu *v, unsigned basic, struct vm_exit 
     case EXIT_RDPMC: /* no performance counters are offered */
         general_protection(v, exit);
         return;
-    /* Instructions that CPUID does not offer. */
-    case EXIT_GETSEC:
-    case EXIT_VMCLEAR:
-    case EXIT_VMLAUNCH:
-    case EXIT_VMPTRLD:
-    case EXIT_VMPTRST:
-    case EXIT_VMREAD:
-    case EXIT_VMRESUME:
-    case EXIT_VMWRITE:
-    case EXIT_VMXOFF:
-    case EXIT_VMXON:
-    case EXIT_INVEPT:
-    case EXIT_INVVPID:
-    case EXIT_VMFUNC:
-    case EXIT_MWAIT:
-    case EXIT_MONITOR:
-    case EXIT_ENCLS:
-        undefined_opcode(v, exit);
-        return;
     default:
-        exit->kind = VM_EXIT_UNKNOWN;
+        if (is_undefined(basic))
+            undefined_opcode(v, exit);
+        else
+            exit->kind = VM_EXIT_UNKNOWN;
         return;
     }
 }
