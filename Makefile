@@ -152,7 +152,8 @@ format: ## lay out every C file by .clang-format
 format-check: ## tell which C files are not laid out by .clang-format
 	$(CLANG_FORMAT) --dry-run -Werror $(C_FILES)
 
-headers-check: $(HEADERS:%=$(BUILD)/headers/%.ok) ## compile each header on its own, by gcc and clang
+headers-check: $(HEADERS:%=$(BUILD)/headers/%.ok) ## compile each header on its own, by gcc and clang; who includes whom
+	@$(PYTHON) tools/layers.py docs/ARCHITECTURE.md $(C_FILES)
 
 HEADER_CFLAGS := -std=gnu11 -ffreestanding -mgeneral-regs-only -I. -Wall -Wextra -Werror \
 	-fsyntax-only
