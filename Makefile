@@ -72,12 +72,14 @@ HOSTED_CFLAGS := -std=gnu11 -O1 -g -fno-omit-frame-pointer -DQUIRE_HOSTED -I. \
 HOSTED := $(BUILD)/hosted
 TEST_SECONDS ?= 300
 
-# For the lists of those who link them: the buddy, the mapper, the walk of a guest's own tables, the EPT
-# kind with what stands for a VMCS.
+# Beside its own source and those of its list, every hosted test has these.
+HOSTED_COMMON := tests/unit/hosted.c tests/unit/no_tlb.c lib/lock.c
+
+# For the lists of those who link them: the buddy, the mapper, the walk of a guest's own tables.
 BUDDY_SRC := $(sort $(wildcard mm/frames/buddy*.c))
 MAPPER_SRC := $(patsubst %,mm/paging/%.c,table cursor flush legal attrs) mm/addr.c
 GUEST_WALK := $(patsubst %,arch/x86_64/mm/%.c,guest_walk kind_guest32 kind_guestpae kind_guest64)
-KIND_EPT := arch/x86_64/mm/kind_ept.c tests/unit/no_vmcs.c
+KIND_EPT := arch/x86_64/mm/kind_ept.c
 
 -include tests/unit/tests.mk tests/property/tests.mk
 
@@ -90,9 +92,6 @@ $(HOSTED)/obj/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	@echo "cc    $@"
 	$(Q)$(HOSTCC) $(HOSTED_CFLAGS) -MMD -MP -c $< -o $@
-
-# Beside its own source and those of its list, every hosted test has these.
-HOSTED_COMMON := tests/unit/hosted.c lib/lock.c
 
 # $(call hosted_test,folder,name,sources)
 define hosted_test
@@ -145,7 +144,7 @@ test-emulator: $(EMULATOR_XML) ## the whole-machine tests (PYTEST="-k name" narr
 
 include tests/bench/bench.mk mm/install.mk
 
-ROOMS := lib mm arch vm monitor boot guests examples tests
+ROOMS := lib mm x86 arch vm monitor boot guests examples tests
 HEADERS := $(shell find $(ROOMS) -name '*.h' 2>/dev/null)
 C_FILES = $(HEADERS) $(shell find $(ROOMS) -name '*.c')
 # One version, for another lays out a few lines otherwise.
@@ -157,10 +156,14 @@ format: ## lay out every C file by .clang-format
 format-check: ## tell which C files are not laid out by .clang-format
 	$(CLANG_FORMAT) --dry-run -Werror $(C_FILES)
 
-headers-check: $(HEADERS:%=$(BUILD)/headers/%.ok) ## compile each header on its own, by gcc and clang
+headers-check: $(HEADERS:%=$(BUILD)/headers/%.ok) ## compile each header on its own, by gcc and clang; who includes whom
+	@$(PYTHON) tools/layers.py docs/ARCHITECTURE.md $(C_FILES)
 
+# The parts of the mapper's template (mm/paging/template.h) are compiled for some kind.
 HEADER_CFLAGS := -std=gnu11 -ffreestanding -mgeneral-regs-only -I. -Wall -Wextra -Werror \
 	-fsyntax-only
+$(BUILD)/headers/mm/paging/%.ok: HEADER_CFLAGS += -DKIND=kernel_kind -DKIND_NAME=kernel \
+	-Wno-unused-function -Wno-unused-variable -Wno-unused-const-variable
 $(BUILD)/headers/%.ok: % Makefile
 	@mkdir -p $(@D)
 	@printf '#include "%s"\n#include "%s"\n' $< $< >$(@:.ok=.c)

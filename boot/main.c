@@ -6,8 +6,6 @@
  *
  * What cannot be done without stops the machine with a sentence; the rest is said and goes on.
  */
-#include "boot/boot.h"
-
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/mm/kernel.h"
 #include "arch/x86_64/mm/kernel_space.h"
@@ -20,6 +18,7 @@
 #include "arch/x86_64/user.h"
 #include "arch/x86_64/vmx/vmx.h"
 #include "boot/memory_map.h"
+#include "boot/multiboot2.h"
 #include "boot/selftest.h"
 #include "lib/log.h"
 #include "lib/string.h"
@@ -58,40 +57,6 @@ extern const uint64_t boot_entry_tsc;
 _Noreturn void stack_continue(uint64_t top, void (*next)(void));
 
 _Noreturn void quire_main(uint32_t magic, uint32_t info_address);
-
-const struct boot_info *boot_info(void)
-{
-    return &info;
-}
-
-const struct memblock *boot_memory(void)
-{
-    return &memory;
-}
-
-uint64_t boot_tsc(void)
-{
-    return boot_entry_tsc;
-}
-
-/*
- * Times two loops of equally many instructions, one of cheap ones, the other of multiplications
- * that wait for each other. Only a counter of instructions makes them equal, and as long as they
- * are many; an emulator may be off by as much as it translates at a time.
- */
-bool tsc_counts_instructions(void)
-{
-    enum { ROUNDS = 4000, EACH = 3, TOLERANCE = 100 };
-    uint64_t start = rdtsc(), left = ROUNDS, product = 3;
-    __asm__ volatile("1:\tnop\n\tdecq %0\n\tjnz 1b" : "+r"(left) : : "cc");
-    uint64_t middle = rdtsc();
-    left = ROUNDS;
-    __asm__ volatile("1:\timulq %1, %1\n\tdecq %0\n\tjnz 1b" : "+r"(left), "+r"(product) : : "cc");
-    uint64_t end = rdtsc();
-    uint64_t low = ROUNDS * EACH - TOLERANCE, high = ROUNDS * EACH + TOLERANCE;
-    return middle - start >= low && middle - start <= high && end - middle >= low &&
-           end - middle <= high;
-}
 
 /* The end of a boot that cannot go on. */
 #define boot_stop(...)                                                                             \
@@ -357,7 +322,7 @@ static void show_first_entry(void)
 {
     uint64_t first = guests_first_entry();
     if (first != 0)
-        log_line("%lu %s from entry to the first guest instruction", first - boot_tsc(),
+        log_line("%lu %s from entry to the first guest instruction", first - boot_entry_tsc,
                  tsc_counts_instructions() ? "instructions" : "TSC ticks");
 }
 
@@ -395,7 +360,13 @@ static void finish_boot(void)
     const struct guest_image *images = list_modules(&modules);
     if (modules != 0)
         guests_create(images, modules);
-    monitor_init(info.cmdline);
+    boot_facts = (struct boot_facts){
+        .cmdline = info.cmdline,
+        .loader = info.loader,
+        .memory = &memory,
+        .entry_tsc = boot_entry_tsc,
+    };
+    monitor_init();
     guests_round();
     show_first_entry();
     run_user_programs(images, modules);

@@ -18,8 +18,10 @@ MM_FLAGS := -std=gnu11 -ffreestanding -fpie -mno-red-zone -mgeneral-regs-only -O
 	-fno-asynchronous-unwind-tables -fno-common -ffunction-sections -fdata-sections \
 	-Wall -Wextra -Werror -I.
 
-MM_C := $(wildcard mm/*.c mm/*/*.c) $(filter-out lib/string.c,$(wildcard lib/*.c))
-MM_KINDS := $(patsubst arch/x86_64/mm/kind_%.c,%,$(wildcard arch/x86_64/mm/kind_*.c))
+MM_C := $(wildcard mm/*.c mm/*/*.c arch/x86_64/mm/lifted/*.c) $(filter-out lib/string.c,$(wildcard lib/*.c))
+# A guest's own tables are read by what knows guests, and stay here.
+MM_KINDS := $(patsubst arch/x86_64/mm/kind_%.c,%,$(filter-out \
+	arch/x86_64/mm/kind_guest%.c,$(wildcard arch/x86_64/mm/kind_*.c)))
 MM_LIBS := $(MM_KINDS:%=quire-%) quire-mm # a kind needs the mapper, not the other way round
 MM_ARCHIVES := $(patsubst %,$(MM)/lib%.a,$(MM_LIBS) quire-string)
 MM_HEADERS := $(wildcard lib/*.h mm/*.h mm/*/*.h)
@@ -32,8 +34,6 @@ $(MM)/%.o: %.c mm/install.mk
 $(MM)/libquire-mm.a: $(MM_C:%.c=$(MM)/%.o)
 $(MM)/libquire-string.a: $(MM)/lib/string.o
 $(MM_KINDS:%=$(MM)/libquire-%.a): $(MM)/libquire-%.a: $(MM)/arch/x86_64/mm/kind_%.o
-# What stands for a VMCS, for as long as the EPT kind asks for one.
-$(MM)/libquire-ept.a: $(patsubst %.c,$(MM)/%.o,$(wildcard tests/unit/no_vmcs.c))
 $(MM_ARCHIVES):
 	@echo "ar    $@"
 	@rm -f $@

@@ -6,12 +6,12 @@
 #include "arch/x86_64/mm/explain.h"
 #include "arch/x86_64/mm/kernel.h"
 #include "arch/x86_64/mm/physical.h"
-#include "arch/x86_64/msr.h"
 #include "arch/x86_64/vmx/vmx_caps.h"
 #include "lib/string.h"
 #include "monitor/commands.h"
 #include "monitor/tables.h"
 #include "vm/guest.h"
+#include "x86/msr.h"
 
 static const struct column reference_columns[] = {
     {"reference", COLUMN_NUMBER, 3}, {"table", COLUMN_TEXT, 5}, {"level", COLUMN_TEXT, 5},

@@ -3,10 +3,10 @@
  */
 #include "arch/x86_64/mm/explain.h"
 #include "arch/x86_64/mm/kernel.h"
-#include "boot/boot.h"
 #include "lib/string.h"
 #include "mm/frames/buddy.h"
 #include "monitor/commands.h"
+#include "monitor/monitor.h"
 #include "monitor/tables.h"
 #include "vm/guest.h"
 
@@ -183,7 +183,7 @@ static void search_tables(struct search *search)
 
 static const char *memory_kind(uint64_t at)
 {
-    const struct memregions *memory = &boot_memory()->memory;
+    const struct memregions *memory = &boot_facts.memory->memory;
 
     for (size_t i = 0; i < memory->count; i++)
         if (at >= memory->regions[i].base && at - memory->regions[i].base < memory->regions[i].size)

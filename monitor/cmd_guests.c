@@ -2,11 +2,11 @@
  * The guests: who they are, how they fared, what is in their registers; and starting and stopping
  * them.
  */
-#include "arch/x86_64/control.h"
 #include "lib/string.h"
 #include "mm/frames/buddy.h"
 #include "monitor/commands.h"
 #include "vm/guest.h"
+#include "x86/control.h"
 
 /* --- guests ---------------------------------------------------------------------------------- */
 

@@ -10,6 +10,7 @@
 #include "arch/x86_64/user_last.h"
 #include "lib/string.h"
 #include "mm/frames/buddy.h"
+#include "mm/paging/typed.h"
 #include "monitor/commands.h"
 #include "monitor/tables.h"
 #include "vm/guest.h"
@@ -372,7 +373,7 @@ static bool read_guest(void *ctx, gpa_t from, void *to, unsigned size)
     struct guest *guest = ctx;
     struct mapping mapping;
 
-    return table_translate(&guest->table, from.v, &mapping) == E_OK &&
+    return gpa_translate(&guest->table, from, &mapping) == E_OK &&
            physical_load(NULL, hpa_add(mapping.out, from.v - mapping.in), to, size);
 }
 

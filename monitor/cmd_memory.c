@@ -1,9 +1,9 @@
 /*
  * `mem`: what memory there is, what is free, and who has the rest.
  */
-#include "boot/boot.h"
 #include "mm/frames/buddy.h"
 #include "monitor/commands.h"
+#include "monitor/monitor.h"
 #include "vm/guest.h"
 
 static const struct column region_columns[] = {
@@ -77,7 +77,7 @@ static uint64_t used_frames(const struct buddy_stats *stats)
 
 static void show_regions(struct output *out)
 {
-    const struct memregions *memory = &boot_memory()->memory;
+    const struct memregions *memory = &boot_facts.memory->memory;
 
     output_title(out, "memory map");
     for (size_t i = 0; i < memory->count; i++) {

@@ -6,7 +6,6 @@
 #include "arch/x86_64/mm/kernel_space.h"
 #include "arch/x86_64/power.h"
 #include "arch/x86_64/vmx/vmx.h"
-#include "boot/boot.h"
 #include "lib/list.h"
 #include "lib/log.h"
 #include "lib/string.h"
@@ -169,15 +168,15 @@ static const struct record version_record = RECORD("version", version_columns);
 
 static int version(const struct command *command, struct output *out, const struct arguments *args)
 {
-    const char *loader = boot_info()->loader;
-    uint64_t ticks = rdtsc() - boot_tsc();
+    const char *loader = boot_facts.loader;
+    uint64_t ticks = rdtsc() - boot_facts.entry_tsc;
 
     (void)command;
     (void)args;
     output_facts(out, &version_record,
                  (struct value[]){as_text("Quire"), as_text(COMPILER),
                                   loader[0] ? as_text(loader) : as_nothing(),
-                                  as_text(monitor_cmdline()), as_number(ticks),
+                                  as_text(boot_facts.cmdline), as_number(ticks),
                                   as_number(tsc_counts_instructions())});
     return E_OK;
 }

@@ -4,8 +4,7 @@
  */
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/mm/kernel.h"
-#include "arch/x86_64/mm/user.h"
-#include "boot/boot.h"
+#include "arch/x86_64/mm/layout.h"
 #include "lib/string.h"
 #include "mm/frames/buddy.h"
 #include "mm/paging/table.h"

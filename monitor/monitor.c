@@ -6,7 +6,6 @@
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/symbols.h"
 #include "arch/x86_64/uart.h"
-#include "boot/boot.h"
 #include "lib/log.h"
 #include "lib/string.h"
 #include "monitor/commands.h"
@@ -30,7 +29,6 @@
 
 static struct {
     struct terminal terminal;
-    const char *cmdline;
     bool counted; /* the guests' verdicts have been summed up */
 
     struct {
@@ -533,13 +531,14 @@ static bool any_paused(void)
     return false;
 }
 
-void monitor_init(const char *boot_cmdline)
+struct boot_facts boot_facts = {.cmdline = "", .loader = ""};
+
+void monitor_init(void)
 {
     struct terminal *terminal = &monitor.terminal;
 
     if (tsc_counts_instructions())
         uart_hold_sender();
-    monitor.cmdline = boot_cmdline;
     monitor.counted = false;
     monitor.scripts = 0;
     terminal->attached = NULL;
@@ -603,11 +602,6 @@ static void run_scripts(void)
             text++;
         }
     }
-}
-
-const char *monitor_cmdline(void)
-{
-    return monitor.cmdline ? monitor.cmdline : "";
 }
 
 _Noreturn void monitor_run(void)

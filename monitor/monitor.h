@@ -6,13 +6,23 @@
 
 #include <stdint.h>
 
+#include "mm/frames/memblock.h"
 #include "monitor/output.h"
 
 #define MONITOR_PROMPT "quire> "
 
-/* Takes over the serial line: from here on the log goes around whatever is being typed.
- * `boot_cmdline` is the kernel's own command line; it must stay where it is. */
-void monitor_init(const char *boot_cmdline);
+/* What the boot has found out, for the console to show. The boot fills it in before monitor_init();
+ * what it points at must stay where it is. */
+struct boot_facts {
+    const char *cmdline;           /* the kernel's own */
+    const char *loader;            /* the boot loader's name; "" when it gave none */
+    const struct memblock *memory; /* all RAM, and what was occupied when the buddy took over */
+    uint64_t entry_tsc;            /* the time-stamp counter at the hypervisor's entry point */
+};
+extern struct boot_facts boot_facts;
+
+/* Takes over the serial line: from here on the log goes around whatever is being typed. */
+void monitor_init(void);
 
 /*
  * Runs the guests until none can run any more or a key is pressed, says how many ended as expected,
@@ -29,8 +39,5 @@ int monitor_script(const char *name, const char *text, uint64_t size);
 /* Runs the commands of one line, one after the other, each whatever became of the one before. E_OK,
  * or the last error of any of them; what there is to say about it has been said to `out`. */
 int monitor_execute(struct output *out, const char *line);
-
-/* The kernel's command line as given to monitor_init(). */
-const char *monitor_cmdline(void);
 
 #endif

@@ -1,12 +1,13 @@
 /* See vm/cpuid.h. Feature names and bits: SDM Vol. 2, "CPUID - CPU Identification". */
 #include "vm/cpuid.h"
 
-#include "arch/x86_64/control.h"
 #include "guests/abi.h"
 #include "lib/bits.h"
 #include "lib/error.h"
 #include "lib/string.h"
 #include "vm/exits.h"
+#include "vm/inject.h"
+#include "x86/control.h"
 
 #define LEAF_XSAVE 0xd
 #define LEAF_BASIC_MAX 0x16

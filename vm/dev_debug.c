@@ -5,9 +5,9 @@
  */
 #include "guests/abi.h"
 #include "lib/bits.h"
-#include "vm/exits.h"
 #include "vm/guest.h"
 #include "vm/ports.h"
+#include "vm/report.h"
 
 static uint32_t debug_read(struct guest *guest, uint16_t port, unsigned width)
 {

@@ -4,9 +4,9 @@
  * Port 0x92, the other way to A20 and reset, is here too. A20 is always open.
  */
 #include "lib/bits.h"
-#include "vm/exits.h"
 #include "vm/guest.h"
 #include "vm/ports.h"
+#include "vm/report.h"
 
 #define KEYBOARD_DATA 0x60
 #define KEYBOARD_COMMAND 0x64

@@ -4,9 +4,9 @@
  * within the PCI address port; as on a PC only a byte access reaches it.
  */
 #include "lib/bits.h"
-#include "vm/exits.h"
 #include "vm/guest.h"
 #include "vm/ports.h"
+#include "vm/report.h"
 
 #define DELAY_PORT 0x80
 #define PCI_ADDRESS 0xcf8

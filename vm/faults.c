@@ -7,13 +7,14 @@
  * else stops the guest, with a report that says what was tried, what is there, and every step of
  * the walk.
  */
-#include "arch/x86_64/control.h"
 #include "guests/abi.h"
 #include "lib/error.h"
 #include "lib/log.h"
-#include "mm/paging/table.h"
+#include "mm/paging/typed.h"
 #include "vm/exits.h"
+#include "vm/report.h"
 #include "vm/slots.h"
+#include "x86/control.h"
 
 /* A CPU that keeps refusing what the table allows would hold the guest forever. */
 #define SPURIOUS_LIMIT 16
@@ -106,7 +107,7 @@ static void print_fault(struct sink *to, struct guest *guest, const struct vm_ex
     char target[FAULT_TEXT], rights[RIGHTS_TEXT];
     struct walk walk;
 
-    table_walk(&guest->table, exit->memory.gpa.v, &walk);
+    gpa_walk(&guest->table, exit->memory.gpa, &walk);
     describe_target(guest, exit, target);
     format(to, "%s GPA 0x%lx", access_verb(exit->memory.access), exit->memory.gpa.v);
     if (exit->memory.gva_valid)
@@ -194,7 +195,7 @@ static bool is_allowed(struct guest *guest, const struct vm_exit *exit)
 {
     struct mapping mapping;
 
-    return table_translate(&guest->table, exit->memory.gpa.v, &mapping) == E_OK &&
+    return gpa_translate(&guest->table, exit->memory.gpa, &mapping) == E_OK &&
            (exit->memory.access & ~mapping.attrs.rights) == 0;
 }
 
@@ -234,7 +235,7 @@ void exit_misconfig(struct guest *guest, const struct vm_exit *exit)
     struct report report;
     struct walk walk;
 
-    table_walk(&guest->table, exit->memory.gpa.v, &walk);
+    gpa_walk(&guest->table, exit->memory.gpa, &walk);
     if (walk.count != 0)
         rule = walk.step[walk.count - 1].rule;
     guest_end(guest, GUEST_STOPPED, "illegal entry in the table for GPA 0x%lx: %s (%s)",

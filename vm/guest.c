@@ -12,9 +12,6 @@
 #include "vm/ports.h"
 #include "vm/slots.h"
 
-#define USER_PROGRAM "user:"
-#define SCRIPT "script:"
-
 static struct {
     const struct vm_backend *backend;
     const char *why_not;
@@ -348,47 +345,6 @@ int guest_create(const struct guest_image *image, struct guest **out)
     if (error == E_OK)
         guest->state = guest->options.paused ? GUEST_PAUSED : GUEST_RUNNING;
     return error;
-}
-
-static bool begins_with(const char *cmdline, const char *what)
-{
-    while (*cmdline == ' ')
-        cmdline++;
-    return strncmp(cmdline, what, strlen(what)) == 0;
-}
-
-bool guest_is_user_program(const char *cmdline)
-{
-    return begins_with(cmdline, USER_PROGRAM);
-}
-
-bool guest_is_script(const char *cmdline)
-{
-    return begins_with(cmdline, SCRIPT);
-}
-
-unsigned guests_create(const struct guest_image *modules, unsigned count)
-{
-    if (all.backend == NULL)
-        return 0;
-    for (unsigned i = 0; i < count; i++) {
-        struct guest_image image = modules[i];
-        struct guest *guest;
-        int error;
-
-        if (guest_is_user_program(image.cmdline) || guest_is_script(image.cmdline))
-            continue;
-        image.modules = &modules[i + 1];
-        image.module_count = count - i - 1;
-        error = guest_create(&image, &guest);
-        if (guest == NULL) {
-            log_line("module %u: no guest made of it: %s", i + 1, error_text(error));
-            continue;
-        }
-        if (guest->options.mods <= image.module_count)
-            i += guest->options.mods;
-    }
-    return all.count;
 }
 
 int guest_start(struct guest *guest)

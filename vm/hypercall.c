@@ -2,11 +2,14 @@
  * Hypercalls (guests/abi.h, docs/GUEST-INTERFACE.md). Allowed at privilege level 0 alone; elsewhere
  * the instruction is undefined, as it is on a CPU without virtualisation.
  */
-#include "arch/x86_64/control.h"
 #include "guests/abi.h"
 #include "lib/bits.h"
+#include "mm/paging/typed.h"
 #include "vm/exits.h"
+#include "vm/inject.h"
+#include "vm/report.h"
 #include "vm/slots.h"
+#include "x86/control.h"
 
 #define PUTS_MAX 4096
 
@@ -74,7 +77,7 @@ static uint32_t call_backing(struct guest *guest, const struct call *call)
         return QUIRE_BACKING_NONE;
     switch (slot->kind) {
     case SLOT_RAM_LAZY:
-        if (table_translate(&guest->table, call->ebx, &mapping) != E_OK)
+        if (gpa_translate(&guest->table, gpa(call->ebx), &mapping) != E_OK)
             return QUIRE_BACKING_LAZY_ABSENT;
         return QUIRE_BACKING_RAM;
     case SLOT_RAM:

@@ -3,10 +3,10 @@
  * enters a boot sector, only that all of the image is there already. There is no firmware behind
  * it: every interrupt vector leads to one IRET.
  */
-#include "arch/x86_64/control.h"
 #include "lib/error.h"
 #include "lib/string.h"
 #include "vm/load.h"
+#include "x86/control.h"
 
 #define FLAT_ENTRY 0x7c00
 #define FLAT_END 0x80000 /* where a PC's free low memory may end */

@@ -6,13 +6,13 @@
  * Where things go: the image where it says; modules page-aligned in the lowest free RAM from 1 MiB;
  * the information in one page of free low memory.
  */
-#include "arch/x86_64/control.h"
 #include "lib/bits.h"
 #include "lib/error.h"
 #include "lib/format.h"
 #include "lib/string.h"
 #include "vm/elf.h"
 #include "vm/load.h"
+#include "x86/control.h"
 
 #define MB_SEARCH 8192
 #define MB_ALIGN 4

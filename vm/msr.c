@@ -1,9 +1,10 @@
 /* See vm/msr.h. Names and numbers: SDM Vol. 4, chapter 2. */
 #include "vm/msr.h"
 
-#include "arch/x86_64/msr.h"
 #include "lib/bits.h"
 #include "vm/exits.h"
+#include "vm/inject.h"
+#include "x86/msr.h"
 
 #define IA32_PLATFORM_ID 0x017
 #define MSR_SMI_COUNT 0x034

@@ -1,13 +1,14 @@
 /* See vm/ports.h. */
 #include "vm/ports.h"
 
-#include "arch/x86_64/control.h"
 #include "lib/bits.h"
 #include "lib/error.h"
 #include "lib/string.h"
-#include "vm/exits.h"
 #include "vm/guest.h"
+#include "vm/inject.h"
+#include "vm/report.h"
 #include "vm/slots.h"
+#include "x86/control.h"
 
 static const struct port_device *const devices[] = {
     &serial_device, &debug_device, &cmos_device,     &pit_device,

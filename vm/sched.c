@@ -8,6 +8,7 @@
 #include "lib/error.h"
 #include "mm/trace.h"
 #include "vm/exits.h"
+#include "vm/report.h"
 
 #define SLICE_TICKS UINT64_C(1000000)
 

@@ -7,6 +7,7 @@
 #include "lib/string.h"
 #include "mm/frames/buddy.h"
 #include "mm/frames/scrub.h"
+#include "mm/paging/typed.h"
 
 const char *slot_kind_name(enum slot_kind kind)
 {
@@ -179,8 +180,8 @@ static int back_block(struct guest *guest, struct slot *slot, gpa_t at, unsigned
     if (error != E_OK)
         return error;
     flush_begin(&batch, &guest->table);
-    error = table_map(&guest->table, at.v, block, size, attrs_of(slot_rights(slot->kind), MEM_WB),
-                      MAP_DEFAULT, &batch);
+    error = gpa_map(&guest->table, at, block, size, attrs_of(slot_rights(slot->kind), MEM_WB),
+                    MAP_DEFAULT, &batch);
     flush_commit(&batch);
     if (error != E_OK) {
         invariant(buddy_free(block, order, guest_owner(guest)) == E_OK);
@@ -280,14 +281,12 @@ static int release_leaf(void *ctx, const struct mapping *mapping)
 void slots_release(struct guest *guest)
 {
     struct table *table = &guest->table;
+    gpa_t first = gpa(table->kind->input_first), last = gpa(table->kind->input_last);
     struct release release;
 
     flush_begin(&release.batch, table);
-    table_visit(table, table->kind->input_first, table->kind->input_last, VISIT_PAGES, release_leaf,
-                &release);
-    invariant(table_unmap(table, table->kind->input_first,
-                          table->kind->input_last - table->kind->input_first + 1,
-                          &release.batch) == E_OK);
+    gpa_visit(table, first, last, VISIT_PAGES, release_leaf, &release);
+    invariant(gpa_unmap(table, first, last.v - first.v + 1, &release.batch) == E_OK);
     flush_commit(&release.batch);
     for (unsigned i = 0; i < guest->slots; i++)
         guest->slot[i].backed = 0;
@@ -299,7 +298,7 @@ static uint8_t *backing_of(struct guest *guest, gpa_t at, uint64_t *room)
 {
     struct mapping mapping;
 
-    if (!guest->has_table || table_translate(&guest->table, at.v, &mapping) != E_OK)
+    if (!guest->has_table || gpa_translate(&guest->table, at, &mapping) != E_OK)
         return NULL;
     *room = mapping.last - at.v + 1;
     return (uint8_t *)direct(hpa_add(mapping.out, at.v - mapping.in));
@@ -307,7 +306,7 @@ static uint8_t *backing_of(struct guest *guest, gpa_t at, uint64_t *room)
 
 uint64_t guest_read(struct guest *guest, gpa_t from, void *to, uint64_t size)
 {
-    return guest->has_table ? table_read(&guest->table, from.v, RIGHT_R, to, size) : 0;
+    return guest->has_table ? gpa_read(&guest->table, from, RIGHT_R, to, size) : 0;
 }
 
 uint64_t guest_write(struct guest *guest, gpa_t to, const void *from, uint64_t size)

@@ -157,6 +157,25 @@ void cpu_detect(void)
     cpu_features = found;
 }
 
+/*
+ * Times two loops of equally many instructions, one of cheap ones, the other of multiplications
+ * that wait for each other. Only a counter of instructions makes them equal, and as long as they
+ * are many; an emulator may be off by as much as it translates at a time.
+ */
+bool tsc_counts_instructions(void)
+{
+    enum { ROUNDS = 4000, EACH = 3, TOLERANCE = 100 };
+    uint64_t start = rdtsc(), left = ROUNDS, product = 3;
+    __asm__ volatile("1:\tnop\n\tdecq %0\n\tjnz 1b" : "+r"(left) : : "cc");
+    uint64_t middle = rdtsc();
+    left = ROUNDS;
+    __asm__ volatile("1:\timulq %1, %1\n\tdecq %0\n\tjnz 1b" : "+r"(left), "+r"(product) : : "cc");
+    uint64_t end = rdtsc();
+    uint64_t low = ROUNDS * EACH - TOLERANCE, high = ROUNDS * EACH + TOLERANCE;
+    return middle - start >= low && middle - start <= high && end - middle >= low &&
+           end - middle <= high;
+}
+
 void cpu_enable(void)
 {
     const struct cpu_features *f = &cpu_features;

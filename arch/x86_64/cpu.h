@@ -8,8 +8,16 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "arch/x86_64/control.h"
-#include "arch/x86_64/msr.h"
+#include "x86/control.h"
+#include "x86/msr.h"
+
+/* What the hypervisor has in IA32_PAT. Entries 0..3 are those of reset, so that tables made before
+ * it is written keep their meaning. The index that selects an entry is PAT:PCD:PWT of the
+ * page-table leaf. */
+#define PAT_HOST                                                                                   \
+    (PAT_ENTRY(0, PAT_WB) | PAT_ENTRY(1, PAT_WT) | PAT_ENTRY(2, PAT_UC_MINUS) |                    \
+     PAT_ENTRY(3, PAT_UC) | PAT_ENTRY(4, PAT_WC) | PAT_ENTRY(5, PAT_WP) |                          \
+     PAT_ENTRY(6, PAT_UC_MINUS) | PAT_ENTRY(7, PAT_UC))
 
 enum cpuid_register { CPUID_EAX, CPUID_EBX, CPUID_ECX, CPUID_EDX };
 
@@ -171,6 +179,10 @@ extern struct cpu_features cpu_features;
 
 /* Fills cpu_features. Changes nothing. */
 void cpu_detect(void);
+
+/* Whether the time-stamp counter ticks once an instruction, as some emulators have it: then
+ * differences of it are a measure that every run repeats. */
+bool tsc_counts_instructions(void);
 
 /*
  * Puts this CPU into the state that the hypervisor runs in, using all that cpu_features says: CR0

@@ -9,6 +9,7 @@
 #include "arch/x86_64/symbols.h"
 #include "arch/x86_64/trap.h"
 #include "lib/error.h"
+#include "mm/paging/typed.h"
 
 #define BACKTRACE_LIMIT 24
 
@@ -191,7 +192,7 @@ static void show_step(struct sink *to, const struct walk_step *step)
 void trap_show_walk_in(struct sink *to, struct table *table, uint64_t address)
 {
     struct walk walk;
-    table_walk(table, address, &walk);
+    hva_walk(table, hva(address), &walk);
     format(to, "  walk of 0x%lx in the %s table: %s\n", address, table->kind->name,
            walk.error ? error_text(walk.error) : "mapped");
     for (unsigned i = 0; i < walk.count; i++)

@@ -7,9 +7,9 @@
 
 #include <stdint.h>
 
-#include "arch/x86_64/control.h"
 #include "arch/x86_64/percpu.h"
 #include "arch/x86_64/trap.h"
+#include "x86/control.h"
 
 /* Runs ring 3 from `rip`, every register but RSP 0, on the table in CR3, with interrupts as in
  * `rflags`. Returns when a trap's frame was pointed at user_leave. The stack pointer of later traps

@@ -6,6 +6,7 @@
 #include "lib/string.h"
 #include "mm/frames/buddy.h"
 #include "mm/frames/scrub.h"
+#include "mm/paging/typed.h"
 #include "vm/elf.h"
 
 #define STACK_TOP (USER_LAST + 1)
@@ -29,8 +30,8 @@ static int add_page(struct table *table, uint64_t at, unsigned rights, void **pa
         return error;
     *page = direct(frame);
     flush_begin(&batch, table);
-    error = table_map(table, at, frame, PAGE_SIZE, attrs_of(rights | RIGHT_U, MEM_WB), MAP_DEFAULT,
-                      &batch);
+    error = hva_map(table, hva(at), frame, PAGE_SIZE, attrs_of(rights | RIGHT_U, MEM_WB),
+                    MAP_DEFAULT, &batch);
     flush_commit(&batch);
     if (error != E_OK)
         invariant(buddy_free(frame, 0, table->owner) == E_OK);
@@ -92,7 +93,7 @@ static int load_segments(struct user_space *space, const struct elf *elf, const 
         if (error != E_OK)
             return error;
     }
-    if (table_translate(&space->table, elf->entry, &entry) != E_OK ||
+    if (hva_translate(&space->table, hva(elf->entry), &entry) != E_OK ||
         !(entry.attrs.rights & RIGHT_X))
         return refuse(E_FORMAT, why, "its entry point is not in an executable segment");
     space->entry = elf->entry;
@@ -149,8 +150,9 @@ void user_space_destroy(struct user_space *space)
     struct flush_batch batch;
 
     flush_begin(&batch, &space->table);
-    table_visit(&space->table, USER_FIRST, USER_LAST, VISIT_PAGES, free_page, &batch);
-    invariant(table_unmap(&space->table, USER_FIRST, USER_LAST - USER_FIRST + 1, &batch) == E_OK);
+    hva_visit(&space->table, hva(USER_FIRST), hva(USER_LAST), VISIT_PAGES, free_page, &batch);
+    invariant(hva_unmap(&space->table, hva(USER_FIRST), USER_LAST - USER_FIRST + 1, &batch) ==
+              E_OK);
     flush_commit(&batch);
     invariant(table_destroy(&space->table) == E_OK);
 }
@@ -158,7 +160,7 @@ void user_space_destroy(struct user_space *space)
 uint64_t user_space_read(struct user_space *space, uint64_t from, void *to, uint64_t size)
 {
     /* A range that wraps ends above what the user kind translates. */
-    return table_read(&space->table, from, RIGHT_R | RIGHT_U, to, size);
+    return hva_read(&space->table, hva(from), RIGHT_R | RIGHT_U, to, size);
 }
 
 void user_space_describe(struct user_space *space, const struct table *kernel, const char *name,

@@ -7,7 +7,7 @@
  */
 #include "vtd.h"
 
-#include "mm/paging/walker.h"
+#include "mm/paging/ops.h"
 
 #define VTD_R BIT(0)
 #define VTD_W BIT(1)
@@ -65,4 +65,6 @@ const struct table_kind vtd_kind = {
     .ops = &vtd_ops,
 };
 
-WALKER_OPS(vtd, vtd_kind);
+#define KIND vtd_kind
+#define KIND_NAME vtd
+#include "mm/paging/template.h"

@@ -95,6 +95,9 @@ struct table_kind {
     /* Rules beyond reserved bits that only this kind has; RULE_OK when none is broken,
      * RULE_NOT_PRESENT where a bit of present_mask does not count on this CPU. */
     enum rule (*own_rule)(uint64_t entry, bool leaf, const struct table_caps *caps);
+    /* What this CPU has to do to forget what the batch names; NULL for a kind that is never
+     * written. How it reaches every CPU is the affair of table_env.flush. */
+    void (*flush)(struct table *table, const struct flush_batch *batch);
 
     const struct table_ops *ops; /* the walker's entry points for this kind */
 };

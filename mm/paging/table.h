@@ -3,7 +3,7 @@
  *
  * A struct table is one root with its kind, what the CPU offers, and where frames and flushes come
  * from. Input addresses (`in`) are host-virtual for the kernel and user kinds and guest-physical
- * for EPT; the typed front ends of arch/x86_64/mm/{kernel,user,ept}.h keep them apart for callers.
+ * for EPT; callers who know which use the typed doors of mm/paging/typed.h.
  *
  * Every writer keeps five promises (docs/ARCHITECTURE.md, "Contracts"): all or nothing; one atomic
  * store an entry; flush, then free; legal entries only; large pages stay whole. Writers answer with

@@ -3,7 +3,7 @@
 PROPERTY_TESTS += mapper_model
 PROPERTY_mapper_model_SRC := $(MAPPER_SRC) $(BUDDY_SRC) \
 	mm/frames/frame.c arch/x86_64/mm/kind_kernel.c arch/x86_64/mm/kind_user.c \
-	$(KIND_EPT) lib/error.c lib/format.c tests/property/sdm_rules.c
+	arch/x86_64/mm/kind_ept.c lib/error.c lib/format.c tests/property/sdm_rules.c
 
 # The shipped kinds and flush batches, compiled so that a test sees every access to an entry; with five levels, too.
 MAPPER_HOOKED_SRC := $(patsubst %,tests/property/hooked_%.c,kernel user ept flush) \
@@ -12,7 +12,7 @@ MAPPER_HOOKED_SRC := $(patsubst %,tests/property/hooked_%.c,kernel user ept flus
 # They, and the world in which they are put to the proof.
 MAPPER_WORLD_SRC := $(sort $(wildcard tests/property/world*.c)) tests/property/sdm_rules.c $(MAPPER_HOOKED_SRC) \
 	$(filter-out mm/paging/flush.c,$(MAPPER_SRC)) $(BUDDY_SRC) \
-	mm/frames/frame.c lib/error.c lib/format.c tests/unit/no_vmcs.c
+	mm/frames/frame.c lib/error.c lib/format.c tests/unit/no_tlb.c
 
 PROPERTY_TESTS += mapper_conformance
 PROPERTY_mapper_conformance_SRC := $(MAPPER_WORLD_SRC)
@@ -27,8 +27,8 @@ PROPERTY_mapper_rounds_SRC := $(sort $(wildcard tests/property/rounds_*.c)) $(MA
 # Real threads on one table. Whoever waits for a lock yields: there may be fewer cores than threads, and a ticket
 # lock is handed on in order.
 PROPERTY_TSAN := $(HOSTED)/property/mapper_threads_tsan
-$(PROPERTY_TSAN): tests/property/test_mapper_threads.c tests/unit/hosted.c lib/lock.c $(MAPPER_SRC) $(BUDDY_SRC) mm/frames/frame.c arch/x86_64/mm/kind_kernel.c \
-		arch/x86_64/mm/kind_user.c $(KIND_EPT) lib/error.c lib/format.c \
+$(PROPERTY_TSAN): tests/property/test_mapper_threads.c $(HOSTED_COMMON) $(MAPPER_SRC) $(BUDDY_SRC) mm/frames/frame.c \
+		$(patsubst %,arch/x86_64/mm/kind_%.c,kernel user ept) lib/error.c lib/format.c \
 		$(wildcard mm/*.h mm/*/*.h lib/*.h arch/x86_64/mm/*.h tests/unit/*.h)
 	@mkdir -p $(@D)
 	@echo "link  $@"

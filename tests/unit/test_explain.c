@@ -16,12 +16,12 @@
 
 #include <cmocka.h>
 
-#include "arch/x86_64/control.h"
 #include "arch/x86_64/mm/ept.h"
 #include "arch/x86_64/mm/host_entry.h"
 #include "lib/error.h"
 #include "mm/frames/buddy.h"
 #include "tests/unit/buddy_env.h"
+#include "x86/control.h"
 
 #define RAM (32 * MiB)
 #define GUEST_AT (16 * MiB) /* where the guest's memory lies: gpa 0 */

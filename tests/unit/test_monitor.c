@@ -16,7 +16,6 @@
 
 #include <cmocka.h>
 
-#include "arch/x86_64/control.h"
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/cpu_state.h"
 #include "arch/x86_64/mm/ept.h"
@@ -32,7 +31,6 @@
 #include "arch/x86_64/user_last.h"
 #include "arch/x86_64/vmx/vmx.h"
 #include "arch/x86_64/vmx/vmx_caps.h"
-#include "boot/boot.h"
 #include "lib/error.h"
 #include "lib/log.h"
 #include "mm/frames/buddy.h"
@@ -40,8 +38,9 @@
 #include "mm/paging/table.h"
 #include "monitor/commands.h"
 #include "monitor/line_editor.h"
-#include "vm/guest.h"
 #include "tests/unit/buddy_env.h"
+#include "vm/guest.h"
+#include "x86/control.h"
 
 /* --- The machine ----------------------------------------------------------------------------- */
 
@@ -49,7 +48,6 @@
 
 static uint8_t *arena;
 static struct memblock memory;
-static struct boot_info loader_said = {.cmdline = "reserve=1M", .loader = "GRUB 2.06"};
 static struct cpu_state registers = {.cr0 = 0x80010033,
                                      .cr3 = 0x1000,
                                      .cr4 = CR4_PAE | CR4_PGE | CR4_VMXE,
@@ -73,21 +71,6 @@ static const struct table_caps caps = {.maxphyaddr = 40,
                                        .execute_only = true,
                                        .global = true,
                                        .mem_types = 0x71};
-
-const struct boot_info *boot_info(void)
-{
-    return &loader_said;
-}
-
-const struct memblock *boot_memory(void)
-{
-    return &memory;
-}
-
-uint64_t boot_tsc(void)
-{
-    return 0;
-}
 
 bool tsc_counts_instructions(void)
 {
@@ -490,6 +473,8 @@ static int set_up(void **state)
     assert_int_equal(buddy_init(metadata, metadata_size, RAM), E_OK);
     assert_int_equal(buddy_add(hpa(1 * MiB), RAM - 1 * MiB), E_OK);
     memblock_init(&memory);
+    boot_facts =
+        (struct boot_facts){.cmdline = "reserve=1M", .loader = "GRUB 2.06", .memory = &memory};
     memblock_add(&memory, 0, 0x9fc00, MEMKIND_USABLE);
     memblock_add(&memory, 0x9fc00, 0x400, MEMKIND_RESERVED);
     memblock_add(&memory, 1 * MiB, RAM - 1 * MiB, MEMKIND_USABLE);
@@ -1056,7 +1041,7 @@ static void serve(const char *keys)
     may_power_off = true;
     int status = setjmp(powered_off);
     if (status == 0) {
-        monitor_init("reserve=1M");
+        monitor_init();
         monitor_run();
     }
     assert_int_equal(status - 1, guests_hold_memory());
@@ -1088,7 +1073,7 @@ static void test_quit_names_leaks(void **state)
     typed = "quit\r";
     int status = setjmp(powered_off);
     if (status == 0) {
-        monitor_init("");
+        monitor_init();
         monitor_run();
     }
     log_attach(NULL);
@@ -1390,7 +1375,7 @@ static void test_scripts(void **state)
     may_power_off = true;
     int status = setjmp(powered_off);
     if (status == 0) {
-        monitor_init("");
+        monitor_init();
         for (unsigned i = 0; i < 8; i++)
             assert_int_equal(monitor_script("one", script, i ? 0 : sizeof(script) - 1), E_OK);
         assert_int_equal(monitor_script("too many", script, 1), E_FULL);

@@ -63,7 +63,10 @@ UNIT_TESTS += tally
 UNIT_tally_SRC := $(UNIT_AUDIT)
 
 UNIT_TESTS += translate
-UNIT_translate_SRC := arch/x86_64/mm/kind_user.c $(KIND_EPT) $(UNIT_KERNEL_TABLE)
+UNIT_translate_SRC := arch/x86_64/mm/kind_user.c arch/x86_64/mm/kind_ept.c $(UNIT_KERNEL_TABLE)
+
+UNIT_TESTS += flush
+UNIT_flush_SRC := arch/x86_64/mm/kind_user.c arch/x86_64/mm/kind_ept.c $(UNIT_KERNEL_TABLE)
 
 UNIT_TESTS += options
 UNIT_options_SRC := vm/options.c lib/format.c
@@ -87,7 +90,7 @@ UNIT_memory_map_SRC := boot/memory_map.c boot/multiboot2.c mm/frames/memblock.c 
 	lib/log.c tests/unit/boot_table.c
 
 # What vm/ is made of, on the real mapper and the real buddy, with a backend that the test plays.
-VM_SRC := $(wildcard vm/*.c mm/*.c mm/*/*.c) $(KIND_EPT) \
+VM_SRC := $(wildcard vm/*.c mm/*.c mm/*/*.c) arch/x86_64/mm/kind_ept.c \
 	$(filter-out lib/string.c,$(wildcard lib/*.c)) tests/unit/fake_machine.c
 
 UNIT_TESTS += slots
@@ -103,7 +106,7 @@ UNIT_TESTS += guests
 UNIT_guests_SRC := $(VM_SRC)
 
 UNIT_TESTS += vmx_controls
-UNIT_vmx_controls_SRC := arch/x86_64/vmx/controls.c arch/x86_64/vmx/entry_check.c
+UNIT_vmx_controls_SRC := arch/x86_64/vmx/controls.c arch/x86_64/vmx/names.c arch/x86_64/vmx/entry_check.c
 
 # Includes mm/frames/buddy.c, to have who waits for a lock yield.
 UNIT_TESTS += buddy_threads

@@ -8,6 +8,7 @@
 
 #include "arch/x86_64/mm/layout.h"
 #include "arch/x86_64/mm/space_map.h"
+#include "mm/paging/typed.h"
 
 int direct_map_build(struct table *table, const struct memblock *memblock, uint64_t limit,
                      uint64_t *skipped)
@@ -45,7 +46,7 @@ int direct_map_build(struct table *table, const struct memblock *memblock, uint6
             first = done;
         if (end <= first)
             continue;
-        error = space_map(table, DIRECT_BASE + first, hpa(first), end - first,
+        error = space_map(table, hva(DIRECT_BASE + first), hpa(first), end - first,
                           ram ? RIGHT_RW : RIGHT_R, MEM_WB);
         if (error != E_OK)
             return error;
@@ -62,8 +63,8 @@ int direct_map_seal(struct table *table, hpa_t base, uint64_t size)
     int error;
 
     flush_begin(&batch, table);
-    error = table_protect(table, DIRECT_BASE + base.v, size, space_attrs(table, RIGHT_R, MEM_WB),
-                          &batch);
+    error = hva_protect(table, hva(DIRECT_BASE + base.v), size, space_attrs(table, RIGHT_R, MEM_WB),
+                        &batch);
     flush_commit(&batch);
     return error;
 }

@@ -43,11 +43,4 @@ int eptp_decode(uint64_t raw, struct eptp *out);
 /* The EPTP that belongs to this table. */
 uint64_t ept_eptp(const struct table *table);
 
-/* The EPTP of the current VMCS, by VMREAD, decoded. E_STATE when there is no current VMCS. */
-int ept_root_current(struct eptp *out);
-
-/* Makes `table` the second-level table of the current VMCS, by VMWRITE. E_STATE as above, E_INVAL
- * when the table is of another kind. */
-int ept_root_set(const struct table *table);
-
 #endif

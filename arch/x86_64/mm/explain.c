@@ -3,11 +3,12 @@
  * second level's at the final address come last. */
 #include "arch/x86_64/mm/explain.h"
 
-#include "arch/x86_64/control.h"
 #include "arch/x86_64/mm/ept.h"
 #include "arch/x86_64/mm/host_entry.h"
 #include "lib/panic.h"
 #include "lib/string.h"
+#include "mm/paging/typed.h"
+#include "x86/control.h"
 
 /* Exit qualification of an EPT violation (SDM Vol. 3, 28.2.1, table 28-7). */
 #define QUALIFICATION_ALLOWED_SHIFT 3
@@ -178,7 +179,7 @@ static bool translate_second(struct explainer *x, gpa_t at, const struct second_
     unsigned from = e->count, rights = RIGHT_RWX | RIGHT_U;
     struct walk walk;
 
-    table_walk(x->query->second, at.v, &walk);
+    gpa_walk(x->query->second, at, &walk);
     for (unsigned i = 0; i < walk.count; i++) {
         struct explain_step *step = add_step(e, EXPLAIN_SECOND);
         bool present = walk.step[i].class == ENTRY_TABLE || walk.step[i].class == ENTRY_LEAF;

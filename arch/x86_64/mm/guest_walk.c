@@ -4,12 +4,12 @@
  */
 #include "arch/x86_64/mm/guest_walk.h"
 
-#include "arch/x86_64/control.h"
 #include "arch/x86_64/mm/guest_kinds.h"
 #include "arch/x86_64/mm/host_entry.h"
 #include "lib/list.h"
 #include "lib/string.h"
 #include "mm/paging/ops.h"
+#include "x86/control.h"
 
 #define PDPTE_RESERVED (BITS(2, 1) | BITS(8, 5))
 

@@ -7,8 +7,8 @@
 
 static int map_part(struct table *table, uint64_t first, uint64_t end, unsigned rights)
 {
-    return space_map(table, first, hpa(first - IMAGE_BASE), end > first ? end - first : 0, rights,
-                     MEM_WB);
+    return space_map(table, hva(first), hpa(first - IMAGE_BASE), end > first ? end - first : 0,
+                     rights, MEM_WB);
 }
 
 /* Tables that hold no frame records yet cannot unmap, so the guard is left out, not taken out. */

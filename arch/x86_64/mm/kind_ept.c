@@ -6,8 +6,7 @@
  */
 #include "arch/x86_64/mm/ept.h"
 
-#include "arch/x86_64/vmx/vmcs.h"
-#include "arch/x86_64/vmx/vmcs_fields.h"
+#include "arch/x86_64/mm/tlb.h"
 #include "mm/paging/ops.h"
 
 static uint64_t ept_encode(struct attrs attrs, unsigned level, const struct table_caps *caps)
@@ -69,6 +68,13 @@ static enum rule ept_own_rule(uint64_t entry, bool leaf, const struct table_caps
     return RULE_OK;
 }
 
+/* SDM Vol. 3, 29.4.3.3 "Guidelines for Use of the INVEPT Instruction". There is no finer one than
+ * of a whole EPTP. */
+static void ept_flush(struct table *table, const struct flush_batch *batch)
+{
+    (void)batch;
+    tlb_flush_ept(ept_eptp(table));
+}
 #ifndef KIND_LEVELS
 #define KIND_LEVELS 4 /* a test compiles this file with 5 */
 #endif
@@ -94,6 +100,7 @@ const struct table_kind ept_kind = {
     .table_rights = ept_rights,
     .reserved = ept_reserved,
     .own_rule = ept_own_rule,
+    .flush = ept_flush,
     .ops = &ept_ops,
 };
 
@@ -129,18 +136,4 @@ uint64_t ept_eptp(const struct table *table)
 {
     enum mem_type type = table->caps.mem_types & (1u << MEM_WB) ? MEM_WB : MEM_UC;
     return eptp_compose(table->root, type, table->kind->levels, table->caps.accessed_dirty);
-}
-
-int ept_root_current(struct eptp *out)
-{
-    uint64_t raw;
-    int error = vmcs_read(VMCS_EPT_POINTER, &raw);
-    return error ? error : eptp_decode(raw, out);
-}
-
-int ept_root_set(const struct table *table)
-{
-    if (table->kind->id != KIND_EPT)
-        return E_INVAL;
-    return vmcs_write(VMCS_EPT_POINTER, ept_eptp(table));
 }

@@ -4,6 +4,7 @@
  */
 #include "arch/x86_64/mm/host_entry.h"
 #include "arch/x86_64/mm/kernel.h"
+#include "arch/x86_64/mm/tlb.h"
 #include "mm/paging/ops.h"
 
 struct table kernel_table;
@@ -14,6 +15,16 @@ static uint64_t kernel_encode(struct attrs attrs, unsigned level, const struct t
     return entry & PTE_P ? entry | PTE_A | PTE_D : entry;
 }
 
+/* The kernel's half is reached under every PCID, and INVLPG leaves the paging-structure caches of
+ * all but the current one. */
+static void kernel_flush(struct table *table, const struct flush_batch *batch)
+{
+    (void)table;
+    if (batch->whole || batch->tables_died)
+        tlb_flush_all();
+    else
+        tlb_flush_pages(batch);
+}
 #ifndef KIND_LEVELS
 #define KIND_LEVELS 4 /* a test compiles this file with 5 */
 #endif
@@ -38,6 +49,7 @@ const struct table_kind kernel_kind = {
     .decode = host_decode,
     .table_rights = host_table_rights,
     .reserved = host_reserved,
+    .flush = kernel_flush,
     .ops = &kernel_ops,
 };
 

@@ -8,7 +8,9 @@
  * and the flush of one PCID.
  */
 #include "arch/x86_64/mm/host_entry.h"
-#include "arch/x86_64/mm/user.h"
+#include "arch/x86_64/mm/host_root.h"
+#include "arch/x86_64/mm/layout.h"
+#include "arch/x86_64/mm/tlb.h"
 #include "mm/paging/ops.h"
 
 static uint64_t user_encode(struct attrs attrs, unsigned level, const struct table_caps *caps)
@@ -16,6 +18,19 @@ static uint64_t user_encode(struct attrs attrs, unsigned level, const struct tab
     return host_encode(attrs, level, caps) & ~PTE_G;
 }
 
+/* Without PCIDs nothing of a table that is not current is cached: the load of CR3 that left it
+ * dropped it all. */
+static void user_flush(struct table *table, const struct flush_batch *batch)
+{
+    bool current = host_root_is_current(table);
+
+    if (current && batch->whole)
+        tlb_flush_current();
+    else if (current)
+        tlb_flush_pages(batch);
+    else if (read_cr4() & CR4_PCIDE)
+        tlb_flush_pcid(table->tag);
+}
 #ifndef KIND_LEVELS
 #define KIND_LEVELS 4 /* a test compiles this file with 5 */
 #endif
@@ -40,6 +55,7 @@ const struct table_kind user_kind = {
     .decode = host_decode,
     .table_rights = host_table_rights,
     .reserved = host_reserved,
+    .flush = user_flush,
     .ops = &user_ops,
 };
 

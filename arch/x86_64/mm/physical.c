@@ -4,13 +4,14 @@
 #include "arch/x86_64/mm/kernel.h"
 #include "arch/x86_64/mm/layout.h"
 #include "lib/string.h"
+#include "mm/paging/typed.h"
 
 /* How many of `size` bytes from `at` on lie in one page of the direct map that has `rights`. */
 static uint64_t backed(hpa_t at, uint64_t size, unsigned rights)
 {
     struct mapping page;
 
-    if (at.v >= DIRECT_SIZE || table_translate(&kernel_table, DIRECT_BASE + at.v, &page) != E_OK)
+    if (at.v >= DIRECT_SIZE || hva_translate(&kernel_table, hva(DIRECT_BASE + at.v), &page) != E_OK)
         return 0;
     if (rights & ~(unsigned)page.attrs.rights)
         return 0;

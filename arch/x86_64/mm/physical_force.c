@@ -1,8 +1,8 @@
 /* A write that the hypervisor's own tables do not allow; see physical.h. */
-#include "arch/x86_64/control.h"
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/mm/physical.h"
 #include "lib/string.h"
+#include "x86/control.h"
 
 /* Interrupts are off in the hypervisor, and no code of ours writes anything meanwhile that it
  * should not: the window is these two copies of CR0. */

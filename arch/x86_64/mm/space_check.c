@@ -4,6 +4,7 @@
 #include "arch/x86_64/mm/layout.h"
 #include "lib/error.h"
 #include "lib/format.h"
+#include "mm/paging/typed.h"
 
 struct check {
     struct table *table;
@@ -63,11 +64,12 @@ static int check_direct(struct check *check, const struct mapping *run)
 
 static int check_mmio(struct check *check, const struct mapping *run)
 {
-    uint64_t first = DIRECT_BASE + run->out.v;
+    hva_t first = hva(DIRECT_BASE + run->out.v);
 
     /* Beyond the direct map there is no RAM to collide with. */
     if (run->out.v + run_size(run) <= DIRECT_SIZE &&
-        table_visit(check->table, first, first + (run_size(run) - 1), VISIT_RUNS, any, NULL) != 0)
+        hva_visit(check->table, first, hva_add(first, run_size(run) - 1), VISIT_RUNS, any, NULL) !=
+            0)
         return violation(check, run, "the MMIO window covers RAM");
     return 0;
 }
@@ -185,7 +187,7 @@ unsigned space_describe(struct table *table, const struct image_layout *image,
 int space_check(struct table *table, const struct image_layout *image, char *why, size_t why_size)
 {
     struct check check = {.table = table, .image = image, .why = why, .why_size = why_size};
-    int error = table_visit(table, UPPER_FIRST, UPPER_LAST, VISIT_RUNS, check_run, &check);
+    int error = hva_visit(table, hva(UPPER_FIRST), hva(UPPER_LAST), VISIT_RUNS, check_run, &check);
 
     if (error == E_OK)
         error = check_general_rules(&check);

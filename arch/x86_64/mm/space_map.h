@@ -5,7 +5,7 @@
 #ifndef QUIRE_ARCH_X86_64_MM_SPACE_MAP_H
 #define QUIRE_ARCH_X86_64_MM_SPACE_MAP_H
 
-#include "mm/paging/table.h"
+#include "mm/paging/typed.h"
 
 static inline struct attrs space_attrs(const struct table *table, unsigned rights,
                                        enum mem_type type)
@@ -14,8 +14,8 @@ static inline struct attrs space_attrs(const struct table *table, unsigned right
 }
 
 /* Maps [at, at + size), which must be absent, to `to`. A range of size 0 is done already. */
-static inline int space_map(struct table *table, uint64_t at, hpa_t to, uint64_t size,
-                            unsigned rights, enum mem_type type)
+static inline int space_map(struct table *table, hva_t at, hpa_t to, uint64_t size, unsigned rights,
+                            enum mem_type type)
 {
     struct flush_batch batch;
     int error;
@@ -23,18 +23,18 @@ static inline int space_map(struct table *table, uint64_t at, hpa_t to, uint64_t
     if (size == 0)
         return E_OK;
     flush_begin(&batch, table);
-    error = table_map(table, at, to, size, space_attrs(table, rights, type), MAP_DEFAULT, &batch);
+    error = hva_map(table, at, to, size, space_attrs(table, rights, type), MAP_DEFAULT, &batch);
     flush_commit(&batch);
     return error;
 }
 
-static inline int space_unmap(struct table *table, uint64_t at, uint64_t size)
+static inline int space_unmap(struct table *table, hva_t at, uint64_t size)
 {
     struct flush_batch batch;
     int error;
 
     flush_begin(&batch, table);
-    error = table_unmap(table, at, size, &batch);
+    error = hva_unmap(table, at, size, &batch);
     flush_commit(&batch);
     return error;
 }

@@ -6,6 +6,7 @@
 #include "arch/x86_64/mm/kernel_space.h"
 #include "arch/x86_64/mm/space_map.h"
 #include "mm/frames/buddy.h"
+#include "mm/paging/typed.h"
 
 #define SLOT_WORDS (STACK_SLOTS / 64)
 
@@ -49,7 +50,7 @@ int stack_alloc(hva_t *top)
     error = buddy_alloc(STACK_ORDER, PURPOSE_STACK, OWNER_HOST, &block);
     if (error == E_OK) {
         error =
-            space_map(&kernel_table, stack_slot_base(slot).v, block, STACK_SIZE, RIGHT_RW, MEM_WB);
+            space_map(&kernel_table, stack_slot_base(slot), block, STACK_SIZE, RIGHT_RW, MEM_WB);
         if (error != E_OK)
             buddy_free(block, STACK_ORDER, OWNER_HOST);
     }
@@ -72,11 +73,11 @@ int stack_free(hva_t top)
     if (top.v <= STACKS_BASE || offset > STACKS_SIZE || offset % STACK_STRIDE != 0)
         return E_INVAL;
     slot = (unsigned)(offset / STACK_STRIDE) - 1;
-    if (table_translate(&kernel_table, stack_slot_base(slot).v, &mapping) != E_OK)
+    if (hva_translate(&kernel_table, stack_slot_base(slot), &mapping) != E_OK)
         return E_INVAL;
 
     flush_begin(&batch, &kernel_table);
-    error = table_unmap(&kernel_table, stack_slot_base(slot).v, STACK_SIZE, &batch);
+    error = hva_unmap(&kernel_table, stack_slot_base(slot), STACK_SIZE, &batch);
     if (error == E_OK)
         flush_free_after(&batch, mapping.out);
     flush_commit(&batch);

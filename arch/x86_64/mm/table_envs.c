@@ -1,7 +1,6 @@
 /* See table_envs.h. */
 #include "arch/x86_64/mm/table_envs.h"
 
-#include "arch/x86_64/mm/tlb.h"
 #include "lib/list.h"
 #include "lib/panic.h"
 
@@ -37,11 +36,19 @@ static void give_many_to_buddy(const struct table_env *env, struct table *table,
         refused(table, frames[0], error);
 }
 
+/* One CPU runs so far. When there are more, this is the place that waits for all of them. */
+static void flush_everywhere(const struct table_env *env, struct table *table,
+                             const struct flush_batch *batch)
+{
+    (void)env;
+    table->kind->flush(table, batch);
+}
+
 const struct table_env buddy_table_env = {
     .take = take_from_buddy,
     .give = give_to_buddy,
     .give_many = give_many_to_buddy,
-    .flush = tlb_flush,
+    .flush = flush_everywhere,
     .frame_records = true,
 };
 
@@ -73,7 +80,10 @@ static void give_early(const struct table_env *env, struct table *table, hpa_t f
 const struct table_env *early_table_env(struct early *early)
 {
     static struct early_env instance = {
-        .env = {.take = take_early, .give = give_early, .flush = tlb_flush, .frame_records = false},
+        .env = {.take = take_early,
+                .give = give_early,
+                .flush = flush_everywhere,
+                .frame_records = false},
     };
 
     instance.early = early;

@@ -1,19 +1,26 @@
 /*
- * Translation invalidation: what each table kind's flush batches come down to on this CPU.
- *
- *   kernel  INVLPG a page; past the limit, or when tables died, everything with global pages
- *   user    INVLPG where the table is current; else, or past the limit, its PCID
- *   EPT     INVEPT single-context (the architecture has no finer one)
- *
- * One CPU runs so far; when there are more, this is the place that waits for all of them.
+ * What this CPU does to forget translations: the instructions that a kind's flush
+ * (table_kind.flush) is made of, each counted.
  */
 #ifndef QUIRE_ARCH_X86_64_MM_TLB_H
 #define QUIRE_ARCH_X86_64_MM_TLB_H
 
 #include "mm/paging/table.h"
 
-/* The flush hook of every table_env of the hypervisor. */
-void tlb_flush(const struct table_env *env, struct table *table, const struct flush_batch *batch);
+/* Each page of the batch's ranges, with the paging-structure caches of the current PCID: INVLPG. */
+void tlb_flush_pages(const struct flush_batch *batch);
+
+/* The current PCID, global pages excepted: CR3 is loaded anew. */
+void tlb_flush_current(void);
+
+/* One PCID, global pages excepted. CR4.PCIDE is 1. */
+void tlb_flush_pcid(uint16_t pcid);
+
+/* Every PCID, and global pages. */
+void tlb_flush_all(void);
+
+/* What is derived from one EPTP: INVEPT. In arch/x86_64/vmx/eptp.c. */
+void tlb_flush_ept(uint64_t eptp);
 
 /* How often each instruction was used since boot. */
 struct tlb_counters {

@@ -6,6 +6,7 @@
 #include "arch/x86_64/mm/kernel_space.h"
 #include "arch/x86_64/mm/space_map.h"
 #include "arch/x86_64/mm/window.h"
+#include "mm/paging/typed.h"
 
 static struct window mmio = {.base = MMIO_BASE, .size = MMIO_SIZE};
 static struct lock mmio_lock = LOCK_INIT;
@@ -23,8 +24,8 @@ static bool in_direct_map(hpa_t first, hpa_t last, struct mapping *ram)
         return false;
     if (last.v >= DIRECT_SIZE)
         last = hpa(DIRECT_SIZE - 1);
-    return table_visit(&kernel_table, DIRECT_BASE + first.v, DIRECT_BASE + last.v, VISIT_PAGES,
-                       found, ram) != 0;
+    return hva_visit(&kernel_table, hva(DIRECT_BASE + first.v), hva(DIRECT_BASE + last.v),
+                     VISIT_PAGES, found, ram) != 0;
 }
 
 int mmio_map(hpa_t at, uint64_t size, enum mem_type type, void **out)
@@ -47,7 +48,7 @@ int mmio_map(hpa_t at, uint64_t size, enum mem_type type, void **out)
     lock_take(&mmio_lock);
     error = window_take(&mmio, base, whole, type, &placed, &fresh);
     if (error == E_OK && fresh) {
-        error = space_map(&kernel_table, placed, base, whole, RIGHT_RW, type);
+        error = space_map(&kernel_table, hva(placed), base, whole, RIGHT_RW, type);
         if (error != E_OK) {
             struct window_slot slot;
 
@@ -69,7 +70,7 @@ int mmio_unmap(const void *at)
     lock_take(&mmio_lock);
     error = window_drop(&mmio, (uint64_t)(uintptr_t)at, &slot, &gone);
     if (error == E_OK && gone)
-        error = space_unmap(&kernel_table, slot.at, slot.size);
+        error = space_unmap(&kernel_table, hva(slot.at), slot.size);
     lock_drop(&mmio_lock);
     return error;
 }
@@ -87,7 +88,7 @@ int fixmap_map(enum fixmap_slot slot, hpa_t frame, enum mem_type type, bool writ
     if (in_direct_map(frame, frame, &ram) &&
         (type != (enum mem_type)ram.attrs.type || (writable && !(ram.attrs.rights & RIGHT_W))))
         return E_PERM;
-    error = space_map(&kernel_table, at.v, frame, PAGE_SIZE, writable ? RIGHT_RW : RIGHT_R, type);
+    error = space_map(&kernel_table, at, frame, PAGE_SIZE, writable ? RIGHT_RW : RIGHT_R, type);
     if (error == E_OK)
         *out = (void *)(uintptr_t)at.v;
     return error;
@@ -95,5 +96,5 @@ int fixmap_map(enum fixmap_slot slot, hpa_t frame, enum mem_type type, bool writ
 
 int fixmap_unmap(enum fixmap_slot slot)
 {
-    return space_unmap(&kernel_table, fixmap_address(slot).v, PAGE_SIZE);
+    return space_unmap(&kernel_table, fixmap_address(slot), PAGE_SIZE);
 }

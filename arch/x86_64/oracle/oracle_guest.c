@@ -9,7 +9,6 @@
  *
  * SDM Vol. 3, 29.3.3 "EPT-induced VM exits".
  */
-#include "arch/x86_64/control.h"
 #include "arch/x86_64/mm/ept.h"
 #include "arch/x86_64/mm/host_entry.h"
 #include "arch/x86_64/mm/table_envs.h"
@@ -18,6 +17,8 @@
 #include "lib/panic.h"
 #include "lib/string.h"
 #include "mm/frames/buddy.h"
+#include "mm/paging/typed.h"
+#include "x86/control.h"
 
 #define GUEST_PML4 0x1000
 #define GUEST_PDPT 0x2000
@@ -327,8 +328,8 @@ static int map_guest_pages(struct guest_space *space, struct table *table)
     struct flush_batch batch;
 
     flush_begin(&batch, table);
-    int error = table_map(table, space->half + GUEST_PML4, space->pages, GUEST_PAGES * PAGE_SIZE,
-                          attrs_of(RIGHT_RWX, MEM_WB), MAP_DEFAULT, &batch);
+    int error = gpa_map(table, gpa(space->half + GUEST_PML4), space->pages, GUEST_PAGES * PAGE_SIZE,
+                        attrs_of(RIGHT_RWX, MEM_WB), MAP_DEFAULT, &batch);
     flush_commit(&batch);
     return error;
 }

@@ -10,7 +10,6 @@
 #include "arch/x86_64/mm/kernel.h"
 #include "arch/x86_64/mm/layout.h"
 #include "arch/x86_64/mm/table_envs.h"
-#include "arch/x86_64/mm/user.h"
 #include "arch/x86_64/oracle/random_table.h"
 #include "arch/x86_64/percpu.h"
 #include "arch/x86_64/trap.h"
@@ -19,6 +18,7 @@
 #include "lib/panic.h"
 #include "lib/string.h"
 #include "mm/frames/buddy.h"
+#include "mm/paging/typed.h"
 
 #define INT3 0xcc
 
@@ -371,8 +371,8 @@ static int map_stub(struct host_space *space, struct table *table)
     if (error != E_OK)
         return error;
     flush_begin(&batch, table);
-    error = table_map(table, STUB_AT, frame, PAGE_SIZE, attrs_of(RIGHT_RX | RIGHT_U, MEM_WB),
-                      MAP_DEFAULT, &batch);
+    error = hva_map(table, hva(STUB_AT), frame, PAGE_SIZE, attrs_of(RIGHT_RX | RIGHT_U, MEM_WB),
+                    MAP_DEFAULT, &batch);
     flush_commit(&batch);
     space->stub = direct(frame);
     if (error != E_OK)
@@ -385,7 +385,7 @@ static void drop_stub(struct host_space *space, struct table *table)
     struct flush_batch batch;
 
     flush_begin(&batch, table);
-    invariant(table_unmap(table, STUB_AT, PAGE_SIZE, &batch) == E_OK);
+    invariant(hva_unmap(table, hva(STUB_AT), PAGE_SIZE, &batch) == E_OK);
     flush_commit(&batch);
     invariant(buddy_free(direct_hpa(space->stub), 0, OWNER_HOST) == E_OK);
 }

@@ -1,11 +1,15 @@
 /* VMX as struct vm_backend: the run of a vCPU, and the table of operations. */
-#include "arch/x86_64/mm/ept.h"
 #include "arch/x86_64/mm/guest_walk.h"
 #include "arch/x86_64/mm/table_envs.h"
+#include "arch/x86_64/vmx/create.h"
+#include "arch/x86_64/vmx/eptp.h"
+#include "arch/x86_64/vmx/events.h"
+#include "arch/x86_64/vmx/exits.h"
 #include "arch/x86_64/vmx/resident.h"
 #include "arch/x86_64/vmx/slice_timer.h"
-#include "arch/x86_64/vmx/vcpu.h"
+#include "arch/x86_64/vmx/state.h"
 #include "arch/x86_64/vmx/vmx.h"
+#include "mm/paging/typed.h"
 
 static bool has_preemption_timer(void)
 {
@@ -97,7 +101,7 @@ static bool read_for_walk(void *ctx, gpa_t from, void *to, unsigned size)
 {
     struct vmx_vcpu *v = ctx;
 
-    return table_read(v->table, from.v, RIGHT_R, to, size) == size;
+    return gpa_read(v->table, from, RIGHT_R, to, size) == size;
 }
 
 /* SDM Vol. 3, 4.6 "Access rights", for data. */

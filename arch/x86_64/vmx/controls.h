@@ -1,7 +1,7 @@
 /*
  * The arithmetic of VMX, apart from any VMX instruction: which control bits a CPU lets one set,
- * what the fixed bits make of CR0 and CR4, what an exit qualification says, and what the numbers
- * are called. Pure functions of their arguments, the same in the hypervisor and in a hosted test.
+ * what the fixed bits make of CR0 and CR4, and what an exit qualification says. Pure functions of
+ * their arguments, the same in the hypervisor and in a hosted test.
  *
  * Sections are those of the SDM Vol. 3: chapter 25 "Virtual machine control structures", 26 "VMX
  * non-root operation", 27 "VM entries", 28 "VM exits", 29 "VMX support for address translation", 31
@@ -15,9 +15,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "arch/x86_64/control.h"
 #include "lib/bits.h"
 #include "lib/error.h"
+#include "x86/control.h"
 
 /* The capability MSRs (appendix A). */
 #define IA32_VMX_BASIC 0x480
@@ -109,11 +109,6 @@ enum control_word {
 #define ENTRY_LOAD_PERF_GLOBAL_CTRL BIT(13)
 #define ENTRY_LOAD_PAT BIT(14)
 #define ENTRY_LOAD_EFER BIT(15)
-
-const char *control_word_name(enum control_word word); /* "pin-based" */
-/* The manual's name of one control, "control N" for one that this file does not know. */
-const char *control_name(enum control_word word, unsigned bit);
-bool control_is_named(enum control_word word, unsigned bit);
 
 /* The MSR that reports what a word allows: with `true_controls` (IA32_VMX_BASIC bit 55) the TRUE
  * one, which also lets "default1" controls be cleared (A.2, A.3.1, A.4, A.5). */
@@ -310,14 +305,6 @@ enum exit_reason {
 };
 #define EXIT_REASON_BASIC BITS(15, 0)
 #define EXIT_REASON_ENTRY_FAILURE BIT(31)
-
-/* "EPT violation"; "exit reason without a name" for a number that the manual leaves open. */
-const char *exit_reason_name(unsigned basic);
-/* VM-instruction error numbers (31.4). */
-const char *vm_instruction_error_name(uint32_t error);
-/* The qualification of a VM-entry failure by invalid guest state (27.8). */
-const char *entry_failure_name(uint64_t qualification);
-const char *activity_state_name(uint32_t state);
 
 /* Exit qualification of an EPT violation (28.2.1, table 28-7). */
 struct ept_violation {

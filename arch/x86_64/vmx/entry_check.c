@@ -1,7 +1,7 @@
 /* See entry_check.h. The functions follow the subsections of 27.3.1 in order. */
 #include "arch/x86_64/vmx/entry_check.h"
 
-#include "arch/x86_64/control.h"
+#include "x86/control.h"
 
 static bool canonical(const struct entry_state *s, uint64_t address)
 {

@@ -3,7 +3,8 @@
  * failed entry (the guest state is, 27.8), each told in words as far as can be told.
  */
 #include "arch/x86_64/vmx/entry_check.h"
-#include "arch/x86_64/vmx/vcpu.h"
+#include "arch/x86_64/vmx/exits.h"
+#include "arch/x86_64/vmx/names.h"
 
 /* Names the first setting that the CPU's capability MSRs do not allow, which the number of VMfail
  * does not. Empty when all of them are allowed. */

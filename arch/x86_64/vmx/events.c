@@ -3,7 +3,7 @@
  * for one whose delivery an exit interrupted. SDM Vol. 3, 27.6 "Event injection", 28.2.3 and
  * 28.2.4.
  */
-#include "arch/x86_64/vmx/vcpu.h"
+#include "arch/x86_64/vmx/events.h"
 
 /* An event for the next entry is there already. */
 static bool event_pending(void)

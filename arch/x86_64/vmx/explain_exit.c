@@ -4,7 +4,8 @@
  */
 #include "arch/x86_64/mm/explain.h"
 #include "arch/x86_64/mm/physical.h"
-#include "arch/x86_64/vmx/vcpu.h"
+#include "arch/x86_64/vmx/exits.h"
+#include "arch/x86_64/vmx/state.h"
 #include "lib/string.h"
 
 #define QUALIFICATION_NMI_UNBLOCKED BIT(12) /* of the moment, not of the access */
@@ -19,6 +20,28 @@ static unsigned access_of(const struct vm_exit *exit)
         return exit->memory.access & RIGHT_X ? RIGHT_X : RIGHT_R;
     }
     return RIGHT_R;
+}
+
+/* The two have nothing in common but the tables and the manual. */
+static void compare(const struct vm_exit *exit, const struct explanation *e, struct sink *to)
+{
+    if (exit->raw != EXIT_EPT_VIOLATION && exit->raw != EXIT_EPT_MISCONFIGURATION) {
+        format(to, "the hypervisor made this access in the CPU's place (%s)\n", exit->name);
+        return;
+    }
+    bool by_gva = exit->kind == VM_EXIT_MEMORY && exit->memory.gva_valid;
+    bool misconfig = exit->kind == VM_EXIT_MISCONFIG;
+    uint64_t told = exit->qualification & ~QUALIFICATION_NMI_UNBLOCKED;
+    /* A walk that counts as a write is told as read and write; Bochs leaves out the read. */
+    if (e->during_walk && (told & RIGHT_W))
+        told |= e->qualification & RIGHT_R;
+    if (misconfig ? e->outcome != EXPLAIN_EPT_MISCONFIG
+                  : e->outcome != EXPLAIN_EPT_VIOLATION || (by_gva && e->qualification != told))
+        format(to,
+               "the CPU told %s, qualification 0x%lx: not what the walk as it stands foretells\n",
+               exit->name, exit->qualification);
+    else
+        format(to, "the CPU told the same\n");
 }
 
 void vmx_explain_access(struct vcpu *vcpu, const struct vm_exit *exit, struct sink *to)
@@ -54,23 +77,5 @@ void vmx_explain_access(struct vcpu *vcpu, const struct vm_exit *exit, struct si
     query.pat = state.pat;
     explain(&query, &e);
     explain_print(to, &e);
-
-    if (exit->raw != EXIT_EPT_VIOLATION && exit->raw != EXIT_EPT_MISCONFIGURATION) {
-        format(to, "the hypervisor made this access in the CPU's place (%s)\n", exit->name);
-        return;
-    }
-    /* The two have nothing in common but the tables and the manual. */
-    bool misconfig = exit->kind == VM_EXIT_MISCONFIG;
-    uint64_t told = exit->qualification & ~QUALIFICATION_NMI_UNBLOCKED;
-    /* A walk that counts as a write is told as read and write; Bochs leaves out the read. */
-    if (e.during_walk && (told & RIGHT_W))
-        told |= e.qualification & RIGHT_R;
-    if (misconfig
-            ? e.outcome != EXPLAIN_EPT_MISCONFIG
-            : e.outcome != EXPLAIN_EPT_VIOLATION || (query.registers && e.qualification != told))
-        format(to,
-               "the CPU told %s, qualification 0x%lx: not what the walk as it stands foretells\n",
-               exit->name, exit->qualification);
-    else
-        format(to, "the CPU told the same\n");
+    compare(exit, &e, to);
 }

@@ -91,48 +91,11 @@ enum vmx_enter vmx_enter(uint64_t gpr[GPR_COUNT], struct vmx_live *live, bool la
 void vmx_exited(void);
 void vmx_unblock_nmi(void);
 
-/* vcpu.c: creation, and the state that vm/ sees. */
-/* Once, before the first of them: their structures are small objects (mm/frames/slab.h). */
-void vmx_vcpus_init(void);
-int vmx_vcpu_create(struct guest *guest, struct table *table, owner_t owner, struct vcpu **out);
-void vmx_vcpu_destroy(struct vcpu *vcpu);
-int vmx_get_state(struct vcpu *vcpu, struct vcpu_state *out);
-int vmx_set_state(struct vcpu *vcpu, const struct vcpu_state *in);
-void vmx_dump(struct vcpu *vcpu, struct sink *to);
-
 /* Makes the vCPU's VMCS the current one of this CPU. E_STATE when it is active on another (it has
  * to be put there first) or VMX is off; E_HARDWARE. */
 int vmx_vcpu_load(struct vmx_vcpu *v);
 /* Takes the vCPU off this CPU: its registers into its structure, its VMCS cleared. Nothing when it
  * is active nowhere. */
 void vmx_vcpu_put(struct vmx_vcpu *v);
-
-/* With the VMCS current: CR0 and CR4 as the guest sees them. */
-uint64_t vmx_guest_cr0(void);
-uint64_t vmx_guest_cr4(void);
-/* Writes CR0, CR4, EFER and the entry control that follows from them, legal values only. */
-void vmx_write_crs(uint64_t cr0, uint64_t cr4, uint64_t efer);
-/* Drops the translations that are tagged with the vCPU's VPID. */
-void vmx_flush_vpid(struct vmx_vcpu *v);
-
-/* events.c */
-int vmx_inject(struct vcpu *vcpu, struct vm_event event);
-void vmx_inject_exception(struct vmx_vcpu *v, uint8_t vector, bool has_code, uint32_t code);
-bool vmx_interrupts_open(struct vcpu *vcpu);
-void vmx_set_halted(struct vcpu *vcpu, bool halted);
-void vmx_skip(struct vcpu *vcpu, const struct vm_exit *exit);
-/* The same for an instruction of `length` bytes that this folder emulated. */
-void vmx_skip_bytes(struct vmx_vcpu *v, unsigned length);
-/* First thing after an exit: puts an event whose delivery was interrupted back to be delivered by
- * the next entry (28.2.4), and notes an NMI window that an IRET had opened too early (28.2.3). */
-void vmx_requeue_event(struct vmx_vcpu *v, unsigned reason, uint64_t qualification);
-
-/* exits.c: tells what happened in neutral terms, having dealt with what is VMX's own. */
-void vmx_decode_exit(struct vmx_vcpu *v, uint32_t reason, struct vm_exit *exit);
-/* explain_exit.c: why an access ended in an EPT violation or misconfiguration. */
-void vmx_explain_access(struct vcpu *vcpu, const struct vm_exit *exit, struct sink *to);
-/* entry_failure.c: why the CPU did not enter the guest. */
-void vmx_explain_fail(struct vmx_vcpu *v, enum vmx_enter outcome, struct vm_exit *exit);
-void vmx_explain_entry(struct vmx_vcpu *v, uint32_t reason, struct vm_exit *exit);
 
 #endif

@@ -2,6 +2,7 @@
  * "VMX instruction reference". */
 #include "arch/x86_64/vmx/vmcs.h"
 
+#include "arch/x86_64/vmx/names.h"
 #include "arch/x86_64/vmx/vmx_caps.h"
 #include "arch/x86_64/vmx/vmx_cpu.h"
 #include "lib/error.h"

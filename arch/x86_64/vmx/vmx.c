@@ -5,6 +5,8 @@
 #include "arch/x86_64/lapic.h"
 #include "arch/x86_64/mm/tlb.h"
 #include "arch/x86_64/trap.h"
+#include "arch/x86_64/vmx/create.h"
+#include "arch/x86_64/vmx/names.h"
 #include "arch/x86_64/vmx/resident.h"
 #include "arch/x86_64/vmx/slice_timer.h"
 #include "lib/log.h"

@@ -2,8 +2,8 @@
  * Model-specific registers, by the manual's names (SDM Vol. 4, chapter 2). Those of VMX are in
  * arch/x86_64/vmx/.
  */
-#ifndef QUIRE_ARCH_MSR_H
-#define QUIRE_ARCH_MSR_H
+#ifndef QUIRE_X86_MSR_H
+#define QUIRE_X86_MSR_H
 
 #include "lib/bits.h"
 
@@ -56,12 +56,5 @@
 #define PAT_WB 6
 #define PAT_UC_MINUS 7
 #define PAT_ENTRY(index, type) ((uint64_t)(type) << (8 * (index)))
-
-/* Entries 0..3 are those of reset, so that tables made before it is written keep their meaning. The
- * index that selects an entry is PAT:PCD:PWT of the page-table leaf. */
-#define PAT_HOST                                                                                   \
-    (PAT_ENTRY(0, PAT_WB) | PAT_ENTRY(1, PAT_WT) | PAT_ENTRY(2, PAT_UC_MINUS) |                    \
-     PAT_ENTRY(3, PAT_UC) | PAT_ENTRY(4, PAT_WC) | PAT_ENTRY(5, PAT_WP) |                          \
-     PAT_ENTRY(6, PAT_UC_MINUS) | PAT_ENTRY(7, PAT_UC))
 
 #endif

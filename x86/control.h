@@ -1,9 +1,10 @@
 /*
  * Bits of the control registers and of RFLAGS, by the manual's names (SDM Vol. 3, 2.3 "System flags
- * and fields in the EFLAGS register" and 2.5 "Control registers").
+ * and fields in the EFLAGS register" and 2.5 "Control registers"). In x86/ is what the architecture
+ * defines, the same for the host and for a guest: constants, no code.
  */
-#ifndef QUIRE_ARCH_CONTROL_H
-#define QUIRE_ARCH_CONTROL_H
+#ifndef QUIRE_X86_CONTROL_H
+#define QUIRE_X86_CONTROL_H
 
 #include "lib/bits.h"
 

@@ -1,0 +1,41 @@
+/*
+ * What an exit, or an entry that failed, comes to in the neutral terms of vm/backend.h.
+ */
+#ifndef QUIRE_ARCH_VMX_EXITS_H
+#define QUIRE_ARCH_VMX_EXITS_H
+
+#include "arch/x86_64/vmx/events.h"
+
+/* Tells what happened, having dealt with what is VMX's own. */
+void vmx_decode_exit(struct vmx_vcpu *v, uint32_t reason, struct vm_exit *exit);
+/* explain_exit.c: why an access ended in an EPT violation or misconfiguration. */
+void vmx_explain_access(struct vcpu *vcpu, const struct vm_exit *exit, struct sink *to);
+/* entry_failure.c: why the CPU did not enter the guest. */
+void vmx_explain_fail(struct vmx_vcpu *v, enum vmx_enter outcome, struct vm_exit *exit);
+void vmx_explain_entry(struct vmx_vcpu *v, uint32_t reason, struct vm_exit *exit);
+
+/* cr_exits.c: accesses to control registers, and XSETBV. What is legal is done; what is not raises
+ * #GP or #UD. */
+void vmx_cr_access_exit(struct vmx_vcpu *v, struct vm_exit *exit);
+void vmx_xsetbv_exit(struct vmx_vcpu *v, struct vm_exit *exit);
+
+/* The ends of an exit that this folder deals with alone. */
+static inline void undefined_opcode(struct vmx_vcpu *v, struct vm_exit *exit)
+{
+    vmx_inject_exception(v, VECTOR_UD, false, 0);
+    exit->kind = VM_EXIT_HANDLED;
+}
+
+static inline void general_protection(struct vmx_vcpu *v, struct vm_exit *exit)
+{
+    vmx_inject_exception(v, VECTOR_GP, true, 0);
+    exit->kind = VM_EXIT_HANDLED;
+}
+
+static inline void emulated(struct vmx_vcpu *v, struct vm_exit *exit)
+{
+    vmx_skip_bytes(v, exit->length);
+    exit->kind = VM_EXIT_HANDLED;
+}
+
+#endif
