@@ -54,6 +54,35 @@ void world_tame(struct world_call *call)
         call->count = most;
 }
 
+/* Which cells. `again`: the block that was mapped last, or nearly. */
+static void choose_place(struct world_call *call, bool again)
+{
+    struct random *r = &w.random;
+
+    call->first = (unsigned)random_below(r, CELLS);
+    switch (again ? 0 : random_below(r, 5)) {
+    case 0: /* what a large leaf fits, whole */
+        call->first = SIDE_CELLS + (unsigned)random_below(r, 2) * BLOCK_CELLS;
+        call->count = BLOCK_CELLS;
+        break;
+    case 1:
+        call->count = 1 + (unsigned)random_below(r, CELLS - call->first);
+        break;
+    case 2:
+        call->count = 1;
+        break;
+    default:
+        call->count = 1 + (unsigned)random_below(r, 24);
+        break;
+    }
+    if (call->first + call->count > CELLS)
+        call->count = CELLS - call->first;
+    if (again) {
+        call->first = w.block;
+        call->count = random_below(r, 8) ? BLOCK_CELLS : BLOCK_CELLS - 1;
+    }
+}
+
 struct world_call world_random_call(void)
 {
     static const unsigned caps[] = {MAP_DEFAULT, MAP_DEFAULT, MAP_CAP_2M, MAP_CAP_4K};
@@ -70,28 +99,7 @@ struct world_call world_random_call(void)
      */
     if (again)
         call.op = (enum world_op)then[random_below(r, sizeof(then))];
-    call.first = (unsigned)random_below(r, CELLS);
-    switch (again ? 0 : random_below(r, 5)) {
-    case 0: /* what a large leaf fits, whole */
-        call.first = SIDE_CELLS + (unsigned)random_below(r, 2) * BLOCK_CELLS;
-        call.count = BLOCK_CELLS;
-        break;
-    case 1:
-        call.count = 1 + (unsigned)random_below(r, CELLS - call.first);
-        break;
-    case 2:
-        call.count = 1;
-        break;
-    default:
-        call.count = 1 + (unsigned)random_below(r, 24);
-        break;
-    }
-    if (call.first + call.count > CELLS)
-        call.count = CELLS - call.first;
-    if (again) {
-        call.first = w.block;
-        call.count = random_below(r, 8) ? BLOCK_CELLS : BLOCK_CELLS - 1;
-    }
+    choose_place(&call, again);
     bool block = call.count == BLOCK_CELLS;
     if (call.op == OP_MAP && call.count > 24 && random_below(r, 4))
         call.op = OP_REPLACE; /* a large range is seldom free */

@@ -103,22 +103,13 @@ static void check_harvest(const struct world_call *call, bool (*accessed_before)
         }
 }
 
-int world_run(const struct world_call *call)
+/* With the k-th frame refused for each k below call->refuse first: nothing has changed then. */
+static int apply_with_refusals(const struct world_call *call)
 {
-    static bool accessed_before[CELLS][PARTS], dirty_before[CELLS][PARTS];
     struct flush_batch batch;
     uint64_t taken = w.taken;
     int result = E_NOMEM;
 
-    memset(&op, 0, sizeof(op));
-    op.call = *call;
-    op.quiet = (unsigned[]){1, 2, 40, 600}[random_below(&chance, 4)];
-    w.events = 0;
-    int expected = expect(call);
-    memcpy(accessed_before, accessed, sizeof(accessed));
-    memcpy(dirty_before, dirty, sizeof(dirty));
-    memset(accessed_new, 0, sizeof(accessed_new));
-    memset(dirty_new, 0, sizeof(dirty_new));
     op.active = true;
     for (unsigned k = 0; result == E_NOMEM && k <= call->refuse; k++) {
         w.fail_in = k < call->refuse ? k : UINT64_MAX;
@@ -136,6 +127,23 @@ int world_run(const struct world_call *call)
     }
     op.active = false;
     w.fail_in = UINT64_MAX;
+    return result;
+}
+
+int world_run(const struct world_call *call)
+{
+    static bool accessed_before[CELLS][PARTS], dirty_before[CELLS][PARTS];
+
+    memset(&op, 0, sizeof(op));
+    op.call = *call;
+    op.quiet = (unsigned[]){1, 2, 40, 600}[random_below(&chance, 4)];
+    w.events = 0;
+    int expected = expect(call);
+    memcpy(accessed_before, accessed, sizeof(accessed));
+    memcpy(dirty_before, dirty, sizeof(dirty));
+    memset(accessed_new, 0, sizeof(accessed_new));
+    memset(dirty_new, 0, sizeof(dirty_new));
+    int result = apply_with_refusals(call);
     if (result != expected)
         wrong("the mapper says %d, and %d was expected", result, expected);
     if (op.owes)
