@@ -41,6 +41,10 @@ void world_tame(struct world_call *call)
         call->flags &= small_cells ? MAP_CAP_2M | MAP_CAP_4K : 0;
         most = small_cells ? CELLS : 3;
         break;
+    case OP_CURSOR:
+        call->flags &= 15;
+        most = small_cells ? CELLS : 2;
+        break;
     case OP_COPY:
         most = small_cells ? CELLS : 3;
         break;
@@ -90,7 +94,7 @@ struct world_call world_random_call(void)
     static const uint8_t ops[] = {OP_MAP,   OP_MAP,   OP_MAP,     OP_REPLACE, OP_REPLACE,
                                   OP_UNMAP, OP_UNMAP, OP_PROTECT, OP_PROTECT, OP_PROTECT,
                                   OP_SPLIT, OP_MERGE, OP_SWEEP,   OP_HARVEST, OP_HARVEST,
-                                  OP_CLONE, OP_COPY,  OP_FRESH};
+                                  OP_CLONE, OP_COPY,  OP_FRESH,   OP_CURSOR,  OP_CURSOR};
     struct world_call call = {.op = (enum world_op)ops[random_below(r, sizeof(ops))]};
     static const uint8_t then[] = {OP_MERGE, OP_MERGE, OP_SWEEP, OP_SPLIT, OP_PROTECT, OP_HARVEST};
     bool again = w.block && random_below(r, 3);
@@ -112,6 +116,8 @@ struct world_call world_random_call(void)
         call.flags = 1 + (unsigned)random_below(r, 2);
     if (call.op == OP_HARVEST)
         call.flags = (unsigned)random_below(r, 4);
+    if (call.op == OP_CURSOR)
+        call.flags = (unsigned)random_below(r, 16);
     world_tame(&call);
     call.refuse = random_below(r, 4) ? 3 : 12;
     w.block = block && (call.op == OP_MAP || call.op == OP_REPLACE || call.op == OP_PROTECT)

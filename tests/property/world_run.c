@@ -53,9 +53,16 @@ static int apply(const struct world_call *call, struct flush_batch *batch)
     case OP_FRESH:
         op.next = in;
         return table_map_fresh(&w.table, in, size, call->attrs, call->flags, &world_source);
+    case OP_CURSOR:
+        return apply_by_cursor(call);
     default:
         return table_harvest(&w.table, in, size, call->flags, note_harvested, NULL, batch);
     }
+}
+
+static bool maps(enum world_op op)
+{
+    return op == OP_MAP || op == OP_REPLACE || op == OP_FRESH;
 }
 
 /* What each cell should be afterwards; returns what the mapper should say. */
@@ -70,19 +77,22 @@ static int expect(const struct world_call *call)
         if ((call->op == OP_MAP || call->op == OP_FRESH) && w.cell[i].present)
             return E_EXIST;
     for (unsigned i = call->first; i < call->first + call->count; i++) {
+        enum world_op what = call->op == OP_CURSOR ? cursor_action(call, i) : call->op;
         struct cell *cell = &op.after[i];
 
-        if (call->op == OP_MAP || call->op == OP_REPLACE || call->op == OP_FRESH) {
+        if (call->op == OP_CURSOR && what == OP_MAP && cell->present)
+            continue; /* it is passed over */
+        if (maps(what)) {
             *cell = (struct cell){.present = true,
                                   .out = call->out + (i - call->first) * w.unit,
                                   .attrs = call->attrs};
             op.kept[i] = false;
-        } else if (call->op == OP_UNMAP) {
+        } else if (what == OP_UNMAP) {
             *cell = (struct cell){0};
             op.kept[i] = false;
-        } else if (call->op == OP_PROTECT && cell->present) {
+        } else if (what == OP_PROTECT && cell->present) {
             cell->attrs = call->attrs;
-        } else if (call->op == OP_CLONE) {
+        } else if (what == OP_CLONE) {
             cell->attrs.rights &= (uint8_t)~RIGHT_W;
         }
     }
