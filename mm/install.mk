@@ -1,7 +1,7 @@
 # `make install-mm` puts the memory manager where another project finds it by pkg-config.
 # docs/LIFT-MM.md says how it is used.
 #
-#   $(PREFIX)/include/quire/    the headers of lib/ and mm/, and those of arch/ that a kind includes
+#   $(PREFIX)/include/quire/    the headers of lib/ and mm/, and those of arch/ and x86/ that a kind includes
 #   $(PREFIX)/lib/              libquire-mm.a: frames, paging, audit and what they need of lib/
 #                               libquire-KIND.a: one for each arch/x86_64/mm/kind_KIND.c
 #                               libquire-string.a: memcpy() and its like, where there is no libc
@@ -61,7 +61,7 @@ install-mm: $(MM_ARCHIVES) ## install mm/ for other projects (PREFIX=/usr/local 
 	@echo "install $(DESTDIR)$(PREFIX)"
 	$(Q)set -e; to='$(DESTDIR)$(PREFIX)'; \
 	kinds=$$(sed 's/\\$$//' $(MM_KINDS:%=$(MM)/arch/x86_64/mm/kind_%.d) | tr -s ' :' '\n' | \
-		grep '^arch/.*\.h$$' | sort -u); \
+		grep -E '^(arch|x86)/.*\.h$$' | sort -u); \
 	for header in $(MM_HEADERS) $$kinds; do \
 		install -D -m 644 $$header "$$to/include/quire/$$header"; \
 	done; \

@@ -40,7 +40,7 @@ def check(table, files):
             continue
         for number, line in enumerate(text.splitlines(), 1):
             found = INCLUDE.match(line)
-            if not found or "/" not in found[1] or folder_of(table, found[1]) == folder:
+            if not found or folder_of(table, found[1]) == folder:
                 continue
             allowed = [pattern for pattern in table[folder] if fits(pattern, found[1])]
             used.update((folder, pattern) for pattern in allowed)

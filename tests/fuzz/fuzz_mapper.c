@@ -75,7 +75,8 @@ static void start(uint8_t land, uint8_t cpu)
 static struct world_call call_by(const uint8_t *bytes)
 {
     struct world_call call = {
-        .op = (enum world_op)(bytes[0] % OP_COUNT),
+        /* The cursor came last: inputs that were kept before go on meaning what they did. */
+        .op = bytes[0] < 220 ? (enum world_op)(bytes[0] % OP_CURSOR) : OP_CURSOR,
         .first = (unsigned)(bytes[1] | bytes[2] << 8) % CELLS,
         .count = 1 + bytes[3] * (bytes[2] & 0x80 ? 8u : 1u),
         .attrs = attrs_by(bytes[5]),

@@ -6,7 +6,5 @@
 #define eptp_compose eptp5_compose
 #define eptp_decode eptp5_decode
 #define ept_eptp ept5_eptp
-#define ept_root_current ept5_root_current
-#define ept_root_set ept5_root_set
 
 #include "arch/x86_64/mm/kind_ept.c"

@@ -121,5 +121,12 @@ void test_batch_of_several_calls(void **state);
 void test_batches(void **state);
 void test_fresh_frames(void **state);
 void test_data_dies_after_the_flush(void **state);
+void test_cursor_begins_in_its_space(void **state);
+void test_cursor_maps_as_a_range_does(void **state);
+void test_cursor_owes_until_its_end(void **state);
+void test_cursor_stays_where_it_was_refused(void **state);
+void test_cursor_splits_large_pages(void **state);
+void test_cursor_changes_no_more_than_it_must(void **state);
+void test_cursor_tells_what_comes_next(void **state);
 
 #endif

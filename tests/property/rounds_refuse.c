@@ -50,69 +50,58 @@ static void refuse(enum world_op writer, uint64_t in, uint64_t out, uint64_t siz
     assert_false(lock_held(&w.other.lock));
 }
 
-static void refuse_bad_calls(void)
+static void refuse_bad_ranges(enum world_op writer, uint64_t ok)
 {
-    const struct table_kind *kind = w.land->kind;
-    uint64_t first = kind->input_first, last = kind->input_last;
-    uint64_t width = UINT64_C(1) << w.table.caps.maxphyaddr;
-    uint64_t ok = w.base + 7 * PAGE_SIZE; /* free, beside what is mapped */
-    unsigned bits = 12 + 9 * kind->levels;
+    uint64_t first = w.land->kind->input_first, last = w.land->kind->input_last;
+    unsigned bits = 12 + 9 * w.land->kind->levels;
 
-    for (enum world_op writer = OP_MAP; writer <= OP_FRESH; writer++) {
-        if (writer == OP_SWEEP)
-            continue; /* it has no range */
-        refuse(writer, ok, 0, 0, E_INVAL);
-        refuse(writer, ok + 1, 0, PAGE_SIZE, E_ALIGN);
-        refuse(writer, ok + 0x800, 0, PAGE_SIZE, E_ALIGN);
-        refuse(writer, last, 0, PAGE_SIZE, E_ALIGN);
-        refuse(writer, UINT64_MAX >> 1, 0, PAGE_SIZE, E_ALIGN);
-        refuse(writer, ok, 0, PAGE_SIZE + 1, E_ALIGN);
-        refuse(writer, ok, 0, 0x800, E_ALIGN);
-        /* A wrap, and an end at 2^64 where that is not the end of the kind's space. */
-        refuse(writer, 0xfffffffffffff000, 0, 2 * PAGE_SIZE, E_RANGE);
-        refuse(writer, ok, 0, 0 - PAGE_SIZE, E_RANGE);
-        if (last != UINT64_MAX) {
-            refuse(writer, 0xfffffffffffff000, 0, PAGE_SIZE, E_RANGE);
-            refuse(writer, last + 1, 0, PAGE_SIZE, E_RANGE);
-            refuse(writer, last + 1 - PAGE_SIZE, 0, 2 * PAGE_SIZE, E_RANGE);
-            refuse(writer, first, 0, last + 1 - first + PAGE_SIZE, E_RANGE);
-        }
-        if (first) {
-            refuse(writer, first - PAGE_SIZE, 0, PAGE_SIZE, E_RANGE);
-            refuse(writer, first - PAGE_SIZE, 0, 2 * PAGE_SIZE, E_RANGE);
-            refuse(writer, 0, 0, PAGE_SIZE, E_RANGE);
-        }
-        /* Not canonical; or one bit too wide. */
-        refuse(writer, UINT64_C(1) << (w.land->kind->sign_extended ? bits - 1 : bits), 0, PAGE_SIZE,
-               E_RANGE);
-        refuse(writer, UINT64_C(1) << 62, 0, PAGE_SIZE, E_RANGE);
-        if (writer != OP_MAP && writer != OP_REPLACE)
-            continue;
-        refuse(writer, ok, 0x800, PAGE_SIZE, E_ALIGN);
-        refuse(writer, ok, width, PAGE_SIZE, E_RANGE);
-        refuse(writer, ok, width - PAGE_SIZE, 2 * PAGE_SIZE, E_RANGE);
-        refuse(writer, ok, width - 2 * MiB, 4 * MiB, E_RANGE);
-        refuse(writer, ok, 0xfffffffffffff000, PAGE_SIZE, E_RANGE);
-        refuse(writer, ok, 0xfffffffffffff000, 2 * PAGE_SIZE, E_RANGE);
+    refuse(writer, ok, 0, 0, E_INVAL);
+    refuse(writer, ok + 1, 0, PAGE_SIZE, E_ALIGN);
+    refuse(writer, ok + 0x800, 0, PAGE_SIZE, E_ALIGN);
+    refuse(writer, last, 0, PAGE_SIZE, E_ALIGN);
+    refuse(writer, UINT64_MAX >> 1, 0, PAGE_SIZE, E_ALIGN);
+    refuse(writer, ok, 0, PAGE_SIZE + 1, E_ALIGN);
+    refuse(writer, ok, 0, 0x800, E_ALIGN);
+    /* A wrap, and an end at 2^64 where that is not the end of the kind's space. */
+    refuse(writer, 0xfffffffffffff000, 0, 2 * PAGE_SIZE, E_RANGE);
+    refuse(writer, ok, 0, 0 - PAGE_SIZE, E_RANGE);
+    if (last != UINT64_MAX) {
+        refuse(writer, 0xfffffffffffff000, 0, PAGE_SIZE, E_RANGE);
+        refuse(writer, last + 1, 0, PAGE_SIZE, E_RANGE);
+        refuse(writer, last + 1 - PAGE_SIZE, 0, 2 * PAGE_SIZE, E_RANGE);
+        refuse(writer, first, 0, last + 1 - first + PAGE_SIZE, E_RANGE);
     }
-    /* Calls of one writer alone. */
-    struct flush_batch batch;
+    if (first) {
+        refuse(writer, first - PAGE_SIZE, 0, PAGE_SIZE, E_RANGE);
+        refuse(writer, first - PAGE_SIZE, 0, 2 * PAGE_SIZE, E_RANGE);
+        refuse(writer, 0, 0, PAGE_SIZE, E_RANGE);
+    }
+    /* Not canonical; or one bit too wide. */
+    refuse(writer, UINT64_C(1) << (w.land->kind->sign_extended ? bits - 1 : bits), 0, PAGE_SIZE,
+           E_RANGE);
+    refuse(writer, UINT64_C(1) << 62, 0, PAGE_SIZE, E_RANGE);
+}
+
+static void refuse_bad_frames(enum world_op writer, uint64_t ok)
+{
+    uint64_t width = UINT64_C(1) << w.table.caps.maxphyaddr;
+
+    refuse(writer, ok, 0x800, PAGE_SIZE, E_ALIGN);
+    refuse(writer, ok, width, PAGE_SIZE, E_RANGE);
+    refuse(writer, ok, width - PAGE_SIZE, 2 * PAGE_SIZE, E_RANGE);
+    refuse(writer, ok, width - 2 * MiB, 4 * MiB, E_RANGE);
+    refuse(writer, ok, 0xfffffffffffff000, PAGE_SIZE, E_RANGE);
+    refuse(writer, ok, 0xfffffffffffff000, 2 * PAGE_SIZE, E_RANGE);
+}
+
+/* Tables of another kind, or for another CPU, have no pages in common. */
+static void refuse_strangers(uint64_t ok)
+{
     struct table stranger = w.other;
+    struct flush_batch batch;
+
     flush_begin(&batch, &w.table);
-    assert_int_equal(table_split(&w.table, ok, PAGE_SIZE, 0, &batch), E_INVAL);
-    assert_int_equal(table_split(&w.table, ok, PAGE_SIZE, 3, &batch), E_INVAL);
-    assert_int_equal(table_map_fresh(&w.table, ok, PAGE_SIZE, RWX_WB, MAP_REPLACE, &pages.source),
-                     E_INVAL);
-    assert_int_equal(table_map_fresh(&w.table, ok, PAGE_SIZE, attrs_of(RIGHT_W, MEM_WB),
-                                     MAP_DEFAULT, &pages.source),
-                     E_ILLEGAL);
-    assert_int_equal(table_map_fresh(&w.table, w.base, PAGE_SIZE, RWX_WB, 0, &pages.source),
-                     E_EXIST);
-    assert_int_equal(table_clone(&w.table, &w.table, ok, PAGE_SIZE, &batch), E_INVAL);
-    assert_int_equal(table_copy(&w.table, &w.table, ok, PAGE_SIZE, &pages.source), E_INVAL);
-    assert_int_equal(table_clone(&w.table, &w.other, w.base, PAGE_SIZE, &batch), E_EXIST);
-    assert_int_equal(table_copy(&w.table, &w.other, w.base, PAGE_SIZE, &pages.source), E_EXIST);
-    stranger.kind = kind == &ept_kind ? &user_kind : &ept_kind;
+    stranger.kind = w.land->kind == &ept_kind ? &user_kind : &ept_kind;
     assert_int_equal(table_clone(&stranger, &w.table, ok, PAGE_SIZE, &batch), E_INVAL);
     for (unsigned n = 0; n < 7; n++) {
         stranger = w.other;
@@ -127,13 +116,58 @@ static void refuse_bad_calls(void)
     }
     assert_true(flush_empty(&batch));
     flush_commit(&batch);
+}
+
+/* Calls of one writer alone. */
+static void refuse_single_calls(uint64_t ok)
+{
+    struct flush_batch batch;
+
+    flush_begin(&batch, &w.table);
+    assert_int_equal(table_split(&w.table, ok, PAGE_SIZE, 0, &batch), E_INVAL);
+    assert_int_equal(table_split(&w.table, ok, PAGE_SIZE, 3, &batch), E_INVAL);
+    assert_int_equal(table_map_fresh(&w.table, ok, PAGE_SIZE, RWX_WB, MAP_REPLACE, &pages.source),
+                     E_INVAL);
+    assert_int_equal(table_map_fresh(&w.table, ok, PAGE_SIZE, attrs_of(RIGHT_W, MEM_WB),
+                                     MAP_DEFAULT, &pages.source),
+                     E_ILLEGAL);
+    assert_int_equal(table_map_fresh(&w.table, w.base, PAGE_SIZE, RWX_WB, 0, &pages.source),
+                     E_EXIST);
+    assert_int_equal(table_clone(&w.table, &w.table, ok, PAGE_SIZE, &batch), E_INVAL);
+    assert_int_equal(table_copy(&w.table, &w.table, ok, PAGE_SIZE, &pages.source), E_INVAL);
+    assert_int_equal(table_clone(&w.table, &w.other, w.base, PAGE_SIZE, &batch), E_EXIST);
+    assert_int_equal(table_copy(&w.table, &w.other, w.base, PAGE_SIZE, &pages.source), E_EXIST);
+    assert_true(flush_empty(&batch));
+    flush_commit(&batch);
+}
+
+static void refuse_bad_visits(uint64_t ok)
+{
+    uint64_t first = w.land->kind->input_first, last = w.land->kind->input_last;
     struct stop_after none = {0};
+
     assert_int_equal(table_visit(&w.table, ok + 1, ok, 0, count_and_stop, &none), E_RANGE);
     if (first)
         assert_int_equal(table_visit(&w.table, first - 1, last, 0, count_and_stop, &none), E_RANGE);
     if (last != UINT64_MAX)
         assert_int_equal(table_visit(&w.table, first, last + 1, 0, count_and_stop, &none), E_RANGE);
     assert_int_equal(none.calls, 0);
+}
+
+static void refuse_bad_calls(void)
+{
+    uint64_t ok = w.base + 7 * PAGE_SIZE; /* free, beside what is mapped */
+
+    for (enum world_op writer = OP_MAP; writer <= OP_FRESH; writer++) {
+        if (writer == OP_SWEEP)
+            continue; /* it has no range */
+        refuse_bad_ranges(writer, ok);
+        if (writer == OP_MAP || writer == OP_REPLACE)
+            refuse_bad_frames(writer, ok);
+    }
+    refuse_single_calls(ok);
+    refuse_strangers(ok);
+    refuse_bad_visits(ok);
     world_check_frames(&w.table);
 }
 

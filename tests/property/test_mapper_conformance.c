@@ -105,6 +105,18 @@ static const struct scenario scenarios[] = {
     {"clone of entries", MAP_CAP_4K, {.op = OP_CLONE, .first = BLOCK + 95, .count = 20}},
     {"replace of a piece", MAP_DEFAULT, {.op = OP_REPLACE, .first = BLOCK + 200, .count = 9}},
     {"unmap of a piece", MAP_DEFAULT, {.op = OP_UNMAP, .first = BLOCK + 200, .count = 9}},
+    {"cursor, protect of a piece",
+     MAP_DEFAULT,
+     {.op = OP_CURSOR, .first = BLOCK + 104, .count = 3, .flags = CURSOR_PROTECT}},
+    {"cursor, protect of entries",
+     MAP_CAP_4K,
+     {.op = OP_CURSOR, .first = BLOCK + 104, .count = 3, .flags = CURSOR_PROTECT}},
+    {"cursor, protect and unmap",
+     MAP_DEFAULT,
+     {.op = OP_CURSOR,
+      .first = BLOCK + 102,
+      .count = 3,
+      .flags = CURSOR_PROTECT | CURSOR_UNMAP | CURSOR_SCATTER}},
 };
 
 /* Maps the block, has the CPUs look at it (or not), and runs the call; returns its moments. */
@@ -127,7 +139,8 @@ static uint64_t run_scenario(const struct scenario *scenario, bool known)
     call.attrs = attrs_of(RIGHT_RX, MEM_WB);
     call.out = base + 4 * GiB;
     call.out &= BITS(34, 12);
-    call.flags = call.op == OP_SPLIT ? (w.unit == PAGE_SIZE ? 1 : 2) : 0;
+    if (call.op != OP_CURSOR)
+        call.flags = call.op == OP_SPLIT ? (w.unit == PAGE_SIZE ? 1 : 2) : 0;
     if (call.op == OP_HARVEST)
         call.flags = HARVEST_CLEAR_A | HARVEST_CLEAR_D;
     w.strike = false;

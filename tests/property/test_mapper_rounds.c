@@ -184,6 +184,13 @@ int main(void)
         cmocka_unit_test(test_batches),
         cmocka_unit_test(test_fresh_frames),
         cmocka_unit_test(test_data_dies_after_the_flush),
+        cmocka_unit_test(test_cursor_begins_in_its_space),
+        cmocka_unit_test(test_cursor_maps_as_a_range_does),
+        cmocka_unit_test(test_cursor_owes_until_its_end),
+        cmocka_unit_test(test_cursor_stays_where_it_was_refused),
+        cmocka_unit_test(test_cursor_splits_large_pages),
+        cmocka_unit_test(test_cursor_changes_no_more_than_it_must),
+        cmocka_unit_test(test_cursor_tells_what_comes_next),
     };
     return cmocka_run_group_tests_name("mapper rounds", tests, NULL, NULL);
 }

@@ -32,7 +32,7 @@ void wrong(const char *format, ...)
 {
     static const char *const names[OP_COUNT] = {"map",   "replace", "unmap", "protect",
                                                 "split", "merge",   "sweep", "harvest",
-                                                "clone", "copy",    "fresh"};
+                                                "clone", "copy",    "fresh", "cursor"};
     char text[400];
     va_list args;
 

@@ -98,18 +98,22 @@ enum world_op {
     OP_MERGE,
     OP_SWEEP, /* merges, from the first cell to the end */
     OP_HARVEST,
-    OP_CLONE, /* into the other table; nothing stays there */
-    OP_COPY,  /* likewise */
-    OP_FRESH, /* mapped to frames that the world supplies */
+    OP_CLONE,  /* into the other table; nothing stays there */
+    OP_COPY,   /* likewise */
+    OP_FRESH,  /* mapped to frames that the world supplies */
+    OP_CURSOR, /* page by page, to each cell one of the actions in the flags */
     OP_COUNT
 };
+
+/* What a cursor may do to a cell (none of these: look); and whether it goes to and fro. */
+enum cursor_flags { CURSOR_MAP = 1, CURSOR_UNMAP = 2, CURSOR_PROTECT = 4, CURSOR_SCATTER = 8 };
 
 struct world_call {
     enum world_op op;
     unsigned first, count; /* cells */
     uint64_t out;          /* map: the first cell's */
     struct attrs attrs;
-    unsigned flags;  /* map: the caps; harvest: what to clear; split: the level */
+    unsigned flags;  /* map: the caps; harvest: what to clear; split: the level; cursor */
     unsigned refuse; /* for up to how many frames the allocator is made to fail first */
 };
 

@@ -55,30 +55,36 @@ static void note_use(unsigned i, unsigned part, uint64_t out, bool write)
     }
 }
 
+/* Where a walk begins: at the lowest node that the CPU's caches lead to, or at the root. Returns
+ * the node's level. */
+static unsigned walk_from(const struct cpu *cpu, uint64_t in, bool by_caches,
+                          struct structure *from)
+{
+    for (unsigned l = 1; by_caches && l < w.land->kind->levels; l++) {
+        uint64_t prefix = in / sdm_page_bytes(l + 1);
+
+        *from = cpu->structure[l][prefix % STRUCTURES];
+        if (from->valid && from->prefix == prefix)
+            return l;
+    }
+    *from = (struct structure){.table = w.table.root.v, .rights = ~0u};
+    return w.land->kind->levels;
+}
+
 static void cpu_access(struct cpu *cpu, unsigned i, unsigned part, bool write, bool by_caches)
 {
     enum sdm_format format = w.land->format;
     bool keeps_ad = w.table.caps.accessed_dirty;
     uint64_t in = cell_in(i) + part_offset(part);
     struct translation *cached = &cpu->tlb[i][part];
-    unsigned level = w.land->kind->levels;
-    uint64_t table = w.table.root.v;
-    unsigned rights = ~0u;
+    struct structure from;
 
     if (cached->valid && in - cached->in < cached->bytes &&
         (!write || cached->dirty || !keeps_ad || !(cached->attrs.rights & RIGHT_W)))
         return;
-    for (unsigned l = 1; by_caches && l < w.land->kind->levels; l++) {
-        uint64_t prefix = in / sdm_page_bytes(l + 1);
-        const struct structure *known = &cpu->structure[l][prefix % STRUCTURES];
+    unsigned level = walk_from(cpu, in, by_caches, &from), rights = from.rights;
+    uint64_t table = from.table;
 
-        if (known->valid && known->prefix == prefix) {
-            level = l;
-            table = known->table;
-            rights = known->rights;
-            break;
-        }
-    }
     for (;; level--) {
         if (!shadow_of(table))
             wrong("a CPU walks through %#lx, which is no table (any more)", table);

@@ -10,6 +10,7 @@
  *   world_pages.c      a source of data blocks, and what a copy has made of them
  *   world_rest.c       what holds between operations
  *   world_run.c        an operation under all judges
+ *   world_cursor.c     the same, page by page by a cursor
  *   world_random.c     which operation is next
  */
 #ifndef QUIRE_TESTS_PROPERTY_WORLD_INTERNAL_H
@@ -183,6 +184,13 @@ void check_caches(void);
 /* No CPU walks through a frame in there; nor translates to it. */
 void check_not_walked(uint64_t first, uint64_t bytes);
 void check_unreachable(uint64_t first, uint64_t bytes);
+
+/* ---- By a cursor (world_cursor.c) ---- */
+
+/* What a cursor does to a cell: OP_MAP, OP_UNMAP, OP_PROTECT; OP_COUNT: it looks. */
+enum world_op cursor_action(const struct world_call *call, unsigned i);
+int apply_by_cursor(const struct world_call *call);
+void check_by_cursor(void);
 
 /* ---- Blocks of data (world_pages.c) ---- */
 

@@ -41,6 +41,10 @@ void world_tame(struct world_call *call)
         call->flags &= small_cells ? MAP_CAP_2M | MAP_CAP_4K : 0;
         most = small_cells ? CELLS : 3;
         break;
+    case OP_CURSOR:
+        call->flags &= 15;
+        most = small_cells ? CELLS : 2;
+        break;
     case OP_COPY:
         most = small_cells ? CELLS : 3;
         break;
@@ -54,6 +58,35 @@ void world_tame(struct world_call *call)
         call->count = most;
 }
 
+/* Which cells. `again`: the block that was mapped last, or nearly. */
+static void choose_place(struct world_call *call, bool again)
+{
+    struct random *r = &w.random;
+
+    call->first = (unsigned)random_below(r, CELLS);
+    switch (again ? 0 : random_below(r, 5)) {
+    case 0: /* what a large leaf fits, whole */
+        call->first = SIDE_CELLS + (unsigned)random_below(r, 2) * BLOCK_CELLS;
+        call->count = BLOCK_CELLS;
+        break;
+    case 1:
+        call->count = 1 + (unsigned)random_below(r, CELLS - call->first);
+        break;
+    case 2:
+        call->count = 1;
+        break;
+    default:
+        call->count = 1 + (unsigned)random_below(r, 24);
+        break;
+    }
+    if (call->first + call->count > CELLS)
+        call->count = CELLS - call->first;
+    if (again) {
+        call->first = w.block;
+        call->count = random_below(r, 8) ? BLOCK_CELLS : BLOCK_CELLS - 1;
+    }
+}
+
 struct world_call world_random_call(void)
 {
     static const unsigned caps[] = {MAP_DEFAULT, MAP_DEFAULT, MAP_CAP_2M, MAP_CAP_4K};
@@ -61,7 +94,7 @@ struct world_call world_random_call(void)
     static const uint8_t ops[] = {OP_MAP,   OP_MAP,   OP_MAP,     OP_REPLACE, OP_REPLACE,
                                   OP_UNMAP, OP_UNMAP, OP_PROTECT, OP_PROTECT, OP_PROTECT,
                                   OP_SPLIT, OP_MERGE, OP_SWEEP,   OP_HARVEST, OP_HARVEST,
-                                  OP_CLONE, OP_COPY,  OP_FRESH};
+                                  OP_CLONE, OP_COPY,  OP_FRESH,   OP_CURSOR,  OP_CURSOR};
     struct world_call call = {.op = (enum world_op)ops[random_below(r, sizeof(ops))]};
     static const uint8_t then[] = {OP_MERGE, OP_MERGE, OP_SWEEP, OP_SPLIT, OP_PROTECT, OP_HARVEST};
     bool again = w.block && random_below(r, 3);
@@ -70,28 +103,7 @@ struct world_call world_random_call(void)
      */
     if (again)
         call.op = (enum world_op)then[random_below(r, sizeof(then))];
-    call.first = (unsigned)random_below(r, CELLS);
-    switch (again ? 0 : random_below(r, 5)) {
-    case 0: /* what a large leaf fits, whole */
-        call.first = SIDE_CELLS + (unsigned)random_below(r, 2) * BLOCK_CELLS;
-        call.count = BLOCK_CELLS;
-        break;
-    case 1:
-        call.count = 1 + (unsigned)random_below(r, CELLS - call.first);
-        break;
-    case 2:
-        call.count = 1;
-        break;
-    default:
-        call.count = 1 + (unsigned)random_below(r, 24);
-        break;
-    }
-    if (call.first + call.count > CELLS)
-        call.count = CELLS - call.first;
-    if (again) {
-        call.first = w.block;
-        call.count = random_below(r, 8) ? BLOCK_CELLS : BLOCK_CELLS - 1;
-    }
+    choose_place(&call, again);
     bool block = call.count == BLOCK_CELLS;
     if (call.op == OP_MAP && call.count > 24 && random_below(r, 4))
         call.op = OP_REPLACE; /* a large range is seldom free */
@@ -104,6 +116,8 @@ struct world_call world_random_call(void)
         call.flags = 1 + (unsigned)random_below(r, 2);
     if (call.op == OP_HARVEST)
         call.flags = (unsigned)random_below(r, 4);
+    if (call.op == OP_CURSOR)
+        call.flags = (unsigned)random_below(r, 16);
     world_tame(&call);
     call.refuse = random_below(r, 4) ? 3 : 12;
     w.block = block && (call.op == OP_MAP || call.op == OP_REPLACE || call.op == OP_PROTECT)

@@ -105,6 +105,7 @@ void world_check(void)
     must(!world_look(w.table.root.v, w.base - PAGE_SIZE).present);
     must(!world_look(w.table.root.v, w.end).present);
 
+    check_by_cursor();
     check_shadows();
     world_check_frames(&w.table);
     must(w.other.table_frames == 1 || op.call.op == OP_CLONE || op.call.op == OP_COPY);

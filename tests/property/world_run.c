@@ -53,9 +53,16 @@ static int apply(const struct world_call *call, struct flush_batch *batch)
     case OP_FRESH:
         op.next = in;
         return table_map_fresh(&w.table, in, size, call->attrs, call->flags, &world_source);
+    case OP_CURSOR:
+        return apply_by_cursor(call);
     default:
         return table_harvest(&w.table, in, size, call->flags, note_harvested, NULL, batch);
     }
+}
+
+static bool maps(enum world_op op)
+{
+    return op == OP_MAP || op == OP_REPLACE || op == OP_FRESH;
 }
 
 /* What each cell should be afterwards; returns what the mapper should say. */
@@ -70,19 +77,22 @@ static int expect(const struct world_call *call)
         if ((call->op == OP_MAP || call->op == OP_FRESH) && w.cell[i].present)
             return E_EXIST;
     for (unsigned i = call->first; i < call->first + call->count; i++) {
+        enum world_op what = call->op == OP_CURSOR ? cursor_action(call, i) : call->op;
         struct cell *cell = &op.after[i];
 
-        if (call->op == OP_MAP || call->op == OP_REPLACE || call->op == OP_FRESH) {
+        if (call->op == OP_CURSOR && what == OP_MAP && cell->present)
+            continue; /* it is passed over */
+        if (maps(what)) {
             *cell = (struct cell){.present = true,
                                   .out = call->out + (i - call->first) * w.unit,
                                   .attrs = call->attrs};
             op.kept[i] = false;
-        } else if (call->op == OP_UNMAP) {
+        } else if (what == OP_UNMAP) {
             *cell = (struct cell){0};
             op.kept[i] = false;
-        } else if (call->op == OP_PROTECT && cell->present) {
+        } else if (what == OP_PROTECT && cell->present) {
             cell->attrs = call->attrs;
-        } else if (call->op == OP_CLONE) {
+        } else if (what == OP_CLONE) {
             cell->attrs.rights &= (uint8_t)~RIGHT_W;
         }
     }
@@ -103,22 +113,13 @@ static void check_harvest(const struct world_call *call, bool (*accessed_before)
         }
 }
 
-int world_run(const struct world_call *call)
+/* With the k-th frame refused for each k below call->refuse first: nothing has changed then. */
+static int apply_with_refusals(const struct world_call *call)
 {
-    static bool accessed_before[CELLS][PARTS], dirty_before[CELLS][PARTS];
     struct flush_batch batch;
     uint64_t taken = w.taken;
     int result = E_NOMEM;
 
-    memset(&op, 0, sizeof(op));
-    op.call = *call;
-    op.quiet = (unsigned[]){1, 2, 40, 600}[random_below(&chance, 4)];
-    w.events = 0;
-    int expected = expect(call);
-    memcpy(accessed_before, accessed, sizeof(accessed));
-    memcpy(dirty_before, dirty, sizeof(dirty));
-    memset(accessed_new, 0, sizeof(accessed_new));
-    memset(dirty_new, 0, sizeof(dirty_new));
     op.active = true;
     for (unsigned k = 0; result == E_NOMEM && k <= call->refuse; k++) {
         w.fail_in = k < call->refuse ? k : UINT64_MAX;
@@ -136,6 +137,23 @@ int world_run(const struct world_call *call)
     }
     op.active = false;
     w.fail_in = UINT64_MAX;
+    return result;
+}
+
+int world_run(const struct world_call *call)
+{
+    static bool accessed_before[CELLS][PARTS], dirty_before[CELLS][PARTS];
+
+    memset(&op, 0, sizeof(op));
+    op.call = *call;
+    op.quiet = (unsigned[]){1, 2, 40, 600}[random_below(&chance, 4)];
+    w.events = 0;
+    int expected = expect(call);
+    memcpy(accessed_before, accessed, sizeof(accessed));
+    memcpy(dirty_before, dirty, sizeof(dirty));
+    memset(accessed_new, 0, sizeof(accessed_new));
+    memset(dirty_new, 0, sizeof(dirty_new));
+    int result = apply_with_refusals(call);
     if (result != expected)
         wrong("the mapper says %d, and %d was expected", result, expected);
     if (op.owes)
