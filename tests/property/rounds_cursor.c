@@ -1,7 +1,9 @@
 /* Page by page by a cursor: the same tables as by a range, and the same promises for each page. */
 #include "tests/property/rounds.h"
 
-#include "mm/paging/cursor.h"
+#include "tests/property/pte_hooks.h"
+
+#include "mm/paging/cursor.h" /* its inline calls, with the hooks */
 
 static void begin(struct table_cursor *cursor, uint64_t first, uint64_t size)
 {

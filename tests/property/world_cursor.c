@@ -5,7 +5,9 @@
  */
 #include "tests/property/world_internal.h"
 
-#include "mm/paging/cursor.h"
+#include "tests/property/pte_hooks.h"
+
+#include "mm/paging/cursor.h" /* its inline calls, with the hooks */
 
 enum world_op cursor_action(const struct world_call *call, unsigned i)
 {
