@@ -6,4 +6,4 @@ mutants: ## break the mapper in many ways, one at a time: do the tests notice? (
 	@mkdir -p $(BUILD)
 	@$(PYTHON) tests/mutants/run.py --jobs $(JOBS) $(if $(ONLY),--only "$(ONLY)") \
 		$(if $(WRITE),--write docs/MUTANTS.md) \
-		$(BUILD) $(sort $(PROPERTY_mapper_rounds_SRC) tests/unit/hosted.c lib/lock.c)
+		$(BUILD) $(sort $(PROPERTY_mapper_rounds_SRC) $(HOSTED_COMMON))
