@@ -4,7 +4,7 @@
 .PHONY: mutants mutants-check
 
 MUTANTS = $(PYTHON) -B tests/mutants/run.py --jobs $(JOBS) $(if $(ONLY),--only "$(ONLY)")
-MUTANTS_SRC = $(sort $(filter-out tests/property/rounds_%,$(PROPERTY_mapper_rounds_SRC)) tests/unit/hosted.c lib/lock.c)
+MUTANTS_SRC = $(sort $(filter-out tests/property/rounds_%,$(PROPERTY_mapper_rounds_SRC)) $(HOSTED_COMMON))
 
 mutants: ## break the mapper in many ways, one at a time: do the tests notice? (ONLY=text; writes build/MUTANTS.md)
 	@mkdir -p $(BUILD)
