@@ -185,12 +185,10 @@ static void search_tables(struct search *search)
 
 static const char *memory_kind(uint64_t at)
 {
-    const struct memregions *memory = &boot_memory()->memory;
+    struct segment segment = regions_segment(&boot_memory()->memory, at);
 
-    for (size_t i = 0; i < memory->count; i++)
-        if (at >= memory->regions[i].base && at - memory->regions[i].base < memory->regions[i].size)
-            return mem_kind_name((enum mem_kind)memory->regions[i].flags);
-    return "none: no RAM of the memory map";
+    return segment.gap ? "none: no RAM of the memory map"
+                       : mem_kind_name((enum mem_kind)segment.flags);
 }
 
 /* What the layer that took the frame keeps in its record (mm/frames/frame.h). */

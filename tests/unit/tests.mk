@@ -12,21 +12,23 @@ UNIT_arguments_SRC := monitor/arguments.c lib/format.c
 UNIT_TESTS += lib
 UNIT_lib_SRC := lib/error.c lib/format.c lib/log.c tests/unit/string_renamed.c
 
+UNIT_TESTS += regions
+
 UNIT_TESTS += memblock
-UNIT_memblock_SRC := mm/frames/memblock.c
+UNIT_memblock_SRC := mm/frames/memblock.c mm/frames/regions.c
 
 UNIT_TESTS += multiboot2
 UNIT_multiboot2_SRC := boot/multiboot2.c lib/format.c tests/unit/boot_table.c
 
 UNIT_TESTS += early
-UNIT_early_SRC := mm/frames/early.c mm/frames/memblock.c $(BUDDY_SRC) mm/frames/frame.c mm/addr.c lib/format.c
+UNIT_early_SRC := mm/frames/early.c mm/frames/memblock.c mm/frames/regions.c $(BUDDY_SRC) mm/frames/frame.c mm/addr.c lib/format.c
 
 UNIT_TESTS += window
 UNIT_window_SRC := arch/x86_64/mm/window.c
 
 # The mapper, the buddy under it, and the kernel kind.
 UNIT_KERNEL_TABLE := mm/paging/table.c mm/paging/entry_count.c mm/paging/flush.c mm/paging/legal.c mm/paging/attrs.c mm/addr.c $(BUDDY_SRC) mm/frames/frame.c \
-	mm/frames/memblock.c mm/frames/scrub.c arch/x86_64/mm/kind_kernel.c lib/error.c lib/format.c
+	mm/frames/memblock.c mm/frames/regions.c mm/frames/scrub.c arch/x86_64/mm/kind_kernel.c lib/error.c lib/format.c
 
 UNIT_TESTS += kernel_space
 UNIT_kernel_space_SRC := arch/x86_64/mm/direct_map.c arch/x86_64/mm/image.c \
@@ -58,14 +60,14 @@ UNIT_load_SRC := vm/load.c vm/load_multiboot.c vm/load_flat.c vm/elf.c lib/error
 
 UNIT_TESTS += monitor
 UNIT_monitor_SRC := $(wildcard monitor/*.c) lib/error.c lib/format.c lib/log.c mm/addr.c mm/paging/attrs.c \
-	$(BUDDY_SRC) mm/paging/flush.c mm/frames/frame.c mm/paging/legal.c mm/frames/memblock.c mm/frames/slab.c mm/paging/snapshot.c mm/paging/table.c \
+	$(BUDDY_SRC) mm/paging/flush.c mm/frames/frame.c mm/paging/legal.c mm/frames/memblock.c mm/frames/regions.c mm/frames/slab.c mm/paging/snapshot.c mm/paging/table.c \
 	arch/x86_64/mm/guest_walk.c $(KIND_EPT) arch/x86_64/mm/kind_kernel.c \
 	arch/x86_64/mm/kind_user.c arch/x86_64/mm/explain.c arch/x86_64/mm/physical.c \
 	arch/x86_64/user_last.c mm/audit/audit.c mm/paging/entry_count.c mm/audit/audit_one.c mm/audit/audit_selftest.c \
 	mm/audit/tally.c vm/guest_audit.c mm/paging/page_source.c mm/frames/scrub.c
 
 UNIT_TESTS += memory_map
-UNIT_memory_map_SRC := boot/memory_map.c boot/multiboot2.c mm/frames/memblock.c lib/error.c lib/format.c \
+UNIT_memory_map_SRC := boot/memory_map.c boot/multiboot2.c mm/frames/memblock.c mm/frames/regions.c lib/error.c lib/format.c \
 	lib/log.c tests/unit/boot_table.c
 
 # What vm/ is made of, on the real mapper and the real buddy, with a backend that the test plays.
