@@ -83,6 +83,7 @@ struct cpu *buddy_take_lock(void)
 {
     struct cpu *self = buddy_this_cpu();
     lock_take(&buddy.lock);
+    buddy.holdings++;
     for (; self >= &buddy_cpus[buddy.cpus]; buddy.cpus++)
         poke(buddy_cpus[buddy.cpus].closed, closed_at_rest());
     return self;
@@ -468,9 +469,11 @@ static inline __attribute__((always_inline)) bool give_hit(struct cpu *self, hpa
                                                            unsigned order, owner_t owner)
 {
     uint64_t pfn = frame_number(head);
+    if (pfn >= buddy.frames)
+        return false;
     /* The records of a group that is held are ready. */
     bool held = order == 0 && (pfn ^ peek(self->held_base)) < GROUP_FRAMES;
-    if (!held && (pfn >= buddy.frames || !chunk_ready(pfn)))
+    if (!held && !chunk_ready(pfn))
         return false;
     uint64_t *place = computed(&frame_records[pfn]), record = peek(*place);
     if (!record_fits(record, order, owner))

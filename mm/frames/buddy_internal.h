@@ -83,7 +83,8 @@ struct buddy_state {
     uint64_t failed, splits, merges;
     uint64_t refused_double, refused_order, refused_owner, refused_range, refused_shared,
         refused_state;
-    unsigned cpus; /* one more than the highest CPU that has been here */
+    unsigned cpus;     /* one more than the highest CPU that has been here */
+    uint64_t holdings; /* of the lock, so far */
     bool pressed;
     uint64_t charged_for[PURPOSE_COUNT];
     const struct buddy_watch *watcher;
@@ -426,6 +427,9 @@ uint64_t buddy_next_live(uint64_t from, uint64_t end);
 /* The lowest free frame that is at or above `from` and does not belong to a block of 64 or more
  * frames that starts below it; NO_FRAME for none. */
 uint64_t buddy_next_free(uint64_t from);
+
+/* The lowest frame at or above `from` that a CPU holds by mask, NO_FRAME for none. */
+uint64_t buddy_next_held(uint64_t from);
 
 /* Frames in use for a purpose. */
 uint64_t buddy_used_frames(enum frame_purpose purpose);

@@ -105,7 +105,7 @@ int memblock_unreserve(struct memblock *mb, uint64_t base, uint64_t size)
 bool memblock_is_usable(const struct memblock *mb, uint64_t base, uint64_t size)
 {
     uint64_t last = base + (size - 1);
-    struct segment segment;
+    struct memsegment segment;
 
     if (size == 0 || last < base)
         return false;
@@ -116,7 +116,7 @@ bool memblock_is_usable(const struct memblock *mb, uint64_t base, uint64_t size)
 bool memblock_is_reserved(const struct memblock *mb, uint64_t base, uint64_t size)
 {
     uint64_t last = base + (size - 1);
-    struct segment segment = regions_segment(&mb->reserved, base);
+    struct memsegment segment = regions_segment(&mb->reserved, base);
 
     if (size == 0)
         return false;
@@ -127,7 +127,7 @@ bool memblock_is_reserved(const struct memblock *mb, uint64_t base, uint64_t siz
 
 uint64_t memblock_ram_end(const struct memblock *mb)
 {
-    struct segment segment = regions_segment(&mb->memory, UINT64_MAX);
+    struct memsegment segment = regions_segment(&mb->memory, UINT64_MAX);
 
     while (segment.gap || segment.flags != MEMKIND_USABLE) {
         if (segment.first == 0)
@@ -222,8 +222,8 @@ int memblock_visit_free(const struct memblock *mb,
 bool memblock_free_below(const struct memblock *mb, uint64_t from, struct memframes *out)
 {
     for (;;) {
-        struct segment memory = regions_segment(&mb->memory, from);
-        struct segment reserved = regions_segment(&mb->reserved, from);
+        struct memsegment memory = regions_segment(&mb->memory, from);
+        struct memsegment reserved = regions_segment(&mb->reserved, from);
         uint64_t begin = memory.first > reserved.first ? memory.first : reserved.first;
         uint64_t end = memory.last < reserved.last ? memory.last : reserved.last;
         uint64_t first, last;

@@ -247,17 +247,17 @@ void regions_move(struct memregions *list, struct region_node *nodes, size_t cap
 
 /* ---- Reading ---- */
 
-struct segment regions_segment(const struct memregions *list, uint64_t address)
+struct memsegment regions_segment(const struct memregions *list, uint64_t address)
 {
     uint32_t n = find(list, address);
     const struct region_node *node = &list->nodes[n];
-    return (struct segment){node->start, last_of(list->nodes, n), node->level == 0,
-                            node->level - 1};
+    return (struct memsegment){node->start, last_of(list->nodes, n), node->level == 0,
+                               node->level - 1};
 }
 
 bool regions_from(const struct memregions *list, uint64_t from, struct memregion *region)
 {
-    struct segment segment = regions_segment(list, from);
+    struct memsegment segment = regions_segment(list, from);
     if (segment.gap && segment.last == UINT64_MAX)
         return false;
     if (segment.gap)

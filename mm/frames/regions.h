@@ -48,7 +48,7 @@ struct memregions {
 /* Nodes that `regions` regions need, none next to another. */
 #define REGION_NODES(regions) (2 * (size_t)(regions) + 2)
 
-struct segment {
+struct memsegment {
     uint64_t first, last; /* inclusive */
     bool gap;
     uint32_t flags; /* unless it is a gap */
@@ -67,7 +67,7 @@ int regions_clear(struct memregions *list, uint64_t first, uint64_t last);
 int regions_raise(struct memregions *list, uint64_t first, uint64_t last, uint32_t flags);
 
 /* The segment that an address lies in. */
-struct segment regions_segment(const struct memregions *list, uint64_t address);
+struct memsegment regions_segment(const struct memregions *list, uint64_t address);
 
 /* The region that `from` lies in, whole, or the first one above; the one behind `region`. False:
  * there is none. A region of all 2^64 bytes has no size that fits: it comes in two halves. */

@@ -355,8 +355,9 @@ static void a_full_list_errs_and_loses_nothing(void **state)
     assert_int_equal(memblock_reserve(&mb, 0x1000, 0x1000, PURPOSE_BOOT), E_OK);
     assert_int_equal(mb.reserved.count, MEMBLOCK_INITIAL - 1);
     assert_int_equal(memblock_reserve(&mb, 0x1000000, 1, PURPOSE_BOOT), E_OK);
-    assert_int_equal(memblock_reserve(&mb, 0x2800, 0x4000, PURPOSE_IMAGE), E_OK);
+    assert_int_equal(memblock_reserve(&mb, 0x2000, 0x4000, PURPOSE_IMAGE), E_OK);
     assert_int_equal(mb.reserved.count, MEMBLOCK_INITIAL);
+    assert_int_equal(memblock_reserve(&mb, 0x7800, 0x4000, PURPOSE_IMAGE), E_OK);
     /* The other list has its own room. */
     assert_int_equal(memblock_add(&mb, 0, 0x100000, MEMKIND_USABLE), E_OK);
 }

@@ -76,7 +76,7 @@ static int build(void)
 /* The purpose that an address is reserved for; PURPOSE_FREE for none. */
 static unsigned purpose_at(uint64_t address)
 {
-    struct segment segment = regions_segment(&mb.reserved, address);
+    struct memsegment segment = regions_segment(&mb.reserved, address);
 
     return segment.gap ? PURPOSE_FREE : segment.flags;
 }

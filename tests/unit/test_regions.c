@@ -132,7 +132,7 @@ static int64_t model_at(unsigned n, uint64_t address)
 
 static int64_t list_at(uint64_t address)
 {
-    struct segment segment = regions_segment(&list, address);
+    struct memsegment segment = regions_segment(&list, address);
     assert_true(segment.first <= address && address <= segment.last);
     return segment.gap ? -1 : (int64_t)segment.flags;
 }
