@@ -1,5 +1,6 @@
 /* What the buddy knows of any frame, and what it adds up to. Nothing here changes anything. */
-#include "mm/frames/buddy_internal.h"
+#include "mm/frames/buddy_blocks.h"
+#include "mm/frames/buddy_cache.h"
 
 /* The live block that covers a frame below buddy.frames. */
 bool buddy_find_live(uint64_t pfn, uint64_t *first, uint64_t *record)

@@ -2,7 +2,7 @@
 
 BENCH := $(BUILD)/bench
 BENCH_ROW = $(if $(ROW),"$(ROW)")
-BENCH_MM := $(filter-out mm/frames/buddy_verify.c,$(BUDDY_SRC)) mm/frames/frame.c lib/format.c lib/lock.c
+BENCH_MM := $(filter-out mm/frames/buddy_verify%,$(BUDDY_SRC)) mm/frames/frame.c lib/format.c lib/lock.c
 BENCH_CFLAGS := -std=gnu11 -O3 -march=native -g -DQUIRE_HOSTED -I. -Wall -Wextra -Werror
 
 # The mapper is measured twice, each time together with the loops that it is held against: as it is compiled

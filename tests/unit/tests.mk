@@ -60,7 +60,7 @@ UNIT_load_SRC := vm/load.c vm/load_multiboot.c vm/load_flat.c vm/elf.c lib/error
 
 UNIT_TESTS += monitor
 UNIT_monitor_SRC := $(wildcard monitor/*.c) lib/error.c lib/format.c lib/log.c mm/addr.c mm/paging/attrs.c \
-	$(BUDDY_SRC) mm/paging/flush.c mm/frames/frame.c mm/paging/legal.c mm/frames/memblock.c mm/frames/regions.c mm/frames/slab.c mm/paging/snapshot.c mm/paging/table.c \
+	$(BUDDY_SRC) mm/paging/flush.c mm/frames/frame.c mm/paging/legal.c mm/frames/memblock.c mm/frames/regions.c mm/frames/slab.c mm/frames/slab_check.c mm/paging/snapshot.c mm/paging/table.c \
 	arch/x86_64/mm/guest_walk.c $(KIND_EPT) arch/x86_64/mm/kind_kernel.c \
 	arch/x86_64/mm/kind_user.c arch/x86_64/mm/explain.c arch/x86_64/mm/physical.c \
 	arch/x86_64/user_last.c mm/audit/audit.c mm/paging/entry_count.c mm/audit/audit_one.c mm/audit/audit_selftest.c \
@@ -89,9 +89,9 @@ UNIT_guests_SRC := $(VM_SRC)
 UNIT_TESTS += vmx_controls
 UNIT_vmx_controls_SRC := arch/x86_64/vmx/controls.c arch/x86_64/vmx/entry_check.c
 
-# Includes mm/frames/buddy.c, to have who waits for a lock yield.
+# Includes mm/frames/buddy_cpu.c, to have who waits for a lock yield.
 UNIT_TESTS += buddy_threads
-UNIT_buddy_threads_SRC := $(filter-out mm/frames/buddy.c,$(BUDDY_SRC)) mm/frames/frame.c lib/format.c
+UNIT_buddy_threads_SRC := $(filter-out mm/frames/buddy_cpu.c,$(BUDDY_SRC)) mm/frames/frame.c lib/format.c
 
 UNIT_TESTS += bittree
 UNIT_bittree_SRC :=
@@ -117,7 +117,7 @@ UNIT_TESTS += scrub
 UNIT_scrub_SRC := mm/frames/scrub.c mm/paging/page_source.c $(BUDDY_SRC) mm/frames/frame.c mm/addr.c lib/format.c
 
 UNIT_TESTS += slab
-UNIT_slab_SRC := mm/frames/slab.c $(BUDDY_SRC) mm/frames/frame.c mm/addr.c lib/format.c
+UNIT_slab_SRC := mm/frames/slab.c mm/frames/slab_check.c $(BUDDY_SRC) mm/frames/frame.c mm/addr.c lib/format.c
 
 # Threads under ThreadSanitizer, which wants the addresses of a program laid out as ever.
 UNALTERED = $(shell setarch -R true 2>/dev/null && echo setarch -R)
@@ -132,4 +132,4 @@ $(UNIT_TSAN): tests/unit/test_buddy_threads.c tests/unit/hosted.c lib/lock.c \
 		$(UNIT_buddy_threads_SRC) $(wildcard mm/frames/buddy*.[ch] mm/*.h mm/*/*.h lib/*.h tests/unit/*.h)
 	@mkdir -p $(@D)
 	@echo "link  $@"
-	$(Q)$(HOSTCC) $(TSAN_CFLAGS) $(filter-out mm/frames/buddy.c,$(filter %.c,$^)) -lcmocka -o $@
+	$(Q)$(HOSTCC) $(TSAN_CFLAGS) $(filter-out mm/frames/buddy_cpu.c,$(filter %.c,$^)) -lcmocka -o $@
