@@ -207,7 +207,7 @@ static void build_kernel_space(void)
         boot_stop("memory: the hypervisor's own page tables cannot be built: %s",
                   error_text(error));
     cpu_enable_pcid();
-    early.last = UINT64_MAX; /* the direct map holds all RAM now */
+    early_extend(&early, UINT64_MAX); /* the direct map holds all RAM now */
     log_line("image: text %s, rodata %s, data %s at 0x%lx; %lu frames of page tables",
              size_text(text, (uint64_t)(kernel_text_end - kernel_text)),
              size_text(rodata, (uint64_t)(kernel_rodata_end - kernel_rodata)),

@@ -9,26 +9,28 @@
  * part; none of it is worth telling apart. */
 #define LOW_MEMORY MiB
 
-/* Enough for both lists to grow to 4096 regions, each time to four times as many
- * (mm/frames/memblock.c). */
-#define POOL_REGIONS (2 * 2 * (4096 + 1024 + 256))
+/* Both lists can grow three times (mm/frames/memblock.c). */
+#define FIRST_NODES (MEMBLOCK_GROWTH * REGION_NODES(MEMBLOCK_INITIAL))
+#define SECOND_NODES (MEMBLOCK_GROWTH * FIRST_NODES)
+#define LAST_NODES (MEMBLOCK_GROWTH * SECOND_NODES)
+#define POOL_NODES (2 * (FIRST_NODES + SECOND_NODES + LAST_NODES))
 
-_Static_assert(MEMBLOCK_INITIAL * 4 == 256, "the first step");
+_Static_assert(LAST_NODES >= REGION_NODES(MEMORY_MAP_REGIONS), "what memory_map.h promises");
 
 static struct pool {
     size_t used;
-    struct memregion regions[POOL_REGIONS];
+    struct region_node nodes[POOL_NODES];
 } pool;
 
-static struct memregion *pool_take(void *ctx, size_t count)
+static struct region_node *pool_take(void *ctx, size_t count)
 {
     struct pool *from = ctx;
-    struct memregion *regions = from->regions + from->used;
+    struct region_node *nodes = from->nodes + from->used;
 
-    if (count > POOL_REGIONS - from->used)
+    if (count > POOL_NODES - from->used)
         return NULL;
     from->used += count;
-    return regions;
+    return nodes;
 }
 
 /* Cuts a range to the physical address width. False when nothing is left of it. */
@@ -126,8 +128,9 @@ int memory_map_build(struct memblock *mb, const struct memory_map_input *input)
     }
     error = fill(mb, input);
     if (error != E_OK) {
-        log_line("memory map: %zu regions of memory and %zu reserved ones, then: %s",
-                 mb->memory.count, mb->reserved.count, error_text(error));
+        log_line("memory map: %zu regions of memory and %zu reserved ones, then: %s; there is room "
+                 "for %u of each",
+                 mb->memory.count, mb->reserved.count, error_text(error), MEMORY_MAP_REGIONS);
         return error;
     }
     if (memblock_usable_bytes(mb) == 0) {

@@ -7,6 +7,9 @@
 #include "boot/multiboot2.h"
 #include "mm/frames/memblock.h"
 
+/* That many regions of memory, and as many reserved ones, can be had in any case. */
+#define MEMORY_MAP_REGIONS 4096
+
 struct memory_map_input {
     const struct boot_info *info;
     hpa_t info_at;       /* where info->table is in physical memory */
@@ -24,7 +27,7 @@ struct memory_map_input {
  * width are cut or dropped, with a line in the log.
  *
  * The lists of `mb` grow into one static pool, which a second call takes back. E_FULL when that is
- * too small for the map (4096 regions of memory, and as many reserved ones, can be had), E_NOENT
+ * too small for the map (MEMORY_MAP_REGIONS), E_NOENT
  * when there is no usable memory, E_INVAL for a width outside 32..52; each with a line in the log
  * that says more.
  */

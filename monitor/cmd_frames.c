@@ -183,12 +183,10 @@ static void search_tables(struct search *search)
 
 static const char *memory_kind(uint64_t at)
 {
-    const struct memregions *memory = &boot_facts.memory->memory;
+    struct memsegment segment = regions_segment(&boot_facts.memory->memory, at);
 
-    for (size_t i = 0; i < memory->count; i++)
-        if (at >= memory->regions[i].base && at - memory->regions[i].base < memory->regions[i].size)
-            return mem_kind_name((enum mem_kind)memory->regions[i].flags);
-    return "none: no RAM of the memory map";
+    return segment.gap ? "none: no RAM of the memory map"
+                       : mem_kind_name((enum mem_kind)segment.flags);
 }
 
 /* What the layer that took the frame keeps in its record (mm/frames/frame.h). */
@@ -304,12 +302,14 @@ static int count_use(void *ctx, hpa_t base, uint64_t size, const struct frame_in
     return 0;
 }
 
-static void show_uses(struct output *out)
+/* False: a key stopped it, and nothing was shown. */
+static bool show_uses(struct output *out)
 {
     char owner[OWNER_TEXT];
 
     memset(use, 0, sizeof(use));
-    buddy_visit(count_use, NULL);
+    if (buddy_visit_until(count_use, NULL, command_stopped, NULL) != 0)
+        return false;
     output_title(out, "used, by purpose and owner");
     for (unsigned i = 0; i < PURPOSE_COUNT; i++)
         for (unsigned j = 0; j < OWNERS_SHOWN; j++)
@@ -320,6 +320,7 @@ static void show_uses(struct output *out)
                                             as_number(use[i][j].frames),
                                             as_number(use[i][j].frames << PAGE_SHIFT),
                                             as_number(use[i][j].runs)});
+    return true;
 }
 
 /* How much of the free blocks' memory is of no use for a block of this order, in percent. */
@@ -341,9 +342,9 @@ static int frames(const struct command *command, struct output *out, const struc
     unsigned largest = BUDDY_ORDERS;
     char percent[8];
 
-    (void)command;
     (void)args;
-    show_uses(out);
+    if (!show_uses(out))
+        return command_refuse(command, out, E_STATE, "stopped by a key");
     buddy_stats(&stats);
     output_title(out, "free blocks");
     for (unsigned order = 0; order < BUDDY_ORDERS; order++) {

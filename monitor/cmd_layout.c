@@ -42,9 +42,9 @@ static int layout(const struct command *command, struct output *out, const struc
 {
     struct layout_pass pass = {.out = out};
 
-    (void)command;
     (void)args;
-    buddy_visit(show_frames, &pass);
+    if (buddy_visit_until(show_frames, &pass, command_stopped, NULL) != 0)
+        return command_refuse(command, out, E_STATE, "stopped by a key after %lu runs", pass.runs);
     output_facts(out, &layout_record, (struct value[]){as_number(pass.runs), as_number(pass.size)});
     return E_OK;
 }
@@ -54,7 +54,8 @@ static const struct command layout_commands[] = {
         .name = "layout",
         .usage = "",
         .summary = "all frames in address order, by state, purpose and owner",
-        .details = "Each run is contiguous. Frames that no run names are no RAM.\n",
+        .details = "Each run is contiguous. Frames that no run names are no RAM. A key at a "
+                   "terminal stops it.\n",
         .example = "layout",
         .run = layout,
     },

@@ -77,16 +77,15 @@ static uint64_t used_frames(const struct buddy_stats *stats)
 
 static void show_regions(struct output *out)
 {
-    const struct memregions *memory = &boot_facts.memory->memory;
+    struct memregion region;
 
     output_title(out, "memory map");
-    for (size_t i = 0; i < memory->count; i++) {
-        const struct memregion *region = &memory->regions[i];
+    regions_each (&region, &boot_facts.memory->memory) {
         output_row(out, &region_record,
-                   (struct value[]){as_number(region->base),
-                                    as_number(region->base + region->size - 1),
-                                    as_number(region->size),
-                                    as_text(mem_kind_name((enum mem_kind)region->flags))});
+                   (struct value[]){as_number(region.base),
+                                    as_number(region.base + region.size - 1),
+                                    as_number(region.size),
+                                    as_text(mem_kind_name((enum mem_kind)region.flags))});
     }
 }
 

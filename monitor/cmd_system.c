@@ -246,8 +246,14 @@ static int check(const struct command *command, struct output *out, const struct
     char why[WHY_TEXT] = "";
 
     (void)args;
-    show_check(&pass, "frame database and free blocks", buddy_verify(why, sizeof(why)) == E_OK,
-               why);
+    int verified = buddy_verify_until(command_stopped, NULL, why, sizeof(why));
+    if (verified > 0)
+        return command_refuse(command, out, E_STATE,
+                              "stopped by a key; nothing was found wrong so far");
+    show_check(&pass, "frame database and free blocks", verified == E_OK, why);
+    if (verified == E_OK && why[0] != '\0')
+        output_note(out, "Frame database: %s.", why);
+    why[0] = '\0';
     show_check(&pass, "small objects", slab_check_all(why, sizeof(why)) == E_OK, why);
     show_check(&pass, "host's address space", kernel_space_check(why, sizeof(why)) == E_OK, why);
     check_tables(&pass);
@@ -327,7 +333,7 @@ static const struct command system_commands[] = {
                    "empty);\n"
                    "all page tables against all records, as `audit` does; nothing left of guests "
                    "that have\n"
-                   "ended.\n",
+                   "ended. A key at a terminal stops the first of these.\n",
         .example = "check",
         .run = check,
     },

@@ -49,6 +49,11 @@ extern const struct command_family audit_family, oracle_family;
 int command_refuse(const struct command *command, struct output *out, int error, const char *text,
                    ...) __attribute__((format(printf, 4, 5)));
 
+/* For what takes long: has the person at the terminal seen enough? Somebody who asked for no more
+ * of the answer, or presses a key. Programs, which send their next line before they have the answer
+ * to the last one, stop nothing. `ctx` is not used: this is a buddy_poll_fn. */
+int command_stopped(void *ctx);
+
 /* The guest that `word` names, or a refusal: E_FORMAT, E_NOENT. */
 int command_guest(const struct command *command, struct output *out, const char *word,
                   struct guest **guest);

@@ -482,6 +482,14 @@ static void take_key(unsigned char key)
         line_begin(editor);
 }
 
+int command_stopped(void *ctx)
+{
+    const struct pager *pager = &monitor.terminal.pager;
+
+    (void)ctx;
+    return pager->stopped || (pager->rows != 0 && uart_getc() >= 0);
+}
+
 /* Takes what is being sent until the sender falls silent. Costs a single poll when nothing comes.
  */
 static void take_keys(void)

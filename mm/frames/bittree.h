@@ -211,42 +211,67 @@ static inline uint64_t bittree_previous(const struct bittree *tree, uint64_t bit
     return index;
 }
 
-/* Does this word, the last of its level, have a bit that stands for nothing? */
+/* ---- Checking, a few words at a time ---- */
+
+/* How far a check has come. It goes down level by level, since the words that a level has are
+ * found by the level above. All zeros but for `level`, which is tree->top, is the start. */
+struct bittree_check {
+    unsigned level;
+    bool done;
+    uint64_t next;  /* word of that level */
+    uint64_t count; /* bits of the set, so far */
+};
+
+/* Has this word bits that stand for nothing? */
 static inline bool bittree_strays(const struct bittree *tree, unsigned level, uint64_t word)
 {
     uint64_t bits = level == 0 ? tree->bits : bittree_level_words(tree->bits, level - 1);
     return word == bits >> 6 && tree->word[level][word] >> (bits & 63) != 0;
 }
 
-/* Is every summary bit right? Reads defined words only. On success *count is the number of bits. */
-static inline bool bittree_check(const struct bittree *tree, uint64_t *count)
+/* The first word at or behind `from` that the level above says is there; BITTREE_NONE: none. */
+static inline uint64_t bittree_next_word(const struct bittree *tree, unsigned level, uint64_t from)
 {
-    for (unsigned level = tree->top; level > tree->eager; level--) {
-        uint64_t words = bittree_level_words(tree->bits, level - 1);
-        for (uint64_t i = 0; i < words; i++)
-            if (((tree->word[level][i >> 6] >> (i & 63)) & 1) !=
-                (tree->word[level - 1][i] != 0 ? 1u : 0u))
-                return false;
-    }
-    for (unsigned level = tree->top; level >= tree->eager; level--)
-        if (bittree_strays(tree, level, bittree_level_words(tree->bits, level) - 1))
+    if (level >= tree->eager) /* all are */
+        return from < bittree_level_words(tree->bits, level) ? from : BITTREE_NONE;
+    unsigned above = level + 1;
+    struct bittree upper = {.bits = bittree_level_words(tree->bits, level),
+                            .top = (uint8_t)(tree->top - above),
+                            .eager = (uint8_t)(tree->eager - above)};
+    for (unsigned l = above; l <= tree->top; l++)
+        upper.word[l - above] = tree->word[l];
+    return bittree_next(&upper, from);
+}
+
+/* Is a word, which is there, as its summary bit says? */
+static inline bool bittree_word_fits(const struct bittree *tree, unsigned level, uint64_t word)
+{
+    bool summary = true;
+    if (level < tree->top && level >= tree->eager)
+        summary = (tree->word[level + 1][word >> 6] >> (word & 63) & 1) != 0;
+    bool empty = tree->word[level][word] == 0;
+    return !bittree_strays(tree, level, word) && (level == tree->top || empty != summary);
+}
+
+/* Judges up to `words` more. False: one is wrong. Changes in between do not matter. */
+static inline bool bittree_check(const struct bittree *tree, struct bittree_check *check,
+                                 unsigned words)
+{
+    for (; words > 0 && !check->done; words--) {
+        uint64_t word = bittree_next_word(tree, check->level, check->next);
+        if (word == BITTREE_NONE) {
+            check->done = check->level == 0;
+            check->level -= check->level > 0;
+            check->next = 0;
+            continue;
+        }
+        if (!bittree_word_fits(tree, check->level, word))
             return false;
-    /* Below: the words that a level defines are those whose bit is set one level up, found with a
-     * view of the tree that ends at that level, which has just been found right. */
-    for (unsigned level = tree->eager; level > 0; level--) {
-        struct bittree upper = {.bits = bittree_level_words(tree->bits, level - 1),
-                                .top = (uint8_t)(tree->top - level),
-                                .eager = (uint8_t)(tree->eager - level)};
-        for (unsigned l = level; l <= tree->top; l++)
-            upper.word[l - level] = tree->word[l];
-        for (uint64_t i = bittree_next(&upper, 0); i != BITTREE_NONE;
-             i = bittree_next(&upper, i + 1))
-            if (tree->word[level - 1][i] == 0 || bittree_strays(tree, level - 1, i))
-                return false;
+        if (check->level == 0)
+            for (uint64_t bits = tree->word[0][word]; bits != 0; bits &= bits - 1)
+                check->count++;
+        check->next = word + 1;
     }
-    *count = 0;
-    for (uint64_t i = bittree_next(tree, 0); i != BITTREE_NONE; i = bittree_next(tree, i + 1))
-        ++*count;
     return true;
 }
 

@@ -1,11 +1,14 @@
 /*
- * The buddy allocator: one block taken or given back. See mm/frames/buddy.h for what it promises.
+ * The buddy allocator: one block taken. See mm/frames/buddy.h for what it promises.
  *
+ *   buddy_free.c     one block given back, or shared
  *   buddy_lists.c    many single frames in one call
+ *   buddy_cpu.c      CPUs, and the lock
  *   buddy_cache.c    what each CPU has in stock
  *   buddy_charge.c   who has how much: quotas and leases
  *   buddy_blocks.c   free blocks: masks and sets
- *   buddy_look.c     questions; buddy_verify.c, whether all of it is right
+ *   buddy_look.c     questions; buddy_visit.c, all blocks in order
+ *   buddy_verify.c   whether all of it is right; buddy_fingerprint.c, all of it as a number
  *   buddy_start.c    the start, and memory that arrives
  *
  * Records: a frame's record is not 0 exactly when a *live* block starts there: one in use,
@@ -21,139 +24,9 @@
  * The live block that covers a frame, if there is one, therefore starts at one of the 19 first
  * frames that aligned blocks around it can have, and is the only one of them whose record reaches
  * that far.
- *
- * CPUs: each has caches of small blocks, a share of the quotas, and counters, all in its own struct
- * cpu, which it uses without a lock and without an atomic read-modify-write. Everything else
- * belongs to the holder of `lock`. That holder may also work in another CPU's struct after
- * buddy_stop_others(): a bit in `closed` keeps the owner out (it goes for the lock instead), `busy`
- * shows it inside, and the fence that the embedding program supplies stands for the barrier that
- * the owner does not execute between the two. The owner itself works there with the lock held
- * without further ado.
  */
-#include "mm/frames/buddy_internal.h"
-
-#include "lib/panic.h"
-
-struct buddy_state buddy __attribute__((aligned(128)));
-struct account buddy_accounts[OWNER_LIMIT];
-struct cpu buddy_cpus[BUDDY_CPUS];
-
-static unsigned (*cpu_index)(void);
-static void (*cpu_fence)(void);
-
-/* There is one CPU, and it may enter its struct: all that the shortest path asks. */
-static bool alone_open;
-
-struct cpu *buddy_this_cpu(void)
-{
-    unsigned index = cpu_index != NULL ? cpu_index() : 0;
-    invariant(index < BUDDY_CPUS);
-    return computed(&buddy_cpus[index]);
-}
-
-/* ---- CPUs ---- */
-
-static inline void cpu_leave(struct cpu *cpu, bool alone)
-{
-    if (!alone)
-        __atomic_store_n(&cpu->busy, 0, __ATOMIC_RELEASE);
-}
-
-/* Enters the CPU's own struct without the lock; false when it has to take that. While there is one
- * CPU, `alone`, nobody asks whether it is busy. */
-static inline bool cpu_enter(struct cpu *cpu, bool alone)
-{
-    if (alone)
-        return peek(alone_open);
-    poke(cpu->busy, 1);
-    __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    if (__atomic_load_n(&cpu->closed, __ATOMIC_ACQUIRE) == 0)
-        return true;
-    cpu_leave(cpu, false);
-    return false;
-}
-
-/* What closes a CPU's struct when nobody works there. */
-static unsigned closed_at_rest(void)
-{
-    return (buddy.pressed ? CLOSED_PRESSED : 0u) | (buddy.watcher != NULL ? CLOSED_WATCHED : 0u);
-}
-
-struct cpu *buddy_take_lock(void)
-{
-    struct cpu *self = buddy_this_cpu();
-    lock_take(&buddy.lock);
-    for (; self >= &buddy_cpus[buddy.cpus]; buddy.cpus++)
-        poke(buddy_cpus[buddy.cpus].closed, closed_at_rest());
-    return self;
-}
-
-static void set_closed(unsigned bits)
-{
-    for (unsigned i = 0; i < buddy.cpus; i++)
-        __atomic_store_n(&buddy_cpus[i].closed, bits, __ATOMIC_RELEASE);
-}
-
-static void set_alone(void)
-{
-    poke(alone_open, cpu_index == NULL && closed_at_rest() == 0);
-}
-
-void buddy_open(void)
-{
-    buddy_take_lock();
-    set_alone();
-    buddy_drop_lock();
-}
-
-void buddy_drop_lock(void)
-{
-    bool pressed = buddy.free_frames < buddy.host_reserve;
-    if (buddy.pressed != pressed) {
-        buddy.pressed = pressed;
-        set_closed(closed_at_rest());
-        set_alone();
-    }
-    lock_drop(&buddy.lock);
-}
-
-void buddy_stop_others(const struct cpu *self)
-{
-    if (cpu_fence == NULL)
-        return;
-    set_closed(CLOSED_STOP);
-    cpu_fence();
-    for (unsigned i = 0; i < buddy.cpus; i++)
-        while (&buddy_cpus[i] != self &&
-               __atomic_load_n(&buddy_cpus[i].busy, __ATOMIC_ACQUIRE) != 0)
-            __builtin_ia32_pause();
-}
-
-void buddy_resume_others(void)
-{
-    set_closed(closed_at_rest());
-}
-
-int buddy_set_cpus(unsigned (*index)(void), void (*fence)(void))
-{
-    if ((index == NULL) != (fence == NULL))
-        return E_INVAL;
-    cpu_index = index;
-    cpu_fence = fence;
-    set_alone();
-    return E_OK;
-}
-
-void buddy_set_watch(const struct buddy_watch *watch)
-{
-    buddy_take_lock();
-    buddy.watcher = watch;
-    set_closed(closed_at_rest());
-    set_alone();
-    buddy_drop_lock();
-}
-
-/* ---- Taking ---- */
+#include "mm/frames/buddy_blocks.h"
+#include "mm/frames/buddy_cache.h"
 
 /* One uncached request: any block within frames [first, end). */
 static uint64_t take_block(struct cpu *self, unsigned order, uint64_t first, uint64_t end)
@@ -248,10 +121,10 @@ static __attribute__((noinline)) int alloc_on_this_cpu(unsigned order, enum fram
                                                        owner_t owner, hpa_t *out)
 {
     struct cpu *self = buddy_this_cpu();
-    if (order >= CACHED_ORDERS || !cpu_enter(self, cpu_index == NULL))
+    if (order >= CACHED_ORDERS || !cpu_enter(self, buddy_cpu_index == NULL))
         return alloc_slow(order, purpose, owner, out);
     bool hit = take_hit(self, order, purpose, owner, out);
-    cpu_leave(self, cpu_index == NULL);
+    cpu_leave(self, buddy_cpu_index == NULL);
     return hit ? E_OK : alloc_slow(order, purpose, owner, out);
 }
 
@@ -288,7 +161,7 @@ int buddy_alloc(unsigned order, enum frame_purpose purpose, owner_t owner, hpa_t
 {
     if (trace_wanted(TRACE_ALLOC))
         return alloc_traced(order, purpose, owner, out, __builtin_return_address(0));
-    if (!peek(alone_open))
+    if (!peek(buddy_alone_open))
         return alloc_on_this_cpu(order, purpose, owner, out);
     return order != 0 ? alloc_block_alone(order, purpose, owner, out)
                       : alloc_frame_alone(purpose, owner, out);
@@ -366,220 +239,4 @@ int buddy_alloc_at(hpa_t at, unsigned order, enum frame_purpose purpose, owner_t
     error = finish_request(self, error);
     trace(TRACE_ALLOC, owner, at.v, order, purpose, error);
     return error;
-}
-
-/* ---- Giving back ---- */
-
-int buddy_refuse(int error)
-{
-    switch (error) {
-    case E_DOUBLE_FREE:
-        buddy.refused_double++;
-        break;
-    case E_ORDER:
-        buddy.refused_order++;
-        break;
-    case E_PERM:
-        buddy.refused_owner++;
-        break;
-    case E_SHARED:
-        buddy.refused_shared++;
-        break;
-    case E_STATE:
-        buddy.refused_state++;
-        break;
-    default:
-        buddy.refused_range++;
-        break;
-    }
-    return error;
-}
-
-/* Is `head` the first frame of a block in use that belongs to `owner`? The lock is held. */
-static int check_block(hpa_t head, owner_t owner, uint64_t *record)
-{
-    uint64_t pfn = pfn_of(head), first;
-    if (!is_aligned(head.v, PAGE_SIZE))
-        return E_ALIGN;
-    if (pfn >= buddy.frames || !buddy_find_block(pfn, &first, record))
-        return E_RANGE;
-    switch (frame_record_state(*record)) {
-    case FRAME_USED:
-    case FRAME_SHARED:
-        break;
-    case FRAME_FREE:
-    case FRAME_CACHED:
-        return E_DOUBLE_FREE;
-    default:
-        return E_STATE;
-    }
-    if (frame_record_owner(*record) != owner)
-        return E_PERM;
-    return first == pfn ? E_OK : E_ORDER;
-}
-
-/* Gives back a block that check_block() has passed. */
-static void free_locked(struct cpu *self, uint64_t pfn, uint64_t record)
-{
-    unsigned order = frame_record_order(record);
-    buddy_add_charge(key_of_record(record), -order_frames(order));
-    bump(self->frees, 1);
-    note_freed(pfn, order_frames(order));
-    if (order == 0 && (pfn ^ peek(self->held_base)) < GROUP_FRAMES) {
-        held_give(self, pfn, &frame_records[pfn]);
-        buddy_renew_lease(self, key_of_record(record));
-    } else if (order < CACHED_ORDERS) {
-        if (stack_full(&self->stack[order]))
-            buddy_spill_cache(self, order);
-        cache_push(&self->stack[order], order, pfn, &frame_records[pfn]);
-        buddy_renew_lease(self, key_of_record(record));
-    } else {
-        poke(frame_records[pfn], 0);
-        buddy_give_block(pfn, order);
-    }
-}
-
-/* The same of a block that is to be freed. */
-int buddy_check_free(hpa_t head, unsigned order, owner_t owner, uint64_t *record)
-{
-    int error = check_block(head, owner, record);
-    if (error == E_OK && frame_record_state(*record) == FRAME_SHARED)
-        error = E_SHARED;
-    if (error == E_OK && frame_record_order(*record) != order)
-        error = E_ORDER;
-    return error;
-}
-
-static __attribute__((noinline)) int free_slow(hpa_t head, unsigned order, owner_t owner)
-{
-    uint64_t record;
-    struct cpu *self = buddy_take_lock();
-    int error = buddy_check_free(head, order, owner, &record);
-    if (error == E_OK)
-        free_locked(self, pfn_of(head), record);
-    else
-        buddy_refuse(error);
-    buddy_drop_lock();
-    return error;
-}
-
-/* A block as its record says, into the CPU's cache. False for whatever else it may be. */
-static inline __attribute__((always_inline)) bool give_hit(struct cpu *self, hpa_t head,
-                                                           unsigned order, owner_t owner)
-{
-    uint64_t pfn = frame_number(head);
-    /* The records of a group that is held are ready. */
-    bool held = order == 0 && (pfn ^ peek(self->held_base)) < GROUP_FRAMES;
-    if (!held && (pfn >= buddy.frames || !chunk_ready(pfn)))
-        return false;
-    uint64_t *place = computed(&frame_records[pfn]), record = peek(*place);
-    if (!record_fits(record, order, owner))
-        return false;
-    uint64_t key = key_of_record(record);
-    struct lease *lease = lease_of(self, key >> FRAME_PURPOSE_SHIFT, owner);
-    if (lease->key != key)
-        return false;
-    if (held) {
-        held_give(self, pfn, place);
-    } else {
-        struct cache_stack *stack = computed(&self->stack[order]);
-        if (stack_full(stack))
-            return false;
-        cache_push(stack, order, pfn, place);
-    }
-    bump(lease->left, order_frames(order));
-    bump(self->frees, 1);
-    return true;
-}
-
-static __attribute__((noinline)) int free_on_this_cpu(hpa_t head, unsigned order, owner_t owner)
-{
-    struct cpu *self = buddy_this_cpu();
-    if (order >= CACHED_ORDERS || !cpu_enter(self, cpu_index == NULL))
-        return free_slow(head, order, owner);
-    bool hit = give_hit(self, head, order, owner);
-    cpu_leave(self, cpu_index == NULL);
-    return hit ? E_OK : free_slow(head, order, owner);
-}
-
-static __attribute__((noinline)) int free_frame_alone(hpa_t head, owner_t owner)
-{
-    return give_hit(&buddy_cpus[0], head, 0, owner) ? E_OK : free_slow(head, 0, owner);
-}
-
-static __attribute__((noinline)) int free_block_alone(hpa_t head, unsigned order, owner_t owner)
-{
-    if (order == 0)
-        __builtin_unreachable(); /* free_frame_alone()'s */
-    return order < CACHED_ORDERS && give_hit(&buddy_cpus[0], head, order, owner)
-               ? E_OK
-               : free_slow(head, order, owner);
-}
-
-static __attribute__((noinline)) int free_traced(hpa_t head, unsigned order, owner_t owner,
-                                                 const void *caller)
-{
-    int error = free_on_this_cpu(head, order, owner);
-    struct trace_point point = {TRACE_FREE, owner, error, head.v, order, 1, caller};
-    trace_hook(&point);
-    return error;
-}
-
-int buddy_free(hpa_t head, unsigned order, owner_t owner)
-{
-    if (trace_wanted(TRACE_FREE))
-        return free_traced(head, order, owner, __builtin_return_address(0));
-    if (!peek(alone_open))
-        return free_on_this_cpu(head, order, owner);
-    return order != 0 ? free_block_alone(head, order, owner) : free_frame_alone(head, owner);
-}
-
-int buddy_share(hpa_t head, owner_t owner)
-{
-    uint64_t record;
-    buddy_take_lock();
-    int error = check_block(head, owner, &record);
-    if (error == E_OK) {
-        bool shared = frame_record_state(record) == FRAME_SHARED;
-        uint64_t holders = shared ? (record >> FRAME_PAYLOAD_SHIFT) + 1 : 2;
-        record &= ~(FRAME_PAYLOAD_MASK | FRAME_STATE_MASK);
-        poke(frame_records[pfn_of(head)], record | FRAME_SHARED | holders << FRAME_PAYLOAD_SHIFT);
-    } else {
-        buddy_refuse(error);
-    }
-    buddy_drop_lock();
-    trace(TRACE_SHARE, owner, head.v, 0, 0, error);
-    return error;
-}
-
-int buddy_release(hpa_t head, unsigned order, owner_t owner, bool *last)
-{
-    uint64_t record;
-    bool freed = false;
-    struct cpu *self = buddy_take_lock();
-    int error = check_block(head, owner, &record);
-    if (error == E_OK && frame_record_order(record) != order)
-        error = E_ORDER;
-    if (error != E_OK) {
-        buddy_refuse(error);
-    } else if (frame_record_state(record) == FRAME_SHARED) {
-        uint64_t holders = (record >> FRAME_PAYLOAD_SHIFT) - 1;
-        record &= ~(FRAME_PAYLOAD_MASK | FRAME_STATE_MASK);
-        record |= holders > 1 ? FRAME_SHARED | holders << FRAME_PAYLOAD_SHIFT : FRAME_USED;
-        poke(frame_records[pfn_of(head)], record);
-    } else {
-        free_locked(self, pfn_of(head), record);
-        freed = true;
-    }
-    buddy_drop_lock();
-    if (last != NULL)
-        *last = freed;
-    trace(TRACE_RELEASE, owner, head.v, order, freed, error);
-    return error;
-}
-
-void buddy_drain(void)
-{
-    buddy_drain_all(buddy_take_lock());
-    buddy_drop_lock();
 }

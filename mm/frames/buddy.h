@@ -153,17 +153,31 @@ bool buddy_block(hpa_t frame, hpa_t *first, uint64_t *record);
 /* Is the frame at this address free (in the buddy or a cache)? False outside RAM. */
 bool buddy_is_free(hpa_t frame);
 
+/* What follows takes long on a large machine. It holds the lock for a bounded number of steps at a
+ * time, and in between asks `poll` (may be NULL) whether to go on. A result other than 0 stops it
+ * and is returned. `poll` may call any function here but buddy_verify(). */
+typedef int (*buddy_poll_fn)(void *ctx);
+
 /* Calls `fn` for each maximal run of frames with equal (state, purpose, owner), in address order,
  * over everything that was handed over or recorded. All frames of a block count as in their head's
  * state; `info` is that of the run's first block. Stops when fn returns non-zero, which it returns.
- * Reads only; fn may call any function here, and sees changes made meanwhile or not. */
-int buddy_visit(int (*fn)(void *ctx, hpa_t base, uint64_t size, const struct frame_info *info),
-                void *ctx);
+ * Reads only; fn may call any function here. When memory changes hands meanwhile, each block is
+ * shown as it was at some moment of the visit, and no frame twice. */
+typedef int (*buddy_visit_fn)(void *ctx, hpa_t base, uint64_t size, const struct frame_info *info);
+int buddy_visit(buddy_visit_fn fn, void *ctx);
+int buddy_visit_until(buddy_visit_fn fn, void *ctx, buddy_poll_fn poll, void *poll_ctx);
 
-/* Verifies every internal invariant (bitmaps against records against counters), other CPUs kept out
- * meanwhile. E_OK, or E_STATE with the first broken rule described in `why`. Reads every record of
- * the parts of memory that have been in use. */
+/*
+ * Verifies every internal invariant: bitmaps against records against counters. E_OK, or E_STATE
+ * with the first broken rule described in `why`. Reads every record of the parts of memory that
+ * have been in use.
+ *
+ * What is wrong is wrong: each part is judged with the lock held and other CPUs kept out. Totals
+ * are sums over all parts. They are judged only when nothing was taken or given back meanwhile;
+ * else the answer is E_OK and `why` says that they were not. It is empty when all was judged.
+ */
 int buddy_verify(char *why, size_t why_size);
+int buddy_verify_until(buddy_poll_fn poll, void *ctx, char *why, size_t why_size);
 
 /* Every bit of the state, which blocks are free and what each record holds, as one number: the same
  * for the same state, whatever led there, and another one for any other, but for a chance of 1 in

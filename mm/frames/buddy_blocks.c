@@ -17,7 +17,7 @@
  *    mask  1100 1111 0000 0000 ...   largest block: order 2, so the group stands in set 2;
  *                                    an order-1 request takes the pair, not half of the four
  */
-#include "mm/frames/buddy_internal.h"
+#include "mm/frames/buddy_blocks.h"
 
 #include "lib/string.h"
 

@@ -10,7 +10,8 @@
  * block; one that overflows gives the half that has been there for longest back. All of it with the
  * lock held, but for the few lines in buddy_internal.h that take and give one block.
  */
-#include "mm/frames/buddy_internal.h"
+#include "mm/frames/buddy_blocks.h"
+#include "mm/frames/buddy_cache.h"
 
 #include "lib/string.h"
 

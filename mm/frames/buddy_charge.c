@@ -7,7 +7,7 @@
  * CPUs. Quotas bound what is charged; leases are called in before a request is refused, and an
  * owner beyond its quota (which was lowered) has none.
  */
-#include "mm/frames/buddy_internal.h"
+#include "mm/frames/buddy_cache.h"
 
 /* Changes what is charged by `frames`, modulo 2^64. */
 void buddy_add_charge(uint64_t key, uint64_t frames)

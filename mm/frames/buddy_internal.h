@@ -83,7 +83,8 @@ struct buddy_state {
     uint64_t failed, splits, merges;
     uint64_t refused_double, refused_order, refused_owner, refused_range, refused_shared,
         refused_state;
-    unsigned cpus; /* one more than the highest CPU that has been here */
+    unsigned cpus;     /* one more than the highest CPU that has been here */
+    uint64_t holdings; /* of the lock, so far */
     bool pressed;
     uint64_t charged_for[PURPOSE_COUNT];
     const struct buddy_watch *watcher;
@@ -125,7 +126,7 @@ static inline unsigned count_bits(uint64_t mask)
     return n;
 }
 
-/* ---- The lock, and with it other CPUs' structs: buddy.c ---- */
+/* ---- The lock, and with it other CPUs' structs: buddy_cpu.c ---- */
 
 struct cpu *buddy_take_lock(void);
 void buddy_drop_lock(void);
@@ -139,6 +140,32 @@ struct cpu *buddy_this_cpu(void);
 
 /* Lets the CPUs in, when everything else is in place. */
 void buddy_open(void);
+
+/* NULL: there is one CPU. */
+extern unsigned (*buddy_cpu_index)(void);
+
+/* There is one CPU, and it may enter its struct: all that the shortest path asks. */
+extern bool buddy_alone_open;
+
+static inline void cpu_leave(struct cpu *cpu, bool alone)
+{
+    if (!alone)
+        __atomic_store_n(&cpu->busy, 0, __ATOMIC_RELEASE);
+}
+
+/* Enters the CPU's own struct without the lock; false when it has to take that. While there is one
+ * CPU, `alone`, nobody asks whether it is busy. */
+static inline bool cpu_enter(struct cpu *cpu, bool alone)
+{
+    if (alone)
+        return peek(buddy_alone_open);
+    poke(cpu->busy, 1);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&cpu->closed, __ATOMIC_ACQUIRE) == 0)
+        return true;
+    cpu_leave(cpu, false);
+    return false;
+}
 
 /* ---- Records ---- */
 
@@ -164,7 +191,7 @@ static inline bool record_fits(uint64_t record, unsigned order, owner_t owner)
 void buddy_make_ready(uint64_t pfn);
 void buddy_write_record(uint64_t pfn, uint64_t record);
 
-/* ---- Requests that were granted, and refused: buddy.c ---- */
+/* ---- Requests that were granted, and refused: buddy_free.c ---- */
 
 static inline bool can_own(enum frame_purpose purpose, owner_t owner)
 {
@@ -189,191 +216,6 @@ static inline void note_freed(uint64_t pfn, uint64_t frames)
     if (buddy.watcher != NULL)
         buddy.watcher->freed(hpa_of_pfn(pfn), frames << PAGE_SHIFT);
 }
-
-/* ---- Masks of groups ---- */
-
-/* The mask of a group, 0 also where none was ever written. */
-static inline uint64_t group_mask(uint64_t group)
-{
-    return chunk_ready(group * GROUP_FRAMES) ? buddy.mask[group] : 0;
-}
-
-/* Of a block of an order below GROUP_ORDER, in its group's mask. */
-static inline uint64_t mask_of(uint64_t pfn, unsigned order)
-{
-    return (BIT(order_frames(order)) - 1) << (pfn % GROUP_FRAMES);
-}
-
-/* From the first frames of the free blocks of one order to those of the next. */
-static inline uint64_t next_starts(uint64_t starts, unsigned order)
-{
-    static const uint64_t aligned[GROUP_ORDER - 1] = {
-        UINT64_C(0x5555555555555555), UINT64_C(0x1111111111111111), UINT64_C(0x0101010101010101),
-        UINT64_C(0x0001000100010001), UINT64_C(0x0000000100000001),
-    };
-    return starts & starts >> order_frames(order) & aligned[order];
-}
-
-/* The first frames of all aligned runs of 2^order free frames, whether or not part of larger ones.
- */
-static inline uint64_t starts_of(uint64_t mask, unsigned order)
-{
-    for (unsigned o = 0; o < order; o++)
-        mask = next_starts(mask, o);
-    return mask;
-}
-
-/* Those of them that are free blocks, not part of larger ones, given the starts of the next order.
- */
-static inline uint64_t blocks_among(uint64_t starts, uint64_t larger, unsigned order)
-{
-    return starts & ~(larger | larger << order_frames(order));
-}
-
-/* The order of the largest free block of a mask that is not 0. Without a branch: it is asked for
- * each block given back, and no pattern would predict the answer. */
-static inline unsigned largest_in(uint64_t mask)
-{
-    uint64_t m1 = next_starts(mask, 0), m2 = next_starts(m1, 1), m3 = next_starts(m2, 2);
-    uint64_t m4 = next_starts(m3, 3), m5 = next_starts(m4, 4);
-    return (m1 != 0) + (m2 != 0) + (m3 != 0) + (m4 != 0) + (m5 != 0);
-}
-
-/* ---- Free blocks: buddy_blocks.c ---- */
-
-/* A member of a set: a group with a block of that order, or a block. */
-struct member {
-    unsigned order;
-    uint64_t index;
-};
-
-/* The highest member of the lowest set, orders `order` to `limit`, in which there is one that is
- * not low; or a low one if there are no others. False when there are none at all. */
-bool buddy_choose(unsigned order, unsigned limit, struct member *out);
-bool buddy_is_low(const struct member *member);
-
-/* Changes a group's mask, neither value being all ones, and moves it to the set where it belongs.
- */
-void buddy_change_mask(uint64_t group, uint64_t before, uint64_t after);
-
-/* Gives back frames of a group whose chunk is ready; a block; any frames. The first leaves
- * free_frames to the caller. */
-void buddy_give_mask(uint64_t group, uint64_t given);
-void buddy_give_block(uint64_t pfn, unsigned order);
-void buddy_give_range(uint64_t first, uint64_t count);
-
-/* The largest order of a block that starts at `first` and has at most `count` frames. */
-unsigned buddy_largest_order(uint64_t first, uint64_t count);
-
-/* Takes the order-`order` block at `pfn` out of the free block of order `from` that contains it. */
-void buddy_carve_block(uint64_t pfn, unsigned order, unsigned from);
-
-/* Takes a block, one within frames [first, end); NO_FRAME for none. */
-uint64_t buddy_take_any(unsigned order);
-uint64_t buddy_take_within(unsigned order, uint64_t first, uint64_t end);
-
-/* Gives back a block of an order below GROUP_ORDER, as buddy_give_mask() does. Mostly the group's
- * largest free block stays what it was, since the one that this block is now part of is no larger:
- * then nothing but the mask changes. */
-static inline __attribute__((always_inline)) void give_small(uint64_t pfn, unsigned order)
-{
-    uint64_t group = pfn >> GROUP_ORDER, before = buddy.mask[group];
-    uint64_t after = before | mask_of(pfn, order);
-    uint64_t next = order_frames(largest_in(before) + 1); /* frames, up to all 64 */
-    uint64_t run = (~UINT64_C(0) >> (64 - next)) << (align_down(pfn, next) % GROUP_FRAMES);
-    if (before != 0 && (run & ~after) != 0)
-        buddy.mask[group] = after;
-    else
-        buddy_give_mask(group, mask_of(pfn, order));
-}
-
-/* ---- What a CPU has in stock: buddy_cache.c ---- */
-
-static inline unsigned cache_first(unsigned order)
-{
-    return 1 + (order == 0 ? 0 : FRAME_SLOTS + (order - 1) * BLOCK_SLOTS);
-}
-
-static inline unsigned cache_capacity(unsigned order)
-{
-    return order == 0 ? FRAME_SLOTS : BLOCK_SLOTS;
-}
-
-static inline bool stack_empty(const struct cache_stack *stack)
-{
-    return stack->top == stack->base;
-}
-
-static inline bool stack_full(const struct cache_stack *stack)
-{
-    return stack->top == stack->limit;
-}
-
-static inline uint64_t stack_count(const struct cache_stack *stack)
-{
-    return (uint64_t)(peek(stack->top) - stack->base);
-}
-
-/* The stack is not full. `record` is the block's. */
-static inline void cache_push(struct cache_stack *stack, unsigned order, uint64_t pfn,
-                              uint64_t *record)
-{
-    uint64_t *top = stack->top;
-    poke(*record, cached_record(order));
-    *top = pfn;
-    poke(stack->top, top + 1);
-}
-
-/* The stack is not empty. `*record`, the block's, is the taker's to write; that of the block below,
- * which is likely to be the next to go, is on its way. */
-static inline uint64_t cache_pop(struct cache_stack *stack, unsigned order, uint64_t **record)
-{
-    uint64_t *top = stack->top - 1, pfn = *top;
-    poke(stack->top, top);
-    __builtin_prefetch(&frame_records[top[-1]], 1);
-    *record = computed(&frame_records[pfn]);
-    /* Fails when two CPUs freed one block at the same moment, which no check can see in time. */
-    invariant(peek(**record) == cached_record(order));
-    return pfn;
-}
-
-/* Takes a frame that the CPU holds by mask, which must not be empty. The record is written before
- * the bit goes, and erased after it comes, so that who looks on sees the frame as one or the other.
- */
-static inline uint64_t held_take(struct cpu *cpu, uint64_t record)
-{
-    uint64_t mask = peek(cpu->held), pfn = peek(cpu->held_base) + lowest_bit(mask);
-    uint64_t *place = computed(&frame_records[pfn]);
-    invariant(peek(*place) == 0);
-    poke(*place, record);
-    __atomic_store_n(&cpu->held, mask & (mask - 1), __ATOMIC_RELEASE);
-    return pfn;
-}
-
-static inline void held_give(struct cpu *cpu, uint64_t pfn, uint64_t *record)
-{
-    poke(cpu->held, peek(cpu->held) | BIT(pfn % GROUP_FRAMES));
-    __atomic_store_n(record, 0, __ATOMIC_RELEASE);
-}
-
-/* A CPU's stock, empty, before its first use. */
-void buddy_start_cache(struct cpu *cpu);
-
-/* Holds all the free frames of a group that has some, where nothing was held. False when none is
- * free. */
-bool buddy_fill_held(struct cpu *cpu);
-
-/* A block of a cached order, filling the stock first where it is empty; its record says that it is
- * cached. NO_FRAME for none. */
-uint64_t buddy_take_cached(struct cpu *self, unsigned order);
-
-/* Makes room on a full stack. */
-void buddy_spill_cache(struct cpu *cpu, unsigned order);
-
-/* Empties every CPU's stock. False when there was nothing in any. */
-bool buddy_drain_all(struct cpu *self);
-
-uint64_t buddy_cached_frames(void);
 
 /* ---- Who has how much: buddy_charge.c ---- */
 
@@ -426,6 +268,9 @@ uint64_t buddy_next_live(uint64_t from, uint64_t end);
 /* The lowest free frame that is at or above `from` and does not belong to a block of 64 or more
  * frames that starts below it; NO_FRAME for none. */
 uint64_t buddy_next_free(uint64_t from);
+
+/* The lowest frame at or above `from` that a CPU holds by mask, NO_FRAME for none. */
+uint64_t buddy_next_held(uint64_t from);
 
 /* Frames in use for a purpose. */
 uint64_t buddy_used_frames(enum frame_purpose purpose);

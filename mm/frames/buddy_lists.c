@@ -3,7 +3,8 @@
  * a list; neighbours are taken and given back by short loops, and of frames that lie anywhere the
  * records and masks are on their way into the CPU's cache well before their turn comes.
  */
-#include "mm/frames/buddy_internal.h"
+#include "mm/frames/buddy_blocks.h"
+#include "mm/frames/buddy_cache.h"
 
 #define FREE_AHEAD 16  /* frames whose records are on their way while a list is given back */
 #define ALLOC_AHEAD 16 /* cache lines of records on their way while a block is listed */

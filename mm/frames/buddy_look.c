@@ -1,5 +1,6 @@
 /* What the buddy knows of any frame, and what it adds up to. Nothing here changes anything. */
-#include "mm/frames/buddy_internal.h"
+#include "mm/frames/buddy_blocks.h"
+#include "mm/frames/buddy_cache.h"
 
 /* The live block that covers a frame below buddy.frames. */
 bool buddy_find_live(uint64_t pfn, uint64_t *first, uint64_t *record)
@@ -122,8 +123,7 @@ uint64_t buddy_next_free(uint64_t from)
     return lowest;
 }
 
-/* The lowest frame at or above `from` that a CPU holds by mask, NO_FRAME for none. */
-static uint64_t next_held(uint64_t from)
+uint64_t buddy_next_held(uint64_t from)
 {
     uint64_t lowest = NO_FRAME;
     for (unsigned i = 0; i < buddy.cpus; i++) {
@@ -141,7 +141,8 @@ bool buddy_any_known(uint64_t first, uint64_t count)
 {
     uint64_t head, record;
     return buddy_find_block(first, &head, &record) || buddy_next_free(first) < first + count ||
-           next_held(first) < first + count || buddy_next_live(first, first + count) != NO_FRAME;
+           buddy_next_held(first) < first + count ||
+           buddy_next_live(first, first + count) != NO_FRAME;
 }
 
 /* Frames in leases whose key has these bits under the mask. */
@@ -245,50 +246,4 @@ bool buddy_is_free(hpa_t frame)
         return false;
     enum frame_state state = frame_record_state(record);
     return state == FRAME_FREE || state == FRAME_CACHED;
-}
-
-/* The lowest block that ends above `from`: the one that covers it, or the next. */
-static bool block_from(uint64_t from, uint64_t *first, uint64_t *record)
-{
-    if (from >= buddy.frames)
-        return false;
-    if (buddy_find_block(from, first, record))
-        return true;
-    uint64_t free = buddy_next_free(from), held = next_held(from);
-    free = held < free ? held : free;
-    uint64_t live = buddy_next_live(from, free < buddy.frames ? free : buddy.frames);
-    return (live != NO_FRAME || free != NO_FRAME) &&
-           buddy_find_block(live != NO_FRAME ? live : free, first, record);
-}
-
-/* The maximal run that contains the lowest known frame at or above `from`. */
-static bool run_from(uint64_t from, uint64_t *first, uint64_t *end, uint64_t *record)
-{
-    const uint64_t kind = FRAME_STATE_MASK | FRAME_PURPOSE_MASK | FRAME_OWNER_MASK;
-    uint64_t next, other;
-    buddy_take_lock();
-    bool found = block_from(from, first, record);
-    if (found) {
-        *end = *first + order_frames(frame_record_order(*record));
-        while (*end < buddy.frames && buddy_find_block(*end, &next, &other) && next == *end &&
-               (other & kind) == (*record & kind))
-            *end += order_frames(frame_record_order(other));
-    }
-    buddy_drop_lock();
-    return found;
-}
-
-int buddy_visit(int (*fn)(void *ctx, hpa_t base, uint64_t size, const struct frame_info *info),
-                void *ctx)
-{
-    uint64_t first, end, record;
-    for (uint64_t from = 0; run_from(from, &first, &end, &record); from = end) {
-        struct frame_info info = frame_record_decode(record);
-        /* A block that has changed meanwhile may begin below what was shown already. */
-        first = first < from ? from : first;
-        int result = fn(ctx, hpa_of_pfn(first), (end - first) << PAGE_SHIFT, &info);
-        if (result != 0)
-            return result;
-    }
-    return 0;
 }

@@ -1,5 +1,6 @@
 /* How the buddy begins, and memory that is handed to it, at boot and later. */
-#include "mm/frames/buddy_internal.h"
+#include "mm/frames/buddy_blocks.h"
+#include "mm/frames/buddy_cache.h"
 
 #include "lib/string.h"
 

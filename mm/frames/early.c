@@ -5,7 +5,42 @@
 
 void early_init(struct early *early, struct memblock *mb, uint64_t first, uint64_t last)
 {
-    *early = (struct early){.memblock = mb, .first = first, .last = last};
+    *early = (struct early){.memblock = mb, .first = first};
+    early_extend(early, last);
+}
+
+void early_extend(struct early *early, uint64_t last)
+{
+    early->last = last;
+    for (unsigned order = 0; order < EARLY_ORDERS; order++)
+        early->top[order] = last;
+}
+
+/* The highest free place for `bytes`, whole frames. */
+static int find(struct early *early, uint64_t bytes, uint64_t align, uint64_t *out)
+{
+    unsigned order = highest_bit(bytes >> PAGE_SHIFT);
+    bool passed = false; /* a run that counts for this order */
+    struct memframes run;
+
+    for (uint64_t from = early->top[order]; memblock_free_below(early->memblock, from, &run);
+         from = run.base - 1) {
+        uint64_t last = run.base + (run.size - 1);
+        uint64_t base = run.base > early->first ? run.base : early->first;
+
+        if (last < base)
+            break;
+        if (!passed)
+            early->top[order] = last;
+        passed = passed || run.size >> PAGE_SHIFT >> order != 0;
+        if (last - base >= bytes - 1 && align_down(last - (bytes - 1), align) >= base) {
+            *out = align_down(last - (bytes - 1), align);
+            return E_OK;
+        }
+        if (run.base == 0)
+            break;
+    }
+    return E_NOMEM;
 }
 
 int early_alloc(struct early *early, uint64_t size, uint64_t align, enum frame_purpose purpose,
@@ -24,7 +59,7 @@ int early_alloc(struct early *early, uint64_t size, uint64_t align, enum frame_p
     if (bytes < size)
         return E_NOMEM;
 
-    error = memblock_find(early->memblock, bytes, align, early->first, early->last, &base);
+    error = find(early, bytes, align, &base);
     if (error != E_OK)
         return error;
     error = memblock_reserve(early->memblock, base, bytes, purpose);
@@ -56,6 +91,7 @@ int early_free(struct early *early, hpa_t base, uint64_t size, enum frame_purpos
         return error;
     early->frames -= bytes >> PAGE_SHIFT;
     early->by_purpose[purpose] -= bytes >> PAGE_SHIFT;
+    early_extend(early, early->last); /* rare: searches begin anew */
     return E_OK;
 }
 

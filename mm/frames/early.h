@@ -3,6 +3,10 @@
  *
  * It reserves what it gives out under the purpose asked for, so that the hand-over to the buddy is
  * exact: frames of RAM = frames handed over free + frames recorded in use, checked frame by frame.
+ *
+ * A request is served from the highest place that fits. What an earlier search has passed over as
+ * too small is not looked at again: the cost of a request does not depend on how many regions there
+ * are, or on how many requests there were, but for memblock's O(log n) to note it.
  */
 #ifndef QUIRE_MM_EARLY_H
 #define QUIRE_MM_EARLY_H
@@ -11,16 +15,24 @@
 #include "mm/frames/frame.h"
 #include "mm/frames/memblock.h"
 
+#define EARLY_ORDERS 52
+
 struct early {
     struct memblock *memblock;
     uint64_t first, last; /* allocations stay within these addresses, inclusive */
     uint64_t frames;      /* taken so far */
     uint64_t by_purpose[PURPOSE_COUNT];
+    /* By order: each free run of 2^order frames or more lies at or below this address. */
+    uint64_t top[EARLY_ORDERS];
     bool closed; /* after the hand-over: every call answers E_STATE */
 };
 
-/* Starts with nothing taken. Allocations come from the top of [first, last], inclusive. */
+/* Starts with nothing taken. Allocations come from the top of [first, last], inclusive. While it is
+ * open, reservations are lifted by early_free() alone. */
 void early_init(struct early *early, struct memblock *mb, uint64_t first, uint64_t last);
+
+/* From now on allocations may come from up to `last`, inclusive. */
+void early_extend(struct early *early, uint64_t last);
 
 /* `size` bytes (rounded up to frames), aligned to `align` (power of two, at least 4 KiB).
  * Contents arbitrary. E_NOMEM, E_STATE, E_INVAL; E_FULL when memblock cannot note it. Nothing is

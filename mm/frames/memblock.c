@@ -1,34 +1,10 @@
 /*
  * See mm/frames/memblock.h. Ranges are handled by their last address, inclusive, so that one that
  * ends at the top of the address space needs no special care.
- *
- * Every change builds the new list in the spare array and takes effect by exchanging the two:
- *
- *     regions  [....AAAA....BBBB....]        change: C over all that is weaker, here A
- *     spare    [..CCCCCCCCCCBBBBCC..]
- *
- * One that does not fit is counted to its end and dropped, and the list is as it was.
  */
 #include "mm/frames/memblock.h"
 
 #include "lib/bits.h"
-#include "lib/string.h"
-
-/* Nothing stands against a change with this ceiling. */
-#define CEILING_ALL UINT32_MAX
-
-struct change {
-    uint64_t first, last; /* the range, inclusive */
-    uint32_t ceiling;     /* parts with flags up to this give way, the others stand */
-    bool fill;            /* put `flags` where nothing stands; else leave a gap */
-    uint32_t flags;
-};
-
-/* The list under construction; counts on where it no longer fits. */
-struct builder {
-    struct memregion *regions, tail;
-    size_t count, capacity;
-};
 
 static uint64_t last_of(const struct memregion *region)
 {
@@ -54,250 +30,173 @@ const char *mem_kind_name(enum mem_kind kind)
 
 void memblock_init(struct memblock *mb)
 {
-    *mb = (struct memblock){0};
-    mb->memory =
-        (struct memregions){mb->initial_memory[0], mb->initial_memory[1], 0, MEMBLOCK_INITIAL};
-    mb->reserved =
-        (struct memregions){mb->initial_reserved[0], mb->initial_reserved[1], 0, MEMBLOCK_INITIAL};
+    mb->grow = NULL;
+    mb->grow_ctx = NULL;
+    regions_init(&mb->memory, mb->initial_memory, ARRAY_SIZE(mb->initial_memory));
+    regions_init(&mb->reserved, mb->initial_reserved, ARRAY_SIZE(mb->initial_reserved));
 }
 
-/* Appends [first, last], as part of the region before it where the two can be one. */
-static void emit(struct builder *to, uint64_t first, uint64_t last, uint32_t flags)
+/* Four times as many at a time: old arrays take little of the memory that the last one does. */
+static int grow(struct memblock *mb, struct memregions *list)
 {
-    struct memregion region = {first, last - first + 1, flags};
+    size_t capacity = list->capacity * MEMBLOCK_GROWTH;
+    struct region_node *nodes =
+        mb->grow != NULL && capacity < UINT32_MAX ? mb->grow(mb->grow_ctx, capacity) : NULL;
 
-    /* A region over all 2^64 bytes has no size that fits: then it stays in two. */
-    if (to->count > 0 && to->tail.flags == flags && last_of(&to->tail) + 1 == first &&
-        to->tail.size + region.size != 0) {
-        to->tail.size += region.size;
-    } else {
-        to->tail = region;
-        to->count++;
-    }
-    if (to->count <= to->capacity)
-        to->regions[to->count - 1] = to->tail;
-}
-
-/* Builds the list with the change applied in `spare`. Returns how many regions it has. */
-static size_t build(const struct memregions *list, const struct change *change)
-{
-    struct builder to = {.regions = list->spare, .capacity = list->capacity};
-    uint64_t next = change->first; /* the part of the range before this is decided */
-    bool decided = !change->fill;  /* all of it is */
-
-    for (size_t i = 0; i < list->count; i++) {
-        const struct memregion *region = &list->regions[i];
-        uint64_t first = region->base, last = last_of(region);
-
-        if (first < change->first)
-            emit(&to, first, last < change->first ? last : change->first - 1, region->flags);
-
-        if (first <= change->last && last >= change->first && region->flags > change->ceiling) {
-            uint64_t from = first > change->first ? first : change->first;
-            uint64_t upto = last < change->last ? last : change->last;
-
-            if (from > next)
-                emit(&to, next, from - 1, change->flags);
-            emit(&to, from, upto, region->flags);
-            decided = decided || upto == change->last;
-            next = upto + 1;
-        }
-
-        if (last > change->last) {
-            if (!decided)
-                emit(&to, next, change->last, change->flags);
-            decided = true;
-            emit(&to, first > change->last ? first : change->last + 1, last, region->flags);
-        }
-    }
-    if (!decided)
-        emit(&to, next, change->last, change->flags);
-    return to.count;
-}
-
-/* Makes room for `count` regions or more. The capacity at least becomes four times what it was, so
- * that growing stays rare, and old lists take little of the memory that the last one does. */
-static int grow(struct memblock *mb, struct memregions *list, size_t count)
-{
-    size_t capacity = list->capacity * 4 > count ? list->capacity * 4 : count;
-    struct memregion *arrays;
-
-    if (mb->grow == NULL)
+    if (nodes == NULL)
         return E_FULL;
-    arrays = mb->grow(mb->grow_ctx, 2 * capacity);
-    if (arrays == NULL)
-        return E_FULL;
-    memcpy(arrays, list->regions, list->count * sizeof(*arrays));
-    list->regions = arrays;
-    list->spare = arrays + capacity;
-    list->capacity = capacity;
+    regions_move(list, nodes, capacity);
     return E_OK;
 }
 
-static int apply(struct memblock *mb, struct memregions *list, uint64_t base, uint64_t size,
-                 struct change change)
+enum change { SET, RAISE, CLEAR };
+
+static int try_change(struct memregions *list, enum change change, uint64_t first, uint64_t last,
+                      uint32_t flags)
 {
-    struct memregion *previous = list->regions;
-    size_t count;
+    switch (change) {
+    case SET:
+        return regions_set(list, first, last, flags);
+    case RAISE:
+        return regions_raise(list, first, last, flags);
+    default:
+        return regions_clear(list, first, last);
+    }
+}
+
+static int apply(struct memblock *mb, struct memregions *list, enum change change, uint64_t base,
+                 uint64_t size, uint32_t flags)
+{
+    uint64_t last = base + (size - 1);
     int error;
 
-    change.first = base;
-    change.last = base + (size - 1);
-    if (size == 0 || change.last < base)
+    if (size == 0 || last < base)
         return E_RANGE;
-
-    count = build(list, &change);
-    if (count > list->capacity) {
-        error = grow(mb, list, count);
-        if (error != E_OK)
-            return error;
-        previous = list->regions;
-        count = build(list, &change);
-    }
-    list->regions = list->spare;
-    list->spare = previous;
-    list->count = count;
-    return E_OK;
+    error = try_change(list, change, base, last, flags);
+    if (error == E_FULL && grow(mb, list) == E_OK)
+        error = try_change(list, change, base, last, flags);
+    return error;
 }
 
 int memblock_add(struct memblock *mb, uint64_t base, uint64_t size, enum mem_kind kind)
 {
     if ((unsigned)kind > MEMKIND_BAD)
         return E_INVAL;
-    return apply(mb, &mb->memory, base, size,
-                 (struct change){.ceiling = kind, .fill = true, .flags = kind});
+    return apply(mb, &mb->memory, RAISE, base, size, kind);
 }
 
 int memblock_remove(struct memblock *mb, uint64_t base, uint64_t size)
 {
-    return apply(mb, &mb->memory, base, size, (struct change){.ceiling = CEILING_ALL});
+    return apply(mb, &mb->memory, CLEAR, base, size, 0);
 }
 
 int memblock_reserve(struct memblock *mb, uint64_t base, uint64_t size, uint32_t purpose)
 {
-    return apply(mb, &mb->reserved, base, size,
-                 (struct change){.ceiling = CEILING_ALL, .fill = true, .flags = purpose});
+    if (purpose > REGION_FLAGS_MAX)
+        return E_INVAL;
+    return apply(mb, &mb->reserved, SET, base, size, purpose);
 }
 
 int memblock_unreserve(struct memblock *mb, uint64_t base, uint64_t size)
 {
-    return apply(mb, &mb->reserved, base, size, (struct change){.ceiling = CEILING_ALL});
-}
-
-/* The index of the first region that ends at `address` or later; list->count for none. */
-static size_t find_from(const struct memregions *list, uint64_t address)
-{
-    size_t low = 0, high = list->count;
-
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-
-        if (last_of(&list->regions[middle]) < address)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
+    return apply(mb, &mb->reserved, CLEAR, base, size, 0);
 }
 
 bool memblock_is_usable(const struct memblock *mb, uint64_t base, uint64_t size)
 {
-    const struct memregions *memory = &mb->memory;
     uint64_t last = base + (size - 1);
+    struct memsegment segment;
 
     if (size == 0 || last < base)
         return false;
-    for (size_t i = find_from(memory, base); i < memory->count; i++) {
-        const struct memregion *region = &memory->regions[i];
-
-        if (region->base > base || region->flags != MEMKIND_USABLE)
-            return false;
-        if (last_of(region) >= last)
-            return true;
-        base = last_of(region) + 1;
-    }
-    return false;
+    segment = regions_segment(&mb->memory, base);
+    return !segment.gap && segment.flags == MEMKIND_USABLE && segment.last >= last;
 }
 
 bool memblock_is_reserved(const struct memblock *mb, uint64_t base, uint64_t size)
 {
     uint64_t last = base + (size - 1);
-    size_t i = find_from(&mb->reserved, base);
+    struct memsegment segment = regions_segment(&mb->reserved, base);
 
     if (size == 0)
         return false;
     if (last < base)
         last = UINT64_MAX;
-    return i < mb->reserved.count && mb->reserved.regions[i].base <= last;
+    return !segment.gap || segment.last < last;
 }
 
 uint64_t memblock_ram_end(const struct memblock *mb)
 {
-    for (size_t i = mb->memory.count; i > 0; i--) {
-        if (mb->memory.regions[i - 1].flags == MEMKIND_USABLE)
-            return last_of(&mb->memory.regions[i - 1]) + 1;
+    struct memsegment segment = regions_segment(&mb->memory, UINT64_MAX);
+
+    while (segment.gap || segment.flags != MEMKIND_USABLE) {
+        if (segment.first == 0)
+            return 0;
+        segment = regions_segment(&mb->memory, segment.first - 1);
     }
-    return 0;
+    return segment.last + 1;
 }
 
 uint64_t memblock_usable_bytes(const struct memblock *mb)
 {
+    struct memregion region;
     uint64_t bytes = 0;
 
-    for (size_t i = 0; i < mb->memory.count; i++) {
-        if (mb->memory.regions[i].flags == MEMKIND_USABLE)
-            bytes += mb->memory.regions[i].size;
+    regions_each (&region, &mb->memory) {
+        if (region.flags == MEMKIND_USABLE)
+            bytes += region.size;
     }
     return bytes;
 }
 
-/* Finds the first usable region at or above `pfn` that holds a whole frame, as the frame numbers
- * first..last, cut to start at pfn. */
-static bool find_ram(const struct memblock *mb, uint64_t pfn, uint64_t *first, uint64_t *last)
+/* The frames that lie in [first, last] as a whole, or false for none. */
+static bool whole_frames(uint64_t first, uint64_t last, uint64_t *first_frame, uint64_t *last_frame)
 {
-    const struct memregions *memory = &mb->memory;
+    /* The frame of the last byte is whole when that is its own last one. */
+    uint64_t end = (last >> PAGE_SHIFT) + is_aligned(last + 1, PAGE_SIZE);
 
-    for (size_t i = find_from(memory, pfn << PAGE_SHIFT); i < memory->count; i++) {
-        const struct memregion *region = &memory->regions[i];
-        uint64_t from = (region->base >> PAGE_SHIFT) + !is_aligned(region->base, PAGE_SIZE);
-        /* The frame that holds the region's last byte is whole when that is its own last one. */
-        uint64_t end = (last_of(region) >> PAGE_SHIFT) + is_aligned(last_of(region) + 1, PAGE_SIZE);
+    *first_frame = (first >> PAGE_SHIFT) + !is_aligned(first, PAGE_SIZE);
+    *last_frame = end - 1;
+    return *first_frame < end;
+}
 
-        if (from < pfn)
-            from = pfn;
-        if (region->flags == MEMKIND_USABLE && from < end) {
-            *first = from;
-            *last = end - 1;
+/* Finds the first usable region at or above `from` that holds a whole frame, as the frame numbers
+ * first..last, cut to start at `from`. */
+static bool find_ram(const struct memblock *mb, uint64_t from, uint64_t *first, uint64_t *last)
+{
+    struct memregion region;
+
+    for (bool more = regions_from(&mb->memory, from, &region); more;
+         more = regions_next(&mb->memory, &region)) {
+        uint64_t begin = region.base > from ? region.base : from;
+
+        if (region.flags == MEMKIND_USABLE && whole_frames(begin, last_of(&region), first, last))
             return true;
-        }
     }
     return false;
 }
 
 bool memblock_next_frames(const struct memblock *mb, uint64_t from, struct memframes *out)
 {
-    const struct memregions *reserved = &mb->reserved;
+    struct memregion region;
     uint64_t first, last;
-    size_t i;
+    bool more;
 
-    if (!find_ram(mb, from >> PAGE_SHIFT, &first, &last))
+    if (!find_ram(mb, from, &first, &last))
         return false;
 
     *out = (struct memframes){.base = first << PAGE_SHIFT, .purpose = UINT32_MAX};
-    for (i = find_from(reserved, out->base); i < reserved->count; i++) {
-        const struct memregion *region = &reserved->regions[i];
-
-        if (region->base >> PAGE_SHIFT > first)
-            break;
+    for (more = regions_from(&mb->reserved, out->base, &region);
+         more && region.base >> PAGE_SHIFT <= first; more = regions_next(&mb->reserved, &region)) {
         out->reserved = true;
-        if (region->flags < out->purpose)
-            out->purpose = region->flags;
-        if (last_of(region) >> PAGE_SHIFT < last)
-            last = last_of(region) >> PAGE_SHIFT;
+        if (region.flags < out->purpose)
+            out->purpose = region.flags;
+        if (last_of(&region) >> PAGE_SHIFT < last)
+            last = last_of(&region) >> PAGE_SHIFT;
     }
     /* The next one starts in a later frame, and what it covers may differ. */
-    if (i < reserved->count && reserved->regions[i].base >> PAGE_SHIFT <= last)
-        last = (reserved->regions[i].base >> PAGE_SHIFT) - 1;
+    if (more && region.base >> PAGE_SHIFT <= last)
+        last = (region.base >> PAGE_SHIFT) - 1;
     out->size = (last - first + 1) << PAGE_SHIFT;
     return true;
 }
@@ -320,40 +219,47 @@ int memblock_visit_free(const struct memblock *mb,
     return 0;
 }
 
-struct search {
-    uint64_t size, align, first, last;
-    bool found;
-    uint64_t best;
-};
-
-/* The ranges come in address order, so that the last fit is the highest. */
-static int consider(void *ctx, uint64_t base, uint64_t size)
+bool memblock_free_below(const struct memblock *mb, uint64_t from, struct memframes *out)
 {
-    struct search *search = ctx;
-    uint64_t first = base > search->first ? base : search->first;
-    uint64_t last = base + (size - 1) < search->last ? base + (size - 1) : search->last;
-    uint64_t at;
+    for (;;) {
+        struct memsegment memory = regions_segment(&mb->memory, from);
+        struct memsegment reserved = regions_segment(&mb->reserved, from);
+        uint64_t begin = memory.first > reserved.first ? memory.first : reserved.first;
+        uint64_t end = memory.last < reserved.last ? memory.last : reserved.last;
+        uint64_t first, last;
 
-    if (first > last || last - first < search->size - 1)
-        return 0;
-    at = align_down(last - (search->size - 1), search->align);
-    if (at >= first) {
-        search->found = true;
-        search->best = at;
+        if (!memory.gap && memory.flags == MEMKIND_USABLE && reserved.gap &&
+            whole_frames(begin, end, &first, &last) && first << PAGE_SHIFT <= from) {
+            end = last << PAGE_SHIFT | (PAGE_SIZE - 1);
+            *out = (struct memframes){.base = first << PAGE_SHIFT};
+            out->size = (end < from ? end : from) - out->base + 1;
+            return true;
+        }
+        if (begin == 0)
+            return false;
+        from = begin - 1;
     }
-    return 0;
 }
 
 int memblock_find(const struct memblock *mb, uint64_t size, uint64_t align, uint64_t first,
                   uint64_t last, uint64_t *out)
 {
-    struct search search = {.size = size, .align = align, .first = first, .last = last};
+    struct memframes run;
 
     if (size == 0 || !is_power_of_two(align) || first > last)
         return E_INVAL;
-    memblock_visit_free(mb, consider, &search);
-    if (!search.found)
-        return E_NOMEM;
-    *out = search.best;
-    return E_OK;
+    for (; memblock_free_below(mb, last, &run) && run.base + (run.size - 1) >= first;
+         last = run.base - 1) {
+        uint64_t base = run.base > first ? run.base : first;
+        uint64_t room = run.base + (run.size - 1) - base; /* bytes - 1 */
+        uint64_t at = align_down(base + room - (size - 1), align);
+
+        if (room >= size - 1 && at >= base) {
+            *out = at;
+            return E_OK;
+        }
+        if (run.base == 0)
+            break;
+    }
+    return E_NOMEM;
 }

@@ -2,7 +2,7 @@
 
 BENCH := $(BUILD)/bench
 BENCH_ROW = $(if $(ROW),"$(ROW)")
-BENCH_MM := $(filter-out mm/frames/buddy_verify.c,$(BUDDY_SRC)) mm/frames/frame.c lib/format.c lib/lock.c
+BENCH_MM := $(filter-out mm/frames/buddy_verify%,$(BUDDY_SRC)) mm/frames/frame.c lib/format.c lib/lock.c
 BENCH_CFLAGS := -std=gnu11 -O3 -march=native -g -DQUIRE_HOSTED -I. -Wall -Wextra -Werror
 
 # The mapper is measured twice, each time together with the loops that it is held against: as it is compiled
@@ -39,14 +39,14 @@ $(BENCH)/mapper $(BENCH)/mapper-native: $(BENCH_DRIVER_SRC) $(wildcard tests/ben
 		-DVERDICTS=$(VERDICTS) $(filter %.c %.o,$^) -o $@
 -include $(patsubst %.c,$(BENCH)/*/%.d,$(BENCH_MAPPER_SRC) lib/string.c)
 
-BENCH_BUDDY_SRC := tests/bench/bench_buddy.c tests/bench/bench.c tests/bench/panic.c $(BENCH_MM)
+BENCH_BUDDY_SRC := tests/bench/bench_buddy.c tests/bench/textbook_buddy.c tests/bench/bench.c tests/bench/panic.c $(BENCH_MM)
 
 $(BENCH)/buddy: $(BENCH_BUDDY_SRC) $(wildcard mm/*.h mm/*/*.h lib/*.h tests/bench/*.h) tests/bench/bench.mk
 	@mkdir -p $(@D)
 	$(HOSTCC) $(BENCH_CFLAGS) $(filter %.c,$^) -o $@
 
 .PHONY: bench-mapper bench-buddy
-bench: bench-mapper ## measure the mapper and the buddy against plain loops (ROW=text: rows with it)
+bench: bench-mapper ## measure the mapper and the buddy against plain code (ROW=text: rows with it)
 	@$(MAKE) --no-print-directory bench-buddy
 
 bench-mapper: $(BENCH)/mapper $(BENCH)/mapper-native ## the mapper alone

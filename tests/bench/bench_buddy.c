@@ -1,7 +1,8 @@
 /*
- * The buddy beside the least that could be done in its place: a pair of empty functions, a driver
- * whose allocator is empty, a loop that touches one 8-byte record a frame. Owner records,
+ * The buddy beside a pair of empty functions, for what a call costs when everything is in cache,
+ * and beside the buddy of the textbooks (textbook_buddy.h), for everything else. Owner records,
  * accounting and the checks against misuse are in what is measured; there is no path without them.
+ * Locks are in use (locks_needed) on both sides.
  */
 #define _GNU_SOURCE
 #include "mm/frames/buddy.h"
@@ -18,13 +19,15 @@
 #include "lib/lock.h"
 #include "lib/panic.h"
 #include "tests/bench/bench.h"
+#include "tests/bench/textbook_buddy.h"
 
 #define PAIRS 200000u
 #define MIXED_FRAMES (UINT64_C(1) << 20) /* 4 GiB */
+#define MIXED_ORDERS 10
 #define MIXED_OPS 50000u
 #define OWNER 20
 
-/* What is driven: the buddy, or nothing at all. */
+/* What is driven: the buddy, the textbook one, or nothing at all. */
 struct allocator {
     int (*alloc)(unsigned order, enum frame_purpose purpose, owner_t owner, hpa_t *out);
     int (*free)(hpa_t head, unsigned order, owner_t owner);
@@ -48,12 +51,35 @@ static __attribute__((noipa)) int empty_free(hpa_t head, unsigned order, owner_t
     return E_OK;
 }
 
+static struct textbook_buddy textbook_state;
+
+static inline int textbook_take(unsigned order, enum frame_purpose purpose, owner_t owner,
+                                hpa_t *out)
+{
+    (void)purpose;
+    (void)owner;
+    uint32_t block = textbook_alloc(&textbook_state, order);
+    *out = hpa_of_pfn(block);
+    return block == TEXTBOOK_NONE ? E_NOMEM : E_OK;
+}
+
+static inline int textbook_give(hpa_t head, unsigned order, owner_t owner)
+{
+    (void)owner;
+    textbook_free(&textbook_state, (uint32_t)pfn_of(head), order);
+    return E_OK;
+}
+
 static const struct allocator real = {buddy_alloc, buddy_free}, empty = {empty_alloc, empty_free};
+static const struct allocator textbook = {textbook_take, textbook_give};
+
+/* So that each row has its allocator's calls in its loop, direct ones. */
+#define in_line static inline __attribute__((always_inline))
 
 static uint64_t seed;
-static hpa_t *blocks;     /* what a row holds */
-static uint64_t *records; /* what the bounds touch */
-static uint64_t frames;   /* of the row at hand */
+static hpa_t *blocks; /* what a row holds */
+static struct textbook_frame *textbook_frames;
+static uint64_t frames; /* of the row at hand */
 static unsigned row_order, row_percent;
 
 static inline uint64_t next_random(void)
@@ -91,11 +117,12 @@ static void start(uint64_t ram)
     must(buddy_init(metadata, size, ram), "init");
     must(buddy_add(hpa(0), ram), "add");
     frames = ram / PAGE_SIZE;
+    textbook_start(&textbook_state, textbook_frames, (uint32_t)frames);
 }
 
 /* ---- Pairs ---- */
 
-static double pairs(const struct allocator *allocator)
+in_line double pairs(const struct allocator *allocator)
 {
     double begin = bench_now();
     for (unsigned i = 0; i < PAIRS; i++) {
@@ -132,77 +159,65 @@ static void shuffle(void)
     }
 }
 
-static double alloc_all(void *ctx, uint64_t *units)
+in_line double take_all(const struct allocator *allocator)
 {
-    (void)ctx;
-    *units = frames;
     double begin = bench_now();
     for (uint64_t i = 0; i < frames; i++)
-        must(buddy_alloc(0, PURPOSE_TEST, OWNER, &blocks[i]), "alloc");
+        must(allocator->alloc(0, PURPOSE_TEST, OWNER, &blocks[i]), "alloc");
     double time = bench_now() - begin;
     for (uint64_t i = 0; i < frames; i++)
-        must(buddy_free(blocks[i], 0, OWNER), "free");
+        must(allocator->free(blocks[i], 0, OWNER), "free");
     return time;
 }
 
-static double write_all(void *ctx, uint64_t *units)
+in_line double free_shuffled(const struct allocator *allocator)
 {
-    (void)ctx;
-    *units = frames;
-    double begin = bench_now();
     for (uint64_t i = 0; i < frames; i++)
-        *(volatile uint64_t *)&records[i] = i;
-    return bench_now() - begin;
-}
-
-static double free_at_random(void *ctx, uint64_t *units)
-{
-    (void)ctx;
-    *units = frames;
-    for (uint64_t i = 0; i < frames; i++)
-        must(buddy_alloc(0, PURPOSE_TEST, OWNER, &blocks[i]), "alloc");
+        must(allocator->alloc(0, PURPOSE_TEST, OWNER, &blocks[i]), "alloc");
     shuffle();
     double begin = bench_now();
     for (uint64_t i = 0; i < frames; i++)
-        must(buddy_free(blocks[i], 0, OWNER), "free");
+        must(allocator->free(blocks[i], 0, OWNER), "free");
     return bench_now() - begin;
 }
 
-static double read_at_random(void *ctx, uint64_t *units)
+static double real_take_all(void *ctx, uint64_t *units)
 {
     (void)ctx;
     *units = frames;
-    for (uint64_t i = 0; i < frames; i++)
-        blocks[i] = hpa_of_pfn(i);
-    shuffle();
-    double begin = bench_now();
-    for (uint64_t i = 0; i < frames; i++)
-        bench_keep(*(volatile uint64_t *)&records[pfn_of(blocks[i])]);
-    return bench_now() - begin;
+    return take_all(&real);
 }
 
-/* The same by lists, as who fills or empties a guest or a table does. */
+static double textbook_take_all(void *ctx, uint64_t *units)
+{
+    (void)ctx;
+    *units = frames;
+    return take_all(&textbook);
+}
+
+static double real_free_shuffled(void *ctx, uint64_t *units)
+{
+    (void)ctx;
+    *units = frames;
+    return free_shuffled(&real);
+}
+
+static double textbook_free_shuffled(void *ctx, uint64_t *units)
+{
+    (void)ctx;
+    *units = frames;
+    return free_shuffled(&textbook);
+}
+
+/* The same by lists, as who empties a guest or a table does. */
 #define LIST 512u
 
-static double alloc_lists(void *ctx, uint64_t *units)
+static double free_lists_shuffled(void *ctx, uint64_t *units)
 {
     (void)ctx;
     *units = frames;
-    double begin = bench_now();
-    for (uint64_t i = 0; i < frames; i += LIST)
-        must(buddy_alloc_many(&blocks[i], LIST, PURPOSE_TEST, OWNER), "alloc");
-    double time = bench_now() - begin;
-    for (uint64_t i = 0; i < frames; i += LIST)
-        must(buddy_free_frames(&blocks[i], LIST, OWNER), "free");
-    return time;
-}
-
-static double free_lists_at_random(void *ctx, uint64_t *units)
-{
-    (void)ctx;
-    *units = frames;
-    for (uint64_t i = 0; i < frames; i += LIST)
-        must(buddy_alloc_many(&blocks[i], LIST, PURPOSE_TEST, OWNER), "alloc");
+    for (uint64_t i = 0; i < frames; i++)
+        must(buddy_alloc(0, PURPOSE_TEST, OWNER, &blocks[i]), "alloc");
     shuffle();
     double begin = bench_now();
     for (uint64_t i = 0; i < frames; i += LIST)
@@ -218,8 +233,8 @@ struct live {
 };
 static struct live *live;
 
-/* Fills to a share of memory with blocks of orders 0 to 10, then replaces blocks at random. */
-static double mixed(const struct allocator *allocator)
+/* Fills to a share of memory with blocks of orders 0 to 9, then replaces blocks at random. */
+in_line double mixed(const struct allocator *allocator)
 {
     uint64_t target = frames * row_percent / 100, used = 0, n = 0, ops = 0;
     double begin = 0;
@@ -227,7 +242,7 @@ static double mixed(const struct allocator *allocator)
     seed = 88172645463325252ull;
     for (;;) {
         while (used < target) {
-            unsigned order = (unsigned)(next_random() >> 20) % 11;
+            unsigned order = (unsigned)(next_random() >> 20) % MIXED_ORDERS;
             must(allocator->alloc(order, PURPOSE_TEST, OWNER, &live[n].block), "alloc");
             live[n++].order = order;
             used += UINT64_C(1) << order;
@@ -254,11 +269,11 @@ static double real_mixed(void *ctx, uint64_t *units)
     return mixed(&real);
 }
 
-static double empty_mixed(void *ctx, uint64_t *units)
+static double textbook_mixed(void *ctx, uint64_t *units)
 {
     (void)ctx;
     *units = MIXED_OPS;
-    return mixed(&empty);
+    return mixed(&textbook);
 }
 
 /* ---- Two threads ---- */
@@ -333,28 +348,34 @@ static double init_small(void *ctx, uint64_t *units)
     return init(16 * GiB, units);
 }
 
+/* One frame a call, all of memory; and by lists, which the textbook does not have. */
+static void bulk_rows(const char *size)
+{
+    char name[64];
+    snprintf(name, sizeof(name), "%s in 4 KiB frames", size);
+    bench_row(name, "textbook", real_take_all, textbook_take_all, NULL, 1);
+    snprintf(name, sizeof(name), "%s freed at random", size);
+    bench_row(name, "textbook", real_free_shuffled, textbook_free_shuffled, NULL, 1);
+    snprintf(name, sizeof(name), "%s freed at random, lists of %u", size, LIST);
+    bench_row(name, "textbook", free_lists_shuffled, textbook_free_shuffled, NULL, 1);
+}
+
 int main(int argc, char **argv)
 {
     const uint64_t most = 16 * GiB / PAGE_SIZE;
 
     seed = 88172645463325252ull;
     blocks = reserve(most * sizeof(*blocks));
-    records = reserve(most * sizeof(*records));
+    textbook_frames = reserve(most * sizeof(*textbook_frames));
     live = reserve(MIXED_FRAMES * sizeof(*live));
     memset(blocks, 0, most * sizeof(*blocks));
-    memset(records, 1, most * sizeof(*records));
     memset(live, 0, MIXED_FRAMES * sizeof(*live));
     bench_start("buddy", argc > 1 ? argv[1] : NULL);
 
+    locks_needed = true;
     start(GiB);
     bench_row("4 KiB pair, hot", "empty functions", real_pairs, empty_pairs, NULL, 2.2);
-    bench_row("1 GiB in 4 KiB frames", "one record written", alloc_lists, write_all, NULL, 3);
-    bench_row("1 GiB freed at random", "one record read", free_lists_at_random, read_at_random,
-              NULL, 9);
-    bench_row("1 GiB in 4 KiB frames, one a call", "one record written", alloc_all, write_all, NULL,
-              0);
-    bench_row("1 GiB freed at random, one a call", "one record read", free_at_random,
-              read_at_random, NULL, 9);
+    bulk_rows("1 GiB");
     /* Of each 2 MiB of one half every second frame; of the other nothing. */
     start(GiB);
     for (uint64_t i = 0; i < frames / 2; i += 2)
@@ -364,23 +385,18 @@ int main(int argc, char **argv)
     row_order = 0;
     start(MIXED_FRAMES * PAGE_SIZE);
     row_percent = 50;
-    bench_row("orders 0 to 10, half full", "empty allocator", real_mixed, empty_mixed, NULL, 2.2);
+    bench_row("orders 0 to 9, half full", "textbook", real_mixed, textbook_mixed, NULL, 1.2);
     row_percent = 90;
-    bench_row("orders 0 to 10, 90 % full", "empty allocator", real_mixed, empty_mixed, NULL, 2.2);
+    bench_row("orders 0 to 9, 90 % full", "textbook", real_mixed, textbook_mixed, NULL, 1.2);
     start(16 * GiB);
-    bench_row("16 GiB in 4 KiB frames", "one record written", alloc_lists, write_all, NULL, 3);
-    bench_row("16 GiB freed at random", "one record read", free_lists_at_random, read_at_random,
-              NULL, 4);
-    bench_row("16 GiB in 4 KiB frames, one a call", "one record written", alloc_all, write_all,
-              NULL, 0);
-    bench_row("16 GiB freed at random, one a call", "one record read", free_at_random,
-              read_at_random, NULL, 0);
+    bulk_rows("16 GiB");
 
     if (sysconf(_SC_NPROCESSORS_ONLN) > 1 &&
         syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0) {
-        locks_needed = true;
         must(buddy_set_cpus(current_cpu, fence), "CPUs");
         start(GiB);
+        bench_row("4 KiB pair, hot, several CPUs", "empty functions", real_pairs, empty_pairs, NULL,
+                  0);
         bench_row("4 KiB pair, each of two threads", "one thread", two_threads, real_pairs, NULL,
                   1.5);
         must(buddy_set_cpus(NULL, NULL), "CPUs");

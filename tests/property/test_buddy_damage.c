@@ -13,7 +13,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "mm/frames/buddy_internal.h"
+#include "mm/frames/buddy_cache.h"
 #include "tests/unit/random.h"
 
 #define RAM (6 * MiB)

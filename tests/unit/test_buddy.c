@@ -583,6 +583,37 @@ static void test_misuse(void **state)
     }
 }
 
+/* Addresses inside a frame, whatever else they say; also before the CPU holds any frames. */
+static void test_unaligned(void **state)
+{
+    (void)state;
+    static const uint64_t wild[] = {1,
+                                    PAGE_SIZE - 1,
+                                    4 * MiB + 8,
+                                    UINT64_MAX,
+                                    UINT64_MAX - PAGE_SIZE,
+                                    UINT64_MAX - 17 * PAGE_SIZE,
+                                    UINT64_MAX - 1,
+                                    (UINT64_C(1) << 52) - 1};
+    for (unsigned held = 0; held < 2; held++) {
+        start_with(8 * MiB);
+        if (held)
+            alloc(0, 16);
+        for (unsigned i = 0; i < ARRAY_SIZE(wild); i++)
+            for (unsigned order = 0; order < 3; order++) {
+                struct buddy_stats before, after;
+                buddy_stats(&before);
+                assert_int_equal(buddy_free(hpa(wild[i]), order, 16), E_ALIGN);
+                assert_int_equal(buddy_release(hpa(wild[i]), order, 16, NULL), E_ALIGN);
+                hpa_t one = hpa(wild[i]);
+                assert_int_equal(buddy_free_frames(&one, 1, 16), E_ALIGN);
+                buddy_stats(&after);
+                assert_int_equal(after.refused_range, before.refused_range + 3);
+            }
+        verify();
+    }
+}
+
 /* Lists of frames of two purposes, in runs and shuffled, with every kind of frame in between that
  * has to be refused: what can be freed is, and nothing else changes. */
 static void test_free_frames(void **state)
@@ -1123,6 +1154,98 @@ static void test_visit(void **state)
     assert_int_equal(runs.count, 3);
 }
 
+/* ---- Being stopped, and what changes meanwhile ---- */
+
+struct poll {
+    unsigned calls, stop_at;
+    bool allocates;
+};
+
+static int count_polls(void *ctx)
+{
+    struct poll *poll = ctx;
+    hpa_t block;
+    if (poll->allocates) {
+        assert_int_equal(buddy_alloc(0, PURPOSE_TEST, 16, &block), E_OK);
+        assert_int_equal(buddy_free(block, 0, 16), E_OK);
+        assert_int_equal(buddy_alloc(12, PURPOSE_TEST, 16, &block), E_OK);
+        assert_int_equal(buddy_free(block, 12, 16), E_OK);
+    }
+    return ++poll->calls == poll->stop_at ? 42 : 0;
+}
+
+/* One run of many blocks: the lock is left in between, and that is where the visit ends. */
+static void test_visit_stops(void **state)
+{
+    (void)state;
+    struct runs runs = {0};
+    struct poll poll = {0};
+    start(256 * MiB);
+    assert_int_equal(buddy_record(hpa(0), 256 * MiB, FRAME_USED, PURPOSE_TEST, 16), E_OK);
+    assert_int_equal(buddy_visit_until(collect, &runs, count_polls, &poll), 0);
+    assert_int_equal(runs.count, 1);
+    assert_int_equal(runs.run[0].size, 256 * MiB);
+    assert_true(poll.calls >= 256 * MiB / PAGE_SIZE / 512);
+    runs.count = 0;
+    poll = (struct poll){.stop_at = 3};
+    assert_int_equal(buddy_visit_until(collect, &runs, count_polls, &poll), 42);
+    assert_int_equal(poll.calls, 3);
+    assert_int_equal(runs.count, 0);
+}
+
+/* A hole of which no record is ready costs one step, however large; so does one at the end. */
+static void test_visit_skips_holes(void **state)
+{
+    (void)state;
+    struct runs runs = {0};
+    struct poll poll = {0};
+    start(16 * GiB);
+    assert_int_equal(buddy_add(hpa(MiB), MiB), E_OK);
+    assert_int_equal(buddy_record(hpa(12 * GiB), MiB, FRAME_USED, PURPOSE_TEST, 16), E_OK);
+    assert_int_equal(buddy_visit_until(collect, &runs, count_polls, &poll), 0);
+    assert_int_equal(runs.count, 2);
+    assert_int_equal(runs.run[1].base, 12 * GiB);
+    assert_int_equal(runs.run[1].size, MiB);
+    assert_true(poll.calls < 8);
+}
+
+static void test_verify_stops(void **state)
+{
+    (void)state;
+    char why[160];
+    struct poll poll = {0};
+    start_with(64 * MiB);
+    for (unsigned i = 0; i < 8192; i++)
+        alloc(0, 16);
+    assert_int_equal(buddy_verify_until(count_polls, &poll, why, sizeof(why)), E_OK);
+    assert_string_equal(why, "");
+    unsigned all = poll.calls;
+    assert_true(all >= 8192 / 512);
+    for (unsigned stop = 1; stop <= all; stop++) {
+        poll = (struct poll){.stop_at = stop};
+        assert_int_equal(buddy_verify_until(count_polls, &poll, why, sizeof(why)), 42);
+        assert_int_equal(poll.calls, stop);
+    }
+    verify();
+}
+
+/* Who takes and gives back between two parts is no fault; and a fault is one all the same. */
+static void test_verify_while_memory_changes(void **state)
+{
+    (void)state;
+    char why[160];
+    struct poll poll = {.allocates = true};
+    start_with(64 * MiB);
+    hpa_t block = alloc(4, 16);
+    assert_int_equal(buddy_verify_until(count_polls, &poll, why, sizeof(why)), E_OK);
+    assert_non_null(strstr(why, "no total was judged"));
+    frame_records[pfn_of(block)] = frame_record(FRAME_USED, 9, PURPOSE_TEST, 16);
+    assert_int_equal(buddy_verify_until(count_polls, &poll, why, sizeof(why)), E_STATE);
+    assert_non_null(strstr(why, "cannot have order 9"));
+    frame_records[pfn_of(block)] = frame_record(FRAME_USED, 4, PURPOSE_TEST, 16);
+    verify();
+}
+
 /* ---- Verifying: each sort of damage is found and named ---- */
 
 static void assert_broken(const char *fragment)
@@ -1255,6 +1378,7 @@ int main(void)
         cmocka_unit_test(test_at),
         cmocka_unit_test(test_frames),
         cmocka_unit_test(test_misuse),
+        cmocka_unit_test(test_unaligned),
         cmocka_unit_test(test_free_frames),
         cmocka_unit_test(test_free_frames_aligned),
         cmocka_unit_test(test_alloc_many),
@@ -1271,6 +1395,10 @@ int main(void)
         cmocka_unit_test(test_quota_on_many_cpus),
         cmocka_unit_test(test_cpu_out_of_range),
         cmocka_unit_test(test_visit),
+        cmocka_unit_test(test_visit_stops),
+        cmocka_unit_test(test_visit_skips_holes),
+        cmocka_unit_test(test_verify_stops),
+        cmocka_unit_test(test_verify_while_memory_changes),
         cmocka_unit_test(test_verify_finds_damage),
         cmocka_unit_test(test_fingerprint),
     };

@@ -3,7 +3,7 @@
  * stamped by its holder while it is held, so that one that two threads hold at once is seen by
  * both; at the end nothing may be missing. Meaningful under ThreadSanitizer too.
  *
- * The allocator is compiled into this file, so that whoever spins for a lock yields: there may be
+ * Its lock is compiled into this file, so that whoever spins for a lock yields: there may be
  * fewer cores than threads, and a ticket lock is handed on in order.
  */
 #include "mm/frames/buddy.h"
@@ -11,7 +11,7 @@
 #include <sched.h>
 
 #define __builtin_ia32_pause sched_yield
-#include "mm/frames/buddy.c"
+#include "mm/frames/buddy_cpu.c"
 #undef __builtin_ia32_pause
 #undef peek
 #undef poke

@@ -187,12 +187,11 @@ static int frame_by_lists(uint64_t pfn)
 
     if (!memblock_is_usable(&mb, first, PAGE_SIZE))
         return -1;
-    for (size_t i = 0; i < mb.reserved.count; i++) {
-        const struct memregion *region = &mb.reserved.regions[i];
-
-        if (region->base <= last && region->base + (region->size - 1) >= first &&
-            (purpose == 0 || (int)region->flags < purpose))
-            purpose = (int)region->flags;
+    struct memregion region;
+    regions_each (&region, &mb.reserved) {
+        if (region.base <= last && region.base + (region.size - 1) >= first &&
+            (purpose == 0 || (int)region.flags < purpose))
+            purpose = (int)region.flags;
     }
     return purpose;
 }
@@ -436,9 +435,9 @@ struct held {
     enum frame_purpose purpose;
 };
 
-static struct memregion *grow(void *ctx, size_t count)
+static struct region_node *grow(void *ctx, size_t count)
 {
-    struct memregion **arrays = ctx, *array = malloc(count * sizeof(*array));
+    struct region_node **arrays = ctx, *array = malloc(count * sizeof(*array));
 
     while (*arrays != NULL)
         arrays++;
@@ -483,8 +482,14 @@ static unsigned random_allocations(struct random *random)
 
             one->purpose = (enum frame_purpose)(1 + random_below(random, PURPOSE_COUNT - 1));
             one->frames = (size + PAGE_SIZE - 1) / PAGE_SIZE;
-            if (early_alloc(&early, size, align, one->purpose, &one->base) != E_OK)
+            /* As a search from the top that remembers nothing. */
+            uint64_t expected;
+            int error = memblock_find(&mb, one->frames * PAGE_SIZE, align, early.first, early.last,
+                                      &expected);
+            assert_int_equal(early_alloc(&early, size, align, one->purpose, &one->base), error);
+            if (error != E_OK)
                 continue;
+            assert_int_equal(one->base.v, expected);
             assert_true(is_aligned(one->base.v, align));
             for (size_t i = 0; i < count; i++)
                 assert_true(one->base.v + one->frames * PAGE_SIZE <= held[i].base.v ||
@@ -517,7 +522,7 @@ static void random_machines_are_handed_over(void **state)
     unsigned allocations = 0;
 
     for (int machine = 0; machine < 40; machine++) {
-        struct memregion *arrays[32] = {0};
+        struct region_node *arrays[32] = {0};
         uint64_t handed, recorded;
         hpa_t bad = hpa(0);
 

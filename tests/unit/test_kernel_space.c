@@ -118,8 +118,9 @@ static void build(unsigned leaf_top, bool global)
 
 static bool is_kind(uint64_t address, bool ram)
 {
-    for (size_t i = 0; i < memblock.memory.count; i++) {
-        const struct memregion *region = &memblock.memory.regions[i];
+    struct memregion region_;
+    regions_each (&region_, &memblock.memory) {
+        const struct memregion *region = &region_;
 
         if (address - region->base < region->size)
             return ram ? region->flags == MEMKIND_USABLE
@@ -136,8 +137,9 @@ static unsigned expected_rights(uint64_t page, uint64_t limit)
 
     if (page >= limit)
         return RIGHT_NONE;
-    for (size_t i = 0; i < memblock.memory.count; i++) {
-        const struct memregion *region = &memblock.memory.regions[i];
+    struct memregion region_;
+    regions_each (&region_, &memblock.memory) {
+        const struct memregion *region = &region_;
         uint64_t edges[] = {region->base, region->base + region->size};
 
         for (unsigned j = 0; j < 2; j++) {
@@ -170,8 +172,9 @@ static void check_page(uint64_t page, uint64_t limit)
 
 static void check_direct_map(uint64_t limit)
 {
-    for (size_t i = 0; i < memblock.memory.count; i++) {
-        const struct memregion *region = &memblock.memory.regions[i];
+    struct memregion region_;
+    regions_each (&region_, &memblock.memory) {
+        const struct memregion *region = &region_;
         uint64_t edges[] = {region->base, region->base + region->size};
 
         for (unsigned j = 0; j < 2; j++) {
@@ -197,8 +200,11 @@ static int check_leaf_size(void *ctx, const struct mapping *page)
         uint64_t first = align_down(page->out.v, larger);
         bool uniform = page->attrs.rights & RIGHT_W;
 
-        for (size_t i = 0; uniform && i < memblock.memory.count; i++) {
-            const struct memregion *region = &memblock.memory.regions[i];
+        struct memregion region_;
+        regions_each (&region_, &memblock.memory) {
+            const struct memregion *region = &region_;
+            if (!uniform)
+                break;
 
             if (region->flags == MEMKIND_USABLE && region->base <= first &&
                 first + larger <= region->base + region->size)

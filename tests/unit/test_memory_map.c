@@ -76,13 +76,9 @@ static int build(void)
 /* The purpose that an address is reserved for; PURPOSE_FREE for none. */
 static unsigned purpose_at(uint64_t address)
 {
-    for (size_t i = 0; i < mb.reserved.count; i++) {
-        const struct memregion *region = &mb.reserved.regions[i];
+    struct memsegment segment = regions_segment(&mb.reserved, address);
 
-        if (address >= region->base && address - region->base < region->size)
-            return region->flags;
-    }
-    return PURPOSE_FREE;
+    return segment.gap ? PURPOSE_FREE : segment.flags;
 }
 
 #define assert_reserved(base, size, purpose)                                                       \
@@ -111,9 +107,12 @@ static void everything_occupied_is_reserved(void **state)
     assert_int_equal(memblock_usable_bytes(&mb), 0x9fc00 + 0x7ee0000);
     assert_int_equal(memblock_ram_end(&mb), 0x7fe0000);
     assert_int_equal(mb.memory.count, ARRAY_SIZE(pc_map));
-    for (size_t i = 0; i < ARRAY_SIZE(pc_map); i++) {
-        assert_int_equal(mb.memory.regions[i].base, pc_map[i].base);
-        assert_int_equal(mb.memory.regions[i].size, pc_map[i].length);
+    const struct table_entry *expected = pc_map;
+    struct memregion region;
+    regions_each (&region, &mb.memory) {
+        assert_int_equal(region.base, expected->base);
+        assert_int_equal(region.size, expected->length);
+        expected++;
     }
 
     assert_reserved(UINT64_C(0), MiB, PURPOSE_FIRMWARE);
@@ -152,10 +151,7 @@ static void overlaps_resolve(void **state)
     assert_false(memblock_is_usable(&mb, 0x4000000, 1));
     assert_false(memblock_is_usable(&mb, 0x4001fff, 1));
     assert_true(memblock_is_usable(&mb, 0x4002000, 0x1000));
-    for (size_t i = 0; i < mb.memory.count; i++) {
-        if (mb.memory.regions[i].base == 0x4800000)
-            assert_int_equal(mb.memory.regions[i].flags, MEMKIND_BAD);
-    }
+    assert_int_equal(regions_segment(&mb.memory, 0x4800000).flags, MEMKIND_BAD);
     /* The image over all, then firmware. */
     assert_reserved(UINT64_C(0x5000000), 0x10000, PURPOSE_FIRMWARE);
     assert_reserved(UINT64_C(0x5010000), 0x8000, PURPOSE_BOOT);

@@ -12,21 +12,24 @@ UNIT_arguments_SRC := monitor/arguments.c lib/format.c
 UNIT_TESTS += lib
 UNIT_lib_SRC := lib/error.c lib/format.c lib/log.c tests/unit/string_renamed.c
 
+UNIT_TESTS += regions
+
 UNIT_TESTS += memblock
-UNIT_memblock_SRC := mm/frames/memblock.c
+UNIT_memblock_SRC := mm/frames/memblock.c mm/frames/regions.c
 
 UNIT_TESTS += multiboot2
 UNIT_multiboot2_SRC := boot/multiboot2.c lib/format.c tests/unit/boot_table.c
 
 UNIT_TESTS += early
-UNIT_early_SRC := mm/frames/early.c mm/frames/memblock.c $(BUDDY_SRC) mm/frames/frame.c mm/addr.c lib/format.c
+UNIT_early_SRC := mm/frames/early.c mm/frames/memblock.c mm/frames/regions.c $(BUDDY_SRC) mm/frames/frame.c mm/addr.c lib/format.c
 
 UNIT_TESTS += window
 UNIT_window_SRC := arch/x86_64/mm/window.c
 
 # The mapper, the buddy under it, and the kernel kind.
 UNIT_KERNEL_TABLE := $(MAPPER_SRC) $(BUDDY_SRC) mm/frames/frame.c \
-	mm/frames/memblock.c mm/frames/scrub.c arch/x86_64/mm/kind_kernel.c lib/error.c lib/format.c
+	mm/frames/memblock.c mm/frames/regions.c mm/frames/scrub.c arch/x86_64/mm/kind_kernel.c lib/error.c \
+	lib/format.c
 
 # The auditor; its self-test; audit_one.c, which logs, is by itself.
 AUDIT_SELFTEST_SRC := $(wildcard mm/audit/*selftest*.c)
@@ -79,14 +82,14 @@ UNIT_load_SRC := vm/load.c vm/load_multiboot.c vm/load_flat.c vm/elf.c lib/error
 
 UNIT_TESTS += monitor
 UNIT_monitor_SRC := $(wildcard monitor/*.c) lib/error.c lib/format.c lib/log.c $(MAPPER_SRC) \
-	$(BUDDY_SRC) mm/frames/frame.c mm/frames/memblock.c mm/frames/slab.c mm/paging/snapshot.c \
-	$(GUEST_WALK) $(KIND_EPT) arch/x86_64/mm/kind_kernel.c \
+	$(BUDDY_SRC) mm/frames/frame.c mm/frames/memblock.c mm/frames/regions.c mm/frames/slab.c \
+	mm/frames/slab_check.c mm/paging/snapshot.c $(GUEST_WALK) $(KIND_EPT) arch/x86_64/mm/kind_kernel.c \
 	arch/x86_64/mm/kind_user.c arch/x86_64/mm/explain.c arch/x86_64/mm/physical.c \
 	arch/x86_64/user_last.c $(AUDIT_SRC) $(AUDIT_SELFTEST_SRC) \
 	mm/audit/audit_one.c vm/guest_audit.c mm/paging/page_source.c mm/frames/scrub.c
 
 UNIT_TESTS += memory_map
-UNIT_memory_map_SRC := boot/memory_map.c boot/multiboot2.c mm/frames/memblock.c lib/error.c lib/format.c \
+UNIT_memory_map_SRC := boot/memory_map.c boot/multiboot2.c mm/frames/memblock.c mm/frames/regions.c lib/error.c lib/format.c \
 	lib/log.c tests/unit/boot_table.c
 
 # What vm/ is made of, on the real mapper and the real buddy, with a backend that the test plays.
@@ -108,9 +111,9 @@ UNIT_guests_SRC := $(VM_SRC)
 UNIT_TESTS += vmx_controls
 UNIT_vmx_controls_SRC := arch/x86_64/vmx/controls.c arch/x86_64/vmx/names.c arch/x86_64/vmx/entry_check.c
 
-# Includes mm/frames/buddy.c, to have who waits for a lock yield.
+# Includes mm/frames/buddy_cpu.c, to have who waits for a lock yield.
 UNIT_TESTS += buddy_threads
-UNIT_buddy_threads_SRC := $(filter-out mm/frames/buddy.c,$(BUDDY_SRC)) mm/frames/frame.c lib/format.c
+UNIT_buddy_threads_SRC := $(filter-out mm/frames/buddy_cpu.c,$(BUDDY_SRC)) mm/frames/frame.c lib/format.c
 
 UNIT_TESTS += bittree
 UNIT_bittree_SRC :=
@@ -136,7 +139,7 @@ UNIT_TESTS += scrub
 UNIT_scrub_SRC := mm/frames/scrub.c mm/paging/page_source.c $(BUDDY_SRC) mm/frames/frame.c mm/addr.c lib/format.c
 
 UNIT_TESTS += slab
-UNIT_slab_SRC := mm/frames/slab.c $(BUDDY_SRC) mm/frames/frame.c mm/addr.c lib/format.c
+UNIT_slab_SRC := mm/frames/slab.c mm/frames/slab_check.c $(BUDDY_SRC) mm/frames/frame.c mm/addr.c lib/format.c
 
 # Threads under ThreadSanitizer, which wants the addresses of a program laid out as ever.
 UNALTERED = $(shell setarch -R true 2>/dev/null && echo setarch -R)
@@ -151,4 +154,4 @@ $(UNIT_TSAN): tests/unit/test_buddy_threads.c tests/unit/hosted.c lib/lock.c \
 		$(UNIT_buddy_threads_SRC) $(wildcard mm/frames/buddy*.[ch] mm/*.h mm/*/*.h lib/*.h tests/unit/*.h)
 	@mkdir -p $(@D)
 	@echo "link  $@"
-	$(Q)$(HOSTCC) $(TSAN_CFLAGS) $(filter-out mm/frames/buddy.c,$(filter %.c,$^)) -lcmocka -o $@
+	$(Q)$(HOSTCC) $(TSAN_CFLAGS) $(filter-out mm/frames/buddy_cpu.c,$(filter %.c,$^)) -lcmocka -o $@

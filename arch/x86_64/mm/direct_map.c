@@ -18,13 +18,12 @@ int direct_map_build(struct table *table, const struct memblock *memblock, uint6
 
     if (limit > DIRECT_SIZE)
         limit = DIRECT_SIZE;
-    for (size_t i = 0; i < memblock->memory.count; i++) {
-        const struct memregion *region = &memblock->memory.regions[i];
-        bool ram = region->flags == MEMKIND_USABLE;
-        bool tables =
-            region->flags == MEMKIND_ACPI_RECLAIMABLE || region->flags == MEMKIND_ACPI_NVS;
-        uint64_t first = region->base;
-        uint64_t last = region->base + (region->size - 1);
+    struct memregion region;
+    regions_each (&region, &memblock->memory) {
+        bool ram = region.flags == MEMKIND_USABLE;
+        bool tables = region.flags == MEMKIND_ACPI_RECLAIMABLE || region.flags == MEMKIND_ACPI_NVS;
+        uint64_t first = region.base;
+        uint64_t last = region.base + (region.size - 1);
         uint64_t end;
         int error;
 
