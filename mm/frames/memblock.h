@@ -7,6 +7,9 @@
  *
  * Cost for n regions: each call O(log n), amortised; O(1) for changes in ascending or descending
  * order (mm/frames/regions.h says why). Who walks over regions pays that for each region.
+ *
+ * Offered as a library, and not used by this hypervisor: memblock_remove(), memblock_is_usable(),
+ * memblock_is_reserved().
  */
 #ifndef QUIRE_MM_MEMBLOCK_H
 #define QUIRE_MM_MEMBLOCK_H
