@@ -36,7 +36,7 @@ $(BENCH)/mapper: VERDICTS := 1
 $(BENCH)/mapper-native: VERDICTS := 0
 $(BENCH)/mapper $(BENCH)/mapper-native: $(BENCH_DRIVER_SRC) $(wildcard tests/bench/*.h)
 	$(Q)$(HOSTCC) $(BENCH_DRIVER_CFLAGS) -DINSTRUCTIONS='"$(INSTRUCTIONS)"' \
-		-DVERDICTS=$(VERDICTS) $(filter %.c %.o,$^) -o $@
+		-DVERDICTS=$(VERDICTS) -pthread $(filter %.c %.o,$^) -o $@
 -include $(patsubst %.c,$(BENCH)/*/%.d,$(BENCH_MAPPER_SRC) lib/string.c)
 
 BENCH_BUDDY_SRC := tests/bench/bench_buddy.c tests/bench/textbook_buddy.c tests/bench/bench.c tests/bench/panic.c $(BENCH_MM)

@@ -8,9 +8,14 @@
 #define _GNU_SOURCE
 #include "tests/bench/mapper_work.h"
 
+#include <linux/membarrier.h>
+#include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "arch/x86_64/mm/ept.h"
 #include "lib/panic.h"
@@ -19,6 +24,12 @@
 
 #define ARENA (640 * MiB)
 #define OWNER 20
+
+static void must(int error, const char *what)
+{
+    if (error)
+        panic("%s: %d", what, error);
+}
 
 /* Memory in 2 MiB pages, present. */
 static void *large_pages(uint64_t bytes)
@@ -85,6 +96,88 @@ static void sizes(uint64_t size, unsigned flags, unsigned shift)
     work.shift = shift;
 }
 
+/* ---- Two threads, each with a table of its own ---- */
+
+static struct table table_of[2];
+static double thread_time[2];
+static pthread_barrier_t barrier;
+static _Thread_local unsigned my_cpu;
+
+static unsigned current_cpu(void)
+{
+    return my_cpu;
+}
+
+static void fence(void)
+{
+    if (syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) != 0)
+        panic("membarrier");
+}
+
+static void *map_and_unmap(void *ctx)
+{
+    struct table_cursor *c = malloc(sizeof(*c));
+
+    my_cpu = *(unsigned *)ctx;
+    bench_pin(my_cpu);
+    pthread_barrier_wait(&barrier);
+    double start = bench_now();
+    cursor_map_pages(&table_of[my_cpu], c);
+    cursor_unmap_pages(&table_of[my_cpu], c);
+    thread_time[my_cpu] = bench_now() - start;
+    free(c);
+    return NULL;
+}
+
+/* The slower of `threads` threads. */
+static double run_threads(unsigned threads, uint64_t *units)
+{
+    static unsigned number[2] = {0, 1};
+    pthread_t thread[2];
+    double longest = 0;
+
+    *units = work.size / PAGE_SIZE;
+    pthread_barrier_init(&barrier, NULL, threads);
+    for (unsigned i = 0; i < threads; i++)
+        if (pthread_create(&thread[i], NULL, map_and_unmap, &number[i]) != 0)
+            panic("no thread");
+    for (unsigned i = 0; i < threads; i++) {
+        pthread_join(thread[i], NULL);
+        longest = thread_time[i] > longest ? thread_time[i] : longest;
+    }
+    pthread_barrier_destroy(&barrier);
+    return longest;
+}
+
+static double run_both(void *ctx, uint64_t *units)
+{
+    (void)ctx;
+    return run_threads(2, units);
+}
+
+static double run_one(void *ctx, uint64_t *units)
+{
+    (void)ctx;
+    return run_threads(1, units);
+}
+
+static void two_tables(const struct table_kind *kind)
+{
+    char name[64];
+
+    if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
+        return;
+    syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
+    must(buddy_set_cpus(current_cpu, fence), "CPUs");
+    for (unsigned i = 0; i < 2; i++)
+        table_start(&table_of[i], kind, OWNER + 1 + i);
+    snprintf(name, sizeof(name), "%s: two threads, a table each, by cursors", kind->name);
+    bench_row(name, "one thread", run_both, run_one, NULL, VERDICTS ? 1.1 : 0);
+    for (unsigned i = 0; i < 2; i++)
+        must(table_destroy(&table_of[i]), "destroy");
+    must(buddy_set_cpus(NULL, NULL), "CPUs");
+}
+
 static void run_rows(const struct table_kind *kind)
 {
     const struct side map = {NULL, work_map, unmap_it}, store = {NULL, loop_store, NULL};
@@ -103,10 +196,8 @@ static void run_rows(const struct table_kind *kind)
     sizes(512 * GiB, MAP_DEFAULT, 30);
     row("map 512 GiB of 1 GiB", "store loop", map, store, 1.4);
     sizes(GiB, MAP_CAP_4K, 12);
-    row("map 1 GiB of 4 KiB page by page", "store loop",
-        (struct side){NULL, work_map_pages, unmap_it}, store, 20);
     row("unmap 1 GiB of 4 KiB, one call", "store loop", (struct side){map_it, work_unmap, NULL},
-        store, 0.05);
+        store, 0.06);
     row("split of 2 MiB by a 4 KiB protect", "zero and fill",
         (struct side){map_it_2m, work_split, unmap_it},
         (struct side){NULL, loop_zero_and_fill, NULL}, 1.4);
@@ -114,39 +205,45 @@ static void run_rows(const struct table_kind *kind)
     row("protect 1 GiB of 4 KiB, one call", "store loop", (struct side){NULL, work_protect, NULL},
         store, 3);
     row("translate at random in 1 GiB", "four dependent loads", translate, loads, 1.2);
+    note_leaf_tables();
+    row("protect 1 GiB page by page, by a cursor", "loop of locked exchanges",
+        (struct side){NULL, work_cursor_protect, NULL}, (struct side){NULL, loop_exchange, NULL},
+        1.5);
+    row("translate 1 GiB page by page, by a cursor", "store loop",
+        (struct side){NULL, work_cursor_translate, NULL}, store, 27);
     unmap_it();
+    row("map 1 GiB page by page, by a cursor", "store loop",
+        (struct side){NULL, work_cursor_map, unmap_it}, store, 12);
+    row("unmap 1 GiB page by page, by a cursor", "store loop",
+        (struct side){map_it, work_cursor_unmap, NULL}, store, 12);
+    two_tables(kind);
     sizes(64 * GiB, MAP_CAP_4K, 12);
     map_it();
     row("translate at random in 64 GiB", "four dependent loads", translate, loads, 1.2);
-    note_leaf_tables();
+    /* Pages in the lower half of each 2 MiB keep their nodes in being. */
     uint64_t all = work.base, end = work.base + work.size;
     for (sizes(MiB, 0, 12), work.base += MiB; work.base < end; work.base += 2 * MiB)
         unmap_it();
     work.base = all;
     work.size = 64 * GiB;
-    row("map and unmap a lone page in 64 GiB", "random store", (struct side){NULL, work_lone, NULL},
-        (struct side){NULL, loop_random_store, NULL}, 12);
-    /* With a page in each quarter of a table, it must be looked at. */
-    for (sizes(PAGE_SIZE, 0, 12), work.base += MiB; work.base < end; work.base += 512 * KiB)
-        if (work.base % (2 * MiB) >= MiB)
-            map_it();
-    work.base = all;
-    work.size = 64 * GiB;
-    row("map and unmap a page beside others", "random store",
-        (struct side){NULL, work_beside, NULL}, (struct side){NULL, loop_random_store, NULL}, 0);
+    const struct side lone = {NULL, loop_lone, NULL};
+    const char *lone_bound = "walk, exchange, lock";
+    row("map a lone page in 64 GiB", lone_bound,
+        (struct side){lone_pages_next, work_lone_map, lone_pages_out}, lone, 1.4);
+    row("unmap a lone page in 64 GiB", lone_bound,
+        (struct side){lone_pages_in, work_lone_unmap, NULL}, lone, 1.4);
+    row("protect a lone page in 64 GiB", lone_bound,
+        (struct side){lone_pages_in, work_lone_protect, lone_pages_out}, lone, 1.4);
+    row("a lone page whose three nodes come and go", "zero three nodes",
+        (struct side){NULL, work_lone_nodes, NULL}, (struct side){NULL, loop_zero_three, NULL}, 2);
     work_end();
-}
-
-static void must(int error, const char *what)
-{
-    if (error)
-        panic("%s: %d", what, error);
 }
 
 static void run_kind(const struct table_kind *kind)
 {
     uint64_t metadata_size = align_up(buddy_metadata_size(ARENA), PAGE_SIZE);
 
+    locks_needed = true; /* as with several CPUs */
     direct_base = (uint64_t)(uintptr_t)large_pages(ARENA);
     work.plain = large_pages(64 * GiB / PAGE_SIZE * sizeof(work.plain[0]));
     work.leaf_tables = large_pages(64 * GiB / (2 * MiB) * sizeof(work.leaf_tables[0]));

@@ -8,6 +8,7 @@
 
 #define RANDOM_OPS 100000
 #define SPLITS 512
+#define NODE_OPS 10000
 
 struct work work;
 
@@ -55,7 +56,7 @@ static void must(int error, const char *what)
         panic("%s: %d", what, error);
 }
 
-void work_start(const struct table_kind *kind, owner_t owner)
+void table_start(struct table *table, const struct table_kind *kind, owner_t owner)
 {
     struct table_caps caps = {.maxphyaddr = 46,
                               .leaf_top = 3,
@@ -64,7 +65,12 @@ void work_start(const struct table_kind *kind, owner_t owner)
                               .execute_only = true,
                               .global = true,
                               .mem_types = 1 << MEM_UC | 1 << MEM_WB};
-    must(table_init(&work.table, kind, &caps, &env, PURPOSE_TEST, owner), "init");
+    must(table_init(table, kind, &caps, &env, PURPOSE_TEST, owner), "init");
+}
+
+void work_start(const struct table_kind *kind, owner_t owner)
+{
+    table_start(&work.table, kind, owner);
     work.base = kind->id == KIND_KERNEL ? kind->input_first : 512 * GiB;
 }
 
@@ -73,19 +79,18 @@ void work_end(void)
     must(table_destroy(&work.table), "destroy");
 }
 
-static int note_leaf_table(void *ctx, hpa_t frame, unsigned level, uint64_t entries)
+static enum node_verdict note_leaf_table(void *ctx, const struct table_node *node)
 {
     (void)ctx;
-    (void)entries;
-    if (level == 1)
-        work.leaf_tables[work.leaf_count++] = direct(frame);
-    return 0;
+    if (node->level == 1)
+        work.leaf_tables[work.leaf_count++] = direct(node->frame);
+    return NODE_ENTER;
 }
 
 void note_leaf_tables(void)
 {
     work.leaf_count = 0;
-    table_visit_frames(&work.table, note_leaf_table, NULL);
+    table_visit_nodes(&work.table, note_leaf_table, NULL);
 }
 
 /* The same on both sides of a row. */
@@ -141,21 +146,6 @@ uint64_t work_map(void)
     return work.size >> work.shift;
 }
 
-uint64_t work_map_pages(void)
-{
-    struct table *table = &work.table;
-    uint64_t base = work.base, size = work.size;
-
-    for (uint64_t at = 0; at < size; at += PAGE_SIZE) {
-        struct flush_batch batch;
-        flush_begin(&batch, table);
-        must(table_map(table, base + at, hpa(at), PAGE_SIZE, attrs, MAP_CAP_4K, &batch),
-             "map a page");
-        flush_commit(&batch);
-    }
-    return size / PAGE_SIZE;
-}
-
 uint64_t work_unmap(void)
 {
     unmap_it();
@@ -204,36 +194,167 @@ uint64_t work_translate(void)
     return RANDOM_OPS;
 }
 
-/* Pages of the upper half of each 2 MiB, odd ones or any; those of the lower half keep their table
- * in being. */
-static inline __attribute__((always_inline)) uint64_t map_and_unmap(uint64_t odd)
+/* ---- Page by page, by a cursor ---- */
+
+static struct table_cursor cursor;
+
+static void begin_cursor(struct table *table)
+{
+    must(table_cursor_begin(&cursor, table, work.base, work.base + work.size - 1), "cursor");
+}
+
+uint64_t work_cursor_map(void)
+{
+    return cursor_map_pages(&work.table, &cursor);
+}
+
+/* Also for a thread with a table and a cursor of its own. */
+uint64_t cursor_map_pages(struct table *table, struct table_cursor *c)
+{
+    must(table_cursor_begin(c, table, work.base, work.base + work.size - 1), "cursor");
+    for (uint64_t at = 0; at < work.size; at += PAGE_SIZE)
+        must(table_cursor_map(c, hpa(at), attrs), "map a page");
+    table_cursor_end(c);
+    return work.size / PAGE_SIZE;
+}
+
+uint64_t cursor_unmap_pages(struct table *table, struct table_cursor *c)
+{
+    must(table_cursor_begin(c, table, work.base, work.base + work.size - 1), "cursor");
+    for (uint64_t at = 0; at < work.size; at += PAGE_SIZE)
+        must(table_cursor_unmap(c), "unmap a page");
+    table_cursor_end(c);
+    return work.size / PAGE_SIZE;
+}
+
+uint64_t work_cursor_unmap(void)
+{
+    return cursor_unmap_pages(&work.table, &cursor);
+}
+
+uint64_t work_cursor_protect(void)
+{
+    static bool writable = true;
+
+    writable = !writable;
+    begin_cursor(&work.table);
+    for (uint64_t at = 0; at < work.size; at += PAGE_SIZE)
+        must(table_cursor_protect(&cursor, attrs_of(writable ? RIGHT_RW : RIGHT_R, MEM_WB)),
+             "protect a page");
+    table_cursor_end(&cursor);
+    return work.size / PAGE_SIZE;
+}
+
+uint64_t work_cursor_translate(void)
+{
+    struct mapping mapping;
+    uint64_t sum = 0;
+
+    begin_cursor(&work.table);
+    while (table_cursor_next(&cursor, &mapping) == E_OK) {
+        sum += mapping.out.v ^ mapping.last;
+        bench_keep(&mapping); /* all of it is made */
+    }
+    table_cursor_end(&cursor);
+    bench_keep(sum);
+    return work.size / PAGE_SIZE;
+}
+
+/* ---- Lone pages at random, in tables that are there ---- */
+
+#define LONE_PAGES (UINT64_C(1) << 23) /* of 64 GiB: the upper half of each 2 MiB */
+
+static uint64_t lone_seed, lone_next;
+
+/* Each page once in LONE_PAGES calls: a full cycle, without a stride that a CPU could foresee. */
+static inline uint64_t next_lone(void)
+{
+    lone_next = (lone_next * 6364136223846793005u + 1442695040888963407u) % LONE_PAGES;
+    uint64_t page = lone_next ^ lone_next >> 11;
+    return (page / 256 * 2 * MiB) + (256 + page % 256) * PAGE_SIZE;
+}
+
+static void each_lone(void (*op)(struct table *table, uint64_t at, struct flush_batch *batch))
 {
     struct table *table = &work.table;
-    uint64_t base = work.base, tables = work.size / (2 * MiB);
 
+    lone_next = lone_seed;
     for (unsigned i = 0; i < RANDOM_OPS; i++) {
         struct flush_batch batch;
-        uint64_t r = next_random();
-        uint64_t at = (r % tables) * 2 * MiB + (256 + ((r >> 40) % 256 | odd)) * PAGE_SIZE;
 
         flush_begin(&batch, table);
-        must(table_map(table, base + at, hpa(at), PAGE_SIZE, attrs, MAP_DEFAULT, &batch), "map");
-        flush_commit(&batch);
-        flush_begin(&batch, table);
-        must(table_unmap(table, base + at, PAGE_SIZE, &batch), "unmap");
+        op(table, next_lone(), &batch);
         flush_commit(&batch);
     }
+}
+
+static inline __attribute__((always_inline)) void lone_map(struct table *table, uint64_t at,
+                                                           struct flush_batch *batch)
+{
+    must(table_map(table, work.base + at, hpa(at), PAGE_SIZE, attrs, MAP_DEFAULT, batch), "map");
+}
+
+static void lone_unmap(struct table *table, uint64_t at, struct flush_batch *batch)
+{
+    must(table_unmap(table, work.base + at, PAGE_SIZE, batch), "unmap");
+}
+
+static void lone_protect(struct table *table, uint64_t at, struct flush_batch *batch)
+{
+    must(table_protect(table, work.base + at, PAGE_SIZE, attrs_of(RIGHT_R, MEM_WB), batch),
+         "protect");
+}
+
+uint64_t work_lone_map(void)
+{
+    each_lone(lone_map);
     return RANDOM_OPS;
 }
 
-uint64_t work_lone(void)
+uint64_t work_lone_unmap(void)
 {
-    return map_and_unmap(0);
+    each_lone(lone_unmap);
+    return RANDOM_OPS;
 }
 
-uint64_t work_beside(void)
+uint64_t work_lone_protect(void)
 {
-    return map_and_unmap(1);
+    each_lone(lone_protect);
+    return RANDOM_OPS;
+}
+
+void lone_pages_in(void)
+{
+    lone_seed = next_random() % LONE_PAGES; /* other ones than last time */
+    each_lone(lone_map);
+}
+
+void lone_pages_next(void)
+{
+    lone_seed = next_random() % LONE_PAGES;
+}
+
+void lone_pages_out(void)
+{
+    each_lone(lone_unmap);
+}
+
+/* A page whose three nodes come and go with it. */
+uint64_t work_lone_nodes(void)
+{
+    uint64_t in = work.base + 512 * GiB;
+
+    for (unsigned i = 0; i < NODE_OPS; i++) {
+        struct flush_batch batch;
+
+        flush_begin(&batch, &work.table);
+        must(table_map(&work.table, in, hpa(0), PAGE_SIZE, attrs, MAP_DEFAULT, &batch), "map");
+        flush_commit(&batch);
+        flush_begin(&batch, &work.table);
+        must(table_unmap(&work.table, in, PAGE_SIZE, &batch), "unmap");
+        flush_commit(&batch);
+    }
+    return NODE_OPS;
 }
 
 /* ---- Plain loops. Unrolled, and with a constant step, so that nothing but the stores bounds them.
@@ -288,12 +409,45 @@ uint64_t loop_four_loads(void)
     return RANDOM_OPS;
 }
 
-uint64_t loop_random_store(void)
+/* What a lone page cannot do without: the walk, one exchange, and a lock that nobody else wants. */
+uint64_t loop_lone(void)
 {
+    static struct lock lock = LOCK_INIT;
+
+    lone_next = lone_seed;
     for (unsigned i = 0; i < RANDOM_OPS; i++) {
-        uint64_t r = next_random();
-        uint64_t *slot = &work.leaf_tables[r % work.leaf_count][256 + (r >> 40) % 256];
-        *(volatile uint64_t *)slot = 0;
+        uint64_t in = work.base + next_lone();
+        uint64_t *t = direct(work.table.root);
+
+        lock_take(&lock);
+        for (unsigned shift = 39; shift > 12; shift -= 9)
+            t = direct(hpa(t[in >> shift & 511] & BITS(51, 12)));
+        uint64_t *slot = &t[in >> 12 & 511], entry = *slot;
+        __atomic_compare_exchange_n(slot, &entry, entry, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+        lock_drop(&lock);
     }
     return RANDOM_OPS;
+}
+
+uint64_t loop_zero_three(void)
+{
+    for (unsigned i = 0; i < NODE_OPS; i++)
+        for (unsigned n = 0; n < 3; n++) {
+            memset(work.plain + n * 512, 0, PAGE_SIZE);
+            bench_keep(work.plain);
+        }
+    return NODE_OPS;
+}
+
+/* A locked exchange of each leaf of the range, with itself. */
+uint64_t loop_exchange(void)
+{
+    uint64_t pages = work.size / PAGE_SIZE;
+
+    for (uint64_t i = 0; i < pages; i++) {
+        uint64_t *slot = &work.leaf_tables[i / 512][i % 512], entry = *slot;
+
+        __atomic_compare_exchange_n(slot, &entry, entry, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+    }
+    return pages;
 }

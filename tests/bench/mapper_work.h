@@ -6,7 +6,7 @@
 #ifndef QUIRE_TESTS_BENCH_MAPPER_WORK_H
 #define QUIRE_TESTS_BENCH_MAPPER_WORK_H
 
-#include "mm/paging/table.h"
+#include "mm/paging/cursor.h"
 
 /* What the row at hand works on. */
 struct work {
@@ -23,6 +23,7 @@ extern struct work work;
 
 #define OTHER_BYTES (256 * MiB)
 
+void table_start(struct table *table, const struct table_kind *kind, owner_t owner);
 void work_start(const struct table_kind *kind, owner_t owner);
 void work_end(void);
 void note_leaf_tables(void); /* fills leaf_tables from the table */
@@ -31,21 +32,35 @@ void note_leaf_tables(void); /* fills leaf_tables from the table */
 void map_it(void);
 void map_it_2m(void);
 void unmap_it(void);
-void make_cold(void); /* drives what nobody has used lately out of the caches */
+void lone_pages_in(void);   /* other lone pages are mapped ... */
+void lone_pages_next(void); /* ... or only chosen, ... */
+void lone_pages_out(void);  /* ... and unmapped */
+void make_cold(void);       /* drives what nobody has used lately out of the caches */
 
 /* Each does its work and returns how many times. */
 uint64_t work_map(void);
-uint64_t work_map_pages(void);
 uint64_t work_unmap(void);
 uint64_t work_split(void);
 uint64_t work_protect(void);
 uint64_t work_translate(void);
-uint64_t work_lone(void);
-uint64_t work_beside(void);
+uint64_t work_cursor_map(void);
+uint64_t work_cursor_unmap(void);
+uint64_t work_cursor_protect(void);
+uint64_t work_cursor_translate(void);
+uint64_t work_lone_map(void);
+uint64_t work_lone_unmap(void);
+uint64_t work_lone_protect(void);
+uint64_t work_lone_nodes(void);
+
+/* The range of the row in a table of one's own. */
+uint64_t cursor_map_pages(struct table *table, struct table_cursor *c);
+uint64_t cursor_unmap_pages(struct table *table, struct table_cursor *c);
 
 uint64_t loop_store(void);
 uint64_t loop_zero_and_fill(void);
 uint64_t loop_four_loads(void);
-uint64_t loop_random_store(void);
+uint64_t loop_lone(void);
+uint64_t loop_zero_three(void);
+uint64_t loop_exchange(void);
 
 #endif
