@@ -34,13 +34,18 @@ static inline void count_set(const struct table *t, uint64_t node, uint64_t entr
         frame_set_payload(hpa(node), entries);
 }
 
+static inline uint64_t count_of(const struct table *t, uint64_t node)
+{
+    return t->env->frame_records ? frame_payload(hpa(node)) : 1;
+}
+
 /* So many more, or (negative) fewer. Returns how many there are now. */
 static inline uint64_t count_add(const struct table *t, uint64_t node, uint64_t entries)
 {
     if (!t->env->frame_records)
         return 1;
-    uint64_t count = frame_payload(hpa(node)) + entries;
-    frame_set_payload(hpa(node), count);
+    uint64_t count = count_of(t, node) + entries;
+    count_set(t, node, count);
     return count;
 }
 
@@ -227,47 +232,48 @@ static inline bool inside_leaf(const struct table_cursor *c, uint64_t entry,
            !(same && attrs_equal(KIND.decode(entry, c->level, &c->table->caps), *same));
 }
 
-static inline void plan_boundary(struct table *t, struct plan *plan, uint64_t at,
+static inline void plan_boundary(struct table_cursor *c, struct plan *plan, uint64_t at,
                                  const struct attrs *same)
 {
-    struct table_cursor c;
-
-    cursor_start(&c, t, at, at);
-    if (!inside_leaf(&c, walk(&c, 1), same))
+    go_to(c, at);
+    if (!inside_leaf(c, walk(c, 1), same))
         return;
-    for (unsigned level = c.level - 1; level >= 1 && !is_aligned(at, size_of(level + 1)); level--)
+    for (unsigned level = c->level - 1; level >= 1 && !is_aligned(at, size_of(level + 1)); level--)
         plan_nodes(plan, at, at, level);
 }
 
-static inline void split_boundary(struct table *t, struct supply *supply, uint64_t at,
+static inline void split_boundary(struct table_cursor *c, struct supply *supply, uint64_t at,
                                   const struct attrs *same, struct flush_batch *batch)
 {
-    struct table_cursor c;
-
-    cursor_start(&c, t, at, at);
-    while (inside_leaf(&c, walk(&c, 1), same))
-        install(&c, supply, 0, 0, 0, batch);
+    go_to(c, at);
+    while (inside_leaf(c, walk(c, 1), same))
+        install(c, supply, 0, 0, 0, batch);
 }
 
-/* Plans, takes and splits so that no leaf lies across an end of [in, last]. `same`: leaves that
- * have these attributes already may stay whole. The end of the address space is no boundary. */
-static inline int split_ends(struct table *t, uint64_t in, uint64_t last, const struct attrs *same,
+/* Plans, takes and splits so that no leaf lies across an end of the cursor's range, to whose
+ * beginning it comes back. `same`: leaves that have these attributes already may stay whole. The
+ * end of the address space is no boundary. */
+static inline int split_ends(struct table_cursor *c, const struct attrs *same,
                              struct flush_batch *batch)
 {
+    uint64_t first = c->at, end = c->last + 1;
     struct plan plan;
     struct supply supply;
 
     plan_start(&plan);
-    plan_boundary(t, &plan, in, same);
-    if (last != UINT64_MAX)
-        plan_boundary(t, &plan, last + 1, same);
-    int error = supply_take(t, plan.needed, &supply);
-    if (error)
-        return error;
-    split_boundary(t, &supply, in, same, batch);
-    if (last != UINT64_MAX)
-        split_boundary(t, &supply, last + 1, same, batch);
-    invariant(supply.first == NULL);
+    plan_boundary(c, &plan, first, same);
+    if (end != 0)
+        plan_boundary(c, &plan, end, same);
+    if (plan.needed) {
+        int error = supply_take(c->table, plan.needed, &supply);
+        if (error)
+            return error;
+        split_boundary(c, &supply, first, same, batch);
+        if (end != 0)
+            split_boundary(c, &supply, end, same, batch);
+        invariant(supply.first == NULL);
+    }
+    go_to(c, first);
     return E_OK;
 }
 

@@ -90,29 +90,30 @@ static inline void plan_clone(struct plan *plan, struct table *to, struct table 
 }
 
 /* Takes the right to write from what `from` maps, and maps the same in `to`. */
-static inline void store_clone(struct table *to, struct table *from, struct supply *supply,
-                               uint64_t in, uint64_t last, struct flush_batch *batch)
+static inline void store_clone(struct table *to, struct table_cursor *c, struct supply *supply,
+                               struct flush_batch *batch)
 {
-    struct table_cursor c, way;
+    const struct table_caps *caps = &to->caps;
+    struct table_cursor way;
     uint64_t old;
 
-    cursor_start(&way, to, in, last);
-    cursor_start(&c, from, in, last);
-    for (bool more = true; more && find_leaf(&c, &old); more = advance(&c, slot_last(&c))) {
-        uint64_t address = leaf_address(old, c.level);
-        struct attrs attrs = KIND.decode(old, c.level, &from->caps);
+    cursor_start(&way, to, c->at, c->last);
+    for (bool more = true; more && find_leaf(c, &old); more = advance(c, slot_last(c))) {
+        uint64_t address = leaf_address(old, c->level);
+        struct attrs attrs = KIND.decode(old, c->level, caps);
 
         attrs.rights &= (uint8_t)~RIGHT_W;
-        uint64_t bits = KIND.encode(attrs, c.level, &from->caps);
-        if (protect_leaf(&c, old, attrs, bits & ~ACCESSED_DIRTY))
-            flush_add(batch, c.at, slot_last(&c), c.level);
-        store_leaf(&way, supply, c.at, c.level, address | bits);
+        uint64_t bits = KIND.encode(attrs, c->level, caps);
+        if (protect_leaf(c, old, attrs, bits & ~ACCESSED_DIRTY))
+            flush_add(batch, c->at, slot_last(c), c->level);
+        store_leaf(&way, supply, c->at, c->level, address | bits);
     }
 }
 
 static inline int clone_locked(struct table *to, struct table *from, uint64_t in, uint64_t last,
                                struct flush_batch *batch)
 {
+    struct table_cursor c;
     struct plan plan;
     struct supply supply;
 
@@ -121,13 +122,14 @@ static inline int clone_locked(struct table *to, struct table *from, uint64_t in
     plan_start(&plan);
     plan_clone(&plan, to, from, in, last);
     int error = supply_take(to, plan.needed, &supply);
+    cursor_start(&c, from, in, last);
     if (!error)
-        error = split_ends(from, in, last, NULL, batch);
+        error = split_ends(&c, NULL, batch);
     if (error) {
         supply_return(to, &supply);
         return error;
     }
-    store_clone(to, from, &supply, in, last, batch);
+    store_clone(to, &c, &supply, batch);
     invariant(supply.first == NULL);
     to->flushes.spared++;
     return E_OK;

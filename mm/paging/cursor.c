@@ -18,7 +18,7 @@ int table_cursor_begin(struct table_cursor *c, struct table *table, uint64_t fir
     c->level = kind->levels;
     c->node[kind->levels] = table->root.v;
     c->rights[kind->levels] = ~0u;
-    c->window_first = c->window_bytes = c->added = 0;
+    c->window_first = c->window_bytes = c->bits = 0;
     c->no_frame = ~BITS(table->caps.maxphyaddr - 1u, PAGE_SHIFT);
     c->stale_first = c->stale_end = 0;
     flush_begin(&c->batch, table);

@@ -41,10 +41,10 @@ struct table_cursor {
     uint64_t first; /* of its range */
 
     /* The window: slots of node[1] from `at` on, which the inline calls below serve by themselves.
-     * Its node's count is brought up to date when the window closes. */
+     * Its node's record is brought up to date when the window closes. */
     uint64_t *window;
     uint64_t window_first, window_bytes; /* input addresses; 0 bytes: closed */
-    uint64_t added;                      /* entries, modulo 2^64 */
+    uint64_t entries;                    /* present in node[1] */
 
     struct attrs attrs; /* those mapped last ... */
     uint64_t bits;      /* ... as bits of a level-1 entry */
@@ -83,7 +83,7 @@ static inline int table_cursor_map(struct table_cursor *c, hpa_t out, struct att
 
         if (!(pte_peek(slot) & c->table->kind->present_mask)) {
             pte_write(slot, out.v | c->bits);
-            c->added++;
+            c->entries++;
             c->at += PAGE_SIZE;
             return E_OK;
         }
@@ -97,12 +97,12 @@ static inline int table_cursor_unmap(struct table_cursor *c)
 {
     uint64_t offset = c->at - c->window_first;
 
-    if (offset < c->window_bytes && c->at == c->stale_end) {
+    if (offset < c->window_bytes && c->at == c->stale_end && c->entries > 1) {
         uint64_t *slot = &c->window[offset >> PAGE_SHIFT];
 
         if (pte_peek(slot) & c->table->kind->present_mask) {
             pte_write(slot, 0);
-            c->added--;
+            c->entries--;
             c->at += PAGE_SIZE;
             c->stale_end += PAGE_SIZE;
             return E_OK;

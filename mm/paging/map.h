@@ -158,7 +158,7 @@ static inline int map_locked(struct table *t, uint64_t in, hpa_t out, uint64_t s
         error = supply_take(t, plan.needed, &supply);
     if (error)
         return error;
-    cursor_start(&c, t, in, in + size - 1);
+    go_to(&c, in);
     do {
         struct run run = run_at(c.at, c.last, top);
 

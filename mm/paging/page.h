@@ -15,18 +15,16 @@ static inline bool is_done(const struct table_cursor *c)
     return c->at - c->first > c->last - c->first;
 }
 
-/* Closes the window: its node is counted anew, and goes when it is empty. */
+/* Closes the window: the record of its node gets the count. */
 static inline void close_window(struct table_cursor *c)
 {
     uint64_t at = c->at;
 
     if (!c->window_bytes)
         return;
+    count_set(c->table, c->node[1], c->entries);
     c->at = c->window_first;
     c->window_bytes = 0;
-    if (!count_add(c->table, c->node[1], c->added))
-        drop_empty(c, &c->batch);
-    c->added = 0;
     go_to(c, at);
 }
 
@@ -38,6 +36,7 @@ static inline void open_window(struct table_cursor *c)
     c->window = slot_of(c);
     c->window_first = c->at;
     c->window_bytes = end - c->at + 1;
+    c->entries = count_of(c->table, c->node[1]);
 }
 
 /* Notes that the page at the cursor must be invalidated. */
@@ -63,15 +62,28 @@ static inline int reach_page(struct table_cursor *c)
     return error;
 }
 
-static int OP(cursor_map)(struct table_cursor *c, hpa_t out, struct attrs attrs)
+/* The bits of these attributes: those mapped last are known. */
+static inline bool page_bits(struct table_cursor *c, struct attrs attrs)
 {
     uint64_t bits[MAX_LEVELS + 1];
+
+    if (c->bits != 0 && attrs_equal(attrs, c->attrs))
+        return true;
+    if (!encode_attrs(c->table, attrs, 1, bits))
+        return false;
+    c->attrs = attrs;
+    c->bits = bits[1];
+    return true;
+}
+
+static int OP(cursor_map)(struct table_cursor *c, hpa_t out, struct attrs attrs)
+{
     int error = check_frames(c->table, out, PAGE_SIZE);
 
     close_window(c);
     if (!error && is_done(c))
         error = E_RANGE;
-    if (!error && !encode_attrs(c->table, attrs, 1, bits))
+    if (!error && !page_bits(c, attrs))
         error = E_ILLEGAL;
     if (!error && is_present(walk(c, 1)))
         error = E_EXIST;
@@ -79,12 +91,10 @@ static int OP(cursor_map)(struct table_cursor *c, hpa_t out, struct attrs attrs)
         error = reach_page(c);
     if (error)
         return error;
-    c->attrs = attrs;
-    c->bits = bits[1];
     c->table->flushes.spared++;
+    pte_write(slot_of(c), out.v | c->bits);
+    count_add(c->table, c->node[1], 1);
     open_window(c);
-    pte_write(c->window, out.v | c->bits);
-    c->added = 1;
     c->at += PAGE_SIZE;
     return E_OK;
 }
@@ -104,29 +114,31 @@ static int OP(cursor_unmap)(struct table_cursor *c)
     if (error)
         return error;
     note_stale(c);
-    open_window(c);
-    pte_write(c->window, 0);
-    c->added = -UINT64_C(1);
-    c->at += PAGE_SIZE;
+    pte_write(slot_of(c), 0);
+    if (count_add(c->table, c->node[1], -UINT64_C(1))) {
+        open_window(c);
+        c->at += PAGE_SIZE;
+        return E_OK;
+    }
+    drop_empty(c, &c->batch);
+    go_to(c, c->at + PAGE_SIZE);
     return E_OK;
 }
 
 /* Without a window: the exchange that keeps A and D costs more than all the rest. */
 static int OP(cursor_protect)(struct table_cursor *c, struct attrs attrs)
 {
-    uint64_t bits[MAX_LEVELS + 1];
-
     close_window(c);
     if (is_done(c))
         return E_RANGE;
-    if (!encode_attrs(c->table, attrs, 1, bits))
+    if (!page_bits(c, attrs))
         return E_ILLEGAL;
     uint64_t entry = walk(c, 1);
     if (is_present(entry) && !attrs_equal(KIND.decode(entry, c->level, &c->table->caps), attrs)) {
         int error = c->level > 1 ? reach_page(c) : E_OK;
         if (error)
             return error;
-        if (protect_leaf(c, read_entry(c), attrs, bits[1] & ~ACCESSED_DIRTY))
+        if (protect_leaf(c, read_entry(c), attrs, c->bits & ~ACCESSED_DIRTY))
             note_stale(c);
     }
     go_to(c, c->at + PAGE_SIZE);

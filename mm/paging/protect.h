@@ -85,33 +85,33 @@ static inline uint64_t protect_leaves(struct table_cursor *c, uint64_t old, stru
     return slots_last(c, done);
 }
 
-static inline void protect_locked(struct table *t, uint64_t in, uint64_t last, struct attrs attrs,
-                                  const uint64_t *bits, struct flush_batch *batch)
+static inline void protect_range(struct table_cursor *c, struct attrs attrs, const uint64_t *bits,
+                                 struct flush_batch *batch)
 {
-    struct table_cursor c;
     struct copies copies;
     uint64_t entry, done;
 
     copies_start(&copies);
-    cursor_start(&c, t, in, last);
-    for (bool more = true; more && find_leaf(&c, &entry); more = advance(&c, done))
-        done = protect_leaves(&c, entry, attrs, bits[c.level] & ~ACCESSED_DIRTY, &copies, batch);
-    copies_end(t, &copies);
+    for (bool more = true; more && find_leaf(c, &entry); more = advance(c, done))
+        done = protect_leaves(c, entry, attrs, bits[c->level] & ~ACCESSED_DIRTY, &copies, batch);
+    copies_end(c->table, &copies);
 }
 
 static int OP(protect)(struct table *t, uint64_t in, uint64_t size, struct attrs attrs,
                        struct flush_batch *batch)
 {
-    uint64_t last = in + size - 1, bits[MAX_LEVELS + 1];
+    uint64_t bits[MAX_LEVELS + 1];
     int error = check_range(in, size);
+    struct table_cursor c;
 
     if (error)
         return error;
     lock_take(&t->lock);
-    error = encode_attrs(t, attrs, t->caps.leaf_top, bits) ? split_ends(t, in, last, &attrs, batch)
-                                                           : E_ILLEGAL;
+    cursor_start(&c, t, in, in + size - 1);
+    error =
+        encode_attrs(t, attrs, t->caps.leaf_top, bits) ? split_ends(&c, &attrs, batch) : E_ILLEGAL;
     if (!error)
-        protect_locked(t, in, last, attrs, bits, batch);
+        protect_range(&c, attrs, bits, batch);
     lock_drop(&t->lock);
     return error;
 }

@@ -17,7 +17,8 @@ static inline void drop_empty(struct table_cursor *c, struct flush_batch *batch)
         uint64_t dead = c->node[c->level++];
 
         pte_write(slot_of(c), 0);
-        flush_dead_table(batch, hpa(dead), c->level - 1);
+        /* Nothing hangs below it: like a node of level 1, it is given back without a look. */
+        flush_dead_table(batch, hpa(dead), 1);
         if (count_add(c->table, c->node[c->level], -UINT64_C(1)))
             return;
     }
@@ -64,40 +65,40 @@ static inline uint64_t remove_slots(struct table_cursor *c, struct flush_batch *
 }
 
 /* What lies across an end of the range has been split. */
-static inline void unmap_locked(struct table *t, uint64_t in, uint64_t last,
-                                struct flush_batch *batch)
+static inline void remove_range(struct table_cursor *c, struct flush_batch *batch)
 {
-    struct table_cursor c;
     uint64_t done;
 
-    cursor_start(&c, t, in, last);
     do {
-        uint64_t entry = read_entry(&c);
+        uint64_t entry = read_entry(c);
 
-        while (is_present(entry) && !may_remove(&c)) {
-            invariant(!is_leaf(entry, c.level));
-            if (is_empty(t, entry))
+        while (is_present(entry) && !may_remove(c)) {
+            invariant(!is_leaf(entry, c->level));
+            if (is_empty(c->table, entry))
                 break;
-            descend(&c, entry);
-            entry = read_entry(&c);
+            descend(c, entry);
+            entry = read_entry(c);
         }
-        done = is_present(entry) && may_remove(&c) ? remove_slots(&c, batch) : slot_last(&c);
-    } while (advance(&c, done));
+        done = is_present(entry) && may_remove(c) ? remove_slots(c, batch) : slot_last(c);
+    } while (advance(c, done));
 }
 
 static int OP(unmap)(struct table *t, uint64_t in, uint64_t size, struct flush_batch *batch)
 {
-    uint64_t last = in + size - 1;
     int error = check_range(in, size);
+    struct table_cursor c;
 
     if (error)
         return error;
     if (!t->env->frame_records)
         return E_STATE;
     lock_take(&t->lock);
-    error = split_ends(t, in, last, NULL, batch);
-    if (!error)
-        unmap_locked(t, in, last, batch);
+    cursor_start(&c, t, in, in + size - 1);
+    error = split_ends(&c, NULL, batch);
+    if (!error) {
+        go_up(&c);
+        remove_range(&c, batch);
+    }
     lock_drop(&t->lock);
     return error;
 }

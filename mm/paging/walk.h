@@ -126,6 +126,13 @@ static inline void go_to(struct table_cursor *c, uint64_t to)
         c->level++;
 }
 
+/* The path loses the nodes that begin at `at`, so that whole slots above them can be dealt with. */
+static inline void go_up(struct table_cursor *c)
+{
+    while (c->level < KIND.levels && is_aligned(c->at, size_of(c->level + 1)))
+        c->level++;
+}
+
 /* Moves behind `done`, the last address that was dealt with. False at the end of the range. */
 static inline bool advance(struct table_cursor *c, uint64_t done)
 {
