@@ -132,12 +132,13 @@ void inject_ud(struct guest *guest)
 
 void skip_instruction(struct guest *guest, const struct vm_exit *exit)
 {
-    guests_backend()->skip(guest->vcpu, exit);
+    (void)guests_backend()->skip(guest->vcpu, exit);
 }
 
 static void exit_halt(struct guest *guest, const struct vm_exit *exit)
 {
-    skip_instruction(guest, exit);
+    if (guests_backend()->skip(guest->vcpu, exit))
+        return; /* the debug trap after it wakes it at once */
     guests_backend()->set_halted(guest->vcpu, true);
     guest->halted = true;
     guest->state = GUEST_HALTED;

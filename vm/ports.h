@@ -45,5 +45,6 @@ const char *port_name(uint16_t port); /* the device's name; NULL where there is 
 /* VM_EXIT_PORT. Handles IN, OUT and the string forms, and skips the instruction; or stops the guest
  * with a sentence. */
 void exit_port(struct guest *guest, const struct vm_exit *exit);
+void exit_string(struct guest *guest, const struct vm_exit *exit); /* vm/string_io.c */
 
 #endif

@@ -69,7 +69,7 @@ UNIT_memory_map_SRC := boot/memory_map.c boot/multiboot2.c mm/frames/memblock.c 
 	lib/log.c tests/unit/boot_table.c
 
 # What vm/ is made of, on the real mapper and the real buddy, with a backend that the test plays.
-VM_SRC := $(wildcard vm/*.c mm/*.c mm/*/*.c) $(KIND_EPT) \
+VM_SRC := $(wildcard vm/*.c mm/*.c mm/*/*.c) $(KIND_EPT) arch/x86_64/mm/guest_memory.c \
 	$(filter-out lib/string.c,$(wildcard lib/*.c)) tests/unit/fake_machine.c
 
 UNIT_TESTS += slots

@@ -4,6 +4,7 @@
  * information", appendix C.
  */
 #include "arch/x86_64/lapic.h"
+#include "arch/x86_64/mm/guest_memory.h"
 #include "arch/x86_64/mm/tlb.h"
 #include "arch/x86_64/vmx/resident.h"
 #include "arch/x86_64/vmx/vcpu.h"
@@ -28,20 +29,15 @@ static void emulated(struct vmx_vcpu *v, struct vm_exit *exit)
 
 /* ---- General registers --------------------------------------------------------------------- */
 
-static bool in_64bit_mode(void)
-{
-    return (vmread(VMCS_GUEST_EFER) & EFER_LMA) && (vmread(VMCS_GUEST_CS_ACCESS) & ACCESS_LONG);
-}
-
 static uint64_t get_gpr(const struct vmx_vcpu *v, unsigned gpr)
 {
     uint64_t value = gpr == RSP ? vmread(VMCS_GUEST_RSP) : v->vcpu.gpr[gpr];
-    return in_64bit_mode() ? value : value & UINT32_MAX;
+    return vmx_in_64bit_mode() ? value : value & UINT32_MAX;
 }
 
 static void set_gpr(struct vmx_vcpu *v, unsigned gpr, uint64_t value)
 {
-    if (!in_64bit_mode())
+    if (!vmx_in_64bit_mode())
         value &= UINT32_MAX;
     if (gpr == RSP)
         vmwrite(VMCS_GUEST_RSP, value);
@@ -74,6 +70,8 @@ static bool load_pdptes(struct vmx_vcpu *v, uint64_t cr3, struct vm_exit *exit)
 {
     uint64_t pdpte[4], at = cr3 & BITS(31, 5);
 
+    /* A load of PDPTEs is a read, whatever a walk counts as (29.3.5). */
+    (void)guest_memory_mark(v->table, gpa(at), false);
     if (table_read(v->table, at, RIGHT_R, pdpte, sizeof(pdpte)) != sizeof(pdpte)) {
         struct mapping page; /* all four PDPTEs lie in one */
 
@@ -346,13 +344,13 @@ static void ept_violation_exit(struct vm_exit *exit)
 /* The address size of the code segment, where no prefix is known of. */
 static unsigned default_address_bytes(void)
 {
-    if (in_64bit_mode())
+    if (vmx_in_64bit_mode())
         return 8;
     return vmread(VMCS_GUEST_CS_ACCESS) & ACCESS_DB ? 4 : 2;
 }
 
 /* Table 28-8, "Format of the VM-Exit Instruction-Information Field as Used for INS and OUTS". A CPU
- * that does not give it leaves an address-size prefix unseen. */
+ * that does not give it leaves prefixes unseen. */
 static unsigned string_address_bytes(void)
 {
     unsigned size = (unsigned)vmread(VMCS_EXIT_INSTRUCTION) >> 7 & 7;
@@ -362,13 +360,23 @@ static unsigned string_address_bytes(void)
     return 2u << size;
 }
 
+/* INS has no other than ES. */
+static enum segment_index string_segment(bool in)
+{
+    unsigned segment = (unsigned)vmread(VMCS_EXIT_INSTRUCTION) >> 15 & 7;
+
+    if (in)
+        return SEG_ES;
+    return vmx_caps.basic.ins_outs_info && segment <= SEG_GS ? (enum segment_index)segment : SEG_DS;
+}
+
 static void io_exit(struct vm_exit *exit)
 {
     struct io_access access = io_access_decode(exit->qualification);
 
     if (access.string) {
         exit->port.address_bytes = (uint8_t)string_address_bytes();
-        exit->port.linear = gva(vmread(VMCS_GUEST_LINEAR_ADDRESS));
+        exit->port.segment = string_segment(access.in);
     }
 
     exit->kind = VM_EXIT_PORT;
@@ -390,6 +398,7 @@ void vmx_decode_exit(struct vmx_vcpu *v, uint32_t reason, struct vm_exit *exit)
     exit->qualification = vmread(VMCS_EXIT_QUALIFICATION);
     exit->rip = vmread(VMCS_GUEST_RIP);
     exit->length = (unsigned)vmread(VMCS_EXIT_LENGTH);
+    v->traps = 0;
     vmx_requeue_event(v, basic, exit->qualification);
 
     switch (basic) {

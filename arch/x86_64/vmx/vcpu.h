@@ -41,7 +41,8 @@ struct vmx_vcpu {
     uint64_t msr[SHARED_MSR_COUNT];
     uint64_t dr[4], dr6;
 
-    uint64_t cr8; /* virtual: the task priority of an APIC that is not there */
+    unsigned traps; /* breakpoints that the instruction in progress has met: bits 3:0 of DR6 */
+    uint64_t cr8;   /* virtual: the task priority of an APIC that is not there */
     uint64_t reasons[EXIT_REASON_COUNT]; /* exits by basic reason */
     uint64_t reinjected;                 /* events whose delivery an exit interrupted */
     char failure[VMX_FAILURE];           /* text of the last failed entry */
@@ -107,9 +108,12 @@ int vmx_vcpu_load(struct vmx_vcpu *v);
  * is active nowhere. */
 void vmx_vcpu_put(struct vmx_vcpu *v);
 
-/* With the VMCS current: CR0 and CR4 as the guest sees them. */
+/* With the VMCS current: CR0 and CR4 as the guest sees them; a segment register; EFER.LMA and
+ * CS.L. */
 uint64_t vmx_guest_cr0(void);
 uint64_t vmx_guest_cr4(void);
+void vmx_read_segment(unsigned index, struct segment *out);
+bool vmx_in_64bit_mode(void);
 /* Writes CR0, CR4, EFER and the entry control that follows from them, legal values only. */
 void vmx_write_crs(uint64_t cr0, uint64_t cr4, uint64_t efer);
 /* Drops the translations that are tagged with the vCPU's VPID. */
@@ -120,12 +124,21 @@ int vmx_inject(struct vcpu *vcpu, struct vm_event event);
 void vmx_inject_exception(struct vmx_vcpu *v, uint8_t vector, bool has_code, uint32_t code);
 bool vmx_interrupts_open(struct vcpu *vcpu);
 void vmx_set_halted(struct vcpu *vcpu, bool halted);
-void vmx_skip(struct vcpu *vcpu, const struct vm_exit *exit);
+bool vmx_skip(struct vcpu *vcpu, const struct vm_exit *exit);
 /* The same for an instruction of `length` bytes that this folder emulated. */
-void vmx_skip_bytes(struct vmx_vcpu *v, unsigned length);
+bool vmx_skip_bytes(struct vmx_vcpu *v, unsigned length);
+bool vmx_iterated(struct vcpu *vcpu);
+void vmx_retry(struct vcpu *vcpu);
+/* What the instruction in progress accesses, for breakpoints. */
+void vmx_note_port(struct vcpu *vcpu, uint16_t port, unsigned width);
+void vmx_note_memory(struct vmx_vcpu *v, uint64_t linear, unsigned bytes, bool write);
 /* First thing after an exit: puts an event whose delivery was interrupted back to be delivered by
  * the next entry (28.2.4), and notes an NMI window that an IRET had opened too early (28.2.3). */
 void vmx_requeue_event(struct vmx_vcpu *v, unsigned reason, uint64_t qualification);
+
+/* guest_operand.c: the memory operand of an instruction carried out for the guest. */
+enum vm_operand_outcome vmx_operand(struct vcpu *vcpu, const struct vm_exit *exit,
+                                    const struct vm_operand *asked, struct vm_operand_place *out);
 
 /* exits.c: tells what happened in neutral terms, having dealt with what is VMX's own. */
 void vmx_decode_exit(struct vmx_vcpu *v, uint32_t reason, struct vm_exit *exit);
