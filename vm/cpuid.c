@@ -59,6 +59,8 @@
 
 /* Leaf 0xd, sub-leaf 1: XSAVEOPT, XSAVEC and XGETBV(1); XSAVES needs a VM-execution control. */
 #define XSAVE_EXTENSIONS BITS(2, 0)
+#define XSAVE_COMPACTS BIT(1)
+#define XSAVE_ALIGNED BIT(1)  /* sub-leaf of a component, ECX */
 #define XSAVE_LEGACY_SIZE 576 /* x87 and SSE state and the header */
 
 /* Leaf 0x80000001. Left out: RDTSCP, which needs a VM-execution control. */
@@ -161,20 +163,25 @@ static struct cpuid_regs structured_leaf(struct cpuid_regs regs,
     };
 }
 
-/* Bytes of a standard XSAVE area with every component that the guest may enable. */
-static uint32_t xsave_size(const struct cpuid_context *context)
+/* Bytes of an XSAVE area with these components: in the standard format each has its own place, in
+ * the compacted one they follow one another (SDM Vol. 1, 13.4.3 "Extended Region of an XSAVE
+ * Area"). */
+static uint32_t xsave_size(const struct cpuid_context *context, uint64_t components, bool compacted)
 {
     uint32_t size = XSAVE_LEGACY_SIZE;
 
-    for (uint64_t left = context->xcr0_mask & ~(XCR0_X87 | XCR0_SSE); left != 0; left &= left - 1) {
+    for (uint64_t left = components & ~(XCR0_X87 | XCR0_SSE); left != 0; left &= left - 1) {
         struct cpuid_regs regs = ask(context->host, LEAF_XSAVE, lowest_bit(left));
-        if (regs.ebx + regs.eax > size)
-            size = regs.ebx + regs.eax;
+        uint32_t at = regs.ebx;
+
+        if (compacted)
+            at = regs.ecx & XSAVE_ALIGNED ? (uint32_t)align_up(size, 64) : size;
+        if (at + regs.eax > size)
+            size = at + regs.eax;
     }
     return size;
 }
 
-/* The CPU's answers about XCR0's present content are the guest's: its XCR0 is loaded. */
 static struct cpuid_regs xsave_leaf(struct cpuid_regs regs, uint32_t subleaf,
                                     const struct cpuid_context *context)
 {
@@ -186,12 +193,16 @@ static struct cpuid_regs xsave_leaf(struct cpuid_regs regs, uint32_t subleaf,
     case 0:
         return (struct cpuid_regs){
             .eax = (uint32_t)mask,
-            .ebx = regs.ebx,
-            .ecx = xsave_size(context),
+            .ebx = xsave_size(context, context->xcr0, false),
+            .ecx = xsave_size(context, mask, false),
             .edx = (uint32_t)(mask >> 32),
         };
     case 1:
-        return (struct cpuid_regs){.eax = regs.eax & (uint32_t)XSAVE_EXTENSIONS, .ebx = regs.ebx};
+        regs.eax &= (uint32_t)XSAVE_EXTENSIONS;
+        return (struct cpuid_regs){
+            .eax = regs.eax,
+            .ebx = regs.eax & XSAVE_COMPACTS ? xsave_size(context, context->xcr0, true) : 0,
+        };
     default:
         return subleaf < 63 && mask & BIT(subleaf) ? regs : (struct cpuid_regs){0};
     }
@@ -265,23 +276,22 @@ struct cpuid_regs cpuid_answer(uint32_t leaf, uint32_t subleaf, const struct cpu
     return basic_leaf(leaf, subleaf, context);
 }
 
-/* CR4 is of interest for one bit of one leaf. */
-static bool has_osxsave(struct guest *guest)
-{
-    struct vcpu_state state;
-
-    return guests_backend()->get_state(guest->vcpu, &state) == E_OK && state.cr4 & CR4_OSXSAVE;
-}
-
 void exit_cpuid(struct guest *guest, const struct vm_exit *exit)
 {
     uint64_t *gpr = guest->vcpu->gpr;
     uint32_t leaf = (uint32_t)gpr[RAX];
+    struct vcpu_state state;
+
+    if (guests_backend()->get_state(guest->vcpu, &state) != E_OK) {
+        guest_stop(guest, exit, "CPUID, and its state cannot be read");
+        return;
+    }
     const struct cpuid_context context = {
         .host = guests_backend()->cpuid,
         .number = guest->number,
         .xcr0_mask = guests_backend()->xcr0_mask(),
-        .osxsave = leaf == 1 && has_osxsave(guest),
+        .xcr0 = state.xcr0,
+        .osxsave = (state.cr4 & CR4_OSXSAVE) != 0,
     };
     struct cpuid_regs regs = cpuid_answer(leaf, (uint32_t)gpr[RCX], &context);
 

@@ -1,13 +1,10 @@
 /* See vm/ports.h. */
 #include "vm/ports.h"
 
-#include "arch/x86_64/control.h"
 #include "lib/bits.h"
-#include "lib/error.h"
 #include "lib/string.h"
 #include "vm/exits.h"
 #include "vm/guest.h"
-#include "vm/slots.h"
 
 static const struct port_device *const devices[] = {
     &serial_device, &debug_device, &cmos_device,     &pit_device,
@@ -23,15 +20,19 @@ void devices_reset(struct guest *guest)
     }
 }
 
-static const struct port_range *find_range(uint16_t port, const struct port_device **device)
+/* The port's row for an access of `width` bytes; 0: for any that has the port. */
+static const struct port_range *find_range(uint16_t port, unsigned width,
+                                           const struct port_device **device)
 {
     for (unsigned i = 0; i < ARRAY_SIZE(devices); i++) {
         for (unsigned j = 0; j < devices[i]->count; j++) {
             const struct port_range *range = &devices[i]->ranges[j];
-            if (port >= range->first && port <= range->last) {
-                *device = devices[i];
-                return range;
-            }
+            if (port < range->first || port + (width ? width - 1 : 0) > range->last)
+                continue;
+            if (width && (!(range->widths & width) || (port - range->first) % width != 0))
+                continue;
+            *device = devices[i];
+            return range;
         }
     }
     return NULL;
@@ -41,7 +42,7 @@ const char *port_name(uint16_t port)
 {
     const struct port_device *device;
 
-    return find_range(port, &device) != NULL ? device->name : NULL;
+    return find_range(port, 0, &device) != NULL ? device->name : NULL;
 }
 
 static uint32_t width_mask(unsigned width)
@@ -49,60 +50,71 @@ static uint32_t width_mask(unsigned width)
     return (uint32_t)BITS(width * 8 - 1, 0);
 }
 
-static bool takes_whole(const struct port_range *range, uint16_t port, unsigned width)
-{
-    return range != NULL && width <= range->width && (uint32_t)port + width - 1 <= range->last;
-}
-
-static uint32_t read_unit(struct guest *guest, uint16_t port, unsigned width)
+/* Who answers to an access, or to a piece of a wider one; NULL: nobody. */
+static const struct port_range *claim(struct guest *guest, uint32_t port, unsigned width,
+                                      bool piece)
 {
     const struct port_device *device;
-    const struct port_range *range = find_range(port, &device);
+    const struct port_range *range;
 
-    if (range == NULL) {
+    if (port + width - 1 > UINT16_MAX)
+        return NULL; /* behind the last port there is none, not the first again */
+    range = find_range((uint16_t)port, width, &device);
+    if (range != NULL && !(piece && range->widths & PORT_ALONE))
+        return range;
+    if (width == 1 && find_range((uint16_t)port, 0, &device) == NULL) {
         guest->devices.unclaimed++;
-        guest->devices.last_unclaimed = port;
+        guest->devices.last_unclaimed = (uint16_t)port;
     }
-    if (range == NULL || range->read == NULL)
-        return width_mask(width);
-    return range->read(guest, port, width) & width_mask(width);
+    return NULL;
 }
 
-static void write_unit(struct guest *guest, uint16_t port, unsigned width, uint32_t value)
+/* The bus splits what nobody takes whole: into aligned words where somebody takes those, into bytes
+ * elsewhere. */
+static unsigned piece_at(struct guest *guest, uint32_t port, unsigned left,
+                         const struct port_range **range)
 {
-    const struct port_device *device;
-    const struct port_range *range = find_range(port, &device);
-
-    if (range == NULL) {
-        guest->devices.unclaimed++;
-        guest->devices.last_unclaimed = port;
-    }
-    if (range != NULL && range->write != NULL)
-        range->write(guest, port, width, value & width_mask(width));
+    *range = left >= 2 && port % 2 == 0 ? claim(guest, port, 2, true) : NULL;
+    if (*range != NULL)
+        return 2;
+    *range = claim(guest, port, 1, true);
+    return 1;
 }
 
 uint32_t port_read(struct guest *guest, uint16_t port, unsigned width)
 {
-    const struct port_device *device;
+    const struct port_range *range = claim(guest, port, width, false);
     uint32_t value = 0;
 
-    if (takes_whole(find_range(port, &device), port, width))
-        return read_unit(guest, port, width);
-    for (unsigned i = 0; i < width; i++)
-        value |= read_unit(guest, (uint16_t)(port + i), 1) << (8 * i);
+    if (range != NULL || width == 1)
+        return range != NULL && range->read != NULL
+                   ? range->read(guest, port, width) & width_mask(width)
+                   : width_mask(width);
+    for (unsigned i = 0, bytes; i < width; i += bytes) {
+        uint32_t part = UINT32_MAX;
+
+        bytes = piece_at(guest, port + i, width - i, &range);
+        if (range != NULL && range->read != NULL)
+            part = range->read(guest, (uint16_t)(port + i), bytes);
+        value |= (part & width_mask(bytes)) << (8 * i);
+    }
     return value;
 }
 
 void port_write(struct guest *guest, uint16_t port, unsigned width, uint32_t value)
 {
-    const struct port_device *device;
+    const struct port_range *range = claim(guest, port, width, false);
 
-    if (takes_whole(find_range(port, &device), port, width)) {
-        write_unit(guest, port, width, value);
+    if (range != NULL || width == 1) {
+        if (range != NULL && range->write != NULL)
+            range->write(guest, port, width, value & width_mask(width));
         return;
     }
-    for (unsigned i = 0; i < width; i++)
-        write_unit(guest, (uint16_t)(port + i), 1, value >> (8 * i) & 0xff);
+    for (unsigned i = 0, bytes; i < width; i += bytes) {
+        bytes = piece_at(guest, port + i, width - i, &range);
+        if (range != NULL && range->write != NULL)
+            range->write(guest, (uint16_t)(port + i), bytes, value >> (8 * i) & width_mask(bytes));
+    }
 }
 
 void exit_port(struct guest *guest, const struct vm_exit *exit)

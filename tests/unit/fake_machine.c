@@ -280,9 +280,12 @@ void machine_forget_log(void)
 
 static void no_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
 {
-    (void)leaf;
     (void)subleaf;
     memset(out, 0, 4 * sizeof(out[0]));
+    if (leaf == 0x80000000u)
+        out[0] = 0x80000008u;
+    else if (leaf == 0x80000008u)
+        out[0] = machine_caps.maxphyaddr | 48 << 8;
 }
 
 void machine_start(uint64_t bytes)

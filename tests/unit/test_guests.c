@@ -769,6 +769,21 @@ static void cpuid_xsave(void **state)
         cpuid(guest, 0xd, 1);
         assert_int_equal(gpr[RAX], cases[i].xsave ? 7 : 0); /* never XSAVES */
         assert_int_equal(gpr[RCX] | gpr[RDX], 0);
+        /* What is enabled now, in the standard format and in the compacted one, where each of the
+         * test's components begins at a multiple of 64. */
+        for (uint64_t enabled = 1; enabled <= cases[i].mask; enabled++) {
+            uint64_t high = enabled & ~UINT64_C(3);
+            unsigned last = high ? 63 - (unsigned)__builtin_clzll(high) : 1;
+
+            if (enabled & ~cases[i].mask)
+                continue;
+            fake_of(guest)->state.xcr0 = enabled;
+            cpuid(guest, 0xd, 0);
+            assert_int_equal(gpr[RBX], 576 + 64 * (last - 1));
+            assert_true(gpr[RBX] <= gpr[RCX]);
+            cpuid(guest, 0xd, 1);
+            assert_int_equal(gpr[RBX], 576 + 64 * __builtin_popcountll(high));
+        }
         cpuid(guest, 0xd, 9); /* PKRU, which no case has */
         assert_int_equal(gpr[RAX] | gpr[RBX] | gpr[RCX] | gpr[RDX], 0);
     }
@@ -958,6 +973,42 @@ static void resets(void **state)
         assert_int_equal(guest->state, GUEST_STOPPED);
         expect_log("the guest asked for a reset of its machine");
     }
+}
+
+/* The bus splits what no device takes whole; behind the last port there is none. */
+static void port_widths(void **state)
+{
+    static const struct {
+        uint16_t port;
+        uint8_t width;
+    } pieces[] = {{0x510, 1}, {0x510, 2}, {0x511, 1}, {0x513, 1}, {0x50f, 2},
+                  {0x50d, 4}, {0x50e, 4}, {0x511, 4}, {0x512, 2}, {0x513, 4},
+                  {0xcf8, 2}, {0xcf8, 4}, {0xcf9, 2}, {0xcf9, 4}, {0xcf7, 4}};
+    struct guest *guest = make("widths mem=1M");
+
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_SIZE(pieces); i++) {
+        out(guest, pieces[i].port, pieces[i].width, UINT32_MAX);
+        assert_int_equal(in(guest, pieces[i].port, pieces[i].width), UINT32_MAX);
+        assert_int_equal(guest->state, GUEST_RUNNING);
+    }
+    /* Each byte to its own register. */
+    out(guest, 0x3f9, 4, 0x05030201);
+    assert_int_equal(in(guest, 0x3f9, 1) & 0xff, 0x01);
+    assert_int_equal(in(guest, 0x3fb, 1) & 0xff, 0x03);
+    assert_int_equal(in(guest, 0x3fc, 1) & 0xff, 0x05);
+    assert_int_equal(in(guest, 0x3fb, 2) & 0xffff, 0x0503);
+    out(guest, 0x3fe, 4, 0xffffa5ff);
+    assert_int_equal(in(guest, 0x3ff, 1) & 0xff, 0xa5);
+    assert_int_equal(in(guest, 0xe8, 4), 0xffffe9ff);
+    /* Port 0xffff and none behind it. */
+    out(guest, 0x21, 1, 0x12);
+    assert_int_equal(in(guest, 0xffff, 4), UINT32_MAX);
+    out(guest, 0x3fb, 1, 3);
+    out(guest, 0xffff, 2, 0);
+    /* A piece reaches the keyboard controller, as on a PC. */
+    out(guest, 0x63, 2, 0xfe00);
+    assert_int_equal(guest->state, GUEST_STOPPED);
 }
 
 /* --- string I/O --- */
@@ -1275,6 +1326,7 @@ int main(void)
         TEST(widths),
         TEST(harmless_devices),
         TEST(resets),
+        TEST(port_widths),
         TEST(string_output),
         TEST(string_wraps),
         TEST(string_input),
