@@ -65,8 +65,9 @@
 
 /* Leaf 0x80000001. Left out: RDTSCP, which needs a VM-execution control. */
 #define EXTENDED_ECX (BIT(0) /* LAHF */ | BIT(5) /* LZCNT */ | BIT(8) /* PREFETCHW */)
+#define EXTENDED_EDX_SYSCALL BIT(11)
 #define EXTENDED_EDX                                                                               \
-    (BIT(11) /* SYSCALL */ | BIT(20) /* NX */ | BIT(26) /* 1 GiB pages */ | BIT(29) /* LM */)
+    (EXTENDED_EDX_SYSCALL | BIT(20) /* NX */ | BIT(26) /* 1 GiB pages */ | BIT(29) /* LM */)
 
 #define INVARIANT_TSC BIT(8)
 #define CACHE_SHARING BITS(25, 14) /* leaf 4, EAX: logical CPUs that share the cache */
@@ -236,18 +237,19 @@ static struct cpuid_regs basic_leaf(uint32_t leaf, uint32_t subleaf,
     }
 }
 
-static struct cpuid_regs extended_leaf(cpuid_fn host, uint32_t leaf)
+static struct cpuid_regs extended_leaf(uint32_t leaf, const struct cpuid_context *context)
 {
+    cpuid_fn host = context->host;
     struct cpuid_regs regs = ask(host, leaf, 0);
 
     switch (leaf) {
     case LEAF_EXTENDED:
         return (struct cpuid_regs){.eax = extended_max(host)};
     case 0x80000001u:
-        return (struct cpuid_regs){
-            .ecx = regs.ecx & (uint32_t)EXTENDED_ECX,
-            .edx = regs.edx & (uint32_t)EXTENDED_EDX,
-        };
+        regs.edx &= (uint32_t)EXTENDED_EDX;
+        if (!context->code64) /* it is an instruction of 64-bit mode alone */
+            regs.edx &= (uint32_t)~EXTENDED_EDX_SYSCALL;
+        return (struct cpuid_regs){.ecx = regs.ecx & (uint32_t)EXTENDED_ECX, .edx = regs.edx};
     case 0x80000002u: /* brand */
     case 0x80000003u:
     case 0x80000004u:
@@ -270,7 +272,7 @@ struct cpuid_regs cpuid_answer(uint32_t leaf, uint32_t subleaf, const struct cpu
     if (leaf >= QUIRE_CPUID_BASE && leaf <= LEAF_HYPERVISOR_MAX)
         return hypervisor_leaf(leaf, context->number);
     if (leaf >= LEAF_EXTENDED && leaf <= extended_max(context->host))
-        return extended_leaf(context->host, leaf);
+        return extended_leaf(leaf, context);
     if (leaf > basic_max(context->host))
         leaf = basic_max(context->host);
     return basic_leaf(leaf, subleaf, context);
@@ -292,6 +294,7 @@ void exit_cpuid(struct guest *guest, const struct vm_exit *exit)
         .xcr0_mask = guests_backend()->xcr0_mask(),
         .xcr0 = state.xcr0,
         .osxsave = (state.cr4 & CR4_OSXSAVE) != 0,
+        .code64 = state.efer & EFER_LMA && state.segment[SEG_CS].access & BIT(13), /* L */
     };
     struct cpuid_regs regs = cpuid_answer(leaf, (uint32_t)gpr[RCX], &context);
 

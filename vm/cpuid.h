@@ -21,6 +21,7 @@ struct cpuid_context {
     uint64_t xcr0_mask; /* XSAVE components that it may enable; 0: no XSAVE */
     uint64_t xcr0;      /* those that it has enabled now */
     bool osxsave;       /* CR4.OSXSAVE as the guest sees it */
+    bool code64;        /* asked in 64-bit mode */
 };
 
 /* A leaf beyond the highest of its range answers as the highest basic one does (SDM Vol. 2,

@@ -718,6 +718,11 @@ static void cpuid_policy(void **state)
     assert_int_equal(gpr[RCX] & BIT(2), 0); /* SVM */
     assert_int_equal(gpr[RDX] & BIT(27), 0);
     assert_true(gpr[RDX] & BIT(29));
+    assert_int_equal(gpr[RDX] & BIT(11), 0); /* SYSCALL is one of 64-bit mode's instructions */
+    fake_of(guest)->state.efer |= BIT(10);
+    fake_of(guest)->state.segment[SEG_CS].access |= BIT(13);
+    cpuid(guest, 0x80000001, 0);
+    assert_true(gpr[RDX] & BIT(11));
     cpuid(guest, 0x80000008, 0);
     assert_int_equal(gpr[RAX], 48 << 8 | 48); /* no wider than a 4-level EPT maps */
     /* Beyond the last leaf: as the highest basic one. */
