@@ -144,6 +144,16 @@ static bool leave_traps(struct vmx_vcpu *v)
     return (pending | traps) != 0;
 }
 
+/* An exit leaves debug exceptions pending in the shadow of MOV SS alone (28.3.4). Bochs leaves the
+ * step of an instruction that has not taken place, too, which would be one too many. */
+void vmx_drop_traps(struct vmx_vcpu *v)
+{
+    v->traps = 0;
+    if (vmread(VMCS_GUEST_PENDING_DEBUG) &&
+        !(vmread(VMCS_GUEST_INTERRUPTIBILITY) & BLOCKING_BY_MOV_SS))
+        vmwrite(VMCS_GUEST_PENDING_DEBUG, 0);
+}
+
 bool vmx_skip_bytes(struct vmx_vcpu *v, unsigned length)
 {
     uint64_t rip = vmread(VMCS_GUEST_RIP) + length;

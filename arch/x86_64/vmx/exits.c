@@ -398,7 +398,7 @@ void vmx_decode_exit(struct vmx_vcpu *v, uint32_t reason, struct vm_exit *exit)
     exit->qualification = vmread(VMCS_EXIT_QUALIFICATION);
     exit->rip = vmread(VMCS_GUEST_RIP);
     exit->length = (unsigned)vmread(VMCS_EXIT_LENGTH);
-    v->traps = 0;
+    vmx_drop_traps(v);
     vmx_requeue_event(v, basic, exit->qualification);
 
     switch (basic) {

@@ -127,6 +127,8 @@ void vmx_set_halted(struct vcpu *vcpu, bool halted);
 bool vmx_skip(struct vcpu *vcpu, const struct vm_exit *exit);
 /* The same for an instruction of `length` bytes that this folder emulated. */
 bool vmx_skip_bytes(struct vmx_vcpu *v, unsigned length);
+/* Right after an exit: what was pending of debug traps, and is not. */
+void vmx_drop_traps(struct vmx_vcpu *v);
 bool vmx_iterated(struct vcpu *vcpu);
 void vmx_retry(struct vcpu *vcpu);
 /* What the instruction in progress accesses, for breakpoints. */

@@ -235,6 +235,24 @@ xcr_prepare:
 backing_prepare:
         mov qword [p_rax], 0x51520006
         ret
+hidden: mov qword [p_rcx], 0x480        ; an MSR that guests do not have: a fault, and no step
+        ret
+hidden_break:
+        call hidden
+        jmp break_here
+; Memory that nobody has touched, run `lazy`: its frame arrives on the way.
+untouched:
+        add qword [untouched_next], 0x1000
+        mov rax, [untouched_next]
+        mov [p_rsi], rax
+        mov [p_rdi], rax
+        ret
+untouched_next: dq 0x100000
+untouched_three:
+        call untouched
+        add qword [untouched_next], 0x1000
+        add qword [p_rsi], 0xffe
+        add qword [p_rdi], 0xffe
 three:  mov qword [p_rcx], 3
         mov dword [p_rep], 1
         mov dword [p_more], 5
@@ -387,6 +405,17 @@ main:   STEPS "CPUID", as_is, NOP2, cpuid
         STEPS "MOV SS, IN", as_is, {WITH_SS nop}, {WITH_SS in al, dx}
         STEPS "MOV SS, OUTSB", as_is, WITH_SS lodsb, WITH_SS outsb
         STEPS "MOV SS, REP OUTSB", three, WITH_SS rep lodsb, WITH_SS rep outsb
+        STEPS "untouched, OUTSB", untouched, lodsb, outsb
+        STEPS "untouched, INSB", untouched, stosb, insb
+        STEPS "untouched, REP OUTSB", untouched_three, rep lodsb, rep outsb
+        STEPS "untouched, REP INSW", untouched_three, rep stosw, rep insw
+        STEPS "MOV SS, untouched, OUTSB", untouched, WITH_SS lodsb, WITH_SS outsb
+        STEPS "MOV SS, untouched, INSB", untouched, WITH_SS stosb, WITH_SS insb
+        STEPS "MOV SS, untouched, REP INSB", untouched_three, WITH_SS rep stosb, WITH_SS rep insb
+        STEPS "a fault, RDMSR", hidden, ud2, rdmsr
+        STEPS "a fault, WRMSR", hidden, ud2, wrmsr
+        STEPS "MOV SS, a fault", hidden, WITH_SS ud2, WITH_SS rdmsr
+        STEPS "breakpoint on a fault", hidden_break, ud2, rdmsr
         STEPS "MOV SS, HLT", as_is, WITH_SS nop, WITH_SS hlt
         STEPS "MOV SS, VMCALL", backing_prepare, WITH_SS NOP3, WITH_SS vmcall
         STEPS "MOV SS, WRMSR", wrmsr_prepare, WITH_SS NOP2, WITH_SS wrmsr
