@@ -85,7 +85,7 @@ UNIT_TESTS += guests
 UNIT_guests_SRC := $(VM_SRC)
 
 UNIT_TESTS += vmx_controls
-UNIT_vmx_controls_SRC := arch/x86_64/vmx/controls.c arch/x86_64/vmx/entry_check.c
+UNIT_vmx_controls_SRC := arch/x86_64/vmx/controls.c arch/x86_64/vmx/debug.c arch/x86_64/vmx/entry_check.c
 
 # Includes mm/frames/buddy.c, to have who waits for a lock yield.
 UNIT_TESTS += buddy_threads

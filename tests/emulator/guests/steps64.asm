@@ -240,6 +240,28 @@ hidden: mov qword [p_rcx], 0x480        ; an MSR that guests do not have: a faul
 hidden_break:
         call hidden
         jmp break_here
+; What MOV SS itself reads is watched: the trap waits until the next instruction is done.
+held:   mov qword [p_dr7], 2 | 3 << 16 | 1 << 18
+        mov qword [p_dr0], shadow_ss
+        mov qword [p_tf], 0
+        mov dword [p_more], 4
+        ret
+held_step:
+        call held
+        mov qword [p_tf], TF
+        mov dword [p_more], 2
+        ret
+held_backing:
+        call held
+        jmp backing_prepare
+held_fault:
+        call held
+        jmp hidden
+held_three:
+        call held
+        mov dword [p_rep], 1
+        mov qword [p_rcx], 3
+        ret
 ; Memory that nobody has touched, run `lazy`: its frame arrives on the way.
 untouched:
         add qword [untouched_next], 0x1000
@@ -412,6 +434,15 @@ main:   STEPS "CPUID", as_is, NOP2, cpuid
         STEPS "MOV SS, untouched, OUTSB", untouched, WITH_SS lodsb, WITH_SS outsb
         STEPS "MOV SS, untouched, INSB", untouched, WITH_SS stosb, WITH_SS insb
         STEPS "MOV SS, untouched, REP INSB", untouched_three, WITH_SS rep stosb, WITH_SS rep insb
+        STEPS "MOV SS watched, CPUID", held, WITH_SS NOP2, WITH_SS cpuid
+        STEPS "MOV SS watched, step, CPUID", held_step, WITH_SS NOP2, WITH_SS cpuid
+        STEPS "MOV SS watched, OUT", held, {WITH_SS nop}, {WITH_SS out dx, al}
+        STEPS "MOV SS watched, step, OUT", held_step, {WITH_SS nop}, {WITH_SS out dx, al}
+        STEPS "MOV SS watched, OUTSB", held, WITH_SS lodsb, WITH_SS outsb
+        STEPS "MOV SS watched, REP OUTSB", held_three, WITH_SS rep lodsb, WITH_SS rep outsb
+        STEPS "MOV SS watched, VMCALL", held_backing, WITH_SS NOP3, WITH_SS vmcall
+        STEPS "MOV SS watched, HLT", held, WITH_SS nop, WITH_SS hlt
+        STEPS "MOV SS watched, a fault", held_fault, WITH_SS ud2, WITH_SS rdmsr
         STEPS "a fault, RDMSR", hidden, ud2, rdmsr
         STEPS "a fault, WRMSR", hidden, ud2, wrmsr
         STEPS "MOV SS, a fault", hidden, WITH_SS ud2, WITH_SS rdmsr
