@@ -39,6 +39,12 @@ def test_steps_and_breakpoints(boot, cpu):
 
 
 @pytest.mark.parametrize("cpu", CPUS)
+def test_task_switches(boot, cpu):
+    machine = run_cases(boot, cpu, "tasks32", "mem=4M lazy", 63)
+    assert "quire: g1 tasks32: passed" in machine.lines
+
+
+@pytest.mark.parametrize("cpu", CPUS)
 def test_lazy_memory_rom_and_holes(boot, cpu):
     """At the end it writes to ROM without an announcement: the report is like that of any other such write."""
     machine = run_cases(boot, cpu, "memory64", "mem=16M lazy rom=0x300000+64K expect=stopped", 24)

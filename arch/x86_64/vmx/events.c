@@ -62,9 +62,9 @@ static uint32_t exception_info(uint8_t vector)
                         has_code);
 }
 
-/* Every fault pushes RF as 1, so that a breakpoint on the instruction is not hit again when it is
- * tried again (18.3.1.1). #DB is none, or says itself what it pushes; INT3 and INTO are traps. */
-static bool is_fault(uint8_t vector)
+/* So that a breakpoint on the instruction is not hit again when it is tried again. #DB is none, or
+ * says itself what it pushes; INT3 and INTO are traps. */
+bool vmx_is_fault(uint8_t vector)
 {
     return vector != VECTOR_DB && vector != VECTOR_BP && vector != VECTOR_OF &&
            vector != VECTOR_DF && vector != VECTOR_MC;
@@ -73,7 +73,7 @@ static bool is_fault(uint8_t vector)
 void vmx_inject_exception(struct vmx_vcpu *v, uint8_t vector, bool has_code, uint32_t code)
 {
     (void)v;
-    if (is_fault(vector))
+    if (vmx_is_fault(vector))
         set_rf(true);
     set_event(exception_info(vector), has_code ? code : 0, 1);
 }
@@ -253,11 +253,24 @@ void vmx_requeue_event(struct vmx_vcpu *v, unsigned reason, uint64_t qualificati
         return;
     }
     /* A task switch is part of the delivery and a triple fault its end: nothing is left of it. */
-    if (reason == EXIT_TASK_SWITCH || reason == EXIT_TRIPLE_FAULT)
-        return;
+    if (reason != EXIT_TASK_SWITCH && reason != EXIT_TRIPLE_FAULT)
+        vmx_deliver_again(v);
+}
+
+void vmx_deliver_again(struct vmx_vcpu *v)
+{
+    uint32_t info = (uint32_t)vmread(VMCS_IDT_VECTORING);
+
     info &= (uint32_t)(INTERRUPTION_VALID | BITS(11, 0)); /* bit 12 is undefined here */
     if (interruption_type(info) == INTERRUPTION_NMI && vmx_virtual_nmis())
         set_nmi_blocking(false); /* the delivery set it; the entry will again (27.3.1.5) */
     set_event(info, (uint32_t)vmread(VMCS_IDT_VECTORING_CODE), vmread(VMCS_EXIT_LENGTH));
     v->reinjected++;
+}
+
+void vmx_leave_old_task(bool by_iret)
+{
+    end_shadow();
+    if (by_iret)
+        set_nmi_blocking(false);
 }

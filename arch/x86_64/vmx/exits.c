@@ -131,8 +131,7 @@ static void write_cr4_of(struct vmx_vcpu *v, uint64_t value, struct vm_exit *exi
         change_crs(v, &now, now.cr0, value, exit);
 }
 
-/* Only on a CPU that insists on these exits (its TRUE controls are missing). */
-static void write_cr3_of(struct vmx_vcpu *v, uint64_t value, struct vm_exit *exit)
+bool vmx_load_cr3(struct vmx_vcpu *v, uint64_t value, struct vm_exit *exit)
 {
     struct cr_context now = cr_context();
     bool pae = (now.cr0 & CR0_PG) && (now.cr4 & CR4_PAE) && !(now.efer & EFER_LMA);
@@ -142,16 +141,23 @@ static void write_cr3_of(struct vmx_vcpu *v, uint64_t value, struct vm_exit *exi
         value &= ~CR3_KEEP;
     if (value & BITS(63, cpu_features.maxphyaddr)) {
         general_protection(v, exit);
-        return;
+        return false;
     }
     if (pae && !load_pdptes(v, value, exit))
-        return;
+        return false;
     vmwrite(VMCS_GUEST_CR3, value);
     if (!keep && v->vpid) {
         tlb_counters.invvpid++;
         invariant(invvpid(INVVPID_KEEP_GLOBALS, v->vpid, 0) == E_OK);
     }
-    emulated(v, exit);
+    return true;
+}
+
+/* Only on a CPU that insists on these exits (its TRUE controls are missing). */
+static void write_cr3_of(struct vmx_vcpu *v, uint64_t value, struct vm_exit *exit)
+{
+    if (vmx_load_cr3(v, value, exit))
+        emulated(v, exit);
 }
 
 static void write_cr8_of(struct vmx_vcpu *v, uint64_t value, struct vm_exit *exit)
@@ -440,6 +446,9 @@ void vmx_decode_exit(struct vmx_vcpu *v, uint32_t reason, struct vm_exit *exit)
         return;
     case EXIT_CR_ACCESS:
         cr_access_exit(v, exit);
+        return;
+    case EXIT_TASK_SWITCH:
+        vmx_task_switch(v, exit);
         return;
     case EXIT_XSETBV:
         xsetbv_exit(v, exit);

@@ -28,7 +28,7 @@ static void mark(void *ctx, gpa_t at, bool write)
     (void)guest_memory_mark(v->table, at, write);
 }
 
-static struct operand_cpu operand_cpu(struct vmx_vcpu *v)
+struct operand_cpu vmx_operand_cpu(struct vmx_vcpu *v)
 {
     struct operand_cpu cpu = {
         .registers =
@@ -67,8 +67,8 @@ static struct operand_segment operand_segment(enum segment_index index)
     };
 }
 
-static void tell_refusal(const struct operand_place *place, enum operand_outcome outcome,
-                         struct vm_exit *exit)
+void vmx_tell_refusal(const struct operand_place *place, enum operand_outcome outcome,
+                      struct vm_exit *exit)
 {
     bool walk = place->refused.walk;
 
@@ -94,7 +94,7 @@ enum vm_operand_outcome vmx_operand(struct vcpu *vcpu, const struct vm_exit *exi
                                     const struct vm_operand *asked, struct vm_operand_place *out)
 {
     struct vmx_vcpu *v = vmx_vcpu_of(vcpu);
-    struct operand_cpu cpu = operand_cpu(v);
+    struct operand_cpu cpu = vmx_operand_cpu(v);
     struct operand_place place;
     struct operand operand = {
         .which = (enum operand_register)asked->segment,
@@ -126,7 +126,7 @@ enum vm_operand_outcome vmx_operand(struct vcpu *vcpu, const struct vm_exit *exi
     case OPERAND_VIOLATION:
     case OPERAND_ILLEGAL:
         out->exit = *exit;
-        tell_refusal(&place, outcome, &out->exit);
+        vmx_tell_refusal(&place, outcome, &out->exit);
         return VM_OPERAND_MEMORY;
     case OPERAND_AGAIN:
         break;

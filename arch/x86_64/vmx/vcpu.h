@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "arch/x86_64/mm/operand.h"
 #include "arch/x86_64/vmx/vmx_caps.h"
 #include "arch/x86_64/vmx/vmx_cpu.h"
 #include "lib/list.h"
@@ -134,6 +135,12 @@ void vmx_retry(struct vcpu *vcpu);
 /* What the instruction in progress accesses, for breakpoints. */
 void vmx_note_port(struct vcpu *vcpu, uint16_t port, unsigned width);
 void vmx_note_memory(struct vmx_vcpu *v, uint64_t linear, unsigned bytes, bool write);
+/* Every fault pushes RF as 1 (18.3.1.1). */
+bool vmx_is_fault(uint8_t vector);
+/* Puts the event whose delivery this exit interrupted back to be delivered by the next entry. */
+void vmx_deliver_again(struct vmx_vcpu *v);
+/* What a task switch ends: the shadow of STI or MOV SS, by IRET the blocking of NMIs. */
+void vmx_leave_old_task(bool by_iret);
 /* First thing after an exit: puts an event whose delivery was interrupted back to be delivered by
  * the next entry (28.2.4), and notes an NMI window that an IRET had opened too early (28.2.3). */
 void vmx_requeue_event(struct vmx_vcpu *v, unsigned reason, uint64_t qualification);
@@ -141,9 +148,18 @@ void vmx_requeue_event(struct vmx_vcpu *v, unsigned reason, uint64_t qualificati
 /* guest_operand.c: the memory operand of an instruction carried out for the guest. */
 enum vm_operand_outcome vmx_operand(struct vcpu *vcpu, const struct vm_exit *exit,
                                     const struct vm_operand *asked, struct vm_operand_place *out);
+struct operand_cpu vmx_operand_cpu(struct vmx_vcpu *v);
+/* An access that the second level refuses, as the exit that it would have been. */
+void vmx_tell_refusal(const struct operand_place *place, enum operand_outcome outcome,
+                      struct vm_exit *exit);
+/* task_switch.c */
+void vmx_task_switch(struct vmx_vcpu *v, struct vm_exit *exit);
 
 /* exits.c: tells what happened in neutral terms, having dealt with what is VMX's own. */
 void vmx_decode_exit(struct vmx_vcpu *v, uint32_t reason, struct vm_exit *exit);
+/* A legal CR3 becomes the guest's. False: #GP has been raised, or the exit told that it has come
+ * to. */
+bool vmx_load_cr3(struct vmx_vcpu *v, uint64_t value, struct vm_exit *exit);
 /* explain_exit.c: why an access ended in an EPT violation or misconfiguration. */
 void vmx_explain_access(struct vcpu *vcpu, const struct vm_exit *exit, struct sink *to);
 /* entry_failure.c: why the CPU did not enter the guest. */
