@@ -64,7 +64,8 @@ struct vcpu_state {
     uint64_t gdt_base, idt_base;
     uint32_t gdt_limit, idt_limit;
     uint64_t dr7;
-    uint64_t pat; /* to be read; set_state() leaves it as it is */
+    uint64_t pat;  /* to be read; set_state() leaves it as it is */
+    uint64_t xcr0; /* likewise */
     bool halted;
 };
 
@@ -108,8 +109,8 @@ struct vm_exit {
             bool in, string, rep;
             /* String forms (INS, OUTS) only. RCX counts, RSI/RDI and RFLAGS.DF move, all within
              * the address size; vm/ updates the registers itself. */
-            uint8_t address_bytes; /* address size of the instruction: 2, 4 or 8 */
-            gva_t linear;          /* of the first element, segment base included */
+            uint8_t address_bytes;      /* address size of the instruction: 2, 4 or 8 */
+            enum segment_index segment; /* of the memory operand */
         } port;
         struct {
             uint32_t index;
@@ -133,6 +134,32 @@ struct vm_event {
     uint8_t vector;
     bool has_code;
     uint32_t code;
+    uint64_t address; /* of a page fault: for CR2 */
+};
+
+/* The memory operand of an instruction that vm/ carries out. */
+struct vm_operand {
+    enum segment_index segment;
+    uint64_t offset;       /* the register; the address size masks it */
+    uint8_t address_bytes; /* 2, 4, 8 */
+    uint8_t bytes;         /* 1, 2, 4, 8 */
+    unsigned access;       /* RIGHT_R or RIGHT_W */
+};
+
+enum vm_operand_outcome {
+    VM_OPERAND_REACHED,
+    VM_OPERAND_EXCEPTION, /* the guest's own: inject `event` */
+    VM_OPERAND_MEMORY,    /* as the exit that the access would have been: deal with `exit` */
+    VM_OPERAND_AGAIN,     /* resume the guest at the same instruction */
+};
+
+struct vm_operand_place {
+    struct { /* an operand that crosses pages has two */
+        uint8_t *at;
+        unsigned bytes;
+    } piece[2];
+    struct vm_event event;
+    struct vm_exit exit;
 };
 
 /* One virtual CPU: what vm/ sees of it. The backend embeds this in its own structure. */
@@ -179,18 +206,26 @@ struct vm_backend {
      * ticks. E_OK and *exit, or E_HARDWARE with exit->kind VM_EXIT_BAD_STATE. */
     int (*run)(struct vcpu *vcpu, uint64_t slice, struct vm_exit *exit);
 
-    /* Moves RIP past the instruction that exited, clearing interrupt shadow as the CPU would. */
-    void (*skip)(struct vcpu *vcpu, const struct vm_exit *exit);
+    /* Moves RIP past the instruction that exited, clearing interrupt shadow as the CPU would. True
+     * when a debug trap follows it, which the next entry delivers. */
+    bool (*skip)(struct vcpu *vcpu, const struct vm_exit *exit);
+    /* An iteration of a REP instruction is done, and others follow: RIP stays. True when a debug
+     * trap follows it: then the guest has to be resumed before the next. */
+    bool (*iterated)(struct vcpu *vcpu);
+    /* The instruction is to be run again from where its registers say that it has come to. */
+    void (*retry)(struct vcpu *vcpu);
+    /* The instruction in progress accesses ports of the guest's: a breakpoint may be there. */
+    void (*note_port)(struct vcpu *vcpu, uint16_t port, unsigned width);
     /* E_BUSY-like E_STATE when an event is pending already. */
     int (*inject)(struct vcpu *vcpu, struct vm_event event);
     void (*set_halted)(struct vcpu *vcpu, bool halted);
     bool (*interrupts_open)(struct vcpu *vcpu); /* IF set and no shadow */
 
-    /* Where a linear address of the guest's ends up by its own paging (identity while CR0.PG is
-     * 0), for an access (RIGHT_R or RIGHT_W) at its present privilege level. Never touches the
-     * guest. E_NOENT where its tables map nothing, E_PERM where they forbid it, E_RANGE where a
-     * table itself lies outside its memory. */
-    int (*translate)(struct vcpu *vcpu, gva_t linear, unsigned access, gpa_t *out);
+    /* Everything that the CPU checks of a memory operand, and A and D set as it sets them. `exit`
+     * is the instruction's own. */
+    enum vm_operand_outcome (*operand)(struct vcpu *vcpu, const struct vm_exit *exit,
+                                       const struct vm_operand *operand,
+                                       struct vm_operand_place *out);
 
     int (*read_root)(struct vcpu *vcpu, struct vm_root *out); /* E_STATE without a current VMCS */
 

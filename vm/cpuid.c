@@ -5,8 +5,8 @@
 #include "lib/bits.h"
 #include "lib/error.h"
 #include "lib/string.h"
-#include "vm/exits.h"
 #include "vm/inject.h"
+#include "vm/report.h"
 #include "x86/control.h"
 
 #define LEAF_XSAVE 0xd
@@ -60,12 +60,15 @@
 
 /* Leaf 0xd, sub-leaf 1: XSAVEOPT, XSAVEC and XGETBV(1); XSAVES needs a VM-execution control. */
 #define XSAVE_EXTENSIONS BITS(2, 0)
+#define XSAVE_COMPACTS BIT(1)
+#define XSAVE_ALIGNED BIT(1)  /* sub-leaf of a component, ECX */
 #define XSAVE_LEGACY_SIZE 576 /* x87 and SSE state and the header */
 
 /* Leaf 0x80000001. Left out: RDTSCP, which needs a VM-execution control. */
 #define EXTENDED_ECX (BIT(0) /* LAHF */ | BIT(5) /* LZCNT */ | BIT(8) /* PREFETCHW */)
+#define EXTENDED_EDX_SYSCALL BIT(11)
 #define EXTENDED_EDX                                                                               \
-    (BIT(11) /* SYSCALL */ | BIT(20) /* NX */ | BIT(26) /* 1 GiB pages */ | BIT(29) /* LM */)
+    (EXTENDED_EDX_SYSCALL | BIT(20) /* NX */ | BIT(26) /* 1 GiB pages */ | BIT(29) /* LM */)
 
 #define INVARIANT_TSC BIT(8)
 #define CACHE_SHARING BITS(25, 14) /* leaf 4, EAX: logical CPUs that share the cache */
@@ -162,20 +165,25 @@ static struct cpuid_regs structured_leaf(struct cpuid_regs regs,
     };
 }
 
-/* Bytes of a standard XSAVE area with every component that the guest may enable. */
-static uint32_t xsave_size(const struct cpuid_context *context)
+/* Bytes of an XSAVE area with these components: in the standard format each has its own place, in
+ * the compacted one they follow one another (SDM Vol. 1, 13.4.3 "Extended Region of an XSAVE
+ * Area"). */
+static uint32_t xsave_size(const struct cpuid_context *context, uint64_t components, bool compacted)
 {
     uint32_t size = XSAVE_LEGACY_SIZE;
 
-    for (uint64_t left = context->xcr0_mask & ~(XCR0_X87 | XCR0_SSE); left != 0; left &= left - 1) {
+    for (uint64_t left = components & ~(XCR0_X87 | XCR0_SSE); left != 0; left &= left - 1) {
         struct cpuid_regs regs = ask(context->host, LEAF_XSAVE, lowest_bit(left));
-        if (regs.ebx + regs.eax > size)
-            size = regs.ebx + regs.eax;
+        uint32_t at = regs.ebx;
+
+        if (compacted)
+            at = regs.ecx & XSAVE_ALIGNED ? (uint32_t)align_up(size, 64) : size;
+        if (at + regs.eax > size)
+            size = at + regs.eax;
     }
     return size;
 }
 
-/* The CPU's answers about XCR0's present content are the guest's: its XCR0 is loaded. */
 static struct cpuid_regs xsave_leaf(struct cpuid_regs regs, uint32_t subleaf,
                                     const struct cpuid_context *context)
 {
@@ -187,12 +195,16 @@ static struct cpuid_regs xsave_leaf(struct cpuid_regs regs, uint32_t subleaf,
     case 0:
         return (struct cpuid_regs){
             .eax = (uint32_t)mask,
-            .ebx = regs.ebx,
-            .ecx = xsave_size(context),
+            .ebx = xsave_size(context, context->xcr0, false),
+            .ecx = xsave_size(context, mask, false),
             .edx = (uint32_t)(mask >> 32),
         };
     case 1:
-        return (struct cpuid_regs){.eax = regs.eax & (uint32_t)XSAVE_EXTENSIONS, .ebx = regs.ebx};
+        regs.eax &= (uint32_t)XSAVE_EXTENSIONS;
+        return (struct cpuid_regs){
+            .eax = regs.eax,
+            .ebx = regs.eax & XSAVE_COMPACTS ? xsave_size(context, context->xcr0, true) : 0,
+        };
     default:
         return subleaf < 63 && mask & BIT(subleaf) ? regs : (struct cpuid_regs){0};
     }
@@ -226,18 +238,19 @@ static struct cpuid_regs basic_leaf(uint32_t leaf, uint32_t subleaf,
     }
 }
 
-static struct cpuid_regs extended_leaf(cpuid_fn host, uint32_t leaf)
+static struct cpuid_regs extended_leaf(uint32_t leaf, const struct cpuid_context *context)
 {
+    cpuid_fn host = context->host;
     struct cpuid_regs regs = ask(host, leaf, 0);
 
     switch (leaf) {
     case LEAF_EXTENDED:
         return (struct cpuid_regs){.eax = extended_max(host)};
     case 0x80000001u:
-        return (struct cpuid_regs){
-            .ecx = regs.ecx & (uint32_t)EXTENDED_ECX,
-            .edx = regs.edx & (uint32_t)EXTENDED_EDX,
-        };
+        regs.edx &= (uint32_t)EXTENDED_EDX;
+        if (!context->code64) /* it is an instruction of 64-bit mode alone */
+            regs.edx &= (uint32_t)~EXTENDED_EDX_SYSCALL;
+        return (struct cpuid_regs){.ecx = regs.ecx & (uint32_t)EXTENDED_ECX, .edx = regs.edx};
     case 0x80000002u: /* brand */
     case 0x80000003u:
     case 0x80000004u:
@@ -260,29 +273,29 @@ struct cpuid_regs cpuid_answer(uint32_t leaf, uint32_t subleaf, const struct cpu
     if (leaf >= QUIRE_CPUID_BASE && leaf <= LEAF_HYPERVISOR_MAX)
         return hypervisor_leaf(leaf, context->number);
     if (leaf >= LEAF_EXTENDED && leaf <= extended_max(context->host))
-        return extended_leaf(context->host, leaf);
+        return extended_leaf(leaf, context);
     if (leaf > basic_max(context->host))
         leaf = basic_max(context->host);
     return basic_leaf(leaf, subleaf, context);
-}
-
-/* CR4 is of interest for one bit of one leaf. */
-static bool has_osxsave(struct guest *guest)
-{
-    struct vcpu_state state;
-
-    return guests_backend()->get_state(guest->vcpu, &state) == E_OK && state.cr4 & CR4_OSXSAVE;
 }
 
 void exit_cpuid(struct guest *guest, const struct vm_exit *exit)
 {
     uint64_t *gpr = guest->vcpu->gpr;
     uint32_t leaf = (uint32_t)gpr[RAX];
+    struct vcpu_state state;
+
+    if (guests_backend()->get_state(guest->vcpu, &state) != E_OK) {
+        guest_stop(guest, exit, "CPUID, and its state cannot be read");
+        return;
+    }
     const struct cpuid_context context = {
         .host = guests_backend()->cpuid,
         .number = guest->number,
         .xcr0_mask = guests_backend()->xcr0_mask(),
-        .osxsave = leaf == 1 && has_osxsave(guest),
+        .xcr0 = state.xcr0,
+        .osxsave = (state.cr4 & CR4_OSXSAVE) != 0,
+        .code64 = state.efer & EFER_LMA && state.segment[SEG_CS].access & BIT(13), /* L */
     };
     struct cpuid_regs regs = cpuid_answer(leaf, (uint32_t)gpr[RCX], &context);
 

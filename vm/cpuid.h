@@ -19,7 +19,9 @@ struct cpuid_context {
     void (*host)(uint32_t leaf, uint32_t subleaf, uint32_t out[4]); /* the CPU's own answers */
     unsigned number;                                                /* of the guest */
     uint64_t xcr0_mask; /* XSAVE components that it may enable; 0: no XSAVE */
+    uint64_t xcr0;      /* those that it has enabled now */
     bool osxsave;       /* CR4.OSXSAVE as the guest sees it */
+    bool code64;        /* asked in 64-bit mode */
 };
 
 /* A leaf beyond the highest of its range answers as the highest basic one does (SDM Vol. 2,

@@ -37,6 +37,8 @@ static void result_write(struct guest *guest, uint16_t port, unsigned width, uin
         guest_end(guest, GUEST_FAILED, "the guest wrote %u to its result port", value);
 }
 
+/* The result is 32 bits at that port alone: a kernel that looks for another machine's device there,
+ * by bytes or words, goes on. */
 static const struct port_range ranges[] = {
     {QUIRE_PORT_DEBUG, QUIRE_PORT_DEBUG, 1, debug_read, debug_write},
     {QUIRE_PORT_RESULT, QUIRE_PORT_RESULT + 3, 4, NULL, result_write},

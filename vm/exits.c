@@ -8,7 +8,8 @@
 
 static void exit_halt(struct guest *guest, const struct vm_exit *exit)
 {
-    skip_instruction(guest, exit);
+    if (guests_backend()->skip(guest->vcpu, exit))
+        return; /* the debug trap after it wakes it at once */
     guests_backend()->set_halted(guest->vcpu, true);
     guest->halted = true;
     guest->state = GUEST_HALTED;

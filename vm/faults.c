@@ -153,6 +153,7 @@ static bool resume_expected(struct guest *guest, const struct vm_exit *exit)
     if (guests_backend()->get_state(guest->vcpu, &state) != E_OK)
         return false;
     state.rip = guest->expect_fault.resume;
+    state.rflags &= ~RFLAGS_RF; /* it was the instruction's that is given up */
     state.gpr[RAX] = fault_bits(exit->memory.access);
     return guests_backend()->set_state(guest->vcpu, &state) == E_OK;
 }

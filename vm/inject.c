@@ -26,5 +26,5 @@ void inject_ud(struct guest *guest)
 
 void skip_instruction(struct guest *guest, const struct vm_exit *exit)
 {
-    guests_backend()->skip(guest->vcpu, exit);
+    (void)guests_backend()->skip(guest->vcpu, exit);
 }

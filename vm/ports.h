@@ -14,11 +14,14 @@
 
 struct guest;
 
+/* Or-ed to the widths: not reached by a piece of a wider access. */
+#define PORT_ALONE 8
+
 struct port_range {
     uint16_t first, last; /* inclusive */
-    uint8_t width;        /* widest access that the device takes whole: 1, 2 or 4 bytes */
-    /* One access of `width` bytes at `port`, all within the range. read answers in the low bytes.
-     * NULL: reads as all ones, swallows writes. */
+    uint8_t widths;       /* the accesses that the device takes whole: 1, 2 and 4 bytes, or-ed */
+    /* One access of `width` bytes at `port`, aligned to it from `first` on, all within the range.
+     * read answers in the low bytes. NULL: reads as all ones, swallows writes. */
     uint32_t (*read)(struct guest *guest, uint16_t port, unsigned width);
     void (*write)(struct guest *guest, uint16_t port, unsigned width, uint32_t value);
 };
@@ -36,8 +39,8 @@ extern const struct port_device serial_device, debug_device, cmos_device, pit_de
 /* All devices to their power-on state. */
 void devices_reset(struct guest *guest);
 
-/* One access, as a PC's bus would make it: one that is wider than the device takes is made byte by
- * byte. */
+/* One access, as a PC's bus makes it: to the device that takes it as it is, else in pieces, each to
+ * the device that takes that. Ports that no piece finds read as all ones and swallow writes. */
 uint32_t port_read(struct guest *guest, uint16_t port, unsigned width);
 void port_write(struct guest *guest, uint16_t port, unsigned width, uint32_t value);
 const char *port_name(uint16_t port); /* the device's name; NULL where there is none */
@@ -45,5 +48,6 @@ const char *port_name(uint16_t port); /* the device's name; NULL where there is 
 /* VM_EXIT_PORT. Handles IN, OUT and the string forms, and skips the instruction; or stops the guest
  * with a sentence. */
 void exit_port(struct guest *guest, const struct vm_exit *exit);
+void exit_string(struct guest *guest, const struct vm_exit *exit); /* vm/string_io.c */
 
 #endif

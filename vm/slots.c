@@ -8,6 +8,7 @@
 #include "mm/frames/buddy.h"
 #include "mm/frames/scrub.h"
 #include "mm/paging/typed.h"
+#include "vm/cpuid.h"
 
 const char *slot_kind_name(enum slot_kind kind)
 {
@@ -132,6 +133,21 @@ static int layout_area(struct guest *guest, const struct guest_area *area)
     return error;
 }
 
+/* Every address that the guest is told of has to be one that its CPU has: CPUID tells the width. */
+static int refuse_beyond(struct guest *guest, const char *option, uint64_t base, uint64_t size)
+{
+    unsigned bits = cpuid_guest_maxphyaddr(guests_backend()->cpuid);
+    uint64_t end = UINT64_C(1) << bits;
+    char text[SIZE_TEXT];
+
+    if (base < end && size <= end - base)
+        return E_OK;
+    format_buffer(guest->reason, sizeof(guest->reason),
+                  "%s 0x%lx+0x%lx: this CPU's physical addresses have %u bits, they end at %s",
+                  option, base, size, bits, size_text(text, end));
+    return E_RANGE;
+}
+
 static int layout_refused(struct guest *guest, int error, const char *option, uint64_t base,
                           uint64_t size)
 {
@@ -153,6 +169,13 @@ int slots_layout(struct guest *guest)
     int error;
 
     guest->slots = 0;
+    error = refuse_beyond(guest, "mem", 0, memory);
+    for (unsigned i = 0; error == E_OK && i < guest->options.areas; i++) {
+        const struct guest_area *area = &guest->options.area[i];
+        error = refuse_beyond(guest, area_kind_name(area->kind), area->base, area->size);
+    }
+    if (error != E_OK)
+        return error;
     error = slot_add(guest, gpa(0), GUEST_LOW_RAM_END, ram);
     if (error == E_OK && memory > GUEST_HIGH_RAM)
         error = slot_add(guest, gpa(GUEST_HIGH_RAM), memory - GUEST_HIGH_RAM, ram);

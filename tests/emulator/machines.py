@@ -45,10 +45,11 @@ def flat_image(code):
 
 def assemble(name):
     """The flat image made of tests/emulator/guests/NAME."""
-    source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "guests", name)
+    here = os.path.join(os.path.dirname(os.path.abspath(__file__)), "guests")
+    source = os.path.join(here, name)
     with tempfile.TemporaryDirectory() as folder:
         output = os.path.join(folder, "image")
-        subprocess.run(["nasm", "-f", "bin", "-o", output, source], check=True)
+        subprocess.run(["nasm", "-f", "bin", "-I", here + "/", "-o", output, source], check=True)
         with open(output, "rb") as made:
             return made.read()
 

@@ -11,6 +11,8 @@
 #include <cmocka.h>
 
 #include "arch/x86_64/mm/ept.h"
+#include "arch/x86_64/mm/guest_memory.h"
+#include "lib/bits.h"
 #include "lib/error.h"
 #include "lib/log.h"
 #include "mm/frames/buddy.h"
@@ -29,7 +31,7 @@ static size_t logged_length;
 void (*machine_cpu)(struct fake_vcpu *vcpu, struct vm_exit *exit);
 void (*machine_cpuid)(uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
 struct table_caps machine_caps;
-uint64_t machine_unmapped, machine_read_only, machine_xcr0_mask;
+uint64_t machine_base, machine_unmapped, machine_read_only, machine_xcr0_mask;
 int machine_vcpu_error;
 
 static const struct table_caps *table_caps(void)
@@ -112,9 +114,32 @@ static int run(struct vcpu *vcpu, uint64_t slice, struct vm_exit *exit)
     return exit->kind == VM_EXIT_BAD_STATE ? E_HARDWARE : E_OK;
 }
 
-static void skip_exit(struct vcpu *vcpu, const struct vm_exit *exit)
+static bool trap_follows(const struct fake_vcpu *fake)
 {
-    ((struct fake_vcpu *)vcpu)->state.rip += exit->length;
+    return fake->state.rflags >> 8 & 1;
+}
+
+static bool skip_exit(struct vcpu *vcpu, const struct vm_exit *exit)
+{
+    struct fake_vcpu *fake = (struct fake_vcpu *)vcpu;
+
+    fake->state.rip += exit->length;
+    return trap_follows(fake);
+}
+
+static bool iterated(struct vcpu *vcpu)
+{
+    return trap_follows((struct fake_vcpu *)vcpu);
+}
+
+static void retry(struct vcpu *vcpu)
+{
+    ((struct fake_vcpu *)vcpu)->retries++;
+}
+
+static void note_port(struct vcpu *vcpu, uint16_t port, unsigned width)
+{
+    ((struct fake_vcpu *)vcpu)->noted = port + width;
 }
 
 static int inject(struct vcpu *vcpu, struct vm_event event)
@@ -122,6 +147,8 @@ static int inject(struct vcpu *vcpu, struct vm_event event)
     struct fake_vcpu *fake = (struct fake_vcpu *)vcpu;
 
     fake->event = event;
+    if (event.vector == 14)
+        fake->state.cr2 = event.address;
     fake->events++;
     return E_OK;
 }
@@ -136,15 +163,59 @@ static bool interrupts_open(struct vcpu *vcpu)
     return ((struct fake_vcpu *)vcpu)->state.rflags >> 9 & 1;
 }
 
-static int translate(struct vcpu *vcpu, gva_t linear, unsigned access, gpa_t *out)
+static bool page_faults(const struct fake_vcpu *fake, const struct vm_operand *operand,
+                        uint64_t linear, struct vm_operand_place *out)
 {
-    (void)vcpu;
-    if (access & RIGHT_W && linear.v >= machine_read_only)
-        return E_PERM;
-    if (linear.v >= machine_unmapped)
-        return E_NOENT;
-    *out = gpa(linear.v);
-    return E_OK;
+    bool write = operand->access & RIGHT_W, present = linear < machine_unmapped;
+
+    if (present && (!write || linear < machine_read_only))
+        return false;
+    out->event = (struct vm_event){
+        .kind = VM_EVENT_EXCEPTION,
+        .vector = 14,
+        .has_code = true,
+        .code = (present ? 1u : 0) | (write ? 2u : 0) |
+                (segment_dpl(&fake->state.segment[SEG_SS]) == 3 ? 4u : 0),
+        .address = linear,
+    };
+    return true;
+}
+
+/* Pages as above, then the guest's second-level table. */
+static enum vm_operand_outcome operand_at(struct vcpu *vcpu, const struct vm_exit *exit,
+                                          const struct vm_operand *operand,
+                                          struct vm_operand_place *out)
+{
+    uint64_t mask =
+        operand->address_bytes == 8 ? UINT64_MAX : BITS(8 * operand->address_bytes - 1, 0);
+    uint64_t linear = machine_base + (operand->offset & mask);
+    unsigned left = operand->bytes;
+
+    memset(out, 0, sizeof(*out));
+    for (unsigned i = 0; left > 0; i++) {
+        uint64_t room = PAGE_SIZE - linear % PAGE_SIZE;
+        unsigned bytes = left < room ? left : (unsigned)room, allowed = 0;
+
+        if (page_faults((struct fake_vcpu *)vcpu, operand, linear, out))
+            return VM_OPERAND_EXCEPTION;
+        int error = guest_memory_reach(&vcpu->guest->table, gpa(linear), operand->access,
+                                       &out->piece[i].at, &allowed);
+        if (error != E_OK) {
+            out->exit = *exit;
+            out->exit.kind = error == E_ILLEGAL ? VM_EXIT_MISCONFIG : VM_EXIT_MEMORY;
+            out->exit.memory.gpa = gpa(linear);
+            out->exit.memory.gva = gva(linear);
+            out->exit.memory.gva_valid = true;
+            out->exit.memory.walk = false;
+            out->exit.memory.access = operand->access;
+            out->exit.memory.allowed = allowed;
+            return VM_OPERAND_MEMORY;
+        }
+        out->piece[i].bytes = bytes;
+        linear += bytes;
+        left -= bytes;
+    }
+    return VM_OPERAND_REACHED;
 }
 
 static int read_root(struct vcpu *vcpu, struct vm_root *out)
@@ -173,10 +244,13 @@ const struct vm_backend machine_backend = {
     .set_state = set_state,
     .run = run,
     .skip = skip_exit,
+    .iterated = iterated,
+    .retry = retry,
+    .note_port = note_port,
     .inject = inject,
     .set_halted = set_halted,
     .interrupts_open = interrupts_open,
-    .translate = translate,
+    .operand = operand_at,
     .read_root = read_root,
     .dump = dump,
 };
@@ -206,9 +280,12 @@ void machine_forget_log(void)
 
 static void no_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
 {
-    (void)leaf;
     (void)subleaf;
     memset(out, 0, 4 * sizeof(out[0]));
+    if (leaf == 0x80000000u)
+        out[0] = 0x80000008u;
+    else if (leaf == 0x80000008u)
+        out[0] = machine_caps.maxphyaddr | 48 << 8;
 }
 
 void machine_start(uint64_t bytes)
@@ -235,6 +312,7 @@ void machine_start(uint64_t bytes)
     };
     machine_cpu = NULL;
     machine_cpuid = no_cpuid;
+    machine_base = 0;
     machine_unmapped = machine_read_only = UINT64_MAX;
     machine_xcr0_mask = 0;
     machine_vcpu_error = E_OK;

@@ -17,6 +17,8 @@ struct fake_vcpu {
     struct vm_event event; /* the last one that was injected ... */
     unsigned events;       /* ... and how many there were */
     bool halted;
+    unsigned retries; /* how often an instruction was to be run again */
+    uint32_t noted;   /* where the last access to a port ended */
 };
 
 /* The CPU: fills *exit. Without one (NULL) every run ends with its slice. */
@@ -28,9 +30,9 @@ extern struct table_caps machine_caps;
 /* The CPU's answers to CPUID; after machine_start() all zeroes. */
 extern void (*machine_cpuid)(uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
 
-/* Linear addresses are physical ones, except that those from here on are mapped nowhere, and that
- * those from there on cannot be written. */
-extern uint64_t machine_unmapped, machine_read_only;
+/* The base of every segment. Linear addresses are physical ones, except that those from here on are
+ * mapped nowhere, and that those from there on cannot be written. */
+extern uint64_t machine_base, machine_unmapped, machine_read_only;
 
 /* The XSAVE components that guests may have; machine_start() sets none. */
 extern uint64_t machine_xcr0_mask;

@@ -4,6 +4,7 @@
  * values are those that CPUs report.
  */
 #include "arch/x86_64/vmx/controls.h"
+#include "arch/x86_64/vmx/debug.h"
 #include "arch/x86_64/vmx/entry_check.h"
 #include "arch/x86_64/vmx/names.h"
 
@@ -551,6 +552,47 @@ static void each_broken_rule_is_named(void **state)
     BREAKS(flat_32bit, (s.cr0 |= CR0_PG, s.cr4 |= CR4_PAE, s.pdpte[2] = 3), "PDPTE");
 }
 
+/* Every kind, length, offset and size against the bytes that they have in common. */
+static void breakpoints_are_matched_by_their_bytes(void **state)
+{
+    static const uint8_t lengths[4] = {1, 2, 8, 4};
+    uint64_t dr[4];
+
+    (void)state;
+    for (unsigned n = 0; n < 4; n++) {
+        for (unsigned kind = 0; kind < 4; kind++) {
+            for (unsigned length = 0; length < 4; length++) {
+                uint64_t dr7 = BIT(2 * n) | (uint64_t)(kind | length << 2) << (16 + 4 * n);
+                uint64_t first = align_down(0x100d, lengths[length]);
+                uint64_t last = first + lengths[length] - 1;
+
+                for (unsigned i = 0; i < 4; i++)
+                    dr[i] = i == n ? 0x100d : 0;
+                for (uint64_t at = 0x1000; at < 0x1020; at++) {
+                    for (unsigned bytes = 1; bytes <= 8; bytes *= 2) {
+                        bool meets = at <= last && at + bytes - 1 >= first;
+                        unsigned met = meets ? 1u << n : 0;
+
+                        assert_int_equal(debug_matches(dr, dr7, DEBUG_PORT, at, bytes),
+                                         kind == 2 ? met : 0);
+                        assert_int_equal(debug_matches(dr, dr7, DEBUG_READ, at, bytes),
+                                         kind == 3 ? met : 0);
+                        assert_int_equal(debug_matches(dr, dr7, DEBUG_WRITE, at, bytes),
+                                         kind & 1 ? met : 0);
+                        assert_int_equal(
+                            debug_matches(dr, dr7 & ~BITS(7, 0), DEBUG_WRITE, at, bytes), 0);
+                    }
+                }
+            }
+        }
+    }
+    /* The end of the address space. */
+    for (unsigned i = 0; i < 4; i++)
+        dr[i] = UINT64_MAX;
+    assert_int_equal(debug_matches(dr, 0xff | UINT64_C(0x11110000), DEBUG_WRITE, UINT64_MAX, 1),
+                     15);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -575,6 +617,7 @@ int main(void)
         cmocka_unit_test(numbers_have_names),
         cmocka_unit_test(states_that_a_cpu_accepts_break_no_rule),
         cmocka_unit_test(each_broken_rule_is_named),
+        cmocka_unit_test(breakpoints_are_matched_by_their_bytes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -93,7 +93,7 @@ UNIT_memory_map_SRC := boot/memory_map.c boot/multiboot2.c mm/frames/memblock.c 
 	lib/log.c tests/unit/boot_table.c
 
 # What vm/ is made of, on the real mapper and the real buddy, with a backend that the test plays.
-VM_SRC := $(wildcard vm/*.c mm/*.c mm/*/*.c) arch/x86_64/mm/kind_ept.c \
+VM_SRC := $(wildcard vm/*.c mm/*.c mm/*/*.c) $(KIND_EPT) arch/x86_64/mm/guest_memory.c \
 	$(filter-out lib/string.c,$(wildcard lib/*.c)) tests/unit/fake_machine.c
 
 UNIT_TESTS += slots
@@ -109,7 +109,7 @@ UNIT_TESTS += guests
 UNIT_guests_SRC := $(VM_SRC)
 
 UNIT_TESTS += vmx_controls
-UNIT_vmx_controls_SRC := arch/x86_64/vmx/controls.c arch/x86_64/vmx/names.c arch/x86_64/vmx/entry_check.c
+UNIT_vmx_controls_SRC := $(addprefix arch/x86_64/vmx/,controls.c debug.c names.c entry_check.c)
 
 # Includes mm/frames/buddy_cpu.c, to have who waits for a lock yield.
 UNIT_TESTS += buddy_threads

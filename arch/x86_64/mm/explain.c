@@ -285,24 +285,29 @@ static void add_pdpte(const struct explain_query *query, struct explanation *e)
 
 /* 4.6.1 "Determination of Access Rights". Protection keys and shadow stacks are not offered to
  * guests, nor does the host use them. */
-static enum explain_rule first_rule(const struct explain_query *query, unsigned access,
-                                    unsigned rights)
+enum explain_rule paging_refusal(const struct gva_context *registers, bool user, uint64_t rflags,
+                                 unsigned access, unsigned rights)
 {
-    const struct gva_context *registers = query->registers;
     bool user_address = (rights & RIGHT_U) != 0;
 
-    if (query->user && !user_address)
+    if (user && !user_address)
         return EXPLAIN_SUPERVISOR;
     if (access & RIGHT_X) {
-        if (!query->user && user_address && (registers->cr4 & CR4_SMEP))
+        if (!user && user_address && (registers->cr4 & CR4_SMEP))
             return EXPLAIN_SMEP;
         return rights & RIGHT_X ? EXPLAIN_RULE_NONE : EXPLAIN_NO_EXECUTE;
     }
-    if (!query->user && user_address && (registers->cr4 & CR4_SMAP) && !(query->rflags & RFLAGS_AC))
+    if (!user && user_address && (registers->cr4 & CR4_SMAP) && !(rflags & RFLAGS_AC))
         return EXPLAIN_SMAP;
-    if ((access & RIGHT_W) && !(rights & RIGHT_W) && (query->user || (registers->cr0 & CR0_WP)))
+    if ((access & RIGHT_W) && !(rights & RIGHT_W) && (user || (registers->cr0 & CR0_WP)))
         return EXPLAIN_READ_ONLY;
     return EXPLAIN_RULE_NONE;
+}
+
+static enum explain_rule first_rule(const struct explain_query *query, unsigned access,
+                                    unsigned rights)
+{
+    return paging_refusal(query->registers, query->user, query->rflags, access, rights);
 }
 
 /* The entry of the first level that takes the right away which the rule is about. */

@@ -114,6 +114,11 @@ struct explanation {
 
 void explain(const struct explain_query *query, struct explanation *out);
 
+/* Why the rights that a first-level table gives refuse an access; EXPLAIN_RULE_NONE: they do not.
+ */
+enum explain_rule paging_refusal(const struct gva_context *registers, bool user, uint64_t rflags,
+                                 unsigned access, unsigned rights);
+
 /* Table 12-7 of 12.5.2.2: the effective type by MTRR (or, in a guest, EPT) type and PAT entry. */
 unsigned effective_memory_type(unsigned mtrr, unsigned pat);
 /* The type in the byte of IA32_PAT that a leaf of a first-level table selects (12.12.3); 7: UC-. */

@@ -1,5 +1,4 @@
 /* VMX as struct vm_backend: the run of a vCPU, and the table of operations. */
-#include "arch/x86_64/mm/guest_walk.h"
 #include "arch/x86_64/mm/table_envs.h"
 #include "arch/x86_64/vmx/create.h"
 #include "arch/x86_64/vmx/eptp.h"
@@ -97,54 +96,6 @@ static const struct table_env *ept_env(void)
     return &buddy_table_env;
 }
 
-static bool read_for_walk(void *ctx, gpa_t from, void *to, unsigned size)
-{
-    struct vmx_vcpu *v = ctx;
-
-    return gpa_read(v->table, from, RIGHT_R, to, size) == size;
-}
-
-/* SDM Vol. 3, 4.6 "Access rights", for data. */
-static bool may_access(const struct gva_context *context, unsigned rights, unsigned access)
-{
-    bool user = (vmread(VMCS_GUEST_SS_ACCESS) >> ACCESS_DPL_SHIFT & 3) == 3;
-
-    if (user && !(rights & RIGHT_U))
-        return false;
-    if (!user && rights & RIGHT_U && context->cr4 & CR4_SMAP &&
-        !(vmread(VMCS_GUEST_RFLAGS) & RFLAGS_AC))
-        return false;
-    return !(access & RIGHT_W) || rights & RIGHT_W || (!user && !(context->cr0 & CR0_WP));
-}
-
-static int translate(struct vcpu *vcpu, gva_t linear, unsigned access, gpa_t *out)
-{
-    struct vmx_vcpu *v = vmx_vcpu_of(vcpu);
-    struct gva_walk walk;
-    int error = vmx_vcpu_load(v);
-    if (error != E_OK)
-        return error;
-    struct gva_context context = {
-        .cr0 = vmx_guest_cr0(),
-        .cr3 = vmread(VMCS_GUEST_CR3),
-        .cr4 = vmx_guest_cr4(),
-        .efer = vmread(VMCS_GUEST_EFER),
-        .maxphyaddr = cpu_features.maxphyaddr,
-        .page_1g = cpu_features.page1g,
-        .read = read_for_walk,
-        .ctx = v,
-    };
-    for (unsigned i = 0; i < ARRAY_SIZE(context.pdpte); i++)
-        context.pdpte[i] = vmread(VMCS_GUEST_PDPTE0 + 2 * i);
-    error = gva_walk(&context, linear, &walk);
-    if (error != E_OK)
-        return error;
-    if (walk.mode != PAGING_NONE && !may_access(&context, walk.walk.mapping.attrs.rights, access))
-        return E_PERM;
-    *out = walk.gpa;
-    return E_OK;
-}
-
 static int read_root(struct vcpu *vcpu, struct vm_root *out)
 {
     struct eptp eptp;
@@ -177,10 +128,13 @@ const struct vm_backend vmx_backend = {
     .set_state = vmx_set_state,
     .run = run,
     .skip = vmx_skip,
+    .iterated = vmx_iterated,
+    .retry = vmx_retry,
+    .note_port = vmx_note_port,
     .inject = vmx_inject,
     .set_halted = vmx_set_halted,
     .interrupts_open = vmx_interrupts_open,
-    .translate = translate,
+    .operand = vmx_operand,
     .read_root = read_root,
     .explain = vmx_explain_access,
     .dump = vmx_dump,

@@ -1,6 +1,8 @@
 /* Exits by accesses to control registers, and by XSETBV. See exits.h; SDM Vol. 3, 26.1.3. */
 #include "arch/x86_64/mm/tlb.h"
 #include "arch/x86_64/vmx/exits.h"
+
+#include "arch/x86_64/mm/guest_memory.h"
 #include "arch/x86_64/vmx/state.h"
 #include "arch/x86_64/vmx/vpid.h"
 #include "mm/paging/typed.h"
@@ -49,6 +51,8 @@ static bool load_pdptes(struct vmx_vcpu *v, uint64_t cr3, struct vm_exit *exit)
     uint64_t pdpte[4];
     gpa_t at = gpa(cr3 & BITS(31, 5));
 
+    /* A load of PDPTEs is a read, whatever a walk counts as (29.3.5). */
+    (void)guest_memory_mark(v->table, at, false);
     if (gpa_read(v->table, at, RIGHT_R, pdpte, sizeof(pdpte)) != sizeof(pdpte)) {
         struct mapping page; /* all four PDPTEs lie in one */
 
@@ -108,8 +112,7 @@ static void write_cr4_of(struct vmx_vcpu *v, uint64_t value, struct vm_exit *exi
         change_crs(v, &now, now.cr0, value, exit);
 }
 
-/* Only on a CPU that insists on these exits (its TRUE controls are missing). */
-static void write_cr3_of(struct vmx_vcpu *v, uint64_t value, struct vm_exit *exit)
+bool vmx_load_cr3(struct vmx_vcpu *v, uint64_t value, struct vm_exit *exit)
 {
     struct cr_context now = cr_context();
     bool pae = (now.cr0 & CR0_PG) && (now.cr4 & CR4_PAE) && !(now.efer & EFER_LMA);
@@ -119,16 +122,23 @@ static void write_cr3_of(struct vmx_vcpu *v, uint64_t value, struct vm_exit *exi
         value &= ~CR3_KEEP;
     if (value & BITS(63, cpu_features.maxphyaddr)) {
         general_protection(v, exit);
-        return;
+        return false;
     }
     if (pae && !load_pdptes(v, value, exit))
-        return;
+        return false;
     vmwrite(VMCS_GUEST_CR3, value);
     if (!keep && v->vpid) {
         tlb_counters.invvpid++;
         invariant(invvpid(INVVPID_KEEP_GLOBALS, v->vpid, 0) == E_OK);
     }
-    emulated(v, exit);
+    return true;
+}
+
+/* Only on a CPU that insists on these exits (its TRUE controls are missing). */
+static void write_cr3_of(struct vmx_vcpu *v, uint64_t value, struct vm_exit *exit)
+{
+    if (vmx_load_cr3(v, value, exit))
+        emulated(v, exit);
 }
 
 static void write_cr8_of(struct vmx_vcpu *v, uint64_t value, struct vm_exit *exit)

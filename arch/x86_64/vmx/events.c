@@ -5,6 +5,12 @@
  */
 #include "arch/x86_64/vmx/events.h"
 
+#include "arch/x86_64/vmx/debug.h"
+#include "arch/x86_64/vmx/resident.h"
+#include "arch/x86_64/vmx/state.h"
+
+#define DR7_ENABLES BITS(7, 0) /* L0, G0 .. L3, G3 */
+
 /* An event for the next entry is there already. */
 static bool event_pending(void)
 {
@@ -16,8 +22,28 @@ static bool in_protected_mode(void)
     return (vmread(VMCS_GUEST_CR0) & CR0_PE) != 0;
 }
 
+static void end_shadow(void)
+{
+    uint64_t state = vmread(VMCS_GUEST_INTERRUPTIBILITY);
+    uint64_t shadow = BLOCKING_BY_STI | BLOCKING_BY_MOV_SS;
+
+    if (state & shadow)
+        vmwrite(VMCS_GUEST_INTERRUPTIBILITY, state & ~shadow);
+}
+
+static void set_rf(bool set)
+{
+    uint64_t rflags = vmread(VMCS_GUEST_RFLAGS);
+    uint64_t wanted = set ? rflags | RFLAGS_RF : rflags & ~RFLAGS_RF;
+
+    if (wanted != rflags)
+        vmwrite(VMCS_GUEST_RFLAGS, wanted);
+}
+
+/* An event that is delivered ends the shadow of STI or MOV SS that its instruction stood in. */
 static void set_event(uint32_t info, uint32_t code, uint64_t length)
 {
+    end_shadow();
     if (info & INTERRUPTION_CODE_VALID)
         vmwrite(VMCS_ENTRY_EXCEPTION_CODE, code);
     if (interruption_has_length(info))
@@ -38,14 +64,19 @@ static uint32_t exception_info(uint8_t vector)
                         has_code);
 }
 
+/* So that a breakpoint on the instruction is not hit again when it is tried again. #DB is none, or
+ * says itself what it pushes; INT3 and INTO are traps. */
+bool vmx_is_fault(uint8_t vector)
+{
+    return vector != VECTOR_DB && vector != VECTOR_BP && vector != VECTOR_OF &&
+           vector != VECTOR_DF && vector != VECTOR_MC;
+}
+
 void vmx_inject_exception(struct vmx_vcpu *v, uint8_t vector, bool has_code, uint32_t code)
 {
     (void)v;
-    /* An instruction that faults here has left the shadow of the one before it. */
-    uint64_t blocking = vmread(VMCS_GUEST_INTERRUPTIBILITY);
-    if (blocking & (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS))
-        vmwrite(VMCS_GUEST_INTERRUPTIBILITY,
-                blocking & ~(uint64_t)(BLOCKING_BY_STI | BLOCKING_BY_MOV_SS));
+    if (vmx_is_fault(vector))
+        set_rf(true);
     set_event(exception_info(vector), has_code ? code : 0, 1);
 }
 
@@ -72,6 +103,8 @@ int vmx_inject(struct vcpu *vcpu, struct vm_event event)
     case VM_EVENT_EXCEPTION:
         if (event.vector >= EXCEPTION_COUNT || event.vector == VECTOR_NMI)
             return E_INVAL;
+        if (event.vector == VECTOR_PF)
+            v->live.cr2 = event.address;
         vmx_inject_exception(v, event.vector, event.has_code, event.code);
         return E_OK;
     }
@@ -96,33 +129,97 @@ void vmx_set_halted(struct vcpu *vcpu, bool halted)
     vmwrite(VMCS_GUEST_ACTIVITY, halted ? ACTIVITY_HLT : ACTIVITY_ACTIVE);
 }
 
-void vmx_skip_bytes(struct vmx_vcpu *v, unsigned length)
-{
-    (void)v;
-    uint64_t rip = vmread(VMCS_GUEST_RIP) + length;
-    uint64_t rflags = vmread(VMCS_GUEST_RFLAGS);
-    uint64_t blocking = vmread(VMCS_GUEST_INTERRUPTIBILITY);
-    bool long_code =
-        (vmread(VMCS_GUEST_EFER) & EFER_LMA) && (vmread(VMCS_GUEST_CS_ACCESS) & ACCESS_LONG);
+/* ---- After an instruction ------------------------------------------------------------------ */
 
-    vmwrite(VMCS_GUEST_RIP, long_code ? rip : rip & UINT32_MAX);
-    /* The shadow of STI or MOV SS covers one instruction, and this was it. */
-    if (blocking & (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS))
-        vmwrite(VMCS_GUEST_INTERRUPTIBILITY,
-                blocking & ~(uint64_t)(BLOCKING_BY_STI | BLOCKING_BY_MOV_SS));
-    /* The single-step trap after it is ours to raise (25.4.2, "pending debug exceptions"). */
-    if (rflags & RFLAGS_TF)
-        vmwrite(VMCS_GUEST_PENDING_DEBUG, vmread(VMCS_GUEST_PENDING_DEBUG) | DEBUG_BS);
-    /* RF guards the instruction that it was set for. */
-    if (rflags & RFLAGS_RF)
-        vmwrite(VMCS_GUEST_RFLAGS, rflags & ~RFLAGS_RF);
+/* The debug traps that the CPU would raise now are left to the next entry (25.4.2, "pending debug
+ * exceptions"). */
+static bool leave_traps(struct vmx_vcpu *v)
+{
+    uint64_t traps = v->traps ? v->traps | DEBUG_ENABLED_BREAKPOINT : 0;
+
+    v->traps = 0;
+    if (vmread(VMCS_GUEST_RFLAGS) & RFLAGS_TF)
+        traps |= DEBUG_BS;
+    uint64_t pending = vmread(VMCS_GUEST_PENDING_DEBUG);
+    if (traps & ~pending)
+        vmwrite(VMCS_GUEST_PENDING_DEBUG, pending | traps);
+    return (pending | traps) != 0;
 }
 
-void vmx_skip(struct vcpu *vcpu, const struct vm_exit *exit)
+/* An exit leaves debug exceptions pending in the shadow of MOV SS alone (28.3.4). Bochs leaves the
+ * step of an instruction that has not taken place, too, which would be one too many. */
+void vmx_drop_traps(struct vmx_vcpu *v)
+{
+    v->traps = 0;
+    if (vmread(VMCS_GUEST_PENDING_DEBUG) &&
+        !(vmread(VMCS_GUEST_INTERRUPTIBILITY) & BLOCKING_BY_MOV_SS))
+        vmwrite(VMCS_GUEST_PENDING_DEBUG, 0);
+}
+
+bool vmx_skip_bytes(struct vmx_vcpu *v, unsigned length)
+{
+    uint64_t rip = vmread(VMCS_GUEST_RIP) + length;
+
+    vmwrite(VMCS_GUEST_RIP, vmx_in_64bit_mode() ? rip : rip & UINT32_MAX);
+    end_shadow();  /* it covered one instruction, and this was it */
+    set_rf(false); /* likewise */
+    return leave_traps(v);
+}
+
+bool vmx_skip(struct vcpu *vcpu, const struct vm_exit *exit)
 {
     struct vmx_vcpu *v = vmx_vcpu_of(vcpu);
-    if (vmx_vcpu_load(v) == E_OK)
-        vmx_skip_bytes(v, exit->length);
+
+    return vmx_vcpu_load(v) == E_OK && vmx_skip_bytes(v, exit->length);
+}
+
+/* A trap between iterations pushes RF as 1 (18.3.1.1). */
+bool vmx_iterated(struct vcpu *vcpu)
+{
+    struct vmx_vcpu *v = vmx_vcpu_of(vcpu);
+
+    if (vmx_vcpu_load(v) != E_OK)
+        return true;
+    end_shadow();
+    set_rf(true);
+    return leave_traps(v);
+}
+
+/* In the shadow of MOV SS the entry demands that the step which is held back be told (27.3.1.5). */
+void vmx_retry(struct vcpu *vcpu)
+{
+    struct vmx_vcpu *v = vmx_vcpu_of(vcpu);
+
+    if (vmx_vcpu_load(v) != E_OK)
+        return;
+    v->traps = 0;
+    set_rf(true);
+    if (vmread(VMCS_GUEST_INTERRUPTIBILITY) & BLOCKING_BY_MOV_SS)
+        leave_traps(v);
+}
+
+/* The debug registers hold the guest's: it is resident. */
+static void note(struct vmx_vcpu *v, enum debug_access access, uint64_t at, unsigned bytes)
+{
+    uint64_t dr7 = vmread(VMCS_GUEST_DR7), dr[4];
+
+    if (!(dr7 & DR7_ENABLES))
+        return;
+    resident_debug(dr);
+    v->traps |= debug_matches(dr, dr7, access, at, bytes);
+}
+
+void vmx_note_port(struct vcpu *vcpu, uint16_t port, unsigned width)
+{
+    struct vmx_vcpu *v = vmx_vcpu_of(vcpu);
+
+    if (vmx_vcpu_load(v) == E_OK && (vmx_guest_cr4() & CR4_DE))
+        note(v, DEBUG_PORT, port, width);
+}
+
+void vmx_note_memory(struct vmx_vcpu *v, uint64_t linear, unsigned bytes, bool write)
+{
+    note(v, write ? DEBUG_WRITE : DEBUG_READ, linear, bytes);
 }
 
 static void set_nmi_blocking(bool blocked)
@@ -158,11 +255,24 @@ void vmx_requeue_event(struct vmx_vcpu *v, unsigned reason, uint64_t qualificati
         return;
     }
     /* A task switch is part of the delivery and a triple fault its end: nothing is left of it. */
-    if (reason == EXIT_TASK_SWITCH || reason == EXIT_TRIPLE_FAULT)
-        return;
+    if (reason != EXIT_TASK_SWITCH && reason != EXIT_TRIPLE_FAULT)
+        vmx_deliver_again(v);
+}
+
+void vmx_deliver_again(struct vmx_vcpu *v)
+{
+    uint32_t info = (uint32_t)vmread(VMCS_IDT_VECTORING);
+
     info &= (uint32_t)(INTERRUPTION_VALID | BITS(11, 0)); /* bit 12 is undefined here */
     if (interruption_type(info) == INTERRUPTION_NMI && vmx_virtual_nmis())
         set_nmi_blocking(false); /* the delivery set it; the entry will again (27.3.1.5) */
     set_event(info, (uint32_t)vmread(VMCS_IDT_VECTORING_CODE), vmread(VMCS_EXIT_LENGTH));
     v->reinjected++;
+}
+
+void vmx_leave_old_task(bool by_iret)
+{
+    end_shadow();
+    if (by_iret)
+        set_nmi_blocking(false);
 }

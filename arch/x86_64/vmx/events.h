@@ -11,9 +11,22 @@ int vmx_inject(struct vcpu *vcpu, struct vm_event event);
 void vmx_inject_exception(struct vmx_vcpu *v, uint8_t vector, bool has_code, uint32_t code);
 bool vmx_interrupts_open(struct vcpu *vcpu);
 void vmx_set_halted(struct vcpu *vcpu, bool halted);
-void vmx_skip(struct vcpu *vcpu, const struct vm_exit *exit);
+bool vmx_skip(struct vcpu *vcpu, const struct vm_exit *exit);
 /* The same for an instruction of `length` bytes that this folder emulated. */
-void vmx_skip_bytes(struct vmx_vcpu *v, unsigned length);
+bool vmx_skip_bytes(struct vmx_vcpu *v, unsigned length);
+/* Right after an exit: what was pending of debug traps, and is not. */
+void vmx_drop_traps(struct vmx_vcpu *v);
+bool vmx_iterated(struct vcpu *vcpu);
+void vmx_retry(struct vcpu *vcpu);
+/* What the instruction in progress accesses, for breakpoints. */
+void vmx_note_port(struct vcpu *vcpu, uint16_t port, unsigned width);
+void vmx_note_memory(struct vmx_vcpu *v, uint64_t linear, unsigned bytes, bool write);
+/* Every fault pushes RF as 1 (18.3.1.1). */
+bool vmx_is_fault(uint8_t vector);
+/* Puts the event whose delivery this exit interrupted back to be delivered by the next entry. */
+void vmx_deliver_again(struct vmx_vcpu *v);
+/* What a task switch ends: the shadow of STI or MOV SS, by IRET the blocking of NMIs. */
+void vmx_leave_old_task(bool by_iret);
 /* First thing after an exit: puts an event whose delivery was interrupted back to be delivered by
  * the next entry (28.2.4), and notes an NMI window that an IRET had opened too early (28.2.3). */
 void vmx_requeue_event(struct vmx_vcpu *v, unsigned reason, uint64_t qualification);

@@ -130,7 +130,7 @@ static unsigned default_address_bytes(void)
 }
 
 /* Table 28-8, "Format of the VM-Exit Instruction-Information Field as Used for INS and OUTS". A CPU
- * that does not give it leaves an address-size prefix unseen. */
+ * that does not give it leaves prefixes unseen. */
 static unsigned string_address_bytes(void)
 {
     unsigned size = (unsigned)vmread(VMCS_EXIT_INSTRUCTION) >> 7 & 7;
@@ -140,13 +140,23 @@ static unsigned string_address_bytes(void)
     return 2u << size;
 }
 
+/* INS has no other than ES. */
+static enum segment_index string_segment(bool in)
+{
+    unsigned segment = (unsigned)vmread(VMCS_EXIT_INSTRUCTION) >> 15 & 7;
+
+    if (in)
+        return SEG_ES;
+    return vmx_caps.basic.ins_outs_info && segment <= SEG_GS ? (enum segment_index)segment : SEG_DS;
+}
+
 static void io_exit(struct vm_exit *exit)
 {
     struct io_access access = io_access_decode(exit->qualification);
 
     if (access.string) {
         exit->port.address_bytes = (uint8_t)string_address_bytes();
-        exit->port.linear = gva(vmread(VMCS_GUEST_LINEAR_ADDRESS));
+        exit->port.segment = string_segment(access.in);
     }
 
     exit->kind = VM_EXIT_PORT;
@@ -236,6 +246,9 @@ static void instruction_exit(struct vmx_vcpu *v, unsigned basic, struct vm_exit 
     case EXIT_CR_ACCESS:
         vmx_cr_access_exit(v, exit);
         return;
+    case EXIT_TASK_SWITCH:
+        vmx_task_switch(v, exit);
+        return;
     case EXIT_XSETBV:
         vmx_xsetbv_exit(v, exit);
         return;
@@ -266,6 +279,7 @@ void vmx_decode_exit(struct vmx_vcpu *v, uint32_t reason, struct vm_exit *exit)
     exit->qualification = vmread(VMCS_EXIT_QUALIFICATION);
     exit->rip = vmread(VMCS_GUEST_RIP);
     exit->length = (unsigned)vmread(VMCS_EXIT_LENGTH);
+    vmx_drop_traps(v);
     vmx_requeue_event(v, basic, exit->qualification);
 
     if (!event_exit(v, basic, exit))

@@ -4,6 +4,7 @@
 #ifndef QUIRE_ARCH_VMX_EXITS_H
 #define QUIRE_ARCH_VMX_EXITS_H
 
+#include "arch/x86_64/mm/operand.h"
 #include "arch/x86_64/vmx/events.h"
 
 /* Tells what happened, having dealt with what is VMX's own. */
@@ -18,6 +19,19 @@ void vmx_explain_entry(struct vmx_vcpu *v, uint32_t reason, struct vm_exit *exit
  * #GP or #UD. */
 void vmx_cr_access_exit(struct vmx_vcpu *v, struct vm_exit *exit);
 void vmx_xsetbv_exit(struct vmx_vcpu *v, struct vm_exit *exit);
+/* A legal CR3 becomes the guest's. False: #GP has been raised, or the exit told that it has come
+ * to. */
+bool vmx_load_cr3(struct vmx_vcpu *v, uint64_t value, struct vm_exit *exit);
+
+/* guest_operand.c: the memory operand of an instruction carried out for the guest. */
+enum vm_operand_outcome vmx_operand(struct vcpu *vcpu, const struct vm_exit *exit,
+                                    const struct vm_operand *asked, struct vm_operand_place *out);
+struct operand_cpu vmx_operand_cpu(struct vmx_vcpu *v);
+/* An access that the second level refuses, as the exit that it would have been. */
+void vmx_tell_refusal(const struct operand_place *place, enum operand_outcome outcome,
+                      struct vm_exit *exit);
+/* task_switch.c */
+void vmx_task_switch(struct vmx_vcpu *v, struct vm_exit *exit);
 
 /* The ends of an exit that this folder deals with alone. */
 static inline void undefined_opcode(struct vmx_vcpu *v, struct vm_exit *exit)

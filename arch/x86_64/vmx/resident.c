@@ -119,12 +119,17 @@ DEBUG_REGISTER(2)
 DEBUG_REGISTER(3)
 #undef DEBUG_REGISTER
 
+void resident_debug(uint64_t dr[4])
+{
+    dr[0] = read_dr0();
+    dr[1] = read_dr1();
+    dr[2] = read_dr2();
+    dr[3] = read_dr3();
+}
+
 static void debug_save(struct vmx_vcpu *v)
 {
-    v->dr[0] = read_dr0();
-    v->dr[1] = read_dr1();
-    v->dr[2] = read_dr2();
-    v->dr[3] = read_dr3();
+    resident_debug(v->dr);
     v->dr6 = read_dr6();
 }
 

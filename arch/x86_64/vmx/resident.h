@@ -24,6 +24,9 @@ void resident_reset(struct vmx_vcpu *v);
  * host's own. Nothing when they are there already. */
 void resident_switch(struct vmx_vcpu *next);
 
+/* DR0 .. DR3 of the vCPU that is resident. */
+void resident_debug(uint64_t dr[4]);
+
 /* For a vCPU that is going away: forgets its registers. */
 void resident_drop(struct vmx_vcpu *v);
 

@@ -44,7 +44,7 @@ bool vmx_in_64bit_mode(void)
     return (vmread(VMCS_GUEST_EFER) & EFER_LMA) && (vmread(VMCS_GUEST_CS_ACCESS) & ACCESS_LONG);
 }
 
-static void read_segment(unsigned index, struct segment *out)
+void vmx_read_segment(unsigned index, struct segment *out)
 {
     unsigned offset = index * VMCS_SEGMENT_STRIDE;
     uint64_t access = vmread(VMCS_GUEST_ES_ACCESS + offset);
@@ -95,13 +95,14 @@ int vmx_get_state(struct vcpu *vcpu, struct vcpu_state *out)
     for (unsigned i = 0; i < 4; i++)
         out->pdpte[i] = vmread(VMCS_GUEST_PDPTE0 + 2 * i);
     for (unsigned i = 0; i < SEG_COUNT; i++)
-        read_segment(i, &out->segment[i]);
+        vmx_read_segment(i, &out->segment[i]);
     out->gdt_base = vmread(VMCS_GUEST_GDTR_BASE);
     out->gdt_limit = (uint32_t)vmread(VMCS_GUEST_GDTR_LIMIT);
     out->idt_base = vmread(VMCS_GUEST_IDTR_BASE);
     out->idt_limit = (uint32_t)vmread(VMCS_GUEST_IDTR_LIMIT);
     out->dr7 = vmread(VMCS_GUEST_DR7);
     out->pat = vmread(VMCS_GUEST_PAT);
+    out->xcr0 = v->xcr0;
     out->halted = vmread(VMCS_GUEST_ACTIVITY) == ACTIVITY_HLT;
     return E_OK;
 }

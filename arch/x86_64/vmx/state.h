@@ -20,10 +20,12 @@ int vmx_set_state(struct vcpu *vcpu, const struct vcpu_state *in);
  * vm/. */
 void vmx_dump(struct vcpu *vcpu, struct sink *to);
 
-/* With the VMCS current: CR0 and CR4 as the guest sees them, and whether it runs 64-bit code. */
+/* With the VMCS current: CR0 and CR4 as the guest sees them, whether it runs 64-bit
+ * code; a segment register. */
 uint64_t vmx_guest_cr0(void);
 uint64_t vmx_guest_cr4(void);
 bool vmx_in_64bit_mode(void);
+void vmx_read_segment(unsigned index, struct segment *out);
 
 /* Writes CR0, CR4, EFER and the entry control that follows from them, legal values only. */
 void vmx_write_crs(uint64_t cr0, uint64_t cr4, uint64_t efer);

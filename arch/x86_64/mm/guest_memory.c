@@ -1,0 +1,47 @@
+/* See guest_memory.h. SDM Vol. 3, 29.3.5 "Accessed and Dirty Flags for EPT". */
+#include "arch/x86_64/mm/guest_memory.h"
+
+#include "mm/paging/pte.h"
+
+int guest_memory_reach(struct table *table, gpa_t at, unsigned access, uint8_t **bytes,
+                       unsigned *allowed)
+{
+    struct mapping page;
+    int error = table_translate(table, at.v, &page);
+
+    if (error != E_OK)
+        return error;
+    *allowed = page.attrs.rights;
+    if (access & ~*allowed)
+        return E_PERM;
+    *bytes = direct(hpa_add(page.out, at.v - page.in));
+    return E_OK;
+}
+
+int guest_memory_mark(struct table *table, gpa_t at, bool dirty)
+{
+    const struct table_kind *kind = table->kind;
+    struct mapping page;
+    struct walk walk;
+    int error;
+
+    if (!table->caps.accessed_dirty)
+        return E_UNSUPPORTED;
+    error = table_translate(table, at.v, &page);
+    if (error != E_OK || (page.accessed && (page.dirty || !dirty)))
+        return error; /* the commonest case: the marks are there */
+    lock_take(&table->lock);
+    table_walk(table, at.v, &walk);
+    error = walk.error;
+    for (unsigned i = 0; error == E_OK && i < walk.count; i++) {
+        const struct walk_step *step = &walk.step[i];
+        uint64_t bits = kind->accessed_bit;
+
+        if (step->class == ENTRY_LEAF && dirty)
+            bits |= kind->dirty_bit;
+        if (bits & ~step->raw)
+            pte_set_bits(direct(step->address), bits);
+    }
+    lock_drop(&table->lock);
+    return error;
+}

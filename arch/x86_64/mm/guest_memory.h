@@ -1,0 +1,19 @@
+/*
+ * A guest's memory as its own accesses find it: through its second-level table, with the rights
+ * that this gives, leaving the marks there that they leave.
+ */
+#ifndef QUIRE_ARCH_X86_64_MM_GUEST_MEMORY_H
+#define QUIRE_ARCH_X86_64_MM_GUEST_MEMORY_H
+
+#include "mm/paging/table.h"
+
+/* The bytes from `at` to the end of its page of 4 KiB. E_OK; E_PERM where the table does not let
+ * `access` through; else as table_translate(). *allowed: the rights that it gives, if any. */
+int guest_memory_reach(struct table *table, gpa_t at, unsigned access, uint8_t **bytes,
+                       unsigned *allowed);
+
+/* Sets A in each entry that leads to `at`, and D in its leaf for a write, as the CPU does at an
+ * access. E_UNSUPPORTED where the table keeps neither. Nothing to flush: no translation changes. */
+int guest_memory_mark(struct table *table, gpa_t at, bool dirty);
+
+#endif
