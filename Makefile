@@ -154,7 +154,7 @@ format: ## lay out every C file by .clang-format
 	$(CLANG_FORMAT) -i $(C_FILES)
 
 format-check: ## tell which C files are not laid out by .clang-format
-	$(CLANG_FORMAT) --dry-run -Werror $(C_FILES)
+	$(Q)$(CLANG_FORMAT) --dry-run -Werror $(C_FILES)
 
 headers-check: $(HEADERS:%=$(BUILD)/headers/%.ok) ## compile each header on its own, by gcc and clang; who includes whom
 	@$(PYTHON) tools/layers.py docs/ARCHITECTURE.md $(C_FILES)

@@ -115,7 +115,7 @@ static inline uint64_t supply_pop(struct supply *supply)
     return direct_hpa(list).v;
 }
 
-static inline void supply_return(struct table *t, struct supply *supply)
+static SHARED void supply_return(struct table *t, struct supply *supply)
 {
     while (supply->first) {
         t->env->give(t->env, t, hpa(supply_pop(supply)));
@@ -124,7 +124,7 @@ static inline void supply_return(struct table *t, struct supply *supply)
 }
 
 /* All that are needed, or an error and none. */
-static inline int supply_take(struct table *t, uint64_t needed, struct supply *supply)
+static SHARED int supply_take(struct table *t, uint64_t needed, struct supply *supply)
 {
     *supply = (struct supply){NULL, 0};
     for (uint64_t i = 0; i < needed; i++) {
@@ -171,7 +171,7 @@ static inline void fill_leaves(uint64_t *to, unsigned count, uint64_t entry, uin
 
 /* Fills a node below the cursor's slot with what the leaf `old` there says: translation, rights,
  * memory type, A and D. */
-static inline void fill_from_leaf(const struct table_cursor *c, uint64_t *to, uint64_t old)
+static SHARED void fill_from_leaf(const struct table_cursor *c, uint64_t *to, uint64_t old)
 {
     const struct table_caps *caps = &c->table->caps;
     unsigned level = c->level - 1;
@@ -186,7 +186,7 @@ static inline void fill_from_leaf(const struct table_cursor *c, uint64_t *to, ui
  * goes on saying. Its slots [index, index + count) hold leaves from `entry` on. One store publishes
  * it; where hardware sets A or D in the old leaf meanwhile, the node is filled again.
  */
-static inline void install(struct table_cursor *c, struct supply *supply, unsigned index,
+static SHARED void install(struct table_cursor *c, struct supply *supply, unsigned index,
                            unsigned count, uint64_t entry, struct flush_batch *batch)
 {
     struct table *t = c->table;
@@ -213,7 +213,7 @@ static inline void install(struct table_cursor *c, struct supply *supply, unsign
 
 /* Empty nodes, or those of a split leaf, down to where the cursor's slot is one of level `bottom`.
  */
-static inline void install_down(struct table_cursor *c, struct supply *supply, unsigned bottom,
+static SHARED void install_down(struct table_cursor *c, struct supply *supply, unsigned bottom,
                                 struct flush_batch *batch)
 {
     for (walk(c, bottom); c->level > bottom; walk(c, bottom))
@@ -232,7 +232,7 @@ static inline bool inside_leaf(const struct table_cursor *c, uint64_t entry,
            !(same && attrs_equal(KIND.decode(entry, c->level, &c->table->caps), *same));
 }
 
-static inline void plan_boundary(struct table_cursor *c, struct plan *plan, uint64_t at,
+static SHARED void plan_boundary(struct table_cursor *c, struct plan *plan, uint64_t at,
                                  const struct attrs *same)
 {
     go_to(c, at);
@@ -242,7 +242,7 @@ static inline void plan_boundary(struct table_cursor *c, struct plan *plan, uint
         plan_nodes(plan, at, at, level);
 }
 
-static inline void split_boundary(struct table_cursor *c, struct supply *supply, uint64_t at,
+static SHARED void split_boundary(struct table_cursor *c, struct supply *supply, uint64_t at,
                                   const struct attrs *same, struct flush_batch *batch)
 {
     go_to(c, at);
@@ -253,7 +253,7 @@ static inline void split_boundary(struct table_cursor *c, struct supply *supply,
 /* Plans, takes and splits so that no leaf lies across an end of the cursor's range, to whose
  * beginning it comes back. `same`: leaves that have these attributes already may stay whole. The
  * end of the address space is no boundary. */
-static inline int split_ends(struct table_cursor *c, const struct attrs *same,
+static SHARED int split_ends(struct table_cursor *c, const struct attrs *same,
                              struct flush_batch *batch)
 {
     uint64_t first = c->at, end = c->last + 1;

@@ -20,7 +20,7 @@ static inline void drop_both(struct table *a, struct table *b)
     lock_drop(&b->lock);
 }
 
-static inline bool maps_anything(struct table *t, uint64_t in, uint64_t last)
+static SHARED bool maps_anything(struct table *t, uint64_t in, uint64_t last)
 {
     struct table_cursor c;
     uint64_t entry;
@@ -67,7 +67,7 @@ static inline void store_leaf(struct table_cursor *to, struct supply *supply, ui
 
 /* The nodes that `to` needs for what `from` maps in the range, once that is split at its ends: of a
  * leaf that lies across an end, the pieces within. */
-static inline void plan_clone(struct plan *plan, struct table *to, struct table *from, uint64_t in,
+static SHARED void plan_clone(struct plan *plan, struct table *to, struct table *from, uint64_t in,
                               uint64_t last)
 {
     struct table_cursor c, way;

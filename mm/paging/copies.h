@@ -59,7 +59,7 @@ static __attribute__((noinline)) uint64_t differing(const uint64_t *a, const uin
 
 /* Every CPU forgets the old nodes; what hardware marked in them meanwhile goes into the copies, and
  * their frames serve again. */
-static inline void copies_settle(struct table *t, struct copies *copies)
+static SHARED void copies_settle(struct table *t, struct copies *copies)
 {
     struct flush_batch now;
 
@@ -98,7 +98,7 @@ static inline bool can_copy(const struct table_cursor *c)
 
 /* Changes all leaves of the cursor's node, which the range covers: these keep the bits `keep`, A
  * and D among them, and get `bits`. False, with nothing changed, where that cannot be done. */
-static inline bool copies_protect(struct table_cursor *c, uint64_t keep, uint64_t bits,
+static SHARED bool copies_protect(struct table_cursor *c, uint64_t keep, uint64_t bits,
                                   struct copies *copies)
 {
     struct table *t = c->table;

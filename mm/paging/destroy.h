@@ -14,7 +14,7 @@ struct returned {
     hpa_t frame[128];
 };
 
-static inline void give_returned(struct returned *returned)
+static SHARED void give_returned(struct returned *returned)
 {
     struct table *t = returned->table;
 

@@ -46,7 +46,7 @@ static inline hpa_t fresh_pop(struct fresh_queue *queue, uint64_t *in, unsigned 
     return direct_hpa(fresh);
 }
 
-static inline void fresh_return(struct fresh_queue *queue, struct page_source *source)
+static SHARED void fresh_return(struct fresh_queue *queue, struct page_source *source)
 {
     while (queue->first) {
         uint64_t in;
@@ -59,7 +59,7 @@ static inline void fresh_return(struct fresh_queue *queue, struct page_source *s
 
 /* Takes blocks for [in, last], the largest that fit and that are to be had, and plans their nodes.
  */
-static inline int fresh_take(struct table *t, struct plan *plan, struct fresh_queue *queue,
+static SHARED int fresh_take(struct table *t, struct plan *plan, struct fresh_queue *queue,
                              struct page_source *source, uint64_t in, uint64_t last, unsigned top)
 {
     struct table_cursor way;
@@ -99,7 +99,7 @@ static inline uint64_t copy_block(struct table *from, struct page_source *source
 
 /* Takes the nodes' frames and maps all blocks of the queue: with `bits` by level or, copies, with
  * those of what `from` maps. After an error, before here or here, all goes back. */
-static inline int fresh_store(struct table *t, int error, const struct plan *plan,
+static SHARED int fresh_store(struct table *t, int error, const struct plan *plan,
                               struct fresh_queue *queue, struct page_source *source,
                               const uint64_t *bits, struct table *from)
 {

@@ -46,7 +46,7 @@ static inline unsigned top_leaf(const struct table *t, unsigned flags, uint64_t 
 
 /* The bits of `attrs` for leaves of each level up to `top`. False when this kind on this CPU cannot
  * say them exactly, or no walk gets there with these rights. */
-static inline bool encode_attrs(const struct table *t, struct attrs attrs, unsigned top,
+static SHARED bool encode_attrs(const struct table *t, struct attrs attrs, unsigned top,
                                 uint64_t bits[MAX_LEVELS + 1])
 {
     unsigned passed = KIND.table_rights(KIND.table_bits, &t->caps) | RIGHT_G;
@@ -62,7 +62,7 @@ static inline bool encode_attrs(const struct table *t, struct attrs attrs, unsig
     return true;
 }
 
-static inline int plan_map(struct plan *plan, struct table_cursor *c, unsigned top, bool replace)
+static SHARED int plan_map(struct plan *plan, struct table_cursor *c, unsigned top, bool replace)
 {
     uint64_t done;
 
@@ -88,7 +88,7 @@ static inline int plan_map(struct plan *plan, struct table_cursor *c, unsigned t
 }
 
 /* Puts leaves into slots of a live node, whatever these hold. */
-static inline void store_leaves(struct table_cursor *c, unsigned slots, uint64_t entry,
+static SHARED void store_leaves(struct table_cursor *c, unsigned slots, uint64_t entry,
                                 struct flush_batch *batch)
 {
     uint64_t *slot = slot_of(c);

@@ -16,7 +16,7 @@ static inline bool is_done(const struct table_cursor *c)
 }
 
 /* Closes the window: the record of its node gets the count. */
-static inline void close_window(struct table_cursor *c)
+static SHARED void close_window(struct table_cursor *c)
 {
     uint64_t at = c->at;
 
@@ -51,7 +51,7 @@ static inline void note_stale(struct table_cursor *c)
 }
 
 /* Brings the cursor to a slot of level 1, by splitting or by new nodes. */
-static inline int reach_page(struct table_cursor *c)
+static SHARED int reach_page(struct table_cursor *c)
 {
     struct supply supply;
 

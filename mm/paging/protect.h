@@ -26,7 +26,7 @@ static inline bool change_needs_flush(struct attrs before, struct attrs after)
 }
 
 /* The leaf in the cursor's slot. Returns whether an invalidation is owed. */
-static inline bool protect_leaf(struct table_cursor *c, uint64_t old, struct attrs attrs,
+static SHARED bool protect_leaf(struct table_cursor *c, uint64_t old, struct attrs attrs,
                                 uint64_t bits)
 {
     struct attrs before = KIND.decode(old, c->level, &c->table->caps);
@@ -56,7 +56,7 @@ static inline unsigned change_alike(uint64_t *slot, unsigned count, uint64_t fir
 
 /* Leaves from the cursor's on, in its node: one, or many alike. Returns the last address dealt
  * with. */
-static inline uint64_t protect_leaves(struct table_cursor *c, uint64_t old, struct attrs attrs,
+static SHARED uint64_t protect_leaves(struct table_cursor *c, uint64_t old, struct attrs attrs,
                                       uint64_t bits, struct copies *copies,
                                       struct flush_batch *batch)
 {

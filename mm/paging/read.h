@@ -9,7 +9,7 @@
 #include "mm/paging/build.h"
 
 /* What a leaf in the cursor's slot says. */
-static inline void describe_leaf(const struct table_cursor *c, uint64_t entry, struct mapping *out)
+static SHARED void describe_leaf(const struct table_cursor *c, uint64_t entry, struct mapping *out)
 {
     out->in = align_down(c->at, size_of(c->level));
     out->last = slot_last(c);

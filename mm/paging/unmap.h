@@ -9,7 +9,7 @@
 
 /* The lowest node of the path has just lost its last entry: takes it out of its parent, and so on
  * upwards. The path ends in the first node that stays. */
-static inline void drop_empty(struct table_cursor *c, struct flush_batch *batch)
+static SHARED void drop_empty(struct table_cursor *c, struct flush_batch *batch)
 {
     unsigned highest = KIND.levels - (c->table->root_pinned ? 2u : 1u);
 
@@ -35,7 +35,7 @@ static inline bool may_remove(const struct table_cursor *c)
 
 /* Empties slots of the cursor's node: its own, and those beside it that the range covers. Returns
  * the last address dealt with. */
-static inline uint64_t remove_slots(struct table_cursor *c, struct flush_batch *batch)
+static SHARED uint64_t remove_slots(struct table_cursor *c, struct flush_batch *batch)
 {
     uint64_t *slot = slot_of(c);
     uint64_t size = size_of(c->level), first = c->at;

@@ -32,6 +32,9 @@
 #define OP_NAMED(kind, name) OP_JOINED(kind, name)
 #define OP_JOINED(kind, name) kind##_##name
 
+/* A function that several operations share, and that is not worth a copy in each. */
+#define SHARED __attribute__((noinline, unused))
+
 #define SLOTS level_slots(&KIND)
 #define ACCESSED_DIRTY (KIND.accessed_bit | KIND.dirty_bit)
 
@@ -105,7 +108,7 @@ static inline uint64_t read_entry(const struct table_cursor *c)
 
 /* Down to the slot that covers c->at: to a leaf, an absent entry, or a slot of level `bottom`,
  * whichever comes first. Returns the entry. */
-static inline uint64_t walk(struct table_cursor *c, unsigned bottom)
+static SHARED uint64_t walk(struct table_cursor *c, unsigned bottom)
 {
     for (;;) {
         uint64_t entry = read_entry(c);
@@ -186,7 +189,7 @@ static inline bool is_empty(const struct table *t, uint64_t entry)
 }
 
 /* Moves to the next leaf at or after the cursor. False when there is none up to the range's end. */
-static inline bool find_leaf(struct table_cursor *c, uint64_t *entry)
+static SHARED bool find_leaf(struct table_cursor *c, uint64_t *entry)
 {
     for (;;) {
         *entry = read_entry(c);

@@ -43,6 +43,5 @@ PROPERTY_buddy_model_SRC := $(BUDDY_SRC) mm/frames/frame.c lib/format.c
 
 # Operands of instructions that are carried out for guests, against a model of their own.
 PROPERTY_TESTS += operand
-PROPERTY_operand_SRC := arch/x86_64/mm/operand.c arch/x86_64/mm/explain.c arch/x86_64/mm/guest_walk.c $(KIND_EPT) \
-	mm/addr.c mm/paging/attrs.c $(BUDDY_SRC) mm/paging/flush.c mm/frames/frame.c mm/paging/legal.c mm/paging/table.c \
-	lib/format.c
+PROPERTY_operand_SRC := arch/x86_64/mm/operand.c arch/x86_64/mm/explain.c $(GUEST_WALK) $(KIND_EPT) \
+	$(MAPPER_SRC) $(BUDDY_SRC) mm/frames/frame.c lib/format.c
