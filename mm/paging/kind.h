@@ -1,9 +1,9 @@
 /*
  * A table kind: everything that tells one kind of page table from another, as one constant.
  *
- * The mapper (mm/paging/template.h) is compiled for each kind: the file that defines a kind includes
- * the template behind its descriptor, and every field below folds into the code. To add a kind is to
- * write one such file (docs/ADD-A-KIND.md).
+ * The mapper (mm/paging/template.h) is compiled for each kind: the file that defines a kind
+ * includes the template behind its descriptor, and every field below folds into the code. To add a
+ * kind is to write one such file (docs/ADD-A-KIND.md).
  *
  * Levels are numbered as the manual numbers them from the leaf up: 1 PT, 2 PD, 3 PDPT, 4 PML4,
  * 5 PML5. An entry at level L covers 2^(12 + index_bits * (L - 1)) bytes.
