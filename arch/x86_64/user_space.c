@@ -6,6 +6,7 @@
 #include "lib/string.h"
 #include "mm/frames/buddy.h"
 #include "mm/frames/scrub.h"
+#include "mm/paging/cursor.h"
 #include "mm/paging/typed.h"
 #include "vm/elf.h"
 
@@ -19,22 +20,18 @@ static int refuse(int error, const char **why, const char *text)
     return error;
 }
 
-/* A frame of zeroes of the program's own, mapped at `at`. */
-static int add_page(struct table *table, uint64_t at, unsigned rights, void **page)
+/* A frame of zeroes of the program's own, mapped at the cursor. */
+static int add_page(struct table_cursor *c, unsigned rights, void **page)
 {
-    struct flush_batch batch;
     hpa_t frame;
-    int error = scrub_alloc(0, PURPOSE_USER_RAM, table->owner, &frame);
+    int error = scrub_alloc(0, PURPOSE_USER_RAM, c->table->owner, &frame);
 
     if (error != E_OK)
         return error;
     *page = direct(frame);
-    flush_begin(&batch, table);
-    error = hva_map(table, hva(at), frame, PAGE_SIZE, attrs_of(rights | RIGHT_U, MEM_WB),
-                    MAP_DEFAULT, &batch);
-    flush_commit(&batch);
+    error = table_cursor_map(c, frame, attrs_of(rights | RIGHT_U, MEM_WB));
     if (error != E_OK)
-        invariant(buddy_free(frame, 0, table->owner) == E_OK);
+        invariant(buddy_free(frame, 0, c->table->owner) == E_OK);
     return error;
 }
 
@@ -65,18 +62,22 @@ static int load_segment(struct table *table, const struct elf_segment *segment, 
         return refuse(E_RANGE, why, "its segments need more than 16M");
     *memory += segment->memory_size;
 
-    for (uint64_t at = align_down(segment->virtual, PAGE_SIZE); at <= last; at += PAGE_SIZE) {
+    uint64_t at = align_down(segment->virtual, PAGE_SIZE);
+    struct table_cursor c;
+    int error = table_cursor_begin(&c, table, at, last | (PAGE_SIZE - 1));
+    invariant(error == E_OK);
+    for (; error == E_OK && at <= last; at += PAGE_SIZE) {
         void *page;
-        /* x86 has no page that cannot be read. */
-        int error = add_page(table, at, segment->rights | RIGHT_R, &page);
 
-        if (error == E_EXIST)
-            return refuse(error, why, "two segments share a page");
-        if (error != E_OK)
-            return refuse(error, why, "no memory for its segments");
-        fill_page(page, at, segment);
+        /* x86 has no page that cannot be read. */
+        error = add_page(&c, segment->rights | RIGHT_R, &page);
+        if (error == E_OK)
+            fill_page(page, at, segment);
     }
-    return E_OK;
+    table_cursor_end(&c);
+    if (error == E_EXIST)
+        return refuse(error, why, "two segments share a page");
+    return error == E_OK ? E_OK : refuse(error, why, "no memory for its segments");
 }
 
 static int load_segments(struct user_space *space, const struct elf *elf, const char **why)
@@ -102,13 +103,18 @@ static int load_segments(struct user_space *space, const struct elf *elf, const 
 
 static int add_stack(struct user_space *space, const char **why)
 {
-    for (uint64_t at = STACK_BOTTOM; at < STACK_TOP; at += PAGE_SIZE) {
-        void *page;
-        int error = add_page(&space->table, at, RIGHT_RW, &page);
+    struct table_cursor c;
+    int error = table_cursor_begin(&c, &space->table, STACK_BOTTOM, STACK_TOP - 1);
 
-        if (error != E_OK)
-            return refuse(error, why, "no memory for its stack");
+    invariant(error == E_OK);
+    for (uint64_t at = STACK_BOTTOM; error == E_OK && at < STACK_TOP; at += PAGE_SIZE) {
+        void *page;
+
+        error = add_page(&c, RIGHT_RW, &page);
     }
+    table_cursor_end(&c);
+    if (error != E_OK)
+        return refuse(error, why, "no memory for its stack");
     space->stack_top = STACK_TOP;
     return E_OK;
 }
