@@ -104,6 +104,8 @@ void test_edges_are_refused(void **state);
 void test_pieces_of_large_pages(void **state);
 void test_protect_of_many_tables(void **state);
 void test_protect_of_mixed_tables(void **state);
+void test_marks_set_late_in_a_copy(void **state);
+void test_protect_of_what_is_so(void **state);
 void test_protect_below_a_pinned_root(void **state);
 void test_harvest_stops(void **state);
 void test_clone_at_the_end(void **state);

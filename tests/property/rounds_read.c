@@ -159,6 +159,7 @@ void test_rights_of_all_levels(void **state)
             table_walk(&w.table, w.base, &walk);
             assert_int_equal(walk.error, E_ILLEGAL);
             assert_int_equal(walk.step[walk.count - 1].rule, RULE_BEYOND_MAXPHYADDR);
+            assert_int_equal(table_translate(&w.table, w.base, &mapping), E_ILLEGAL);
             *slot &= ~BIT(50);
             world_note(slot);
             slot = world_look(w.table.root.v, w.base).slot;

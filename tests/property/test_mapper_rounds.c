@@ -167,6 +167,8 @@ int main(void)
         cmocka_unit_test(test_pieces_of_large_pages),
         cmocka_unit_test(test_protect_of_many_tables),
         cmocka_unit_test(test_protect_of_mixed_tables),
+        cmocka_unit_test(test_marks_set_late_in_a_copy),
+        cmocka_unit_test(test_protect_of_what_is_so),
         cmocka_unit_test(test_protect_below_a_pinned_root),
         cmocka_unit_test(test_harvest_stops),
         cmocka_unit_test(test_clone_at_the_end),
