@@ -4,7 +4,8 @@
 .PHONY: mutants mutants-check
 
 MUTANTS = $(PYTHON) -B tests/mutants/run.py --jobs $(JOBS) $(if $(ONLY),--only "$(ONLY)")
-MUTANTS_SRC = $(sort $(filter-out tests/property/rounds_%,$(PROPERTY_mapper_rounds_SRC)) $(HOSTED_COMMON))
+MUTANTS_WORLD = $(filter-out tests/property/rounds_%,$(PROPERTY_mapper_rounds_SRC))
+MUTANTS_SRC = --world $(sort $(MUTANTS_WORLD) $(HOSTED_COMMON)) --flush $(sort $(UNIT_flush_SRC) $(HOSTED_COMMON))
 
 mutants: ## break the mapper in many ways, one at a time: do the tests notice? (ONLY=text; writes build/MUTANTS.md)
 	@mkdir -p $(BUILD)

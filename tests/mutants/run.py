@@ -1,13 +1,13 @@
 #!/usr/bin/python3
 """Breaks the mapper on purpose, one break at a time, and sees whether its tests notice.
 
-    tests/mutants/run.py [--write FILE] [--only TEXT] [--jobs N] [--check] BUILD SOURCE...
+    tests/mutants/run.py [--write FILE] [--only TEXT] [--jobs N] [--check] BUILD --world SOURCE... --flush SOURCE...
 
-The breaks are in tests/mutants/list.txt; tests/mutants/anchor.py says how they find their place. SOURCE
-are the files that each test of TESTS is linked with. Each break is built in a folder of its own beside an
-untouched tree (a changed header is found before the true one) with the tests of TESTS, which then run
-until one fails. Status 1 when a break does not apply any more, does not compile, or survives. --check
-only looks whether each break applies.
+The breaks are in tests/mutants/list.txt; tests/mutants/anchor.py says how they find their place. The tests
+are those of TESTS; --world are the files that those of tests/property are linked with, --flush those of
+tests/unit/test_flush.c. Each break is built in a folder of its own beside an untouched tree (a changed
+header is found before the true one) with one test after the other, until one fails. Status 1 when a break
+does not apply any more, does not compile, or survives. --check only looks whether each break applies.
 """
 
 import argparse
@@ -25,15 +25,18 @@ import time
 import anchor
 
 LIST = "tests/mutants/list.txt"
-TESTS = {"mapper_rounds": [], "mapper_entries": [], "mapper_conformance": ["30"]}
+# With their arguments; the quickest to notice comes first.
+TESTS = {"mapper_rounds": [], "mapper_entries": [], "mapper_conformance": ["30"], "flush": []}
 CFLAGS = "-std=gnu11 -DQUIRE_HOSTED -w".split()
 SECONDS = 40  # of CPU time, for one test program: a break may well loop for ever
 
 
-def own_of(test):
-    """The sources of one test program alone: test_mapper_rounds.c and rounds_*.c."""
+def sources_of(test, arguments):
+    """All that a test program is linked from: test_mapper_rounds.c, rounds_*.c and the world."""
+    if test == "flush":
+        return ["tests/unit/test_flush.c", *arguments.flush]
     parts = glob.glob(f"tests/property/{test.removeprefix('mapper_')}_*.c")
-    return [f"tests/property/test_{test}.c", *sorted(parts)]
+    return [f"tests/property/test_{test}.c", *sorted(parts), *arguments.world]
 
 
 def object_of(folder, source):
@@ -64,10 +67,15 @@ def link(objects, target):
     return done.stderr if done.returncode else None
 
 
+def limit():
+    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 1))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
 def run_test(program, test):
     """What the test says when it fails; None when it passes."""
-    limit = lambda: resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 1))
-    done = subprocess.run([program, *TESTS[test]], capture_output=True, text=True, preexec_fn=limit)
+    at_once = {**os.environ, "CMOCKA_TEST_ABORT": "1"}
+    done = subprocess.run([program, *TESTS[test]], capture_output=True, text=True, preexec_fn=limit, env=at_once)
     if done.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
         return f"still running after {SECONDS} s"
     if done.returncode == 0:
@@ -76,8 +84,8 @@ def run_test(program, test):
         said = re.search(r"(?:ERROR: |error: |panic: )(.*)", line)
         if said and "Failure!" not in said.group(1):
             return said.group(1)
-    failed = re.findall(r"^\[  FAILED  \] (\w+)", done.stdout + done.stderr, re.M)
-    return failed[0] if failed else f"died with status {done.returncode}"
+    begun = re.findall(r"^\[ RUN      \] (\w+)", done.stdout + done.stderr, re.M)
+    return begun[-1] if begun else f"died with status {done.returncode}"
 
 
 def broken(mutant):
@@ -86,7 +94,7 @@ def broken(mutant):
         return mutant.apply(file.read())
 
 
-def try_one(base, mutant, number, common):
+def try_one(base, mutant, number, arguments):
     try:
         text = broken(mutant)
     except (anchor.Misplaced, OSError) as why:
@@ -98,18 +106,20 @@ def try_one(base, mutant, number, common):
     with open(f"{overlay}/{mutant.file}", "w", encoding="utf-8") as file:
         file.write(text)
     objects = {}
-    for source in common:
-        objects[source] = object_of(f"{base}/true", source)
-        if depends_on(f"{base}/true", source, mutant.file):
-            error = compile_one(folder, source, overlay)
-            if error:
-                mutant.result = "does not compile: " + error.strip().splitlines()[0]
-                return
-            objects[source] = object_of(folder, source)
     for test in TESTS:
+        sources = sources_of(test, arguments)
+        for source in sources:
+            if source in objects:
+                continue
+            objects[source] = object_of(f"{base}/true", source)
+            if depends_on(f"{base}/true", source, mutant.file):
+                error = compile_one(folder, source, overlay)
+                if error:
+                    mutant.result = "does not compile: " + error.strip().splitlines()[0]
+                    return
+                objects[source] = object_of(folder, source)
         program = f"{folder}/{test}"
-        own = [object_of(f"{base}/true", source) for source in own_of(test)]
-        error = link([*own, *objects.values()], program)
+        error = link([objects[source] for source in sources], program)
         if error:
             mutant.result = "does not link: " + error.strip().splitlines()[0]
             return
@@ -118,30 +128,32 @@ def try_one(base, mutant, number, common):
         if said:
             said = said.replace(f"{os.path.abspath(overlay)}/", "").replace(f"{overlay}/", "")
             mutant.result, mutant.by = "killed", f"{test}: {said}"
-            return
-    mutant.result = "SURVIVES"
+            break
+    else:
+        mutant.result = "SURVIVES"
+    shutil.rmtree(folder)
 
 
 def snapshot(base):
     """A copy of what is built, so that an edit meanwhile is no mutant; everything happens there."""
     tree = f"{base}/source"
     shutil.rmtree(base, ignore_errors=True)
-    for room in ("lib", "mm", "arch", "tests/property", "tests/unit"):
+    for room in ("lib", "mm", "arch", "x86", "tests/property", "tests/unit"):
         shutil.copytree(room, f"{tree}/{room}")
     os.chdir(tree)
 
 
-def build_true(base, jobs, common):
+def build_true(base, arguments):
     """The untouched program: it must pass, or nothing can be learnt."""
     folder = f"{base}/true"
     os.makedirs(folder, exist_ok=True)
-    sources = [*common, *(source for test in TESTS for source in own_of(test))]
-    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+    sources = sorted({source for test in TESTS for source in sources_of(test, arguments)})
+    with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
         for error in pool.map(lambda source: compile_one(folder, source), sources):
             if error:
                 sys.exit(error)
     for test in TESTS:
-        objects = [object_of(folder, source) for source in [*own_of(test), *common]]
+        objects = [object_of(folder, source) for source in sources_of(test, arguments)]
         error = link(objects, f"{folder}/{test}")
         said = error or run_test(f"{folder}/{test}", test)
         if said:
@@ -187,7 +199,8 @@ def check(mutants):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("build")
-    parser.add_argument("source", nargs="+")
+    parser.add_argument("--world", nargs="+", required=True)
+    parser.add_argument("--flush", nargs="+", required=True)
     parser.add_argument("--write")
     parser.add_argument("--only", default="")
     parser.add_argument("--check", action="store_true")
@@ -206,10 +219,10 @@ def main():
         sys.exit(check(mutants))
     start = time.monotonic()
     snapshot(base)
-    build_true(base, arguments.jobs, arguments.source)
+    build_true(base, arguments)
     with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
         runs = {
-            pool.submit(try_one, base, mutant, number, arguments.source): mutant
+            pool.submit(try_one, base, mutant, number, arguments): mutant
             for number, mutant in enumerate(mutants, 1)
         }
         for done in concurrent.futures.as_completed(runs):

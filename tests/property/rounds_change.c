@@ -205,6 +205,58 @@ void test_protect_of_mixed_tables(void **state)
         }
 }
 
+static uint64_t *marked_late;
+
+static void mark_then_flush(const struct table_env *env, struct table *table,
+                            const struct flush_batch *batch)
+{
+    *marked_late |= sdm_accessed(w.land->format) | sdm_dirty(w.land->format);
+    world_note(marked_late);
+    world_env.flush(env, table, batch);
+}
+
+/* Hardware marks one page, whichever it is, in a node whose copy has taken its place already. */
+void test_marks_set_late_in_a_copy(void **state)
+{
+    (void)state;
+    for (unsigned l = 0; l < LANDS; l++)
+        for (unsigned page = 0; page < 512; page += page < 32 ? 1 : 31) {
+            struct table_env marking = world_env;
+
+            uint64_t in = start(&lands[l], PAGE_SIZE, 1);
+            assert_ok(do_map(&w.table, in, 64 * MiB, 2 * MiB, MAP_CAP_4K));
+            clear_marks(&w.table, in, 2 * MiB);
+            marked_late = world_look(w.table.root.v, in + page * PAGE_SIZE).slot;
+            marking.flush = mark_then_flush;
+            w.table.env = &marking;
+            assert_ok(do_protect(&w.table, in, 2 * MiB, RX_WB));
+            w.table.env = &world_env;
+            for (unsigned i = 0; i < 512; i++) {
+                struct found found = world_look(w.table.root.v, in + i * PAGE_SIZE);
+
+                assert_ptr_not_equal(found.slot, marked_late);
+                assert_true(attrs_equal(found.attrs, RX_WB));
+                assert_int_equal(found.accessed, i == page);
+                assert_int_equal(found.dirty, i == page);
+            }
+            world_end();
+        }
+}
+
+/* What lies across an end of the range, and is so already, stays whole. */
+void test_protect_of_what_is_so(void **state)
+{
+    (void)state;
+    for (unsigned l = 0; l < LANDS; l++) {
+        uint64_t in = start(&lands[l], 2 * MiB, 1);
+
+        assert_ok(do_map(&w.table, in, GiB, 2 * GiB, MAP_DEFAULT));
+        assert_changes_nothing(do_protect(&w.table, in + PAGE_SIZE, GiB, RWX_WB));
+        assert_int_equal(world_look(w.table.root.v, in).level, 3);
+        world_end();
+    }
+}
+
 /* The tables below a pinned root are those of all programs: changed in place, never replaced. */
 void test_protect_below_a_pinned_root(void **state)
 {

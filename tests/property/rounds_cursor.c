@@ -172,6 +172,36 @@ void test_cursor_stays_where_it_was_refused(void **state)
     }
 }
 
+/* What the page before was allowed says nothing of the next one. */
+void test_cursor_judges_each_page(void **state)
+{
+    (void)state;
+    for (unsigned l = 0; l < LANDS; l++) {
+        struct table_cursor cursor;
+
+        uint64_t in = start(&lands[l], PAGE_SIZE, 1);
+        uint64_t beyond = UINT64_C(1) << w.table.caps.maxphyaddr;
+        const uint64_t frames[] = {beyond, beyond * 2, beyond + GiB, GiB + 8, GiB + PAGE_SIZE / 2};
+        begin(&cursor, in, 16 * PAGE_SIZE);
+        for (unsigned i = 0; i < ARRAY_SIZE(frames); i++) {
+            assert_ok(table_cursor_map(&cursor, hpa(beyond - (i + 1) * PAGE_SIZE), RWX_WB));
+            refuse_page(&cursor, frames[i], RWX_WB, frames[i] < beyond ? E_ALIGN : E_RANGE);
+        }
+        assert_ok(table_cursor_map(&cursor, hpa(GiB), RWX_WB));
+        refuse_page(&cursor, GiB, attrs_of(RIGHT_NONE, MEM_UC), E_ILLEGAL);
+        assert_ok(table_cursor_map(&cursor, hpa(GiB), RWX_WB));
+        assert_ok(table_cursor_map(&cursor, hpa(GiB), RX_WB));
+        end(&cursor);
+        for (unsigned i = 0; i < ARRAY_SIZE(frames); i++)
+            assert_int_equal(world_look(w.table.root.v, in + i * PAGE_SIZE).out,
+                             beyond - (i + 1) * PAGE_SIZE);
+        assert_int_equal(world_look(w.table.root.v, in + 6 * PAGE_SIZE).attrs.rights, RIGHT_RWX);
+        assert_int_equal(world_look(w.table.root.v, in + 7 * PAGE_SIZE).attrs.rights, RIGHT_RX);
+        world_check_frames(&w.table);
+        world_end();
+    }
+}
+
 /* One page of 1 GiB is changed: two nodes more, and the rest says what it said. Nothing at all
  * changes where no frame is to be had. */
 void test_cursor_splits_large_pages(void **state)

@@ -91,6 +91,37 @@ void test_visitors_stop_when_told(void **state)
     }
 }
 
+struct told {
+    unsigned skip, level[MAX_LEVELS + 1];
+};
+
+static enum node_verdict skip_below(void *ctx, const struct table_node *node)
+{
+    struct told *told = ctx;
+
+    told->level[node->level]++;
+    return node->level == told->skip ? NODE_SKIP : NODE_ENTER;
+}
+
+/* Below a node that is skipped nothing is told; what follows it is. */
+void test_visitors_skip_when_told(void **state)
+{
+    (void)state;
+    for (unsigned l = 0; l < LANDS; l++)
+        for (unsigned skip = 0; skip <= lands[l].kind->levels; skip++) {
+            struct told told = {.skip = skip};
+
+            start(&lands[l], PAGE_SIZE, 1);
+            uint64_t in = align_up(w.base, 512 * GiB);
+            for (unsigned i = 0; i < 3; i++)
+                assert_ok(do_map(&w.table, in + i * GiB, GiB, PAGE_SIZE, MAP_DEFAULT));
+            assert_int_equal(table_visit_nodes(&w.table, skip_below, &told), 0);
+            for (unsigned level = 1; level <= lands[l].kind->levels; level++)
+                assert_int_equal(told.level[level], level < skip ? 0 : level > 2 ? 1 : 3);
+            world_end();
+        }
+}
+
 /* Rights that a table's entry does not let through are no rights; for translate, walk and visitor.
  */
 static int note_rights(void *ctx, const struct mapping *mapping)
@@ -128,6 +159,7 @@ void test_rights_of_all_levels(void **state)
             table_walk(&w.table, w.base, &walk);
             assert_int_equal(walk.error, E_ILLEGAL);
             assert_int_equal(walk.step[walk.count - 1].rule, RULE_BEYOND_MAXPHYADDR);
+            assert_int_equal(table_translate(&w.table, w.base, &mapping), E_ILLEGAL);
             *slot &= ~BIT(50);
             world_note(slot);
             slot = world_look(w.table.root.v, w.base).slot;

@@ -1,6 +1,8 @@
 /* How tables begin and end, and what a new page is. */
 #include "tests/property/rounds.h"
 
+#include "mm/paging/cursor.h"
+
 /* The hypervisor's own pages need no marks of hardware: they begin with A and D. No others do. */
 void test_marks_of_new_pages(void **state)
 {
@@ -120,6 +122,7 @@ void test_without_records(void **state)
     for (unsigned l = 0; l < LANDS; l++) {
         struct table_caps caps = world_caps(lands[l].format);
         struct table_env early = world_env;
+        struct table_cursor by_page;
 
         early.frame_records = false;
         world_start(&lands[l], PAGE_SIZE, &caps, 1);
@@ -138,6 +141,9 @@ void test_without_records(void **state)
         assert_int_equal(do_map(&w.table, w.base, 0, PAGE_SIZE, MAP_REPLACE), E_STATE);
         assert_int_equal(do_unmap(&w.table, w.base, PAGE_SIZE), E_STATE);
         assert_int_equal(do_merge(&w.table, w.base, PAGE_SIZE), E_STATE);
+        assert_ok(table_cursor_begin(&by_page, &w.table, w.base, w.base + PAGE_SIZE - 1));
+        assert_int_equal(table_cursor_unmap(&by_page), E_STATE);
+        table_cursor_end(&by_page);
         uint64_t cursor = w.base;
         assert_int_equal(do_sweep(&w.table, &cursor), E_STATE);
         assert_int_equal(table_adopt(&w.table, &early), E_STATE);
