@@ -348,3 +348,30 @@ void test_clone_at_the_end(void **state)
         world_end();
     }
 }
+
+/* Too few frames for the clone, or for the splits of the original: all come back. */
+void test_clone_without_frames(void **state)
+{
+    (void)state;
+    for (unsigned l = 0; l < LANDS; l++) {
+        uint64_t in = start(&lands[l], 2 * MiB, 1), few = 0;
+        int error;
+
+        assert_ok(do_map(&w.table, in, GiB, GiB, MAP_DEFAULT));
+        uint64_t frames = w.table.table_frames, taken = w.taken;
+        w.stores = 0;
+        do {
+            assert_int_equal(w.table.table_frames, frames);
+            assert_int_equal(w.other.table_frames, 1);
+            assert_int_equal(w.taken, taken);
+            assert_int_equal(w.stores, 0);
+            w.fail_in = few++;
+            error = do_clone(&w.other, &w.table, in + PAGE_SIZE, 2 * MiB);
+        } while (error == E_NOMEM);
+        assert_ok(error);
+        w.fail_in = UINT64_MAX;
+        /* Two nodes of level 1 in each, one of level 2, and what is above in the clone. */
+        assert_int_equal(few - 1, 3 + 3 + lands[l].kind->levels - 3);
+        world_end();
+    }
+}

@@ -171,6 +171,38 @@ void test_fresh_frames(void **state)
     }
 }
 
+static int take_small(struct page_source *source, uint64_t size, hpa_t *out)
+{
+    (void)source;
+    return size > PAGE_SIZE ? E_NOMEM : buddy_alloc(0, PURPOSE_TEST, WORLD_OWNER + 1, out);
+}
+
+/* Where no large block is to be had small ones do. */
+void test_fresh_frames_are_small(void **state)
+{
+    (void)state;
+    for (unsigned l = 0; l < LANDS; l++) {
+        uint64_t in = start(&lands[l], PAGE_SIZE, 1);
+        struct flush_batch batch;
+
+        buddy_pages_init(&pages, PURPOSE_TEST, WORLD_OWNER + 1);
+        pages.source.take = take_small;
+        assert_ok(table_map_fresh(&w.table, in, 2 * MiB, RWX_WB, MAP_DEFAULT, &pages.source));
+        struct leaves *leaves = leaves_of(&w.table);
+        assert_int_equal(leaves->count, 512);
+        flush_begin(&batch, &w.table);
+        assert_ok(table_unmap(&w.table, in, 2 * MiB, &batch));
+        for (unsigned i = 0; i < leaves->count; i++) {
+            assert_int_equal(leaves->leaf[i].level, 1);
+            flush_free_after(&batch, leaves->leaf[i].out);
+        }
+        flush_commit(&batch);
+        assert_int_equal(buddy_owner_frames(WORLD_OWNER + 1), 0);
+        free(leaves);
+        world_end();
+    }
+}
+
 /* A data block goes back to the buddy only after every CPU has forgotten it. */
 void test_data_dies_after_the_flush(void **state)
 {
