@@ -25,7 +25,7 @@ def run_cases(boot, cpu, name, options, at_least):
 
 
 @pytest.mark.parametrize("cpu", CPUS)
-@pytest.mark.parametrize("name, at_least", [("operands64", 450), ("operands32", 1100)])
+@pytest.mark.parametrize("name, at_least", [("operands64", 490), ("operands32", 1100)])
 def test_operands_as_the_cpu_takes_them(boot, cpu, name, at_least):
     machine = run_cases(boot, cpu, name, "mem=8M", at_least)
     assert f"quire: g1 {name}: passed" in machine.lines
@@ -34,7 +34,7 @@ def test_operands_as_the_cpu_takes_them(boot, cpu, name, at_least):
 
 @pytest.mark.parametrize("cpu", CPUS)
 def test_steps_and_breakpoints(boot, cpu):
-    machine = run_cases(boot, cpu, "steps64", "mem=8M lazy", 95)
+    machine = run_cases(boot, cpu, "steps64", "mem=8M lazy", 105)
     assert "quire: g1 steps64: passed" in machine.lines
 
 
