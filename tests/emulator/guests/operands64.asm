@@ -1,5 +1,5 @@
-; The memory operands of INS and OUTS in 64-bit mode against those of STOS and LODS: canonical form, paging,
-; rights, A and D, pages that are crossed, address sizes, segment bases, alignment.
+; The memory operands of INS and OUTS in 64-bit mode against those of STOS and LODS: canonical form,
+; paging, rights, A and D, pages that are crossed, address sizes, segment bases, alignment.
 
 %include "check64.inc"
 

@@ -1,5 +1,6 @@
-; Single steps and breakpoints over instructions that the hypervisor carries out, against instructions of the same
-; length that the CPU carries out: how many #DB there are, where, with which DR6 and RF.
+; Single steps and breakpoints over instructions that the hypervisor carries out, against
+; instructions of the same length that the CPU carries out: how many #DB there are, where, with
+; which DR6 and RF.
 
 %include "check64.inc"
 
@@ -120,8 +121,9 @@ keep_trace:
         call compare_traces
 %endmacro
 
-; RAX: the RF that the control had in trap RBX. Between the iterations of a REP instruction the manual wants 1
-; (18.3.1.1) whatever this CPU does; a breakpoint on the instruction itself comes before the first.
+; RAX: the RF that the control had in trap RBX. Between the iterations of a REP instruction the
+; manual wants 1 (18.3.1.1) whatever this CPU does; a breakpoint on the instruction itself comes
+; before the first.
 rf_wanted:
         cmp dword [p_rep], 0
         je .out
@@ -355,7 +357,8 @@ step_four:
         mov dword [p_more], 4
         ret
 
-; The number of #DB, the first one's place and DR6, said by hand: there is no other way to an I/O breakpoint.
+; The number of #DB, the first one's place and DR6, said by hand: there is no other way to an I/O
+; breakpoint.
 %macro TRAPPED 5                ; text, prepare, <instruction>, count, DR6
         jmp %%go
 %%text: db %1, 0

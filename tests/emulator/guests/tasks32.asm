@@ -1,5 +1,6 @@
-; Hardware task switches: by JMP, CALL and IRET, by task gates of exceptions and INT, in both formats of TSS;
-; what is saved and loaded, who is busy, steps and the T bit, and what faults. Run it `lazy`.
+; Hardware task switches: by JMP, CALL and IRET, by task gates of exceptions and INT, in both
+; formats of TSS; what is saved and loaded, who is busy, steps and the T bit, and what faults. Run
+; it `lazy`.
 
 IDT  equ 0x78000
 TSS_A equ 0x79000               ; the first task
@@ -65,7 +66,7 @@ gdt_16: TASK TSS_16, 1          ; 28, 16-bit
         dq 0x000000000000ffff   ; 40 nothing
 gdt_ldt: dq 0x0000820000000fff ; 48 LDT; its base is filled in
         dq 0x00cf92000000ffff   ; 50 data, not accessed yet
-gdt_short: dq 0x0000890000000066 | (TSS_B & 0xffff) << 16 | (TSS_B >> 16) << 32 ; 58 a TSS that is too short
+gdt_short: dq 0x0000890000000066 | (TSS_B & 0xffff) << 16 | (TSS_B >> 16) << 32 ; 58 too short
 gdt_pointer:
         dw gdt_pointer - gdt - 1
         dd gdt
