@@ -64,13 +64,30 @@ static void set_field(uint8_t *tss, const struct tss_layout *layout, unsigned at
     memcpy(tss + at, &value, layout->word);
 }
 
+static uint64_t below_stack(const struct task_switch *s, uint64_t rsp, unsigned access)
+{
+    return (rsp - s->to->word) & (access & ACCESS_DB ? UINT32_MAX : UINT16_MAX);
+}
+
+/* That an error code can be pushed, where the new task sees the stack as this one does. */
+static bool reach_stack(struct task_switch *s, uint64_t ss)
+{
+    const struct tss_layout *l = s->to;
+    uint64_t at = descriptor_base(ss) +
+                  below_stack(s, field(s->new, l, l->gpr + RSP * l->word), descriptor_access(ss));
+    bool same = !(vmx_guest_cr0() & CR0_PG) ||
+                (l->cr3 != 0 && field(s->new, l, l->cr3) == vmread(VMCS_GUEST_CR3));
+
+    return !same || !(s->vectoring & INTERRUPTION_CODE_VALID) || task_write(s, at, NULL, l->word);
+}
+
 /* That the descriptors of the new task's segments are there: they are looked at again when it is
  * too late to turn back. */
 static bool reach_descriptors(struct task_switch *s)
 {
     const struct tss_layout *l = s->to;
     uint16_t ldt = selector_at(s->new, l, l->ldt);
-    uint64_t at, d = 0, ignored;
+    uint64_t at, d = 0, found;
 
     if ((ldt & ~SELECTOR_RPL) && !(ldt & SELECTOR_LDT) && task_descriptor_place(ldt, &at) &&
         !task_read(s, at, &d, sizeof(d)))
@@ -84,7 +101,9 @@ static bool reach_descriptors(struct task_switch *s)
         at = local ? descriptor_base(d) + (selector & ~7u) : 0;
         if (local ? (selector | 7u) > descriptor_limit(d) : !task_descriptor_place(selector, &at))
             continue;
-        if (!task_read(s, at, &ignored, sizeof(ignored)))
+        if (!task_read(s, at, &found, sizeof(found)))
+            return false;
+        if (i == SEG_SS && !reach_stack(s, found))
             return false;
     }
     return true;
@@ -220,7 +239,7 @@ static bool push_code(struct task_switch *s)
         return true;
     vmx_read_segment(SEG_SS, &ss);
     uint64_t mask = ss.access & ACCESS_DB ? UINT32_MAX : UINT16_MAX;
-    uint64_t rsp = vmread(VMCS_GUEST_RSP), below = (rsp - s->to->word) & mask;
+    uint64_t rsp = vmread(VMCS_GUEST_RSP), below = below_stack(s, rsp, ss.access);
     uint32_t code = (uint32_t)vmread(VMCS_IDT_VECTORING_CODE);
     struct operand operand = {
         .which = OPERAND_SS,

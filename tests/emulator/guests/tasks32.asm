@@ -9,7 +9,7 @@ TSS_16 equ 0x103ff0             ; across a page's end
 TSS_H equ 0x105000              ; of the handler behind task gates
 STACK_A equ 0x7c00
 STACK_B equ 0x7000
-STACK_H equ 0x6c00
+STACK_H equ 0x108000             ; untouched, too
 
 CR0_PE equ 1
 CR0_TS equ 8
