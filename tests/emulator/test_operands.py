@@ -41,7 +41,7 @@ def test_steps_and_breakpoints(boot, cpu):
 
 @pytest.mark.parametrize("cpu", CPUS)
 def test_task_switches(boot, cpu):
-    machine = run_cases(boot, cpu, "tasks32", "mem=4M lazy", 63)
+    machine = run_cases(boot, cpu, "tasks32", "mem=4M lazy", 68)
     assert "quire: g1 tasks32: passed" in machine.lines
 
 
