@@ -17,7 +17,15 @@ none:   dw 0
 """
 
 # Protected mode, and a jump to a task: the CPU leaves the switch to the hypervisor.
+# A task switch that cannot be ended: the new task's page directory lies in a hole, and by then the old task's state
+# has been left.
 TASK_SWITCH = """
+        mov     dword [0x9000 + 0x1c], 0xa0000
+        mov     word [0x9000 + 0x4c], 8
+        mov     word [0x9000 + 0x50], 16
+        mov     ax, 0x1000
+        mov     es, ax
+        mov     dword [es:0], 0x87
         lgdt    [pointer]
         mov     eax, cr0
         or      al, 1
@@ -27,6 +35,14 @@ TASK_SWITCH = """
 protected:
         mov     ax, 16
         mov     ds, ax
+        mov     eax, cr4
+        or      al, 1 << 4
+        mov     cr4, eax
+        mov     eax, 0x10000
+        mov     cr3, eax
+        mov     eax, cr0
+        or      eax, 1 << 31
+        mov     cr0, eax
         jmp     24:0
         align 8
 gdt:    dq 0

@@ -271,6 +271,18 @@ static void refused(void **state)
     image.cmdline = "huge mem=2G";
     assert_int_equal(guest_create(&image, &guest), E_NOMEM);
     expect_log("huge: refused: not enough free memory");
+    static const char *const beyond[] = {
+        "beyond mem=2T lazy",
+        "beyond mem=1M rom=0x10000000000+4K",
+        "beyond mem=1M hole=0xfffffff000+8K",
+        "beyond mem=1M ram=0x20000000000+4K",
+    };
+    for (unsigned i = 0; i < ARRAY_SIZE(beyond); i++) {
+        machine_forget_log();
+        image.cmdline = beyond[i];
+        assert_int_equal(guest_create(&image, &guest), E_RANGE);
+        expect_log("this CPU's physical addresses have 40 bits, they end at 1T");
+    }
     image.cmdline = "greedy mem=16M quota=8M expect=refused";
     assert_int_equal(guest_create(&image, &guest), E_QUOTA);
     expect_log("greedy: refused: mem=16M is more than quota=8M allows");
@@ -1192,6 +1204,37 @@ static void string_page_faults(void **state)
     finish(guest);
 }
 
+/* With a trap due after each instruction the guest is resumed after each element; one that cannot
+ * be done yet is tried again. */
+static void string_by_steps(void **state)
+{
+    struct guest *guest = make("steps lazy mem=4M");
+    struct fake_vcpu *vcpu = fake_of(guest);
+    uint64_t *gpr = vcpu->vcpu.gpr;
+
+    (void)state;
+    vcpu->state.rflags |= BIT(8); /* TF */
+    gpr[RDI] = MiB - 2;
+    gpr[RCX] = 3;
+    for (unsigned left = 3; left > 0; left--) {
+        uint64_t rip = vcpu->state.rip;
+
+        make_exit(guest, string_exit(true, 1, true, 8, QUIRE_PORT_DEBUG, 0x100001));
+        if (gpr[RCX] == left) {                   /* its frame has arrived */
+            assert_in_range(vcpu->retries, 1, 2); /* the operands lie in two pages */
+            make_exit(guest, string_exit(true, 1, true, 8, QUIRE_PORT_DEBUG, 0x100001));
+        }
+        assert_int_equal(gpr[RCX], left - 1);
+        assert_int_equal(vcpu->noted, QUIRE_PORT_DEBUG + 1);
+        assert_int_equal(vcpu->state.rip, left == 1 ? rip + 2 : rip);
+    }
+    /* And HLT does not halt. */
+    make_exit(guest, (struct vm_exit){.kind = VM_EXIT_HALT, .length = 1});
+    assert_int_equal(guest->state, GUEST_RUNNING);
+    assert_false(guest->halted);
+    finish(guest);
+}
+
 /* --- a CPU that does anything --- */
 
 static struct random chaos;
@@ -1338,6 +1381,7 @@ int main(void)
         TEST(string_in_bursts),
         TEST(string_from_nowhere),
         TEST(string_page_faults),
+        TEST(string_by_steps),
         TEST(anything_goes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -6,35 +6,21 @@
  * Whatever can fault before the old task's state is saved does so in the old task, with nothing
  * changed; what faults after that faults in the new one.
  */
-#include "arch/x86_64/mm/operand.h"
-#include "arch/x86_64/vmx/exits.h"
-#include "arch/x86_64/vmx/state.h"
-#include "lib/string.h"
+#include "arch/x86_64/vmx/task_switch.h"
 
-enum task_source { TASK_CALL, TASK_IRET, TASK_JMP, TASK_GATE };
+#include "lib/string.h"
 
 #define QUALIFICATION_SELECTOR BITS(15, 0)
 #define QUALIFICATION_SOURCE_SHIFT 30
 
-#define SELECTOR_LDT BIT(2) /* TI */
-#define SELECTOR_RPL BITS(1, 0)
 #define CODE_EXTERNAL BIT(0) /* error code: raised by an event from outside the program */
-
 #define DESCRIPTOR_BUSY BIT(41)
-#define DESCRIPTOR_ACCESSED BIT(40)
 #define TSS_32BIT BIT(3)
-#define TSS_AVAILABLE 1 /* or 9; busy: 3 or 11 */
 
 #define DEBUG_BT BIT(15)
 #define DR7_LOCAL (BIT(0) | BIT(2) | BIT(4) | BIT(6) | BIT(8)) /* L0 .. L3, LE */
 
-/* Figure 8-2 and 8-10: where both formats keep what is switched. */
-struct tss_layout {
-    uint8_t word; /* bytes of a register */
-    uint8_t cr3, ip, flags, gpr, segment, ldt, trap;
-    uint8_t segments; /* ES CS SS DS, and FS GS in the larger one */
-    uint8_t limit;
-};
+/* Figures 8-2 and 8-10. */
 static const struct tss_layout layout32 = {
     .word = 4,
     .cr3 = 0x1c,
@@ -57,232 +43,6 @@ static const struct tss_layout layout16 = {
     .segments = 4,
     .limit = 0x2b,
 };
-#define TSS_MAX 0x68
-
-/* One switch in progress. A step that fails has said how in `event` or `exit`. */
-struct task_switch {
-    struct vmx_vcpu *v;
-    struct vm_exit *exit;
-    struct operand_cpu cpu;
-    enum task_source source;
-    uint16_t selector; /* of the new TSS */
-    uint64_t descriptor;
-    const struct tss_layout *from, *to;
-    uint8_t old[TSS_MAX], new[TSS_MAX];
-    uint32_t vectoring; /* the event that came through a task gate, or 0 */
-    uint32_t external;  /* bit 0 of error codes */
-    bool committed;     /* the new task's registers are loaded */
-};
-
-static bool fails(struct task_switch *s, uint8_t vector, uint32_t code)
-{
-    vmx_inject_exception(s->v, vector, true, code);
-    s->exit->kind = VM_EXIT_HANDLED;
-    return false;
-}
-
-static bool fails_by(struct task_switch *s, uint8_t vector, uint16_t selector)
-{
-    return fails(s, vector, (uint32_t)(selector & ~SELECTOR_RPL) | s->external);
-}
-
-/* ---- Memory: the CPU's own accesses to its tables, which are the supervisor's ---------------- */
-
-static bool tell(struct task_switch *s, enum operand_outcome outcome,
-                 const struct operand_place *place)
-{
-    if (outcome == OPERAND_EXCEPTION) {
-        if (place->fault.vector == VECTOR_PF)
-            s->v->live.cr2 = place->fault.address;
-        return fails(s, place->fault.vector, place->fault.code);
-    }
-    if (s->committed) { /* there is no way back, and none on */
-        s->exit->kind = VM_EXIT_UNKNOWN;
-        return false;
-    }
-    s->exit->kind = VM_EXIT_HANDLED;
-    if (outcome != OPERAND_AGAIN)
-        vmx_tell_refusal(place, outcome, s->exit);
-    /* It is all tried again: the instruction, or the delivery of the event. */
-    if (s->vectoring)
-        vmx_deliver_again(s->v);
-    else
-        vmx_retry(&s->v->vcpu);
-    return false;
-}
-
-/* Up to 8 bytes; `to` NULL: only that they can be written. */
-static bool access_bytes(struct task_switch *s, const struct operand *operand, void *to,
-                         const void *from)
-{
-    struct operand_place place;
-    enum operand_outcome outcome = operand_reach(&s->cpu, operand, &place);
-
-    if (outcome != OPERAND_REACHED)
-        return tell(s, outcome, &place);
-    if (to != NULL)
-        operand_load(&place, to);
-    if (from != NULL)
-        operand_store(&place, from);
-    return true;
-}
-
-static struct operand flat_operand(uint64_t linear, unsigned bytes, unsigned access)
-{
-    return (struct operand){
-        .which = OPERAND_DS,
-        .segment = {.limit = UINT32_MAX, .access = 0xc093},
-        .offset = linear & UINT32_MAX,
-        .address_bytes = 4,
-        .bytes = (uint8_t)bytes,
-        .access = access,
-    };
-}
-
-/* Words of 2 bytes, as both layouts consist of them. */
-static bool read_linear(struct task_switch *s, uint64_t at, void *to, unsigned size)
-{
-    for (unsigned i = 0; i < size; i += 2) {
-        struct operand operand = flat_operand(at + i, 2, RIGHT_R);
-        if (!access_bytes(s, &operand, (uint8_t *)to + i, NULL))
-            return false;
-    }
-    return true;
-}
-
-static bool write_linear(struct task_switch *s, uint64_t at, const void *from, unsigned size)
-{
-    for (unsigned i = 0; i < size; i += 2) {
-        struct operand operand = flat_operand(at + i, 2, RIGHT_W);
-        if (!access_bytes(s, &operand, NULL, from ? (const uint8_t *)from + i : NULL))
-            return false;
-    }
-    return true;
-}
-
-/* ---- Descriptors ----------------------------------------------------------------------------- */
-
-static uint64_t descriptor_base(uint64_t d)
-{
-    return (d >> 16 & BITS(23, 0)) | (d >> 32 & BITS(31, 24));
-}
-
-static uint16_t descriptor_access(uint64_t d)
-{
-    return (uint16_t)(d >> 40 & 0xf0ff);
-}
-
-static uint32_t descriptor_limit(uint64_t d)
-{
-    uint32_t limit = (uint32_t)((d & 0xffff) | (d >> 32 & 0xf0000));
-
-    return descriptor_access(d) & ACCESS_GRANULARITY ? limit << 12 | 0xfff : limit;
-}
-
-/* Where a selector's descriptor lies; false where there is none. */
-static bool descriptor_place(uint16_t selector, uint64_t *at)
-{
-    bool local = (selector & SELECTOR_LDT) != 0;
-    uint32_t offset = selector & ~7u;
-    uint64_t limit = vmread(local ? VMCS_GUEST_LDTR_LIMIT : VMCS_GUEST_GDTR_LIMIT);
-
-    if (local && (vmread(VMCS_GUEST_LDTR_ACCESS) & ACCESS_UNUSABLE))
-        return false;
-    *at = vmread(local ? VMCS_GUEST_LDTR_BASE : VMCS_GUEST_GDTR_BASE) + offset;
-    return offset + 7 <= limit;
-}
-
-static void set_hidden(unsigned index, uint16_t selector, uint64_t d)
-{
-    unsigned offset = index * VMCS_SEGMENT_STRIDE;
-
-    vmwrite(VMCS_GUEST_ES_SELECTOR + offset, selector);
-    vmwrite(VMCS_GUEST_ES_BASE + offset, descriptor_base(d));
-    vmwrite(VMCS_GUEST_ES_LIMIT + offset, descriptor_limit(d));
-    vmwrite(VMCS_GUEST_ES_ACCESS + offset, descriptor_access(d));
-}
-
-static void set_unusable(unsigned index, uint16_t selector)
-{
-    unsigned offset = index * VMCS_SEGMENT_STRIDE;
-
-    vmwrite(VMCS_GUEST_ES_SELECTOR + offset, selector);
-    vmwrite(VMCS_GUEST_ES_ACCESS + offset, ACCESS_UNUSABLE);
-}
-
-/* Virtual-8086 mode's segments follow from their selectors. */
-static void set_v86(unsigned index, uint16_t selector)
-{
-    unsigned offset = index * VMCS_SEGMENT_STRIDE;
-
-    vmwrite(VMCS_GUEST_ES_SELECTOR + offset, selector);
-    vmwrite(VMCS_GUEST_ES_BASE + offset, (uint64_t)selector << 4);
-    vmwrite(VMCS_GUEST_ES_LIMIT + offset, 0xffff);
-    vmwrite(VMCS_GUEST_ES_ACCESS + offset, 0xf3);
-}
-
-/* Table 8-1: type and privilege of what a segment register is to hold. */
-static bool descriptor_fits(unsigned index, uint16_t selector, unsigned cpl, uint64_t d)
-{
-    unsigned access = descriptor_access(d), rpl = selector & SELECTOR_RPL;
-    unsigned dpl = access >> ACCESS_DPL_SHIFT & 3;
-    bool code = access & ACCESS_CODE, second = access & ACCESS_WRITABLE;
-    bool conforming = code && (access & ACCESS_CONFORMING);
-
-    if (!(access & ACCESS_CODE_OR_DATA))
-        return false;
-    if (index == SEG_CS)
-        return code && (conforming ? dpl <= rpl : dpl == rpl);
-    if (index == SEG_SS)
-        return !code && second && dpl == cpl && rpl == cpl;
-    return (!code || second) && (conforming || (dpl >= cpl && dpl >= rpl));
-}
-
-static bool load_segment(struct task_switch *s, unsigned index, uint16_t selector, unsigned cpl)
-{
-    uint64_t at, d;
-
-    if ((selector & ~SELECTOR_RPL) == 0) {
-        if (index == SEG_CS || index == SEG_SS)
-            return fails_by(s, VECTOR_TS, selector);
-        set_unusable(index, selector);
-        return true;
-    }
-    if (!descriptor_place(selector, &at))
-        return fails_by(s, VECTOR_TS, selector);
-    if (!read_linear(s, at, &d, sizeof(d)))
-        return false;
-    if (!descriptor_fits(index, selector, cpl, d))
-        return fails_by(s, VECTOR_TS, selector);
-    if (!(descriptor_access(d) & ACCESS_PRESENT))
-        return fails_by(s, index == SEG_SS ? VECTOR_SS : VECTOR_NP, selector);
-    if (!(d & DESCRIPTOR_ACCESSED)) {
-        d |= DESCRIPTOR_ACCESSED;
-        if (!write_linear(s, at, &d, sizeof(d)))
-            return false;
-    }
-    set_hidden(index, selector, d);
-    return true;
-}
-
-static bool load_ldt(struct task_switch *s, uint16_t selector)
-{
-    uint64_t at, d;
-
-    if ((selector & ~SELECTOR_RPL) == 0) {
-        set_unusable(SEG_LDTR, selector);
-        return true;
-    }
-    if ((selector & SELECTOR_LDT) || !descriptor_place(selector, &at))
-        return fails_by(s, VECTOR_TS, selector);
-    if (!read_linear(s, at, &d, sizeof(d)))
-        return false;
-    if ((descriptor_access(d) & (ACCESS_TYPE | ACCESS_CODE_OR_DATA | ACCESS_PRESENT)) !=
-        (LDT_TYPE | ACCESS_PRESENT))
-        return fails_by(s, VECTOR_TS, selector);
-    set_hidden(SEG_LDTR, selector, d);
-    return true;
-}
 
 /* ---- The steps ------------------------------------------------------------------------------- */
 
@@ -304,16 +64,33 @@ static void set_field(uint8_t *tss, const struct tss_layout *layout, unsigned at
     memcpy(tss + at, &value, layout->word);
 }
 
+static uint64_t below_stack(const struct task_switch *s, uint64_t rsp, unsigned access)
+{
+    return (rsp - s->to->word) & (access & ACCESS_DB ? UINT32_MAX : UINT16_MAX);
+}
+
+/* That an error code can be pushed, where the new task sees the stack as this one does. */
+static bool reach_stack(struct task_switch *s, uint64_t ss)
+{
+    const struct tss_layout *l = s->to;
+    uint64_t at = descriptor_base(ss) +
+                  below_stack(s, field(s->new, l, l->gpr + RSP * l->word), descriptor_access(ss));
+    bool same = !(vmx_guest_cr0() & CR0_PG) ||
+                (l->cr3 != 0 && field(s->new, l, l->cr3) == vmread(VMCS_GUEST_CR3));
+
+    return !same || !(s->vectoring & INTERRUPTION_CODE_VALID) || task_write(s, at, NULL, l->word);
+}
+
 /* That the descriptors of the new task's segments are there: they are looked at again when it is
  * too late to turn back. */
 static bool reach_descriptors(struct task_switch *s)
 {
     const struct tss_layout *l = s->to;
     uint16_t ldt = selector_at(s->new, l, l->ldt);
-    uint64_t at, d = 0, ignored;
+    uint64_t at, d = 0, found;
 
-    if ((ldt & ~SELECTOR_RPL) && !(ldt & SELECTOR_LDT) && descriptor_place(ldt, &at) &&
-        !read_linear(s, at, &d, sizeof(d)))
+    if ((ldt & ~SELECTOR_RPL) && !(ldt & SELECTOR_LDT) && task_descriptor_place(ldt, &at) &&
+        !task_read(s, at, &d, sizeof(d)))
         return false;
     for (unsigned i = 0; i < l->segments; i++) {
         uint16_t selector = selector_at(s->new, l, l->segment + i * l->word);
@@ -322,9 +99,11 @@ static bool reach_descriptors(struct task_switch *s)
         if (!(selector & ~SELECTOR_RPL) || (local && d == 0))
             continue;
         at = local ? descriptor_base(d) + (selector & ~7u) : 0;
-        if (local ? (selector | 7u) > descriptor_limit(d) : !descriptor_place(selector, &at))
+        if (local ? (selector | 7u) > descriptor_limit(d) : !task_descriptor_place(selector, &at))
             continue;
-        if (!read_linear(s, at, &ignored, sizeof(ignored)))
+        if (!task_read(s, at, &found, sizeof(found)))
+            return false;
+        if (i == SEG_SS && !reach_stack(s, found))
             return false;
     }
     return true;
@@ -336,21 +115,21 @@ static bool prepare(struct task_switch *s)
     uint64_t at, tr_access = vmread(VMCS_GUEST_TR_ACCESS);
 
     s->from = tr_access & TSS_32BIT ? &layout32 : &layout16;
-    if (!descriptor_place(s->selector, &at))
-        return fails_by(s, s->source == TASK_IRET ? VECTOR_TS : VECTOR_GP, s->selector);
-    if (!read_linear(s, at, &s->descriptor, sizeof(s->descriptor)))
+    if (!task_descriptor_place(s->selector, &at))
+        return task_fails(s, s->source == TASK_IRET ? VECTOR_TS : VECTOR_GP, s->selector);
+    if (!task_read(s, at, &s->descriptor, sizeof(s->descriptor)))
         return false;
     if (!(descriptor_access(s->descriptor) & ACCESS_PRESENT))
-        return fails_by(s, VECTOR_NP, s->selector);
+        return task_fails(s, VECTOR_NP, s->selector);
     s->to = descriptor_access(s->descriptor) & TSS_32BIT ? &layout32 : &layout16;
     if (descriptor_limit(s->descriptor) < s->to->limit)
-        return fails_by(s, VECTOR_TS, s->selector);
+        return task_fails(s, VECTOR_TS, s->selector);
     if (vmread(VMCS_GUEST_TR_LIMIT) < s->from->limit)
-        return fails_by(s, VECTOR_TS, (uint16_t)vmread(VMCS_GUEST_TR_SELECTOR));
-    return read_linear(s, vmread(VMCS_GUEST_TR_BASE), s->old, s->from->limit + 1u) &&
-           write_linear(s, vmread(VMCS_GUEST_TR_BASE), NULL, s->from->limit + 1u) &&
-           read_linear(s, descriptor_base(s->descriptor), s->new, s->to->limit + 1u) &&
-           write_linear(s, descriptor_base(s->descriptor), NULL, 2) && reach_descriptors(s);
+        return task_fails(s, VECTOR_TS, (uint16_t)vmread(VMCS_GUEST_TR_SELECTOR));
+    return task_read(s, vmread(VMCS_GUEST_TR_BASE), s->old, s->from->limit + 1u) &&
+           task_write(s, vmread(VMCS_GUEST_TR_BASE), NULL, s->from->limit + 1u) &&
+           task_read(s, descriptor_base(s->descriptor), s->new, s->to->limit + 1u) &&
+           task_write(s, descriptor_base(s->descriptor), NULL, 2) && reach_descriptors(s);
 }
 
 /* The old task's registers into its TSS, and who is busy. */
@@ -375,21 +154,21 @@ static bool save_old(struct task_switch *s)
         set_field(s->old, l, l->segment + i * l->word,
                   vmread(VMCS_GUEST_ES_SELECTOR + i * VMCS_SEGMENT_STRIDE));
     /* From EIP to the last segment: the rest of a TSS is not the CPU's to write. */
-    if (!write_linear(s, vmread(VMCS_GUEST_TR_BASE) + l->ip, s->old + l->ip,
-                      (unsigned)(l->ldt - l->ip)))
+    if (!task_write(s, vmread(VMCS_GUEST_TR_BASE) + l->ip, s->old + l->ip,
+                    (unsigned)(l->ldt - l->ip)))
         return false;
     if ((s->source == TASK_JMP || s->source == TASK_IRET) &&
-        descriptor_place((uint16_t)vmread(VMCS_GUEST_TR_SELECTOR), &at)) {
-        if (!read_linear(s, at, &d, sizeof(d)))
+        task_descriptor_place((uint16_t)vmread(VMCS_GUEST_TR_SELECTOR), &at)) {
+        if (!task_read(s, at, &d, sizeof(d)))
             return false;
         d &= ~DESCRIPTOR_BUSY;
-        if (!write_linear(s, at, &d, sizeof(d)))
+        if (!task_write(s, at, &d, sizeof(d)))
             return false;
     }
-    if (s->source == TASK_IRET || !descriptor_place(s->selector, &at))
+    if (s->source == TASK_IRET || !task_descriptor_place(s->selector, &at))
         return true;
     s->descriptor |= DESCRIPTOR_BUSY;
-    return write_linear(s, at, &s->descriptor, sizeof(s->descriptor));
+    return task_write(s, at, &s->descriptor, sizeof(s->descriptor));
 }
 
 /* What a task has of its own besides segments. */
@@ -401,11 +180,11 @@ static bool load_registers(struct task_switch *s)
 
     if (s->source == TASK_CALL || s->source == TASK_GATE) {
         flags |= RFLAGS_NT;
-        if (!write_linear(s, descriptor_base(s->descriptor), &old, sizeof(old)))
+        if (!task_write(s, descriptor_base(s->descriptor), &old, sizeof(old)))
             return false;
     }
     s->committed = true;
-    set_hidden(SEG_TR, s->selector, s->descriptor | DESCRIPTOR_BUSY);
+    task_set_hidden(SEG_TR, s->selector, s->descriptor | DESCRIPTOR_BUSY);
     vmx_write_crs(vmx_guest_cr0() | CR0_TS, vmx_guest_cr4(), vmread(VMCS_GUEST_EFER));
     vmwrite(VMCS_GUEST_RIP, field(s->new, l, l->ip));
     vmwrite(VMCS_GUEST_RFLAGS, flags);
@@ -438,14 +217,14 @@ static bool load_segments(struct task_switch *s)
         selector[i] = selector_at(s->new, l, l->segment + i * l->word);
         vmwrite(VMCS_GUEST_ES_SELECTOR + i * VMCS_SEGMENT_STRIDE, selector[i]);
     }
-    if (!load_ldt(s, selector_at(s->new, l, l->ldt)))
+    if (!task_load_ldt(s, selector_at(s->new, l, l->ldt)))
         return false;
     for (unsigned i = 0; i < ARRAY_SIZE(order); i++) {
         unsigned index = order[i];
 
         if (v86)
-            set_v86(index, selector[index]);
-        else if (!load_segment(s, index, selector[index], selector[SEG_CS] & SELECTOR_RPL))
+            task_set_v86(index, selector[index]);
+        else if (!task_load_segment(s, index, selector[index], selector[SEG_CS] & SELECTOR_RPL))
             return false;
     }
     return true;
@@ -460,7 +239,7 @@ static bool push_code(struct task_switch *s)
         return true;
     vmx_read_segment(SEG_SS, &ss);
     uint64_t mask = ss.access & ACCESS_DB ? UINT32_MAX : UINT16_MAX;
-    uint64_t rsp = vmread(VMCS_GUEST_RSP), below = (rsp - s->to->word) & mask;
+    uint64_t rsp = vmread(VMCS_GUEST_RSP), below = below_stack(s, rsp, ss.access);
     uint32_t code = (uint32_t)vmread(VMCS_IDT_VECTORING_CODE);
     struct operand operand = {
         .which = OPERAND_SS,
@@ -472,7 +251,7 @@ static bool push_code(struct task_switch *s)
     };
 
     s->cpu.user = (ss.access >> ACCESS_DPL_SHIFT & 3) == 3;
-    if (!access_bytes(s, &operand, NULL, &code))
+    if (!task_access(s, &operand, NULL, &code))
         return false;
     vmwrite(VMCS_GUEST_RSP, (rsp & ~mask) | below);
     return true;

@@ -44,7 +44,8 @@ LEGACY equ 576                  ; x87, SSE and the header of an XSAVE area
 cr4_value: dq 0
 cr4_before: dq 0
 
-; The sizes of an XSAVE area for XCR0 = R14, as the sub-leaves of its components tell: R10 standard, R11 compacted
+; The sizes of an XSAVE area for XCR0 = R14, as the sub-leaves of its components tell: R10 standard,
+; R11 compacted
 area_sizes:
         mov r10d, LEGACY
         mov r11d, LEGACY

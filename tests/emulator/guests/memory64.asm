@@ -1,5 +1,6 @@
-; What lies behind the operands of INS and OUTS: lazy memory, under data and under tables; ROM and holes, announced
-; and not. To be run with `mem=16M lazy rom=0x300000+64K`; it ends by a write to ROM that is not announced.
+; What lies behind the operands of INS and OUTS: lazy memory, under data and under tables; ROM and
+; holes, announced and not. To be run with `mem=16M lazy rom=0x300000+64K`; it ends by a write to
+; ROM that is not announced.
 
 %include "check64.inc"
 
@@ -54,8 +55,8 @@ lazy_pages:
         mov qword [p_rcx], 5
         ret
 
-; ANNOUNCED "text", address, size, <instruction>, RAX wanted, RCX wanted: RCX is 5 before, RSI and RDI 3 bytes
-; before the address
+; ANNOUNCED "text", address, size, <instruction>, RAX wanted, RCX wanted: RCX is 5 before, RSI and
+; RDI 3 bytes before the address
 %macro ANNOUNCED 6
         jmp %%go
 %%text: db %1, 0
@@ -91,8 +92,8 @@ view_hole:
         invlpg [VIEW]
         ret
 
-; The same access by two instructions: RAX of the one is that of the other. A walk reads in any case; Bochs tells
-; of one that counts as a write only that.
+; The same access by two instructions: RAX of the one is that of the other. A walk reads in any
+; case; Bochs tells of one that counts as a write only that.
 %macro ANNOUNCED_PAIR 5         ; text, address announced, linear address, <control>, <tried>
         mov r13, %3
         ANNOUNCE_ONE %2, {%4}

@@ -1,6 +1,6 @@
-; The memory operands of INS and OUTS outside 64-bit mode against those of STOS and LODS: real mode, segments of
-; every type and their limits, virtual-8086 mode, 32-bit and PAE paging, ring 3. See check64.inc for how a case
-; is judged; here a run has segment registers of its own.
+; The memory operands of INS and OUTS outside 64-bit mode against those of STOS and LODS: real mode,
+; segments of every type and their limits, virtual-8086 mode, 32-bit and PAE paging, ring 3. See
+; check64.inc for how a case is judged; here a run has segment registers of its own.
 
 PD   equ 0x70000                ; 32-bit paging
 PT   equ 0x71000                ; 0 .. 4 MiB
@@ -46,7 +46,7 @@ start:  cli
         times 510 - ($ - $$) db 0
         dw 0xaa55
 
-; ---- Real mode ------------------------------------------------------------------------------------
+; ---- Real mode ----
 
 real:   mov word [13 * 4], real_gp
         mov word [12 * 4], real_ss
@@ -208,7 +208,7 @@ to_protected:
         mov cr0, eax
         jmp 8:protected
 
-; ---- Protected mode -------------------------------------------------------------------------------
+; ---- Protected mode ----
 
         bits 32
 %macro GATE 1

@@ -1,5 +1,5 @@
-; The memory operands of INS and OUTS in 64-bit mode against those of STOS and LODS: canonical form, paging,
-; rights, A and D, pages that are crossed, address sizes, segment bases, alignment.
+; The memory operands of INS and OUTS in 64-bit mode against those of STOS and LODS: canonical form,
+; paging, rights, A and D, pages that are crossed, address sizes, segment bases, alignment.
 
 %include "check64.inc"
 
@@ -160,6 +160,35 @@ based_cut:
         mov [p_rsi], rax
         ret
 
+; Compatibility mode: segments count, linear addresses have 32 bits.
+COMPATIBLE equ 0x38
+%macro COMPAT 3                 ; name, data segment, offset
+%1:     mov qword [p_cs], COMPATIBLE
+        mov dword [p_data], %2
+        mov qword [p_rcx], 3
+        mov qword [watch0], PT + ONE * 8
+        mov qword [watch1], PT + (ONE + 1) * 8
+        ENTRY ONE, E1 | W
+        ENTRY ONE + 1, E2 | W
+        POINT %3
+        ret
+%endmacro
+COMPAT compat, KERNEL_DATA, SPOT + 0xfff
+COMPAT compat_last, 0x40, 0xfff
+COMPAT compat_beyond, 0x40, 0x1000
+COMPAT compat_null, 0, SPOT
+COMPAT compat_wraps, 0x48, SPOT + 0x1010
+COMPAT compat_end, KERNEL_DATA, 0xffffffff
+%macro COMPAT_ALL 2
+        CASE_BITS 32, {%1, ", OUTSB"}, %2, lodsb, outsb
+        CASE_BITS 32, {%1, ", OUTSW"}, %2, lodsw, outsw
+        CASE_BITS 32, {%1, ", INSB"}, %2, stosb, insb
+        CASE_BITS 32, {%1, ", INSD"}, %2, stosd, insd
+        CASE_BITS 32, {%1, ", REP OUTSD"}, %2, rep lodsd, rep outsd
+        CASE_BITS 32, {%1, ", REP INSB"}, %2, rep stosb, rep insb
+        CASE_BITS 32, {%1, ", a16 REP INSW"}, %2, a16 rep stosw, a16 rep insw
+%endmacro
+
 ; A page table entry is reached by a page of 2 MiB, an entry with a reserved bit there, none.
 LARGE equ 0x20000000
 %macro LARGE_PAGE 3             ; name, entry, address
@@ -244,6 +273,12 @@ no_smap:
         CASE "SS OUTSB, not canonical", hole_low, OF_SS lodsb, OF_SS outsb
         CASE "SS OUTSB", clean, OF_SS lodsb, OF_SS outsb
         CASE "CS OUTSW", crossing, OF_CS lodsw, OF_CS outsw
+        COMPAT_ALL "compatibility mode", compat
+        COMPAT_ALL "compatibility mode, the last byte", compat_last
+        COMPAT_ALL "compatibility mode, beyond", compat_beyond
+        COMPAT_ALL "compatibility mode, null", compat_null
+        COMPAT_ALL "compatibility mode, a wrap", compat_wraps
+        COMPAT_ALL "compatibility mode, the end", compat_end
         BOTH "a large page", large
         BOTH "a large page's reserved bit", large_reserved
         BOTH "no large page", large_absent

@@ -1,5 +1,6 @@
-; All 65536 ports by 1, 2 and 4 bytes, in and out; those that have devices with several values. Only what
-; docs/GUEST-INTERFACE.md says may end a guest is left out; the guest passes when it has come through.
+; All 65536 ports by 1, 2 and 4 bytes, in and out; those that have devices with several values. Only
+; what docs/GUEST-INTERFACE.md says may end a guest is left out; the guest passes when it has come
+; through.
 
         bits 16
         org 0x7c00
@@ -21,7 +22,8 @@ start:  cli
         times 510 - ($ - $$) db 0
         dw 0xaa55
 
-; Read and write all ports below %3 (0: all) with EAX = %4, but for those that are said to end a guest.
+; Read and write all ports below %3 (0: all) with EAX = %4, but for those that are said to end a
+; guest.
 %macro ALL_PORTS 4              ; width, register, end, value
         xor ebp, ebp            ; the port
 %%port: mov dx, bp

@@ -1,5 +1,6 @@
-; A guest whose page tables lie in ROM: rom=0x10000+16K. A is set in all of them, and no page is written that has
-; D clear, so the CPU has nothing to write there by itself. It enters 64-bit mode and passes.
+; A guest whose page tables lie in ROM: rom=0x10000+16K. A is set in all of them, and no page is
+; written that has D clear, so the CPU has nothing to write there by itself. It enters 64-bit mode
+; and passes.
 
 PML4 equ 0x10000
 PDPT equ 0x11000

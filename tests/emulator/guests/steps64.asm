@@ -1,5 +1,6 @@
-; Single steps and breakpoints over instructions that the hypervisor carries out, against instructions of the same
-; length that the CPU carries out: how many #DB there are, where, with which DR6 and RF.
+; Single steps and breakpoints over instructions that the hypervisor carries out, against
+; instructions of the same length that the CPU carries out: how many #DB there are, where, with
+; which DR6 and RF.
 
 %include "check64.inc"
 
@@ -120,8 +121,9 @@ keep_trace:
         call compare_traces
 %endmacro
 
-; RAX: the RF that the control had in trap RBX. Between the iterations of a REP instruction the manual wants 1
-; (18.3.1.1) whatever this CPU does; a breakpoint on the instruction itself comes before the first.
+; RAX: the RF that the control had in trap RBX. Between the iterations of a REP instruction the
+; manual wants 1 (18.3.1.1) whatever this CPU does; a breakpoint on the instruction itself comes
+; before the first.
 rf_wanted:
         cmp dword [p_rep], 0
         je .out
@@ -355,7 +357,8 @@ step_four:
         mov dword [p_more], 4
         ret
 
-; The number of #DB, the first one's place and DR6, said by hand: there is no other way to an I/O breakpoint.
+; The number of #DB, the first one's place and DR6, said by hand: there is no other way to an I/O
+; breakpoint.
 %macro TRAPPED 5                ; text, prepare, <instruction>, count, DR6
         jmp %%go
 %%text: db %1, 0
@@ -392,7 +395,11 @@ IO_BREAK io_one_local, CR4_DE, 1 | 2 << 16, DELAY_PORT
 IO_BREAK io_other, CR4_DE, 2 | 2 << 16, DELAY_PORT + 1
 IO_BREAK io_wide, CR4_DE, 2 | 2 << 16 | 3 << 18, DELAY_PORT + 2
 IO_BREAK io_no_de, 0, 2 | 2 << 16, DELAY_PORT
-IO_BREAK io_tf, CR4_DE, 2 | 2 << 16, DELAY_PORT, {mov qword [p_tf], TF}
+IO_BREAK io_step, CR4_DE, 2 | 2 << 16, DELAY_PORT, {call step_once}
+step_once:
+        mov qword [p_tf], TF
+        mov dword [p_more], 0
+        ret
 IO_BREAK io_rep, CR4_DE, 2 | 2 << 16, DELAY_PORT, {mov qword [p_rcx], 3}
 IO_BREAK io_none, CR4_DE, 2 | 2 << 16, DELAY_PORT, {mov qword [p_rcx], 0}
 
@@ -482,6 +489,7 @@ main:   STEPS "CPUID", as_is, NOP2, cpuid
         TRAPPED "I/O breakpoint, word across", io_other, {out dx, ax}, 1, 1
         TRAPPED "I/O breakpoint of four", io_wide, {in al, dx}, 1, 1
         TRAPPED "I/O breakpoint without DE", io_no_de, {in al, dx}, 0, 0
+        TRAPPED "I/O breakpoint and step, IN", io_step, {in al, dx}, 1, 0x4001
         TRAPPED "I/O breakpoint, OUTSB", io_one, outsb, 1, 1
         TRAPPED "I/O breakpoint, REP OUTSB", io_rep, rep outsb, 3, 1
         TRAPPED "I/O breakpoint, REP INSW", io_rep, rep insw, 3, 1

@@ -1,14 +1,18 @@
-; Hardware task switches: by JMP, CALL and IRET, by task gates of exceptions and INT, in both formats of TSS;
-; what is saved and loaded, who is busy, steps and the T bit, and what faults. Run it `lazy`.
+; Hardware task switches: by JMP, CALL and IRET, by task gates of exceptions and INT, in both
+; formats of TSS; what is saved and loaded, who is busy, steps and the T bit, and what faults. Run
+; it `lazy`.
 
 IDT  equ 0x78000
 TSS_A equ 0x79000               ; the first task
 TSS_B equ 0x101000              ; the others, in memory that is touched late
 TSS_16 equ 0x103ff0             ; across a page's end
 TSS_H equ 0x105000              ; of the handler behind task gates
+PD_A equ 0x60000
+PD_B equ 0x61000
+VIEW equ 0x20000000
 STACK_A equ 0x7c00
 STACK_B equ 0x7000
-STACK_H equ 0x6c00
+STACK_H equ 0x108000             ; untouched, too
 
 CR0_PE equ 1
 CR0_TS equ 8
@@ -21,6 +25,7 @@ RESULT_PORT equ 0x510
 
 ; Offsets in a TSS
 LINK equ 0
+CR3_ equ 0x1c
 EIP  equ 0x20
 EFLAGS equ 0x24
 EAX_ equ 0x28
@@ -65,7 +70,7 @@ gdt_16: TASK TSS_16, 1          ; 28, 16-bit
         dq 0x000000000000ffff   ; 40 nothing
 gdt_ldt: dq 0x0000820000000fff ; 48 LDT; its base is filled in
         dq 0x00cf92000000ffff   ; 50 data, not accessed yet
-gdt_short: dq 0x0000890000000066 | (TSS_B & 0xffff) << 16 | (TSS_B >> 16) << 32 ; 58 a TSS that is too short
+gdt_short: dq 0x0000890000000066 | (TSS_B & 0xffff) << 16 | (TSS_B >> 16) << 32 ; 58 too short
 gdt_pointer:
         dw gdt_pointer - gdt - 1
         dd gdt
@@ -438,9 +443,45 @@ bad_load:
         FAULTS "ES is nothing", 0x20, 10, 0x40, 0x20
         call back_to_a
 
+        ; With paging each task has its directory: the second shows the first 4 MiB once more.
+        mov dword [PD_A], 0x87
+        mov dword [PD_B], 0x87
+        mov dword [PD_B + (VIEW >> 22) * 4], 0x87
+        mov dword [TSS_A + CR3_], PD_A
+        mov eax, cr4
+        or eax, 1 << 4
+        mov cr4, eax
+        mov eax, PD_A
+        mov cr3, eax
+        mov eax, cr0
+        or eax, 1 << 31
+        mov cr0, eax
+        NEW_B viewer
+        mov dword [edi + CR3_], PD_B
+        call 0x20:0
+        EXPECT "CR3: the new task's", [seen_eax], PD_B
+        EXPECT "CR3: what it shows", [seen_ecx], [bad_load]
+        mov eax, cr3
+        EXPECT "CR3: this one's again", eax, PD_A
+        NEW_B viewer
+        mov dword [edi + CR3_], PD_A
+        mov dword [got_vector], -1
+        mov dword [resume], .viewed
+        call 0x20:0
+.viewed:
+        mov esp, STACK_A
+        EXPECT "CR3 without it: vector", [got_vector], 14
+        EXPECT "CR3 without it: in the new task", [got_tr], 0x20
+
         mov eax, [bad]
         mov edx, RESULT_PORT
         out dx, eax
+
+viewer: mov eax, cr3
+        mov [seen_eax], eax
+        mov eax, [VIEW + bad_load]
+        mov [seen_ecx], eax
+        iretd
 
 ; TR has task B; the first again, as if nothing had been.
 back_to_a:
@@ -452,6 +493,8 @@ back_to_a:
         mov ds, eax
         mov es, eax
         mov ss, eax
+        mov fs, eax
+        mov gs, eax
         ret
 
 seen_eax: dd 0

@@ -1,5 +1,5 @@
-; INS and OUTS to memory that the CPU itself never touches, for the accessed and dirty bits of the EPT. Run it
-; with mem=16M: it writes at 8 MiB, reads at 10 MiB, and halts.
+; INS and OUTS to memory that the CPU itself never touches, for the accessed and dirty bits of the
+; EPT. Run it with mem=16M: it writes at 8 MiB, reads at 10 MiB, and halts.
 
 %include "check64.inc"
 
