@@ -77,7 +77,7 @@ HOSTED_COMMON := tests/unit/hosted.c tests/unit/no_tlb.c lib/lock.c
 
 # For the lists of those who link them: the buddy, the mapper, the walk of a guest's own tables.
 BUDDY_SRC := $(sort $(wildcard mm/frames/buddy*.c))
-MAPPER_SRC := $(patsubst %,mm/paging/%.c,table cursor flush legal attrs) mm/addr.c
+MAPPER_SRC := $(patsubst %,mm/paging/%.c,table cursor nodes copies flush legal attrs) mm/addr.c
 GUEST_WALK := $(patsubst %,arch/x86_64/mm/%.c,guest_walk kind_guest32 kind_guestpae kind_guest64)
 KIND_EPT := arch/x86_64/mm/kind_ept.c
 

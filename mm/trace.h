@@ -52,15 +52,17 @@ static inline __attribute__((always_inline)) bool trace_wanted(enum trace_event 
     return __builtin_expect((trace_events & (UINT32_C(1) << event)) != 0, 0);
 }
 
-/* To be called by the function that is traced itself, for the caller is its caller. */
-static inline __attribute__((always_inline)) void trace(enum trace_event event, owner_t owner,
-                                                        uint64_t a, uint64_t b, uint64_t c,
-                                                        int result)
+/* To be called by the function that is traced itself, for the caller is its caller. Returns
+ * `result`, so that it may stand around a call. */
+static inline __attribute__((always_inline)) int trace(enum trace_event event, owner_t owner,
+                                                       uint64_t a, uint64_t b, uint64_t c,
+                                                       int result)
 {
     if (trace_wanted(event)) {
         struct trace_point point = {event, owner, result, a, b, c, __builtin_return_address(0)};
         trace_hook(&point);
     }
+    return result;
 }
 
 #endif

@@ -1,6 +1,6 @@
 /*
- * New nodes: where their frames come from, what they are filled with, how they are published, and
- * how they are counted. Part of the template (mm/paging/template.h).
+ * New nodes: how many a writer needs, what they are filled with, how they are published. Part of
+ * the template (mm/paging/template.h).
  *
  * A writer plans (reads only, and counts the nodes that it will need), takes their frames (all, or
  * an error and nothing has changed), and stores (which cannot fail). A node is complete before the
@@ -11,6 +11,7 @@
 
 #include "lib/panic.h"
 #include "lib/string.h"
+#include "mm/paging/nodes.h"
 #include "mm/paging/walk.h"
 
 /* Does the range lie on page boundaries within what the kind maps, without a wrap? */
@@ -24,29 +25,6 @@ static inline int check_range(uint64_t in, uint64_t size)
     if (last < in || in < KIND.input_first || last > KIND.input_last)
         return E_RANGE;
     return E_OK;
-}
-
-/* ---- The count of a node's present entries, in its frame's record (mm/frames/frame.h) -------- */
-
-static inline void count_set(const struct table *t, uint64_t node, uint64_t entries)
-{
-    if (t->env->frame_records)
-        frame_set_payload(hpa(node), entries);
-}
-
-static inline uint64_t count_of(const struct table *t, uint64_t node)
-{
-    return t->env->frame_records ? frame_payload(hpa(node)) : 1;
-}
-
-/* So many more, or (negative) fewer. Returns how many there are now. */
-static inline uint64_t count_add(const struct table *t, uint64_t node, uint64_t entries)
-{
-    if (!t->env->frame_records)
-        return 1;
-    uint64_t count = count_of(t, node) + entries;
-    count_set(t, node, count);
-    return count;
 }
 
 /* ---- The plan: how many nodes will be new -----------------------------------------------------
@@ -80,74 +58,6 @@ static inline void plan_below(struct plan *plan, const struct table_cursor *c, u
 {
     for (unsigned level = c->level - 1; level >= bottom; level--)
         plan_nodes(plan, c->at, last, level);
-}
-
-/* ---- The supply: frames that are taken and not used yet ---------------------------------------
- */
-
-/* The frames are listed in one of them; the others are not touched before they are filled. (A test
- * may make the lists short.) */
-#ifndef SUPPLY_LIST_FRAMES
-#define SUPPLY_LIST_FRAMES (PAGE_SIZE / sizeof(hpa_t) - 2)
-#endif
-struct supply_list {
-    struct supply_list *next;
-    uint64_t count;
-    hpa_t frame[SUPPLY_LIST_FRAMES];
-};
-_Static_assert(sizeof(struct supply_list) <= PAGE_SIZE, "a list lies in a frame");
-
-struct supply {
-    struct supply_list *first;
-    uint64_t used; /* of the first list */
-};
-
-/* The frame of a node that will be filled. A list's own frame comes last. */
-static inline uint64_t supply_pop(struct supply *supply)
-{
-    struct supply_list *list = supply->first;
-
-    invariant(list != NULL);
-    if (supply->used < list->count)
-        return list->frame[supply->used++].v;
-    supply->first = list->next;
-    supply->used = 0;
-    return direct_hpa(list).v;
-}
-
-static SHARED void supply_return(struct table *t, struct supply *supply)
-{
-    while (supply->first) {
-        t->env->give(t->env, t, hpa(supply_pop(supply)));
-        count_change(&t->table_frames, -UINT64_C(1));
-    }
-}
-
-/* All that are needed, or an error and none. */
-static SHARED int supply_take(struct table *t, uint64_t needed, struct supply *supply)
-{
-    *supply = (struct supply){NULL, 0};
-    for (uint64_t i = 0; i < needed; i++) {
-        struct supply_list *list = supply->first;
-        hpa_t frame;
-        int error = t->env->take(t->env, t, &frame);
-
-        if (error) {
-            count_change(&t->table_frames, i);
-            supply_return(t, supply);
-            return error;
-        }
-        if (list && list->count < SUPPLY_LIST_FRAMES) {
-            list->frame[list->count++] = frame;
-        } else {
-            supply->first = direct(frame);
-            supply->first->next = list;
-            supply->first->count = 0;
-        }
-    }
-    if (needed)
-        count_change(&t->table_frames, needed);
-    return E_OK;
 }
 
 /* ---- Filling and publishing --------------------------------------------------------------------
@@ -191,7 +101,7 @@ static SHARED void install(struct table_cursor *c, struct supply *supply, unsign
 {
     struct table *t = c->table;
     uint64_t *slot = slot_of(c);
-    uint64_t old = pte_read(slot), node = supply_pop(supply);
+    uint64_t old = pte_read(slot), node = supply_pop(t, supply);
     uint64_t *slots = direct(hpa(node));
     bool split = is_present(old);
 
@@ -271,7 +181,7 @@ static SHARED int split_ends(struct table_cursor *c, const struct attrs *same,
         split_boundary(c, &supply, first, same, batch);
         if (end != 0)
             split_boundary(c, &supply, end, same, batch);
-        invariant(supply.first == NULL);
+        invariant(supply.first == 0);
     }
     go_to(c, first);
     return E_OK;

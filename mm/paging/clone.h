@@ -130,7 +130,7 @@ static inline int clone_locked(struct table *to, struct table *from, uint64_t in
         return error;
     }
     store_clone(to, &c, &supply, batch);
-    invariant(supply.first == NULL);
+    invariant(supply.first == 0);
     to->flushes.spared++;
     return E_OK;
 }

@@ -25,21 +25,6 @@ int table_cursor_begin(struct table_cursor *c, struct table *table, uint64_t fir
     return E_OK;
 }
 
-void table_cursor_seek(struct table_cursor *c, uint64_t at)
-{
-    c->table->ops->cursor_seek(c, at);
-}
-
-int table_cursor_next(struct table_cursor *c, struct mapping *out)
-{
-    return c->table->ops->cursor_next(c, out);
-}
-
-int table_cursor_protect(struct table_cursor *c, struct attrs attrs)
-{
-    return c->table->ops->cursor_protect(c, attrs);
-}
-
 void table_cursor_end(struct table_cursor *c)
 {
     c->table->ops->cursor_close(c);

@@ -59,15 +59,24 @@ struct table_cursor {
 int table_cursor_begin(struct table_cursor *c, struct table *table, uint64_t first, uint64_t last);
 
 /* Moves to another page of the range, forwards or back. */
-void table_cursor_seek(struct table_cursor *c, uint64_t at);
+static inline void table_cursor_seek(struct table_cursor *c, uint64_t at)
+{
+    c->table->ops->cursor_seek(c, at);
+}
 
 /* The next mapping at or after the cursor, a whole page of any size; moves behind it. E_NOENT:
  * there is none up to the end of the range. */
-int table_cursor_next(struct table_cursor *c, struct mapping *out);
+static inline int table_cursor_next(struct table_cursor *c, struct mapping *out)
+{
+    return c->table->ops->cursor_next(c, out);
+}
 
 /* Gives the 4 KiB page at the cursor these attributes, and moves on. A large page is split first; a
  * hole stays a hole. E_RANGE (the range is done), E_ILLEGAL, E_NOMEM. */
-int table_cursor_protect(struct table_cursor *c, struct attrs attrs);
+static inline int table_cursor_protect(struct table_cursor *c, struct attrs attrs)
+{
+    return c->table->ops->cursor_protect(c, attrs);
+}
 
 /* Gives the lock back, invalidates, frees. */
 void table_cursor_end(struct table_cursor *c);

@@ -3,23 +3,18 @@
  */
 #include "mm/paging/flush.h"
 
-#include <stddef.h>
-
 #include "lib/panic.h"
 #include "mm/frames/buddy.h"
+#include "mm/paging/nodes.h"
 #include "mm/paging/ops.h"
 #include "mm/paging/table.h"
 #include "mm/trace.h"
-
-_Static_assert(offsetof(struct flush_batch, open) == offsetof(struct flush_batch, state) &&
-                   offsetof(struct flush_batch, count) == offsetof(struct flush_batch, state) + 4,
-               "FLUSH_NOTHING and FLUSH_ONE_RANGE say what they say");
 
 /* Before a batch owes anything more. */
 static void owe(struct flush_batch *batch)
 {
     invariant(batch->open);
-    if (batch->state == FLUSH_NOTHING)
+    if (flush_empty(batch))
         count_change(&batch->table->open_batches, 1);
 }
 
@@ -103,15 +98,22 @@ void flush_free_after(struct flush_batch *batch, hpa_t head)
     list_push(&batch->dead_frames, head);
 }
 
-/* What nobody can reach any more. */
-static __attribute__((noinline)) void free_dead(struct flush_batch *batch)
+/* Nodes that nobody can reach any more, and all below them. */
+static void free_tables(struct flush_batch *batch)
 {
-    struct table *table = batch->table;
+    struct returned returned;
 
-    for (unsigned level = 1; batch->tables_died && level <= MAX_LEVELS; level++)
+    returned_start(&returned, batch->table);
+    for (unsigned level = 1; level <= MAX_LEVELS; level++)
         while (batch->dead_tables[level - 1])
-            table->ops->free_subtree(table, list_pop(&batch->dead_tables[level - 1]), level);
-    while (batch->frames_died && batch->dead_frames) {
+            batch->table->ops->free_subtree(&returned, list_pop(&batch->dead_tables[level - 1]),
+                                            level);
+    returned_end(&returned);
+}
+
+static void free_frames(struct flush_batch *batch)
+{
+    while (batch->dead_frames) {
         hpa_t head = list_pop(&batch->dead_frames);
         struct frame_info info;
 
@@ -120,44 +122,37 @@ static __attribute__((noinline)) void free_dead(struct flush_batch *batch)
     }
 }
 
-static __attribute__((noinline)) void settle_any(struct flush_batch *batch)
+/* The table's lock is not held: another CPU may be committing as well. */
+static void invalidate(struct flush_batch *batch)
 {
     struct table *table = batch->table;
 
-    invariant(batch->open && __atomic_load_n(&table->open_batches, __ATOMIC_RELAXED) != 0);
-    if (batch->whole || batch->count || batch->tables_died) {
-        widen(batch);
-        /* The lock is not held: another CPU may be committing as well. */
-        if (batch->whole)
-            count_change(&table->flushes.whole, 1);
-        else
-            count_change(&table->flushes.ranges, batch->count);
-        if (batch->whole || !batch->count)
-            trace(TRACE_FLUSH, table->owner, 0, 0, 0, E_OK);
-        else
-            trace(TRACE_FLUSH, table->owner, batch->range[0].first,
-                  batch->range[batch->count - 1].last - batch->range[0].first + 1, batch->count,
-                  E_OK);
-        table->env->flush(table->env, table, batch);
-    }
-    if (batch->tables_died || batch->frames_died)
-        free_dead(batch);
-    count_change(&table->open_batches, -UINT64_C(1));
+    widen(batch);
+    if (batch->whole)
+        count_change(&table->flushes.whole, 1);
+    else
+        count_change(&table->flushes.ranges, batch->count);
+    if (batch->whole || !batch->count)
+        trace(TRACE_FLUSH, table->owner, 0, 0, 0, E_OK);
+    else
+        trace(TRACE_FLUSH, table->owner, batch->range[0].first,
+              batch->range[batch->count - 1].last - batch->range[0].first + 1, batch->count, E_OK);
+    table->env->flush(table->env, table, batch);
 }
 
-/* One page, on the only CPU, is the commonest of batches: nothing is left to be done after its
- * flush. */
-void flush_settle(struct flush_batch *batch)
+void flush_commit(struct flush_batch *batch)
 {
     struct table *table = batch->table;
-    bool page =
-        batch->state == FLUSH_ONE_RANGE && batch->range[0].last - batch->range[0].first < PAGE_SIZE;
 
-    if (!page || locks_needed || table->open_batches == 0 || trace_wanted(TRACE_FLUSH)) {
-        settle_any(batch);
-        return;
+    if (!flush_empty(batch)) {
+        invariant(batch->open && __atomic_load_n(&table->open_batches, __ATOMIC_RELAXED) != 0);
+        if (batch->whole || batch->count || batch->tables_died)
+            invalidate(batch);
+        if (batch->tables_died)
+            free_tables(batch);
+        if (batch->frames_died)
+            free_frames(batch);
+        count_change(&table->open_batches, -UINT64_C(1));
     }
-    table->flushes.ranges++;
-    table->env->flush(table->env, table, batch);
-    table->open_batches--;
+    batch->open = false;
 }

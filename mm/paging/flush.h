@@ -23,9 +23,6 @@
 
 #define FLUSH_RANGES 8
 #define FLUSH_PAGES 64
-/* States of a batch: open, and nothing else; open, and one range. */
-#define FLUSH_NOTHING 1
-#define FLUSH_ONE_RANGE (FLUSH_NOTHING | UINT64_C(1) << 32)
 
 struct table;
 
@@ -36,18 +33,11 @@ struct flush_range {
 
 struct flush_batch {
     struct table *table;
-    union {
-        struct {
-            bool open;
-            bool whole;       /* everything of this context */
-            bool tables_died; /* paging-structure caches must go too (not only leaves changed) */
-            bool frames_died;
-            uint8_t count;
-        };
-        /* All of these in one. Where it is read whole soon after, it is written whole as well: a
-         * CPU does not put a load together from two stores, it waits for them. */
-        uint64_t state;
-    };
+    bool open;
+    bool whole;       /* everything of this context */
+    bool tables_died; /* paging-structure caches must go too (not only leaves changed) */
+    bool frames_died;
+    uint8_t count;
     struct flush_range range[FLUSH_RANGES];
     /* Lists linked through frame payloads, each link a frame number + 1 and 0 the end: dead data
      * blocks (valid when frames_died), and the roots of dead subtrees by level (index level - 1;
@@ -59,7 +49,9 @@ struct flush_batch {
 static inline void flush_begin(struct flush_batch *batch, struct table *table)
 {
     batch->table = table;
-    batch->state = FLUSH_NOTHING;
+    batch->open = true;
+    batch->whole = batch->tables_died = batch->frames_died = false;
+    batch->count = 0;
 }
 
 /* Notes that translations of [first, last] changed in a way that needs invalidation. */
@@ -79,17 +71,10 @@ void flush_dead_table(struct flush_batch *batch, hpa_t root, unsigned level);
 /* True when nothing is left to invalidate or to free. */
 static inline bool flush_empty(const struct flush_batch *batch)
 {
-    return (batch->state | FLUSH_NOTHING) == FLUSH_NOTHING;
+    return !(batch->whole || batch->tables_died || batch->frames_died || batch->count);
 }
 
-/* Invalidates and frees what a batch that is not empty owes. Called by flush_commit(). */
-void flush_settle(struct flush_batch *batch);
-
-static inline void flush_commit(struct flush_batch *batch)
-{
-    if (batch->state != FLUSH_NOTHING)
-        flush_settle(batch);
-    batch->open = false;
-}
+/* Has every CPU invalidate what the batch owes, then frees what died. */
+void flush_commit(struct flush_batch *batch);
 
 #endif

@@ -126,7 +126,7 @@ static SHARED int fresh_store(struct table *t, int error, const struct plan *pla
         }
         store_leaf(&way, &supply, in, level, block.v | entry);
     }
-    invariant(supply.first == NULL);
+    invariant(supply.first == 0);
     t->flushes.spared++;
     return E_OK;
 }
@@ -146,7 +146,7 @@ static int OP(map_fresh)(struct table *t, uint64_t in, uint64_t size, struct att
         return E_INVAL;
     lock_take(&t->lock);
     plan_start(&plan);
-    if (!encode_attrs(t, attrs, top, bits))
+    if (!encode_attrs(t, attrs, 1, top, bits))
         error = E_ILLEGAL;
     else if (maps_anything(t, in, last))
         error = E_EXIST;

@@ -44,16 +44,24 @@ static inline unsigned top_leaf(const struct table *t, unsigned flags, uint64_t 
     return top;
 }
 
-/* The bits of `attrs` for leaves of each level up to `top`. False when this kind on this CPU cannot
- * say them exactly, or no walk gets there with these rights. */
-static SHARED bool encode_attrs(const struct table *t, struct attrs attrs, unsigned top,
-                                uint64_t bits[MAX_LEVELS + 1])
+/* The largest leaf, up to `top`, that has room in `size`. */
+static inline unsigned fitting_leaf(uint64_t size, unsigned top)
+{
+    while (top > 1 && size < size_of(top))
+        top--;
+    return top;
+}
+
+/* The bits of `attrs` for leaves of the levels `bottom` to `top`. False when this kind on this CPU
+ * cannot say them exactly, or no walk gets there with these rights. */
+static SHARED bool encode_attrs(const struct table *t, struct attrs attrs, unsigned bottom,
+                                unsigned top, uint64_t bits[MAX_LEVELS + 1])
 {
     unsigned passed = KIND.table_rights(KIND.table_bits, &t->caps) | RIGHT_G;
 
     if ((attrs.rights & ~passed) || !(t->caps.mem_types & (1u << (attrs.type & 7))))
         return false;
-    for (unsigned level = 1; level <= top; level++) {
+    for (unsigned level = bottom; level <= top; level++) {
         bits[level] = KIND.encode(attrs, level, &t->caps);
         if (entry_rule(&KIND, &t->caps, level, bits[level]) != RULE_OK ||
             !attrs_equal(KIND.decode(bits[level], level, &t->caps), attrs))
@@ -143,14 +151,14 @@ static inline int map_locked(struct table *t, uint64_t in, hpa_t out, uint64_t s
                              struct attrs attrs, unsigned flags, struct flush_batch *batch)
 {
     uint64_t bits[MAX_LEVELS + 1], delta = out.v - in, done;
-    unsigned top = top_leaf(t, flags, delta);
+    unsigned top = fitting_leaf(size, top_leaf(t, flags, delta)), bottom = 1;
     struct table_cursor c;
     struct plan plan;
     struct supply supply;
 
-    while (top > 1 && size < size_of(top))
-        top--;
-    if (!encode_attrs(t, attrs, top, bits))
+    while (bottom < top && is_aligned(in | size, size_of(bottom + 1)))
+        bottom++; /* no leaf is smaller */
+    if (!encode_attrs(t, attrs, bottom, top, bits))
         return E_ILLEGAL;
     cursor_start(&c, t, in, in + size - 1);
     int error = plan_map(&plan, &c, top, flags & MAP_REPLACE);
@@ -164,7 +172,7 @@ static inline int map_locked(struct table *t, uint64_t in, hpa_t out, uint64_t s
 
         done = store_run(&c, &supply, run, (c.at + delta) | bits[run.level], batch);
     } while (advance(&c, done));
-    invariant(supply.first == NULL);
+    invariant(supply.first == 0);
     return E_OK;
 }
 

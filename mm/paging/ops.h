@@ -8,6 +8,7 @@
 #include "mm/paging/table.h"
 
 struct table_cursor;
+struct returned;
 
 struct table_ops {
     int (*map)(struct table *, uint64_t in, hpa_t out, uint64_t size, struct attrs, unsigned flags,
@@ -28,9 +29,8 @@ struct table_ops {
     int (*visit_nodes)(struct table *, table_node_fn, void *);
     int (*harvest)(struct table *, uint64_t in, uint64_t size, unsigned clear, visit_fn, void *,
                    struct flush_batch *);
-    int (*preallocate)(struct table *);
     /* Gives back the node `root` (at `level`) and all nodes below it. */
-    void (*free_subtree)(struct table *, hpa_t root, unsigned level);
+    void (*free_subtree)(struct returned *, hpa_t root, unsigned level);
 
     int (*cursor_map)(struct table_cursor *, hpa_t out, struct attrs);
     int (*cursor_unmap)(struct table_cursor *);

@@ -15,17 +15,21 @@ static inline bool is_done(const struct table_cursor *c)
     return c->at - c->first > c->last - c->first;
 }
 
-/* Closes the window: the record of its node gets the count. */
-static SHARED void close_window(struct table_cursor *c)
+/* Closes the window: the record of its node gets the count, and the path covers c->at again. */
+static SHARED void leave_window(struct table_cursor *c)
 {
     uint64_t at = c->at;
 
-    if (!c->window_bytes)
-        return;
     count_set(c->table, c->node[1], c->entries);
     c->at = c->window_first;
     c->window_bytes = 0;
     go_to(c, at);
+}
+
+static inline void close_window(struct table_cursor *c)
+{
+    if (c->window_bytes)
+        leave_window(c);
 }
 
 /* Opens it at the cursor, whose path ends in a node of level 1. */
@@ -50,6 +54,12 @@ static inline void note_stale(struct table_cursor *c)
     c->stale_end = c->at + PAGE_SIZE;
 }
 
+/* walk(c, 1), without a call where the last page was in the same node. */
+static inline uint64_t walk_on(struct table_cursor *c)
+{
+    return c->level == 1 ? read_entry(c) : walk(c, 1);
+}
+
 /* Brings the cursor to a slot of level 1, by splitting or by new nodes. */
 static SHARED int reach_page(struct table_cursor *c)
 {
@@ -69,7 +79,7 @@ static inline bool page_bits(struct table_cursor *c, struct attrs attrs)
 
     if (c->bits != 0 && attrs_equal(attrs, c->attrs))
         return true;
-    if (!encode_attrs(c->table, attrs, 1, bits))
+    if (!encode_attrs(c->table, attrs, 1, 1, bits))
         return false;
     c->attrs = attrs;
     c->bits = bits[1];
@@ -133,14 +143,17 @@ static int OP(cursor_protect)(struct table_cursor *c, struct attrs attrs)
         return E_RANGE;
     if (!page_bits(c, attrs))
         return E_ILLEGAL;
-    uint64_t entry = walk(c, 1);
-    if (is_present(entry) && !attrs_equal(KIND.decode(entry, c->level, &c->table->caps), attrs)) {
-        int error = c->level > 1 ? reach_page(c) : E_OK;
+    uint64_t entry = walk_on(c);
+    if (is_present(entry) && c->level > 1 &&
+        !attrs_equal(KIND.decode(entry, c->level, &c->table->caps), attrs)) {
+        int error = reach_page(c);
         if (error)
             return error;
-        if (protect_leaf(c, read_entry(c), attrs, c->bits & ~ACCESSED_DIRTY))
-            note_stale(c);
+        entry = read_entry(c);
     }
+    if (is_present(entry) && c->level == 1 &&
+        protect_leaf(c, entry, attrs, c->bits & ~ACCESSED_DIRTY))
+        note_stale(c);
     go_to(c, c->at + PAGE_SIZE);
     return E_OK;
 }
@@ -154,7 +167,7 @@ static int OP(cursor_next)(struct table_cursor *c, struct mapping *out)
         return E_NOENT;
     bool found = find_leaf(c, &entry);
     if (found)
-        describe_leaf(c, entry, out);
+        *out = mapping_of(c, entry);
     go_to(c, found ? slot_last(c) + 1 : c->last + 1);
     return found ? E_OK : E_NOENT;
 }

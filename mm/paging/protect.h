@@ -26,7 +26,7 @@ static inline bool change_needs_flush(struct attrs before, struct attrs after)
 }
 
 /* The leaf in the cursor's slot. Returns whether an invalidation is owed. */
-static SHARED bool protect_leaf(struct table_cursor *c, uint64_t old, struct attrs attrs,
+static inline bool protect_leaf(struct table_cursor *c, uint64_t old, struct attrs attrs,
                                 uint64_t bits)
 {
     struct attrs before = KIND.decode(old, c->level, &c->table->caps);
@@ -54,6 +54,33 @@ static inline unsigned change_alike(uint64_t *slot, unsigned count, uint64_t fir
     return n;
 }
 
+/* Are all slots of the cursor's node leaves, and the node this table's own to replace? Nodes right
+ * below a pinned root are other roots' as well. */
+static inline bool can_copy(const struct table_cursor *c)
+{
+    const struct table *t = c->table;
+
+    if (c->level == KIND.levels || !t->env->frame_records ||
+        (t->root_pinned && c->level == KIND.levels - 1u) || count_of(t, c->node[c->level]) != SLOTS)
+        return false;
+    for (unsigned i = 0; c->level > 1 && i < SLOTS; i++)
+        if (!is_leaf(pte_read(&slots_of(c, c->level)[i]), c->level))
+            return false;
+    return true;
+}
+
+/* Changes all leaves of the cursor's node at once. False, with nothing changed, where there is no
+ * frame for its copy. */
+static inline bool copy_node(struct table_cursor *c, uint64_t keep, uint64_t bits,
+                             struct copies *copies)
+{
+    uint64_t *above = &slots_of(c, c->level + 1)[index_of(c->at, c->level + 1)];
+    uint64_t node = copies_replace(copies, above, c->node[c->level], keep, bits);
+
+    c->node[c->level] = node ? node : c->node[c->level];
+    return node != 0;
+}
+
 /* Leaves from the cursor's on, in its node: one, or many alike. Returns the last address dealt
  * with. */
 static SHARED uint64_t protect_leaves(struct table_cursor *c, uint64_t old, struct attrs attrs,
@@ -75,7 +102,7 @@ static SHARED uint64_t protect_leaves(struct table_cursor *c, uint64_t old, stru
 
         done = change_alike(slot_of(c), slots, old, varying, wanted);
         owed = change_needs_flush(before, attrs);
-    } else if (slots == SLOTS && copies_protect(c, page | ACCESSED_DIRTY, bits, copies)) {
+    } else if (slots == SLOTS && can_copy(c) && copy_node(c, page | ACCESSED_DIRTY, bits, copies)) {
         return node_last(c);
     } else {
         owed = protect_leaf(c, old, attrs, bits);
@@ -91,10 +118,10 @@ static inline void protect_range(struct table_cursor *c, struct attrs attrs, con
     struct copies copies;
     uint64_t entry, done;
 
-    copies_start(&copies);
+    copies_start(&copies, c->table);
     for (bool more = true; more && find_leaf(c, &entry); more = advance(c, done))
         done = protect_leaves(c, entry, attrs, bits[c->level] & ~ACCESSED_DIRTY, &copies, batch);
-    copies_end(c->table, &copies);
+    copies_end(&copies);
 }
 
 static int OP(protect)(struct table *t, uint64_t in, uint64_t size, struct attrs attrs,
@@ -108,8 +135,10 @@ static int OP(protect)(struct table *t, uint64_t in, uint64_t size, struct attrs
         return error;
     lock_take(&t->lock);
     cursor_start(&c, t, in, in + size - 1);
-    error =
-        encode_attrs(t, attrs, t->caps.leaf_top, bits) ? split_ends(&c, &attrs, batch) : E_ILLEGAL;
+    if (!encode_attrs(t, attrs, 1, fitting_leaf(size, t->caps.leaf_top), bits))
+        error = E_ILLEGAL;
+    if (!error)
+        error = split_ends(&c, &attrs, batch);
     if (!error)
         protect_range(&c, attrs, bits, batch);
     lock_drop(&t->lock);

@@ -9,17 +9,28 @@
 #include "mm/paging/build.h"
 
 /* What a leaf in the cursor's slot says. */
+static inline struct mapping mapping_of(const struct table_cursor *c, uint64_t entry)
+{
+    unsigned level = c->level;
+    struct attrs attrs = KIND.decode(entry, level, &c->table->caps);
+
+    attrs.rights &= (uint8_t)(c->rights[level] | RIGHT_G);
+    return (struct mapping){
+        .in = align_down(c->at, size_of(level)),
+        .last = slot_last(c),
+        .out = hpa(leaf_address(entry, level)),
+        .attrs = attrs,
+        .level = (uint8_t)level,
+        .accessed = (entry & KIND.accessed_bit) != 0,
+        .dirty = (entry & KIND.dirty_bit) != 0,
+        .raw = entry,
+    };
+}
+
+/* The same, out of line. */
 static SHARED void describe_leaf(const struct table_cursor *c, uint64_t entry, struct mapping *out)
 {
-    out->in = align_down(c->at, size_of(c->level));
-    out->last = slot_last(c);
-    out->out = hpa(leaf_address(entry, c->level));
-    out->attrs = KIND.decode(entry, c->level, &c->table->caps);
-    out->attrs.rights &= (uint8_t)(c->rights[c->level] | RIGHT_G);
-    out->level = (uint8_t)c->level;
-    out->accessed = (entry & KIND.accessed_bit) != 0;
-    out->dirty = (entry & KIND.dirty_bit) != 0;
-    out->raw = entry;
+    *out = mapping_of(c, entry);
 }
 
 /* Is this non-leaf entry one that a writer stored, but for the accessed bit? Then it is legal. */
@@ -39,7 +50,8 @@ static int OP(translate)(struct table *t, uint64_t in, struct mapping *out)
     if (in < KIND.input_first || in > KIND.input_last)
         return E_RANGE;
     cursor_start(&c, t, in, in);
-    for (;;) {
+#pragma GCC unroll 5
+    for (unsigned n = 0; n < KIND.levels; n++) {
         uint64_t entry = read_entry(&c);
 
         if (!is_present(entry))
@@ -49,11 +61,12 @@ static int OP(translate)(struct table *t, uint64_t in, struct mapping *out)
             entry_rule(&KIND, &t->caps, c.level, entry) != RULE_OK)
             return E_ILLEGAL;
         if (leaf) {
-            describe_leaf(&c, entry, out);
+            *out = mapping_of(&c, entry);
             return E_OK;
         }
         descend(&c, entry);
     }
+    __builtin_unreachable(); /* level 1 has leaves alone */
 }
 
 /* Does `next` continue `run`? */

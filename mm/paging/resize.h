@@ -45,7 +45,7 @@ static int OP(split)(struct table *t, uint64_t in, uint64_t size, unsigned botto
     error = supply_take(t, plan.needed, &supply);
     if (!error) {
         split_leaves(t, in, last, bottom, NULL, &supply, batch);
-        invariant(supply.first == NULL);
+        invariant(supply.first == 0);
     }
     lock_drop(&t->lock);
     return error;

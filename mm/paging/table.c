@@ -6,6 +6,7 @@
 
 #include "lib/panic.h"
 #include "lib/string.h"
+#include "mm/paging/nodes.h"
 #include "mm/paging/ops.h"
 #include "mm/paging/pte.h"
 #include "mm/trace.h"
@@ -38,39 +39,32 @@ int table_init(struct table *table, const struct table_kind *kind, const struct 
 int table_map(struct table *table, uint64_t in, hpa_t out, uint64_t size, struct attrs attrs,
               unsigned flags, struct flush_batch *batch)
 {
-    int error = table->ops->map(table, in, out, size, attrs, flags, batch);
-    trace(TRACE_MAP, table->owner, in, size, out.v, error);
-    return error;
+    return trace(TRACE_MAP, table->owner, in, size, out.v,
+                 table->ops->map(table, in, out, size, attrs, flags, batch));
 }
 
 int table_unmap(struct table *table, uint64_t in, uint64_t size, struct flush_batch *batch)
 {
-    int error = table->ops->unmap(table, in, size, batch);
-    trace(TRACE_UNMAP, table->owner, in, size, 0, error);
-    return error;
+    return trace(TRACE_UNMAP, table->owner, in, size, 0, table->ops->unmap(table, in, size, batch));
 }
 
 int table_protect(struct table *table, uint64_t in, uint64_t size, struct attrs attrs,
                   struct flush_batch *batch)
 {
-    int error = table->ops->protect(table, in, size, attrs, batch);
-    trace(TRACE_PROTECT, table->owner, in, size, attrs.rights, error);
-    return error;
+    return trace(TRACE_PROTECT, table->owner, in, size, attrs.rights,
+                 table->ops->protect(table, in, size, attrs, batch));
 }
 
 int table_split(struct table *table, uint64_t in, uint64_t size, unsigned level,
                 struct flush_batch *batch)
 {
-    int error = table->ops->split(table, in, size, level, batch);
-    trace(TRACE_SPLIT, table->owner, in, size, level, error);
-    return error;
+    return trace(TRACE_SPLIT, table->owner, in, size, level,
+                 table->ops->split(table, in, size, level, batch));
 }
 
 int table_merge(struct table *table, uint64_t in, uint64_t size, struct flush_batch *batch)
 {
-    int error = table->ops->merge(table, in, size, batch);
-    trace(TRACE_MERGE, table->owner, in, size, 0, error);
-    return error;
+    return trace(TRACE_MERGE, table->owner, in, size, 0, table->ops->merge(table, in, size, batch));
 }
 
 static int note_first(void *ctx, const struct mapping *mapping)
@@ -101,25 +95,22 @@ int table_merge_sweep(struct table *table, uint64_t *cursor, struct flush_batch 
 int table_map_fresh(struct table *table, uint64_t in, uint64_t size, struct attrs attrs,
                     unsigned flags, struct page_source *source)
 {
-    int error = table->ops->map_fresh(table, in, size, attrs, flags, source);
-    trace(TRACE_MAP, table->owner, in, size, 0, error);
-    return error;
+    return trace(TRACE_MAP, table->owner, in, size, 0,
+                 table->ops->map_fresh(table, in, size, attrs, flags, source));
 }
 
 int table_clone(struct table *to, struct table *from, uint64_t in, uint64_t size,
                 struct flush_batch *batch)
 {
-    int error = from->ops->clone(to, from, in, size, batch);
-    trace(TRACE_CLONE, to->owner, in, size, from->owner, error);
-    return error;
+    return trace(TRACE_CLONE, to->owner, in, size, from->owner,
+                 from->ops->clone(to, from, in, size, batch));
 }
 
 int table_copy(struct table *to, struct table *from, uint64_t in, uint64_t size,
                struct page_source *source)
 {
-    int error = from->ops->copy(to, from, in, size, source);
-    trace(TRACE_COPY, to->owner, in, size, from->owner, error);
-    return error;
+    return trace(TRACE_COPY, to->owner, in, size, from->owner,
+                 from->ops->copy(to, from, in, size, source));
 }
 
 int table_translate(struct table *table, uint64_t in, struct mapping *out)
@@ -162,9 +153,8 @@ int table_visit_nodes(struct table *table, table_node_fn fn, void *ctx)
 int table_harvest(struct table *table, uint64_t in, uint64_t size, unsigned clear, visit_fn fn,
                   void *ctx, struct flush_batch *batch)
 {
-    int error = table->ops->harvest(table, in, size, clear, fn, ctx, batch);
-    trace(TRACE_HARVEST, table->owner, in, size, clear, error);
-    return error;
+    return trace(TRACE_HARVEST, table->owner, in, size, clear,
+                 table->ops->harvest(table, in, size, clear, fn, ctx, batch));
 }
 
 int table_destroy(struct table *table)
@@ -177,7 +167,10 @@ int table_destroy(struct table *table)
     flush_begin(&batch, table);
     flush_whole(&batch);
     flush_commit(&batch);
-    table->ops->free_subtree(table, table->root, table->kind->levels);
+    struct returned returned;
+    returned_start(&returned, table);
+    table->ops->free_subtree(&returned, table->root, table->kind->levels);
+    returned_end(&returned);
     invariant(table->table_frames == 0);
     table->root = hpa(0);
     return E_OK;
@@ -206,7 +199,27 @@ int table_adopt(struct table *table, const struct table_env *env)
 
 int table_preallocate(struct table *kernel)
 {
-    return kernel->ops->preallocate(kernel);
+    unsigned levels = kernel->kind->levels, end = slots_end(kernel->kind, levels);
+    uint64_t *slot = direct(kernel->root), needed = 0;
+    struct supply supply;
+
+    lock_take(&kernel->lock);
+    for (unsigned i = slots_first(kernel->kind, levels); i < end; i++)
+        needed += !entry_present(kernel->kind, pte_read(&slot[i]));
+    int error = supply_take(kernel, needed, &supply);
+    for (unsigned i = slots_first(kernel->kind, levels); !error && i < end; i++) {
+        if (entry_present(kernel->kind, pte_read(&slot[i])))
+            continue;
+        uint64_t node = supply_pop(kernel, &supply);
+
+        memset(direct(hpa(node)), 0, PAGE_SIZE);
+        count_set(kernel, node, 0);
+        pte_write(&slot[i], node | kernel->kind->table_bits);
+    }
+    count_add(kernel, kernel->root.v, error ? 0 : needed);
+    kernel->root_pinned |= !error;
+    lock_drop(&kernel->lock);
+    return error;
 }
 
 int table_share_upper(struct table *user, const struct table *kernel)

@@ -230,9 +230,11 @@ int table_harvest(struct table *table, uint64_t in, uint64_t size, unsigned clea
  * recorded already (buddy_record); sets their entry counts and changes to `env`. */
 int table_adopt(struct table *table, const struct table_env *env);
 
+/* Has every root slot of the kind's own range lead to a node, for good. All or nothing. */
+int table_preallocate(struct table *kernel);
+
 /* A user table shares the kernel's upper half: copies the 256 upper root entries of `kernel`, all
  * of which table_preallocate() has made present. */
-int table_preallocate(struct table *kernel);
 int table_share_upper(struct table *user, const struct table *kernel);
 
 #endif

@@ -12,7 +12,6 @@
  *     map.h  unmap.h  protect.h  resize.h  harvest.h  clone.h  fresh.h  destroy.h
  *     read.h      translate and the visitors;  steps.h: the steps of one walk, for people
  *     page.h      page by page, by a cursor that the caller holds
- *     copies.h    an accelerator of protect
  *
  * A kind whose tables are read and never written includes mm/paging/steps.h alone.
  */
@@ -37,7 +36,6 @@ static const struct table_ops OP(ops) = {
     .clone = OP(clone),
     .copy = OP(copy),
     .harvest = OP(harvest),
-    .preallocate = OP(preallocate),
     .free_subtree = OP(free_subtree),
     .cursor_map = OP(cursor_map),
     .cursor_unmap = OP(cursor_unmap),

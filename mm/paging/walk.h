@@ -193,10 +193,10 @@ static SHARED bool find_leaf(struct table_cursor *c, uint64_t *entry)
 {
     for (;;) {
         *entry = read_entry(c);
-        if (is_node(*entry, c->level) && !is_empty(c->table, *entry))
-            descend(c, *entry);
-        else if (is_present(*entry) && is_leaf(*entry, c->level))
+        if (is_present(*entry) && is_leaf(*entry, c->level))
             return true;
+        if (is_present(*entry) && !is_empty(c->table, *entry))
+            descend(c, *entry);
         else if (!advance(c, slot_last(c)))
             return false;
     }

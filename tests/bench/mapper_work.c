@@ -266,43 +266,45 @@ uint64_t work_cursor_translate(void)
 
 static uint64_t lone_seed, lone_next;
 
-/* Each page once in LONE_PAGES calls: a full cycle, without a stride that a CPU could foresee. */
-static inline uint64_t next_lone(void)
+/* Each page once in LONE_PAGES calls: a full cycle, without a stride that a CPU could foresee. It
+ * is known only with the last answer (which is 0), on both sides of a row: a lone page's caller has
+ * no other page that the CPU could begin with meanwhile. */
+static inline uint64_t next_lone(uint64_t answer)
 {
-    lone_next = (lone_next * 6364136223846793005u + 1442695040888963407u) % LONE_PAGES;
+    lone_next = ((lone_next + answer) * 6364136223846793005u + 1442695040888963407u) % LONE_PAGES;
     uint64_t page = lone_next ^ lone_next >> 11;
     return (page / 256 * 2 * MiB) + (256 + page % 256) * PAGE_SIZE;
 }
 
-static void each_lone(void (*op)(struct table *table, uint64_t at, struct flush_batch *batch))
+static void each_lone(int (*op)(struct table *table, uint64_t at, struct flush_batch *batch))
 {
     struct table *table = &work.table;
+    int answer = 0;
 
     lone_next = lone_seed;
     for (unsigned i = 0; i < RANDOM_OPS; i++) {
         struct flush_batch batch;
 
         flush_begin(&batch, table);
-        op(table, next_lone(), &batch);
+        answer |= op(table, next_lone((uint64_t)answer), &batch);
         flush_commit(&batch);
     }
+    must(answer, "a lone page");
 }
 
-static inline __attribute__((always_inline)) void lone_map(struct table *table, uint64_t at,
-                                                           struct flush_batch *batch)
+static int lone_map(struct table *table, uint64_t at, struct flush_batch *batch)
 {
-    must(table_map(table, work.base + at, hpa(at), PAGE_SIZE, attrs, MAP_DEFAULT, batch), "map");
+    return table_map(table, work.base + at, hpa(at), PAGE_SIZE, attrs, MAP_DEFAULT, batch);
 }
 
-static void lone_unmap(struct table *table, uint64_t at, struct flush_batch *batch)
+static int lone_unmap(struct table *table, uint64_t at, struct flush_batch *batch)
 {
-    must(table_unmap(table, work.base + at, PAGE_SIZE, batch), "unmap");
+    return table_unmap(table, work.base + at, PAGE_SIZE, batch);
 }
 
-static void lone_protect(struct table *table, uint64_t at, struct flush_batch *batch)
+static int lone_protect(struct table *table, uint64_t at, struct flush_batch *batch)
 {
-    must(table_protect(table, work.base + at, PAGE_SIZE, attrs_of(RIGHT_R, MEM_WB), batch),
-         "protect");
+    return table_protect(table, work.base + at, PAGE_SIZE, attrs_of(RIGHT_R, MEM_WB), batch);
 }
 
 uint64_t work_lone_map(void)
@@ -413,10 +415,11 @@ uint64_t loop_four_loads(void)
 uint64_t loop_lone(void)
 {
     static struct lock lock = LOCK_INIT;
+    uint64_t answer = 0;
 
     lone_next = lone_seed;
     for (unsigned i = 0; i < RANDOM_OPS; i++) {
-        uint64_t in = work.base + next_lone();
+        uint64_t in = work.base + next_lone(answer);
         uint64_t *t = direct(work.table.root);
 
         lock_take(&lock);
@@ -425,6 +428,7 @@ uint64_t loop_lone(void)
         uint64_t *slot = &t[in >> 12 & 511], entry = *slot;
         __atomic_compare_exchange_n(slot, &entry, entry, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
         lock_drop(&lock);
+        answer |= entry >> 55 & 1; /* a bit that no entry has */
     }
     return RANDOM_OPS;
 }

@@ -10,9 +10,6 @@
 void hook_touched(const uint64_t *slot);
 void hook_stored(uint64_t *slot);
 
-/* Lists of frames so short that every map needs several (mm/paging/build.h). */
-#define SUPPLY_LIST_FRAMES 2
-
 #define PTE_TOUCHED(slot) hook_touched(slot)
 #define PTE_STORED(slot) hook_stored(slot)
 

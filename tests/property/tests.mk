@@ -6,12 +6,12 @@ PROPERTY_mapper_model_SRC := $(MAPPER_SRC) $(BUDDY_SRC) \
 	arch/x86_64/mm/kind_ept.c lib/error.c lib/format.c tests/property/sdm_rules.c
 
 # The shipped kinds and flush batches, compiled so that a test sees every access to an entry; with five levels, too.
-MAPPER_HOOKED_SRC := $(patsubst %,tests/property/hooked_%.c,kernel user ept flush) \
+MAPPER_HOOKED_SRC := $(patsubst %,tests/property/hooked_%.c,kernel user ept table flush copies) \
 	$(patsubst %,tests/property/five_%.c,kernel user ept)
 
 # They, and the world in which they are put to the proof.
 MAPPER_WORLD_SRC := $(sort $(wildcard tests/property/world*.c)) tests/property/sdm_rules.c $(MAPPER_HOOKED_SRC) \
-	$(filter-out mm/paging/flush.c,$(MAPPER_SRC)) $(BUDDY_SRC) \
+	$(filter-out $(patsubst %,mm/paging/%.c,table flush copies),$(MAPPER_SRC)) $(BUDDY_SRC) \
 	mm/frames/frame.c lib/error.c lib/format.c tests/unit/no_tlb.c
 
 PROPERTY_TESTS += mapper_conformance

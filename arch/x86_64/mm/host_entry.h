@@ -77,31 +77,21 @@ static inline uint64_t host_encode(struct attrs attrs, unsigned level,
     return entry;
 }
 
+static inline unsigned host_table_rights(uint64_t entry, const struct table_caps *caps)
+{
+    (void)caps;
+    return RIGHT_R | (entry & PTE_RW ? RIGHT_W : 0u) | (entry & PTE_US ? RIGHT_U : 0u) |
+           (entry & PTE_NX ? 0u : RIGHT_X);
+}
+
 static inline struct attrs host_decode(uint64_t entry, unsigned level,
                                        const struct table_caps *caps)
 {
     uint64_t pat_bit = level == 1 ? PTE_PAT_4K : PTE_PAT_LARGE;
     unsigned pat =
         (entry & PTE_PWT ? 1u : 0) | (entry & PTE_PCD ? 2u : 0) | (entry & pat_bit ? 4u : 0);
-    unsigned rights = RIGHT_R;
 
-    (void)caps;
-    if (entry & PTE_RW)
-        rights |= RIGHT_W;
-    if (entry & PTE_US)
-        rights |= RIGHT_U;
-    if (!(entry & PTE_NX))
-        rights |= RIGHT_X;
-    if (entry & PTE_G)
-        rights |= RIGHT_G;
-    return attrs_of(rights, pat_type(pat));
-}
-
-static inline unsigned host_table_rights(uint64_t entry, const struct table_caps *caps)
-{
-    (void)caps;
-    return RIGHT_R | (entry & PTE_RW ? RIGHT_W : 0u) | (entry & PTE_US ? RIGHT_U : 0u) |
-           (entry & PTE_NX ? 0u : RIGHT_X);
+    return attrs_of(host_table_rights(entry, caps) | (entry & PTE_G ? RIGHT_G : 0u), pat_type(pat));
 }
 
 static inline uint64_t host_reserved(unsigned level, bool leaf, const struct table_caps *caps)
