@@ -313,6 +313,7 @@ const char *vm_exit_text(enum vm_exit_kind kind)
     static const char *const names[VM_EXIT_COUNT] = {
         [VM_EXIT_SLICE] = "slice over",
         [VM_EXIT_INTERRUPT] = "interrupt",
+        [VM_EXIT_WINDOW] = "interrupt window",
         [VM_EXIT_MEMORY] = "memory fault",
         [VM_EXIT_MISCONFIG] = "misconfiguration",
         [VM_EXIT_PORT] = "port",

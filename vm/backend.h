@@ -72,6 +72,7 @@ struct vcpu_state {
 enum vm_exit_kind {
     VM_EXIT_SLICE,     /* its time slice is over */
     VM_EXIT_INTERRUPT, /* an interrupt of the host's; already dealt with */
+    VM_EXIT_WINDOW,    /* it can take an interrupt now, as want_window() asked to be told */
     VM_EXIT_MEMORY,    /* second-level table: absent or rights missing */
     VM_EXIT_MISCONFIG, /* second-level table: an illegal entry */
     VM_EXIT_PORT,
@@ -219,7 +220,9 @@ struct vm_backend {
     /* E_BUSY-like E_STATE when an event is pending already. */
     int (*inject)(struct vcpu *vcpu, struct vm_event event);
     void (*set_halted)(struct vcpu *vcpu, bool halted);
-    bool (*interrupts_open)(struct vcpu *vcpu); /* IF set and no shadow */
+    bool (*interrupts_open)(struct vcpu *vcpu); /* IF set, no shadow, nothing pending */
+    /* Whether to exit, from now on, as soon as interrupts are open. */
+    void (*want_window)(struct vcpu *vcpu, bool wanted);
 
     /* Everything that the CPU checks of a memory operand, and A and D set as it sets them. `exit`
      * is the instruction's own. */

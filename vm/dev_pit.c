@@ -2,12 +2,18 @@
  * The 8254 timer of a guest, ports 0x40 to 0x43, and the speaker port 0x61 that gates its third
  * counter.
  *
- * Counters can be programmed, latched and read back, and their outputs seen, so that a guest
- * that waits by polling goes on. The rate is nominal: one count for every PIT_TICKS ticks of the
- * host's clock, not 1193182 Hz of real time; no interrupt comes from it.
+ * The rate is nominal: one count for every PIT_TICKS ticks of the clock that the guest reads as its
+ * TSC, which so seems to run at 1.2218 GHz. A new count takes effect at once, in the periodic modes
+ * too.
+ *
+ * Rising edges of the first counter's output are interrupts. A guest that could not take one in
+ * time (others had the CPU, interrupts were off) gets those that it missed one after the other, so
+ * that it does not lose time; more than PIT_BACKLOG of them are dropped, and all but one while the
+ * line is masked.
  */
 #include "lib/bits.h"
 #include "vm/guest.h"
+#include "vm/interrupts.h"
 #include "vm/ports.h"
 
 #define PIT_COUNTER0 0x40
@@ -15,6 +21,10 @@
 #define PIT_SPEAKER 0x61
 
 #define PIT_TICKS 1024
+#define PIT_BACKLOG 1000
+
+#define MODE_TERMINAL_COUNT 0
+#define MODE_STROBE 4
 
 #define CONTROL_SELECT(value) ((value) >> 6)
 #define CONTROL_ACCESS(value) ((value) >> 4 & 3)
@@ -46,7 +56,7 @@ static uint64_t period(const struct pit_counter *counter)
 
 static bool is_periodic(const struct pit_counter *counter)
 {
-    return (counter->mode & 3) == 2 || (counter->mode & 3) == 3;
+    return counter->mode == 2 || counter->mode == 3;
 }
 
 static uint16_t count_now(const struct pit_counter *counter)
@@ -60,7 +70,9 @@ static uint16_t count_now(const struct pit_counter *counter)
 
 static bool output_now(const struct pit_counter *counter)
 {
-    if ((counter->mode & 3) == 3)
+    if (!counter->loaded)
+        return counter->mode != MODE_TERMINAL_COUNT;
+    if (counter->mode == 3)
         return counts_since(counter) % period(counter) < (period(counter) + 1) / 2;
     if (is_periodic(counter))
         return true;
@@ -88,7 +100,61 @@ static void load_counter(struct pit_counter *counter, uint16_t count)
 {
     counter->reload = count;
     counter->started = guests_backend()->ticks();
+    counter->edges = 0;
+    counter->loaded = true;
 }
+
+/* ---- The first counter's interrupts --------------------------------------------------------- */
+
+/* Counts from the load to the first rising edge of the output; 0: there is none, for modes 1 and 5
+ * wait for a gate that never rises. */
+static uint64_t first_edge(const struct pit_counter *counter)
+{
+    if (is_periodic(counter) || counter->mode == MODE_TERMINAL_COUNT)
+        return period(counter);
+    return counter->mode == MODE_STROBE ? period(counter) + 1 : 0;
+}
+
+static uint64_t edges_until(const struct pit_counter *counter, uint64_t now)
+{
+    uint64_t first = first_edge(counter), passed = (now - counter->started) / PIT_TICKS;
+
+    if (!counter->loaded || first == 0)
+        return 0;
+    return is_periodic(counter) ? passed / first : passed >= first;
+}
+
+void pit_update(struct guest *guest, uint64_t now)
+{
+    struct pit_counter *counter = &guest->devices.pit.counter[0];
+    uint64_t edges = edges_until(counter, now);
+
+    if (edges == counter->edges || pic_requested(guest, IRQ_TIMER))
+        return;
+    if (pic_masked(guest, IRQ_TIMER))
+        counter->edges = edges - 1;
+    else if (edges - counter->edges > PIT_BACKLOG)
+        counter->edges = edges - PIT_BACKLOG;
+    counter->edges++;
+    pic_set_line(guest, IRQ_TIMER, false);
+    pic_set_line(guest, IRQ_TIMER, true);
+}
+
+uint64_t pit_next(const struct guest *guest, uint64_t now)
+{
+    const struct pit_counter *counter = &guest->devices.pit.counter[0];
+    uint64_t first = first_edge(counter), edges = edges_until(counter, now);
+
+    if (!counter->loaded || first == 0 || pic_masked(guest, IRQ_TIMER))
+        return UINT64_MAX;
+    if (edges != counter->edges)
+        return PIT_TICKS; /* soon: it has been asked for, or will be when the last is taken */
+    if (edges != 0 && !is_periodic(counter))
+        return UINT64_MAX;
+    return counter->started + (edges + 1) * first * PIT_TICKS - now;
+}
+
+/* ---- Registers ------------------------------------------------------------------------------ */
 
 static void write_counter(struct pit_counter *counter, uint8_t value)
 {
@@ -125,8 +191,9 @@ static void latch_status(struct pit_counter *counter)
                                 counter->mode << 1);
 }
 
-static void write_control(struct dev_pit *pit, uint8_t value)
+static void write_control(struct guest *guest, uint8_t value)
 {
+    struct dev_pit *pit = &guest->devices.pit;
     unsigned select = CONTROL_SELECT(value);
     struct pit_counter *counter = &pit->counter[select % 3];
 
@@ -145,8 +212,10 @@ static void write_control(struct dev_pit *pit, uint8_t value)
         latch_count(counter);
         return;
     }
+    if (select == 0)
+        pic_set_line(guest, IRQ_TIMER, CONTROL_MODE(value) != MODE_TERMINAL_COUNT);
     *counter = (struct pit_counter){
-        .mode = CONTROL_MODE(value),
+        .mode = CONTROL_MODE(value) & (CONTROL_MODE(value) & 2 ? 3 : 7), /* 6 and 7 are 2 and 3 */
         .access = CONTROL_ACCESS(value),
         .started = guests_backend()->ticks(),
     };
@@ -166,7 +235,7 @@ static void pit_write(struct guest *guest, uint16_t port, unsigned width, uint32
 
     (void)width;
     if (port == PIT_CONTROL)
-        write_control(pit, (uint8_t)value);
+        write_control(guest, (uint8_t)value);
     else
         write_counter(&pit->counter[port - PIT_COUNTER0], (uint8_t)value);
 }

@@ -1,10 +1,11 @@
 /*
  * COM1 of a guest: a 16550A at 0x3f8. What it transmits is the guest's output; what the console
  * sends waits in its receiver. The transmitter is always ready, the line settings are kept and
- * have no effect, and no interrupt is raised: IIR tells the truth to a driver that polls it.
+ * have no effect. IRQ 4 is driven as IIR tells, through the gate that OUT2 is on a PC.
  */
 #include "lib/bits.h"
 #include "vm/guest.h"
+#include "vm/interrupts.h"
 #include "vm/ports.h"
 
 #define COM1 0x3f8
@@ -28,6 +29,7 @@ enum serial_register { DATA, IER, IIR_FCR, LCR, MCR, LSR, MSR, SCRATCH };
 #define LCR_DIVISOR BIT(7)
 
 #define MCR_USED 0x1f
+#define MCR_OUT2 BIT(3)
 #define MCR_LOOP BIT(4)
 
 #define LSR_DATA BIT(0)
@@ -46,6 +48,31 @@ static bool receive(struct dev_serial *serial, uint8_t byte)
     return true;
 }
 
+/* What IIR tells: the highest of the causes that are enabled. */
+static uint8_t cause(const struct dev_serial *serial)
+{
+    if (serial->overrun && serial->ier & IER_LINE)
+        return IIR_LINE;
+    if (serial->input_count != 0 && serial->ier & IER_RECEIVED)
+        return IIR_RECEIVED;
+    return serial->transmit_interrupt && serial->ier & IER_TRANSMIT ? IIR_TRANSMIT : IIR_NONE;
+}
+
+static void drive_line(struct guest *guest)
+{
+    const struct dev_serial *serial = &guest->devices.serial;
+
+    pic_set_line(guest, IRQ_SERIAL,
+                 cause(serial) != IIR_NONE && (serial->mcr & (MCR_OUT2 | MCR_LOOP)) == MCR_OUT2);
+}
+
+bool serial_listens(const struct guest *guest)
+{
+    const struct dev_serial *serial = &guest->devices.serial;
+
+    return serial->ier & IER_RECEIVED && serial->mcr & MCR_OUT2 && !pic_masked(guest, IRQ_SERIAL);
+}
+
 size_t guest_input(struct guest *guest, const char *bytes, size_t n)
 {
     size_t taken = 0;
@@ -53,6 +80,7 @@ size_t guest_input(struct guest *guest, const char *bytes, size_t n)
     /* The sender learns how much was taken and keeps the rest: no overrun. */
     while (taken < n && guest->devices.serial.input_count < SERIAL_INPUT)
         receive(&guest->devices.serial, (uint8_t)bytes[taken++]);
+    drive_line(guest);
     return taken;
 }
 
@@ -70,17 +98,11 @@ static uint8_t read_data(struct dev_serial *serial)
 
 static uint8_t read_identification(struct dev_serial *serial)
 {
-    uint8_t fifo = serial->fifo ? IIR_FIFO : 0;
+    uint8_t found = cause(serial);
 
-    if (serial->overrun && serial->ier & IER_LINE)
-        return fifo | IIR_LINE;
-    if (serial->input_count != 0 && serial->ier & IER_RECEIVED)
-        return fifo | IIR_RECEIVED;
-    if (serial->transmit_interrupt && serial->ier & IER_TRANSMIT) {
+    if (found == IIR_TRANSMIT)
         serial->transmit_interrupt = false; /* reading it acknowledges it */
-        return fifo | IIR_TRANSMIT;
-    }
-    return fifo | IIR_NONE;
+    return found | (serial->fifo ? IIR_FIFO : 0);
 }
 
 static uint8_t read_line_status(struct dev_serial *serial)
@@ -105,12 +127,9 @@ static uint8_t read_modem_status(const struct dev_serial *serial)
     return (uint8_t)((mcr & BIT(1)) << 3 | (mcr & BIT(0)) << 5 | (mcr & (BIT(2) | BIT(3))) << 4);
 }
 
-static uint32_t serial_read(struct guest *guest, uint16_t port, unsigned width)
+static uint8_t read_register(struct dev_serial *serial, enum serial_register which)
 {
-    struct dev_serial *serial = &guest->devices.serial;
-
-    (void)width;
-    switch ((enum serial_register)(port - COM1)) {
+    switch (which) {
     case DATA:
         return serial->lcr & LCR_DIVISOR ? serial->divisor_low : read_data(serial);
     case IER:
@@ -131,6 +150,15 @@ static uint32_t serial_read(struct guest *guest, uint16_t port, unsigned width)
     return serial->scratch;
 }
 
+static uint32_t serial_read(struct guest *guest, uint16_t port, unsigned width)
+{
+    uint8_t value = read_register(&guest->devices.serial, (enum serial_register)(port - COM1));
+
+    (void)width;
+    drive_line(guest);
+    return value;
+}
+
 static void transmit(struct guest *guest, uint8_t byte)
 {
     struct dev_serial *serial = &guest->devices.serial;
@@ -139,6 +167,8 @@ static void transmit(struct guest *guest, uint8_t byte)
         receive(serial, byte);
     else
         guest_putc(guest, (char)byte);
+    serial->transmit_interrupt = false; /* while it is on its way, which takes no time: an edge */
+    drive_line(guest);
     serial->transmit_interrupt = true;
 }
 
@@ -187,6 +217,7 @@ static void serial_write(struct guest *guest, uint16_t port, unsigned width, uin
         serial->scratch = byte;
         break;
     }
+    drive_line(guest);
 }
 
 static const struct port_range ranges[] = {

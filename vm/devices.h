@@ -1,9 +1,9 @@
 /*
  * The devices that a guest finds at the ports of a PC: their state, as part of struct guest.
  *
- * Each is a file of its own (vm/dev_*.c) that offers rows of port ranges (vm/ports.h). None
- * raises an interrupt yet: the interrupt controllers can be programmed and stay silent, the
- * serial port is to be polled. What is missing reads as all ones, as on an empty bus.
+ * Each is a file of its own (vm/dev_*.c) that offers rows of port ranges (vm/ports.h). Those that
+ * raise interrupts drive a line of the interrupt controllers (vm/interrupts.h). What is missing
+ * reads as all ones, as on an empty bus.
  */
 #ifndef QUIRE_VM_DEVICES_H
 #define QUIRE_VM_DEVICES_H
@@ -30,9 +30,11 @@ struct dev_cmos {
     uint8_t ram[128];
 };
 
-/* 8254: three counters that follow the host's clock, scaled (vm/dev_pit.c). */
+/* 8254: three counters that follow the host's clock, scaled (vm/dev_pit.c). The first drives IRQ 0.
+ */
 struct dev_pit {
     struct pit_counter {
+        bool loaded;                /* it counts */
         uint16_t reload;            /* 0 counts as 65536 */
         uint8_t mode, access;       /* access: 1 low byte, 2 high byte, 3 low then high */
         bool write_high, read_high; /* which half comes next */
@@ -40,16 +42,25 @@ struct dev_pit {
         uint8_t write_low, status;
         uint16_t latch;
         uint64_t started; /* clock when the count was loaded */
+        uint64_t edges;   /* of its output since then that have become interrupts */
     } counter[3];
     uint8_t gate; /* port 0x61, bits 0 and 1 */
 };
 
-/* Two 8259A: masks and initialisation are kept, nothing is ever requested. */
+/* Two 8259A, the second at line 2 of the first. Bit n of a byte is line n. */
 struct dev_pic {
     struct pic_chip {
-        uint8_t mask;
-        uint8_t init_left; /* initialisation words still to come */
-        uint8_t trigger;   /* ELCR */
+        uint8_t lines;               /* as the devices drive them */
+        uint8_t requests;            /* IRR */
+        uint8_t in_service;          /* ISR */
+        uint8_t mask;                /* IMR */
+        uint8_t trigger;             /* ELCR: 1 is level */
+        uint8_t vector;              /* of line 0 */
+        uint8_t lowest;              /* the line of lowest priority; the next one has the highest */
+        uint8_t init_step;           /* the initialisation word that comes next: 2, 3, 4; 0: none */
+        bool single, wants_icw4;     /* by ICW1 */
+        bool auto_end, special_nest; /* by ICW4 */
+        bool rotate_auto, special_mask, read_service, poll;
     } chip[2];
 };
 

@@ -3,6 +3,7 @@
 
 #include "lib/log.h"
 #include "vm/inject.h"
+#include "vm/interrupts.h"
 #include "vm/ports.h"
 #include "vm/report.h"
 
@@ -12,6 +13,8 @@ static void exit_halt(struct guest *guest, const struct vm_exit *exit)
         return; /* the debug trap after it wakes it at once */
     guests_backend()->set_halted(guest->vcpu, true);
     guest->halted = true;
+    if (interrupts_can_wake(guest))
+        return; /* it keeps its turn, and takes it when an interrupt has come */
     guest->state = GUEST_HALTED;
     log_line("g%u %s: halted (HLT at 0x%lx; no device of its own can wake it)", guest->number,
              guest->name, exit->rip);
@@ -36,8 +39,9 @@ bool exit_dispatch(struct guest *guest, const struct vm_exit *exit)
         guest->exits[exit->kind]++;
     switch (exit->kind) {
     case VM_EXIT_SLICE:
-        return false;
+        return guest->state == GUEST_RUNNING; /* or up to a device's next interrupt */
     case VM_EXIT_INTERRUPT:
+    case VM_EXIT_WINDOW:
     case VM_EXIT_HANDLED:
         return true;
     case VM_EXIT_MEMORY:

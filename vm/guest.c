@@ -8,6 +8,7 @@
 #include "lib/string.h"
 #include "mm/frames/buddy.h"
 #include "vm/guest_audit.h"
+#include "vm/interrupts.h"
 #include "vm/load.h"
 #include "vm/ports.h"
 #include "vm/slots.h"
@@ -362,7 +363,7 @@ int guest_start(struct guest *guest)
         if (error != E_OK)
             return error;
     }
-    guest->state = guest->halted ? GUEST_HALTED : GUEST_RUNNING;
+    guest->state = guest->halted && !interrupts_can_wake(guest) ? GUEST_HALTED : GUEST_RUNNING;
     return E_OK;
 }
 

@@ -103,6 +103,7 @@ struct guest {
     } spurious;
 
     uint64_t exits[VM_EXIT_COUNT];
+    uint64_t interrupts;       /* of its devices, delivered */
     uint64_t faults_filled;    /* lazy frames given */
     uint64_t faults_refused;   /* faults reported, expected ones included */
     uint64_t faults_spurious;  /* the table allowed the access by the time it was looked at */

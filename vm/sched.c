@@ -8,6 +8,7 @@
 #include "lib/error.h"
 #include "mm/trace.h"
 #include "vm/exits.h"
+#include "vm/interrupts.h"
 #include "vm/report.h"
 
 #define SLICE_TICKS UINT64_C(1000000)
@@ -37,7 +38,11 @@ static void run_slice(struct guest *guest)
         first_entry = start;
     while (goes_on && now - start < SLICE_TICKS) {
         struct vm_exit exit = {.kind = VM_EXIT_COUNT};
-        int error = backend->run(guest->vcpu, SLICE_TICKS - (now - start), &exit);
+        uint64_t left = SLICE_TICKS - (now - start), next = interrupts_offer(guest, now);
+
+        if (guest->halted)
+            break; /* nothing has come for it yet */
+        int error = backend->run(guest->vcpu, next < left ? next : left, &exit);
 
         trace(TRACE_EXIT, guest_owner(guest), exit.rip,
               exit.kind == VM_EXIT_MEMORY || exit.kind == VM_EXIT_MISCONFIG ? exit.memory.gpa.v : 0,

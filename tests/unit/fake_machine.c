@@ -163,6 +163,11 @@ static bool interrupts_open(struct vcpu *vcpu)
     return ((struct fake_vcpu *)vcpu)->state.rflags >> 9 & 1;
 }
 
+static void want_window(struct vcpu *vcpu, bool wanted)
+{
+    ((struct fake_vcpu *)vcpu)->window = wanted;
+}
+
 static bool page_faults(const struct fake_vcpu *fake, const struct vm_operand *operand,
                         uint64_t linear, struct vm_operand_place *out)
 {
@@ -250,6 +255,7 @@ const struct vm_backend machine_backend = {
     .inject = inject,
     .set_halted = set_halted,
     .interrupts_open = interrupts_open,
+    .want_window = want_window,
     .operand = operand_at,
     .read_root = read_root,
     .dump = dump,

@@ -16,7 +16,7 @@ struct fake_vcpu {
     struct vcpu_state state;
     struct vm_event event; /* the last one that was injected ... */
     unsigned events;       /* ... and how many there were */
-    bool halted;
+    bool halted, window;
     unsigned retries; /* how often an instruction was to be run again */
     uint32_t noted;   /* where the last access to a port ended */
 };

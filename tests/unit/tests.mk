@@ -108,6 +108,9 @@ UNIT_frame_SRC := $(BUDDY_SRC) mm/frames/frame.c lib/format.c
 UNIT_TESTS += guests
 UNIT_guests_SRC := $(VM_SRC)
 
+UNIT_TESTS += interrupts
+UNIT_interrupts_SRC := $(VM_SRC)
+
 UNIT_TESTS += vmx_controls
 UNIT_vmx_controls_SRC := $(addprefix arch/x86_64/vmx/,controls.c debug.c names.c entry_check.c)
 

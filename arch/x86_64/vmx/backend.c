@@ -134,6 +134,7 @@ const struct vm_backend vmx_backend = {
     .inject = vmx_inject,
     .set_halted = vmx_set_halted,
     .interrupts_open = vmx_interrupts_open,
+    .want_window = vmx_want_window,
     .operand = vmx_operand,
     .read_root = read_root,
     .explain = vmx_explain_access,

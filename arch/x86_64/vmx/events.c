@@ -119,6 +119,19 @@ bool vmx_interrupts_open(struct vcpu *vcpu)
            !(vmread(VMCS_GUEST_INTERRUPTIBILITY) & (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS));
 }
 
+/* SDM Vol. 3, 26.6.2, "interrupt-window exiting", which every CPU with VMX has. */
+void vmx_want_window(struct vcpu *vcpu, bool wanted)
+{
+    struct vmx_vcpu *v = vmx_vcpu_of(vcpu);
+    uint32_t controls = vmx_policy.control[CONTROLS_PROC];
+
+    if (v->window == wanted || vmx_vcpu_load(v) != E_OK)
+        return;
+    v->window = wanted;
+    vmwrite(VMCS_PROC_CONTROLS,
+            wanted ? controls | (uint32_t)PROC_INTERRUPT_WINDOW_EXITING : controls);
+}
+
 void vmx_set_halted(struct vcpu *vcpu, bool halted)
 {
     if (vmx_vcpu_load(vmx_vcpu_of(vcpu)) != E_OK)

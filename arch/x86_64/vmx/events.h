@@ -10,6 +10,7 @@
 int vmx_inject(struct vcpu *vcpu, struct vm_event event);
 void vmx_inject_exception(struct vmx_vcpu *v, uint8_t vector, bool has_code, uint32_t code);
 bool vmx_interrupts_open(struct vcpu *vcpu);
+void vmx_want_window(struct vcpu *vcpu, bool wanted);
 void vmx_set_halted(struct vcpu *vcpu, bool halted);
 bool vmx_skip(struct vcpu *vcpu, const struct vm_exit *exit);
 /* The same for an instruction of `length` bytes that this folder emulated. */

@@ -182,6 +182,9 @@ static bool event_exit(struct vmx_vcpu *v, unsigned basic, struct vm_exit *exit)
     case EXIT_PREEMPTION_TIMER:
         exit->kind = VM_EXIT_SLICE;
         return true;
+    case EXIT_INTERRUPT_WINDOW:
+        exit->kind = VM_EXIT_WINDOW;
+        return true;
     case EXIT_TRIPLE_FAULT:
         exit->kind = VM_EXIT_SHUTDOWN;
         return true;

@@ -41,6 +41,7 @@ struct vmx_vcpu {
     uint64_t msr[SHARED_MSR_COUNT];
     uint64_t dr[4], dr6;
 
+    bool window;    /* it exits as soon as it can take an interrupt */
     unsigned traps; /* breakpoints that the instruction in progress has met: bits 3:0 of DR6 */
     uint64_t cr8;   /* virtual: the task priority of an APIC that is not there */
     uint64_t reasons[EXIT_REASON_COUNT]; /* exits by basic reason */

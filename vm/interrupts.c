@@ -1,0 +1,31 @@
+/* See vm/interrupts.h. */
+#include "vm/interrupts.h"
+
+#include "lib/error.h"
+#include "vm/guest.h"
+
+uint64_t interrupts_offer(struct guest *guest, uint64_t now)
+{
+    const struct vm_backend *backend = guests_backend();
+
+    pit_update(guest, now);
+    if (pic_asks(guest) && backend->interrupts_open(guest->vcpu)) {
+        struct vm_event event = {.kind = VM_EVENT_INTERRUPT, .vector = pic_acknowledge(guest)};
+
+        if (backend->inject(guest->vcpu, event) == E_OK) {
+            guest->halted = false;
+            guest->interrupts++;
+        }
+    }
+    backend->want_window(guest->vcpu, pic_asks(guest));
+    return pit_next(guest, now);
+}
+
+bool interrupts_can_wake(struct guest *guest)
+{
+    uint64_t now = guests_backend()->ticks();
+
+    if (!guests_backend()->interrupts_open(guest->vcpu))
+        return false;
+    return pic_asks(guest) || serial_listens(guest) || pit_next(guest, now) != UINT64_MAX;
+}
