@@ -85,10 +85,15 @@ static void set_chip_line(struct pic_chip *chip, unsigned line, bool level)
         chip->requests &= (uint8_t)~bit;
 }
 
-/* The second chip's output is an input of the first. */
+/* The second chip's output is an input of the first, whose request follows it. */
 static void cascade(struct dev_pic *pic)
 {
-    set_chip_line(&pic->chip[0], CASCADE, asks(pic, 1) >= 0);
+    uint8_t bit = (uint8_t)BIT(CASCADE);
+
+    if (asks(pic, 1) >= 0)
+        pic->chip[0].requests |= bit;
+    else
+        pic->chip[0].requests &= (uint8_t)~bit;
 }
 
 void pic_set_line(struct guest *guest, unsigned irq, bool level)

@@ -212,8 +212,8 @@ static void write_control(struct guest *guest, uint8_t value)
         latch_count(counter);
         return;
     }
-    if (select == 0)
-        pic_set_line(guest, IRQ_TIMER, CONTROL_MODE(value) != MODE_TERMINAL_COUNT);
+    if (select == 0 && CONTROL_MODE(value) == MODE_TERMINAL_COUNT)
+        pic_set_line(guest, IRQ_TIMER, false);
     *counter = (struct pit_counter){
         .mode = CONTROL_MODE(value) & (CONTROL_MODE(value) & 2 ? 3 : 7), /* 6 and 7 are 2 and 3 */
         .access = CONTROL_ACCESS(value),
