@@ -157,7 +157,7 @@ static void describe_memory(const struct guest *guest, struct loader *loader)
 
     for (unsigned i = 0; i < guest->slots; i++) {
         const struct slot *slot = &guest->slot[i];
-        bool ram = slot_rights(slot->kind) & RIGHT_W;
+        bool ram = slot_rights(slot->kind) & RIGHT_W && slot->kind != SLOT_VIDEO;
 
         if (slot->kind != SLOT_DEVICE)
             loader->region[loader->regions++] = (struct load_region){slot->base.v, slot->size, ram};
@@ -246,6 +246,8 @@ static int build(struct guest *guest)
     int error;
 
     devices_reset(guest);
+    if (linux_recognise(guest->image.bytes, guest->image.size))
+        guest->options.pc = true; /* such kernels look there, whatever they are told */
     error = build_memory(guest);
     if (error != E_OK)
         return error;

@@ -30,6 +30,7 @@ enum slot_kind {
     SLOT_ROM,       /* readable and executable; writes are refused */
     SLOT_NOEXEC,    /* readable and writable; fetches are refused */
     SLOT_EXEC_ONLY, /* fetches only, where the CPU offers it */
+    SLOT_VIDEO,     /* a PC's video memory: RAM that is no part of the memory map */
     SLOT_DEVICE,    /* emulated: every access exits */
 };
 const char *slot_kind_name(enum slot_kind kind);

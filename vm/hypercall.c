@@ -83,6 +83,7 @@ static uint32_t call_backing(struct guest *guest, const struct call *call)
     case SLOT_RAM:
         return QUIRE_BACKING_RAM;
     case SLOT_NOEXEC:
+    case SLOT_VIDEO:
         return QUIRE_BACKING_NOEXEC;
     case SLOT_ROM:
         return QUIRE_BACKING_ROM;

@@ -128,6 +128,8 @@ int load_image(struct loader *loader, bool flat)
         return load_refuse(loader, E_TRUNC, "the image is empty");
     if (flat)
         return load_flat(loader);
+    if (linux_recognise(loader->bytes, loader->size))
+        return load_linux(loader);
     if (multiboot_recognise(loader->bytes, loader->size))
         return load_multiboot(loader);
     if (flat_recognise(loader->bytes, loader->size))

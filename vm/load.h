@@ -66,10 +66,19 @@ int load_multiboot(struct loader *loader);
 int load_flat(struct loader *loader);
 bool flat_recognise(const uint8_t *bytes, uint64_t size); /* boot signature 55 AA at 510 */
 
-/* Multiboot where there is such a header, flat where there is a boot signature or `flat` is set. */
+/* A Linux kernel, or what speaks its boot protocol. */
+int load_linux(struct loader *loader);
+bool linux_recognise(const uint8_t *bytes, uint64_t size); /* "HdrS" and a boot signature */
+
+/* Linux where its header is, Multiboot where there is such a header, flat where there is a boot
+ * signature or `flat` is set. */
 int load_image(struct loader *loader, bool flat);
 
-/* For the loaders. Refuses, with the reason; returns `error`. */
+/* For the loaders. Occupies and fills what a PC's firmware has in low memory. */
+#define LOAD_EBDA UINT64_C(0x9fc00) /* its extended data area, to 0xa0000 */
+int load_pc_area(struct loader *loader);
+
+/* Refuses, with the reason; returns `error`. */
 int load_refuse(struct loader *loader, int error, const char *why, ...)
     __attribute__((format(printf, 3, 4)));
 

@@ -14,10 +14,6 @@
 
 #define BOOT_DISK 0x80 /* in DL: the first hard disk */
 
-#define IVT_ENTRIES 256
-#define IRET_PLACE 0x4f0 /* the BIOS data area's bytes for applications */
-#define IRET 0xcf
-
 /* Real mode's segments as after reset (SDM Vol. 3, 9.1.4), and the tables that the CPU wants. */
 #define ACCESS_DATA16 0x93
 #define ACCESS_CODE16 0x9b
@@ -56,22 +52,6 @@ static void enter_real_mode(struct vcpu_state *state)
     state->dr7 = DR7_RESET;
 }
 
-static int place_vectors(struct loader *loader)
-{
-    uint16_t vectors[IVT_ENTRIES][2];
-    uint8_t iret = IRET;
-    int error;
-
-    for (unsigned i = 0; i < IVT_ENTRIES; i++) {
-        vectors[i][0] = IRET_PLACE;
-        vectors[i][1] = 0;
-    }
-    error = load_place(loader, 0, vectors, sizeof(vectors), sizeof(vectors), "the vector table");
-    if (error != E_OK)
-        return error;
-    return load_place(loader, IRET_PLACE, &iret, 1, 1, "the interrupt stub");
-}
-
 int load_flat(struct loader *loader)
 {
     int error;
@@ -83,7 +63,7 @@ int load_flat(struct loader *loader)
                            loader->size);
     if (loader->modules != 0)
         return load_refuse(loader, E_UNSUPPORTED, "mods=: only a Multiboot guest takes modules");
-    error = place_vectors(loader);
+    error = load_pc_area(loader);
     if (error == E_OK)
         error = load_place(loader, FLAT_ENTRY, loader->bytes, loader->size, loader->size,
                            "the flat image");

@@ -271,11 +271,13 @@ static int parse_word(struct parser *parser, struct word word)
         parser->out->lazy = true;
     else if (word_is(word, "flat"))
         parser->out->flat = true;
+    else if (word_is(word, "pc"))
+        parser->out->pc = true;
     else if (word_is(word, "paused"))
         parser->out->paused = true;
     else
         return REFUSE(parser,
-                      "'%.*s' is no option (lazy, flat, paused, mem=16M, ...); the guest's own "
+                      "'%.*s' is no option (lazy, flat, paused, pc, mem=16M, ...); the guest's own "
                       "words go behind ' -- '",
                       SHOW(word));
     return E_OK;

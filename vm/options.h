@@ -39,7 +39,7 @@ struct guest_options {
     char name[GUEST_NAME];
     uint64_t memory; /* `mem=`: the guest's address where RAM ends */
     uint64_t quota;  /* `quota=`: bytes it may hold, tables included; 0: no limit */
-    bool lazy, flat, paused;
+    bool lazy, flat, paused, pc;
     enum guest_expect expect;
     unsigned mods; /* `mods=N`: how many of the following modules are this guest's */
     unsigned areas;

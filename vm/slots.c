@@ -18,6 +18,7 @@ const char *slot_kind_name(enum slot_kind kind)
         [SLOT_ROM] = "ROM",
         [SLOT_NOEXEC] = "no-execute RAM",
         [SLOT_EXEC_ONLY] = "execute-only",
+        [SLOT_VIDEO] = "video memory",
         [SLOT_DEVICE] = "device",
     };
     return (unsigned)kind < ARRAY_SIZE(names) ? names[kind] : "?";
@@ -26,8 +27,9 @@ const char *slot_kind_name(enum slot_kind kind)
 unsigned slot_rights(enum slot_kind kind)
 {
     static const uint8_t rights[] = {
-        [SLOT_RAM] = RIGHT_RWX,   [SLOT_RAM_LAZY] = RIGHT_RWX, [SLOT_ROM] = RIGHT_RX,
-        [SLOT_NOEXEC] = RIGHT_RW, [SLOT_EXEC_ONLY] = RIGHT_X,  [SLOT_DEVICE] = RIGHT_NONE,
+        [SLOT_RAM] = RIGHT_RWX,     [SLOT_RAM_LAZY] = RIGHT_RWX, [SLOT_ROM] = RIGHT_RX,
+        [SLOT_NOEXEC] = RIGHT_RW,   [SLOT_EXEC_ONLY] = RIGHT_X,  [SLOT_VIDEO] = RIGHT_RW,
+        [SLOT_DEVICE] = RIGHT_NONE,
     };
     return (unsigned)kind < ARRAY_SIZE(rights) ? rights[kind] : RIGHT_NONE;
 }
@@ -179,6 +181,12 @@ int slots_layout(struct guest *guest)
     error = slot_add(guest, gpa(0), GUEST_LOW_RAM_END, ram);
     if (error == E_OK && memory > GUEST_HIGH_RAM)
         error = slot_add(guest, gpa(GUEST_HIGH_RAM), memory - GUEST_HIGH_RAM, ram);
+    if (error == E_OK && guest->options.pc) {
+        error = slot_add(guest, gpa(GUEST_LOW_RAM_END), GUEST_VIDEO_SIZE, SLOT_VIDEO);
+        if (error == E_OK)
+            error = slot_add(guest, gpa(GUEST_LOW_RAM_END + GUEST_VIDEO_SIZE),
+                             GUEST_HIGH_RAM - GUEST_LOW_RAM_END - GUEST_VIDEO_SIZE, SLOT_ROM);
+    }
     if (error != E_OK)
         return layout_refused(guest, error, "memory", 0, memory);
     for (unsigned i = 0; i < guest->options.areas; i++) {

@@ -19,6 +19,7 @@
 #include "vm/guest.h"
 
 #define GUEST_LOW_RAM_END UINT64_C(0xA0000) /* where a PC's first RAM ends ... */
+#define GUEST_VIDEO_SIZE UINT64_C(0x20000)  /* behind it, with `pc`; then ROM */
 #define GUEST_HIGH_RAM UINT64_C(0x100000)   /* ... and the rest begins */
 
 /* Adds a slot, keeping the list sorted. E_ALIGN, E_RANGE (size 0, or beyond what the guest's table

@@ -1,0 +1,276 @@
+/*
+ * Linux kernels: a bzImage by the Linux/x86 boot protocol (Documentation/arch/x86/boot.rst of the
+ * kernel), version 2.05 and above, entered at its 32-bit entry point. Whatever else speaks the
+ * protocol is loaded likewise (memtest86+).
+ *
+ * Where things go: the kernel where it prefers to be, else, where it can be moved, to the lowest
+ * free RAM that fits; its initrd, all modules one behind the other, page-aligned in the lowest free
+ * RAM behind that; the boot parameters, the command line and a GDT in low memory.
+ */
+#include "lib/bits.h"
+#include "lib/error.h"
+#include "lib/string.h"
+#include "vm/load.h"
+#include "x86/control.h"
+
+/* The setup header, by its offset in the image and in the boot parameters. */
+enum {
+    SETUP_SECTS = 0x1f1,
+    BOOT_FLAG = 0x1fe,
+    HEADER_LENGTH = 0x201, /* of what follows 0x202 */
+    HEADER_MAGIC = 0x202,
+    VERSION = 0x206,
+    LOADER_TYPE = 0x210,
+    LOAD_FLAGS = 0x211,
+    CODE32_START = 0x214,
+    RAMDISK_IMAGE = 0x218,
+    RAMDISK_SIZE = 0x21c,
+    CMDLINE_POINTER = 0x228,
+    RAMDISK_MAX = 0x22c,
+    KERNEL_ALIGNMENT = 0x230,
+    RELOCATABLE = 0x234,
+    CMDLINE_SIZE = 0x238, /* 2.06 */
+    PREFERRED = 0x258,    /* 2.10 */
+    INIT_SIZE = 0x260,    /* 2.10 */
+};
+#define MAGIC 0x53726448u /* HdrS */
+#define VERSION_RELOCATABLE 0x0205
+#define VERSION_CMDLINE_SIZE 0x0206
+#define VERSION_PREFERRED 0x020a
+#define FLAG_HIGH BIT(0)
+#define LOADER_UNKNOWN 0xff
+#define SECTOR 512
+#define SETUP_SECTS_DEFAULT 4
+#define CMDLINE_SIZE_BEFORE 255
+
+/* Of the boot parameters besides, which are one page. */
+enum { E820_COUNT = 0x1e8, SETUP_HEADER = 0x1f1, E820_TABLE = 0x2d0 };
+#define PARAMETERS 4096
+#define E820_RAM 1
+#define E820_RESERVED 2
+struct e820_entry {
+    uint64_t base, size;
+    uint32_t type;
+} __attribute__((packed));
+_Static_assert(E820_TABLE + (LOAD_RANGES + 1) * sizeof(struct e820_entry) <= PARAMETERS,
+               "they fit");
+
+#define LOW_FIRST 0x1000
+#define HIGH_FIRST 0x100000
+#define LAST_32BIT UINT64_C(0xffffffff)
+
+/* "The 32-bit boot protocol": flat segments by these selectors, and a GDT that has them. */
+#define CODE_SELECTOR 0x10
+#define DATA_SELECTOR 0x18
+#define CODE32 0xc09b
+#define DATA32 0xc093
+#define LDT32 0x82
+#define TSS32 0x8b
+#define DR7_RESET 0x400
+
+static uint64_t get(const uint8_t *bytes, unsigned at, unsigned width)
+{
+    uint64_t value = 0;
+
+    memcpy(&value, bytes + at, width);
+    return value;
+}
+
+static void put(uint8_t *bytes, unsigned at, unsigned width, uint64_t value)
+{
+    memcpy(bytes + at, &value, width);
+}
+
+bool linux_recognise(const uint8_t *bytes, uint64_t size)
+{
+    return size >= VERSION + 2 && get(bytes, BOOT_FLAG, 2) == 0xaa55 &&
+           get(bytes, HEADER_MAGIC, 4) == MAGIC;
+}
+
+static uint64_t version_of(const struct loader *loader)
+{
+    return get(loader->bytes, VERSION, 2);
+}
+
+/* The code for protected mode begins behind the boot sector and the setup sectors. */
+static uint64_t setup_size(const struct loader *loader)
+{
+    uint64_t sectors = loader->bytes[SETUP_SECTS];
+
+    return (1 + (sectors != 0 ? sectors : SETUP_SECTS_DEFAULT)) * SECTOR;
+}
+
+static int check_header(struct loader *loader)
+{
+    uint64_t version = version_of(loader), end = HEADER_MAGIC + loader->bytes[HEADER_LENGTH];
+
+    if (version < VERSION_RELOCATABLE)
+        return load_refuse(loader, E_UNSUPPORTED,
+                           "a Linux image of boot protocol %lu.%02lu; 2.05 and later can be loaded",
+                           version >> 8, version & 0xff);
+    if (loader->size < setup_size(loader) + 1 || loader->size < PARAMETERS || end > PARAMETERS)
+        return load_refuse(loader, E_TRUNC, "the Linux image ends in its setup code");
+    if (!(loader->bytes[LOAD_FLAGS] & FLAG_HIGH))
+        return load_refuse(loader, E_UNSUPPORTED,
+                           "a zImage, which is loaded low; a bzImage would do");
+    return E_OK;
+}
+
+/* What the kernel needs from its load address on until it has set up its own memory. */
+static uint64_t kernel_room(const struct loader *loader)
+{
+    uint64_t file = loader->size - setup_size(loader);
+    uint64_t init = version_of(loader) >= VERSION_PREFERRED ? get(loader->bytes, INIT_SIZE, 4) : 0;
+
+    return init > file ? init : file;
+}
+
+static int place_kernel(struct loader *loader, uint64_t *at)
+{
+    bool prefers = version_of(loader) >= VERSION_PREFERRED;
+    uint64_t preferred = prefers ? get(loader->bytes, PREFERRED, 8) : HIGH_FIRST;
+    uint64_t room = kernel_room(loader), align = get(loader->bytes, KERNEL_ALIGNMENT, 4), found;
+    uint64_t file = loader->size - setup_size(loader);
+
+    if (align == 0 || (align & (align - 1)))
+        return load_refuse(loader, E_FORMAT, "the kernel's alignment 0x%lx is no power of two",
+                           align);
+    *at = preferred;
+    if (loader->bytes[RELOCATABLE] &&
+        (load_find(loader, room, align, preferred, LAST_32BIT, &found) == E_OK ||
+         load_find(loader, room, align, HIGH_FIRST, LAST_32BIT, &found) == E_OK))
+        *at = found;
+    if (load_find(loader, room, 1, *at, *at + room - 1, &found) != E_OK)
+        return load_refuse(loader, E_NOMEM,
+                           "the kernel needs 0x%lx bytes of RAM at 0x%lx; mem=%luM would do", room,
+                           *at, (*at + room + MiB - 1) / MiB + 1);
+    return load_place(loader, *at, loader->bytes + setup_size(loader), file, room, "the kernel");
+}
+
+/* All modules, one behind the other, each from a multiple of four on as the kernel wants it. */
+static int place_initrd(struct loader *loader, uint8_t *parameters)
+{
+    uint64_t size = 0, at, max = get(parameters, RAMDISK_MAX, 4);
+
+    for (unsigned i = 0; i < loader->modules; i++)
+        size = align_up(size, 4) + loader->module[i].size;
+    if (size == 0)
+        return E_OK;
+    if (load_find(loader, size, PAGE_SIZE, HIGH_FIRST, max, &at) != E_OK)
+        return load_refuse(loader, E_NOMEM,
+                           "no room below 0x%lx for an initrd of 0x%lx bytes; more mem= would do",
+                           max, size);
+    put(parameters, RAMDISK_IMAGE, 4, at);
+    put(parameters, RAMDISK_SIZE, 4, size);
+    for (unsigned i = 0; i < loader->modules; i++) {
+        const struct load_module *module = &loader->module[i];
+        int error = load_place(loader, at, module->bytes, module->size, align_up(module->size, 4),
+                               "the initrd");
+        if (error != E_OK)
+            return error;
+        at += align_up(module->size, 4);
+    }
+    return E_OK;
+}
+
+static int place_low(struct loader *loader, const void *bytes, uint64_t size, const char *what,
+                     uint64_t *at)
+{
+    if (load_find(loader, size, 16, LOW_FIRST, LOAD_EBDA - 1, at) != E_OK)
+        return load_refuse(loader, E_NOMEM, "no low memory for %s", what);
+    return load_place(loader, *at, bytes, size, size, what);
+}
+
+static int place_cmdline(struct loader *loader, uint8_t *parameters)
+{
+    uint64_t length = strlen(loader->cmdline), at;
+    uint64_t most = version_of(loader) >= VERSION_CMDLINE_SIZE ? get(parameters, CMDLINE_SIZE, 4)
+                                                               : CMDLINE_SIZE_BEFORE;
+    int error;
+
+    if (length > most)
+        return load_refuse(loader, E_RANGE,
+                           "a command line of %lu characters; this kernel takes %lu", length, most);
+    error = place_low(loader, loader->cmdline, length + 1, "the command line", &at);
+    put(parameters, CMDLINE_POINTER, 4, at);
+    return error;
+}
+
+static void put_map_entry(uint8_t *parameters, uint64_t base, uint64_t size, uint32_t type)
+{
+    struct e820_entry entry = {base, size, type};
+
+    memcpy(parameters + E820_TABLE + parameters[E820_COUNT]++ * sizeof(entry), &entry,
+           sizeof(entry));
+}
+
+static void put_map(const struct loader *loader, uint8_t *parameters)
+{
+    for (unsigned i = 0; i < loader->regions; i++) {
+        const struct load_region *region = &loader->region[i];
+        uint64_t below = LOAD_EBDA - region->base, type = region->ram ? E820_RAM : E820_RESERVED;
+
+        if (region->base < LOAD_EBDA && below < region->size) {
+            put_map_entry(parameters, region->base, below, (uint32_t)type);
+            put_map_entry(parameters, LOAD_EBDA, region->size - below, E820_RESERVED);
+        } else {
+            put_map_entry(parameters, region->base, region->size, (uint32_t)type);
+        }
+    }
+}
+
+static void enter(struct loader *loader, uint64_t entry, uint64_t parameters, uint64_t gdt)
+{
+    struct vcpu_state *state = &loader->state;
+
+    for (unsigned i = 0; i < SEG_COUNT; i++)
+        state->segment[i] =
+            (struct segment){.limit = UINT32_MAX, .selector = DATA_SELECTOR, .access = DATA32};
+    state->segment[SEG_CS].selector = CODE_SELECTOR;
+    state->segment[SEG_CS].access = CODE32;
+    state->segment[SEG_LDTR] = (struct segment){.limit = 0xffff, .access = LDT32};
+    state->segment[SEG_TR] = (struct segment){.limit = 0xffff, .access = TSS32};
+    state->gdt_base = gdt;
+    state->gdt_limit = DATA_SELECTOR + 7;
+    state->gpr[RSI] = parameters;
+    state->rip = entry;
+    state->rflags = RFLAGS_FIXED;
+    state->cr0 = CR0_PE | CR0_ET;
+    state->dr7 = DR7_RESET;
+}
+
+int load_linux(struct loader *loader)
+{
+    static const uint64_t gdt[] = {0, 0, 0x00cf9b000000ffff, 0x00cf93000000ffff};
+    uint8_t parameters[PARAMETERS];
+    uint64_t entry = 0, parameters_at = 0, gdt_at = 0;
+    int error;
+
+    loader->kind = "Linux bzImage";
+    memset(&loader->state, 0, sizeof(loader->state));
+    error = check_header(loader);
+    if (error == E_OK)
+        error = load_pc_area(loader);
+    if (error != E_OK)
+        return error;
+    memset(parameters, 0, sizeof(parameters));
+    memcpy(parameters + SETUP_HEADER, loader->bytes + SETUP_HEADER,
+           HEADER_MAGIC + loader->bytes[HEADER_LENGTH] - SETUP_HEADER);
+    parameters[LOADER_TYPE] = LOADER_UNKNOWN;
+    error = place_kernel(loader, &entry);
+    put(parameters, CODE32_START, 4, entry);
+    if (error == E_OK)
+        error = place_initrd(loader, parameters);
+    if (error == E_OK)
+        error = place_cmdline(loader, parameters);
+    if (error == E_OK)
+        error = place_low(loader, gdt, sizeof(gdt), "a GDT", &gdt_at);
+    if (error == E_OK) {
+        put_map(loader, parameters);
+        error = place_low(loader, parameters, sizeof(parameters), "the boot parameters",
+                          &parameters_at);
+    }
+    if (error == E_OK)
+        enter(loader, entry, parameters_at, gdt_at);
+    return error;
+}
