@@ -47,7 +47,7 @@ struct table_cursor {
     uint64_t entries;                    /* present in node[1] */
 
     struct attrs attrs; /* those mapped last ... */
-    uint64_t bits;      /* ... as bits of a level-1 entry */
+    uint64_t bits;      /* ... as bits of a level-1 entry; 0: none were */
     uint64_t no_frame;  /* address bits that no frame has, here or on this CPU */
 
     uint64_t stale_first, stale_end; /* pages whose invalidation is owed; equal: none */
@@ -87,7 +87,8 @@ static inline int table_cursor_map(struct table_cursor *c, hpa_t out, struct att
 {
     uint64_t offset = c->at - c->window_first;
 
-    if (offset < c->window_bytes && attrs_equal(attrs, c->attrs) && !(out.v & c->no_frame)) {
+    if (offset < c->window_bytes && c->bits && attrs_equal(attrs, c->attrs) &&
+        !(out.v & c->no_frame)) {
         uint64_t *slot = &c->window[offset >> PAGE_SHIFT];
 
         if (!(pte_peek(slot) & c->table->kind->present_mask)) {

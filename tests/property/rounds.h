@@ -129,6 +129,7 @@ void test_data_dies_after_the_flush(void **state);
 void test_cursor_begins_in_its_space(void **state);
 void test_cursor_maps_as_a_range_does(void **state);
 void test_cursor_owes_until_its_end(void **state);
+void test_cursor_names_each_page_that_it_unmaps(void **state);
 void test_cursor_stays_where_it_was_refused(void **state);
 void test_cursor_judges_each_page(void **state);
 void test_cursor_splits_large_pages(void **state);

@@ -121,6 +121,50 @@ void test_cursor_owes_until_its_end(void **state)
     }
 }
 
+static uint64_t named_first[8], named_last[8];
+static unsigned named;
+
+static void note_then_flush(const struct table_env *env, struct table *table,
+                            const struct flush_batch *batch)
+{
+    for (named = 0; named < batch->count; named++) {
+        named_first[named] = batch->range[named].first;
+        named_last[named] = batch->range[named].last;
+    }
+    world_env.flush(env, table, batch);
+}
+
+/* Each page that was unmapped, and no other, is named to the CPUs, also where others were mapped
+ * between two of them. */
+void test_cursor_names_each_page_that_it_unmaps(void **state)
+{
+    (void)state;
+    for (unsigned l = 0; l < LANDS; l++) {
+        struct table_env noting = world_env;
+        struct table_cursor cursor;
+
+        uint64_t in = start(&lands[l], PAGE_SIZE, 1);
+        assert_ok(do_map(&w.table, in, GiB, 16 * PAGE_SIZE, MAP_CAP_4K));
+        assert_ok(do_unmap(&w.table, in + 2 * PAGE_SIZE, PAGE_SIZE));
+        noting.flush = note_then_flush;
+        w.table.env = &noting;
+        begin(&cursor, in, 16 * PAGE_SIZE);
+        assert_ok(table_cursor_unmap(&cursor));
+        assert_ok(table_cursor_unmap(&cursor));
+        assert_ok(table_cursor_map(&cursor, hpa(2 * GiB), RWX_WB));
+        assert_ok(table_cursor_unmap(&cursor));
+        assert_ok(table_cursor_unmap(&cursor));
+        end(&cursor);
+        w.table.env = &world_env;
+        assert_int_equal(named, 2);
+        assert_int_equal(named_first[0], in);
+        assert_int_equal(named_last[0], in + 2 * PAGE_SIZE - 1);
+        assert_int_equal(named_first[1], in + 3 * PAGE_SIZE);
+        assert_int_equal(named_last[1], in + 5 * PAGE_SIZE - 1);
+        world_end();
+    }
+}
+
 static void refuse_page(struct table_cursor *cursor, uint64_t out, struct attrs attrs, int expected)
 {
     uint64_t taken = w.taken;

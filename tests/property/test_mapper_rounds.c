@@ -192,6 +192,7 @@ int main(void)
         cmocka_unit_test(test_cursor_begins_in_its_space),
         cmocka_unit_test(test_cursor_maps_as_a_range_does),
         cmocka_unit_test(test_cursor_owes_until_its_end),
+        cmocka_unit_test(test_cursor_names_each_page_that_it_unmaps),
         cmocka_unit_test(test_cursor_stays_where_it_was_refused),
         cmocka_unit_test(test_cursor_judges_each_page),
         cmocka_unit_test(test_cursor_splits_large_pages),
