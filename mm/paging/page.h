@@ -172,9 +172,9 @@ static int OP(cursor_next)(struct table_cursor *c, struct mapping *out)
     return found ? E_OK : E_NOENT;
 }
 
+/* An open window stays: what does not find its page in it closes it. */
 static void OP(cursor_seek)(struct table_cursor *c, uint64_t at)
 {
-    close_window(c);
     go_to(c, at);
 }
 

@@ -134,6 +134,8 @@ void test_cursor_stays_where_it_was_refused(void **state);
 void test_cursor_judges_each_page(void **state);
 void test_cursor_splits_large_pages(void **state);
 void test_cursor_changes_no_more_than_it_must(void **state);
+void test_cursor_counts_each_node(void **state);
+void test_cursor_protects_without_a_mark(void **state);
 void test_cursor_tells_what_comes_next(void **state);
 
 #endif

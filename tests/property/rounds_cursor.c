@@ -311,6 +311,63 @@ void test_cursor_changes_no_more_than_it_must(void **state)
     }
 }
 
+/* From one node into the next by a protect, or by a look: each goes on having its own count, so
+ * that both are dropped with their last page, and not before. */
+void test_cursor_counts_each_node(void **state)
+{
+    (void)state;
+    for (unsigned l = 0; l < LANDS; l++)
+        for (unsigned look = 0; look < 2; look++) {
+            struct table_cursor cursor;
+            struct mapping mapping;
+
+            uint64_t in = start(&lands[l], 2 * MiB, 1), last = in + 2 * MiB - PAGE_SIZE;
+            assert_ok(do_map(&w.table, in, GiB, 5 * PAGE_SIZE, MAP_CAP_4K));
+            assert_ok(do_map(&w.table, in + 2 * MiB, 3 * GiB, 2 * PAGE_SIZE, MAP_CAP_4K));
+            begin(&cursor, in, 4 * MiB);
+            table_cursor_seek(&cursor, last);
+            assert_ok(table_cursor_map(&cursor, hpa(2 * GiB), RWX_WB));
+            if (look) {
+                assert_ok(table_cursor_next(&cursor, &mapping));
+                assert_int_equal(mapping.out.v, 3 * GiB);
+            } else {
+                assert_ok(table_cursor_protect(&cursor, RX_WB));
+                assert_true(attrs_equal(world_look(w.table.root.v, in).attrs, RWX_WB));
+                assert_true(attrs_equal(world_look(w.table.root.v, in + 2 * MiB).attrs, RX_WB));
+            }
+            end(&cursor);
+            assert_ok(do_unmap(&w.table, in + 2 * MiB, PAGE_SIZE));
+            assert_true(is_there(in + 2 * MiB + PAGE_SIZE));
+            assert_ok(do_unmap(&w.table, in + 2 * MiB + PAGE_SIZE, PAGE_SIZE));
+            assert_ok(do_unmap(&w.table, in, 5 * PAGE_SIZE));
+            assert_true(is_there(last));
+            assert_ok(do_unmap(&w.table, last, PAGE_SIZE));
+            assert_int_equal(w.table.table_frames, 1);
+            world_end();
+        }
+}
+
+/* Pages that hardware has not marked stay so. */
+void test_cursor_protects_without_a_mark(void **state)
+{
+    (void)state;
+    for (unsigned l = 0; l < LANDS; l++) {
+        struct table_cursor cursor;
+
+        uint64_t in = start(&lands[l], PAGE_SIZE, 1);
+        assert_ok(do_map(&w.table, in, GiB, 2 * PAGE_SIZE, MAP_CAP_4K));
+        clear_marks(&w.table, in, 2 * PAGE_SIZE);
+        begin(&cursor, in, 2 * PAGE_SIZE);
+        assert_ok(table_cursor_protect(&cursor, RX_WB));
+        end(&cursor);
+        struct found found = world_look(w.table.root.v, in);
+        assert_true(attrs_equal(found.attrs, RX_WB));
+        assert_false(found.accessed);
+        assert_false(found.dirty);
+        world_end();
+    }
+}
+
 static void expect_next(struct table_cursor *cursor, uint64_t in, uint64_t size, uint64_t out)
 {
     struct mapping mapping;
@@ -347,6 +404,7 @@ void test_cursor_tells_what_comes_next(void **state)
         end(&cursor);
         /* What lies behind the range is none of its business. */
         begin(&cursor, in + GiB, 64 * MiB);
+        assert_int_equal(table_cursor_next(&cursor, &mapping), E_NOENT);
         assert_int_equal(table_cursor_next(&cursor, &mapping), E_NOENT);
         end(&cursor);
         assert_int_equal(w.stores, 0);

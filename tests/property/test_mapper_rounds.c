@@ -197,6 +197,8 @@ int main(void)
         cmocka_unit_test(test_cursor_judges_each_page),
         cmocka_unit_test(test_cursor_splits_large_pages),
         cmocka_unit_test(test_cursor_changes_no_more_than_it_must),
+        cmocka_unit_test(test_cursor_counts_each_node),
+        cmocka_unit_test(test_cursor_protects_without_a_mark),
         cmocka_unit_test(test_cursor_tells_what_comes_next),
     };
     return cmocka_run_group_tests_name("mapper rounds", tests, NULL, NULL);
