@@ -111,6 +111,20 @@ unsigned cpuid_guest_maxphyaddr(cpuid_fn host)
     return min32(width, GUEST_PHYSICAL_BITS);
 }
 
+/* Leaf 0x15: the crystal's rate and the ratio to it; leaf 0x16: the base frequency in MHz. */
+uint64_t cpuid_tsc_hz(cpuid_fn host)
+{
+    struct cpuid_regs ratio = {0}, base = {0};
+
+    if (basic_max(host) >= 0x15)
+        ratio = ask(host, 0x15, 0);
+    if (basic_max(host) >= 0x16)
+        base = ask(host, 0x16, 0);
+    if (ratio.eax != 0 && ratio.ebx != 0 && ratio.ecx != 0)
+        return (uint64_t)ratio.ecx * ratio.ebx / ratio.eax;
+    return (base.eax & UINT16_MAX) * UINT64_C(1000000);
+}
+
 static struct cpuid_regs hypervisor_leaf(uint32_t leaf, unsigned number)
 {
     struct cpuid_regs regs = {0};

@@ -29,6 +29,9 @@ struct cpuid_context {
 struct cpuid_regs cpuid_answer(uint32_t leaf, uint32_t subleaf,
                                const struct cpuid_context *context);
 
+/* The rate of the TSC in Hz as CPUID tells it, 0 where it does not. */
+uint64_t cpuid_tsc_hz(void (*host)(uint32_t, uint32_t, uint32_t out[4]));
+
 /* The physical address width that a guest is told, in bits. */
 unsigned cpuid_guest_maxphyaddr(void (*host)(uint32_t, uint32_t, uint32_t out[4]));
 

@@ -2,9 +2,9 @@
  * The 8254 timer of a guest, ports 0x40 to 0x43, and the speaker port 0x61 that gates its third
  * counter.
  *
- * The rate is nominal: one count for every PIT_TICKS ticks of the clock that the guest reads as its
- * TSC, which so seems to run at 1.2218 GHz. A new count takes effect at once, in the periodic modes
- * too.
+ * It counts at its 1193182 Hz against the clock that the guest reads as its TSC, whose rate is what
+ * CPUID tells; where CPUID tells none, 1024 ticks are a count, so that a guest that measures finds
+ * 1.2218 GHz. A new count takes effect at once, in the periodic modes too.
  *
  * Rising edges of the first counter's output are interrupts. A guest that could not take one in
  * time (others had the CPU, interrupts were off) gets those that it missed one after the other, so
@@ -12,6 +12,7 @@
  * line is masked.
  */
 #include "lib/bits.h"
+#include "vm/cpuid.h"
 #include "vm/guest.h"
 #include "vm/interrupts.h"
 #include "vm/ports.h"
@@ -20,7 +21,9 @@
 #define PIT_CONTROL 0x43
 #define PIT_SPEAKER 0x61
 
-#define PIT_TICKS 1024
+#define PIT_HZ UINT64_C(1193182)
+#define PIT_HZ_DEFAULT (PIT_HZ * 1024) /* of the TSC */
+#define PIT_HZ_MAX (UINT64_C(1) << 40)
 #define PIT_BACKLOG 1000
 
 #define MODE_TERMINAL_COUNT 0
@@ -44,9 +47,24 @@
 #define SPEAKER_REFRESH BIT(4) /* toggles as memory is refreshed; some wait for the change */
 #define SPEAKER_OUTPUT BIT(5)
 
+static uint64_t counts_until(const struct pit_counter *counter, uint64_t now)
+{
+    uint64_t ticks = now - counter->started, seconds = ticks / counter->hz;
+
+    return seconds * PIT_HZ + ticks % counter->hz * PIT_HZ / counter->hz;
+}
+
 static uint64_t counts_since(const struct pit_counter *counter)
 {
-    return (guests_backend()->ticks() - counter->started) / PIT_TICKS;
+    return counts_until(counter, guests_backend()->ticks());
+}
+
+/* Ticks until so many counts are over. */
+static uint64_t ticks_of(const struct pit_counter *counter, uint64_t counts)
+{
+    uint64_t seconds = counts / PIT_HZ;
+
+    return seconds * counter->hz + (counts % PIT_HZ * counter->hz + PIT_HZ - 1) / PIT_HZ;
 }
 
 static uint64_t period(const struct pit_counter *counter)
@@ -117,7 +135,7 @@ static uint64_t first_edge(const struct pit_counter *counter)
 
 static uint64_t edges_until(const struct pit_counter *counter, uint64_t now)
 {
-    uint64_t first = first_edge(counter), passed = (now - counter->started) / PIT_TICKS;
+    uint64_t first = first_edge(counter), passed = counts_until(counter, now);
 
     if (!counter->loaded || first == 0)
         return 0;
@@ -148,10 +166,11 @@ uint64_t pit_next(const struct guest *guest, uint64_t now)
     if (!counter->loaded || first == 0 || pic_masked(guest, IRQ_TIMER))
         return UINT64_MAX;
     if (edges != counter->edges)
-        return PIT_TICKS; /* soon: it has been asked for, or will be when the last is taken */
+        return ticks_of(counter,
+                        1); /* soon: it has been asked for, or will be when the last is taken */
     if (edges != 0 && !is_periodic(counter))
         return UINT64_MAX;
-    return counter->started + (edges + 1) * first * PIT_TICKS - now;
+    return counter->started + ticks_of(counter, (edges + 1) * first) - now;
 }
 
 /* ---- Registers ------------------------------------------------------------------------------ */
@@ -218,6 +237,7 @@ static void write_control(struct guest *guest, uint8_t value)
         .mode = CONTROL_MODE(value) & (CONTROL_MODE(value) & 2 ? 3 : 7), /* 6 and 7 are 2 and 3 */
         .access = CONTROL_ACCESS(value),
         .started = guests_backend()->ticks(),
+        .hz = counter->hz,
     };
 }
 
@@ -247,7 +267,7 @@ static uint32_t speaker_read(struct guest *guest, uint16_t port, unsigned width)
 
     (void)port;
     (void)width;
-    if (guests_backend()->ticks() / PIT_TICKS & 1)
+    if (counts_since(&pit->counter[2]) & 1)
         value |= SPEAKER_REFRESH;
     if (output_now(&pit->counter[2]))
         value |= SPEAKER_OUTPUT;
@@ -268,8 +288,12 @@ static void speaker_write(struct guest *guest, uint16_t port, unsigned width, ui
 
 static void pit_reset(struct guest *guest)
 {
-    for (unsigned i = 0; i < 3; i++)
+    uint64_t hz = cpuid_tsc_hz(guests_backend()->cpuid);
+
+    for (unsigned i = 0; i < 3; i++) {
         guest->devices.pit.counter[i].access = ACCESS_BOTH;
+        guest->devices.pit.counter[i].hz = hz != 0 && hz < PIT_HZ_MAX ? hz : PIT_HZ_DEFAULT;
+    }
 }
 
 static const struct port_range ranges[] = {

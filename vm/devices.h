@@ -42,6 +42,7 @@ struct dev_pit {
         uint8_t write_low, status;
         uint16_t latch;
         uint64_t started; /* clock when the count was loaded */
+        uint64_t hz;      /* of the clock */
         uint64_t edges;   /* of its output since then that have become interrupts */
     } counter[3];
     uint8_t gate; /* port 0x61, bits 0 and 1 */
