@@ -78,7 +78,10 @@ UNIT_TESTS += elf
 UNIT_elf_SRC := vm/elf.c
 
 UNIT_TESTS += load
-UNIT_load_SRC := vm/load.c vm/load_multiboot.c vm/load_flat.c vm/elf.c lib/error.c lib/format.c
+UNIT_load_SRC := vm/load.c $(patsubst %,vm/load_%.c,multiboot flat linux pc) vm/elf.c lib/error.c lib/format.c
+
+UNIT_TESTS += load_linux
+UNIT_load_linux_SRC := $(UNIT_load_SRC)
 
 UNIT_TESTS += monitor
 UNIT_monitor_SRC := $(wildcard monitor/*.c) lib/error.c lib/format.c lib/log.c $(MAPPER_SRC) \
