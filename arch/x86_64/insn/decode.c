@@ -124,13 +124,15 @@ static bool has_modrm(const struct reading *in)
     return !(in->opcode.flags & (OPCODE_STRING | OPCODE_OFFSET));
 }
 
-/* Whether the opcode exists in this mode and with these prefixes. */
+/* Whether the opcode exists in this mode, with these prefixes, and with a register in ModRM. */
 static bool opcode_allowed(const struct reading *in)
 {
     uint32_t flags = in->opcode.flags;
     bool code64 = in->out->mode == INSN_CODE64;
 
     if (flags & (code64 ? OPCODE_NOT64 : OPCODE_ONLY64))
+        return false;
+    if ((flags & OPCODE_MEMORY) && in->mod == 3)
         return false;
     if ((flags & (OPCODE_NO_PREFIX | OPCODE_NO_REPEAT)) && in->repeat)
         return false;
@@ -184,7 +186,7 @@ static uint8_t operand_bytes(const struct reading *in)
         return 1;
     if (code64 && ((flags & OPCODE_FORCE64) || (in->rex & REX_W)))
         return 8;
-    if (flags & OPCODE_PAIR)
+    if (flags & OPCODE_4_OR_8)
         return 4;
     if (code64 && (flags & OPCODE_DEFAULT64))
         return in->operand_size ? 2 : 8;

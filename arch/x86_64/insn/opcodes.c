@@ -72,7 +72,7 @@ static const struct insn_opcode two_byte[256] = {
     [0xbe] = {INSN_MOVSX, 0, RM | OPCODE_MEMORY8},
     [0xbf] = {INSN_MOVSX, 0, RM | OPCODE_MEMORY16},
     TWO(0xc0, INSN_XADD, MR | LOCK),
-    [0xc3] = {INSN_MOVNTI, 0, MR | OPCODE_NO_PREFIX},
+    [0xc3] = {INSN_MOVNTI, 0, MR | OPCODE_4_OR_8 | OPCODE_MEMORY | OPCODE_NO_PREFIX},
     [0xc7] = {0, GROUP_9, 0},
 };
 
@@ -107,7 +107,7 @@ static const struct insn_opcode groups[GROUPS][8] = {
                  {INSN_BTS, 0, LOCK},
                  {INSN_BTR, 0, LOCK},
                  {INSN_BTC, 0, LOCK}},
-    [GROUP_9] = {[1] = {INSN_CMPXCHG8B, 0, OPCODE_PAIR | LOCK}},
+    [GROUP_9] = {[1] = {INSN_CMPXCHG8B, 0, OPCODE_4_OR_8 | OPCODE_PAIR | OPCODE_MEMORY | LOCK}},
     [GROUP_11] = {{INSN_MOV, 0, 0}},
 };
 
@@ -121,9 +121,9 @@ struct insn_opcode insn_opcode_find(enum insn_map map, uint8_t byte)
     case MAP_0F38:
         /* With F2 these are CRC32. */
         if (byte == 0xf0)
-            return (struct insn_opcode){INSN_MOVBE, 0, RM | OPCODE_NO_REPEAT};
+            return (struct insn_opcode){INSN_MOVBE, 0, RM | OPCODE_MEMORY | OPCODE_NO_REPEAT};
         if (byte == 0xf1)
-            return (struct insn_opcode){INSN_MOVBE, 0, MR | OPCODE_NO_REPEAT};
+            return (struct insn_opcode){INSN_MOVBE, 0, MR | OPCODE_MEMORY | OPCODE_NO_REPEAT};
         break;
     }
     return (struct insn_opcode){0};

@@ -12,11 +12,12 @@
 #define OPCODE_BYTE BIT(0)      /* one byte; else 2, 4 or 8 by mode and prefixes */
 #define OPCODE_FORCE64 BIT(1)   /* 8 in 64-bit mode, whatever the prefixes (f64) */
 #define OPCODE_DEFAULT64 BIT(2) /* 8 in 64-bit mode, or 2 (d64) */
+#define OPCODE_4_OR_8 BIT(22)   /* 8 with REX.W, else 4 */
 /* Size of the memory operand where it is another one. */
 #define OPCODE_MEMORY8 BIT(3)
 #define OPCODE_MEMORY16 BIT(4)
 #define OPCODE_MEMORY32 BIT(5) /* or the operand's, if that is smaller */
-#define OPCODE_PAIR BIT(6)     /* twice the operand's, which is 4 or 8 */
+#define OPCODE_PAIR BIT(6)     /* twice the operand's */
 /* Operands. All but strings and offsets have a ModRM byte. */
 #define OPCODE_REG BIT(7)         /* the register in ModRM.reg (MR) */
 #define OPCODE_TO_REG BIT(8)      /* which is the destination (RM) */
@@ -34,6 +35,7 @@
 #define OPCODE_LOCK BIT(19)      /* may be locked */
 #define OPCODE_NO_PREFIX BIT(20) /* not with 66, F2, F3 (NP) */
 #define OPCODE_NO_REPEAT BIT(21) /* not with F2, F3 */
+#define OPCODE_MEMORY BIT(23)    /* not with ModRM.mod 3 */
 
 enum insn_group {
     GROUP_NONE,
