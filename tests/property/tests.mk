@@ -51,3 +51,7 @@ INSN_SRC := $(sort $(wildcard arch/x86_64/insn/*.c))
 PROPERTY_TESTS += insn_decode
 PROPERTY_insn_decode_SRC := tests/property/insn_reference.c $(INSN_SRC) lib/format.c
 insn_decode_LIBS := -lZydis
+
+# What the instructions do, against the CPU that runs the test.
+PROPERTY_TESTS += insn_execute
+PROPERTY_insn_execute_SRC := tests/property/insn_cpu.c $(INSN_SRC) lib/format.c
