@@ -112,6 +112,8 @@ static void random_instruction(struct trial *t)
         if (at && t->bytes[at - 1] == 0x0f && pick(32) == 0) {
             t->bytes[at++] = 0x38;
             t->bytes[at] = (uint8_t)(0xf0 + pick(2));
+        } else if (pick(16) == 0) {
+            t->bytes[at] = pick(2) ? 0x8f : 0xff; /* POP; PUSH, CALL, JMP */
         }
     } while (insn_decode(t->bytes, 15, INSN_CODE64, &t->insn) != INSN_DECODED || !is_wanted(t));
 }
@@ -164,6 +166,8 @@ static bool aim(struct trial *t)
     const struct insn_memory *memory = &t->insn.memory;
     uint64_t target = random_target(&t->insn) - (memory->segment == INSN_GS ? cpu_gs : 0);
 
+    if (memory->base == INSN_RSP && memory->index != INSN_NO_REGISTER)
+        t->state.gpr[memory->index] = pick(32); /* else the stack would be far away */
     if (memory->base < INSN_REGISTERS && memory->base != memory->index) {
         t->state.gpr[memory->base] += target - insn_offset(&t->insn, &t->state);
         return true;
@@ -358,6 +362,7 @@ static void test_against_the_cpu(void **state)
 
     (void)state;
     memset(&t, 0, sizeof(t));
+    cpu_start(); /* here: cmocka sets signal handlers of its own for each test */
     for (unsigned done = 0; done < CASES;) {
         random_instruction(&t);
         if (!random_state(&t) || is_undefined(&t))
@@ -384,6 +389,5 @@ int main(void)
     unsigned a, b, d;
 
     __cpuid(1, a, b, features, d);
-    cpu_start();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
