@@ -47,7 +47,6 @@ PROPERTY_operand_SRC := arch/x86_64/mm/operand.c arch/x86_64/mm/explain.c $(GUES
 	$(MAPPER_SRC) $(BUDDY_SRC) mm/frames/frame.c lib/format.c
 
 # The decoder of instructions against an independent disassembler.
-INSN_SRC := $(sort $(wildcard arch/x86_64/insn/*.c))
 PROPERTY_TESTS += insn_decode
 PROPERTY_insn_decode_SRC := tests/property/insn_reference.c $(INSN_SRC) lib/format.c
 insn_decode_LIBS := -lZydis
