@@ -54,3 +54,5 @@ insn_decode_LIBS := -lZydis
 # What the instructions do, against the CPU that runs the test.
 PROPERTY_TESTS += insn_execute
 PROPERTY_insn_execute_SRC := $(addprefix tests/property/,insn_cpu.c insn_trial.c) $(INSN_SRC) lib/format.c
+PROPERTY_TESTS += insn_legacy
+PROPERTY_insn_legacy_SRC := $(addprefix tests/property/,insn_legacy_cpu.c insn_trial.c) $(INSN_SRC) lib/format.c
