@@ -204,6 +204,9 @@ static void test_calls_stay_within_code(void **unused)
     assert_int_equal(memory.written[0], 0x102);
     assert_int_equal(state.rip, 0x2345);
 
+    assert_int_equal(DECODE(32, "\xff\x27"), INSN_DECODED); /* jmp [edi], to the last byte */
+    memory.reads[0][0] = 0xffff;
+    assert_int_equal(execute(), INSN_DONE);
     memory.reads[0][0] = 0x10000;
     assert_int_equal(DECODE(32, "\xff\x17"), INSN_DECODED);
     before = state;
@@ -217,6 +220,25 @@ static void test_calls_stay_within_code(void **unused)
     memory.reads[0][0] = UINT64_MAX << 47;
     assert_int_equal(execute(), INSN_DONE);
     assert_int_equal(state.rip, UINT64_MAX << 47);
+}
+
+static void test_rip_is_cut_to_the_mode(void **unused)
+{
+    (void)unused;
+    state.rip = 0x12345;
+    memory.reads[0][0] = 0x10;
+    assert_int_equal(DECODE(32, "\x66\xff\x17"), INSN_DECODED); /* call word [edi] */
+    assert_int_equal(execute(), INSN_DONE);
+    assert_int_equal(memory.written[0], 0x2348);
+    assert_int_equal(state.rip, 0x10);
+    state.rip = UINT32_MAX;
+    assert_int_equal(DECODE(32, "\x89\x07"), INSN_DECODED);
+    assert_int_equal(execute(), INSN_DONE);
+    assert_int_equal(state.rip, 1);
+    state.rip = UINT32_MAX;
+    assert_int_equal(DECODE(64, "\x89\x07"), INSN_DECODED);
+    assert_int_equal(execute(), INSN_DONE);
+    assert_int_equal(state.rip, 0x100000001);
 }
 
 /* ---- All or nothing -------------------------------------------------------------------------- */
@@ -272,6 +294,7 @@ int main(void)
         cmocka_unit_test_setup(test_the_stack_has_its_own_width, fresh),
         cmocka_unit_test_setup(test_pop_by_the_stack_pointer, fresh),
         cmocka_unit_test_setup(test_calls_stay_within_code, fresh),
+        cmocka_unit_test_setup(test_rip_is_cut_to_the_mode, fresh),
         cmocka_unit_test_setup(test_what_is_refused_changes_nothing, fresh),
         cmocka_unit_test_setup(test_16_bytes_want_to_be_aligned, fresh),
     };
