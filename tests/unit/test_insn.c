@@ -68,15 +68,19 @@ static void test_lock_only_where_allowed(void **unused)
 static void test_what_is_not_known(void **unused)
 {
     char text[INSN_TEXT];
-    static const uint8_t movq[] = {0x0f, 0x6f, 0x07}, far_jump[] = {0x48, 0xff, 0x2f};
+    static const uint8_t movq[] = {0x0f, 0x6f, 0x07}, far_jump[] = {0x48, 0xff, 0x2f},
+                         no_opcode[] = {0xff, 0x3f};
 
     (void)unused;
     assert_int_equal(insn_decode(movq, 3, INSN_CODE64, &insn), INSN_UNKNOWN);
     assert_string_equal(insn_explain(INSN_UNKNOWN, &insn, movq, 3, text),
-                        "the instruction 0F 6F 07 has an opcode that is not emulated: 0F 6F");
+                        "the instruction 0F 6F 07 is not emulated: MMX or SSE, opcode 0F 6F");
     assert_int_equal(insn_decode(far_jump, 3, INSN_CODE64, &insn), INSN_UNKNOWN);
     assert_string_equal(insn_explain(INSN_UNKNOWN, &insn, far_jump, 3, text),
-                        "the instruction 48 FF 2F has an opcode that is not emulated: FF 2F");
+                        "the instruction 48 FF 2F is not emulated: far CALL or JMP, opcode FF 2F");
+    assert_int_equal(insn_decode(no_opcode, 2, INSN_CODE64, &insn), INSN_UNKNOWN);
+    assert_string_equal(insn_explain(INSN_UNKNOWN, &insn, no_opcode, 2, text),
+                        "the instruction FF 3F is not emulated: opcode FF 3F");
     assert_int_equal(DECODE(64, "\x89\xc7"), INSN_REGISTER_FORM);
     assert_int_equal(DECODE(64, "\x89"), INSN_TRUNCATED);
     assert_int_equal(DECODE(64, ""), INSN_TRUNCATED);
@@ -93,8 +97,13 @@ static void test_explanations_fit(void **unused)
     (void)unused;
     memset(&insn, 0xff, sizeof(insn));
     insn.opcode_bytes = sizeof(insn.opcode);
-    for (enum insn_verdict v = INSN_DECODED; v <= INSN_UNKNOWN; v++)
-        assert_true(strlen(insn_explain(v, &insn, longest, sizeof(longest), text)) < INSN_TEXT - 1);
+    for (unsigned opcode = 0; opcode < 0x200; opcode++) {
+        insn.opcode[0] = opcode < 0x100 ? (uint8_t)opcode : 0x0f;
+        insn.opcode[1] = (uint8_t)opcode;
+        for (enum insn_verdict v = INSN_DECODED; v <= INSN_UNKNOWN; v++)
+            assert_true(strlen(insn_explain(v, &insn, longest, sizeof(longest), text)) <
+                        INSN_TEXT - 1);
+    }
 }
 
 static void test_high_bytes_without_rex_alone(void **unused)

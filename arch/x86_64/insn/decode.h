@@ -18,7 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define INSN_LONGEST 15 /* bytes; what is longer raises #GP(0) (2.3.11) */
+#define INSN_LONGEST 15 /* bytes; what is longer raises #GP(0) (Vol. 3, 6.15) */
 
 /* What the code segment says: not L and not D, not L and D, L in IA-32e mode. */
 enum insn_mode { INSN_CODE16, INSN_CODE32, INSN_CODE64 };
