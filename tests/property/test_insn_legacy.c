@@ -17,8 +17,7 @@
 #include "x86/control.h"
 
 #define CASES 200000u
-#define AROUND 160u /* bytes on either side of a place that are filled before and compared after   \
-                     */
+#define AROUND 160u /* bytes on either side of a place: filled before, compared after */
 
 static uint8_t model[LEGACY_BYTES];
 static unsigned done_by_op[2][INSN_OPS], by_addresses[2][9];

@@ -10,31 +10,31 @@
 
 /* Size of the operand. */
 #define OPCODE_BYTE BIT(0)      /* one byte; else 2, 4 or 8 by mode and prefixes */
-#define OPCODE_FORCE64 BIT(1)   /* 8 in 64-bit mode, whatever the prefixes (f64) */
+#define OPCODE_FORCE64 BIT(1)   /* 8 in 64-bit mode, whatever the prefixes (f64): Intel's way */
 #define OPCODE_DEFAULT64 BIT(2) /* 8 in 64-bit mode, or 2 (d64) */
-#define OPCODE_4_OR_8 BIT(22)   /* 8 with REX.W, else 4 */
+#define OPCODE_4_OR_8 BIT(3)    /* 8 with REX.W, else 4 */
 /* Size of the memory operand where it is another one. */
-#define OPCODE_MEMORY8 BIT(3)
-#define OPCODE_MEMORY16 BIT(4)
-#define OPCODE_MEMORY32 BIT(5) /* or the operand's, if that is smaller */
-#define OPCODE_PAIR BIT(6)     /* twice the operand's */
+#define OPCODE_MEMORY8 BIT(4)
+#define OPCODE_MEMORY16 BIT(5)
+#define OPCODE_MEMORY32 BIT(6) /* or the operand's, if that is smaller */
+#define OPCODE_PAIR BIT(7)     /* twice the operand's */
 /* Operands. All but strings and offsets have a ModRM byte. */
-#define OPCODE_REG BIT(7)         /* the register in ModRM.reg (MR) */
-#define OPCODE_TO_REG BIT(8)      /* which is the destination (RM) */
-#define OPCODE_IMMEDIATE BIT(9)   /* of the operand's size, at most 4 bytes (MI) */
-#define OPCODE_IMMEDIATE8 BIT(10) /* one byte, sign-extended */
-#define OPCODE_COUNT8 BIT(11)     /* a count or a bit's number, one byte */
-#define OPCODE_COUNT_1 BIT(12)    /* a count of 1 */
-#define OPCODE_COUNT_CL BIT(13)   /* CL */
-#define OPCODE_OFFSET BIT(14)     /* the accumulator and an offset (FD, TD) */
-#define OPCODE_SOURCE_RSI BIT(15) /* a string at RSI */
-#define OPCODE_STRING BIT(16)     /* else at RDI */
+#define OPCODE_REG BIT(8)         /* the register in ModRM.reg (MR) */
+#define OPCODE_TO_REG BIT(9)      /* which is the destination (RM) */
+#define OPCODE_IMMEDIATE BIT(10)  /* of the operand's size, at most 4 bytes (MI) */
+#define OPCODE_IMMEDIATE8 BIT(11) /* one byte, sign-extended */
+#define OPCODE_COUNT8 BIT(12)     /* a count or a bit's number, one byte */
+#define OPCODE_COUNT_1 BIT(13)    /* a count of 1 */
+#define OPCODE_COUNT_CL BIT(14)   /* CL */
+#define OPCODE_OFFSET BIT(15)     /* the accumulator and an offset (FD, TD) */
+#define OPCODE_SOURCE_RSI BIT(16) /* a string at RSI */
+#define OPCODE_STRING BIT(17)     /* else at RDI */
 /* Where it exists. */
-#define OPCODE_NOT64 BIT(17)     /* not in 64-bit mode */
-#define OPCODE_ONLY64 BIT(18)    /* in 64-bit mode alone */
-#define OPCODE_LOCK BIT(19)      /* may be locked */
-#define OPCODE_NO_PREFIX BIT(20) /* not with 66, F2, F3 (NP) */
-#define OPCODE_NO_REPEAT BIT(21) /* not with F2, F3 */
+#define OPCODE_NOT64 BIT(18)     /* not in 64-bit mode */
+#define OPCODE_ONLY64 BIT(19)    /* in 64-bit mode alone */
+#define OPCODE_LOCK BIT(20)      /* may be locked */
+#define OPCODE_NO_PREFIX BIT(21) /* not with 66, F2, F3 (NP) */
+#define OPCODE_NO_REPEAT BIT(22) /* not with F2, F3 */
 #define OPCODE_MEMORY BIT(23)    /* not with ModRM.mod 3 */
 
 enum insn_group {
