@@ -98,7 +98,7 @@ define hosted_test
 $(HOSTED)/$(1)/$(2): $(patsubst %.c,$(HOSTED)/obj/%.o,tests/$(1)/test_$(2).c $(HOSTED_COMMON) $(3))
 	@mkdir -p $$(@D)
 	@echo "link  $$@"
-	$$(Q)$$(HOSTCC) $$(HOSTED_CFLAGS) $$^ -lcmocka -o $$@
+	$$(Q)$$(HOSTCC) $$(HOSTED_CFLAGS) $$^ $$($(2)_LIBS) -lcmocka -o $$@
 -include $(patsubst %.c,$(HOSTED)/obj/%.d,tests/$(1)/test_$(2).c)
 HOSTED_PRODUCT += $(3)
 endef

@@ -69,6 +69,7 @@ needs_of_test() {
     want bochsbios "to test under another firmware" test -e /usr/share/bochs/BIOS-bochs-latest
     want libc6-dev "to build the hosted tests" test -e /usr/include/stdio.h
     want libcmocka-dev "to build the hosted tests" test -e /usr/include/cmocka.h
+    want libzydis-dev "to test the decoder of instructions" test -e /usr/include/Zydis/Zydis.h
     want pkgconf "to build the examples" has pkg-config
     want chromium "to look at the picture of memory" has chromium
     want clang "to check the sources by a second compiler" has clang
@@ -83,6 +84,7 @@ needs_of_test() {
 needs_of_coverage() {
     want libc6-dev "to build the hosted tests" test -e /usr/include/stdio.h
     want libcmocka-dev "to build the hosted tests" test -e /usr/include/cmocka.h
+    want libzydis-dev "to build the hosted tests" test -e /usr/include/Zydis/Zydis.h
     want clang "to count what is run" has clang
     want libclang-rt-dev "to count what is run" clang_links -fprofile-instr-generate \
         "int main(void) { return 0; }"

@@ -45,3 +45,14 @@ PROPERTY_buddy_model_SRC := $(BUDDY_SRC) mm/frames/frame.c lib/format.c
 PROPERTY_TESTS += operand
 PROPERTY_operand_SRC := arch/x86_64/mm/operand.c arch/x86_64/mm/explain.c $(GUEST_WALK) $(KIND_EPT) \
 	$(MAPPER_SRC) $(BUDDY_SRC) mm/frames/frame.c lib/format.c
+
+# The decoder of instructions against an independent disassembler.
+PROPERTY_TESTS += insn_decode
+PROPERTY_insn_decode_SRC := tests/property/insn_reference.c $(INSN_SRC) lib/format.c
+insn_decode_LIBS := -lZydis
+
+# What the instructions do, against the CPU that runs the test.
+PROPERTY_TESTS += insn_execute
+PROPERTY_insn_execute_SRC := $(addprefix tests/property/,insn_cpu.c insn_trial.c) $(INSN_SRC) lib/format.c
+PROPERTY_TESTS += insn_legacy
+PROPERTY_insn_legacy_SRC := $(addprefix tests/property/,insn_legacy_cpu.c insn_trial.c) $(INSN_SRC) lib/format.c

@@ -147,6 +147,13 @@ UNIT_scrub_SRC := mm/frames/scrub.c mm/paging/page_source.c $(BUDDY_SRC) mm/fram
 UNIT_TESTS += slab
 UNIT_slab_SRC := mm/frames/slab.c mm/frames/slab_check.c $(BUDDY_SRC) mm/frames/frame.c mm/addr.c lib/format.c
 
+INSN_SRC := $(sort $(wildcard arch/x86_64/insn/*.c))
+UNIT_TESTS += insn
+UNIT_insn_SRC := $(INSN_SRC) lib/format.c
+
+UNIT_TESTS += insn_effects
+UNIT_insn_effects_SRC := $(INSN_SRC) lib/format.c
+
 # Threads under ThreadSanitizer, which wants the addresses of a program laid out as ever.
 UNALTERED = $(shell setarch -R true 2>/dev/null && echo setarch -R)
 TSAN_CFLAGS := -std=gnu11 -O1 -g -DQUIRE_HOSTED -I. -Wall -Wextra -Werror -fsanitize=thread
