@@ -84,6 +84,11 @@ static int start(const struct command *command, struct output *out, const struct
             "\"%.20s\" is nothing to start a guest with: only `paused` may follow "
             "its name",
             args->word[2]);
+    if (guest->state == GUEST_HALTED)
+        return command_refuse(command, out, E_STATE,
+                              "g%u %s is halted, and nothing can wake it; `kill g%u; start g%u` "
+                              "begins anew",
+                              guest->number, guest->name, guest->number, guest->number);
     error = guest_start(guest);
     if (error == E_STATE)
         return command_refuse(command, out, error, "g%u %s is %s already; `kill g%u` ends it",

@@ -4,6 +4,7 @@
 #include "arch/x86_64/uart.h"
 #include "lib/string.h"
 #include "monitor/commands.h"
+#include "monitor/monitor.h"
 #include "monitor/terminal.h"
 #include "vm/guest.h"
 
@@ -73,7 +74,7 @@ static int wait(const struct command *command, struct output *out, const struct 
     (void)command;
     (void)args;
     do {
-        left = guests_round();
+        left = monitor_round();
         key = uart_getc();
     } while (key < 0 && left > 0);
     output_note(out, left ? "a key ended the wait" : "no guest can run");

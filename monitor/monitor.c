@@ -508,6 +508,21 @@ static void take_keys(void)
     }
 }
 
+/* What became of a guest, and what lets one go on that has not ended. */
+static void log_result(const struct guest *guest)
+{
+    const char *state = guest_state_name(guest->state);
+    unsigned n = guest->number;
+
+    if (guest->state == GUEST_HALTED)
+        log_line("g%u %s: %s; `kill g%u; start g%u` begins anew", n, guest->name, state, n, n);
+    else if (!guest_ended(guest))
+        log_line("g%u %s: %s; `start g%u` lets it run", n, guest->name, state, n);
+    else
+        log_line("g%u %s: %s, expected: %s%s%s", n, guest->name, state,
+                 guest_state_name(guest->expected), guest->reason[0] ? "; " : "", guest->reason);
+}
+
 /* Says once, when no guest can run any more, what became of them. */
 static void sum_up(void)
 {
@@ -523,9 +538,8 @@ static void sum_up(void)
     for (unsigned i = 1; i <= count; i++) {
         const struct guest *guest = guest_by_number(i);
         ok += guest_ok(guest);
-        if (!guest_ended(guest))
-            log_line("g%u %s: %s; `start g%u` lets it run", i, guest->name,
-                     guest_state_name(guest->state), i);
+        if (!guest_ok(guest))
+            log_result(guest);
     }
     log_line("guests: %u of %u as expected", ok, count);
 }
@@ -552,7 +566,7 @@ void monitor_init(void)
     terminal->attached = NULL;
     terminal->colour = false;
     line_init(&terminal->editor, &uart_sink, MONITOR_PROMPT);
-    pager_init(&terminal->pager, &uart_sink, uart_getc);
+    pager_init(&terminal->pager, &terminal->editor.plain, uart_getc);
     arguments_set_symbols(symbol_address);
     log_attach(&terminal->editor.around);
 }
@@ -592,7 +606,7 @@ static void run_script_line(const char *text, size_t n)
     for (size_t i = 0; i < n; i++)
         if (line[i] < 0x20 || line[i] == 0x7f)
             line[i] = '?';
-    format(&uart_sink, MONITOR_PROMPT "%s\n", line);
+    format(&monitor.terminal.editor.plain, MONITOR_PROMPT "%s\n", line);
     monitor_execute(&out, line);
 }
 
@@ -612,6 +626,21 @@ static void run_scripts(void)
     }
 }
 
+/* Text without a newline waits so long for the rest of its line: 0.2 s or less on a CPU of 1 GHz
+ * and more, about as long in an emulator that does 20 million instructions a second. */
+#define UNFINISHED_TICKS 200000000
+#define UNFINISHED_INSTRUCTIONS 4000000
+
+unsigned monitor_round(void)
+{
+    unsigned left = guests_round();
+    uint64_t wait = tsc_counts_instructions() ? UNFINISHED_INSTRUCTIONS : UNFINISHED_TICKS;
+
+    /* When nobody runs, nothing follows. */
+    guests_show_unfinished(left ? wait : 0);
+    return left;
+}
+
 _Noreturn void monitor_run(void)
 {
     int key;
@@ -619,7 +648,7 @@ _Noreturn void monitor_run(void)
     run_scripts();
     do
         key = uart_getc();
-    while (key < 0 && guests_round() > 0);
+    while (key < 0 && monitor_round() > 0);
     if (key < 0)
         sum_up();
     if (!monitor.terminal.attached)
@@ -628,7 +657,7 @@ _Noreturn void monitor_run(void)
         take_key((unsigned char)key);
     for (;;) {
         take_keys();
-        unsigned left = guests_round();
+        unsigned left = monitor_round();
         terminal_show(&monitor.terminal);
         if (left > 0)
             continue;

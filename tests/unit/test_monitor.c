@@ -371,6 +371,13 @@ size_t guest_input(struct guest *of, const char *bytes, size_t n)
     return taken;
 }
 
+static uint64_t shown_after; /* what guests_show_unfinished() was told last */
+
+void guests_show_unfinished(uint64_t ticks)
+{
+    shown_after = ticks;
+}
+
 unsigned guests_round(void)
 {
     rounds++;
@@ -1092,8 +1099,37 @@ static void test_guests_run_before_the_prompt(void **state)
     assert_true(sender_held);
     assert_int_equal(rounds, 10);
     assert_non_null(strstr(screen, "quire: g3 hello3: paused; `start g3` lets it run\n"
+                                   "quire: g5 hello5: refused, expected: passed; no Multiboot "
+                                   "header in its first 8 KiB\n"
                                    "quire: guests: 3 of 5 as expected\n"
                                    "quire> quit\n"));
+}
+
+/* What is said to help does help. */
+static void test_a_halted_guest_begins_anew(void **state)
+{
+    (void)state;
+    guest[3].state = GUEST_HALTED;
+    silent_polls = 10;
+    serve("quit\r");
+    assert_non_null(strstr(screen, "g3 hello3: halted; `kill g3; start g3` begins anew\n"));
+    guest[3].state = GUEST_HALTED;
+    refuses(E_STATE, "start g3",
+            "start: g3 hello3 is halted, and nothing can wake it; `kill g3; start g3` begins anew");
+    answers("kill g3; start g3", "g3 hello3: running");
+}
+
+static void test_text_without_a_newline_waits_for_guests_that_run(void **state)
+{
+    (void)state;
+    rounds_left = 5;
+    silent_polls = 3;
+    shown_after = 0;
+    serve("quit\r");
+    assert_int_equal(shown_after, 4000000);
+    silent_polls = 10;
+    serve("quit\r");
+    assert_int_equal(shown_after, 0);
 }
 
 static void test_a_key_stops_waiting(void **state)
@@ -1159,7 +1195,8 @@ static void test_no_summary_while_a_guest_is_paused(void **state)
     assert_non_null(strstr(screen, "quire> kill g3\ng3 hello3: killed\n"
                                    "quire> \r\033[Kquire: audit: 2 tables, "));
     assert_non_null(strstr(screen, "all rules hold\n"
-                                   "quire> \r\033[Kquire: guests: 2 of 5 as expected\n"));
+                                   "quire> \r\033[Kquire: g2 hello2: killed, expected: passed\n"));
+    assert_non_null(strstr(screen, "quire> \r\033[Kquire: guests: 2 of 5 as expected\n"));
     assert_ptr_equal(strstr(screen, "quire: guests:"), strstr(screen, "quire: guests: 2 of 5"));
 }
 
@@ -1654,6 +1691,8 @@ int main(void)
         cmocka_unit_test_setup(test_system, set_up),
         cmocka_unit_test_setup(test_quit_names_leaks, set_up),
         cmocka_unit_test_setup(test_guests_run_before_the_prompt, set_up),
+        cmocka_unit_test_setup(test_a_halted_guest_begins_anew, set_up),
+        cmocka_unit_test_setup(test_text_without_a_newline_waits_for_guests_that_run, set_up),
         cmocka_unit_test_setup(test_a_key_stops_waiting, set_up),
         cmocka_unit_test_setup(test_summary_goes_around_the_line, set_up),
         cmocka_unit_test_setup(test_no_summary_while_a_guest_is_paused, set_up),

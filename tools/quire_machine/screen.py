@@ -61,7 +61,10 @@ class Screen:
     def _control(self, parameters, final):
         first = parameters.split(";")[0]
         count = int(first) if first.isdigit() else None
-        if final == "C":
+        if final == "A":  # what is below goes: the console erases it next
+            for _ in range(min(count or 1, len(self.lines))):
+                self._cells = list(self.lines.pop())
+        elif final == "C":
             self._column += min(count or 1, 512)
         elif final == "D":
             self._column = max(0, self._column - (count or 1))
