@@ -15,7 +15,8 @@ static const struct column guest_columns[] = {
     {"expected", COLUMN_TEXT, 8}, {"memory", COLUMN_SIZE, 6}, {"frames", COLUMN_FRAMES, 7},
     {"exits", COLUMN_NUMBER, 8},  {"image", COLUMN_TEXT, 15}, {"reason", COLUMN_TEXT, 0},
 };
-static const struct record guest_record = RECORD("guest", guest_columns);
+static const struct record guest_record =
+    RECORD_NARROW("guest", guest_columns, "image,frames,expected,memory");
 
 #define GUEST_TEXT 8
 static const char *guest_text(char buffer[GUEST_TEXT], const struct guest *guest)

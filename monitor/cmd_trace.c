@@ -143,7 +143,8 @@ static const struct column event_columns[] = {
     {"size", COLUMN_SIZE, 6},    {"detail", COLUMN_TEXT, 22},  {"result", COLUMN_TEXT, 6},
     {"caller", COLUMN_TEXT, 0},
 };
-static const struct record event_record = RECORD("event", event_columns);
+static const struct record event_record =
+    RECORD_NARROW("event", event_columns, "cpu,event,size,ticks");
 
 #define DETAIL_TEXT 48
 

@@ -29,6 +29,7 @@
 
 static struct {
     struct terminal terminal;
+    struct output_rows rows;
     bool counted; /* the guests' verdicts have been summed up */
 
     struct {
@@ -171,6 +172,13 @@ static const struct column command_columns[] = {
     {"arguments", COLUMN_TEXT, 0},
 };
 static const struct record command_record = RECORD("command", command_columns);
+static const struct column short_columns[] = {
+    {"command", COLUMN_TEXT, 8},
+    {"what it does", COLUMN_TEXT, 0},
+};
+static const struct record short_record = RECORD("command", short_columns);
+
+#define HELP_COLUMNS 120 /* that a terminal needs for the arguments as well */
 
 static void show_command(struct output *out, const struct command *command)
 {
@@ -196,8 +204,9 @@ static int help(const struct command *self, struct output *out, const struct arg
         show_command(out, command);
         return E_OK;
     }
+    bool narrow = !out->json && out->columns && out->columns < HELP_COLUMNS;
     while ((command = next_command(&at)))
-        output_row(out, &command_record,
+        output_row(out, narrow ? &short_record : &command_record,
                    (struct value[]){as_text(command->name), as_text(command->summary),
                                     *command->usage ? as_text(command->usage) : as_nothing()});
     output_note(out, "`help COMMAND` says more about one of them, with an example.");
@@ -389,13 +398,12 @@ static const struct completion_source completion_source = {
 /* In columns that fit the terminal. In pieces: the line being typed comes back behind the last. */
 static void show_candidates(const struct completions *found, struct sink *to)
 {
-    unsigned width = 0, columns = monitor.terminal.pager.columns;
+    unsigned width = 0, columns = monitor.terminal.columns;
 
     for (unsigned i = 0; i < found->count; i++)
         if (strlen(found->word[i]) + 2 > width)
             width = (unsigned)strlen(found->word[i]) + 2;
-    columns = (columns ? columns : LINE_COLUMNS) / width;
-    columns = columns ? columns : 1;
+    columns = columns > width ? columns / width : 1;
     for (unsigned i = 0; i < found->count; i++) {
         bool last = i + 1 == found->count || (i + 1) % columns == 0;
         if (last)
@@ -436,6 +444,9 @@ static void believe_terminal(struct terminal *terminal)
     terminal->colour = terminal->editor.terminal_is.colour;
     terminal->pager.rows = rows >= PAGER_LEAST_ROWS ? rows : 0;
     terminal->pager.columns = terminal->editor.terminal_is.columns;
+    terminal->columns = terminal->pager.columns ? terminal->pager.columns : LINE_COLUMNS;
+    if (terminal->columns < LINE_LEAST_COLUMNS)
+        terminal->columns = LINE_LEAST_COLUMNS;
 }
 
 static void begin_answer(struct output *out)
@@ -443,6 +454,8 @@ static void begin_answer(struct output *out)
     pager_begin(&monitor.terminal.pager);
     output_init(out, &monitor.terminal.pager.sink);
     out->colour = monitor.terminal.colour;
+    out->columns = monitor.terminal.columns;
+    out->rows = &monitor.rows;
 }
 
 static void take_key(unsigned char key)
@@ -565,6 +578,7 @@ void monitor_init(void)
     monitor.scripts = 0;
     terminal->attached = NULL;
     terminal->colour = false;
+    terminal->columns = LINE_COLUMNS;
     line_init(&terminal->editor, &uart_sink, MONITOR_PROMPT);
     pager_init(&terminal->pager, &terminal->editor.plain, uart_getc);
     arguments_set_symbols(symbol_address);

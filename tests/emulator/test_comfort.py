@@ -149,7 +149,7 @@ def test_a_terminal_that_says_its_size_gets_pages(machine):
     machine.wait_for(lambda: machine.screen.current.startswith("-- more"), "the stop")
     machine.send("q")
     machine.wait_prompt()
-    machine.send("\x1b[8;0;0t")
+    machine.set_width(1000)
     assert machine.command("paging") == ["long answers do not stop"]
 
 
