@@ -25,7 +25,7 @@ static const char *guest_text(char buffer[GUEST_TEXT], const struct guest *guest
     return buffer;
 }
 
-static uint64_t total_exits(const struct guest *guest)
+uint64_t vm_exit_total(const struct guest *guest)
 {
     uint64_t total = 0;
 
@@ -57,7 +57,7 @@ static int guests(const struct command *command, struct output *out, const struc
                 as_text(guest_text(name, guest)), as_text(guest->name),
                 as_text(guest_state_name(guest->state)), as_text(guest_state_name(guest->expected)),
                 as_number(guest->memory), as_number(buddy_owner_frames(guest_owner(guest))),
-                as_number(total_exits(guest)), guest->kind ? as_text(guest->kind) : as_nothing(),
+                as_number(vm_exit_total(guest)), guest->kind ? as_text(guest->kind) : as_nothing(),
                 guest->reason[0] ? as_text(guest->reason) : as_nothing()});
     }
     output_note(out, "%u of %u ended, %u as expected", ended, count, ok);
@@ -350,7 +350,7 @@ static int exits(const struct command *command, struct output *out, const struct
                                         as_number(guest->exits[i])});
     output_facts(
         out, &exit_total_record,
-        (struct value[]){as_number(total_exits(guest)), as_number(guest->faults_filled),
+        (struct value[]){as_number(vm_exit_total(guest)), as_number(guest->faults_filled),
                          as_number(guest->faults_refused), as_number(guest->faults_spurious),
                          as_number(guest->devices.unclaimed),
                          guest->devices.unclaimed ? as_number(guest->devices.last_unclaimed)

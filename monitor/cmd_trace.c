@@ -241,6 +241,7 @@ struct trace_filter {
     uint32_t events;
     bool by_owner, by_cpu;
     owner_t owner;
+    const struct guest *guest; /* that it is, or NULL */
     uint64_t cpu;
     uint64_t most;
 };
@@ -277,6 +278,7 @@ static int take_filter(const struct command *command, struct output *out,
                 return error;
             filter->by_owner = true;
             filter->owner = guest_owner(guest);
+            filter->guest = guest;
         } else {
             return refuse_event(command, out, word);
         }
@@ -317,7 +319,12 @@ static int trace_show(const struct command *command, struct output *out,
         if (passes(&filter, record))
             show_event(out, at, record);
     }
-    if (!passing)
+    if (!passing && (filter.events & BIT_OF(TRACE_EXIT)) && filter.guest &&
+        vm_exit_total(filter.guest) == 0)
+        output_note(out, "g%u %s has not run yet (%s): `start g%u` lets it run.",
+                    filter.guest->number, filter.guest->name, guest_state_name(filter.guest->state),
+                    filter.guest->number);
+    else if (!passing)
         output_note(out, "No event of these is in the ring.");
     show_state(out);
     return E_OK;

@@ -162,13 +162,14 @@ static void measure(const struct output_rows *rows, const struct record *record,
     }
 }
 
-/* The entry of record->narrow for a column, its terminator ',' or NUL; NULL for none. */
+/* The entry of record->narrow for a column, from its name on; NULL for none. */
 static const char *narrow_entry(const struct record *record, unsigned i)
 {
     const char *name = record->column[i].name, *at = record->narrow;
     size_t n = strlen(name);
 
     while (at != NULL) {
+        at += *at == '!';
         if (strncmp(at, name, n) == 0 && (at[n] == ',' || at[n] == '=' || at[n] == 0))
             return at;
         at = strchr(at, ',');
@@ -182,6 +183,13 @@ static bool may_leave(const struct record *record, unsigned i)
     const char *entry = narrow_entry(record, i);
 
     return entry != NULL && entry[strlen(record->column[i].name)] != '=';
+}
+
+static bool leaves_at_once(const struct record *record, unsigned i)
+{
+    const char *entry = narrow_entry(record, i);
+
+    return entry != NULL && entry != record->narrow && entry[-1] == '!';
 }
 
 static const char *heading_of(const struct record *record, unsigned i)
@@ -252,7 +260,7 @@ static void choose_columns(struct output *out, const struct record *record)
     if (narrow(out, record, need, UINT8_MAX))
         return;
     for (unsigned i = 1; i < record->columns; i++)
-        rows->shows[i] = !need[i].empty;
+        rows->shows[i] = !need[i].empty && !leaves_at_once(record, i);
     while (!narrow(out, record, need, FOLDED_LEAST))
         if (!leave_one(rows, record))
             break;

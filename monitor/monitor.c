@@ -8,6 +8,7 @@
 #include "arch/x86_64/uart.h"
 #include "lib/log.h"
 #include "lib/string.h"
+#include "monitor/alias.h"
 #include "monitor/commands.h"
 #include "monitor/complete.h"
 #include "monitor/terminal.h"
@@ -65,9 +66,10 @@ static const struct command help_commands[] = {
 static const struct command_family help_family = FAMILY("help", help_commands);
 
 static const struct command_family *const families[] = {
-    &memory_family, &layout_family, &tables_family,    &map_family,      &explain_family,
-    &frames_family, &bytes_family,  &guests_family,    &trace_family,    &audit_family,
-    &oracle_family, &system_family, &workbench_family, &terminal_family, &help_family,
+    &memory_family,  &layout_family,    &tables_family,   &map_family,
+    &explain_family, &frames_family,    &bytes_family,    &print_family,
+    &guests_family,  &trace_family,     &audit_family,    &oracle_family,
+    &system_family,  &workbench_family, &terminal_family, &help_family,
 };
 
 /* Steps through all commands, family by family: family 0, command 0 is the first. */
@@ -171,14 +173,7 @@ static const struct column command_columns[] = {
     {"what it does", COLUMN_TEXT, 65},
     {"arguments", COLUMN_TEXT, 0},
 };
-static const struct record command_record = RECORD("command", command_columns);
-static const struct column short_columns[] = {
-    {"command", COLUMN_TEXT, 8},
-    {"what it does", COLUMN_TEXT, 0},
-};
-static const struct record short_record = RECORD("command", short_columns);
-
-#define HELP_COLUMNS 120 /* that a terminal needs for the arguments as well */
+static const struct record command_record = RECORD_NARROW("command", command_columns, "!arguments");
 
 static void show_command(struct output *out, const struct command *command)
 {
@@ -204,9 +199,8 @@ static int help(const struct command *self, struct output *out, const struct arg
         show_command(out, command);
         return E_OK;
     }
-    bool narrow = !out->json && out->columns && out->columns < HELP_COLUMNS;
     while ((command = next_command(&at)))
-        output_row(out, narrow ? &short_record : &command_record,
+        output_row(out, &command_record,
                    (struct value[]){as_text(command->name), as_text(command->summary),
                                     *command->usage ? as_text(command->usage) : as_nothing()});
     output_note(out, "`help COMMAND` says more about one of them, with an example.");
@@ -323,6 +317,32 @@ static void end_command(struct output *out, const struct arguments *args, int er
     output_end(out, text, error);
 }
 
+/* A word that is no command of ours, but somebody else's for one. Takes the arguments that ours has
+ * instead; E_NOENT: it has been said what may be meant. */
+static int take_alias(struct output *out, struct arguments *args)
+{
+    char text[ALIAS_TEXT];
+    const char *line = text;
+    struct complaint why;
+
+    switch (find_command(args->word[0]) ? ALIAS_NONE : alias_of(args, text)) {
+    case ALIAS_NAMES:
+        output_failure(out, E_NOENT, "\"%.40s\" is no command here: %s", args->word[0], text);
+        return E_NOENT;
+    case ALIAS_RUNS:
+        if (arguments_next(&line, args, &why) == E_OK) {
+            if (!out->json)
+                output_note(out, "here it is `%s`", text);
+            return E_OK;
+        }
+        output_failure(out, E_FULL, "%s", why.text);
+        return E_FULL;
+    case ALIAS_NONE:
+        break;
+    }
+    return E_OK;
+}
+
 int monitor_execute(struct output *out, const char *line)
 {
     struct arguments args;
@@ -346,8 +366,9 @@ int monitor_execute(struct output *out, const char *line)
             output_failure(out, E_INVAL, "a command goes with " JSON_FLAG ": mem " JSON_FLAG);
             error = E_INVAL;
         } else {
-            out->heading = NULL;
-            error = run_command(out, &args);
+            error = take_alias(out, &args);
+            if (!error)
+                error = run_command(out, &args);
         }
         end_command(out, &args, error);
         if (error)

@@ -114,9 +114,10 @@ static void write_json_line(struct output *out, const char *kind, const char *co
 
 /* --- Text ------------------------------------------------------------------------------------ */
 
-#define INDENT 4       /* of the further rows of a line */
-#define QUOTE_INDENT 4 /* ... of somebody else's text */
-#define LINE_TEXT 512  /* bytes of a title, a note or an error; longer ones are cut */
+#define INDENT 4         /* of the further rows of a line */
+#define QUOTE_INDENT 4   /* ... of somebody else's text, beyond where its line begins ... */
+#define QUOTE_DEEPEST 16 /* ... unless that is further in */
+#define LINE_TEXT 512    /* bytes of a title, a note or an error; longer ones are cut */
 
 static void look(struct output *out, const char *parameters)
 {
@@ -326,10 +327,11 @@ static void end_word(struct output *out, struct quote *quote)
 {
     if (quote->length == 0)
         return;
-    if (quote->column > QUOTE_INDENT &&
-        quote->column + quote->blanks + quote->length > out->columns) {
-        format(out->sink, "\n%*s", QUOTE_INDENT, "");
-        quote->column = QUOTE_INDENT;
+    if (quote->indent == 0)
+        quote->indent = quote->blanks < QUOTE_DEEPEST ? quote->blanks + QUOTE_INDENT : QUOTE_INDENT;
+    else if (quote->column + quote->blanks + quote->length > out->columns) {
+        format(out->sink, "\n%*s", (int)quote->indent, "");
+        quote->column = quote->indent;
         quote->blanks = 0;
     }
     format(out->sink, "%*s%.*s", (int)quote->blanks, "", (int)quote->length, quote->word);
@@ -349,7 +351,8 @@ static void put_quoted(struct output *out, struct quote *quote, const char *text
             quote->blanks++;
             continue;
         }
-        if (quote->length == QUOTE_WORD || quote->length + QUOTE_INDENT == out->columns)
+        if (quote->length == QUOTE_WORD ||
+            quote->length + QUOTE_DEEPEST + QUOTE_INDENT == out->columns)
             end_word(out, quote);
         quote->word[quote->length++] = *text;
     }
@@ -360,7 +363,7 @@ static void end_quoted_line(struct output *out, struct quote *quote)
     end_word(out, quote);
     format(out->sink, "\n");
     quote->open = false;
-    quote->blanks = quote->column = 0;
+    quote->blanks = quote->column = quote->indent = 0;
 }
 
 void output_quote(struct output *out, struct quote *quote, const char *bytes, size_t n)

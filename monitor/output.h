@@ -152,6 +152,7 @@ const char *column_key(char buffer[KEY_TEXT], const struct column *column);
 struct quote {
     bool open;               /* in the middle of a line */
     unsigned column;         /* of it; 0 where no width is known */
+    unsigned indent;         /* of its further rows */
     unsigned blanks, length; /* before the word that is being collected, and of it */
     char word[QUOTE_WORD];
 };

@@ -398,7 +398,7 @@ static void stopping_exits(void **state)
         snprintf(line, sizeof(line), "quire: g%u wild: stopped: %s", guest->number,
                  cases[i].reason);
         expect_log(line);
-        assert_non_null(strstr(guest->report, "RIP 0000000000007c00"));
+        assert_non_null(strstr(guest->report, "RIP    0x7c00"));
         assert_non_null(strstr(guest->report, "raw state of the fake CPU"));
     }
 }
