@@ -4,6 +4,7 @@
 #include "monitor/monitor.h"
 
 #include "arch/x86_64/cpu.h"
+#include "arch/x86_64/idle.h"
 #include "arch/x86_64/symbols.h"
 #include "arch/x86_64/uart.h"
 #include "lib/log.h"
@@ -698,6 +699,6 @@ _Noreturn void monitor_run(void)
             continue;
         if (!monitor.counted && !any_paused())
             sum_up();
-        cpu_pause();
+        cpu_idle();
     }
 }

@@ -221,6 +221,10 @@ static unsigned (*typist)(void); /* or whoever gives each byte, above 255 for no
 
 static bool sender_held;
 
+void cpu_idle(void)
+{
+}
+
 void uart_hold_sender(void)
 {
     sender_held = true;
