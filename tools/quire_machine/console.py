@@ -202,7 +202,6 @@ class Console:
         self.wait_prompt(timeout)
         if self._width is None:
             self.set_width(ANY_WIDTH)
-            self.wait_prompt(timeout)
         self.send(text)
         self._wait(lambda: self.shows_typed(text), timeout, f"the echo of {text!r}")
         with self.changed:

@@ -61,9 +61,9 @@ class Screen:
     def _control(self, parameters, final):
         first = parameters.split(";")[0]
         count = int(first) if first.isdigit() else None
-        if final == "A":  # what is below goes: the console erases it next
-            for _ in range(min(count or 1, len(self.lines))):
-                self._cells = list(self.lines.pop())
+        if final == "A":  # up, to take away what is there and below
+            del self.lines[max(0, len(self.lines) - (count or 1)) :]
+            self._cells = []
         elif final == "C":
             self._column += min(count or 1, 512)
         elif final == "D":
