@@ -85,6 +85,7 @@ struct output_rows {
     size_t used; /* bytes of text[]: cell after cell, each with its terminator */
     bool begun;  /* the heading has been shown */
     bool shows[OUTPUT_CELLS];
+    bool empty[OUTPUT_CELLS]; /* left out, for there was nothing in it */
     unsigned width[OUTPUT_CELLS];
     char text[16384];
 };

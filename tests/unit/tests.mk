@@ -119,7 +119,7 @@ UNIT_TESTS += bittree
 UNIT_bittree_SRC :=
 
 UNIT_TESTS += output
-UNIT_output_SRC := monitor/output.c monitor/layout.c monitor/fold.c lib/error.c lib/format.c
+UNIT_output_SRC := monitor/output.c monitor/layout.c monitor/row.c monitor/fold.c lib/error.c lib/format.c
 
 # The inspector's commands on the machine that the console's test plays.
 UNIT_TESTS += inspector
