@@ -204,8 +204,8 @@ static void test_tables_fit(void **state)
     wide_row(0x1000, "a reason of words that are too many for it");
     output_end(&out, "", E_OK);
     assert_string_equal(text, "  address  #  reason\n"
-                              "   0x1000  7  a reason of words that are\n"
-                              "              too many for it\n"
+                              "   0x1000  7  a reason of words that are too\n"
+                              "              many for it\n"
                               "left out: kind\n");
 }
 
