@@ -241,7 +241,6 @@ struct trace_filter {
     uint32_t events;
     bool by_owner, by_cpu;
     owner_t owner;
-    const struct guest *guest; /* that it is, or NULL */
     uint64_t cpu;
     uint64_t most;
 };
@@ -278,7 +277,6 @@ static int take_filter(const struct command *command, struct output *out,
                 return error;
             filter->by_owner = true;
             filter->owner = guest_owner(guest);
-            filter->guest = guest;
         } else {
             return refuse_event(command, out, word);
         }
@@ -293,6 +291,19 @@ static bool passes(const struct trace_filter *filter, const struct trace_record 
     return (filter->events & BIT_OF(record->point.event)) &&
            (!filter->by_owner || filter->owner == record->point.owner) &&
            (!filter->by_cpu || filter->cpu == record->cpu);
+}
+
+/* A guest that is asked for and has had no exit yet, for it has not run; NULL: none. */
+static const struct guest *not_run(const struct trace_filter *filter)
+{
+    for (unsigned i = 1; i <= guest_count(); i++) {
+        const struct guest *guest = guest_by_number(i);
+
+        if ((!filter->by_owner || filter->owner == guest_owner(guest)) && !guest_ended(guest) &&
+            guest->state != GUEST_RUNNING && vm_exit_total(guest) == 0)
+            return guest;
+    }
+    return NULL;
 }
 
 /* The newest that pass the filter, oldest first. What is shown causes no events: it maps and
@@ -319,11 +330,12 @@ static int trace_show(const struct command *command, struct output *out,
         if (passes(&filter, record))
             show_event(out, at, record);
     }
-    if (!passing && (filter.events & BIT_OF(TRACE_EXIT)) && filter.guest &&
-        vm_exit_total(filter.guest) == 0)
-        output_note(out, "g%u %s has not run yet (%s): `start g%u` lets it run.",
-                    filter.guest->number, filter.guest->name, guest_state_name(filter.guest->state),
-                    filter.guest->number);
+    const struct guest *waiting = NULL;
+    if ((filter.events & BIT_OF(TRACE_EXIT)) && !filter.by_cpu)
+        waiting = not_run(&filter);
+    if (!passing && waiting)
+        output_note(out, "g%u %s has not run yet (%s): `start g%u` lets it run.", waiting->number,
+                    waiting->name, guest_state_name(waiting->state), waiting->number);
     else if (!passing)
         output_note(out, "No event of these is in the ring.");
     show_state(out);
