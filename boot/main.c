@@ -7,6 +7,7 @@
  * What cannot be done without stops the machine with a sentence; the rest is said and goes on.
  */
 #include "arch/x86_64/cpu.h"
+#include "arch/x86_64/idle.h"
 #include "arch/x86_64/mm/kernel.h"
 #include "arch/x86_64/mm/kernel_space.h"
 #include "arch/x86_64/mm/layout.h"
@@ -366,6 +367,7 @@ static void finish_boot(void)
         .memory = &memory,
         .entry_tsc = boot_entry_tsc,
     };
+    idle_init();
     monitor_init();
     guests_round();
     show_first_entry();

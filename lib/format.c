@@ -332,12 +332,22 @@ size_t format_buffer(char *buffer, size_t size, const char *text, ...)
 const char *size_text(char buffer[SIZE_TEXT], uint64_t bytes)
 {
     static const char units[] = "BKMGTPE";
-    unsigned unit = 0;
+    unsigned unit = 0, tenths;
+    uint64_t below = 0; /* what the last division left over */
 
     while (bytes != 0 && bytes % 1024 == 0) {
         bytes /= 1024;
         unit++;
     }
-    format_buffer(buffer, SIZE_TEXT, "%lu%c", bytes, units[unit]);
+    if (bytes < 10000) {
+        format_buffer(buffer, SIZE_TEXT, "%lu%c", bytes, units[unit]);
+        return buffer;
+    }
+    for (; bytes >= 1024; unit++) {
+        below = bytes % 1024;
+        bytes /= 1024;
+    }
+    tenths = (unsigned)((below * 10 + 512) / 1024);
+    format_buffer(buffer, SIZE_TEXT, "%lu.%u%c", bytes + tenths / 10, tenths % 10, units[unit]);
     return buffer;
 }

@@ -28,8 +28,9 @@ size_t format_buffer(char *buffer, size_t size, const char *text, ...)
 size_t vformat_buffer(char *buffer, size_t size, const char *text, va_list args)
     __attribute__((format(printf, 3, 0)));
 
-/* A byte count in words, exact where it can be: "4K", "2M", "1G", "1023M", "4096B" never. A
- * count that is no multiple of 1 KiB, and 0, is given in bytes ("1000B", "0B"). Returns buffer. */
+/* A byte count in words: in the largest unit that makes it a whole number, "4K", "2M", "1023M",
+ * "1000B", or, where that takes five digits and more, in the largest that leaves something before
+ * the point, rounded: "15.6M". Returns buffer. */
 #define SIZE_TEXT 24
 const char *size_text(char buffer[SIZE_TEXT], uint64_t bytes);
 

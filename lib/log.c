@@ -35,7 +35,8 @@ static void ring_append(const char *line, size_t n)
     ring.end += n;
 }
 
-static void write_line(const char *prefix, const char *text, va_list args)
+/* `end` is '\n', or '\r' for a line that may go on, which the ring does not keep. */
+static void write_line(const char *prefix, char end, const char *text, va_list args)
 {
     char line[LOG_LINE + 1];
     size_t start = strlen(prefix);
@@ -53,10 +54,11 @@ static void write_line(const char *prefix, const char *text, va_list args)
         if ((byte < ' ' && byte != '\t') || byte == 0x7f)
             line[i] = '?';
     }
-    line[length++] = '\n';
+    line[length++] = end;
 
     lock_take(&ring.lock);
-    ring_append(line, length);
+    if (end == '\n')
+        ring_append(line, length);
     if (ring.live != NULL)
         ring.live->write(ring.live, line, length);
     lock_drop(&ring.lock);
@@ -74,7 +76,7 @@ void log_line(const char *text, ...)
     va_list args;
 
     va_start(args, text);
-    write_line(LOG_PREFIX, text, args);
+    write_line(LOG_PREFIX, '\n', text, args);
     va_end(args);
 }
 
@@ -83,7 +85,16 @@ void log_plain(const char *text, ...)
     va_list args;
 
     va_start(args, text);
-    write_line("", text, args);
+    write_line("", '\n', text, args);
+    va_end(args);
+}
+
+void log_unfinished(const char *text, ...)
+{
+    va_list args;
+
+    va_start(args, text);
+    write_line("", '\r', text, args);
     va_end(args);
 }
 

@@ -25,6 +25,9 @@ void log_line(const char *text, ...) __attribute__((format(printf, 1, 2)));
 /* One line exactly as given, without the prefix: what a guest or a program printed. */
 void log_plain(const char *text, ...) __attribute__((format(printf, 1, 2)));
 
+/* The beginning of a line that log_plain() gives whole later: for the live sink alone. */
+void log_unfinished(const char *text, ...) __attribute__((format(printf, 1, 2)));
+
 /* Writes the newest `lines` lines of the ring (0: all) to `to`, oldest first. Lines that arrive
  * meanwhile are not shown. */
 void log_show(struct sink *to, unsigned lines);

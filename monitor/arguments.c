@@ -364,6 +364,13 @@ int parse_number(const char *word, const char *what, uint64_t *out, struct compl
         return evaluate(&expression, out);
     if (symbol_lookup && is_letter(word[0]) && symbol_lookup(word, out))
         return E_OK;
+    if (symbol_lookup && is_letter(word[0]) && !lacks_prefix(word)) {
+        complain(why,
+                 "\"%.40s\" is no %s: no symbol of the hypervisor has this name (tab completes "
+                 "them), and a number starts with a digit",
+                 word, what);
+        return E_FORMAT;
+    }
     return parse_plain(word, what, out, why);
 }
 

@@ -403,6 +403,22 @@ static void put_bytes(char hex[3 * LINE + 1], char text[LINE + 1], const uint8_t
     text[n] = 0;
 }
 
+/* How many bytes go on a line: half of them where the terminal has no room for the others. `cells`
+ * is how wide the addresses before them are. */
+static unsigned line_bytes(const struct output *out, unsigned cells)
+{
+    unsigned whole = 2 + 3 * LINE - 1 + 2 + LINE;
+
+    return !out->json && out->columns && cells + whole > out->columns ? LINE / 2 : LINE;
+}
+
+static unsigned hex_width(uint64_t number)
+{
+    char text[24];
+
+    return (unsigned)format_buffer(text, sizeof(text), "0x%lx", number);
+}
+
 static void show_line(struct output *out, uint64_t at, const uint8_t *bytes, unsigned n)
 {
     char hex[3 * LINE + 1], text[LINE + 1];
@@ -430,6 +446,7 @@ static int dump(const struct command *command, struct output *out, const struct 
         return command_refuse(command, out, E_RANGE,
                               "a dump has 1 to %u bytes, within the address space",
                               (unsigned)DUMP_LIMIT);
+    unsigned line = line_bytes(out, 2 + hex_width(place.at + size - 1));
     for (uint64_t done = 0; done < size; done += stretch.size) {
         error = locate(&place, place.at + done, size - done, RIGHT_R, &stretch);
         if (error) {
@@ -442,7 +459,7 @@ static int dump(const struct command *command, struct output *out, const struct 
             uint8_t bytes[LINE];
             uint64_t at = stretch.at + i;
             unsigned n =
-                LINE - (unsigned)(at % LINE); /* lines begin at multiples of their length */
+                line - (unsigned)(at % line); /* lines begin at multiples of their length */
 
             if (n > stretch.size - i)
                 n = (unsigned)(stretch.size - i);
@@ -457,9 +474,11 @@ static int dump(const struct command *command, struct output *out, const struct 
 
 /* --- find ------------------------------------------------------------------------------------- */
 
+#define FIND_HPA 12 /* characters */
+
 static const struct column hit_columns[] = {
     {"address", COLUMN_HEX, 18},
-    {"hpa", COLUMN_HEX, 12},
+    {"hpa", COLUMN_HEX, FIND_HPA},
     {"bytes", COLUMN_TEXT, 3 * LINE},
     {"text", COLUMN_TEXT, LINE},
 };
@@ -478,6 +497,7 @@ struct finder {
     uint8_t pattern[PATTERN_LIMIT];
     unsigned length;
     uint64_t searched, absent, found;
+    unsigned line; /* bytes that are shown of each place */
 };
 
 /* Words that begin with a digit and are numbers are what memory holds of them, lowest byte first,
@@ -514,7 +534,7 @@ static void show_hit(struct finder *finder, uint64_t at)
     n += (unsigned)physical_read(first.to, bytes, first.size);
     if (n < LINE && at + n != 0 && locate(finder->place, at + n, LINE - n, RIGHT_R, &next) == E_OK)
         n += (unsigned)physical_read(next.to, bytes + n, next.size);
-    put_bytes(hex, text, bytes, n);
+    put_bytes(hex, text, bytes, n < finder->line ? n : finder->line);
     output_progress_end(finder->out);
     output_row(finder->out, &hit_record,
                (struct value[]){as_number(at), as_number(first.to.v), as_text(hex), as_text(text)});
@@ -572,6 +592,7 @@ static int find(const struct command *command, struct output *out, const struct 
     if (size == 0 || size > FIND_LIMIT || place.at + size - 1 < place.at)
         return command_refuse(command, out, E_RANGE,
                               "what is searched has 1 byte to 256M, within the address space");
+    finder.line = line_bytes(out, 4 + hex_width(place.at + size - 1) + FIND_HPA);
     search(&finder, size);
     output_progress_end(out);
     output_facts(out, &search_record,

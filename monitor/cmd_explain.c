@@ -20,7 +20,8 @@ static const struct column reference_columns[] = {
     {"rights", COLUMN_TEXT, 6},      {"type", COLUMN_TEXT, 4},  {"A", COLUMN_FLAG, 3},
     {"D", COLUMN_FLAG, 3},
 };
-static const struct record reference_record = RECORD("reference", reference_columns);
+static const struct record reference_record =
+    RECORD_NARROW("reference", reference_columns, "D,A,type,is,index,rights,reference=#");
 
 static const struct column verdict_columns[] = {
     {"verdict", COLUMN_TEXT, 0},

@@ -25,7 +25,7 @@ static const struct column mapping_columns[] = {
     {"rights", COLUMN_TEXT, 6}, {"type", COLUMN_TEXT, 4},    {"A", COLUMN_FLAG, 3},
     {"D", COLUMN_FLAG, 3},      {"entry", COLUMN_HEX, 0},
 };
-static const struct record mapping_record = RECORD("mapping", mapping_columns);
+static const struct record mapping_record = RECORD_NARROW("mapping", mapping_columns, "D,A,type");
 
 /* A frame that a table maps more often than anybody wants to read. */
 #define MAPPINGS_SHOWN 64

@@ -15,7 +15,8 @@ static const struct column guest_columns[] = {
     {"expected", COLUMN_TEXT, 8}, {"memory", COLUMN_SIZE, 6}, {"frames", COLUMN_FRAMES, 7},
     {"exits", COLUMN_NUMBER, 8},  {"image", COLUMN_TEXT, 15}, {"reason", COLUMN_TEXT, 0},
 };
-static const struct record guest_record = RECORD("guest", guest_columns);
+static const struct record guest_record =
+    RECORD_NARROW("guest", guest_columns, "image,frames,expected,memory");
 
 #define GUEST_TEXT 8
 static const char *guest_text(char buffer[GUEST_TEXT], const struct guest *guest)
@@ -24,7 +25,7 @@ static const char *guest_text(char buffer[GUEST_TEXT], const struct guest *guest
     return buffer;
 }
 
-static uint64_t total_exits(const struct guest *guest)
+uint64_t vm_exit_total(const struct guest *guest)
 {
     uint64_t total = 0;
 
@@ -56,7 +57,7 @@ static int guests(const struct command *command, struct output *out, const struc
                 as_text(guest_text(name, guest)), as_text(guest->name),
                 as_text(guest_state_name(guest->state)), as_text(guest_state_name(guest->expected)),
                 as_number(guest->memory), as_number(buddy_owner_frames(guest_owner(guest))),
-                as_number(total_exits(guest)), guest->kind ? as_text(guest->kind) : as_nothing(),
+                as_number(vm_exit_total(guest)), guest->kind ? as_text(guest->kind) : as_nothing(),
                 guest->reason[0] ? as_text(guest->reason) : as_nothing()});
     }
     output_note(out, "%u of %u ended, %u as expected", ended, count, ok);
@@ -84,6 +85,11 @@ static int start(const struct command *command, struct output *out, const struct
             "\"%.20s\" is nothing to start a guest with: only `paused` may follow "
             "its name",
             args->word[2]);
+    if (guest->state == GUEST_HALTED)
+        return command_refuse(command, out, E_STATE,
+                              "g%u %s is halted, and nothing can wake it; `kill g%u; start g%u` "
+                              "begins anew",
+                              guest->number, guest->name, guest->number, guest->number);
     error = guest_start(guest);
     if (error == E_STATE)
         return command_refuse(command, out, error, "g%u %s is %s already; `kill g%u` ends it",
@@ -345,7 +351,7 @@ static int exits(const struct command *command, struct output *out, const struct
                                         as_number(guest->exits[i])});
     output_facts(
         out, &exit_total_record,
-        (struct value[]){as_number(total_exits(guest)), as_number(guest->faults_filled),
+        (struct value[]){as_number(vm_exit_total(guest)), as_number(guest->faults_filled),
                          as_number(guest->faults_refused), as_number(guest->faults_spurious),
                          as_number(guest->devices.unclaimed),
                          guest->devices.unclaimed ? as_number(guest->devices.last_unclaimed)

@@ -20,7 +20,7 @@ static const struct column run_columns[] = {
     {"page", COLUMN_SIZE, 4},  {"to", COLUMN_HEX, 12},   {"rights", COLUMN_TEXT, 6},
     {"type", COLUMN_TEXT, 4},  {"what", COLUMN_TEXT, 0},
 };
-static const struct record run_record = RECORD("run", run_columns);
+static const struct record run_record = RECORD_NARROW("run", run_columns, "last,type,page");
 
 static const struct column total_columns[] = {
     {"page", COLUMN_SIZE, 4},
@@ -610,7 +610,8 @@ static const struct column change_columns[] = {
     {"was", COLUMN_TEXT, 6},    {"page", COLUMN_SIZE, 4},     {"to", COLUMN_HEX, 12},
     {"rights", COLUMN_TEXT, 6},
 };
-static const struct record change_record = RECORD("change", change_columns);
+static const struct record change_record =
+    RECORD_NARROW("change", change_columns, "last,was page,page,was");
 
 static const struct column difference_columns[] = {
     {"new", COLUMN_SIZE, 0},

@@ -24,7 +24,8 @@ static const struct column disagreement_columns[] = {
     {"from", COLUMN_TEXT, 24},      {"entry", COLUMN_HEX, 18},         {"level", COLUMN_NUMBER, 5},
     {"predicted", COLUMN_TEXT, 30}, {"what happened", COLUMN_TEXT, 0},
 };
-static const struct record disagreement_record = RECORD("disagreement", disagreement_columns);
+static const struct record disagreement_record =
+    RECORD_NARROW("disagreement", disagreement_columns, "level,from");
 
 struct oracle_output {
     struct output *out;

@@ -16,7 +16,7 @@ static const struct column step_columns[] = {
     {"rights", COLUMN_TEXT, 6}, {"type", COLUMN_TEXT, 4},    {"A", COLUMN_FLAG, 3},
     {"D", COLUMN_FLAG, 3},
 };
-static const struct record step_record = RECORD("step", step_columns);
+static const struct record step_record = RECORD_NARROW("step", step_columns, "D,A,type,is");
 
 #define VERDICT_COLUMNS(name, in, to)                                                              \
     static const struct column name##_columns[] = {                                                \

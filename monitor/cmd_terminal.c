@@ -4,6 +4,7 @@
 #include "arch/x86_64/uart.h"
 #include "lib/string.h"
 #include "monitor/commands.h"
+#include "monitor/monitor.h"
 #include "monitor/terminal.h"
 #include "vm/guest.h"
 
@@ -65,6 +66,33 @@ static int paging(const struct command *command, struct output *out, const struc
     return E_OK;
 }
 
+#define ASK_SIZE "\033[18t" /* the answer is CSI 8 ; rows ; columns t */
+
+static int columns(const struct command *command, struct output *out, const struct arguments *args)
+{
+    struct terminal *terminal = monitor_terminal();
+    uint64_t number;
+
+    if (args->count == 2 && strcmp(args->word[1], "ask") == 0) {
+        if (out->json)
+            return command_refuse(command, out, E_UNSUPPORTED, "a program knows how wide it is");
+        format(out->sink, ASK_SIZE);
+        output_note(out, "asked; a terminal that knows its size says it now");
+        return E_OK;
+    }
+    if (args->count == 2) {
+        int error = command_number(command, out, args->word[1], "number of columns", &number);
+        if (error)
+            return error;
+        if (number < LINE_LEAST_COLUMNS || number > 1000)
+            return command_refuse(command, out, E_RANGE, "%s columns? from %u to 1000",
+                                  args->word[1], LINE_LEAST_COLUMNS);
+        out->columns = terminal->columns = (unsigned)number;
+    }
+    output_note(out, "answers are at most %u columns wide", terminal->columns);
+    return E_OK;
+}
+
 static int wait(const struct command *command, struct output *out, const struct arguments *args)
 {
     unsigned left;
@@ -73,7 +101,7 @@ static int wait(const struct command *command, struct output *out, const struct 
     (void)command;
     (void)args;
     do {
-        left = guests_round();
+        left = monitor_round();
         key = uart_getc();
     } while (key < 0 && left > 0);
     output_note(out, left ? "a key ended the wait" : "no guest can run");
@@ -101,6 +129,17 @@ static const struct command terminal_commands[] = {
         .example = "colour on",
         .most = 1,
         .run = colour,
+    },
+    {
+        .name = "columns",
+        .usage = "[COLUMNS|ask]",
+        .summary = "how wide answers may be",
+        .details =
+            "80, until a terminal says how wide it is, or this does. `ask` asks the terminal.\n"
+            "Tables leave columns out, and lines are folded between words, until they fit.\n",
+        .example = "columns 120",
+        .most = 1,
+        .run = columns,
     },
     {
         .name = "paging",

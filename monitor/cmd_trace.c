@@ -143,7 +143,8 @@ static const struct column event_columns[] = {
     {"size", COLUMN_SIZE, 6},    {"detail", COLUMN_TEXT, 22},  {"result", COLUMN_TEXT, 6},
     {"caller", COLUMN_TEXT, 0},
 };
-static const struct record event_record = RECORD("event", event_columns);
+static const struct record event_record =
+    RECORD_NARROW("event", event_columns, "cpu,event,size,ticks");
 
 #define DETAIL_TEXT 48
 
@@ -292,6 +293,19 @@ static bool passes(const struct trace_filter *filter, const struct trace_record 
            (!filter->by_cpu || filter->cpu == record->cpu);
 }
 
+/* A guest that is asked for and has had no exit yet, for it has not run; NULL: none. */
+static const struct guest *not_run(const struct trace_filter *filter)
+{
+    for (unsigned i = 1; i <= guest_count(); i++) {
+        const struct guest *guest = guest_by_number(i);
+
+        if ((!filter->by_owner || filter->owner == guest_owner(guest)) && !guest_ended(guest) &&
+            guest->state != GUEST_RUNNING && vm_exit_total(guest) == 0)
+            return guest;
+    }
+    return NULL;
+}
+
 /* The newest that pass the filter, oldest first. What is shown causes no events: it maps and
  * allocates nothing. */
 static int trace_show(const struct command *command, struct output *out,
@@ -316,7 +330,13 @@ static int trace_show(const struct command *command, struct output *out,
         if (passes(&filter, record))
             show_event(out, at, record);
     }
-    if (!passing)
+    const struct guest *waiting = NULL;
+    if ((filter.events & BIT_OF(TRACE_EXIT)) && !filter.by_cpu)
+        waiting = not_run(&filter);
+    if (!passing && waiting)
+        output_note(out, "g%u %s has not run yet (%s): `start g%u` lets it run.", waiting->number,
+                    waiting->name, guest_state_name(waiting->state), waiting->number);
+    else if (!passing)
         output_note(out, "No event of these is in the ring.");
     show_state(out);
     return E_OK;

@@ -40,7 +40,7 @@ struct command_family {
 
 extern const struct command_family memory_family, tables_family, guests_family, system_family;
 extern const struct command_family explain_family, frames_family, bytes_family, map_family;
-extern const struct command_family trace_family;
+extern const struct command_family trace_family, print_family;
 extern const struct command_family layout_family, terminal_family, workbench_family;
 extern const struct command_family audit_family, oracle_family;
 
@@ -73,5 +73,8 @@ const char *owner_text(char buffer[OWNER_TEXT], owner_t owner);
 
 /* "memory fault", "port" */
 const char *vm_exit_text(enum vm_exit_kind kind);
+
+/* How often a guest came back since it was started last; 0: it has not run. */
+uint64_t vm_exit_total(const struct guest *guest);
 
 #endif

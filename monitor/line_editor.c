@@ -7,12 +7,14 @@
 #include "lib/list.h"
 #include "lib/panic.h"
 #include "lib/string.h"
+#include "monitor/fold.h"
 
 #define CONTROL(letter) ((letter)&0x1f)
 #define BELL "\a"
 #define CANCEL_MARK "^C"
 #define ESC 0x1b
 #define DEL 0x7f
+#define CONTINUATION "  " /* before the further rows of a folded line */
 #define SEQUENCE_LIMIT 48 /* no terminal sends more; what does is noise */
 #define PARAMETER_LIMIT 10000
 #define VT220 62 /* the first terminal whose attributes are a list */
@@ -83,18 +85,77 @@ static void redraw_row(struct line_editor *editor)
     draw_row(editor);
 }
 
+/* A log line, folded where the terminal's width is known. Returns how many rows it takes; 0: not
+ * known. */
+static unsigned put_line(struct line_editor *editor, const char *text, size_t n)
+{
+    unsigned columns = editor->terminal_is.columns, rows = 0;
+    size_t indent = 0;
+
+    if (columns < LINE_LEAST_COLUMNS) {
+        put(editor, text, n);
+        put_text(editor, "\n");
+        return n < LINE_COLUMNS;
+    }
+    do {
+        size_t next, end = fold_row(text, n, columns - indent, &next);
+
+        format(editor->terminal, "%*s%.*s\n", (int)indent, "", (int)end, text);
+        text += next;
+        n -= next;
+        indent = strlen(CONTINUATION);
+        rows++;
+    } while (n);
+    return rows;
+}
+
+/* Takes the unfinished line away if this one goes on from it. */
+static void replace_unfinished(struct line_editor *editor, const char *bytes, size_t n)
+{
+    size_t before = strlen(editor->unfinished);
+
+    if (before && n > before && memcmp(bytes, editor->unfinished, before) == 0)
+        format(editor->terminal, "\033[%uA\r\033[J", editor->unfinished_rows);
+    editor->unfinished[0] = 0;
+}
+
+static void keep_unfinished(struct line_editor *editor, const char *text, size_t n, unsigned rows)
+{
+    if (rows == 0 || n >= LINE_UNFINISHED)
+        return;
+    memcpy(editor->unfinished, text, n);
+    editor->unfinished[n] = 0;
+    editor->unfinished_rows = rows;
+}
+
 static void write_around(struct sink *sink, const char *bytes, size_t n)
 {
     struct line_editor *editor = container_of(sink, struct line_editor, around);
+    char end = n ? bytes[n - 1] : 0;
 
     if (n == 0)
         return;
     if (editor->shown)
         erase_row(editor);
-    put(editor, bytes, n);
-    /* A writer that gives its line in pieces keeps the row away until the last of them. */
-    if (editor->open && bytes[n - 1] == '\n')
+    replace_unfinished(editor, bytes, n);
+    if (end != '\n' && end != '\r') {
+        /* A writer that gives its line in pieces keeps the row away until the last of them. */
+        put(editor, bytes, n);
+        return;
+    }
+    unsigned rows = put_line(editor, bytes, n - 1);
+    if (end == '\r')
+        keep_unfinished(editor, bytes, n - 1, rows);
+    if (editor->open)
         draw_row(editor);
+}
+
+static void write_plain(struct sink *sink, const char *bytes, size_t n)
+{
+    struct line_editor *editor = container_of(sink, struct line_editor, plain);
+
+    editor->unfinished[0] = 0;
+    put(editor, bytes, n);
 }
 
 /* --- Changing the text ----------------------------------------------------------------------- */
@@ -324,6 +385,7 @@ static enum line_event end_line(struct line_editor *editor, enum line_event even
         redraw_row(editor);
     put_text(editor, mark);
     put_text(editor, "\n");
+    editor->unfinished[0] = 0;
     editor->shown = editor->open = false;
     return event;
 }
@@ -371,6 +433,7 @@ static enum line_event take_control(struct line_editor *editor, unsigned char by
         break;
     case CONTROL('L'):
         put_text(editor, "\033[H\033[2J");
+        editor->unfinished[0] = 0;
         draw_row(editor);
         break;
     case CONTROL('N'):
@@ -399,6 +462,7 @@ void line_init(struct line_editor *editor, struct sink *terminal, const char *pr
     memset(editor, 0, sizeof(*editor));
     editor->terminal = terminal;
     editor->around.write = write_around;
+    editor->plain.write = write_plain;
     editor->prompt = prompt;
 }
 

@@ -8,6 +8,9 @@
  *
  *     log line ---> line_editor.around.write: erase the row, pass the text on, draw the row again
  *
+ * A log line that ends in '\r' may still go on: the line that begins like it and comes next takes
+ * its place. A terminal that said how wide it is gets log lines folded between words.
+ *
  * Keys: printable ASCII inserts; left, right, home, end, ^B ^F ^A ^E move; backspace, delete, ^D ^K
  * ^U ^W erase; up, down, ^P ^N walk through the history; ^L clears the screen; ^C drops the line;
  * return ends it. Tab is for the caller to complete. A terminal that says by its own accord how
@@ -24,7 +27,8 @@
 
 #define LINE_SIZE 256 /* bytes of a line, its terminator included */
 #define LINE_HISTORY 32
-#define LINE_COLUMNS 80 /* of a terminal that has not said how wide it is */
+#define LINE_UNFINISHED 256 /* bytes of a log line that may go on */
+#define LINE_COLUMNS 80     /* of a terminal that has not said how wide it is */
 #define LINE_LEAST_COLUMNS 40
 
 enum line_event {
@@ -42,6 +46,7 @@ enum line_event {
 struct line_editor {
     struct sink *terminal;
     struct sink around; /* what other output is written to; see above */
+    struct sink plain;  /* what answers are written to: as it is */
     const char *prompt;
 
     char text[LINE_SIZE]; /* always terminated */
@@ -62,6 +67,9 @@ struct line_editor {
         unsigned rows, columns; /* 0: not said */
         bool colour;
     } terminal_is;
+
+    char unfinished[LINE_UNFINISHED]; /* the line right above the row may still go on, or "" */
+    unsigned unfinished_rows;
 
     char history[LINE_HISTORY][LINE_SIZE];
     unsigned history_next; /* where the next line goes */

@@ -4,10 +4,12 @@
 #include "monitor/monitor.h"
 
 #include "arch/x86_64/cpu.h"
+#include "arch/x86_64/idle.h"
 #include "arch/x86_64/symbols.h"
 #include "arch/x86_64/uart.h"
 #include "lib/log.h"
 #include "lib/string.h"
+#include "monitor/alias.h"
 #include "monitor/commands.h"
 #include "monitor/complete.h"
 #include "monitor/terminal.h"
@@ -29,6 +31,7 @@
 
 static struct {
     struct terminal terminal;
+    struct output_rows rows;
     bool counted; /* the guests' verdicts have been summed up */
 
     struct {
@@ -64,9 +67,10 @@ static const struct command help_commands[] = {
 static const struct command_family help_family = FAMILY("help", help_commands);
 
 static const struct command_family *const families[] = {
-    &memory_family, &layout_family, &tables_family,    &map_family,      &explain_family,
-    &frames_family, &bytes_family,  &guests_family,    &trace_family,    &audit_family,
-    &oracle_family, &system_family, &workbench_family, &terminal_family, &help_family,
+    &memory_family,  &layout_family,    &tables_family,   &map_family,
+    &explain_family, &frames_family,    &bytes_family,    &print_family,
+    &guests_family,  &trace_family,     &audit_family,    &oracle_family,
+    &system_family,  &workbench_family, &terminal_family, &help_family,
 };
 
 /* Steps through all commands, family by family: family 0, command 0 is the first. */
@@ -170,7 +174,7 @@ static const struct column command_columns[] = {
     {"what it does", COLUMN_TEXT, 65},
     {"arguments", COLUMN_TEXT, 0},
 };
-static const struct record command_record = RECORD("command", command_columns);
+static const struct record command_record = RECORD_NARROW("command", command_columns, "!arguments");
 
 static void show_command(struct output *out, const struct command *command)
 {
@@ -314,6 +318,32 @@ static void end_command(struct output *out, const struct arguments *args, int er
     output_end(out, text, error);
 }
 
+/* A word that is no command of ours, but somebody else's for one. Takes the arguments that ours has
+ * instead; E_NOENT: it has been said what may be meant. */
+static int take_alias(struct output *out, struct arguments *args)
+{
+    char text[ALIAS_TEXT];
+    const char *line = text;
+    struct complaint why;
+
+    switch (find_command(args->word[0]) ? ALIAS_NONE : alias_of(args, text)) {
+    case ALIAS_NAMES:
+        output_failure(out, E_NOENT, "\"%.40s\" is no command here: %s", args->word[0], text);
+        return E_NOENT;
+    case ALIAS_RUNS:
+        if (arguments_next(&line, args, &why) == E_OK) {
+            if (!out->json)
+                output_note(out, "here it is `%s`", text);
+            return E_OK;
+        }
+        output_failure(out, E_FULL, "%s", why.text);
+        return E_FULL;
+    case ALIAS_NONE:
+        break;
+    }
+    return E_OK;
+}
+
 int monitor_execute(struct output *out, const char *line)
 {
     struct arguments args;
@@ -337,8 +367,9 @@ int monitor_execute(struct output *out, const char *line)
             output_failure(out, E_INVAL, "a command goes with " JSON_FLAG ": mem " JSON_FLAG);
             error = E_INVAL;
         } else {
-            out->heading = NULL;
-            error = run_command(out, &args);
+            error = take_alias(out, &args);
+            if (!error)
+                error = run_command(out, &args);
         }
         end_command(out, &args, error);
         if (error)
@@ -389,13 +420,12 @@ static const struct completion_source completion_source = {
 /* In columns that fit the terminal. In pieces: the line being typed comes back behind the last. */
 static void show_candidates(const struct completions *found, struct sink *to)
 {
-    unsigned width = 0, columns = monitor.terminal.pager.columns;
+    unsigned width = 0, columns = monitor.terminal.columns;
 
     for (unsigned i = 0; i < found->count; i++)
         if (strlen(found->word[i]) + 2 > width)
             width = (unsigned)strlen(found->word[i]) + 2;
-    columns = (columns ? columns : LINE_COLUMNS) / width;
-    columns = columns ? columns : 1;
+    columns = columns > width ? columns / width : 1;
     for (unsigned i = 0; i < found->count; i++) {
         bool last = i + 1 == found->count || (i + 1) % columns == 0;
         if (last)
@@ -436,6 +466,9 @@ static void believe_terminal(struct terminal *terminal)
     terminal->colour = terminal->editor.terminal_is.colour;
     terminal->pager.rows = rows >= PAGER_LEAST_ROWS ? rows : 0;
     terminal->pager.columns = terminal->editor.terminal_is.columns;
+    terminal->columns = terminal->pager.columns ? terminal->pager.columns : LINE_COLUMNS;
+    if (terminal->columns < LINE_LEAST_COLUMNS)
+        terminal->columns = LINE_LEAST_COLUMNS;
 }
 
 static void begin_answer(struct output *out)
@@ -443,6 +476,8 @@ static void begin_answer(struct output *out)
     pager_begin(&monitor.terminal.pager);
     output_init(out, &monitor.terminal.pager.sink);
     out->colour = monitor.terminal.colour;
+    out->columns = monitor.terminal.columns;
+    out->rows = &monitor.rows;
 }
 
 static void take_key(unsigned char key)
@@ -508,6 +543,21 @@ static void take_keys(void)
     }
 }
 
+/* What became of a guest, and what lets one go on that has not ended. */
+static void log_result(const struct guest *guest)
+{
+    const char *state = guest_state_name(guest->state);
+    unsigned n = guest->number;
+
+    if (guest->state == GUEST_HALTED)
+        log_line("g%u %s: %s; `kill g%u; start g%u` begins anew", n, guest->name, state, n, n);
+    else if (!guest_ended(guest))
+        log_line("g%u %s: %s; `start g%u` lets it run", n, guest->name, state, n);
+    else
+        log_line("g%u %s: %s, expected: %s%s%s", n, guest->name, state,
+                 guest_state_name(guest->expected), guest->reason[0] ? "; " : "", guest->reason);
+}
+
 /* Says once, when no guest can run any more, what became of them. */
 static void sum_up(void)
 {
@@ -523,9 +573,8 @@ static void sum_up(void)
     for (unsigned i = 1; i <= count; i++) {
         const struct guest *guest = guest_by_number(i);
         ok += guest_ok(guest);
-        if (!guest_ended(guest))
-            log_line("g%u %s: %s; `start g%u` lets it run", i, guest->name,
-                     guest_state_name(guest->state), i);
+        if (!guest_ok(guest))
+            log_result(guest);
     }
     log_line("guests: %u of %u as expected", ok, count);
 }
@@ -551,8 +600,9 @@ void monitor_init(void)
     monitor.scripts = 0;
     terminal->attached = NULL;
     terminal->colour = false;
+    terminal->columns = LINE_COLUMNS;
     line_init(&terminal->editor, &uart_sink, MONITOR_PROMPT);
-    pager_init(&terminal->pager, &uart_sink, uart_getc);
+    pager_init(&terminal->pager, &terminal->editor.plain, uart_getc);
     arguments_set_symbols(symbol_address);
     log_attach(&terminal->editor.around);
 }
@@ -592,7 +642,7 @@ static void run_script_line(const char *text, size_t n)
     for (size_t i = 0; i < n; i++)
         if (line[i] < 0x20 || line[i] == 0x7f)
             line[i] = '?';
-    format(&uart_sink, MONITOR_PROMPT "%s\n", line);
+    format(&monitor.terminal.editor.plain, MONITOR_PROMPT "%s\n", line);
     monitor_execute(&out, line);
 }
 
@@ -612,6 +662,21 @@ static void run_scripts(void)
     }
 }
 
+/* Text without a newline waits so long for the rest of its line: 0.2 s or less on a CPU of 1 GHz
+ * and more, about as long in an emulator that does 20 million instructions a second. */
+#define UNFINISHED_TICKS 200000000
+#define UNFINISHED_INSTRUCTIONS 4000000
+
+unsigned monitor_round(void)
+{
+    unsigned left = guests_round();
+    uint64_t wait = tsc_counts_instructions() ? UNFINISHED_INSTRUCTIONS : UNFINISHED_TICKS;
+
+    /* When nobody runs, nothing follows. */
+    guests_show_unfinished(left ? wait : 0);
+    return left;
+}
+
 _Noreturn void monitor_run(void)
 {
     int key;
@@ -619,7 +684,7 @@ _Noreturn void monitor_run(void)
     run_scripts();
     do
         key = uart_getc();
-    while (key < 0 && guests_round() > 0);
+    while (key < 0 && monitor_round() > 0);
     if (key < 0)
         sum_up();
     if (!monitor.terminal.attached)
@@ -628,12 +693,12 @@ _Noreturn void monitor_run(void)
         take_key((unsigned char)key);
     for (;;) {
         take_keys();
-        unsigned left = guests_round();
+        unsigned left = monitor_round();
         terminal_show(&monitor.terminal);
         if (left > 0)
             continue;
         if (!monitor.counted && !any_paused())
             sum_up();
-        cpu_pause();
+        cpu_idle();
     }
 }

@@ -31,6 +31,10 @@ void monitor_init(void);
  */
 _Noreturn void monitor_run(void);
 
+/* A round of the guests, and what they have left without a newline. Returns how many still can run.
+ */
+unsigned monitor_round(void);
+
 /* Commands to run at the start of monitor_run(), line by line, before the guests run on: the text
  * of a boot module, `size` bytes that stay where they are. Blank lines and those that start with
  * '#' are nothing. `name` is for the log. E_FULL: there are too many scripts already. */

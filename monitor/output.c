@@ -7,6 +7,8 @@
 #include "lib/list.h"
 #include "lib/panic.h"
 #include "lib/string.h"
+#include "monitor/fold.h"
+#include "monitor/layout.h"
 
 void output_init(struct output *out, struct sink *sink)
 {
@@ -112,21 +114,15 @@ static void write_json_line(struct output *out, const char *kind, const char *co
 
 /* --- Text ------------------------------------------------------------------------------------ */
 
-/* What each part looks like on a terminal that wants colour (ECMA-48, 8.3.117). */
-#define LOOK_TITLE "1"
-#define LOOK_HEADING "4"
-#define LOOK_NOTE "2"
-#define LOOK_ERROR "1;31"
+#define INDENT 4         /* of the further rows of a line */
+#define QUOTE_INDENT 4   /* ... of somebody else's text, beyond where its line begins ... */
+#define QUOTE_DEEPEST 16 /* ... unless that is further in */
+#define LINE_TEXT 512    /* bytes of a title, a note or an error; longer ones are cut */
 
 static void look(struct output *out, const char *parameters)
 {
     if (out->colour)
         format(out->sink, "\033[%sm", parameters);
-}
-
-static bool column_is_left(const struct column *column)
-{
-    return column->kind == COLUMN_TEXT || column->kind == COLUMN_FLAG;
 }
 
 /* The value as text, in `buffer` or wherever it is already. */
@@ -165,24 +161,6 @@ static const char *value_text(char buffer[VALUE_BUFFER], const struct column *co
     return buffer;
 }
 
-/* One cell with the two blanks before it. The last of a row is not padded on its right. */
-static void write_cell(struct output *out, const struct record *record, unsigned i,
-                       const char *content)
-{
-    const struct column *column = &record->column[i];
-
-    /* A heading that is wider than its column widens it, for rows and heading alike. */
-    int width = (int)strlen(column->name);
-    if (width < column->width)
-        width = column->width;
-    if (!column_is_left(column))
-        format(out->sink, "  %*s", width, content);
-    else if (i + 1 < record->columns)
-        format(out->sink, "  %-*s", width, content);
-    else
-        format(out->sink, "  %s", content);
-}
-
 void output_row(struct output *out, const struct record *record, const struct value *values)
 {
     char buffer[VALUE_BUFFER];
@@ -191,33 +169,53 @@ void output_row(struct output *out, const struct record *record, const struct va
         write_json_record(out, "row", record, values);
         return;
     }
-    if (out->heading != record) {
-        out->heading = record;
-        look(out, LOOK_HEADING);
-        for (unsigned i = 0; i < record->columns; i++)
-            write_cell(out, record, i, record->column[i].name);
-        look(out, "");
-        format(out->sink, "\n");
-    }
+    table_begin(out, record);
     for (unsigned i = 0; i < record->columns; i++)
-        write_cell(out, record, i, value_text(buffer, &record->column[i], values[i], true));
-    format(out->sink, "\n");
+        table_cell(out, record, i, value_text(buffer, &record->column[i], values[i], true));
+    table_row_end(out, record);
+}
+
+/* Ends the table before whatever comes next. */
+static void end_table(struct output *out)
+{
+    output_flush(out);
+    out->heading = NULL;
+}
+
+/* `after` stands behind the last word. */
+static void write_folded(struct output *out, const char *text, unsigned column, const char *after)
+{
+    size_t n = strlen(text);
+
+    while (out->columns && n + column > out->columns) {
+        size_t next, end = fold_row(text, n, out->columns - column, &next);
+
+        format(out->sink, "%.*s", (int)end, text);
+        text += next;
+        n -= next;
+        column = INDENT;
+        if (n)
+            format(out->sink, "\n%*s", INDENT, "");
+    }
+    format(out->sink, "%s%s\n", text, after);
 }
 
 void output_facts(struct output *out, const struct record *record, const struct value *values)
 {
     char buffer[VALUE_BUFFER];
 
-    out->heading = NULL;
+    end_table(out);
     if (out->json) {
         write_json_record(out, "facts", record, values);
         return;
     }
     for (unsigned i = 0; i < record->columns; i++) {
         const struct column *column = &record->column[i];
-        if (values[i].kind != VALUE_NOTHING)
-            format(out->sink, "%s: %s\n", column->name,
-                   value_text(buffer, column, values[i], false));
+        if (values[i].kind == VALUE_NOTHING)
+            continue;
+        format(out->sink, "%s: ", column->name);
+        write_folded(out, value_text(buffer, column, values[i], false),
+                     (unsigned)strlen(column->name) + 2, "");
     }
 }
 
@@ -225,16 +223,18 @@ void output_facts(struct output *out, const struct record *record, const struct 
 static void write_line(struct output *out, const char *kind, const char *looks, const char *before,
                        const char *text, va_list args)
 {
-    out->heading = NULL;
+    char line[LINE_TEXT];
+    size_t n;
+
+    end_table(out);
     if (out->json) {
         write_json_line(out, kind, NULL, text, args);
         return;
     }
+    n = format_buffer(line, sizeof(line), "%s", before);
+    vformat_buffer(line + n, sizeof(line) - n, text, args);
     look(out, looks);
-    format(out->sink, "%s", before);
-    vformat(out->sink, text, args);
-    look(out, "");
-    format(out->sink, "\n");
+    write_folded(out, line, 0, out->colour ? LOOK("") : "");
 }
 
 void output_title(struct output *out, const char *text, ...)
@@ -256,7 +256,7 @@ void output_note(struct output *out, const char *text, ...)
 static void write_error(struct output *out, int error, const char *text, va_list args)
 {
     if (out->json) {
-        out->heading = NULL;
+        end_table(out);
         write_json_line(out, "error", error_name(error), text, args);
     } else {
         write_line(out, "error", LOOK_ERROR, "error: ", text, args);
@@ -298,6 +298,7 @@ void output_progress_end(struct output *out)
 
 void output_end(struct output *out, const char *command, int error)
 {
+    end_table(out);
     if (!out->json)
         return;
     format(out->sink, "{\"kind\":\"end\",\"command\":");
@@ -321,9 +322,55 @@ static void quote_json(struct output *out, struct quote *quote, const char *byte
     }
 }
 
+/* The word that was collected, on the next row where this one has no room for it. */
+static void end_word(struct output *out, struct quote *quote)
+{
+    if (quote->length == 0)
+        return;
+    if (quote->indent == 0)
+        quote->indent = quote->blanks < QUOTE_DEEPEST ? quote->blanks + QUOTE_INDENT : QUOTE_INDENT;
+    else if (quote->column + quote->blanks + quote->length > out->columns) {
+        format(out->sink, "\n%*s", (int)quote->indent, "");
+        quote->column = quote->indent;
+        quote->blanks = 0;
+    }
+    format(out->sink, "%*s%.*s", (int)quote->blanks, "", (int)quote->length, quote->word);
+    quote->column += quote->blanks + quote->length;
+    quote->blanks = quote->length = 0;
+}
+
+static void put_quoted(struct output *out, struct quote *quote, const char *text)
+{
+    if (out->columns == 0) {
+        format(out->sink, "%s", text);
+        return;
+    }
+    for (; *text; text++) {
+        if (*text == ' ') {
+            end_word(out, quote);
+            quote->blanks++;
+            continue;
+        }
+        if (quote->length == QUOTE_WORD ||
+            quote->length + QUOTE_DEEPEST + QUOTE_INDENT == out->columns)
+            end_word(out, quote);
+        quote->word[quote->length++] = *text;
+    }
+}
+
+static void end_quoted_line(struct output *out, struct quote *quote)
+{
+    end_word(out, quote);
+    format(out->sink, "\n");
+    quote->open = false;
+    quote->blanks = quote->column = quote->indent = 0;
+}
+
 void output_quote(struct output *out, struct quote *quote, const char *bytes, size_t n)
 {
-    out->heading = NULL;
+    char code[8];
+
+    end_table(out);
     if (out->json) {
         quote_json(out, quote, bytes, n);
         return;
@@ -332,21 +379,30 @@ void output_quote(struct output *out, struct quote *quote, const char *bytes, si
         unsigned char c = (unsigned char)bytes[i];
         if (c == '\r')
             continue;
-        if (!quote->open)
+        if (!quote->open) {
             format(out->sink, "  ");
-        quote->open = c != '\n';
-        if (c == '\n' || (c >= 0x20 && c < 0x7f))
-            format(out->sink, "%c", c);
+            quote->column = 2;
+        }
+        quote->open = true;
+        if (c == '\n') {
+            end_quoted_line(out, quote);
+            continue;
+        }
+        if (c >= 0x20 && c < 0x7f)
+            format_buffer(code, sizeof(code), "%c", c);
         else if (c == '\t')
-            format(out->sink, "    ");
+            format_buffer(code, sizeof(code), "    ");
         else
-            format(out->sink, "\\x%02x", c);
+            format_buffer(code, sizeof(code), "\\x%02x", c);
+        put_quoted(out, quote, code);
     }
 }
 
 void output_quote_end(struct output *out, struct quote *quote)
 {
-    if (quote->open)
-        format(out->sink, out->json ? "\"}\n" : "\n");
+    if (quote->open && out->json)
+        format(out->sink, "\"}\n");
+    else if (quote->open)
+        end_quoted_line(out, quote);
     quote->open = false;
 }

@@ -4,8 +4,9 @@
  * A record type names its columns once, with what each one holds; a command makes a single pass
  * over the data and gives the values of each record in that order. How they look is decided here
  * alone. For people: rows of one type become a table with aligned columns, a record of facts one
- * "name: value" line for each column. For programs (docs/monitor.schema.json): each record, title,
- * note, quoted line and error becomes one JSON object on a line of its own,
+ * "name: value" line for each column. No line is longer than the terminal is wide (layout.c). For
+ * programs (docs/monitor.schema.json): each record, title, note, quoted line and error becomes one
+ * JSON object on a line of its own,
  *
  *     {"kind":"row","record":"run","values":{"first":"0x0","size":655360,"rights":"rwx--",...}}
  *
@@ -33,18 +34,25 @@ enum column_kind {
 struct column {
     const char *name;
     enum column_kind kind;
-    uint8_t width; /* in a table: at least this many characters */
+    uint8_t width; /* in a table: at least this many characters, where the terminal has them */
 };
 
 struct record {
     const char *name; /* of the type: "run", "step", "guest" */
     const struct column *column;
     unsigned columns;
+    /* Of a table that is too wide, by commas: the columns that may be left out, the first one
+     * first, and at the end NAME=SHORT for what stands above one of them. NULL for nothing. */
+    const char *narrow;
 };
 
-#define RECORD(name, columns)                                                                      \
+#define RECORD(text, list)                                                                         \
     {                                                                                              \
-        name, columns, ARRAY_SIZE(columns)                                                         \
+        .name = text, .column = list, .columns = ARRAY_SIZE(list)                                  \
+    }
+#define RECORD_NARROW(text, list, choice)                                                          \
+    {                                                                                              \
+        .name = text, .column = list, .columns = ARRAY_SIZE(list), .narrow = choice                \
     }
 
 /* A value fits its column: text for COLUMN_TEXT, a number for every other kind. Nothing fits all:
@@ -70,9 +78,30 @@ static inline struct value as_number(uint64_t n)
     return (struct value){.kind = VALUE_NUMBER, .number = n};
 }
 
+/* Rows of a table that wait until it is known how wide their columns are. */
+#define OUTPUT_CELLS 24 /* of a row, at most */
+struct output_rows {
+    unsigned rows;
+    size_t used; /* bytes of text[]: cell after cell, each with its terminator */
+    bool begun;  /* the heading has been shown */
+    bool shows[OUTPUT_CELLS];
+    bool empty[OUTPUT_CELLS]; /* left out, for there was nothing in it */
+    unsigned width[OUTPUT_CELLS];
+    char text[16384];
+};
+
+/* What each part looks like on a terminal that wants colour (ECMA-48, 8.3.117). */
+#define LOOK(parameters) "\033[" parameters "m"
+#define LOOK_TITLE "1"
+#define LOOK_HEADING "4"
+#define LOOK_NOTE "2"
+#define LOOK_ERROR "1;31"
+
 struct output {
     struct sink *sink;
-    const struct record *heading; /* the type whose heading stands above the next row, or NULL */
+    unsigned columns;         /* of the terminal; 0: lines of any length */
+    struct output_rows *rows; /* for tables that are too wide otherwise; NULL: they are shown so */
+    const struct record *heading; /* the type of the rows before, or NULL */
     bool json;                    /* objects for programs instead of text */
     bool colour;                  /* text with colours; JSON never has any */
     unsigned progress;            /* 1 + the percentage on the screen, or 0 */
@@ -102,6 +131,9 @@ void output_error(struct output *out, const char *text, ...) __attribute__((form
  */
 void output_end(struct output *out, const char *command, int error);
 
+/* Shows the rows that wait. For a command's end, and before anything else is written. */
+void output_flush(struct output *out);
+
 /* How far a command has come that takes its time: a row that is drawn over and over, for people
  * alone. To be called as often as one likes; drawn anew where the percentage has changed.
  * output_progress_end() takes the row away, before anything else is said. */
@@ -117,8 +149,13 @@ const char *column_key(char buffer[KEY_TEXT], const struct column *column);
  * neither printable nor a line's end as \xNN, so that it cannot steer the terminal; for programs
  * each line is an object and such a byte \u00NN. The text may come in pieces; output_quote_end()
  * ends its last line. */
+#define QUOTE_WORD 160
 struct quote {
-    bool open; /* in the middle of a line */
+    bool open;               /* in the middle of a line */
+    unsigned column;         /* of it; 0 where no width is known */
+    unsigned indent;         /* of its further rows */
+    unsigned blanks, length; /* before the word that is being collected, and of it */
+    char word[QUOTE_WORD];
 };
 void output_quote(struct output *out, struct quote *quote, const char *bytes, size_t n);
 void output_quote_end(struct output *out, struct quote *quote);

@@ -44,7 +44,8 @@ static void write_log(struct sink *sink, const char *bytes, size_t n)
     if (n >= length && memcmp(bytes, tag, length) == 0)
         return;
     fresh_row(terminal);
-    put(terminal, bytes, n);
+    put(terminal, bytes, n - 1);
+    put(terminal, "\n", 1);
 }
 
 /* Where the line that the guest is in began, as far as its ring still holds it. */

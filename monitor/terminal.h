@@ -16,6 +16,7 @@ struct terminal {
     struct line_editor editor;
     struct pager pager;
     bool colour;
+    unsigned columns; /* that answers fit into */
 
     struct guest *attached; /* whose serial port the keys go to, or NULL */
     uint64_t shown;         /* how many bytes of its output have been shown */

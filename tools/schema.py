@@ -105,7 +105,7 @@ def records_of(source):
     for match in re.finditer(r"const struct record \w+(\[[^]]*\])?\s*=\s*(?=\{)", source):
         inside, _ = outer_braces(source, match.end())
         for each in groups(inside) if match.group(1) else [inside]:
-            name, columns = re.match(r'\s*((?:"[^"]*"\s*)+),\s*([\w\[\]]+)\s*,', each).groups()
+            name, columns = re.match(r'\s*\.name = ((?:"[^"]*"\s*)+), \.column = ([\w\[\]]+)\s*,', each).groups()
             found.append((strings(name), arrays[columns]))
     return found
 

@@ -62,7 +62,7 @@ static void print_entry(struct sink *to, const struct walk_step *step)
 {
     char rights[RIGHTS_TEXT];
 
-    format(to, "  %-4s[%3u] at 0x%lx: %016lx ", level_name(step->level), step->index,
+    format(to, "  %-4s[%3u] at 0x%lx: 0x%lx ", level_name(step->level), step->index,
            step->address.v, step->raw);
     switch (step->class) {
     case ENTRY_ABSENT:

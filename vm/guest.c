@@ -282,7 +282,7 @@ static void forget_last_life(struct guest *guest)
     guest->faults_filled = guest->faults_refused = guest->faults_spurious = 0;
     guest->frames_peak = 0;
     guest->ticks = 0;
-    guest->line_length = 0;
+    guest->line_length = guest->line_shown = 0;
 }
 
 static int make(struct guest *guest)

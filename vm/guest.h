@@ -114,6 +114,8 @@ struct guest {
     uint64_t output_total;     /* bytes ever printed */
     char line[160];            /* the line being collected for the console */
     unsigned line_length;
+    unsigned line_shown;  /* bytes of it that the console has shown already */
+    uint64_t line_waited; /* the clock when the first byte came that it has not */
 };
 
 /* Chooses the backend for this machine (NULL: no guests can run) and the text that says why not,
@@ -179,6 +181,10 @@ void guest_putc(struct guest *guest, char c);
 
 /* Sends on a line that has no newline yet. */
 void guest_flush_line(struct guest *guest);
+
+/* Shows lines without a newline whose new part has waited for `ticks` of the clock: a prompt. They
+ * stay open, and are shown whole when they end. */
+void guests_show_unfinished(uint64_t ticks);
 
 /* Bytes for the guest's serial port. Returns how many its input buffer took. */
 size_t guest_input(struct guest *guest, const char *bytes, size_t n);

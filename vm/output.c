@@ -10,7 +10,20 @@ void guest_flush_line(struct guest *guest)
     if (guest->line_length == 0)
         return;
     log_plain("[g%u %s] %.*s", guest->number, guest->name, (int)guest->line_length, guest->line);
-    guest->line_length = 0;
+    guest->line_length = guest->line_shown = 0;
+}
+
+void guests_show_unfinished(uint64_t ticks)
+{
+    for (unsigned number = 1; number <= guest_count(); number++) {
+        struct guest *guest = guest_by_number(number);
+
+        if (guest->line_length == guest->line_shown ||
+            guests_backend()->ticks() - guest->line_waited < ticks)
+            continue;
+        log_unfinished("[g%u %s] %.*s", number, guest->name, (int)guest->line_length, guest->line);
+        guest->line_shown = guest->line_length;
+    }
 }
 
 void guest_putc(struct guest *guest, char c)
@@ -30,5 +43,7 @@ void guest_putc(struct guest *guest, char c)
         c = ' ';
     else if (c < ' ' || c > '~')
         c = '.';
+    if (guest->line_length == guest->line_shown)
+        guest->line_waited = guests_backend()->ticks();
     guest->line[guest->line_length++] = c;
 }

@@ -3,6 +3,7 @@
 
 #include "lib/error.h"
 #include "lib/log.h"
+#include "lib/registers.h"
 #include "lib/string.h"
 
 static void end_with(struct guest *guest, enum guest_state state, const char *reason, va_list args)
@@ -53,30 +54,38 @@ void report_begin(struct report *report, struct guest *guest)
     guest->report[0] = '\0';
 }
 
-static void print_registers(struct sink *to, const struct vcpu_state *state)
+static void print_segments(struct sink *to, const struct vcpu_state *state)
 {
-    static const char gpr_names[GPR_COUNT][4] = {"RAX", "RCX", "RDX", "RBX", "RSP", "RBP",
-                                                 "RSI", "RDI", "R8",  "R9",  "R10", "R11",
-                                                 "R12", "R13", "R14", "R15"};
-    static const char segment_names[SEG_COUNT][5] = {"ES", "CS", "SS",   "DS",
-                                                     "FS", "GS", "LDTR", "TR"};
+    static const char names[SEG_COUNT][5] = {"ES", "CS", "SS", "DS", "FS", "GS", "LDTR", "TR"};
 
-    for (unsigned i = 0; i < GPR_COUNT; i++)
-        format(to, "%-4s%016lx%s", gpr_names[i], state->gpr[i], i % 4 == 3 ? "\n" : "  ");
-    format(to, "RIP %016lx  RFLAGS %08lx  %s\n", state->rip, state->rflags,
-           state->halted ? "halted" : "active");
-    format(to, "CR0 %08lx  CR2 %016lx  CR3 %016lx  CR4 %08lx  EFER %04lx\n", state->cr0, state->cr2,
-           state->cr3, state->cr4, state->efer);
     for (unsigned i = 0; i < SEG_COUNT; i++) {
         const struct segment *segment = &state->segment[i];
         if (segment->unusable)
-            format(to, "%-4s %04x unusable\n", segment_names[i], segment->selector);
+            format(to, "%-6s 0x%-6x unusable\n", names[i], segment->selector);
         else
-            format(to, "%-4s %04x base %016lx limit %08x access %04x\n", segment_names[i],
+            format(to, "%-6s 0x%-6x base 0x%-16lx  limit 0x%-8x  access 0x%x\n", names[i],
                    segment->selector, segment->base, segment->limit, segment->access);
     }
-    format(to, "GDT  %016lx limit %04x  IDT %016lx limit %04x\n", state->gdt_base, state->gdt_limit,
-           state->idt_base, state->idt_limit);
+    format(to, "%-15s base 0x%-16lx  limit 0x%x\n", "GDTR", state->gdt_base, state->gdt_limit);
+    format(to, "%-15s base 0x%-16lx  limit 0x%x\n", "IDTR", state->idt_base, state->idt_limit);
+}
+
+static void print_registers(struct sink *to, const struct vcpu_state *state)
+{
+    const struct register_value list[] = {
+        {"RIP", state->rip},      {"RFLAGS", state->rflags}, {"RSP", state->gpr[RSP]},
+        {"RAX", state->gpr[RAX]}, {"RBX", state->gpr[RBX]},  {"RCX", state->gpr[RCX]},
+        {"RDX", state->gpr[RDX]}, {"RSI", state->gpr[RSI]},  {"RDI", state->gpr[RDI]},
+        {"RBP", state->gpr[RBP]}, {"R8", state->gpr[R8]},    {"R9", state->gpr[R9]},
+        {"R10", state->gpr[R10]}, {"R11", state->gpr[R11]},  {"R12", state->gpr[R12]},
+        {"R13", state->gpr[R13]}, {"R14", state->gpr[R14]},  {"R15", state->gpr[R15]},
+        {"CR0", state->cr0},      {"CR2", state->cr2},       {"CR3", state->cr3},
+        {"CR4", state->cr4},      {"EFER", state->efer},
+    };
+
+    show_registers(to, "", list, ARRAY_SIZE(list));
+    print_segments(to, state);
+    format(to, "%s\n", state->halted ? "halted" : "not halted");
 }
 
 void report_state(struct report *report, const struct vm_exit *exit)

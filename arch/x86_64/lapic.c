@@ -23,6 +23,7 @@
 
 #define SVR_ENABLE BIT(8)
 #define LVT_MASKED BIT(16)
+#define LVT_EXTINT 0x700
 #define DIVIDE_BY_16 0x3
 
 #define PRIORITY_CLASS(vector) ((vector)&0xf0)
@@ -101,4 +102,9 @@ bool lapic_pending(uint8_t vector)
 void lapic_end_of_interrupt(void)
 {
     lapic_write(LAPIC_EOI, 0);
+}
+
+void lapic_take_pic(bool on)
+{
+    lapic_write(LAPIC_LVT_LINT0, on ? LVT_EXTINT : LVT_EXTINT | LVT_MASKED);
 }

@@ -32,6 +32,10 @@ void lapic_timer_stop(void);
 /* Was this vector requested and not delivered yet? */
 bool lapic_pending(uint8_t vector);
 
+/* Whether interrupts of the PC's 8259 reach this CPU, through LINT0. After
+ * lapic_enable(). */
+void lapic_take_pic(bool on);
+
 /* Ends the interrupt that is being served. */
 void lapic_end_of_interrupt(void);
 

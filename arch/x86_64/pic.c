@@ -27,3 +27,8 @@ void pic_disable(void)
     outb(MASTER_DATA, MASK_ALL);
     outb(SLAVE_DATA, MASK_ALL);
 }
+
+void pic_listen(unsigned line)
+{
+    outb(MASTER_DATA, (uint8_t)(MASK_ALL & ~(1u << line)));
+}

@@ -9,6 +9,7 @@
 #include "arch/x86_64/symbols.h"
 #include "arch/x86_64/trap.h"
 #include "lib/error.h"
+#include "lib/registers.h"
 #include "mm/paging/typed.h"
 
 #define BACKTRACE_LIMIT 24
@@ -87,37 +88,36 @@ static void show_machine_check(struct sink *to)
     uint64_t cap, status;
     if (rdmsr_safe(IA32_MCG_CAP, &cap) || rdmsr_safe(IA32_MCG_STATUS, &status))
         return;
-    format(to, "  IA32_MCG_STATUS %016lx\n", status);
+    format(to, "  IA32_MCG_STATUS 0x%lx\n", status);
     for (unsigned bank = 0; bank < (cap & MCG_CAP_COUNT); bank++) {
         uint64_t what, where = 0;
         if (rdmsr_safe(IA32_MC0_STATUS + bank * MC_BANK_STRIDE, &what) || !(what & MC_STATUS_VALID))
             continue;
         if (what & MC_STATUS_ADDRV)
             rdmsr_safe(IA32_MC0_ADDR + bank * MC_BANK_STRIDE, &where);
-        format(to, "  bank %u: status %016lx, address %016lx\n", bank, what, where);
+        format(to, "  bank %u: status 0x%lx, address 0x%lx\n", bank, what, where);
     }
 }
 
 void trap_show_registers(struct sink *to, const struct trap_frame *frame)
 {
-    const struct {
-        const char *name;
-        uint64_t value;
-    } general[] = {
-        {"rax", frame->rax}, {"rbx", frame->rbx}, {"rcx", frame->rcx}, {"rdx", frame->rdx},
-        {"rsi", frame->rsi}, {"rdi", frame->rdi}, {"rbp", frame->rbp}, {"rsp", frame->rsp},
-        {"r8 ", frame->r8},  {"r9 ", frame->r9},  {"r10", frame->r10}, {"r11", frame->r11},
-        {"r12", frame->r12}, {"r13", frame->r13}, {"r14", frame->r14}, {"r15", frame->r15},
+    const struct register_value list[] = {
+        {"RIP", frame->rip},        {"RFLAGS", frame->rflags},
+        {"RSP", frame->rsp},        {"RAX", frame->rax},
+        {"RBX", frame->rbx},        {"RCX", frame->rcx},
+        {"RDX", frame->rdx},        {"RSI", frame->rsi},
+        {"RDI", frame->rdi},        {"RBP", frame->rbp},
+        {"R8", frame->r8},          {"R9", frame->r9},
+        {"R10", frame->r10},        {"R11", frame->r11},
+        {"R12", frame->r12},        {"R13", frame->r13},
+        {"R14", frame->r14},        {"R15", frame->r15},
+        {"CR0", read_cr0()},        {"CR2", read_cr2()},
+        {"CR3", read_cr3()},        {"CR4", read_cr4()},
+        {"EFER", rdmsr(IA32_EFER)}, {"CS", frame->cs},
+        {"SS", frame->ss},          {"GSBASE", rdmsr(IA32_GS_BASE)},
     };
-    format(to, "  rip %016lx", frame->rip);
-    show_symbol(to, frame->rip);
-    format(to, "\n");
-    for (unsigned i = 0; i < ARRAY_SIZE(general); i++)
-        format(to, "  %s %016lx%s", general[i].name, general[i].value, i % 4 == 3 ? "\n" : "");
-    format(to, "  cs %04lx  ss %04lx  rflags %08lx\n", frame->cs, frame->ss, frame->rflags);
-    format(to, "  cr0 %016lx  cr2 %016lx  cr3 %016lx  cr4 %016lx\n", read_cr0(), read_cr2(),
-           read_cr3(), read_cr4());
-    format(to, "  efer %lx  gs base %016lx\n", rdmsr(IA32_EFER), rdmsr(IA32_GS_BASE));
+
+    show_registers(to, "  ", list, ARRAY_SIZE(list));
 }
 
 /* Whether a frame (saved RBP and return address) at this address lies inside one of our stacks, and
@@ -137,7 +137,7 @@ static bool frame_on_stack(uint64_t rbp, unsigned *which)
 
 void trap_show_backtrace(struct sink *to, uint64_t rip, uint64_t rbp)
 {
-    format(to, "  backtrace:\n    %016lx", rip);
+    format(to, "  backtrace:\n    0x%lx", rip);
     show_symbol(to, rip);
     format(to, "\n");
 
@@ -153,7 +153,7 @@ void trap_show_backtrace(struct sink *to, uint64_t rip, uint64_t rbp)
             break;
         if (now != stack && stack != STACK_COUNT)
             format(to, "    on the %s stack:\n", cpu_stack_names[now]);
-        format(to, "    %016lx", back);
+        format(to, "    0x%lx", back);
         uint64_t offset;
         /* A call that does not return may be the last instruction of its function. */
         const char *name = symbol_of(back - 1, &offset);
@@ -171,13 +171,13 @@ void trap_show_backtrace(struct sink *to, uint64_t rip, uint64_t rbp)
 static void show_step(struct sink *to, const struct walk_step *step)
 {
     static const char *const classes[] = {
-        [ENTRY_ABSENT] = "absent",
+        [ENTRY_ABSENT] = "not present",
         [ENTRY_TABLE] = "table",
-        [ENTRY_LEAF] = "page",
+        [ENTRY_LEAF] = "leaf",
         [ENTRY_BAD] = "illegal",
     };
     char rights[RIGHTS_TEXT];
-    format(to, "    %-4s [%3u] at %012lx: %016lx %s", level_name(step->level), step->index,
+    format(to, "    %-4s[%3u] at 0x%lx: 0x%lx %s", level_name(step->level), step->index,
            step->address.v, step->raw, classes[step->class]);
     if (step->class == ENTRY_TABLE || step->class == ENTRY_LEAF)
         format(to, " %s%s%s", rights_text(rights, step->attrs.rights), step->accessed ? " A" : "",

@@ -18,6 +18,7 @@
 #define LCR_8N1 0x03
 #define LCR_DLAB 0x80
 #define MCR_DTR_RTS 0x03
+#define MCR_OUT2 0x08 /* lets interrupts out, on a PC */
 #define LSR_DATA_READY 0x01
 #define LSR_HOLDING_EMPTY 0x20
 #define LSR_ALL_SENT 0x40
@@ -56,6 +57,14 @@ void uart_hold_sender(void)
 {
     if (present)
         outb(UART_FCR, 0);
+}
+
+void uart_interrupt(enum uart_interrupt what)
+{
+    if (!present)
+        return;
+    outb(UART_MCR, what == UART_INTERRUPT_NONE ? MCR_DTR_RTS : MCR_DTR_RTS | MCR_OUT2);
+    outb(UART_IER, (uint8_t)what);
 }
 
 static bool wait_for(uint8_t status)

@@ -22,6 +22,14 @@ int uart_getc(void);
  */
 void uart_hold_sender(void);
 
+/* What the port interrupts for, on line 4 of the PC's 8259. */
+enum uart_interrupt {
+    UART_INTERRUPT_NONE = 0,
+    UART_INTERRUPT_RECEIVED = 1,
+    UART_INTERRUPT_SENT = 2
+};
+void uart_interrupt(enum uart_interrupt what);
+
 /* A sink that sends, with '\n' as CR LF. Waits for the transmitter, but never for ever. */
 extern struct sink uart_sink;
 

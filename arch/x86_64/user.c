@@ -87,7 +87,7 @@ static void emit_output(const struct line_sink *lines)
 
 static void emit_report(const struct line_sink *lines)
 {
-    log_line("user %s: %s", lines->name, lines->line);
+    log_line("user %s: | %s", lines->name, lines->line);
 }
 
 static struct line_sink line_sink(void (*emit)(const struct line_sink *), const char *name)

@@ -57,6 +57,22 @@ def shown(machine, text):
     machine.wait_for(lambda: machine.screen.current == "quire> " + text, f"{text!r} in the line")
 
 
+def test_a_guests_prompt_is_shown(boot):
+    """A line without its end is there after a moment, and whole in its place when it has ended."""
+    machine = boot(modules=[(assemble_echo(), "echo mem=1M")])
+    machine.wait_for(lambda: machine.lines[-1:] == ["[g1 echo] say:"], "the guest's prompt", 20)
+    machine.send("\r")
+    machine.wait_prompt()
+    machine.send("attach g1\r")
+    machine.expect("attached to g1 echo")
+    machine.send("a\r")
+    machine.expect("^say: b$")
+    machine.send("\x1d")
+    machine.wait_prompt()
+    assert "  [g1 echo] say: b" in machine.command("log")
+    quit_machine(machine)
+
+
 def test_completion(machine):
     machine.wait_prompt()
     machine.send("wa" + TAB)
@@ -133,7 +149,7 @@ def test_a_terminal_that_says_its_size_gets_pages(machine):
     machine.wait_for(lambda: machine.screen.current.startswith("-- more"), "the stop")
     machine.send("q")
     machine.wait_prompt()
-    machine.send("\x1b[8;0;0t")
+    machine.set_width(1000)
     assert machine.command("paging") == ["long answers do not stop"]
 
 
@@ -152,7 +168,7 @@ def test_attach(machine):
     machine.expect("g2 echo: detached")
     machine.wait_prompt()
     refused = machine.command("attach g1")
-    assert refused == ["error: attach: g1 hello is passed: nobody is at its serial port"]
+    assert refused[-1] == "error: attach: g1 hello is passed: nobody is at its serial port"
     assert machine.ask("attach g2").code == "E_UNSUPPORTED"
 
 

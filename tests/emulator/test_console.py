@@ -83,6 +83,11 @@ RIGHT = {
     "bench 1": [r"^  EPT: translate ", r"^a tick is an instruction: yes$"],
     "trace": [r"trac"],
     "colour": [r"^colour is off$"],
+    "print kernel_text+0x40": [r"^value: 0xffffffff80200040$", r"^symbol: \w+"],
+    "print 2*(1 + 16K)": [r"^decimal: 32770$"],
+    "info mem": [r"^here it is `map host`$", r" image$"],
+    "x/8gx kernel_text": [r"^here it is `dump hva kernel_text 64`$"],
+    "columns": [r"^answers are at most 1000 columns wide$"],
     "paging": [r"^long answers do not stop$"],
     "mem; version": [r"^memory map$", r"^command line: "],
     "  guests  ": [r"^  g1 +hello"],
@@ -140,6 +145,10 @@ WRONG = {
     "stress 1": "stress: 1? give a size from 4K to 64G",
     "bench 0": "bench: 0 rounds? from 1 to 99",
     "colour blue": '"blue"? it is on or off',
+    "print": "print: arguments are missing",
+    "print nosuch": "no symbol of the hypervisor has this name",
+    "exit": "`quit` switches the machine off",
+    "columns 20": "columns: 20 columns? from 40 to 1000",
     "paging 1": "paging: 1 rows? a screen has 4 to 1000",
     "attach g1": "attach: g1 hello is passed: nobody is at its serial port",
     "wait here": "wait: too many arguments",
@@ -194,7 +203,7 @@ def test_commands_that_take_nothing_or_one_guest_say_so(machine):
 
 
 def test_each_example_in_help_works(machine):
-    changing = ("start", "pause", "resume", "kill", "quit", "poke", "wait", "colour")
+    changing = ("start", "pause", "resume", "kill", "quit", "poke", "wait", "colour", "columns")
     for row in machine.ask("help").records("command"):
         example = machine.command(f"help {row['command']}")[-1].removeprefix("example: ")
         assert example.split()[0] == row["command"]

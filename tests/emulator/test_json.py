@@ -116,7 +116,7 @@ WRONG = {
     "layout now": "E_INVAL",
 }
 
-CHANGING = {"start", "pause", "resume", "kill", "quit", "attach"}
+CHANGING = {"columns", "start", "pause", "resume", "kill", "quit", "attach"}
 # What counts ticks or events, or takes other blocks the next time, is never the same twice: of these the forms
 # agree but for their digits.
 MOVING = {"version", "bench", "stress", "audit", "oracle"}
@@ -152,7 +152,7 @@ def folded(lines):
 
 def without_digits(lines):
     """Lines with each number replaced by #, with its unit."""
-    return [re.sub(r"\b\d+[KMG]?\b", "#", line) for line in lines]
+    return [re.sub(r"\b\d+(\.\d)?[KMG]?\b", "#", line) for line in lines]
 
 
 def check_agreement(text, objects, moving):

@@ -215,6 +215,20 @@ def test_ctrl_c_gets_out_while_a_guest_runs(terminal, settings):
     assert os.listdir(settings) == []
 
 
+def test_ctrl_c_drops_a_line_before_it_gets_out(terminal, settings):
+    terminal.child.send("half a comm")
+    terminal.child.expect("half a comm")
+    time.sleep(1)
+    terminal.child.send("\x03")
+    terminal.child.expect_exact("^C")
+    terminal.child.expect("quire> ")
+    time.sleep(1)
+    terminal.child.send("\x03")
+    terminal.child.expect("interrupted; the machine is gone")
+    assert terminal.ended() == 130
+    assert os.listdir(settings) == []
+
+
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"])
 def test_every_polite_signal_gets_out(terminal, settings, name):
     number = getattr(signal, name)

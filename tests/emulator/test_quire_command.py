@@ -3,11 +3,13 @@ question, and what is said when there is none."""
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
 import time
 
+import pexpect
 import pytest
 
 from machines import SPIN, guest
@@ -98,3 +100,15 @@ def test_no_machine(quire, tmp_path):
         left.bind(str(quire.socket))
     done = quire("ask", "guests")
     assert done.returncode == 0, done.stderr
+
+
+def test_answers_on_a_terminal_are_text(quire):
+    """... that fits it; JSON where it is asked for."""
+    assert quire("start").returncode == 0
+    for words, expected in ((["mem"], "^memory map"), (["--json", "mem"], r'^\{"kind": ?"title"')):
+        command = [QUIRE, "--socket", str(quire.socket), "ask", *words]
+        child = pexpect.spawn(sys.executable, command, timeout=100, dimensions=(24, 60))
+        child.expect(pexpect.EOF)
+        assert re.search(expected, child.before.decode()), child.before
+        if words == ["mem"]:
+            assert all(len(line) <= 60 for line in child.before.decode().splitlines())

@@ -10,6 +10,7 @@ import transcript
 from support import DEMO_ISO, ROOT, TOOLS
 
 README = os.path.join(ROOT, "README.md")
+MONITOR = os.path.join(ROOT, "docs", "MONITOR.md")
 
 
 def asked(text):
@@ -39,11 +40,38 @@ def test_the_readme_shows_a_session():
         check(transcript.WHOLE_COMMANDS, whole.read())
 
 
+def shape(example):
+    """What of an example does not change from build to build: its questions, headings, names and
+    sentences. Of the rows of a table, which may be more or fewer, that there are some."""
+    lines = []
+    for line in example.splitlines():
+        line = re.sub(r"0x[0-9a-f]+|\d+(\.\d+)?[KMGTB]?|\w+\+#", "#", line)
+        line = " ".join(re.sub(r"(?<=[ |])[r-][w-][x-][u-][g-](?= |$)|\b(yes|no)\b", "#", line).split())
+        if "#" not in line and ("..." not in line) and not line.startswith("["):
+            lines.append(line)
+        elif re.match(r"\w[\w ]*: ", line) and not line.startswith("quire: "):
+            lines.append(line.split(": ")[0])
+    return lines
+
+
+def check_reference(before, after):
+    """Both have the same examples, and what is asked in one is answered alike in the other."""
+    old, new = transcript.EXAMPLE.findall(before), transcript.EXAMPLE.findall(after)
+    assert len(old) == len(new) > 40
+    assert transcript.EXAMPLE.sub("", before) == transcript.EXAMPLE.sub("", after)
+    for (_, shown), (_, made) in zip(old, new):
+        assert max(map(len, made.splitlines())) <= transcript.LONGEST_JSON
+        missing = set(shape(shown)) - set(shape(made))
+        assert not missing, f"{missing} is no longer said:\n{made}"
+
+
 def test_it_is_made_by_a_command(tmp_path):
     readme, whole = tmp_path / "README.md", tmp_path / "transcript.txt"
+    monitor = tmp_path / "MONITOR.md"
     shutil.copy(README, readme)
+    shutil.copy(MONITOR, monitor)
     command = [sys.executable, os.path.join(TOOLS, "transcript.py"), DEMO_ISO, "--engine", "bochs"]
-    command += ["--readme", str(readme), "-o", str(whole)]
+    command += ["--readme", str(readme), "--monitor", str(monitor), "-o", str(whole)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=220, check=False)
     assert done.returncode == 0, done.stderr
     check(transcript.README_COMMANDS, between_marks(readme))
@@ -52,3 +80,5 @@ def test_it_is_made_by_a_command(tmp_path):
     with open(README, encoding="utf-8") as page:
         before = page.read().split(transcript.BEGIN)[0]
     assert readme.read_text(encoding="utf-8").split(transcript.BEGIN)[0] == before
+    with open(MONITOR, encoding="utf-8") as page:
+        check_reference(page.read(), monitor.read_text(encoding="utf-8"))

@@ -14,12 +14,12 @@ FAULTS = {
     "wp": [
         r"#PF page fault \(vector 14, error code 0x3\)",
         r"write to 0xffffffff80\w+ from supervisor mode: a page that forbids it",
-        r"PT .* page r-x",
+        r"PT .* leaf r-x",
     ],
     "nx": [
         r"#PF page fault \(vector 14, error code 0x11\)",
         r"fetch from 0xffffffff80\w+ from supervisor mode: a page that forbids it",
-        r"PT .* page rw-",
+        r"PT .* leaf rw-",
     ],
     "ud": [r"#UD undefined opcode \(vector 6"],
     "df": [r"#DF double fault \(vector 8"],

@@ -86,7 +86,7 @@ def test_what_the_validator_does_not_know_is_an_error(schema):
 @pytest.mark.parametrize(
     "count, text",
     [(0, "0B"), (1000, "1000B"), (1024, "1K"), (1 << 20, "1M"), (1023 << 20, "1023M"), (636 << 10, "636K")]
-    + [(5 << 30, "5G"), (1 << 40, "1T")],
+    + [(5 << 30, "5G"), (1 << 40, "1T"), (16000 << 10, "15.6M"), (10239 << 10, "10.0M")],
 )
 def test_sizes_in_words(count, text):
     assert answers.size_text(count) == text

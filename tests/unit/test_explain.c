@@ -680,7 +680,7 @@ static void test_text(void **state)
     ask(LINEAR, RIGHT_W, true);
     explain_print(&to.sink, &e);
     assert_non_null(strstr(to.text, "   5 guest PML4[  1] at GPA 0x1008, 0x1001008: "
-                                    "0000000000002027 table rwxu- A\n"));
+                                    "0x2027 table rwxu- A\n"));
     assert_non_null(strstr(to.text, "user write to GVA 0x8000000000: EPT violation, qualification "
                                     "0x18a (write; the table gives r--; linear address known; at "
                                     "the final address)\n"));

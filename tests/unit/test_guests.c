@@ -398,7 +398,7 @@ static void stopping_exits(void **state)
         snprintf(line, sizeof(line), "quire: g%u wild: stopped: %s", guest->number,
                  cases[i].reason);
         expect_log(line);
-        assert_non_null(strstr(guest->report, "RIP 0000000000007c00"));
+        assert_non_null(strstr(guest->report, "RIP    0x7c00"));
         assert_non_null(strstr(guest->report, "raw state of the fake CPU"));
     }
 }
@@ -834,6 +834,28 @@ static void output(void **state)
     expect_log("] no newline\n");
     assert_memory_equal(guest->output, "by serial\r\nby debug port\n\033[2J\ttab\n\nno newline",
                         guest->output_total);
+}
+
+/* A prompt is shown though its line goes on, and whole once it has ended. */
+static void unfinished_output(void **state)
+{
+    struct guest *guest = make("asker mem=1M");
+
+    (void)state;
+    text_out(guest, "name? ", QUIRE_PORT_DEBUG);
+    guests_show_unfinished(UINT64_MAX);
+    assert_null(strstr(machine_log(), "name?"));
+    guests_show_unfinished(0);
+    expect_log("asker] name? \r");
+    machine_forget_log();
+    guests_show_unfinished(0);
+    assert_null(strstr(machine_log(), "name?"));
+    text_out(guest, "bob", QUIRE_PORT_DEBUG);
+    guests_show_unfinished(0);
+    expect_log("asker] name? bob\r");
+    text_out(guest, "\n", QUIRE_PORT_DEBUG);
+    expect_log("asker] name? bob\n");
+    finish(guest);
 }
 
 static void long_output(void **state)
@@ -1369,6 +1391,7 @@ int main(void)
         TEST(cpuid_policy),
         TEST(cpuid_xsave),
         TEST(output),
+        TEST(unfinished_output),
         TEST(long_output),
         TEST(serial_port),
         TEST(widths),

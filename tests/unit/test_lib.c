@@ -377,8 +377,11 @@ static void sizes_in_words(void **state)
         {64 * TiB, "64T"},
         {UINT64_C(1) << 60, "1E"},
         {UINT64_C(1) << 63, "8E"},
-        {UINT64_MAX, "18446744073709551615B"},
-        {UINT64_MAX - 1023, "18014398509481983K"},
+        {16000 * KiB, "15.6M"},
+        {9999 * KiB, "9999K"},
+        {10239 * KiB, "10.0M"},
+        {UINT64_MAX, "16.0E"},
+        {UINT64_MAX - 1023, "16.0E"},
     };
 
     (void)state;

@@ -39,6 +39,20 @@ static void terminal_clear_row(struct terminal *t, unsigned from)
     t->row[LINE_COLUMNS] = 0;
 }
 
+/* Takes rows back from above; what is on those below is left to the J that follows. */
+static void terminal_up(struct terminal *t, unsigned rows)
+{
+    for (; rows; rows--) {
+        size_t start = t->above_length;
+
+        assert_true(start > 0);
+        for (start--; start && t->above[start - 1] != '\n'; start--)
+            ;
+        t->above_length = start;
+        t->above[start] = 0;
+    }
+}
+
 static void terminal_escape(struct terminal *t, char final)
 {
     if (final == 'K' && t->escape_length == 0) {
@@ -47,6 +61,10 @@ static void terminal_escape(struct terminal *t, char final)
         unsigned n = (unsigned)atoi(t->escape);
         assert_in_range(n, 1, t->column);
         t->column -= n;
+    } else if (final == 'A') {
+        terminal_up(t, (unsigned)atoi(t->escape));
+    } else if (final == 'J' && t->escape_length == 0) {
+        terminal_clear_row(t, t->column);
     } else if (final == 'H' && t->escape_length == 0) {
         t->column = 0;
     } else if (final == 'J' && strcmp(t->escape, "2") == 0) {
@@ -435,6 +453,58 @@ static void test_output_does_not_disturb_the_cursor(void **state)
     assert_string_equal(editor.text, "abcdXef");
 }
 
+static void expect_above(const char *text)
+{
+    check_screen();
+    terminal.above[terminal.above_length] = 0;
+    assert_string_equal(terminal.above, text);
+}
+
+/* A line that may go on is taken away when it comes whole, unless something else followed it. */
+static void test_an_unfinished_line_is_replaced(void **state)
+{
+    (void)state;
+    type("map");
+    format(&editor.around, "%s", "[g1] name? \r");
+    expect_above("[g1] name?\n");
+    format(&editor.around, "%s", "[g1] name? bob\n");
+    expect_above("[g1] name? bob\n");
+    format(&editor.around, "%s", "[g1] more\n");
+    expect_above("[g1] name? bob\n[g1] more\n");
+
+    format(&editor.around, "%s", "[g1] half\r");
+    format(&editor.around, "%s", "[g2] else\n");
+    format(&editor.around, "%s", "[g1] half done\n");
+    expect_above("[g1] name? bob\n[g1] more\n[g1] half\n[g2] else\n[g1] half done\n");
+
+    /* An answer is never taken away. */
+    format(&editor.around, "%s", "[g1] again\r");
+    assert_int_equal(type("\r"), LINE_READY);
+    format(&editor.plain, "an answer\n");
+    line_begin(&editor);
+    format(&editor.around, "%s", "[g1] again done\n");
+    terminal.above[terminal.above_length] = 0;
+    assert_non_null(strstr(terminal.above, "[g1] again\n" PROMPT "map\nan answer\n"
+                                           "[g1] again done\n"));
+}
+
+static void test_log_lines_are_folded_between_words(void **state)
+{
+    (void)state;
+    type("\033[8;24;40t");
+    format(&editor.around, "%s", "quire: a line of words that is longer than a row of forty\n");
+    terminal.above[terminal.above_length] = 0;
+    assert_string_equal(terminal.above, "quire: a line of words that is longer\n"
+                                        "  than a row of forty\n");
+    format(&editor.around, "%s", "[g1] an unfinished line that takes more than a row \r");
+    format(&editor.around, "%s", "[g1] an unfinished line that takes more than a row !\n");
+    terminal.above[terminal.above_length] = 0;
+    assert_string_equal(terminal.above, "quire: a line of words that is longer\n"
+                                        "  than a row of forty\n"
+                                        "[g1] an unfinished line that takes more\n"
+                                        "  than a row !\n");
+}
+
 /* Keys, noise and output in any order: the screen always shows the editor's state. */
 static void test_random_keys(void **state)
 {
@@ -494,6 +564,8 @@ int main(void)
         cmocka_unit_test_setup(test_tab_is_for_the_caller, setup),
         cmocka_unit_test_setup(test_what_the_terminal_says, setup),
         cmocka_unit_test_setup(test_output_around_the_line, setup),
+        cmocka_unit_test_setup(test_an_unfinished_line_is_replaced, setup),
+        cmocka_unit_test_setup(test_log_lines_are_folded_between_words, setup),
         cmocka_unit_test_setup(test_output_does_not_disturb_the_cursor, setup),
         cmocka_unit_test_setup(test_random_keys, setup),
     };

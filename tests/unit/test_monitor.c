@@ -221,6 +221,10 @@ static unsigned (*typist)(void); /* or whoever gives each byte, above 255 for no
 
 static bool sender_held;
 
+void cpu_idle(void)
+{
+}
+
 void uart_hold_sender(void)
 {
     sender_held = true;
@@ -369,6 +373,13 @@ size_t guest_input(struct guest *of, const char *bytes, size_t n)
     for (; taken < n && of->devices.serial.input_count < 4; taken++)
         of->devices.serial.input[of->devices.serial.input_count++] = (uint8_t)bytes[taken];
     return taken;
+}
+
+static uint64_t shown_after; /* what guests_show_unfinished() was told last */
+
+void guests_show_unfinished(uint64_t ticks)
+{
+    shown_after = ticks;
 }
 
 unsigned guests_round(void)
@@ -572,6 +583,7 @@ static void test_every_command_is_described(void **state)
     unsigned commands = 0;
 
     (void)state;
+    arguments_set_symbols(symbol_address);
     read_reference();
     assert_int_equal(run("help"), E_OK);
     strcpy(list, screen);
@@ -612,6 +624,60 @@ static void test_nonsense(void **state)
     assert_string_equal(screen, "");
     assert_int_equal(run(" ; ;"), E_OK);
     assert_string_equal(screen, "");
+}
+
+/* Other tools' words for it: run where ours is the same, named otherwise. */
+static void test_words_of_others(void **state)
+{
+    (void)state;
+    arguments_set_symbols(symbol_address);
+    answers("?", "here it is `help`\n");
+    answers("? walk", "here it is `help walk`\nwalk host VA");
+    answers("info mem", "here it is `map host`\n");
+    answers("vmmap", "here it is `map host`\n");
+    refuses(E_STATE, "vmmap g1", "here it is `map g1 gva`\n");
+    answers("i r g3", "here it is `regs g3`\n");
+    refuses(E_NOENT, "info registers",
+            "\"info\" is no command here: `regs gN` shows the registers");
+    answers("x/8gx kernel_text", "here it is `dump hva kernel_text 64`\n");
+    answers("x /2xb g3 0x1000", "here it is `dump g3 gva 0x1000 2`\n");
+    answers("xp/4wx 0x200000", "here it is `dump hpa 0x200000 16`\n");
+    refuses(E_NOENT, "x/5i kernel_text", "there is no disassembler");
+    refuses(E_NOENT, "x/5q kernel_text", "\"x/5q\" is no command");
+    answers("p/x 1 + 2", "here it is `print 1 + 2`\nvalue: 0x3\n");
+    answers("info symbol kernel_text", "here it is `print kernel_text`\n");
+    answers("gva2gpa g3 0x1000", "here it is `walk g3 gva 0x1000`\n");
+    refuses(E_NOENT, "gva2gpa 0x1000", "`walk gN gva X` goes from");
+    refuses(E_NOENT, "exit", "\"exit\" is no command here: `quit` switches the machine off");
+    refuses(E_NOENT, "bt", "there is no backtrace of a guest");
+    refuses(E_NOENT, "si", "there are no single steps");
+    refuses(E_NOENT, "info chardev", "`help` lists what can be asked");
+    answers("search kernel_text 64 \"a b\"", "here it is `find hva kernel_text 64 \"a b\"`\n");
+    answers("info version --json", "{\"kind\":\"end\",\"command\":\"version\",\"code\":\"E_OK\"}");
+    assert_null(strstr(screen, "here it is"));
+}
+
+static void test_print(void **state)
+{
+    (void)state;
+    arguments_set_symbols(symbol_address);
+    answers("print 1+2*3", "value: 0x7\ndecimal: 7\n");
+    answers("print (1 + 2) * 16K", "value: 0xc000\ndecimal: 49152\nsize: 48K\n");
+    answers("print kernel_text", "symbol: somebody+0x10\n");
+    answers("print 0x10 --json", "{\"value\":\"0x10\",\"decimal\":16,\"size\":null,");
+    refuses(E_FORMAT, "print nowhere", "\"nowhere\" is no number: no symbol of the hypervisor has");
+    refuses(E_NOENT, "print nowhere+1", "\"nowhere\" is no symbol of the hypervisor");
+    refuses(E_FORMAT, "print fe", "a hexadecimal number starts with 0x: 0xfe");
+}
+
+static void test_trace_of_a_guest_that_has_not_run(void **state)
+{
+    (void)state;
+    memset(guest[3].exits, 0, sizeof(guest[3].exits));
+    answers("trace on exit; trace show g3",
+            "g3 hello3 has not run yet (paused): `start g3` lets it run.\n");
+    guest[3].exits[VM_EXIT_PORT] = 1;
+    answers("trace show g3; trace off", "No event of these is in the ring.\n");
 }
 
 static void test_commands_of_a_line(void **state)
@@ -1092,8 +1158,37 @@ static void test_guests_run_before_the_prompt(void **state)
     assert_true(sender_held);
     assert_int_equal(rounds, 10);
     assert_non_null(strstr(screen, "quire: g3 hello3: paused; `start g3` lets it run\n"
+                                   "quire: g5 hello5: refused, expected: passed; no Multiboot "
+                                   "header in its first 8 KiB\n"
                                    "quire: guests: 3 of 5 as expected\n"
                                    "quire> quit\n"));
+}
+
+/* What is said to help does help. */
+static void test_a_halted_guest_begins_anew(void **state)
+{
+    (void)state;
+    guest[3].state = GUEST_HALTED;
+    silent_polls = 10;
+    serve("quit\r");
+    assert_non_null(strstr(screen, "g3 hello3: halted; `kill g3; start g3` begins anew\n"));
+    guest[3].state = GUEST_HALTED;
+    refuses(E_STATE, "start g3",
+            "start: g3 hello3 is halted, and nothing can wake it; `kill g3; start g3` begins anew");
+    answers("kill g3; start g3", "g3 hello3: running");
+}
+
+static void test_text_without_a_newline_waits_for_guests_that_run(void **state)
+{
+    (void)state;
+    rounds_left = 5;
+    silent_polls = 3;
+    shown_after = 0;
+    serve("quit\r");
+    assert_int_equal(shown_after, 4000000);
+    silent_polls = 10;
+    serve("quit\r");
+    assert_int_equal(shown_after, 0);
 }
 
 static void test_a_key_stops_waiting(void **state)
@@ -1159,7 +1254,8 @@ static void test_no_summary_while_a_guest_is_paused(void **state)
     assert_non_null(strstr(screen, "quire> kill g3\ng3 hello3: killed\n"
                                    "quire> \r\033[Kquire: audit: 2 tables, "));
     assert_non_null(strstr(screen, "all rules hold\n"
-                                   "quire> \r\033[Kquire: guests: 2 of 5 as expected\n"));
+                                   "quire> \r\033[Kquire: g2 hello2: killed, expected: passed\n"));
+    assert_non_null(strstr(screen, "quire> \r\033[Kquire: guests: 2 of 5 as expected\n"));
     assert_ptr_equal(strstr(screen, "quire: guests:"), strstr(screen, "quire: guests: 2 of 5"));
 }
 
@@ -1406,10 +1502,10 @@ static unsigned random_below(unsigned bound)
 static const char *const asking_words[] = {
     "help",  "mem",  "layout", "walk",    "map",   "explain", "who",    "frames", "peek",
     "dump",  "find", "guests", "regs",    "exits", "report",  "output", "eptp",   "trace",
-    "audit", "cpu",  "log",    "version", "check", "colour",  "wait",   "oracle",
+    "audit", "cpu",  "log",    "version", "check", "colour",  "wait",   "oracle", "print",
 };
 static const char *const changing_words[] = {"start", "pause", "resume", "kill", "attach", "poke"};
-static const char *const slow_words[] = {"quit", "stress", "bench", "paging"};
+static const char *const slow_words[] = {"quit", "stress", "bench", "paging", "columns"};
 
 static struct {
     unsigned lines;
@@ -1635,6 +1731,9 @@ int main(void)
         cmocka_unit_test_setup(test_help, set_up),
         cmocka_unit_test_setup(test_every_command_is_described, set_up),
         cmocka_unit_test_setup(test_nonsense, set_up),
+        cmocka_unit_test_setup(test_words_of_others, set_up),
+        cmocka_unit_test_setup(test_print, set_up),
+        cmocka_unit_test_setup(test_trace_of_a_guest_that_has_not_run, set_up),
         cmocka_unit_test_setup(test_commands_of_a_line, set_up),
         cmocka_unit_test_setup(test_mem, set_up),
         cmocka_unit_test_setup(test_map, set_up),
@@ -1654,6 +1753,8 @@ int main(void)
         cmocka_unit_test_setup(test_system, set_up),
         cmocka_unit_test_setup(test_quit_names_leaks, set_up),
         cmocka_unit_test_setup(test_guests_run_before_the_prompt, set_up),
+        cmocka_unit_test_setup(test_a_halted_guest_begins_anew, set_up),
+        cmocka_unit_test_setup(test_text_without_a_newline_waits_for_guests_that_run, set_up),
         cmocka_unit_test_setup(test_a_key_stops_waiting, set_up),
         cmocka_unit_test_setup(test_summary_goes_around_the_line, set_up),
         cmocka_unit_test_setup(test_no_summary_while_a_guest_is_paused, set_up),

@@ -150,6 +150,120 @@ static void test_colour(void **state)
     assert_null(strchr(text, '\033'));
 }
 
+/* --- A terminal of known width --------------------------------------------------------------- */
+
+static struct output_rows rows;
+
+static void begin_at(unsigned columns)
+{
+    begin(false);
+    out.columns = columns;
+    out.rows = &rows;
+    memset(&rows, 0, sizeof(rows));
+}
+
+static const struct column wide_columns[] = {
+    {"address", COLUMN_HEX, 18}, {"never", COLUMN_TEXT, 10},  {"kind", COLUMN_TEXT, 18},
+    {"count", COLUMN_NUMBER, 9}, {"reason", COLUMN_TEXT, 60},
+};
+static const struct record wide_record = RECORD_NARROW("wide", wide_columns, "kind,count=#");
+
+static void wide_row(uint64_t address, const char *reason)
+{
+    output_row(&out, &wide_record,
+               (struct value[]){as_number(address), as_nothing(), as_text("some kind"),
+                                as_number(7), as_text(reason)});
+}
+
+static void test_tables_fit(void **state)
+{
+    (void)state;
+    /* As declared, where that fits. */
+    begin_at(140);
+    wide_row(0x1000, "why");
+    assert_non_null(strstr(text, "              0x1000  -           some kind           "));
+    /* Columns as wide as what is in them. */
+    begin_at(70);
+    wide_row(0x1000, "why");
+    wide_row(0x20000, "because");
+    assert_string_equal(text, "");
+    output_note(&out, "end");
+    assert_string_equal(text, "  address  never  kind       #  reason\n"
+                              "   0x1000  -      some kind  7  why\n"
+                              "  0x20000  -      some kind  7  because\n"
+                              "end\n");
+    /* The empty column goes, and text folds. */
+    begin_at(52);
+    wide_row(0x1000, "a reason of words that are too many for it");
+    output_end(&out, "", E_OK);
+    assert_string_equal(text, "  address  kind       #  reason\n"
+                              "   0x1000  some kind  7  a reason of words that are\n"
+                              "                         too many for it\n");
+    /* A column goes that may. */
+    begin_at(44);
+    wide_row(0x1000, "a reason of words that are too many for it");
+    output_end(&out, "", E_OK);
+    assert_string_equal(text, "  address  #  reason\n"
+                              "   0x1000  7  a reason of words that are too\n"
+                              "              many for it\n"
+                              "left out: kind\n");
+}
+
+static void test_lines_fold(void **state)
+{
+    struct quote quote = {false};
+
+    (void)state;
+    begin_at(40);
+    output_error(&out, "a sentence that is longer than the terminal is wide");
+    assert_string_equal(text, "error: a sentence that is longer than\n"
+                              "    the terminal is wide\n");
+    begin_at(40);
+    output_quote(&out, &quote, "somebody else's text, of more than forty characters\nshort\n", 58);
+    output_quote_end(&out, &quote);
+    assert_string_equal(text, "  somebody else's text, of more than\n"
+                              "    forty characters\n"
+                              "  short\n");
+}
+
+/* Whatever is in a table, and however narrow the terminal is: no line is longer. */
+static void test_random_tables_fit(void **state)
+{
+    static char cell[8][48];
+    uint64_t seed = 1;
+
+    (void)state;
+    for (unsigned i = 0; i < 5000; i++) {
+        struct column list[8];
+        struct value values[8];
+        struct record record = {.name = "random", .column = list, .narrow = "c2,c0,c5=x"};
+
+        seed = seed * 6364136223846793005u + 1442695040888963407u;
+        begin_at(40 + (unsigned)(seed >> 33) % 80);
+        record.columns = 1 + (unsigned)(seed >> 40) % 8;
+        for (unsigned c = 0; c < record.columns; c++) {
+            static const char *const names[] = {"c0", "c1", "c2", "c3", "c4", "c5", "c6", "c7"};
+            list[c] = (struct column){names[c], seed >> (c + 8) & 1 ? COLUMN_HEX : COLUMN_TEXT,
+                                      (uint8_t)(seed >> (c + 20) & 15)};
+        }
+        for (unsigned row = 0; row < 3; row++) {
+            for (unsigned c = 0; c < record.columns; c++) {
+                seed = seed * 6364136223846793005u + 1442695040888963407u;
+                unsigned n = (unsigned)(seed >> 35) % 47;
+                for (unsigned b = 0; b < n; b++)
+                    cell[c][b] = (seed >> b & 7) == 0 || b % 18 == 17 ? ' ' : 'x';
+                cell[c][n] = 0;
+                values[c] =
+                    list[c].kind == COLUMN_HEX ? as_number(seed >> (seed & 63)) : as_text(cell[c]);
+            }
+            output_row(&out, &record, values);
+        }
+        output_end(&out, "", E_OK);
+        for (const char *line = text; *line; line = strchr(line, '\n') + 1)
+            assert_true((size_t)(strchr(line, '\n') - line) <= out.columns);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -157,6 +271,9 @@ int main(void)
         cmocka_unit_test(test_sentences),
         cmocka_unit_test(test_quotes),
         cmocka_unit_test(test_colour),
+        cmocka_unit_test(test_tables_fit),
+        cmocka_unit_test(test_lines_fold),
+        cmocka_unit_test(test_random_tables_fit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,7 +1,7 @@
 # The hosted unit tests: each names the product sources that it links.
 
 UNIT_TESTS += line_editor
-UNIT_line_editor_SRC := monitor/line_editor.c lib/format.c
+UNIT_line_editor_SRC := monitor/line_editor.c monitor/fold.c lib/format.c
 
 UNIT_TESTS += arguments
 UNIT_arguments_SRC := monitor/arguments.c lib/format.c
@@ -125,7 +125,7 @@ UNIT_TESTS += bittree
 UNIT_bittree_SRC :=
 
 UNIT_TESTS += output
-UNIT_output_SRC := monitor/output.c lib/error.c lib/format.c
+UNIT_output_SRC := monitor/output.c monitor/layout.c monitor/row.c monitor/fold.c lib/error.c lib/format.c
 
 # The inspector's commands on the machine that the console's test plays.
 UNIT_TESTS += inspector

@@ -66,13 +66,15 @@ def address(text):
 
 def size_text(count):
     """A number of bytes in words, as size_text() in lib/format.c."""
-    if count == 0 or count % 1024:
-        return f"{count}B"
-    unit = -1
-    while count and count % 1024 == 0 and unit + 1 < len(UNITS):
-        count //= 1024
-        unit += 1
-    return f"{count}{UNITS[unit]}"
+    units, unit, below = "B" + UNITS, 0, 0
+    while count and count % 1024 == 0:
+        count, unit = count // 1024, unit + 1
+    if count < 10000:
+        return f"{count}{units[unit]}"
+    while count >= 1024:
+        count, below, unit = count // 1024, count % 1024, unit + 1
+    tenths = (below * 10 + 512) // 1024
+    return f"{count + tenths // 10}.{tenths % 10}{units[unit]}"
 
 
 def quoted_text(text):

@@ -26,6 +26,10 @@ WAIT_SECONDS = 90  # a boot takes about two on an idle machine, and many times t
 # The console scrolls a line longer than its row sideways, and so shows the end of it.
 ROW_AT_LEAST = 40
 
+# What a terminal of so many columns, and of any height, says of itself.
+WIDTH = "\x1b[8;0;{}t"
+ANY_WIDTH = 1000
+
 CANCEL = "\x03"  # drops whatever stands in the line, and so brings a fresh prompt
 
 
@@ -51,6 +55,7 @@ class Console:
         self.changed = threading.Condition()
         self._raw = bytearray()  # output that take_output() has not handed on yet
         self._last_output = time.monotonic()
+        self._width = None  # what the machine was told of us
         self._at = 0  # lines before this one have been looked at by expect()
         self._line = line
         self._news, self._news_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -186,10 +191,17 @@ class Console:
         """Waits until the console shows its bare prompt and is silent."""
         self._wait(self.at_prompt, timeout, "the prompt")
 
+    def set_width(self, columns):
+        """Text answers from here on fit into so many columns. At the prompt alone."""
+        self.send(WIDTH.format(columns))
+        self._width = columns
+
     def command(self, text, timeout=WAIT_SECONDS):
         """Types a command at the prompt and returns the lines it printed, up to the next prompt or
-        the end of the machine."""
+        the end of the machine. They are not folded, unless set_width() was called."""
         self.wait_prompt(timeout)
+        if self._width is None:
+            self.set_width(ANY_WIDTH)
         self.send(text)
         self._wait(lambda: self.shows_typed(text), timeout, f"the echo of {text!r}")
         with self.changed:

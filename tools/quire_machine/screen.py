@@ -61,7 +61,10 @@ class Screen:
     def _control(self, parameters, final):
         first = parameters.split(";")[0]
         count = int(first) if first.isdigit() else None
-        if final == "C":
+        if final == "A":  # up, to take away what is there and below
+            del self.lines[max(0, len(self.lines) - (count or 1)) :]
+            self._cells = []
+        elif final == "C":
             self._column += min(count or 1, 512)
         elif final == "D":
             self._column = max(0, self._column - (count or 1))

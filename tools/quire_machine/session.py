@@ -12,9 +12,10 @@ import sys
 import termios
 import time
 
-from quire_machine.console import MachineError
+from quire_machine.console import PROMPT, MachineError
 
 CTRL_C = b"\x03"
+MORE = "-- more"  # what the console asks where the screen is full
 SILENCE_SECONDS = 60  # in a session without a person: nothing printed for so long is a failure
 
 
@@ -118,8 +119,16 @@ def introduce(keyboard):
     return colour + b"\x1b[8;%d;%dt" % (rows, columns)
 
 
+def has_use_for_ctrl_c(machine):
+    """Whether there is a line to drop, or a long answer to stop, at the console: then that is what
+    Ctrl-C is for. Otherwise it gets out."""
+    with machine.changed:
+        row = machine.screen.current
+    return row.startswith(MORE) or (row.startswith(PROMPT) and row.strip() != PROMPT.strip())
+
+
 def interactive(machine, keyboard):
-    """Keys go to the machine, its output to the terminal, until it ends or Ctrl-C is typed."""
+    """Keys go to the machine, its output to the terminal, until it ends or Ctrl-C gets out."""
     typed = b""
     told = None  # what the console knows of the terminal
     with RawTerminal(keyboard):
@@ -130,7 +139,7 @@ def interactive(machine, keyboard):
             ready, _, _ = select.select([machine, keyboard], [], [], 0.02 if typed else 0.3)
             if keyboard in ready:
                 keys = os.read(keyboard, 1024)
-                if not keys or CTRL_C in keys:
+                if not keys or (CTRL_C in keys and not has_use_for_ctrl_c(machine)):
                     leave(signal.SIGINT if keys else signal.SIGHUP)
                 typed += keys
             typed = typed[machine.offer(typed) :] if typed else typed
@@ -147,6 +156,7 @@ class Conversation:
         self.machine = machine
         self.deadline = time.monotonic() + seconds
         self.seconds = seconds
+        self.told = False  # how wide the terminal is
 
     def pump(self, done, waiting_for):
         """Shows output until done() or the end of the machine; False when it ended."""
@@ -169,11 +179,18 @@ class Conversation:
     def prompt(self):
         return self.pump(self.machine.at_prompt, "prompt")
 
+    def tell_width(self):
+        """Once: answers that a person reads here fit the terminal."""
+        if not self.told and sys.stdout.isatty():
+            self.machine.set_width(os.get_terminal_size(sys.stdout.fileno()).columns)
+        self.told = True
+
     def say(self, command):
         """Types a command once the prompt is there; False when the machine has ended."""
         machine = self.machine
         if not self.prompt():
             return False
+        self.tell_width()
         machine.send(command)
         if not self.pump(lambda: machine.shows_typed(command), f"echo of {command!r}"):
             return False

@@ -652,7 +652,7 @@ static void print_step(struct sink *to, const struct explanation *e,
         format(to, "GPA 0x%lx, ", entry->address.v);
     if (step->table != EXPLAIN_REGISTER)
         format(to, "0x%lx: ", step->hpa.v);
-    format(to, "%016lx ", entry->raw);
+    format(to, "0x%lx ", entry->raw);
     switch (entry->class) {
     case ENTRY_ABSENT:
         format(to, "not present\n");

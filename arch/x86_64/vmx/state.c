@@ -2,6 +2,7 @@
 #include "arch/x86_64/vmx/state.h"
 
 #include "arch/x86_64/vmx/events.h"
+#include "arch/x86_64/vmx/names.h"
 #include "arch/x86_64/vmx/vpid.h"
 #include "lib/string.h"
 
@@ -148,6 +149,34 @@ int vmx_set_state(struct vcpu *vcpu, const struct vcpu_state *in)
     return E_OK;
 }
 
+/* What a value of a field means, where it is more than a number. */
+static void show_meaning(struct sink *to, uint32_t field, uint64_t value)
+{
+    static const struct {
+        uint32_t field;
+        enum control_word word;
+    } words[] = {
+        {VMCS_PIN_CONTROLS, CONTROLS_PIN},     {VMCS_PROC_CONTROLS, CONTROLS_PROC},
+        {VMCS_PROC2_CONTROLS, CONTROLS_PROC2}, {VMCS_EXIT_CONTROLS, CONTROLS_EXIT},
+        {VMCS_ENTRY_CONTROLS, CONTROLS_ENTRY},
+    };
+    const char *before = field == VMCS_EXCEPTION_BITMAP ? "  vectors " : "  ";
+
+    if (field == VMCS_EXIT_REASON)
+        format(to, "  %s", exit_reason_name((uint16_t)value));
+    for (unsigned vector = 0; field == VMCS_EXCEPTION_BITMAP && vector < 32; vector++)
+        if (value & BIT(vector)) {
+            format(to, "%s%u", before, vector);
+            before = ", ";
+        }
+    for (unsigned i = 0; i < ARRAY_SIZE(words); i++)
+        for (unsigned bit = 0; words[i].field == field && bit < 32; bit++)
+            if ((value & BIT(bit)) && control_is_named(words[i].word, bit)) {
+                format(to, "%s%s", before, control_name(words[i].word, bit));
+                before = ", ";
+            }
+}
+
 void vmx_dump(struct vcpu *vcpu, struct sink *to)
 {
     static const struct {
@@ -159,7 +188,6 @@ void vmx_dump(struct vcpu *vcpu, struct sink *to)
 #undef FIELD
     };
     struct vmx_vcpu *v = vmx_vcpu_of(vcpu);
-    unsigned shown = 0;
 
     if (vmx_vcpu_load(v) != E_OK) {
         format(to, "VMCS: not on this CPU\n");
@@ -179,8 +207,8 @@ void vmx_dump(struct vcpu *vcpu, struct sink *to)
          * replaces the VM-instruction error, which is why that one is left out. */
         if (!wanted || vmcs_read(fields[i].field, &value) != E_OK || value == 0)
             continue;
-        format(to, "  %-33s %16lx%s", fields[i].text, value, ++shown % 2 ? "" : "\n");
-    }
-    if (shown % 2)
+        format(to, "  %-34s 0x%lx", fields[i].text, value);
+        show_meaning(to, fields[i].field, value);
         format(to, "\n");
+    }
 }
