@@ -21,6 +21,10 @@ JOBS ?= $(shell nproc)
 # Commands are shown by what they make; V=1 shows them whole.
 Q := $(if $(V),,@)
 
+# $(call one_word,NAME): lists of files are split at blanks.
+one_word = $(if $(word 2,$($(1))),$(error $(1) has a blank in it, which make cannot take: $($(1))))
+$(call one_word,BUILD)
+
 QUIRE_ELF := $(BUILD)/quire.elf
 QUIRE_ISO := $(BUILD)/quire.iso
 

@@ -13,6 +13,7 @@ import threading
 import time
 import tty
 
+from quire_machine import sockets
 from quire_machine.answers import Answer
 from quire_machine.patience import KEY, PATIENCE_SECONDS, Patience
 from quire_machine.screen import Screen
@@ -324,7 +325,7 @@ def connect(address):
     try:
         if kind == "unix":
             line = socket.socket(socket.AF_UNIX)
-            line.connect(rest)
+            sockets.call(line.connect, rest)
             descriptor = line.detach()
         elif kind == "tcp":
             host, _, port = rest.rpartition(":")

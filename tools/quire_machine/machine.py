@@ -37,7 +37,11 @@ class Machine(Console):
         if not os.path.exists(iso):
             raise MachineError(f"there is no image {iso}")
         tty.setraw(self._slave)
-        command = self.engine.command(iso, os.ttyname(self._slave), self._folder)
+        # In a folder of its own, and by names in it: an emulator's settings have no quotes that hold
+        # every path.
+        image = os.path.join(self._folder, "image.iso")
+        os.symlink(os.path.abspath(iso), image)
+        command = self.engine.command(image, os.ttyname(self._slave), self._folder)
         parent = os.getpid()
 
         def die_with_parent():
@@ -52,6 +56,7 @@ class Machine(Console):
                 stdout=log,
                 stderr=log,
                 env={**os.environ, **self.engine.environment()},
+                cwd=self._folder,
                 start_new_session=True,
                 preexec_fn=die_with_parent,
             )

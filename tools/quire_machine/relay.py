@@ -11,6 +11,7 @@ import socket
 import sys
 import traceback
 
+from quire_machine import sockets
 from quire_machine.console import MachineError
 from quire_machine.machine import Machine
 from quire_machine.patience import PATIENCE_SECONDS
@@ -65,7 +66,7 @@ def listens(path):
     """True when somebody answers at this socket. One that was left behind is removed."""
     with socket.socket(socket.AF_UNIX) as caller:
         try:
-            caller.connect(path)
+            sockets.call(caller.connect, path)
         except FileNotFoundError:
             return False
         except ConnectionRefusedError:
@@ -81,7 +82,7 @@ def start(engine, iso, path, patience=PATIENCE_SECONDS):
         raise MachineError(f"a machine is there already, at unix:{path}")
     listener = socket.socket(socket.AF_UNIX)
     try:
-        listener.bind(path)
+        sockets.call(listener.bind, path)
     except OSError as error:
         raise MachineError(f"no socket {path}: {error}") from error
     listener.listen()
