@@ -529,7 +529,9 @@ def arguments():
     parser.add_argument("--boot", metavar="ISO", help="an image to boot and ask instead")
     parser.add_argument("--engine", default=setting("ENGINE") or "auto")
     parser.add_argument("--cpu", default=setting("CPU") or None)
-    parser.add_argument("--memory", type=int, default=int(setting("MEMORY") or 256), help="in MiB")
+    parser.add_argument(
+        "--memory", type=engines.memory_size, default=setting("MEMORY") or "256", help="in MiB"
+    )
     parser.add_argument("-o", "--output", default="picture.html")
     options = parser.parse_args()
     if bool(options.dump) == bool(options.boot):
