@@ -46,7 +46,7 @@ def configuration(cmdline, modules):
     return "\n".join([*lines, "boot", ""])
 
 
-def write_iso(output, config, files):
+def write_iso(output, config, files, grub_modules=GRUB_MODULES):
     """Writes the ISO with GRUB's configuration `config` and `files` (path in the image -> file)."""
     for path, source in files.items():
         if not os.path.isfile(source):
@@ -60,7 +60,7 @@ def write_iso(output, config, files):
         with open(os.path.join(root, "boot/grub/grub.cfg"), "w", encoding="utf-8") as out:
             out.write(config)
         done = subprocess.run(
-            ["grub-mkrescue", "-d", GRUB_FOLDER, f"--install-modules={GRUB_MODULES}"]
+            ["grub-mkrescue", "-d", GRUB_FOLDER, f"--install-modules={grub_modules}"]
             + ["--locales=", "--fonts=", "--themes=", "--compress=no", "-o", output, root],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
