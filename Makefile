@@ -21,6 +21,10 @@ JOBS ?= $(shell nproc)
 # Commands are shown by what they make; V=1 shows them whole.
 Q := $(if $(V),,@)
 
+# $(call one_word,NAME): lists of files are split at blanks.
+one_word = $(if $(word 2,$($(1))),$(error $(1) has a blank in it, which make cannot take: $($(1))))
+$(call one_word,BUILD)
+
 QUIRE_ELF := $(BUILD)/quire.elf
 QUIRE_ISO := $(BUILD)/quire.iso
 
@@ -45,8 +49,8 @@ $(QUIRE_ISO): boot/grub.cfg tools/image.py $(QUIRE_ELF) $(GUEST_IMAGES)
 	@echo "iso   $@"
 	$(Q)$(PYTHON) tools/image.py build --config boot/grub.cfg --files $(BUILD) -o $@
 
-# ENGINE=auto|kvm|bochs|qemu  CPU=model  MEMORY=MiB  CMDS="guests; mem; quit"
-export ENGINE CPU MEMORY CMDS
+# ENGINE=auto|kvm|bochs|qemu  CPU=model  MEMORY=MiB  CMDS="guests; mem; quit"  PATIENCE=seconds
+export ENGINE CPU MEMORY CMDS PATIENCE
 
 run: ## install what is missing, build, boot, and stay at the console (ENGINE= CPU= MEMORY= CMDS=)
 	@tools/setup.sh run

@@ -10,6 +10,7 @@
 # One build serves programs and kernels: position-independent, general registers only, no red zone.
 
 PREFIX ?= /usr/local
+$(call one_word,PREFIX)
 MM_VERSION := 1.0
 
 MM := $(BUILD)/lift

@@ -6,8 +6,9 @@
         --module "build/guests/hello.elf:hello mem=16M" -o x.iso
 
 The first form takes GRUB's configuration as it is; each path that a `multiboot2` or `module2` line
-of it names is taken from the folder given. The second writes the configuration. Only the GRUB
-modules that are needed go into the image, which keeps it small and halves the time to boot.
+of it names is taken from the folder given. The second writes the configuration; without --elf it boots
+the hypervisor that `make` has built beside this tool. Only the GRUB modules that are needed go into the
+image, which keeps it small and halves the time to boot.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 
+BUILD = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "build")
 GRUB_FOLDER = "/usr/lib/grub/i386-pc"
 GRUB_MODULES = "normal multiboot2 iso9660 biosdisk boot"
 HYPERVISOR = "/quire.elf"
@@ -48,9 +50,9 @@ def configuration(cmdline, modules):
 
 def write_iso(output, config, files, grub_modules=GRUB_MODULES):
     """Writes the ISO with GRUB's configuration `config` and `files` (path in the image -> file)."""
-    for path, source in files.items():
-        if not os.path.isfile(source):
-            raise ImageError(f"{path}: there is no file {source}")
+    folder = os.path.dirname(output)
+    if folder and not os.path.isdir(folder):
+        raise ImageError(f"there is no folder {folder} to write {os.path.basename(output)} into")
     with tempfile.TemporaryDirectory(prefix="quire-iso-") as root:
         for path, source in [("/boot/grub/grub.cfg", None), *files.items()]:
             target = os.path.join(root, path.lstrip("/"))
@@ -73,12 +75,37 @@ def write_iso(output, config, files, grub_modules=GRUB_MODULES):
 
 def build_image(output, elf, cmdline="", modules=()):
     """Writes an ISO that boots `elf`, with modules given as (file, command line)."""
+    if not os.path.isfile(elf):
+        raise ImageError(
+            f"there is no hypervisor {elf}: `make` builds build/quire.elf, --elf names another"
+        )
     files, placed = {HYPERVISOR: elf}, []
     for index, (source, words) in enumerate(modules):
+        if not os.path.isfile(source):
+            raise ImageError(f"there is no module {source}")
         path = f"/modules/{index}"
         files[path] = source
         placed.append((path, words))
     write_iso(output, configuration(cmdline, placed), files)
+
+
+def build_configured(output, name, folder):
+    """Writes an ISO with GRUB's configuration in the file `name`, and what that loads from `folder`."""
+    with open(name, encoding="utf-8") as source:
+        config = source.read()
+    files = files_of(config, folder)
+    for path, source in files.items():
+        if not os.path.isfile(source):
+            raise ImageError(f"{name} loads {path}, and there is no file {source}")
+    write_iso(output, config, files)
+
+
+def parse_module(text):
+    """FILE:COMMAND LINE"""
+    source, _, words = text.partition(":")
+    if not source:
+        raise ImageError(f"--module {text!r} names no file: it is FILE:COMMAND LINE")
+    return source, words
 
 
 def arguments():
@@ -86,12 +113,24 @@ def arguments():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     build = parser.add_subparsers(required=True, metavar="build").add_parser("build")
-    build.add_argument("-o", "--output", required=True)
-    build.add_argument("--config", help="GRUB's configuration")
-    build.add_argument("--files", default="build", help="where the files are that it names")
-    build.add_argument("--elf", default="build/quire.elf", help="the hypervisor")
-    build.add_argument("--cmdline", default="", help="its command line")
-    build.add_argument("--module", action="append", default=[], metavar="FILE:COMMAND LINE")
+    build.add_argument("-o", "--output", required=True, help="the image to write")
+    build.add_argument("--config", help="GRUB's configuration, instead of the options below")
+    build.add_argument(
+        "--files", default=BUILD, help="the folder of the files that it names (%(default)s)"
+    )
+    build.add_argument(
+        "--elf",
+        default=os.path.join(BUILD, "quire.elf"),
+        help="the hypervisor's image, what `make` builds (%(default)s)",
+    )
+    build.add_argument("--cmdline", default="", help="the hypervisor's command line")
+    build.add_argument(
+        "--module",
+        action="append",
+        default=[],
+        metavar="FILE:COMMAND LINE",
+        help="a guest: its image, its name and options; once for each guest",
+    )
     return parser.parse_args()
 
 
@@ -99,14 +138,14 @@ def main():
     options = arguments()
     try:
         if options.config:
-            with open(options.config, encoding="utf-8") as source:
-                config = source.read()
-            write_iso(options.output, config, files_of(config, options.files))
+            build_configured(options.output, options.config, options.files)
         else:
-            modules = [tuple(each.partition(":")[::2]) for each in options.module]
+            modules = [parse_module(each) for each in options.module]
             build_image(options.output, options.elf, options.cmdline, modules)
-    except (ImageError, OSError) as error:
+    except ImageError as error:
         sys.exit(f"image: {error}")
+    except OSError as error:
+        sys.exit(f"image: {error.filename}: {error.strerror}")
 
 
 if __name__ == "__main__":

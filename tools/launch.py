@@ -6,10 +6,12 @@
 Settings come from options, or from the environment, where `make run` puts them:
 
     ENGINE=auto|kvm|bochs|qemu   CPU=model   MEMORY=MiB   CMDS="guests; mem; quit"
+    PATIENCE=seconds
 
-With CMDS each command is typed at the prompt and the transcript printed. Without, a terminal is
-connected to the console (Ctrl-C gets out), and standard input that is no terminal is read line by
-line. Status 0: the machine was switched off by `quit`; 1: it was not; 2: it could not be started.
+With CMDS each command is typed at the prompt and the transcript printed; where guests run on and keep
+the prompt away, a key is pressed after PATIENCE seconds. Without, a terminal is connected to the
+console (Ctrl-C gets out), and standard input that is no terminal is read line by line. Status 0: the
+machine was switched off by `quit`; 1: it was not; 2: it could not be started.
 """
 
 import argparse
@@ -18,7 +20,7 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from quire_machine import Machine, MachineError, engines, session  # noqa: E402
+from quire_machine import Machine, MachineError, engines, patience, session  # noqa: E402
 
 
 def arguments():
@@ -31,6 +33,12 @@ def arguments():
     parser.add_argument("--cpu", default=setting("CPU") or None, help="CPU model of the engine")
     parser.add_argument("--memory", default=setting("MEMORY") or "256", help="in MiB")
     parser.add_argument("--cmds", default=setting("CMDS") or None, help="commands, split at ';'")
+    parser.add_argument(
+        "--patience",
+        type=patience.seconds,
+        default=setting("PATIENCE") or patience.PATIENCE_SECONDS,
+        help="how long guests may run on before a key is pressed for the next command (%(default)s s)",
+    )
     parser.add_argument(
         "--seconds", type=int, default=600, help="time limit of a run without a terminal"
     )
@@ -66,9 +74,9 @@ def run(options):
                 problem = session.interactive(machine, sys.stdin.fileno())
             elif options.cmds is not None:
                 commands = [each.strip() for each in options.cmds.split(";") if each.strip()]
-                problem = session.scripted(machine, commands, options.seconds)
+                problem = session.scripted(machine, commands, options.seconds, options.patience)
             else:
-                problem = session.piped(machine, sys.stdin, options.seconds)
+                problem = session.piped(machine, sys.stdin, options.seconds, options.patience)
     except (MachineError, OSError) as error:
         problem = str(error)
     if problem:

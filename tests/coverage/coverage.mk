@@ -10,7 +10,7 @@ COVERAGE_CFLAGS := -std=gnu11 -O1 -g -DQUIRE_HOSTED -I. -fprofile-instr-generate
 coverage: ## line and branch coverage of mm/ by the hosted tests (SHOW=1: what is missing)
 	@tools/setup.sh coverage
 	@rm -rf $(COVERAGE)/raw && mkdir -p $(COVERAGE)/raw
-	@LLVM_PROFILE_FILE=$(abspath $(COVERAGE))/raw/%m.%p.profraw $(MAKE) --no-print-directory $(PARALLEL) \
+	@LLVM_PROFILE_FILE=$(COVERAGE)/raw/%m.%p.profraw $(MAKE) --no-print-directory $(PARALLEL) \
 		BUILD=$(COVERAGE) HOSTCC=clang HOSTED_CFLAGS="$(COVERAGE_CFLAGS)" coverage-logs
 	@$(PYTHON) tests/coverage/table.py $(if $(SHOW),--show) $(COVERAGE) mm
 

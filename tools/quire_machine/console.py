@@ -13,11 +13,14 @@ import threading
 import time
 import tty
 
+from quire_machine import sockets
 from quire_machine.answers import Answer
+from quire_machine.patience import KEY, PATIENCE_SECONDS, Patience
 from quire_machine.screen import Screen
 
 PROMPT = "quire> "
-# A prompt counts once nothing has followed it for so long: a line being redrawn passes by it.
+# A prompt counts once nothing has followed it for so long (a line being redrawn passes by it), or
+# once it was taken away bare for a guest's output: one that prints for ever is never silent.
 SETTLE_SECONDS = 0.05
 TAIL_LINES = 30
 LAST_BYTES_SECONDS = 0.02
@@ -27,10 +30,12 @@ WAIT_SECONDS = 90  # a boot takes about two on an idle machine, and many times t
 ROW_AT_LEAST = 40
 
 CANCEL = "\x03"  # drops whatever stands in the line, and so brings a fresh prompt
+NEVER = float("inf")
 
 
 def shows_typed(line, text):
     """True when `line` is the prompt with `text` typed behind it."""
+    line = line.ljust(len(PROMPT))
     if not line.startswith(PROMPT):
         return False
     shown = line[len(PROMPT) :].rstrip()
@@ -52,6 +57,8 @@ class Console:
         self._raw = bytearray()  # output that take_output() has not handed on yet
         self._last_output = time.monotonic()
         self._at = 0  # lines before this one have been looked at by expect()
+        # A bare prompt that was erased after so many finished lines says that nothing is typed.
+        self._bare_from = 0
         self._line = line
         self._news, self._news_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._leave, self._leave_write = os.pipe2(os.O_CLOEXEC)
@@ -128,6 +135,14 @@ class Console:
 
     def offer(self, data):
         """Types as many of these bytes as the serial line takes now; returns how many."""
+        self._bare_from = NEVER
+        return self._write(data)
+
+    def press(self, key):
+        """Types a key that leaves no mark in the line."""
+        self._write(key.encode())
+
+    def _write(self, data):
         try:
             return os.write(self._line, data)
         except BlockingIOError:
@@ -172,32 +187,60 @@ class Console:
         return self._wait(look, timeout, what)
 
     def at_prompt(self):
-        """True when the console shows its bare prompt and is silent."""
+        """True when the console shows its bare prompt and waits for a command."""
         with self.changed:
             quiet = time.monotonic() - self._last_output
-            return self.screen.current == PROMPT and quiet >= SETTLE_SECONDS
+            settled = self.screen.current == PROMPT and quiet >= SETTLE_SECONDS
+            return settled or (
+                self.screen.erased == PROMPT and self.screen.erased_at >= self._bare_from
+            )
 
     def shows_typed(self, text):
-        """True when the console shows `text` typed behind its prompt."""
+        """True when the console shows `text` typed behind its prompt, or did when a guest printed."""
         with self.changed:
-            return shows_typed(self.screen.current, text)
+            return shows_typed(self.screen.current, text) or shows_typed(self.screen.erased, text)
+
+    def entered(self, text, start):
+        """True once the line with `text` was entered, `start` lines of output or later; the prompt
+        that counts is from then on the next one."""
+        with self.changed:
+            for index in range(start, len(self.screen.lines)):
+                if shows_typed(self.screen.lines[index], text):
+                    self._bare_from = index + 1
+                    return True
+        return False
 
     def wait_prompt(self, timeout=WAIT_SECONDS):
-        """Waits until the console shows its bare prompt and is silent."""
+        """Waits until the console shows its bare prompt."""
         self._wait(self.at_prompt, timeout, "the prompt")
 
-    def command(self, text, timeout=WAIT_SECONDS):
+    def bring_prompt(self, patience=PATIENCE_SECONDS, timeout=WAIT_SECONDS, booting=True):
+        """The same, but lets guests run on for `patience` seconds only: then it presses a key, as a
+        person would. `booting`: their time begins when the first of them has been entered."""
+        waiting = Patience(self, patience, booting)
+        timeout += waiting.longest()
+
+        def look():
+            waiting.press()
+            return self.at_prompt()
+
+        self._wait(look, timeout, "the prompt")
+
+    def command(self, text, timeout=WAIT_SECONDS, patience=None):
         """Types a command at the prompt and returns the lines it printed, up to the next prompt or
-        the end of the machine."""
+        the end of the machine. With `patience`, one that waits for guests does so no longer."""
         self.wait_prompt(timeout)
         self.send(text)
         self._wait(lambda: self.shows_typed(text), timeout, f"the echo of {text!r}")
         with self.changed:
             start = len(self.screen.lines)
         self.send("\r")
-        self._wait(lambda: len(self.screen.lines) > start, timeout, f"an answer to {text!r}")
+        self._wait(lambda: self.entered(text, start), timeout, f"an answer to {text!r}")
         try:
-            self.wait_prompt(timeout)
+            if patience is None:
+                self.wait_prompt(timeout)
+            else:
+                self.bring_prompt(patience, timeout, booting=False)
         except MachineError:
             if self.status is None:
                 raise
@@ -210,17 +253,23 @@ class Console:
                 return printed[:index] + printed[index + 1 :]
         return printed
 
-    def ask(self, text, timeout=WAIT_SECONDS):
+    def ask(self, text, timeout=WAIT_SECONDS, patience=None):
         """Types a command and returns its Answer, by the console's form for programs."""
-        answer = Answer.of(self.command(f"{text} --json", timeout))
+        answer = Answer.of(self.command(f"{text} --json", timeout, patience))
         if not answer.complete:
             raise MachineError(f"the answer to {text!r} has no end\n{self.tail()}")
         return answer
 
     def synchronise(self, timeout=WAIT_SECONDS):
         """Brings a fresh prompt on a line that may be in any state."""
-        self.send(CANCEL)
+        self.send(KEY + CANCEL)
+        with self.changed:
+            self._bare_from = len(self.screen.lines)
         self.wait_prompt(timeout)
+
+    def seconds_run(self):
+        """Seconds that the machine has had to run in, from whenever on."""
+        return time.monotonic()
 
     def wait_end(self, timeout=WAIT_SECONDS):
         """Waits for the machine to end; returns its status."""
@@ -276,7 +325,7 @@ def connect(address):
     try:
         if kind == "unix":
             line = socket.socket(socket.AF_UNIX)
-            line.connect(rest)
+            sockets.call(line.connect, rest)
             descriptor = line.detach()
         elif kind == "tcp":
             host, _, port = rest.rpartition(":")

@@ -50,21 +50,19 @@ class Bochs:
         return f"Bochs, CPU model {self.cpu}, {self.memory} MiB"
 
     def command(self, iso, tty, folder):
-        """The command that boots `iso` with COM1 on `tty`; `folder` is its own to write into."""
-        settings = os.path.join(folder, "bochsrc")
-        with open(settings, "w", encoding="ascii") as out:
-            out.write(self._settings(iso, tty, os.path.join(folder, "bochs.log")))
+        """The command, to be run in `folder`, that boots `iso` with COM1 on `tty`."""
+        with open(os.path.join(folder, "bochsrc"), "w", encoding="utf-8") as out:
+            out.write(self._settings(os.path.relpath(iso, folder), tty))
         # The debugger is compiled in: continue, and quit when the machine stops for any reason.
-        debugger = os.path.join(folder, "debugger")
-        with open(debugger, "w", encoding="ascii") as out:
+        with open(os.path.join(folder, "debugger"), "w", encoding="ascii") as out:
             out.write("c\nq\n")
-        return ["bochs", "-q", "-f", settings, "-rc", debugger]
+        return ["bochs", "-q", "-f", "bochsrc", "-rc", "debugger"]
 
     def environment(self):
         # Bochs's text display wants a terminal type; it draws into our log, not on a terminal.
         return {"TERM": "xterm"}
 
-    def _settings(self, iso, tty, log):
+    def _settings(self, iso, tty):
         host = min(self.memory, 2048)
         return "\n".join(
             [
@@ -82,10 +80,10 @@ class Bochs:
                 "error: action=report",
                 "info: action=ignore",
                 "debug: action=ignore",
-                f"ata0-master: type=cdrom, path={os.path.abspath(iso)}, status=inserted",
+                f"ata0-master: type=cdrom, path={iso}, status=inserted",
                 "boot: cdrom",
                 f"com1: enabled=1, mode=term, dev={tty}",
-                f"log: {log}",
+                "log: bochs.log",
                 "",
             ]
         )
@@ -122,7 +120,7 @@ class Qemu:
             *["-nodefaults", "-no-user-config", "-display", "none", "-vga", "none"],
             *["-monitor", "none", "-no-reboot", "-serial", tty],
             *DEBUG_EXIT,
-            *["-cdrom", os.path.abspath(iso)],
+            *["-cdrom", os.path.relpath(iso, folder)],
         ]
 
     def environment(self):
@@ -171,10 +169,10 @@ def nested_parameter():
 def try_guest(accel, cpu):
     """Runs kvm_probe.asm as a guest and returns its status, or a sentence about what went wrong."""
     with tempfile.TemporaryDirectory(prefix="quire-probe-") as folder:
-        sector = os.path.join(folder, "probe.bin")
+        sector = "probe.bin"  # a path with a comma would need quotes
         source = os.path.join(HERE, "kvm_probe.asm")
         try:
-            subprocess.run(["nasm", "-f", "bin", "-o", sector, source], check=True)
+            subprocess.run(["nasm", "-f", "bin", "-o", sector, source], check=True, cwd=folder)
             done = subprocess.run(
                 [QEMU, "-accel", accel, "-cpu", cpu, "-m", "16", "-nodefaults"]
                 + ["-no-user-config", "-display", "none", "-vga", "none", "-no-reboot"]
@@ -182,6 +180,7 @@ def try_guest(accel, cpu):
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
+                cwd=folder,
                 timeout=PROBE_SECONDS,
                 check=False,
             )

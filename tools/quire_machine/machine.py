@@ -37,7 +37,11 @@ class Machine(Console):
         if not os.path.exists(iso):
             raise MachineError(f"there is no image {iso}")
         tty.setraw(self._slave)
-        command = self.engine.command(iso, os.ttyname(self._slave), self._folder)
+        # In a folder of its own, and by names in it: an emulator's settings have no quotes that hold
+        # every path.
+        image = os.path.join(self._folder, "image.iso")
+        os.symlink(os.path.abspath(iso), image)
+        command = self.engine.command(image, os.ttyname(self._slave), self._folder)
         parent = os.getpid()
 
         def die_with_parent():
@@ -52,6 +56,7 @@ class Machine(Console):
                 stdout=log,
                 stderr=log,
                 env={**os.environ, **self.engine.environment()},
+                cwd=self._folder,
                 start_new_session=True,
                 preexec_fn=die_with_parent,
             )
@@ -64,6 +69,15 @@ class Machine(Console):
 
     def _status(self):
         return self.process.wait()
+
+    def seconds_run(self):
+        """The emulator's CPU time, so that guests get as far on a busy computer as on an idle one."""
+        try:
+            with open(f"/proc/{self.process.pid}/stat", encoding="ascii", errors="replace") as stat:
+                fields = stat.read().rsplit(")", 1)[1].split()
+        except OSError:
+            return 0.0  # it has ended
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def powered_off(self):
         """True when the machine ended by its own `quit`: it said so, and the emulator agrees."""

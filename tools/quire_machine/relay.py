@@ -11,8 +11,10 @@ import socket
 import sys
 import traceback
 
+from quire_machine import sockets
 from quire_machine.console import MachineError
 from quire_machine.machine import Machine
+from quire_machine.patience import PATIENCE_SECONDS
 
 SEND_SECONDS = 30
 
@@ -64,7 +66,7 @@ def listens(path):
     """True when somebody answers at this socket. One that was left behind is removed."""
     with socket.socket(socket.AF_UNIX) as caller:
         try:
-            caller.connect(path)
+            sockets.call(caller.connect, path)
         except FileNotFoundError:
             return False
         except ConnectionRefusedError:
@@ -73,14 +75,14 @@ def listens(path):
     return True
 
 
-def start(engine, iso, path):
-    """Boots a machine in the background and returns when its console is there. Raises MachineError with
-    what went wrong when it does not come."""
+def start(engine, iso, path, patience=PATIENCE_SECONDS):
+    """Boots a machine in the background and returns when its console is there; guests that run on keep it
+    away for `patience` seconds. Raises MachineError with what went wrong when it does not come."""
     if listens(path):
         raise MachineError(f"a machine is there already, at unix:{path}")
     listener = socket.socket(socket.AF_UNIX)
     try:
-        listener.bind(path)
+        sockets.call(listener.bind, path)
     except OSError as error:
         raise MachineError(f"no socket {path}: {error}") from error
     listener.listen()
@@ -88,7 +90,7 @@ def start(engine, iso, path):
     child = os.fork()
     if child == 0:
         os.close(news)
-        _background(engine, iso, path, listener, news_write)
+        _background(engine, iso, path, listener, news_write, patience)
     listener.close()
     os.close(news_write)
     with os.fdopen(news, encoding="utf-8", errors="replace") as pipe:
@@ -99,7 +101,7 @@ def start(engine, iso, path):
     return child
 
 
-def _background(engine, iso, path, listener, news):
+def _background(engine, iso, path, listener, news, patience):
     """The process that holds the machine; does not return."""
     status = 1
     try:
@@ -110,7 +112,7 @@ def _background(engine, iso, path, listener, news):
         for descriptor in (0, 1, 2):
             os.dup2(nowhere, descriptor)
         with Machine(engine, iso) as machine:
-            machine.wait_prompt()
+            machine.bring_prompt(patience)
             os.write(news, b"ready\n")
             os.close(news)
             news = None

@@ -1,8 +1,8 @@
 """What a person would see: serial output rendered into lines.
 
 The console redraws the line being typed (carriage return, cursor movement, erase), so that raw
-bytes cannot simply be searched. A Screen applies just these, and offers finished lines and the
-current one.
+bytes cannot simply be searched. A Screen applies just these, and offers finished lines, the
+current one, and the last row that was taken away whole to make room for somebody's output.
 """
 
 import codecs
@@ -16,6 +16,8 @@ LONGEST_CONTROL = 32
 class Screen:
     def __init__(self):
         self.lines = []  # finished, without trailing blanks
+        self.erased = ""  # the last row that was erased whole
+        self.erased_at = 0  # how many lines were finished then
         self._cells = []  # of the current line
         self._column = 0
         self._pending = ""  # a control sequence that has not arrived in full
@@ -70,6 +72,8 @@ class Screen:
         elif final == "P":
             del self._cells[self._column : self._column + (count or 1)]
         elif final in "JK":
+            if self._cells and (count == 2 or self._column == 0):
+                self.erased, self.erased_at = self.current, len(self.lines)
             if count == 2:
                 self._cells = []
             else:

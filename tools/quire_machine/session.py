@@ -13,6 +13,8 @@ import termios
 import time
 
 from quire_machine.console import MachineError
+from quire_machine.patience import Patience
+from quire_machine.screen import Screen
 
 CTRL_C = b"\x03"
 SILENCE_SECONDS = 60  # in a session without a person: nothing printed for so long is a failure
@@ -140,34 +142,70 @@ def interactive(machine, keyboard):
     return verdict(machine)
 
 
+class Transcript:
+    """What a machine prints, on standard output: as it is for a terminal, else line by line as a
+    terminal would have shown it."""
+
+    def __init__(self):
+        self.screen = None if sys.stdout.isatty() else Screen()
+
+    def show(self, data):
+        if self.screen is None:
+            show(data)
+            return
+        self.screen.feed(data)
+        lines, self.screen.lines = self.screen.lines, []
+        for line in lines:
+            print(line)
+        sys.stdout.flush()
+
+    def end(self):
+        """What stands in a line that was not finished."""
+        if self.screen and self.screen.current.strip():
+            self.show(b"\n")
+
+    def note(self, text):
+        """A line of the launcher's own, above the one that the console is in."""
+        start = "\r\033[K" if self.screen is None else ""
+        print(f"{start}launcher: {text}", flush=True)
+
+
 class Conversation:
     """Commands typed one at a time, each when the prompt has come back."""
 
-    def __init__(self, machine, seconds):
+    def __init__(self, machine, seconds, patience):
         self.machine = machine
         self.deadline = time.monotonic() + seconds
         self.seconds = seconds
+        self.patience = patience
+        self.spoken = False  # whether a command has been typed
+        self.transcript = Transcript()
 
-    def pump(self, done, waiting_for):
-        """Shows output until done() or the end of the machine; False when it ended."""
+    def pump(self, done, waiting_for, waiting=None):
+        """Shows output until done() or the end of the machine; False when it ended. `waiting` is the
+        patience with guests that run on."""
         machine, silent_since = self.machine, time.monotonic()
         while machine.status is None:
             if done():
                 return True
             select.select([machine], [], [], 0.05)
             data = machine.take_output()
-            show(data)
+            self.transcript.show(data)
             now = time.monotonic()
-            silent_since = now if data else silent_since
+            if waiting and waiting.press():
+                self.transcript.note("guests run on; a key brings the console")
+            silent_since = now if data or (waiting and waiting.runs()) else silent_since
             if now > self.deadline:
                 raise MachineError(f"{self.seconds} seconds passed, still no {waiting_for}")
             if now - silent_since > SILENCE_SECONDS:
                 raise MachineError(f"{SILENCE_SECONDS} seconds of silence, still no {waiting_for}")
-        show(machine.take_output())
+        self.transcript.show(machine.take_output())
+        self.transcript.end()
         return False
 
     def prompt(self):
-        return self.pump(self.machine.at_prompt, "prompt")
+        waiting = Patience(self.machine, self.patience, booting=not self.spoken)
+        return self.pump(self.machine.at_prompt, "prompt", waiting)
 
     def say(self, command):
         """Types a command once the prompt is there; False when the machine has ended."""
@@ -179,12 +217,14 @@ class Conversation:
             return False
         count = len(machine.screen.lines)
         machine.send("\r")
-        return self.pump(lambda: len(machine.screen.lines) > count, f"answer to {command!r}")
+        self.spoken = True
+        return self.pump(lambda: machine.entered(command, count), f"answer to {command!r}")
 
 
-def scripted(machine, commands, seconds):
-    """Types each of `commands`; ends with `quit` where they do not."""
-    talk = Conversation(machine, seconds)
+def scripted(machine, commands, seconds, patience):
+    """Types each of `commands`; ends with `quit` where they do not. Guests that run on while one is
+    waited for do so for `patience` seconds."""
+    talk = Conversation(machine, seconds, patience)
     for command in commands:
         if not talk.say(command):
             return verdict(machine)
@@ -195,6 +235,6 @@ def scripted(machine, commands, seconds):
     return verdict(machine)
 
 
-def piped(machine, lines, seconds):
+def piped(machine, lines, seconds, patience):
     """The same for commands that come from a pipe or a file, line by line as they come."""
-    return scripted(machine, (line.strip() for line in lines if line.strip()), seconds)
+    return scripted(machine, (line.strip() for line in lines if line.strip()), seconds, patience)
