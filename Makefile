@@ -49,7 +49,7 @@ $(QUIRE_ISO): boot/grub.cfg tools/image.py $(QUIRE_ELF) $(GUEST_IMAGES)
 	@echo "iso   $@"
 	$(Q)$(PYTHON) tools/image.py build --config boot/grub.cfg --files $(BUILD) -o $@
 
-# ENGINE=auto|kvm|bochs|qemu  CPU=model  MEMORY=MiB  CMDS="guests; mem; quit"  PATIENCE=seconds
+# ENGINE=auto|kvm|bochs|qemu|nested  CPU=model  MEMORY=MiB  CMDS="guests; mem; quit"  PATIENCE=seconds
 export ENGINE CPU MEMORY CMDS PATIENCE
 
 run: ## install what is missing, build, boot, and stay at the console (ENGINE= CPU= MEMORY= CMDS=)

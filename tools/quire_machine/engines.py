@@ -3,6 +3,7 @@
   kvm    QEMU with nested KVM: VMX in hardware, where this machine offers it to a guest
   bochs  VMX with EPT emulated: everything runs, anywhere
   qemu   QEMU's own emulation, without VMX: the host's half of Quire
+  nested QEMU with nested KVM in a Linux in Bochs: the first on a machine that has only the second, and slow
 
 Whether KVM serves is found out by trying: /dev/kvm can be there and open, and yet start no
 ordinary guest, or start one that sees no VMX.
@@ -136,15 +137,34 @@ class Kvm(Qemu):
         return f"QEMU with nested KVM, CPU model {self.cpu}, {self.memory} MiB"
 
 
-ENGINES = {engine.name: engine for engine in (Kvm, Bochs, Qemu)}
+class Nested:
+    """The real KVM without VMX in hardware: see nested.py. `cpu` and `memory` are those of QEMU."""
+
+    name = "nested"
+    default_cpu = "host,+vmx"
+    programs = ("bochs", "lz4", "strip", "readelf")
+
+    def __init__(self, cpu=None, memory=None, suite=None):
+        self.cpu = cpu or self.default_cpu
+        self.memory = memory or 256
+        # Debian's suite that Linux and QEMU are taken from, in place of the system's own sources.
+        self.suite = suite or os.environ.get("SUITE") or None
+
+    def describe(self):
+        suite = f" of Debian's {self.suite}" if self.suite else ""
+        return f"QEMU with nested KVM{suite} in Linux in Bochs, CPU {self.cpu}, {self.memory} MiB"
+
+
+ENGINES = {engine.name: engine for engine in (Kvm, Bochs, Qemu, Nested)}
+PROGRAMS = {"kvm": (QEMU,), "bochs": ("bochs",), "qemu": (QEMU,), "nested": Nested.programs}
 
 
 def missing_program(engine):
-    """A sentence when the engine's program is not installed, else None."""
-    program = "bochs" if engine is Bochs else QEMU
-    if shutil.which(program):
-        return None
-    return f"{program} is not installed (tools/setup.sh installs it)"
+    """A sentence when a program that the engine needs is not installed, else None."""
+    for program in PROGRAMS[engine.name]:
+        if not shutil.which(program):
+            return f"{program} is not installed (tools/setup.sh installs it)"
+    return None
 
 
 def cpu_flags(path="/proc/cpuinfo"):
@@ -229,7 +249,7 @@ def choose(wanted="auto", cpu=None, memory=None):
     where what was asked for cannot be had."""
     wanted = wanted or "auto"
     if wanted not in ("auto", *ENGINES):
-        raise EngineError(f"there is no engine {wanted!r}; ENGINE is auto, kvm, bochs or qemu")
+        raise EngineError(f"there is no engine {wanted!r}; ENGINE is auto, kvm, bochs, qemu or nested")
     if wanted == "kvm":
         reason = why_not_kvm()
         if reason:
@@ -239,7 +259,11 @@ def choose(wanted="auto", cpu=None, memory=None):
         absent = missing_program(ENGINES[wanted])
         if absent:
             raise EngineError(f"ENGINE={wanted} cannot be had: {absent}")
-        said = {"bochs": "VMX with EPT emulated", "qemu": "no VMX, so no guests; the host's half"}
+        said = {
+            "bochs": "VMX with EPT emulated",
+            "qemu": "no VMX, so no guests; the host's half",
+            "nested": "the real KVM, in a Linux in Bochs",
+        }
         return ENGINES[wanted](cpu, memory), [f"engine {wanted}, as asked: {said[wanted]}"]
 
     reason = why_not_kvm()

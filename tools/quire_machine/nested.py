@@ -1,292 +1,87 @@
-"""Quire under the real KVM, on a machine without VMX: a Linux in Bochs, and QEMU with KVM in that Linux.
-
-    Bochs, which emulates VMX with EPT
-      Debian's Linux with kvm_intel nested=1      its console is COM1, read and told what to do by LinuxHost
-        Debian's QEMU with -accel kvm
-          Quire                                   its console is COM2, a NestedQuire
-            Quire's guests
-
-Linux, QEMU and firmware come as Debian's packages, unpacked under build/nested/ (debian.py), and are put
-together once: Linux's kernel and an initial memory file system with nothing else in it than busybox, KVM and
-QEMU. What is booted by QEMU travels beside them.
+"""`make run ENGINE=nested`: Quire in QEMU in Linux in Bochs (linux_host.py), as one machine. It says what comes up,
+and how long that took.
 """
 
-import glob
-import json
-import os
-import pty
-import re
-import shutil
-import subprocess
 import sys
-import tempfile
+import threading
 import time
-import tty
 
-from quire_machine.console import Console, MachineError
-from quire_machine.debian import Debian, DebianError
-from quire_machine.engines import Bochs
-from quire_machine.initramfs import Archive, add_program
-from quire_machine.machine import POWER_OFF, Machine
+from quire_machine.console import MachineError
+from quire_machine.debian import DebianError
+from quire_machine.linux_host import LAYER_SECONDS, LinuxHost, NestedQuire
+from quire_machine.nested_stack import Stack
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, os.path.dirname(HERE))
-import image  # noqa: E402
-
-CACHE = os.path.join(os.path.dirname(os.path.dirname(HERE)), "build", "nested")
-PACKAGES = ("qemu-system-x86", "seabios", "busybox-static")
-KERNEL = "linux-image-cloud-amd64"
-QEMU = "usr/bin/qemu-system-x86_64"
-FIRMWARE = ("seabios/bios-256k.bin", "qemu/kvmvapic.bin")
-MODULES = ("irqbypass", "kvm", "kvm-intel")
-
-GRUB_MODULES = "normal linux iso9660 biosdisk boot serial terminal echo"
-GRUB_CONFIG = """
-serial --unit=0 --speed=115200
-terminal_output serial
-set timeout=0
-echo 'host: grub'
-linux /linux {words}
-initrd /images.cpio /host.lz4
-boot
-"""
-
-# Bochs's TSC ticks once an instruction. Linux is told that this is 400 MHz, for two reasons: it then does not
-# spend its time on timer interrupts, and KVM offers the VMX-preemption timer below 429 MHz only.
-KERNEL_WORDS = (
-    "console=ttyS0,115200 nokaslr mitigations=off nosmp tsc=reliable tsc_early_khz=400000 no_timer_check "
-    "nowatchdog cryptomgr.notests audit=0 lsm= random.trust_cpu=on quiet panic=-1"
-)
-
-# Enough on a machine with ten times as much to do.
-LAYER_SECONDS = 600
+# What Linux and QEMU take beside Quire's memory, in MiB.
+HOST_MEMORY = 448
 
 
-class Stack:
-    """Linux, KVM and QEMU from Debian's packages, put together once under `folder`."""
+class Layers:
+    """Tells what is coming up: on a terminal with the seconds so far, elsewhere by a line at its start."""
 
-    def __init__(self, suite=None, cache=CACHE):
-        self.suite = suite
-        self.folder = os.path.join(cache, suite or "system")
-        self.kernel = os.path.join(self.folder, "linux")
-        self.files = os.path.join(self.folder, "host.lz4")
-        self._versions = os.path.join(self.folder, "versions.json")
-        self._init = os.path.join(HERE, "nested_init.sh")
+    def __init__(self, note):
+        self._note = note
+        self._live = sys.stdout.isatty()
 
-    def is_there(self):
-        """True when it need not be put together again."""
-        if not all(os.path.exists(each) for each in (self.kernel, self.files, self._versions)):
-            return False
-        made = os.path.getmtime(self.files)
-        sources = [self._init, *(os.path.join(HERE, each) for each in ("initramfs.py", "nested.py"))]
-        return all(os.path.getmtime(each) <= made for each in sources)
-
-    def versions(self):
-        """The packages' versions: package -> version."""
-        with open(self._versions, encoding="ascii") as file:
-            return json.load(file)
-
-    def make(self):
-        """Fetches and puts together what is missing. Raises DebianError with a sentence."""
-        os.makedirs(self.folder, exist_ok=True)
-        debian = Debian(self.folder, self.suite)
-        if not os.path.exists(self._versions):
-            versions = debian.fetch(PACKAGES, KERNEL)
-            with open(self._versions, "w", encoding="ascii") as file:
-                json.dump(versions, file, indent=1)
+    def up(self, what, come):
+        """Calls come(), which returns when the layer is there. Raises MachineError naming the layer."""
+        start = time.monotonic()
+        done = threading.Event()
+        ticker = threading.Thread(target=self._tick, args=(what, start, done), daemon=True)
+        if self._live:
+            ticker.start()
+        else:
+            self._note(f"{what}: starting")
         try:
-            self._assemble(debian.root)
-        except (OSError, subprocess.CalledProcessError) as error:
-            raise DebianError(f"the packages could not be put together: {error}") from error
+            result = come()
+        except (MachineError, DebianError) as error:
+            raise MachineError(f"{what}: did not come up: {error}") from error
+        finally:
+            done.set()
+            if self._live:
+                ticker.join()
+        self._note(f"{what}: up after {time.monotonic() - start:.1f} s")
+        return result
 
-    def _assemble(self, root):
-        shutil.copyfile(glob.glob(f"{root}/boot/vmlinuz-*")[0], self.kernel)
-        archive = Archive()
-        archive.console()
-        archive.file("init", self._init)
-        archive.file("bin/busybox", _first(root, "usr/bin/busybox", "bin/busybox"))
-        add_program(archive, root, QEMU)
-        for name in FIRMWARE:
-            file = _first(root, f"usr/share/{name}", f"usr/share/qemu/{os.path.basename(name)}")
-            archive.file(f"usr/share/{name}", file)
-            archive.file(f"usr/share/qemu/{os.path.basename(name)}", file)
-        with tempfile.TemporaryDirectory() as folder:
-            for name in MODULES:
-                archive.file(f"{name}.ko", _module(root, name, os.path.join(folder, name)))
-            raw = os.path.join(folder, "host.cpio")
-            with open(raw, "wb") as out:
-                out.write(archive.bytes())
-            # The old format of lz4 is the one that the kernel knows.
-            subprocess.run(["lz4", "-q", "-l", "-9", "-f", raw, self.files + ".new"], check=True)
-        os.replace(self.files + ".new", self.files)
+    @staticmethod
+    def _tick(what, start, done):
+        while not done.wait(0.2):
+            sys.stdout.write(f"\r\033[Klauncher: {what}: {time.monotonic() - start:.0f} s ")
+            sys.stdout.flush()
+        sys.stdout.write("\r\033[K")
+        sys.stdout.flush()
 
 
-def _first(root, *names):
-    for name in names:
-        if os.path.exists(os.path.join(root, name)):
-            return os.path.join(root, name)
-    raise OSError(f"{names[0]} is in none of the packages")
+class NestedMachine(NestedQuire):
+    """A LinuxHost that runs one Quire, and ends with it."""
 
+    def __init__(self, engine, iso, note):
+        self.engine = engine
+        self._note = note
+        layers = Layers(note)
+        stack = Stack(engine.suite)
+        if not stack.is_there():
+            layers.up(f"Debian's packages, once, into {stack.folder}", stack.make)
+        versions = stack.versions()
+        note(f"Linux {versions[stack.kernel_package()]}, QEMU {versions['qemu-system-x86']}")
+        host = LinuxHost({"quire.iso": iso}, HOST_MEMORY + engine.memory, stack)
+        try:
+            layers.up("Bochs, its firmware and GRUB", lambda: host.come("host: grub"))
+            layers.up("Linux in Bochs", lambda: host.come("host: linux"))
+            layers.up("KVM in Linux", lambda: host.tell("kvm"))
+            super().__init__(host)
+            layers.up("QEMU with KVM, its firmware and GRUB", lambda: self._come(engine))
+        except BaseException:
+            host.stop()
+            raise
+        self._since = time.monotonic()
 
-def _module(root, name, output):
-    """A module of the kernel, without what only a debugger reads."""
-    found = glob.glob(f"{root}/**/lib/modules/*/kernel/**/{name}.ko*", recursive=True)
-    if not found:
-        raise OSError(f"the kernel's package has no module {name}")
-    source = found[0]
-    if source.endswith(".xz"):
-        with open(output + ".ko", "wb") as out:
-            subprocess.run(["xz", "-dc", source], stdout=out, check=True)
-        source = output + ".ko"
-    subprocess.run(["strip", "-g", "-o", output, source], check=True)
-    return output
+    def _come(self, engine):
+        self.start("quire.iso", engine.memory, engine.cpu)
+        self.wait_for(lambda: self.screen.lines, "a line of Quire", LAYER_SECONDS)
 
-
-class HostInBochs(Bochs):
-    """Bochs as the machine that Linux runs on; COM2 is on `second`."""
-
-    default_cpu = "corei7_haswell_4770"
-    good_exits = (1,)  # Linux has switched off
-    ips = 50_000_000
-
-    def __init__(self, second, memory):
-        super().__init__(memory=memory)
-        self.second = second
-
-    def command(self, iso, tty, folder):
-        return super().command(iso, tty, folder) + [
-            # Linux reads MSRs that Bochs has not.
-            f"cpu: model={self.cpu}, count=1, ips={self.ips}, reset_on_triple_fault=0, ignore_bad_msrs=1",
-            f"com2: enabled=1, mode=term, dev={self.second}",
-        ]
-
-
-class Paced:
-    """A console to which keys go no faster than they are fetched: a serial port of Bochs holds 16, and Linux may
-    be long in coming for them."""
-
-    KEYS, SECONDS = 12, 0.03
-    _next_keys = 0.0
-
-    def offer(self, data):
-        now = time.monotonic()
-        if now < self._next_keys:
-            return 0
-        self._next_keys = now + self.SECONDS
-        return super().offer(data[: self.KEYS])
-
-
-class LinuxHost(Paced, Machine):
-    """Linux with KVM in Bochs. Its own console is COM1; `images` (name -> file) are there to be booted."""
-
-    def __init__(self, images, memory, stack):
-        self.stack = stack
-        self.images = images
-        self.com2, self._com2_slave = pty.openpty()
-        tty.setraw(self._com2_slave)
-        os.set_blocking(self.com2, False)
-        self._seen = 0  # lines of the console before this one have been looked at
-        self._booted = None  # the NestedQuire that has COM2
-        logs = os.path.join(os.path.dirname(stack.folder), "logs")
-        os.makedirs(logs, exist_ok=True)
-        self.log = os.path.join(logs, f"linux-{os.getpid()}-{self.com2}.log")
-        self._log_file = open(self.log, "wb", buffering=0)
-        super().__init__(HostInBochs(os.ttyname(self._com2_slave), memory), stack.kernel)
-
-    def _start(self, iso):
-        images = Archive()
-        for name, file in self.images.items():
-            images.file(name, file)
-        path = os.path.join(self._folder, "images.cpio")
-        with open(path, "wb") as out:
-            out.write(images.bytes())
-        output = os.path.join(self._folder, "host.iso")
-        # The images first: what follows a compressed archive is not unpacked.
-        files = {"/linux": self.stack.kernel, "/images.cpio": path, "/host.lz4": self.stack.files}
-        image.write_iso(output, GRUB_CONFIG.format(words=KERNEL_WORDS), files, GRUB_MODULES)
-        os.unlink(path)
-        super()._start(output)
-
-    def _take(self, data):
-        self._log_file.write(data)
-        super()._take(data)
-        lines = self.lines
-        for line in lines[self._seen :]:
-            ended = re.match(r"host: qemu ended with (\d+)", line)
-            if ended and self._booted:
-                self._booted.gone(int(ended.group(1)))
-        self._seen = len(lines)
-
-    def _status(self):
-        if self._booted:
-            self._booted.gone(None)
-        return super()._status()
-
-    def tell(self, line, timeout=LAYER_SECONDS):
-        """Has the shell in Linux do `line`. Returns what it printed; raises MachineError where its status is
-        not 0."""
-        start = len(self.lines)
-        self.send(line + "\n")
-        status = self.expect(r"host: did (\d+)", timeout).group(1)
-        if status != "0":
-            raise MachineError(f"Linux could not do {line!r}; its log: {self.log}\n{self.tail()}")
-        return self.lines[start:-1]
-
-    def boot(self, name, memory, cpu, *options):
-        """Boots the image `name` in QEMU; returns a NestedQuire."""
-        booted = NestedQuire(self)
-        self._booted = booted
-        booted.start_reading()
-        self.tell(" ".join(["quire", name, str(memory), cpu, *options]))
-        return booted
-
-    def _close(self):
-        super()._close()
-        self._log_file.close()
-        for descriptor in (self.com2, self._com2_slave):
-            if descriptor is not None:
-                os.close(descriptor)
-        self.com2 = self._com2_slave = None
-
-
-class NestedQuire(Paced, Console):
-    """Quire's console on COM2 of a LinuxHost, from QEMU's start to its end."""
-
-    good_exits = (0, 1)  # those of QEMU
-
-    def __init__(self, host):
-        self.host = host
-        self._gone_read, self._gone = os.pipe2(os.O_CLOEXEC)
-        self._ended_with = None
-        super().__init__(os.dup(host.com2))
-
-    def start_reading(self):
-        self._start_reading()
-
-    def gone(self, status):
-        """QEMU has ended with `status`, or Linux has without saying so."""
-        if self._gone is not None:
-            self._ended_with = status
-            os.close(self._gone)
-            self._gone = None
-
-    def _ended(self):
-        return self._gone_read
-
-    def _status(self):
-        # None is for what still runs.
-        return -1 if self._ended_with is None else self._ended_with
-
-    def powered_off(self):
-        with self.changed:
-            return POWER_OFF in self.screen.lines and self.status in self.good_exits
-
-    def tail(self):
-        text = super().tail()
-        if self.status not in (None, *self.good_exits):
-            text += f"\nQEMU in Linux ended with status {self.status}; the log of Linux: {self.host.log}"
-        return text
-
-    def _close(self):
-        self.gone(None)
-        super()._close()
+    def stop(self):
+        if self._since:
+            self._note(f"Quire: {time.monotonic() - self._since:.1f} s from its first line to its end")
+            self._since = None
+        self.host.stop()
+        super().stop()
