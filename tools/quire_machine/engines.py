@@ -216,22 +216,30 @@ def try_guest(accel, cpu):
     return "a trial guest did not start" + (f" ({said[-1]})" if said else "")
 
 
-def why_not_kvm():
-    """None where KVM gives a guest all that Quire needs, else one sentence saying what is missing.
-    The cheap questions come first: a machine that plainly cannot is told so at once."""
-    if not os.path.exists("/dev/kvm"):
-        return "there is no /dev/kvm"
-    try:
-        os.close(os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC))
-    except OSError as error:
-        return f"/dev/kvm does not open ({error.strerror})"
+def why_not_kvm(device="/dev/kvm"):
+    """None where KVM gives a guest all that Quire needs, else one sentence saying what is missing, and
+    what would switch it on. The cheap questions come first: a machine that plainly cannot is told so at
+    once."""
     flags = cpu_flags()
+    if not os.path.exists(device):
+        hint = " (this CPU shows VMX: `sudo modprobe kvm_intel nested=1`)" if "vmx" in flags else ""
+        return f"there is no {device}{hint}"
+    try:
+        os.close(os.open(device, os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        hint = ""
+        if isinstance(error, PermissionError):
+            hint = " (`sudo usermod -aG kvm $USER`, then log in anew)"
+        return f"{device} does not open: {error.strerror}{hint}"
     if "vmx" not in flags:
         if "svm" in flags:
             return "this CPU has AMD's SVM, and Quire runs its guests by VMX"
-        return "/dev/kvm opens, but this CPU shows no VMX"
+        return f"{device} opens, but this CPU shows no VMX"
     if nested_parameter() in ("N", "0"):
-        return "nested VMX is switched off (kvm_intel has nested=0)"
+        return (
+            "nested VMX is switched off (with no virtual machine running: "
+            "`sudo modprobe -r kvm_intel && sudo modprobe kvm_intel nested=1`)"
+        )
     absent = missing_program(Kvm)
     if absent:
         return absent

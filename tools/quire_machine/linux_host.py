@@ -173,6 +173,7 @@ class NestedQuire(Paced, Console):
 
     def __init__(self, host):
         self.host = host
+        self.log = host.log.replace("/linux-", "/quire-")
         self._gone_read, self._gone = os.pipe2(os.O_CLOEXEC)
         self._ended_with = None
         super().__init__(os.dup(host.com2))
@@ -196,6 +197,11 @@ class NestedQuire(Paced, Console):
     def _status(self):
         # None is for what still runs.
         return -1 if self._ended_with is None else self._ended_with
+
+    def _take(self, data):
+        with open(self.log, "ab") as log:
+            log.write(data)
+        super()._take(data)
 
     def seconds_run(self):
         return self.host.seconds_run()
