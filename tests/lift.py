@@ -33,7 +33,7 @@ def run(*command, env=None, text=None):
 
 def install(prefix, *words):
     """`make install-mm` into the folder `prefix`."""
-    run("make", "-s", "-C", ROOT, "install-mm", f"BUILD={BUILD}", f"PREFIX={prefix}", *words)
+    run("make", "-s", "-C", ROOT, "install-mm", f"BUILD={os.path.relpath(BUILD, ROOT)}", f"PREFIX={prefix}", *words)
 
 
 def make_example(name, prefix, folder, *words):

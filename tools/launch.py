@@ -31,7 +31,9 @@ def arguments():
     parser.add_argument("iso", help="the bootable image")
     parser.add_argument("--engine", default=setting("ENGINE") or "auto")
     parser.add_argument("--cpu", default=setting("CPU") or None, help="CPU model of the engine")
-    parser.add_argument("--memory", default=setting("MEMORY") or "256", help="in MiB")
+    parser.add_argument(
+        "--memory", type=engines.memory_size, default=setting("MEMORY") or "256", help="in MiB"
+    )
     parser.add_argument("--cmds", default=setting("CMDS") or None, help="commands, split at ';'")
     parser.add_argument(
         "--patience",
@@ -42,11 +44,7 @@ def arguments():
     parser.add_argument(
         "--seconds", type=int, default=600, help="time limit of a run without a terminal"
     )
-    options = parser.parse_args()
-    if not options.memory.isdigit() or int(options.memory) < 32:
-        parser.error(f"memory is a number of MiB from 32 up, not {options.memory!r}")
-    options.memory = int(options.memory)
-    return options
+    return parser.parse_args()
 
 
 def note(text, start=""):

@@ -3,6 +3,7 @@
 
     tools/picture.py dump.json -o picture.html     from what `tools/quire dump` saved
     tools/picture.py --boot build/quire.iso ...    boots a machine, brings its guests to life, and asks
+    tools/picture.py dump.json --tables host,own   and what the host's and the guests' own tables map
 
 In the middle physical memory, frame by frame along a Hilbert curve (what is near in memory is near in
 the picture, and an aligned block is a square); beside it each guest's address space, with ribbons to
@@ -67,6 +68,14 @@ def blocks(first, count):
         first += 4**level
 
 
+def words(size):
+    """A size for people: K below 1M, then M with at most one decimal, then G likewise."""
+    for unit, letter in ((1 << 30, "G"), (1 << 20, "M")):
+        if size >= unit:
+            return f"{size / unit:.1f}".removesuffix(".0") + letter
+    return size_text(size)
+
+
 class Curve:
     """Physical memory as a square of MAP units."""
 
@@ -112,21 +121,21 @@ def colour_class(purpose, owner, state):
     return "host " + "p-" + purpose.replace(" ", "-").lower()
 
 
-class Guest:
-    def __init__(self, row, runs):
-        self.name = row["guest"]
-        self.called = row["name"]
-        self.state = row["state"]
-        self.memory = row["memory"]
-        self.frames = row["frames"]
-        self.image = row["image"] or ""
-        self.runs = runs
-        self.alive = self.state not in DEAD
-        self.colour = (int(self.name[1:]) - 1) % GUEST_COLOURS
+class Space:
+    """What one table maps: a bar beside physical memory. `sparse`: what is between the runs is left
+    out of the scale, for it would be all there is to see."""
 
-    @property
-    def title(self):
-        return f"{self.name} {self.called}"
+    alive, sparse, frames, memory, state = True, True, 0, 0, ""
+
+    def __init__(self, name, title, colour, runs):
+        self.name, self.title, self.colour, self.runs = name, title, colour, runs
+
+    def behind(self, run):
+        """The stretches of physical memory behind a run: (offset in the run, first, size)."""
+        return [(0, address(run["to"]), run["size"])]
+
+    def about(self):
+        return f"{len(self.runs)} runs"
 
     def pages(self):
         """{page size: bytes mapped by it}"""
@@ -148,11 +157,50 @@ class Guest:
             found.append((at, self.memory - at, None))
         return found
 
+    def weights(self, parts):
+        return [0 if self.sparse and run is None else size for _, size, run in parts]
+
+
+class Guest(Space):
+    """A guest's memory, by its EPT."""
+
+    sparse = False
+
+    def __init__(self, row, runs):
+        super().__init__(row["guest"], f"{row['guest']} {row['name']}", 0, runs)
+        self.state = row["state"]
+        self.memory = row["memory"]
+        self.frames = row["frames"]
+        self.alive = self.state not in DEAD
+        self.colour = (int(self.name[1:]) - 1) % GUEST_COLOURS
+
+    def about(self):
+        return f"{words(self.memory)} of memory"
+
+
+class OwnTables(Space):
+    """What a guest's own tables map: to guest-physical addresses, which its EPT leads on from."""
+
+    def __init__(self, guest, runs):
+        super().__init__(guest.name + "-own", f"{guest.name} own tables", guest.colour, runs)
+        self.guest = guest
+        self.alive = guest.alive
+
+    def behind(self, run):
+        first, found = address(run["to"]), []
+        for each in self.guest.runs:
+            start = max(first, address(each["first"]))
+            end = min(first + run["size"], address(each["first"]) + each["size"])
+            if start < end:
+                to = address(each["to"]) + start - address(each["first"])
+                found.append((start - first, to, end - start))
+        return found
+
 
 def heights(parts, total):
-    """A height for each part: as the square root of its size, so that a page beside gigabytes is seen,
+    """A height for each of these sizes: as the square root of its size, so that a page beside gigabytes is seen,
     none below RUN_LEAST; `total` is what they share out where there is room for it."""
-    roots = [size**0.5 for _, size, _ in parts]
+    roots = [size**0.5 for size in parts]
     free = max(total - RUN_LEAST * len(parts), 0)
     return [RUN_LEAST + free * root / (sum(roots) or 1) for root in roots]
 
@@ -166,17 +214,29 @@ def shape(kind, geometry, classes, label, extra=""):
 
 
 class Picture:
-    def __init__(self, taken):
+    def __init__(self, taken, tables=()):
+        self.taken = taken
         self.frames = dump.records(taken, "layout", "frames")
         self.guests = [
             Guest(row, dump.records(taken, f"map {row['guest']}", "run"))
             for row in dump.records(taken, "guests", "guest")
         ]
+        self.spaces = [guest for guest in self.guests if guest.runs]
+        if "own" in tables:
+            own = [
+                OwnTables(guest, dump.records(taken, f"map {guest.name} gva", "run"))
+                for guest in self.guests
+            ]
+            self.spaces += [each for each in own if each.runs]
+        if "host" in tables:
+            runs = dump.records(taken, "map host", "run")
+            self.spaces.append(Space("host", "host", "host", runs))
         if not self.frames:
             raise ValueError("the dump has no frames: it lacks the answer to `layout`")
         end = max(address(run["last"]) + 1 for run in self.frames)
         self.curve = Curve((end + FRAME - 1) // FRAME)
         self.ribbons = []
+        self.threads = []  # each ribbon's way over the map: what it passes keeps its colour
         self.bars = []
         self.down = 0  # how far the map is moved down, to stand in the middle
 
@@ -190,7 +250,7 @@ class Picture:
             classes = "frames " + colour_class(run["purpose"], owner, run["state"])
             what = run["purpose"] if run["state"] in ("used", "reserved") else run["state"]
             whose = f", of {owner}" if owner else ""
-            label = f"{run['first']} to {run['last']}: {size_text(run['size'])}, {what}{whose}"
+            label = f"{run['first']} to {run['last']}: {words(run['size'])}, {what}{whose}"
             drawn = path_of(self.curve.squares(first, run["size"]))
             (used if what != run["state"] else idle).append(
                 shape("path", f'd="{drawn}"', classes, label, f' data-order="{index}"')
@@ -199,8 +259,7 @@ class Picture:
 
     def place_guests(self):
         """Guests with memory on both sides of the map, in turn; returns the height they need."""
-        shown = [guest for guest in self.guests if guest.runs]
-        sides = [shown[0::2], shown[1::2]]
+        sides = [self.spaces[0::2], self.spaces[1::2]]
         rows = max((len(side) for side in sides), default=0)
         height = max(MAP, rows * (GUEST_LEAST + GUEST_GAP) - GUEST_GAP)
         self.down = (height - MAP) / 2
@@ -214,20 +273,22 @@ class Picture:
         left = -REACH - BAR if side == 0 else MAP + REACH
         parts, shapes, targets = guest.parts(), [], []
         y = top
-        for index, ((first, size, run), height) in enumerate(zip(parts, heights(parts, room))):
+        for index, ((first, size, run), height) in enumerate(
+            zip(parts, heights(guest.weights(parts), room))
+        ):
             box = f'x="{left}" y="{number(y)}" width="{BAR}" height="{number(height)}"'
             last = first + size - 1
             if run is None:
-                label = f"{guest.title}: {first:#x} to {last:#x}: {size_text(size)}, not mapped"
+                label = f"{guest.title}: {first:#x} to {last:#x}: {words(size)}, not mapped"
                 shapes.append(shape("rect", box, "run absent", label))
             else:
                 name = f"{guest.name}-{index}"
                 label = (
-                    f"{guest.title}: {run['first']} to {run['last']}: {size_text(size)} of "
-                    f"{run['what'] or 'memory'} in pages of {size_text(run['page'])}, "
+                    f"{guest.title}: {run['first']} to {run['last']}: {words(size)} of "
+                    f"{run['what'] or 'memory'} in pages of {words(run['page'])}, "
                     f"{run['rights']} {run['type']}, "
                     + ("behind it " if guest.alive else "behind it was ")
-                    + f"host-physical {run['to']}"
+                    + f"{'guest' if isinstance(guest, OwnTables) else 'host'}-physical {run['to']}"
                 )
                 shapes.append(
                     shape("rect", box, f"run guest c{guest.colour}", label, f' data-run="{name}"')
@@ -235,8 +296,9 @@ class Picture:
                 pattern = PAGE_PATTERNS.get(run["page"])
                 if pattern:
                     shapes.append(f'<rect {box} class="page" fill="url(#{pattern})"/>')
-                for square in self.curve.squares(address(run["to"]), size) if guest.alive else ():
-                    targets.append((square, name, y, height, size))
+                for start, to, part in guest.behind(run) if guest.alive else ():
+                    for x, at, wide, offset, covered in self.curve.squares(to, part):
+                        targets.append(((x, at, wide, start + offset, covered), name, y, height, size))
             y += height
         self.draw_ribbons(guest, side, left, targets)
         self.draw_labels(guest, side, left, top, y, shapes)
@@ -250,6 +312,10 @@ class Picture:
             upper, lower = y + height * offset / size, y + height * (offset + part) / size
             end = x if side == 0 else x + wide
             middle = (edge + (0 if side == 0 else MAP)) / 2
+            at_edge = 0 if side == 0 else MAP
+            self.threads.append(
+                f'<path class="thread c{guest.colour}" d="M{at_edge} {number(at + wide / 2)}H{number(end)}"/>'
+            )
             self.ribbons.append(
                 f'<path class="ribbon guest c{guest.colour}" data-run="{name}" '
                 f'd="M{edge} {number(upper)}C{number(middle)} {number(upper)} {number(middle)} '
@@ -262,14 +328,14 @@ class Picture:
         anchor = "end" if side == 0 else "start"
         lines = [
             (guest.state, "state"),
-            (f"{size_text(guest.memory)} of memory", "small"),
-            *((f"{size_text(mapped)} in {size_text(page)} pages", "small")
+            (guest.about(), "small"),
+            *((f"{words(mapped)} in {words(page)} pages", "small")
               for page, mapped in guest.pages().items()),
         ]
         text = "".join(
             f'<text x="{beside}" y="{number(top + 34 + 17 * index)}" text-anchor="{anchor}" '
             f'class="{classes}">{escape(line)}</text>'
-            for index, (line, classes) in enumerate(lines)
+            for index, (line, classes) in enumerate(each for each in lines if each[0])
         )
         self.bars.append(
             f'<g class="space{"" if guest.alive else " ended"}" data-group="" tabindex="0" role="group" '
@@ -290,24 +356,29 @@ class Picture:
             f'<path d="M0 .5H{BAR}" class="hatch"/></pattern>'
             for name, step in (("p4k", 3), ("p2m", 9), ("p1g", 27))
         )
+        patterns += (
+            '<pattern id="cached" width="4" height="4" patternUnits="userSpaceOnUse">'
+            '<path d="M0 0H4V4H0z" class="free"/><path d="M-1 1L1 -1M0 4L4 0M3 5L5 3" class="stripe"/></pattern>'
+        )
         # Guests stand beside the map at its own height; where they need more, the map is in the middle.
         moved = f' transform="translate(0 {number(self.down)})"'
         middle, above = MAP / 2, number(self.down - 12)
-        size = sum(run["size"] for run in self.frames) / (1 << 20)
+        size = sum(run["size"] for run in self.frames)
         return (
             f'<svg id="drawing" viewBox="{-REACH - BAR - LABELS} {-TOP} {width} {height + TOP + 20}" '
             'role="group" aria-label="physical memory and the address spaces of the guests">'
             f"<defs>{patterns}</defs>"
             f'<text x="{middle}" y="{above}" text-anchor="middle" class="heading">'
-            f"physical memory, {size:.1f} MiB</text>"
+            f"physical memory, {words(size)}</text>"
             f'<text x="0" y="{above}" class="small">0</text>'
             f'<text x="{MAP}" y="{above}" text-anchor="end" class="small">'
-            f"{size_text(4**self.curve.order * FRAME)}</text>"
+            f"{words(4**self.curve.order * FRAME)}</text>"
             '<g id="memory" data-group="" tabindex="0" role="group" '
             'aria-label="physical memory, along a Hilbert curve">'
+            # Ribbons end at the map's edge; a thread goes on to the frames, over what is free.
+            f"<g>{''.join(self.ribbons)}</g>"
             f'<rect width="{MAP}" height="{MAP}" class="ground"{moved}/>'
-            # Ribbons pass over what is free and behind what is not, so that each colour stays its own.
-            f"<g{moved}>{idle}</g><g>{''.join(self.ribbons)}</g><g{moved}>{used}</g></g>"
+            f"<g{moved}>{idle}</g><g>{''.join(self.threads)}</g><g{moved}>{used}</g></g>"
             '<g id="chosen-ribbons"></g>'
             + "".join(self.bars)
             + "</svg>"
@@ -334,7 +405,7 @@ class Picture:
             items.append(("ground", "no memory", none))
         return "".join(
             f'<li><svg width="14" height="14" aria-hidden="true"><rect width="14" height="14" '
-            f'class="{classes}"/></svg>{escape(name)} <small>{size_text(size)}</small></li>'
+            f'class="{classes}"/></svg>{escape(name)} <small>{words(size)}</small></li>'
             for classes, name, size in items
         )
 
@@ -342,9 +413,9 @@ class Picture:
         rows = []
         for guest in self.guests:
             pages = ", ".join(
-                f"{size_text(mapped)} in {size_text(page)}" for page, mapped in guest.pages().items()
+                f"{words(mapped)} in {words(page)}" for page, mapped in guest.pages().items()
             )
-            cells = [guest.title, guest.state, size_text(guest.memory), guest.frames, pages or "-"]
+            cells = [guest.title, guest.state, words(guest.memory), guest.frames, pages or "-"]
             rows.append("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in cells) + "</tr>")
         return (
             "<thead><tr><th>guest</th><th>state</th><th>memory</th><th>frames held</th>"
@@ -360,20 +431,29 @@ class Picture:
             legend=self.legend(),
             table=self.table(),
             guests=len(self.guests),
+            origin=escape(self.origin()),
         )
+
+    def origin(self):
+        """Of which machine, of which Quire, when: as far as the dump says it."""
+        said = (dump.records(self.taken, "version", "version") or [{}])[0]
+        program = " ".join(filter(None, [said.get("program"), self.taken.get("tree")]))
+        built = said.get("compiler") and f"built by {said['compiler']}"
+        found = [program, built, self.taken.get("engine"), self.taken.get("taken")]
+        return "; ".join(each for each in found if each)
 
 
 STYLE = """
 :root { color-scheme: light dark;
   --back: #fbfaf7; --text: #22262b; --soft: #6a7078; --line: #c9c8c2; --panel: #f1efe9;
-  --ground: #ffffff; --free: #e9e7e0; --cached: #dcd9cf; --hatch: rgba(255,255,255,.55);
+  --ground: #ffffff; --free: #e9e7e0; --cached: #8b8f86; --hatch: rgba(255,255,255,.55);
   --firmware: #8f8b84; --image: #3e4650; --boot: #a58a6f; --frame-database: #6f7f94;
   --tables: #52708f; --stacks: #8a6d86; --heap: #7d8a5e; --vcpu: #a3623f; --other: #77736c;
   --c0: #2f78c4; --c1: #d9822b; --c2: #2e9d73; --c3: #b3486f; --c4: #7a63c7; --c5: #8c9a1f;
   --c6: #1f9fb0; --c7: #c25a3c; }
 @media (prefers-color-scheme: dark) { :root {
   --back: #14171a; --text: #e4e6e8; --soft: #9aa1a9; --line: #3a4047; --panel: #1d2125;
-  --ground: #0d0f11; --free: #23282d; --cached: #2d3339; --hatch: rgba(0,0,0,.42);
+  --ground: #0d0f11; --free: #23282d; --cached: #77828c; --hatch: rgba(0,0,0,.42);
   --firmware: #6e6a64; --image: #aab4bf; --boot: #b59a7e; --frame-database: #8797ad;
   --tables: #7fa0c2; --stacks: #b394af; --heap: #a3b07f; --vcpu: #cf8a64; --other: #8e8a83;
   --c0: #5aa2ea; --c1: #f0a050; --c2: #4fc497; --c3: #e0769c; --c4: #a28df0; --c5: #bccb4a;
@@ -396,7 +476,10 @@ h2 { font-size: 1rem; margin: 1.4rem 0 .4rem; }
 #drawing .name { font-weight: 650; font-size: 16px; } #drawing .heading { font-size: 16px; }
 #drawing .small { fill: var(--soft); font-size: 13px; } #drawing .state { font-size: 13px; }
 .ground { fill: var(--ground); stroke: var(--line); }
-.frames { fill: var(--other); } .free { fill: var(--free); } .cached { fill: var(--cached); }
+.frames { fill: var(--other); } .free { fill: var(--free); } .cached { fill: url(#cached); }
+.stripe { stroke: var(--cached); stroke-width: 1.3; fill: none; }
+.thread { fill: none; stroke: var(--own); stroke-width: 1; opacity: .55; pointer-events: none; }
+.chost { --own: var(--image); }
 .p-firmware { fill: var(--firmware); } .p-image { fill: var(--image); } .p-boot { fill: var(--boot); }
 .p-frame-database { fill: var(--frame-database); } .p-heap { fill: var(--heap); }
 .p-host-tables, .p-user-tables { fill: var(--tables); } .p-stacks { fill: var(--stacks); }
@@ -495,6 +578,7 @@ PAGE = """<!DOCTYPE html>
 addresses to the frames behind them. Heights in a guest go with the square root of the size; its lines
 are page sizes: close for 4K, wide for 2M, widest for 1G. <span id="sideways">The drawing scrolls
 sideways.</span></p>
+<p id="origin">{origin}</p>
 </header>
 <section class="scroll">{drawing}</section>
 <div id="detail" role="status" aria-live="polite">Point at something, or go there by <kbd>Tab</kbd> and the
@@ -508,15 +592,16 @@ arrow keys, to read about it here.</div>
 
 
 def boot(options):
-    """A dump of a machine whose guests are alive: each that has ended is made anew and held."""
+    """A dump of a machine whose guests are alive: each that has ended is made anew and held, and each
+    that runs on is held where it is."""
     engine, _ = engines.choose(options.engine, options.cpu, options.memory)
     with Machine(engine, options.boot) as machine:
-        machine.wait_prompt()
-        machine.expect("quire: guests: ")
-        machine.wait_prompt()
+        machine.bring_prompt()
         for row in machine.ask("guests").records("guest"):
             if row["state"] in DEAD and row["state"] != "refused":
                 machine.ask(f"start {row['guest']} paused")
+            elif row["state"] == "running":
+                machine.ask(f"pause {row['guest']}")
         return dump.take(machine)
 
 
@@ -529,9 +614,18 @@ def arguments():
     parser.add_argument("--boot", metavar="ISO", help="an image to boot and ask instead")
     parser.add_argument("--engine", default=setting("ENGINE") or "auto")
     parser.add_argument("--cpu", default=setting("CPU") or None)
-    parser.add_argument("--memory", type=int, default=int(setting("MEMORY") or 256), help="in MiB")
+    parser.add_argument(
+        "--memory", type=engines.memory_size, default=setting("MEMORY") or "256", help="in MiB"
+    )
     parser.add_argument("-o", "--output", default="picture.html")
+    parser.add_argument(
+        "--tables", default="", metavar="host,own", help="tables to show beside the guests' EPTs"
+    )
     options = parser.parse_args()
+    options.tables = [each.strip() for each in options.tables.split(",") if each.strip()]
+    odd = [each for each in options.tables if each not in ("host", "own")]
+    if odd:
+        parser.error(f"there are no tables {odd[0]!r}; --tables has host, own, or both")
     if bool(options.dump) == bool(options.boot):
         parser.error("either a dump or --boot, please")
     return options
@@ -545,7 +639,7 @@ def main():
         else:
             with open(options.dump, encoding="utf-8") as source:
                 taken = json.load(source)
-        page = Picture(taken).page()
+        page = Picture(taken, options.tables).page()
     except (MachineError, engines.EngineError, OSError, ValueError, KeyError, TypeError) as error:
         print(f"picture: {error}", file=sys.stderr)
         return 1

@@ -139,12 +139,37 @@ def test_no_image(settings):
     assert "launcher: there is no image /nowhere/quire.iso" in done.stdout
 
 
+@pytest.mark.parametrize(
+    "engine, cpu, sentences",
+    [
+        ("bochs", "no_such", ["bochs has no CPU model 'no_such'\n", "corei7_icelake_u", "tigerlake"]),
+        ("bochs", "icelake_u", ["'icelake_u'; did you mean corei7_icelake_u?"]),
+        ("qemu", "no_such,+svm", ["qemu has no CPU model 'no_such'\n", "qemu64", "max"]),
+    ],
+)
+def test_a_cpu_model_that_is_none(iso, settings, engine, cpu, sentences):
+    done = launch(iso, "--engine", engine, "--cpu", cpu, "--cmds", "quit")
+    assert done.returncode == 2
+    for each in sentences:
+        assert each in done.stdout, done.stdout
+    assert all(len(line) <= 100 for line in done.stdout.splitlines())
+    assert os.listdir(settings) == []
+
+
 def test_an_emulator_that_gives_up_is_reported(iso, settings):
-    done = launch(iso, "--engine", "bochs", "--cpu", "no_such_model", "--cmds", "quit")
+    done = launch(iso, "--engine", "bochs", "--cpu", "corei7_icelake_u, odd=1", "--cmds", "quit")
     assert done.returncode == 1
     assert "launcher: the machine ended without being switched off (bochs ended with" in done.stdout
     assert "cpu directive malformed" in done.stdout
     assert os.listdir(settings) == []
+
+
+@pytest.mark.seconds(600)
+def test_more_memory_than_fits_below_4_gib(iso, settings):
+    done = launch(iso, "--engine", "bochs", "--memory", "3100", "--cmds", "mem")
+    assert done.returncode == 0, done.stdout
+    assert "3100 MiB (28 MiB of them above 4 GiB); slow to start" in done.stdout
+    assert re.search(r"0x100000000 +0x101bfffff +28M +usable", done.stdout), done.stdout
 
 
 def test_a_machine_that_ends_by_a_fault_is_no_success(make_iso, settings):

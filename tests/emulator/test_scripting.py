@@ -150,3 +150,9 @@ def test_many_commands_while_a_guest_prints_for_ever(make_iso):
                 f'error: "echo{index}" is no command'
             ), answer
             assert machine.ask("guests").records("guest")[0]["state"] == "running"
+
+
+def test_no_patience_presses_no_key_at_answers(make_iso):
+    done = run(LAUNCH, make_iso(ENDLESS["silent"]()), "--patience", "0", "--cmds", "map host; quit")
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count("a key brings the console") == 1

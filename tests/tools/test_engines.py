@@ -93,6 +93,30 @@ def test_nothing_installed(machine):
         engines.choose("bochs")
 
 
+def test_memory_that_bochs_cannot_show(monkeypatch):
+    monkeypatch.setitem(engines.Bochs.firmwares, "bochs", "/nowhere")
+    engine = engines.Bochs(memory=4096)
+    assert (engine.memory, engine.firmware) == (3072, engines.Bochs.firmwares["seabios"])
+    assert "3072 MiB and not 4096: more wants the firmware /nowhere" in engine.describe()
+
+
+def test_memory_in_full(monkeypatch):
+    monkeypatch.setitem(engines.Bochs.firmwares, "bochs", "/dev/null")
+    assert engines.Bochs(memory=3072).firmware == engines.Bochs.firmwares["seabios"]
+    engine = engines.Bochs(memory=4096)
+    assert (engine.memory, engine.firmware) == (4096, "/dev/null")
+    assert "memory: guest=5120, host=2048\n" in engine._settings("x", "tty")
+    assert "16384 MiB (13312 MiB of them above 4 GiB) and not 99999: that is the most" in (
+        engines.Bochs(memory=99999).describe()
+    )
+
+
+def test_a_cpu_model_is_looked_up_where_it_can_be(machine, monkeypatch):
+    machine(kvm=None)
+    monkeypatch.setattr(engines, "output_of", lambda command: "")
+    assert engines.choose("bochs", cpu="new_model")[0].cpu == "new_model"
+
+
 def test_no_such_engine():
     with pytest.raises(engines.EngineError, match="there is no engine 'xen'"):
         engines.choose("xen")

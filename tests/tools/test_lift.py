@@ -3,6 +3,7 @@ is not Quire. (tests/emulator/test_lifted_kernel.py does the same with a kernel.
 
 import os
 import re
+import shlex
 
 import pytest
 
@@ -111,5 +112,5 @@ def test_what_the_hypervisor_does_not_use_is_offered_and_not_used(prefix):
     folders = [os.path.join(ROOT, folder) for folder in ("arch", "boot", "monitor", "vm")]
     for name in names:
         assert re.search(rf"\b{name}\(", headers), f"{name}() is not offered"
-        used = lift.run("sh", "-c", f"grep -rw {name} {' '.join(folders)} || true")
+        used = lift.run("sh", "-c", f"grep -rw {name} {shlex.join(folders)} || true")
         assert used == "", f"{name}() is used:\n{used}"

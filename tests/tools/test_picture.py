@@ -39,8 +39,7 @@ def test_a_range_is_squares_that_hold_exactly_its_cells(first, count):
 
 
 def test_heights_share_the_room():
-    parts = [(0, 4096, None), (4096, 1 << 30, None), (0, 4096, None)]
-    found = picture.heights(parts, 200)
+    found = picture.heights([4096, 1 << 30, 4096], 200)
     assert sum(found) == pytest.approx(200) and min(found) >= picture.RUN_LEAST
     assert found[1] > 10 * found[0]
 
@@ -166,3 +165,56 @@ def test_few_and_many_guests(guests, memory, tmp_path):
     assert done.returncode == 0, done.stderr
     seen = looks_well(page, str(tmp_path), SIZES[0], False)
     assert len(seen["names"]) == guests
+
+
+def test_sizes_for_people():
+    sizes = {4096: "4K", 1000 << 10: "1000K", MIB: "1M", 242116 << 10: "236.4M", 1 << 30: "1G", 3 << 29: "1.5G"}
+    assert {size: picture.words(size) for size in sizes} == sizes
+
+
+def test_of_which_machine_it_is(tmp_path):
+    taken = machine(2)
+    taken |= {"taken": "2026-01-02 03:04", "engine": "Bochs, CPU <model>", "tree": "v1-2-g3"}
+    version = {"program": "Quire", "compiler": "gcc 12.2.0"}
+    taken["machine"]["version"] = [{"kind": "facts", "record": "version", "values": version}]
+    _, page = draw(taken, tmp_path)
+    wanted = "Quire v1-2-g3; built by gcc 12.2.0; Bochs, CPU &lt;model&gt;; 2026-01-02 03:04"
+    assert f'<p id="origin">{wanted}</p>' in page.read_text(encoding="utf-8")
+
+
+def test_what_is_free_is_over_the_ribbons_and_unlike_what_is_cached(tmp_path):
+    taken = machine(3)
+    taken["machine"]["layout"].append(frames(256 * MIB, MIB, "cached", "free"))
+    _, page = draw(taken, tmp_path)
+    text = page.read_text(encoding="utf-8")
+    free = text.index('class="frames free"')
+    assert text.rindex('class="ribbon') < text.index('class="ground"') < free < text.index('class="thread')
+    assert ".cached { fill: url(#cached)" in text and '<pattern id="cached"' in text
+
+
+def with_tables(taken):
+    """The host's table, and one of the first guest's own that maps two pages through its EPT."""
+    own = run(1 << 40, 8192, 4096, (640 << 10) - 4096)
+    taken["machine"]["map g1 gva"] = [own, run(1 << 41, 4096, 4096, 0)]
+    taken["machine"]["map host"] = [run(0xFFFF800000000000, 64 * MIB, 2 * MIB, 0)]
+    return taken
+
+
+def test_own_tables_lead_through_the_ept():
+    drawn = picture.Picture(with_tables(machine(2)), ["own", "host"])
+    own = next(space for space in drawn.spaces if space.name == "g1-own")
+    # Of the first run the second page is in a hole of the EPT's; 2 MiB is where the guest's memory begins.
+    assert own.behind(own.runs[0]) == [(0, 2 * MIB + (640 << 10) - 4096, 4096)]
+    assert own.behind(own.runs[1]) == [(0, 2 * MIB, 4096)]
+
+
+def test_the_tables_of_host_and_guests(tmp_path):
+    source, page = tmp_path / "dump.json", tmp_path / "picture.html"
+    source.write_text(json.dumps(with_tables(machine(3))))
+    command = [sys.executable, os.path.join(TOOLS, "picture.py"), str(source), "-o", str(page)]
+    done = subprocess.run([*command, "--tables", "own,host"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    seen = looks_well(page, str(tmp_path), SIZES[0], False)
+    assert set(seen["names"]) - set(seen["listed"]) == {"host", "g1 own tables"}
+    done = subprocess.run([*command, "--tables", "odd"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "there are no tables 'odd'" in done.stderr

@@ -135,6 +135,10 @@ UNIT_complete_SRC := monitor/complete.c monitor/arguments.c lib/format.c
 UNIT_TESTS += pager
 UNIT_pager_SRC := monitor/pager.c lib/format.c
 
+# Includes arch/x86_64/uart.c, to be the port that it drives.
+UNIT_TESTS += uart
+UNIT_uart_SRC := lib/format.c
+
 UNIT_TESTS += scrub
 UNIT_scrub_SRC := mm/frames/scrub.c mm/paging/page_source.c $(BUDDY_SRC) mm/frames/frame.c mm/addr.c lib/format.c
 

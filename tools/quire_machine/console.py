@@ -54,6 +54,7 @@ class Console:
 
     def __init__(self, line):
         self.status = None
+        self.about = None  # what machine it is, in words
         self.screen = Screen()
         self.changed = threading.Condition()
         self._raw = bytearray()  # output that take_output() has not handed on yet
@@ -342,6 +343,7 @@ def connect(address):
     except (OSError, ValueError, termios.error) as error:
         raise MachineError(f"no machine at {address}: {error}") from error
     console = Console(descriptor)
+    console.about = f"the machine at {address}"
     console._start_reading()
     try:
         console.synchronise()

@@ -9,11 +9,15 @@ Whether KVM serves is found out by trying: /dev/kvm can be there and open, and y
 ordinary guest, or start one that sees no VMX.
 """
 
+import argparse
+import difflib
 import glob
 import os
+import re
 import shutil
 import subprocess
 import tempfile
+import textwrap
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 QEMU = "qemu-system-x86_64"
@@ -26,6 +30,22 @@ PROBE_NO_VMX, PROBE_NO_EPT, PROBE_NO_UNRESTRICTED, PROBE_ALL = 33, 35, 37, 39
 
 class EngineError(Exception):
     """An engine cannot be had; the text is a sentence for the person who asked."""
+
+
+def output_of(command):
+    """What a program says when it is asked for help; nothing where that fails."""
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=PROBE_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.decode("utf-8", "replace")
 
 
 class Bochs:
@@ -41,14 +61,44 @@ class Bochs:
     }
     vga = "/usr/share/seabios/vgabios-stdvga.bin"
 
+    # Below 4 GiB the last GiB is for devices. What lies above, only Bochs's own firmware reports.
+    low_memory = 3072
+    address_hole = 1024
+    most_memory = 16384  # it takes minutes to start with that
+    host_memory = 2048  # Bochs holds no more, and swaps the rest
+
     def __init__(self, cpu=None, memory=None, cpus=1, firmware="seabios"):
-        self.firmware = self.firmwares[firmware]
         self.cpu = cpu or self.default_cpu
         self.memory = memory or 256
         self.cpus = cpus
+        self.wanted = self.memory
+        if self.memory > self.low_memory:
+            if os.path.exists(self.firmwares["bochs"]):
+                firmware = "bochs"
+            else:
+                self.memory = self.low_memory
+        self.memory = min(self.memory, self.most_memory)
+        self.firmware = self.firmwares[firmware]
 
     def describe(self):
-        return f"Bochs, CPU model {self.cpu}, {self.memory} MiB"
+        text = f"Bochs, CPU model {self.cpu}, {self.memory} MiB"
+        if self.memory > self.low_memory:
+            text += f" ({self.memory - self.low_memory} MiB of them above 4 GiB)"
+        if self.memory < self.wanted:
+            text += f" and not {self.wanted}: " + (
+                "that is the most"
+                if self.memory == self.most_memory
+                else f"more wants the firmware {self.firmwares['bochs']} (package bochsbios)"
+            )
+        elif self.memory > self.host_memory:
+            text += f"; slow to start, for Bochs swaps what is beyond {self.host_memory} MiB"
+        return text
+
+    @staticmethod
+    def models():
+        """The names that --cpu may have; none where they cannot be had."""
+        said = output_of(["bochs", "-help", "cpu"])
+        return re.findall(r"^\w+$", said.partition("Supported CPU models:")[2], re.M)
 
     def command(self, iso, tty, folder):
         """The command, to be run in `folder`, that boots `iso` with COM1 on `tty`."""
@@ -64,12 +114,12 @@ class Bochs:
         return {"TERM": "xterm"}
 
     def _settings(self, iso, tty):
-        host = min(self.memory, 2048)
+        guest = self.memory + (self.address_hole if self.memory > self.low_memory else 0)
         return "\n".join(
             [
                 f"display_library: {self._display()}",
                 "config_interface: textconfig",
-                f"memory: guest={self.memory}, host={host}",
+                f"memory: guest={guest}, host={min(guest, self.host_memory)}",
                 f"romimage: file={self.firmware}, options=fastboot",
                 f"vgaromimage: file={self.vga}",
                 "sound: driver=dummy",
@@ -112,6 +162,11 @@ class Qemu:
 
     def describe(self):
         return f"QEMU without VMX, CPU model {self.cpu}, {self.memory} MiB"
+
+    @staticmethod
+    def models():
+        said = output_of([QEMU, "-cpu", "help"]).partition("Available CPUs:")[2]
+        return re.findall(r"^x86 (\S+)", said.partition("\n\n")[0], re.M)
 
     def command(self, iso, tty, folder):
         return [
@@ -252,9 +307,35 @@ def why_not_kvm(device="/dev/kvm"):
     }.get(status, status)
 
 
+def check_model(engine):
+    """Raises EngineError where the engine has no CPU model of that name, with those that it has."""
+    name = engine.cpu.split(",")[0]  # QEMU takes flags behind it
+    known = [] if engine.cpu == engine.default_cpu else engine.models()
+    if known and name not in known:
+        meant = difflib.get_close_matches(name, known, 1)
+        hint = f"; did you mean {meant[0]}?" if meant else ""
+        said = textwrap.wrap("it has " + ", ".join(known), 96, break_on_hyphens=False)
+        raise EngineError(
+            f"{engine.name} has no CPU model {name!r}{hint}\n  " + "\n  ".join(said)
+        )
+
+
 def choose(wanted="auto", cpu=None, memory=None):
     """Returns the engine to use and the sentences that say why. Raises EngineError with a sentence
     where what was asked for cannot be had."""
+    engine, said = choose_kind(wanted, cpu, memory)
+    check_model(engine)
+    return engine, said
+
+
+def memory_size(text):
+    """A number of MiB of the person's, for argparse."""
+    if not str(text).isdigit() or int(text) < 32:
+        raise argparse.ArgumentTypeError(f"memory is a number of MiB from 32 up, not {text!r}")
+    return int(text)
+
+
+def choose_kind(wanted, cpu, memory):
     wanted = wanted or "auto"
     if wanted not in ("auto", *ENGINES):
         raise EngineError(f"there is no engine {wanted!r}; ENGINE is auto, kvm, bochs, qemu or nested")

@@ -26,6 +26,7 @@ class Machine(Console):
         self._folder = tempfile.mkdtemp(prefix="quire-")
         master, self._slave = pty.openpty()
         super().__init__(master)
+        self.about = engine.describe()
         try:
             self._start(iso)
         except BaseException:

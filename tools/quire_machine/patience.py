@@ -8,6 +8,7 @@ import re
 import time
 from argparse import ArgumentTypeError
 
+LEAST_SECONDS = 2.0  # between two keys, and for the answer to a command
 PATIENCE_SECONDS = 10.0  # the demonstration's guests take about four
 
 # Ctrl-]: brings the console, ends `wait`, leaves a guest's serial port without reaching the guest, and is
@@ -42,6 +43,7 @@ class Patience:
         self.since = None
         self.pressed = False
         if not booting:
+            self.seconds = max(seconds, LEAST_SECONDS)  # an answer is no wait for guests
             self._begin()
 
     def _begin(self):
@@ -70,6 +72,7 @@ class Patience:
         ):
             return False
         self.console.press(KEY)
+        self.seconds = max(self.seconds, LEAST_SECONDS)
         self._begin()
         self.pressed = True
         return True

@@ -193,7 +193,8 @@ class Conversation:
             data = machine.take_output()
             self.transcript.show(data)
             now = time.monotonic()
-            if waiting and waiting.press():
+            pressed_before = waiting and waiting.pressed
+            if waiting and waiting.press() and not pressed_before:
                 self.transcript.note("guests run on; a key brings the console")
             silent_since = now if data or (waiting and waiting.runs()) else silent_since
             if now > self.deadline:
