@@ -39,7 +39,7 @@ MAKEFLAGS += --no-builtin-rules
 PARALLEL = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(JOBS))
 
 .PHONY: all iso run picture transcript setup test test-unit test-property test-tools test-emulator bench
-.PHONY: format format-check headers-check clang-check poison-check schema clean help FORCE
+.PHONY: test-nested test-kvm format format-check headers-check clang-check poison-check schema clean help FORCE
 
 all: $(QUIRE_ELF) $(GUEST_IMAGES) ## build the hypervisor and the guests
 
@@ -49,7 +49,7 @@ $(QUIRE_ISO): boot/grub.cfg tools/image.py $(QUIRE_ELF) $(GUEST_IMAGES)
 	@echo "iso   $@"
 	$(Q)$(PYTHON) tools/image.py build --config boot/grub.cfg --files $(BUILD) -o $@
 
-# ENGINE=auto|kvm|bochs|qemu  CPU=model  MEMORY=MiB  CMDS="guests; mem; quit"  PATIENCE=seconds
+# ENGINE=auto|kvm|bochs|qemu|nested  CPU=model  MEMORY=MiB  CMDS="guests; mem; quit"  PATIENCE=seconds
 export ENGINE CPU MEMORY CMDS PATIENCE
 
 run: ## install what is missing, build, boot, and stay at the console (ENGINE= CPU= MEMORY= CMDS=)
@@ -91,6 +91,8 @@ UNIT_LOGS := $(UNIT_TESTS:%=$(HOSTED)/unit/%.log) $(UNIT_TSAN:%=%.log)
 PROPERTY_LOGS := $(PROPERTY_TESTS:%=$(HOSTED)/property/%.log) $(PROPERTY_TSAN:%=%.log)
 TOOLS_XML := $(BUILD)/tools.xml
 EMULATOR_XML := $(BUILD)/emulator.xml
+NESTED_XML := $(BUILD)/nested.xml
+KVM_XML := $(BUILD)/kvm.xml
 
 $(HOSTED)/obj/%.o: %.c Makefile
 	@mkdir -p $(@D)
@@ -123,14 +125,22 @@ $(TOOLS_XML) $(EMULATOR_XML): $(BUILD)/%.xml: FORCE
 	@QUIRE_BUILD=$(BUILD) $(PYTHON) -B -m pytest -q -n $(JOBS) -p no:cacheprovider \
 		--junitxml=$@ tests/$* $(PYTEST) || true
 
+# Under the real KVM. A file of these tests boots Linux once, and so stays with one of two workers.
+$(NESTED_XML) $(KVM_XML): $(QUIRE_ISO) FORCE
+	@rm -f $@
+	@echo "test  $(basename $(@F))"
+	@QUIRE_BUILD=$(BUILD) QUIRE_KVM=$(if $(filter $(KVM_XML),$@),1) $(PYTHON) -B -m pytest -q -n 2 \
+		--dist loadfile -p no:cacheprovider --junitxml=$@ tests/nested $(PYTEST) || true
+
 test: ## install what is missing, build, and run every test; ends with one summary
 	@tools/setup.sh run test
 	@$(MAKE) --no-print-directory $(PARALLEL) all format-check headers-check clang-check
 	@$(MAKE) --no-print-directory $(PARALLEL) $(UNIT_LOGS) $(PROPERTY_LOGS) $(FUZZ_LOGS)
 	@$(MAKE) --no-print-directory $(TOOLS_XML)
 	@$(MAKE) --no-print-directory $(EMULATOR_XML)
+	@$(MAKE) --no-print-directory $(NESTED_XML)
 	@$(PYTHON) tools/summary.py unit $(UNIT_LOGS) -- property $(PROPERTY_LOGS) \
-		-- fuzz $(FUZZ_LOGS) -- tools $(TOOLS_XML) -- emulator $(EMULATOR_XML)
+		-- fuzz $(FUZZ_LOGS) -- tools $(TOOLS_XML) -- emulator $(EMULATOR_XML) -- nested $(NESTED_XML)
 
 test-unit: $(UNIT_LOGS) ## the hosted unit tests
 	@$(PYTHON) tools/summary.py unit $(UNIT_LOGS)
@@ -143,6 +153,16 @@ test-tools: $(TOOLS_XML) ## the tests of the launcher and its fellows
 
 test-emulator: $(EMULATOR_XML) ## the whole-machine tests (PYTEST="-k name" narrows them)
 	@$(PYTHON) tools/summary.py emulator $(EMULATOR_XML)
+
+test-nested: $(NESTED_XML) ## the same guests under the real KVM, in a Linux in Bochs
+	@$(PYTHON) tools/summary.py nested $(NESTED_XML)
+
+test-kvm: ## the same under this machine's own KVM, where it has VMX; ends with a report to send in
+	@ENGINE=kvm tools/setup.sh run test
+	@$(PYTHON) tools/kvm_report.py check
+	@$(MAKE) --no-print-directory $(PARALLEL) $(KVM_XML)
+	@$(PYTHON) tools/kvm_report.py report $(KVM_XML)
+	@$(PYTHON) tools/summary.py kvm $(KVM_XML)
 
 -include tests/fuzz/fuzz.mk tests/coverage/coverage.mk tests/mutants/mutants.mk
 

@@ -48,7 +48,7 @@ def configuration(cmdline, modules):
     return "\n".join([*lines, "boot", ""])
 
 
-def write_iso(output, config, files):
+def write_iso(output, config, files, grub_modules=GRUB_MODULES):
     """Writes the ISO with GRUB's configuration `config` and `files` (path in the image -> file)."""
     folder = os.path.dirname(output)
     if folder and not os.path.isdir(folder):
@@ -62,7 +62,7 @@ def write_iso(output, config, files):
         with open(os.path.join(root, "boot/grub/grub.cfg"), "w", encoding="utf-8") as out:
             out.write(config)
         done = subprocess.run(
-            ["grub-mkrescue", "-d", GRUB_FOLDER, f"--install-modules={GRUB_MODULES}"]
+            ["grub-mkrescue", "-d", GRUB_FOLDER, f"--install-modules={grub_modules}"]
             + ["--locales=", "--fonts=", "--themes=", "--compress=no", "-o", output, root],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -5,8 +5,8 @@
 
 Settings come from options, or from the environment, where `make run` puts them:
 
-    ENGINE=auto|kvm|bochs|qemu   CPU=model   MEMORY=MiB   CMDS="guests; mem; quit"
-    PATIENCE=seconds
+    ENGINE=auto|kvm|bochs|qemu|nested   CPU=model   MEMORY=MiB   CMDS="guests; mem; quit"
+    PATIENCE=seconds   SUITE=trixie (of Debian, for nested)
 
 With CMDS each command is typed at the prompt and the transcript printed; where guests run on and keep
 the prompt away, a key is pressed after PATIENCE seconds. Without, a terminal is connected to the
@@ -20,7 +20,7 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from quire_machine import Machine, MachineError, engines, patience, session  # noqa: E402
+from quire_machine import MachineError, boot, engines, patience, session  # noqa: E402
 
 
 def arguments():
@@ -65,7 +65,7 @@ def run(options):
     for reason in reasons:
         note(reason)
     try:
-        with Machine(engine, options.iso) as machine:
+        with boot(engine, options.iso, note) as machine:
             person = options.cmds is None and sys.stdin.isatty()
             note(engine.describe() + ("; `quit` or Ctrl-C ends it" if person else ""))
             if person:

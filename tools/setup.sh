@@ -45,6 +45,7 @@ needs_of_run() {
     case ${ENGINE:-auto} in
     bochs) needs_of_bochs ;;
     qemu | kvm) needs_of_qemu ;;
+    nested) needs_of_nested ;;
     *)
         needs_of_bochs
         kvm_is_possible && needs_of_qemu
@@ -59,12 +60,19 @@ needs_of_bochs() {
         compgen -G '/usr/lib/*/bochs/plugins/libbx_term_gui.so'
 }
 
+needs_of_nested() {
+    needs_of_bochs
+    want lz4 "to pack the files of a Linux that runs KVM" has lz4
+    want xz-utils "to unpack that Linux's modules" has xz
+}
+
 needs_of_qemu() {
     want qemu-system-x86 "to run under KVM, or without VMX" has qemu-system-x86_64
 }
 
 needs_of_test() {
     needs_of_bochs
+    needs_of_nested
     needs_of_qemu
     want bochsbios "to test under another firmware" test -e /usr/share/bochs/BIOS-bochs-latest
     want libc6-dev "to build the hosted tests" test -e /usr/include/stdio.h

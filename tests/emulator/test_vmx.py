@@ -70,17 +70,22 @@ pdptes: dq 0x1001, 0, 0, 0
 """
 
 
+def flat_source(source):
+    """Of a flat 16-bit image that runs `source` at 0x7c00 with DS 0."""
+    return (
+        "bits 16\norg 0x7c00\njmp 0:start\nstart: cli\nxor ax, ax\nmov ds, ax\nmov ss, ax\n"
+        f"mov sp, 0x7c00\n{source}\ntimes 510 - ($ - $$) db 0\ndw 0xaa55\n"
+    )
+
+
 @pytest.fixture
 def flat(tmp_path):
-    """Assembles a flat 16-bit image that runs `source` at 0x7c00 with DS 0."""
+    """Assembles such an image."""
 
     def assemble(source):
         text = tmp_path / "guest.asm"
         image = tmp_path / "guest.bin"
-        text.write_text(
-            "bits 16\norg 0x7c00\njmp 0:start\nstart: cli\nxor ax, ax\nmov ds, ax\nmov ss, ax\n"
-            f"mov sp, 0x7c00\n{source}\ntimes 510 - ($ - $$) db 0\ndw 0xaa55\n"
-        )
+        text.write_text(flat_source(source))
         subprocess.run(["nasm", "-fbin", str(text), "-o", str(image)], check=True)
         return image.read_bytes()
 

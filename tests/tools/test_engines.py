@@ -6,6 +6,11 @@ import pytest
 
 from quire_machine import engines
 
+NESTED_OFF = (
+    "nested VMX is switched off (with no virtual machine running: "
+    "`sudo modprobe -r kvm_intel && sudo modprobe kvm_intel nested=1`)"
+)
+
 
 @pytest.fixture
 def machine(monkeypatch):
@@ -42,12 +47,16 @@ def machine(monkeypatch):
     [
         ({}, None),
         ({"nested": None}, None),
-        ({"kvm": None}, "there is no /dev/kvm"),
-        ({"kvm": False}, "/dev/kvm does not open (Permission denied)"),
+        ({"kvm": None, "flags": "sse2"}, "there is no /dev/kvm"),
+        ({"kvm": None}, "there is no /dev/kvm (this CPU shows VMX: `sudo modprobe kvm_intel nested=1`)"),
+        (
+            {"kvm": False},
+            "/dev/kvm does not open: Permission denied (`sudo usermod -aG kvm $USER`, then log in anew)",
+        ),
         ({"flags": "sse2"}, "/dev/kvm opens, but this CPU shows no VMX"),
         ({"flags": "svm"}, "this CPU has AMD's SVM, and Quire runs its guests by VMX"),
-        ({"nested": "N"}, "nested VMX is switched off (kvm_intel has nested=0)"),
-        ({"nested": "0"}, "nested VMX is switched off (kvm_intel has nested=0)"),
+        ({"nested": "N"}, NESTED_OFF),
+        ({"nested": "0"}, NESTED_OFF),
         ({"trial": engines.PROBE_NO_VMX}, "a guest under this KVM sees no VMX"),
         ({"trial": engines.PROBE_NO_EPT}, "a guest under this KVM sees VMX without EPT"),
         ({"trial": "a trial guest did not start"}, "a trial guest did not start"),

@@ -13,7 +13,8 @@ Standard library only. The launcher, `tools/quire` and the whole-machine tests s
 """
 
 from quire_machine.answers import Answer, address
+from quire_machine.boot import boot
 from quire_machine.console import Console, MachineError, connect
 from quire_machine.machine import Machine
 
-__all__ = ["Answer", "Console", "Machine", "MachineError", "address", "connect"]
+__all__ = ["Answer", "Console", "Machine", "MachineError", "address", "boot", "connect"]

@@ -54,6 +54,8 @@ class MachineError(Exception):
 class Console:
     """`line` is the descriptor of the stream, which the console closes; status is None until it ends."""
 
+    slowness = 1  # times as long as Bochs takes for what the machine does; time limits are meant for Bochs
+
     def __init__(self, line):
         self.status = None
         self.about = None  # what machine it is, in words
@@ -292,6 +294,7 @@ class Console:
 
     def _wait(self, look, timeout, what, ending=False):
         """Calls look() at each change, and now and then, until it returns something true."""
+        timeout *= self.slowness
         deadline = time.monotonic() + timeout
         with self.changed:
             while True:

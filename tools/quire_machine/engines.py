@@ -3,6 +3,7 @@
   kvm    QEMU with nested KVM: VMX in hardware, where this machine offers it to a guest
   bochs  VMX with EPT emulated: everything runs, anywhere
   qemu   QEMU's own emulation, without VMX: the host's half of Quire
+  nested QEMU with nested KVM in a Linux in Bochs: the first on a machine that has only the second, and slow
 
 Whether KVM serves is found out by trying: /dev/kvm can be there and open, and yet start no
 ordinary guest, or start one that sees no VMX.
@@ -191,15 +192,34 @@ class Kvm(Qemu):
         return f"QEMU with nested KVM, CPU model {self.cpu}, {self.memory} MiB"
 
 
-ENGINES = {engine.name: engine for engine in (Kvm, Bochs, Qemu)}
+class Nested:
+    """The real KVM without VMX in hardware: see nested.py. `cpu` and `memory` are those of QEMU."""
+
+    name = "nested"
+    default_cpu = "host,+vmx"
+    programs = ("bochs", "lz4", "strip", "readelf")
+
+    def __init__(self, cpu=None, memory=None, suite=None):
+        self.cpu = cpu or self.default_cpu
+        self.memory = memory or 256
+        # Debian's suite that Linux and QEMU are taken from, in place of the system's own sources.
+        self.suite = suite or os.environ.get("SUITE") or None
+
+    def describe(self):
+        suite = f" of Debian's {self.suite}" if self.suite else ""
+        return f"QEMU with nested KVM{suite} in Linux in Bochs, CPU {self.cpu}, {self.memory} MiB"
+
+
+ENGINES = {engine.name: engine for engine in (Kvm, Bochs, Qemu, Nested)}
+PROGRAMS = {"kvm": (QEMU,), "bochs": ("bochs",), "qemu": (QEMU,), "nested": Nested.programs}
 
 
 def missing_program(engine):
-    """A sentence when the engine's program is not installed, else None."""
-    program = "bochs" if engine is Bochs else QEMU
-    if shutil.which(program):
-        return None
-    return f"{program} is not installed (tools/setup.sh installs it)"
+    """A sentence when a program that the engine needs is not installed, else None."""
+    for program in PROGRAMS[engine.name]:
+        if not shutil.which(program):
+            return f"{program} is not installed (tools/setup.sh installs it)"
+    return None
 
 
 def cpu_flags(path="/proc/cpuinfo"):
@@ -251,22 +271,30 @@ def try_guest(accel, cpu):
     return "a trial guest did not start" + (f" ({said[-1]})" if said else "")
 
 
-def why_not_kvm():
-    """None where KVM gives a guest all that Quire needs, else one sentence saying what is missing.
-    The cheap questions come first: a machine that plainly cannot is told so at once."""
-    if not os.path.exists("/dev/kvm"):
-        return "there is no /dev/kvm"
-    try:
-        os.close(os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC))
-    except OSError as error:
-        return f"/dev/kvm does not open ({error.strerror})"
+def why_not_kvm(device="/dev/kvm"):
+    """None where KVM gives a guest all that Quire needs, else one sentence saying what is missing, and
+    what would switch it on. The cheap questions come first: a machine that plainly cannot is told so at
+    once."""
     flags = cpu_flags()
+    if not os.path.exists(device):
+        hint = " (this CPU shows VMX: `sudo modprobe kvm_intel nested=1`)" if "vmx" in flags else ""
+        return f"there is no {device}{hint}"
+    try:
+        os.close(os.open(device, os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        hint = ""
+        if isinstance(error, PermissionError):
+            hint = " (`sudo usermod -aG kvm $USER`, then log in anew)"
+        return f"{device} does not open: {error.strerror}{hint}"
     if "vmx" not in flags:
         if "svm" in flags:
             return "this CPU has AMD's SVM, and Quire runs its guests by VMX"
-        return "/dev/kvm opens, but this CPU shows no VMX"
+        return f"{device} opens, but this CPU shows no VMX"
     if nested_parameter() in ("N", "0"):
-        return "nested VMX is switched off (kvm_intel has nested=0)"
+        return (
+            "nested VMX is switched off (with no virtual machine running: "
+            "`sudo modprobe -r kvm_intel && sudo modprobe kvm_intel nested=1`)"
+        )
     absent = missing_program(Kvm)
     if absent:
         return absent
@@ -310,7 +338,7 @@ def memory_size(text):
 def choose_kind(wanted, cpu, memory):
     wanted = wanted or "auto"
     if wanted not in ("auto", *ENGINES):
-        raise EngineError(f"there is no engine {wanted!r}; ENGINE is auto, kvm, bochs or qemu")
+        raise EngineError(f"there is no engine {wanted!r}; ENGINE is auto, kvm, bochs, qemu or nested")
     if wanted == "kvm":
         reason = why_not_kvm()
         if reason:
@@ -320,7 +348,11 @@ def choose_kind(wanted, cpu, memory):
         absent = missing_program(ENGINES[wanted])
         if absent:
             raise EngineError(f"ENGINE={wanted} cannot be had: {absent}")
-        said = {"bochs": "VMX with EPT emulated", "qemu": "no VMX, so no guests; the host's half"}
+        said = {
+            "bochs": "VMX with EPT emulated",
+            "qemu": "no VMX, so no guests; the host's half",
+            "nested": "the real KVM, in a Linux in Bochs",
+        }
         return ENGINES[wanted](cpu, memory), [f"engine {wanted}, as asked: {said[wanted]}"]
 
     reason = why_not_kvm()

@@ -38,7 +38,7 @@ class Patience:
 
     def __init__(self, console, seconds, booting):
         self.console = console
-        self.seconds = seconds
+        self.seconds = seconds * console.slowness
         self.looked = 0
         self.since = None
         self.pressed = False

@@ -13,7 +13,7 @@ import traceback
 
 from quire_machine import sockets
 from quire_machine.console import MachineError
-from quire_machine.machine import Machine
+from quire_machine.boot import boot
 from quire_machine.patience import PATIENCE_SECONDS
 
 SEND_SECONDS = 30
@@ -111,7 +111,7 @@ def _background(engine, iso, path, listener, news, patience):
         nowhere = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1, 2):
             os.dup2(nowhere, descriptor)
-        with Machine(engine, iso) as machine:
+        with boot(engine, iso, lambda _: None) as machine:
             machine.bring_prompt(patience)
             os.write(news, b"ready\n")
             os.close(news)

@@ -184,8 +184,9 @@ class Conversation:
 
     def __init__(self, machine, seconds, patience):
         self.machine = machine
-        self.deadline = time.monotonic() + seconds
-        self.seconds = seconds
+        self.seconds = seconds * machine.slowness
+        self.silence = SILENCE_SECONDS * machine.slowness
+        self.deadline = time.monotonic() + self.seconds
         self.told = False  # how wide the terminal is
         self.patience = patience
         self.spoken = False  # whether a command has been typed
@@ -208,8 +209,8 @@ class Conversation:
             silent_since = now if data or (waiting and waiting.runs()) else silent_since
             if now > self.deadline:
                 raise MachineError(f"{self.seconds} seconds passed, still no {waiting_for}")
-            if now - silent_since > SILENCE_SECONDS:
-                raise MachineError(f"{SILENCE_SECONDS} seconds of silence, still no {waiting_for}")
+            if now - silent_since > self.silence:
+                raise MachineError(f"{self.silence} seconds of silence, still no {waiting_for}")
         self.transcript.show(machine.take_output())
         self.transcript.end()
         return False

@@ -1,0 +1,64 @@
+"""Hosts for the tests of Quire under KVM: `host.boot(image, ...)` is a Quire in QEMU with KVM.
+
+Without more said it is KVM in a Linux in Bochs, one boot of it for a file of tests. With QUIRE_KVM=1, as
+`make test-kvm` sets it, it is this machine's own KVM.
+"""
+
+import os
+import sys
+
+import pytest
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(os.path.dirname(HERE), "emulator"))
+
+from hosts import NestedHost, RealHost, make_images  # noqa: E402
+from quire_machine import MachineError  # noqa: E402
+from quire_machine.engines import why_not_kvm  # noqa: E402
+
+REAL = os.environ.get("QUIRE_KVM") == "1"
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "module_parameters: needs to load KVM with parameters of its own")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if REAL and item.get_closest_marker("module_parameters"):
+            item.add_marker(pytest.mark.skip(reason="KVM of this machine is not reloaded"))
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory):
+    images = make_images(tmp_path_factory.mktemp("images"))
+    if REAL:
+        reason = why_not_kvm()
+        assert not reason, reason
+    made = (RealHost if REAL else NestedHost)(images)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def boot(host):
+    """boot(image, cpu=..., memory=..., parameters=..., options=...): a Quire that is gone after the test."""
+    booted = []
+
+    def start(name, cpu="", memory=256, parameters=(), options=()):
+        if not REAL:
+            host.kvm(*parameters)
+        machine = host.boot(name, memory, "host,+vmx" + "".join(f",{word}" for word in cpu.split()), *options)
+        booted.append(machine)
+        return machine
+
+    yield start
+    for machine in booted:
+        if machine.status is None and not REAL:
+            # A later boot needs the memory and the serial port.
+            host.linux.tell("killall -9 qemu-system-x86_64")
+            try:
+                machine.wait_end(10)
+            except MachineError:
+                pass
+        machine.stop()

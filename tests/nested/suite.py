@@ -1,0 +1,98 @@
+"""Every guest of the suites, in few images, and how each must end: the same on whatever carries out VMX.
+
+A guest's `expect=` word says how it must end; ENDS, what is said of it then. A line of a guest's with BAD or
+FAILED in it is a failure, however the guest ended.
+"""
+
+import os
+import re
+import subprocess
+import tempfile
+
+import test_vmx
+from machines import SPIN, assemble, demo_modules, guest, rows
+
+
+def flat(source):
+    with tempfile.TemporaryDirectory() as folder:
+        text, made = os.path.join(folder, "guest.asm"), os.path.join(folder, "guest.bin")
+        with open(text, "w", encoding="ascii") as out:
+            out.write(test_vmx.flat_source(source))
+        subprocess.run(["nasm", "-fbin", text, "-o", made], check=True)
+        with open(made, "rb") as image:
+            return image.read()
+
+
+def vmx_modules():
+    """Those that look at VMX from within: modes, privileged instructions, task switches, single steps, devices."""
+    return [
+        (guest("privileged.elf"), "privileged lazy"),
+        (guest("modes.bin"), "modes mem=2M lazy"),
+        (guest("devices.elf"), "devices mods=1"),
+        (b"initrd" * 10, "initrd"),
+        (flat(test_vmx.TRIPLE_FAULT), "triple mem=1M expect=stopped"),
+        (flat(test_vmx.TASK_SWITCH), "task mem=1M expect=stopped"),
+        (flat(f"CD equ 1 << 30\n{test_vmx.PAE_PAGING}"), "xo mem=1M xo=0x7000+4K expect=stopped"),
+        (assemble("steps64.asm"), "steps64 mem=8M lazy"),
+        (assemble("tasks32.asm"), "tasks32 mem=4M lazy"),
+        (assemble("memory64.asm"), "memory64 mem=16M lazy rom=0x300000+64K expect=stopped"),
+        (assemble("cpuid64.asm"), "cpuid64 mem=8M"),
+        (assemble("cpuid64.asm"), "beyond mem=128T lazy expect=refused"),
+    ]
+
+
+def all_modules():
+    """What one image of a variant has."""
+    return demo_modules() + vmx_modules()
+
+
+def long_modules():
+    """Guests of thousands of cases, and what is left of the suites."""
+    return [
+        (assemble("operands64.asm"), "operands64 mem=8M"),
+        (assemble("operands32.asm"), "operands32 mem=8M"),
+        (assemble("romtables.asm"), "romtables mem=2M rom=0x10000+16K expect=stopped"),
+        (flat(f"CD equ 0\n{test_vmx.PAE_PAGING}"), "pdptes mem=1M xo=0x7000+4K expect=stopped"),
+    ]
+
+
+def spin_modules():
+    """Two that never give up the CPU, and one that must get its share."""
+    return [(SPIN, "one mem=1M"), (SPIN, "two mem=1M"), (guest("hello.elf"), "three mem=4M")]
+
+
+ENDS = {
+    "triple": r"triple fault at RIP 0x7c",
+    "task": r"task switch",
+    "xo": r"read of GPA 0x7c[0-9a-f]+: execute-only at 0x7000\+4K",
+    "memory64": r"write to GPA 0x300fff: ROM at 0x300000\+64K, at RIP 0x9",
+    "stray": r"read of GPA 0x1001000: no memory",
+    "beyond": r"this CPU's physical addresses have \d+ bits",
+    "romtables": r"write to GPA 0x10000: ROM at 0x10000\+16K",
+}
+
+
+def judge_guests(machine, refused=()):
+    """Each guest has ended as expected, with the words that belong to it."""
+    table = rows(machine.command("guests"), "guest")
+    said = machine.lines
+    wrong = [row for row in table if row["state"] != row["expected"] and row["name"] not in refused]
+    assert not wrong, f"{wrong}\n{machine.tail()}"
+    bad = [line for line in said if re.match(r"\[g\d+ \w+\] .*(BAD|FAILED)", line)]
+    assert not bad, bad
+    for row in table:
+        if row["name"] in ENDS:
+            ended = re.compile(rf"quire: g\d+ {row['name']}: {row['state']}: .*{ENDS[row['name']]}")
+            assert any(ended.match(line) for line in said), machine.tail()
+    return table
+
+
+def judge_machine(machine, pairs, selftest=True):
+    """The machine's own judges hold; the hypervisor predicts what the CPU does."""
+    assert machine.command("check")[-1].endswith("hold.")
+    assert re.fullmatch(r"All \d+ rules hold\.", machine.command("audit")[-1])
+    answer = machine.command(f"oracle {pairs} 3")
+    assert answer[-1] == f"The CPU agrees with all {3 * pairs} predictions (seed 3).", answer
+    if selftest:
+        answer = machine.command("audit selftest")
+        assert re.match(r"All [6-9]\d were named", answer[-1]), answer

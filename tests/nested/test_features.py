@@ -1,0 +1,50 @@
+"""Quire on what KVM offers, with one feature after the other taken away: QEMU's `vmx-...=off`."""
+
+import re
+
+import pytest
+
+import suite
+from machines import quit_machine
+
+# What QEMU switches off, and what `cpu` must then not show.
+WITHOUT = {
+    "everything": ("", None),
+    "no preemption timer": ("vmx-preemption-timer=off", "+ activate VMX-preemption timer"),
+    "no VPID": ("vmx-vpid=off", "+ enable VPID"),
+    "no A/D and no PML": ("vmx-eptad=off vmx-pml=off", "execute-only A/D"),
+    "no TRUE MSRs": ("vmx-true-ctls=off", "TRUE capability MSRs"),
+}
+
+
+@pytest.mark.seconds(1500)
+@pytest.mark.parametrize("name", WITHOUT)
+def test_without_a_feature(boot, name):
+    cpu, absent = WITHOUT[name]
+    machine = boot("all", cpu)
+    machine.wait_prompt()
+    suite.judge_guests(machine)
+    shown = "\n".join(machine.command("cpu"))
+    assert "runs under: KVMKVMKVM" in shown
+    if absent:
+        assert absent not in shown
+    suite.judge_machine(machine, 1000)
+    quit_machine(machine)
+
+
+@pytest.mark.seconds(900)
+@pytest.mark.parametrize(
+    "cpu, sentence",
+    [
+        ("vmx-unrestricted-guest=off", "unrestricted guest"),
+        ("vmx-ept=off vmx-unrestricted-guest=off", "EPT"),
+        ("vmx=off", "VMX"),
+    ],
+)
+def test_a_cpu_that_cannot_run_guests(boot, cpu, sentence):
+    machine = boot("none", cpu)
+    machine.wait_prompt()
+    shown = [line for line in machine.command("cpu") if line.startswith("guests run by: ")]
+    assert re.search(sentence, shown[0]), machine.tail()
+    suite.judge_machine(machine, 200, selftest=False)
+    quit_machine(machine)
