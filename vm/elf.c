@@ -65,28 +65,30 @@ static int check_identity(const uint8_t *bytes, uint64_t size, bool *is64, const
     unsigned machine, type;
 
     if (!elf_recognise(bytes, size))
-        return refuse(E_FORMAT, why, "not an ELF image");
+        return refuse(E_FORMAT, why,
+                      "not an ELF image; another format needs the address fields (flag bit 16)");
     if (size < EI_NIDENT)
-        return refuse(E_TRUNC, why, "the ELF identification is cut off");
+        return refuse(E_TRUNC, why, "the ELF identification is cut off: is the file whole?");
     if (bytes[EI_CLASS] != ELFCLASS32 && bytes[EI_CLASS] != ELFCLASS64)
         return refuse(E_FORMAT, why, "the ELF class is neither 32-bit nor 64-bit");
     if (bytes[EI_DATA] != ELFDATA2LSB)
-        return refuse(E_UNSUPPORTED, why, "the ELF image is not little-endian");
+        return refuse(E_UNSUPPORTED, why, "the ELF image is not little-endian: compile it for x86");
     if (bytes[EI_VERSION] != EV_CURRENT)
         return refuse(E_FORMAT, why, "the ELF version is not 1");
     *is64 = bytes[EI_CLASS] == ELFCLASS64;
     layout = layout_of(*is64);
     if (size < layout->header_size)
-        return refuse(E_TRUNC, why, "the ELF header is cut off");
+        return refuse(E_TRUNC, why, "the ELF header is cut off: is the file whole?");
     type = (unsigned)read_field(bytes + 16, 2);
     if (type == ET_DYN)
         return refuse(E_UNSUPPORTED, why,
-                      "the ELF image is position-independent; link it as a static executable");
+                      "the ELF image is position-independent; link it with -static -no-pie");
     if (type != ET_EXEC)
-        return refuse(E_UNSUPPORTED, why, "the ELF image is no executable");
+        return refuse(E_UNSUPPORTED, why, "the ELF image is no executable: link it (ld -n -T ...)");
     machine = (unsigned)read_field(bytes + 18, 2);
     if (machine != EM_386 && machine != EM_X86_64)
-        return refuse(E_UNSUPPORTED, why, "the ELF image is for another processor than x86");
+        return refuse(E_UNSUPPORTED, why,
+                      "the ELF image is for another processor than x86: compile with -m32 or -m64");
     return E_OK;
 }
 
@@ -109,14 +111,20 @@ int elf_parse(const void *image, uint64_t size, struct elf *out, const char **wh
     out->header_size = (unsigned)read_field(bytes + layout->phentsize, 2);
     out->segments = (unsigned)read_field(bytes + layout->phnum, 2);
     if (out->segments == 0)
-        return refuse(E_FORMAT, why, "the ELF image has no program headers: nothing to load");
+        return refuse(E_FORMAT, why,
+                      "the ELF image has no program headers, nothing to load: link it, and do not "
+                      "strip them");
     if (out->segments > ELF_MAX_SEGMENTS)
-        return refuse(E_UNSUPPORTED, why, "the ELF image has more than 64 program headers");
+        return refuse(
+            E_UNSUPPORTED, why,
+            "the ELF image has more than 64 program headers: join some in the linker script");
     if (out->header_size < layout->ph_size)
         return refuse(E_FORMAT, why, "the ELF program headers are smaller than their format");
     table_size = (uint64_t)out->header_size * out->segments;
     if (out->headers > size || table_size > size - out->headers)
-        return refuse(E_TRUNC, why, "the ELF program headers lie beyond the end of the image");
+        return refuse(
+            E_TRUNC, why,
+            "the ELF program headers lie beyond the end of the image: is the file whole?");
     return E_OK;
 }
 
@@ -149,10 +157,12 @@ int elf_segment(const struct elf *elf, unsigned index, struct elf_segment *out, 
     if (out->file_size > out->memory_size)
         return refuse(E_FORMAT, why, "an ELF segment has more bytes in the file than in memory");
     if (out->file_size != 0 && (offset > elf->size || out->file_size > elf->size - offset))
-        return refuse(E_TRUNC, why, "an ELF segment's bytes lie beyond the end of the image");
+        return refuse(E_TRUNC, why,
+                      "an ELF segment's bytes lie beyond the end of the image: is the file whole?");
     if (out->memory_size != 0 && (out->memory_size - 1 > address_max - out->physical ||
                                   out->memory_size - 1 > address_max - out->virtual))
-        return refuse(E_RANGE, why, "an ELF segment's addresses wrap around");
+        return refuse(E_RANGE, why,
+                      "an ELF segment's addresses wrap around: look at AT() in the linker script");
     out->bytes = out->file_size != 0 ? elf->bytes + offset : elf->bytes;
     return E_OK;
 }

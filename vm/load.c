@@ -4,6 +4,10 @@
 #include "lib/bits.h"
 #include "lib/error.h"
 #include "lib/format.h"
+#include "vm/elf.h"
+
+#define HIGH_MEMORY 0x100000
+#define FAR UINT64_C(0x1000000000) /* 64G: more than anybody links a guest to on purpose */
 
 int load_refuse(struct loader *loader, int error, const char *why, ...)
 {
@@ -47,13 +51,25 @@ static int occupy(struct loader *loader, uint64_t first, uint64_t last, const ch
     const struct load_range *used = find_used(loader, first, last);
 
     if (used != NULL)
-        return load_refuse(loader, E_EXIST, "%s at 0x%lx..0x%lx overlaps 0x%lx..0x%lx", what, first,
+        return load_refuse(loader, E_EXIST,
+                           "%s at 0x%lx..0x%lx overlaps 0x%lx..0x%lx: link them apart", what, first,
                            last, used->first, used->last);
     if (loader->used_count == LOAD_RANGES)
-        return load_refuse(loader, E_FULL, "%s: the image has more than %d parts", what,
+        return load_refuse(loader, E_FULL,
+                           "%s: the image has more than %d parts: join some of its segments", what,
                            LOAD_RANGES);
     loader->used[loader->used_count++] = (struct load_range){first, last};
     return E_OK;
+}
+
+/* What mends it when these addresses are no memory. */
+static const char *way_inside(uint64_t at, uint64_t last)
+{
+    if (last < at || last >= FAR)
+        return ": a virtual address? AT() in the linker script says where it is loaded";
+    if (at < HIGH_MEMORY)
+        return ": link it from 1M up, or add ram=";
+    return ": give more by mem=, or link it lower";
 }
 
 int load_place(struct loader *loader, uint64_t at, const void *from, uint64_t file_size,
@@ -65,8 +81,8 @@ int load_place(struct loader *loader, uint64_t at, const void *from, uint64_t fi
     if (size == 0)
         return E_OK;
     if (last < at || !is_memory(loader, at, last))
-        return load_refuse(loader, E_RANGE, "%s at 0x%lx..0x%lx lies outside the guest's memory",
-                           what, at, last);
+        return load_refuse(loader, E_RANGE, "%s at 0x%lx..0x%lx lies outside the guest's memory%s",
+                           what, at, last, way_inside(at, last));
     error = occupy(loader, at, last, what);
     if (error == E_OK && file_size != 0)
         error = loader->place(loader->ctx, at, from, file_size);
@@ -122,6 +138,26 @@ int load_find(const struct loader *loader, uint64_t size, uint64_t align, uint64
     return E_NOMEM;
 }
 
+/* It is neither of the formats: says what it nearly is. */
+static int refuse_format(struct loader *loader)
+{
+    uint64_t offset;
+
+    if (multiboot_late(loader->bytes, loader->size, &offset))
+        return load_refuse(loader, E_FORMAT,
+                           "the Multiboot header at 0x%lx lies beyond the first 8 KiB: link with "
+                           "ld -n, its section first",
+                           offset);
+    if (elf_recognise(loader->bytes, loader->size))
+        return load_refuse(loader, E_FORMAT,
+                           "not an image that can be started: an ELF file without a Multiboot 1 "
+                           "header in its first 8 KiB: add one, in the section linked first");
+    return load_refuse(
+        loader, E_FORMAT,
+        "not an image that can be started: no Multiboot 1 header in its first 8 KiB, "
+        "and no boot signature 55 AA at 510 (option `flat` starts it all the same)");
+}
+
 int load_image(struct loader *loader, bool flat)
 {
     if (loader->size == 0)
@@ -134,8 +170,5 @@ int load_image(struct loader *loader, bool flat)
         return load_multiboot(loader);
     if (flat_recognise(loader->bytes, loader->size))
         return load_flat(loader);
-    return load_refuse(
-        loader, E_FORMAT,
-        "not an image that can be started: no Multiboot 1 header in its first 8 KiB, "
-        "and no boot signature 55 AA at 510 (option `flat` starts it all the same)");
+    return refuse_format(loader);
 }

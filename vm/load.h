@@ -59,6 +59,9 @@ struct loader {
 /* Is there a Multiboot 1 header in the first 8 KiB? */
 bool multiboot_recognise(const uint8_t *bytes, uint64_t size);
 
+/* For a message: whether a right header lies further on than one may, and where. */
+bool multiboot_late(const uint8_t *bytes, uint64_t size, uint64_t *offset);
+
 /* Multiboot 1 (specification 0.6.96), ELF or by the header's address fields. */
 int load_multiboot(struct loader *loader);
 

@@ -59,7 +59,8 @@ int load_flat(struct loader *loader)
     loader->kind = "flat 16-bit";
     if (loader->size > FLAT_END - FLAT_ENTRY)
         return load_refuse(loader, E_RANGE,
-                           "a flat image of 0x%lx bytes does not fit into 0x7c00..0x7ffff",
+                           "a flat image of 0x%lx bytes does not fit into 0x7c00..0x7ffff: one "
+                           "with a Multiboot header may be larger",
                            loader->size);
     if (loader->modules != 0)
         return load_refuse(loader, E_UNSUPPORTED, "mods=: only a Multiboot guest takes modules");

@@ -15,6 +15,7 @@
 #include "x86/control.h"
 
 #define MB_SEARCH 8192
+#define MB_SEARCH_LATE 0x100000 /* where one is looked for to say what is wrong with its place */
 #define MB_ALIGN 4
 #define MB_MAGIC 0x1BADB002u
 #define MB_LOADED 0x2BADB002u
@@ -88,10 +89,12 @@ struct multiboot_module {
     uint32_t reserved;
 };
 
-/* Offset of the header whose checksum is right, or else of the first that has the magic number. */
-static bool find_header(const uint8_t *bytes, uint64_t size, uint64_t *offset, bool *sums_up)
+/* Offset of the header below `limit` whose checksum is right, or else of the first that has the
+ * magic number. */
+static bool find_header(const uint8_t *bytes, uint64_t size, uint64_t limit, uint64_t *offset,
+                        bool *sums_up)
 {
-    uint64_t end = size < MB_SEARCH ? size : MB_SEARCH;
+    uint64_t end = size < limit ? size : limit;
     bool found = false;
 
     *sums_up = false;
@@ -116,7 +119,14 @@ bool multiboot_recognise(const uint8_t *bytes, uint64_t size)
     uint64_t offset;
     bool sums_up;
 
-    return find_header(bytes, size, &offset, &sums_up);
+    return find_header(bytes, size, MB_SEARCH, &offset, &sums_up);
+}
+
+bool multiboot_late(const uint8_t *bytes, uint64_t size, uint64_t *offset)
+{
+    bool sums_up;
+
+    return find_header(bytes, size, MB_SEARCH_LATE, offset, &sums_up) && sums_up;
 }
 
 static int read_header(struct loader *loader, uint64_t *offset, struct multiboot_header *out)
@@ -126,24 +136,30 @@ static int read_header(struct loader *loader, uint64_t *offset, struct multiboot
     bool sums_up;
 
     memset(out, 0, sizeof(*out));
-    if (!find_header(loader->bytes, loader->size, offset, &sums_up))
+    if (!find_header(loader->bytes, loader->size, MB_SEARCH, offset, &sums_up))
         return load_refuse(loader, E_FORMAT, "no Multiboot header in the first 8 KiB");
     if (!sums_up)
-        return load_refuse(loader, E_FORMAT, "the Multiboot header at 0x%lx has a wrong checksum",
+        return load_refuse(loader, E_FORMAT,
+                           "the Multiboot header at 0x%lx has a wrong checksum: magic, flags and "
+                           "checksum must add up to 0",
                            *offset);
     memcpy(out, loader->bytes + *offset, MB_HEADER_SIZE);
     if (out->flags & MB_VIDEO_MODE)
         return load_refuse(loader, E_UNSUPPORTED,
-                           "the Multiboot header demands a video mode, and a guest has no screen");
+                           "the Multiboot header demands a video mode, and a guest has no screen: "
+                           "clear bit 2 of its flags");
     unknown = out->flags & MB_REQUIRED & ~(MB_PAGE_ALIGN | MB_MEMORY_INFO);
     if (unknown != 0)
         return load_refuse(loader, E_UNSUPPORTED,
-                           "the Multiboot header demands features 0x%lx that nobody has defined",
+                           "the Multiboot header demands features 0x%lx that nobody has defined: "
+                           "clear those bits of its flags",
                            unknown);
     if (!(out->flags & MB_ADDRESSES))
         return E_OK;
     if (*offset + MB_HEADER_SIZE_ADDRESSES > end)
-        return load_refuse(loader, E_TRUNC, "the Multiboot header's address fields are cut off");
+        return load_refuse(loader, E_TRUNC,
+                           "the Multiboot header's address fields are cut off: all 32 bytes must "
+                           "lie in the first 8 KiB");
     memcpy(out, loader->bytes + *offset, sizeof(*out));
     return E_OK;
 }
@@ -159,22 +175,28 @@ static int load_by_addresses(struct loader *loader, uint64_t offset,
     loader->kind = "Multiboot by addresses";
     if (header->header_addr < header->load_addr || before > offset)
         return load_refuse(loader, E_FORMAT,
-                           "the Multiboot load address puts the image's text before its file");
+                           "the Multiboot load address puts the image's text before its file: "
+                           "header_addr is where the header itself is loaded");
     start = offset - before;
     file_size = loader->size - start;
     if (header->load_end_addr != 0) {
         if (header->load_end_addr < header->load_addr)
-            return load_refuse(loader, E_FORMAT, "the Multiboot load end lies before its start");
+            return load_refuse(loader, E_FORMAT,
+                               "the Multiboot load end lies before its start; 0 there loads all of "
+                               "the file");
         if (header->load_end_addr - header->load_addr > file_size)
             return load_refuse(loader, E_TRUNC,
-                               "the image ends before the Multiboot header's load end");
+                               "the image ends before the Multiboot header's load end: is the file "
+                               "whole? load_end_addr 0 loads all of it");
         file_size = header->load_end_addr - header->load_addr;
     }
     memory_size = file_size;
     if (header->bss_end_addr != 0) {
         if (header->bss_end_addr < header->load_addr ||
             header->bss_end_addr - header->load_addr < file_size)
-            return load_refuse(loader, E_FORMAT, "the Multiboot bss ends before the loaded bytes");
+            return load_refuse(
+                loader, E_FORMAT,
+                "the Multiboot bss ends before the loaded bytes; 0 there means no bss");
         memory_size = header->bss_end_addr - header->load_addr;
     }
     loader->state.rip = header->entry_addr;
@@ -221,7 +243,9 @@ static int load_elf(struct loader *loader)
             return error;
     }
     if (!entry_found)
-        return load_refuse(loader, E_FORMAT, "the ELF entry point 0x%lx lies in no segment",
+        return load_refuse(loader, E_FORMAT,
+                           "the ELF entry point 0x%lx lies in no segment: ENTRY() of the linker "
+                           "script names it",
                            elf.entry);
     loader->state.rip = entry;
     return E_OK;
@@ -237,7 +261,8 @@ static int info_put(struct info_area *area, const void *bytes, uint64_t size, ui
 {
     if (size > INFO_AREA - area->used)
         return load_refuse(area->loader, E_FULL,
-                           "command lines and memory map do not fit into the 4 KiB for them");
+                           "command lines and memory map do not fit into the 4 KiB for them: "
+                           "shorten the former");
     *address = (uint32_t)(area->base + area->used);
     area->used = align_up(area->used + size, sizeof(uint64_t));
     return area->loader->place(area->loader->ctx, *address, bytes, size);
@@ -297,7 +322,8 @@ static int place_module(struct loader *loader, const struct load_module *module,
 
     if (load_find(loader, module->size != 0 ? module->size : 1, PAGE_SIZE, HIGH_MEMORY, LAST_32BIT,
                   &at) != E_OK)
-        return load_refuse(loader, E_NOMEM, "no room for a module of 0x%lx bytes", module->size);
+        return load_refuse(loader, E_NOMEM,
+                           "no room for a module of 0x%lx bytes: give more by mem=", module->size);
     *start = (uint32_t)at;
     format_buffer(what, sizeof(what), "module %u", (unsigned)(module - loader->module) + 1);
     return load_place(loader, at, module->bytes, module->size, module->size, what);
@@ -333,7 +359,8 @@ static int write_info(struct loader *loader)
     if (load_find(loader, INFO_AREA, PAGE_SIZE, LOW_MEMORY_FIRST, LOW_MEMORY_LAST, &area.base) !=
             E_OK &&
         load_find(loader, INFO_AREA, PAGE_SIZE, 0, LAST_32BIT, &area.base) != E_OK)
-        return load_refuse(loader, E_NOMEM, "no free page for the Multiboot information");
+        return load_refuse(loader, E_NOMEM,
+                           "no free page for the Multiboot information: give more by mem=");
     error = load_place(loader, area.base, NULL, 0, INFO_AREA, "the Multiboot information");
     if (error != E_OK)
         return error;
@@ -387,7 +414,8 @@ int load_multiboot(struct loader *loader)
         return error;
     if (loader->state.rip > LAST_32BIT)
         return load_refuse(loader, E_RANGE,
-                           "the entry point 0x%lx cannot be reached in 32-bit mode",
+                           "the entry point 0x%lx cannot be reached in 32-bit mode: link it below "
+                           "4G",
                            loader->state.rip);
     enter_protected_mode(&loader->state);
     return write_info(loader);

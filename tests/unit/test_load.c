@@ -268,6 +268,12 @@ static void header_place(void **state)
     memset(image, 0, 16 * KiB);
     put_header(image + 8192 - 8, 3); /* not all of it within 8 KiB */
     assert_false(multiboot_recognise(image, 16 * KiB));
+    loader = loader_for(image, 16 * KiB);
+    expect_refusal(&loader, E_FORMAT, "0x1ff8 lies beyond the first 8 KiB: link with ld -n");
+    memset(image, 0, 16 * KiB);
+    memcpy(image, "\177ELF", 4);
+    loader = loader_for(image, 16 * KiB);
+    expect_refusal(&loader, E_FORMAT, "an ELF file without a Multiboot 1 header");
     memset(image, 0, 16 * KiB);
     put_header(image + 2, 3); /* not 4-aligned */
     assert_false(multiboot_recognise(image, 16 * KiB));
@@ -275,7 +281,8 @@ static void header_place(void **state)
     put_header(image + 0x40, 3);
     image[0x48] ^= 1;
     loader = loader_for(image, 16 * KiB);
-    expect_refusal(&loader, E_FORMAT, "0x40 has a wrong checksum");
+    expect_refusal(&loader, E_FORMAT,
+                   "0x40 has a wrong checksum: magic, flags and checksum must add up to 0");
     /* A right one behind a wrong one counts. */
     put_header(image + 0x80, 3);
     loader = loader_for(image, 16 * KiB);
@@ -292,9 +299,9 @@ static void elf_refusals(void **state)
         const char *fragment;
     } cases[] = {
         {24, 0xc0103000 + 0x10000, E_FORMAT, "entry point 0xc0113000 lies in no segment"},
-        {52 + 12, 0xa0000, E_RANGE, "ELF segment 0 at 0xa0000..0xa00ff lies outside"},
+        {52 + 12, 0xa0000, E_RANGE, "lies outside the guest's memory: link it from 1M up"},
         {52 + 12, 0x9ff80, E_RANGE, "lies outside"},
-        {52 + 12, 0x3fffff, E_RANGE, "lies outside"},
+        {52 + 12, 0x3fffff, E_RANGE, "give more by mem=, or link it lower"},
         {52 + 32 + 12, 0x100080, E_EXIST, "ELF segment 1 at 0x100080..0x10307f overlaps"},
         {52 + 32 + 20, 0x400000, E_RANGE, "ELF segment 1"},
         {52 + 16, 0x101, E_FORMAT, "(program header 0)"},
