@@ -224,7 +224,7 @@ class Console:
 
     def set_width(self, columns):
         """Text answers from here on fit into so many columns. At the prompt alone."""
-        self.send(WIDTH.format(columns))
+        self.press(WIDTH.format(columns))
         self._width = columns
 
     def bring_prompt(self, patience=PATIENCE_SECONDS, timeout=WAIT_SECONDS, booting=True):
