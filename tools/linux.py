@@ -1,0 +1,94 @@
+#!/usr/bin/env python3
+"""Makes an image on which Debian's Linux, unmodified, is a guest: its kernel, and a busybox to talk to.
+
+usage: linux.py [--elf build/quire.elf] [--memory 128M] [--words "..."] -o build/linux.iso
+
+The packages are fetched once and unpacked under build/linux/; nothing is installed. The kernel's console is
+the guest's serial port: `attach g1` at Quire's prompt. With the word `once` the guest says what it found and
+resets itself.
+"""
+
+import argparse
+import glob
+import os
+import subprocess
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, HERE)
+
+from quire_machine.debian import Debian, DebianError  # noqa: E402
+from quire_machine.initramfs import Archive  # noqa: E402
+
+BUILD = os.path.join(os.path.dirname(HERE), "build")
+INIT = """#!/bin/busybox sh
+/bin/busybox --install -s /bin
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs dev /dev
+echo "busybox on Linux $(uname -r), $(grep MemTotal /proc/meminfo | tr -s ' ')"
+case " $(cat /proc/cmdline) " in
+*" once "*)
+    before=$(awk '/ timer$/ {print $2}' /proc/interrupts)
+    dd if=/dev/urandom of=/big bs=1M count=8 2>/dev/null
+    usleep 100000
+    echo "timer: $(($(awk '/ timer$/ {print $2}' /proc/interrupts) - before)) interrupts"
+    echo "digest: $(md5sum < /big) $(md5sum < /big)"
+    reboot -f ;;
+esac
+exec setsid cttyhack sh
+"""
+
+
+def packages(folder):
+    """Where kernel and busybox lie, unpacked."""
+    debian = Debian(folder)
+    if not glob.glob(f"{debian.root}/boot/vmlinuz-*"):
+        print("linux: fetching Debian's kernel and busybox, once", file=sys.stderr, flush=True)
+        debian.fetch(["busybox-static"], "linux-image-cloud-amd64")
+    return debian.root
+
+
+def initramfs(root):
+    archive = Archive()
+    for folder in ("proc", "sys", "dev", "tmp"):
+        archive.folder(folder)
+    archive.console()
+    busybox = next(path for path in (f"{root}/bin/busybox", f"{root}/usr/bin/busybox") if os.path.exists(path))
+    archive.file("bin/busybox", busybox)
+    archive.content("init", INIT.encode())
+    return archive.bytes()
+
+
+def build(output, elf, memory="128M", words="", folder=None):
+    """Makes the image; returns the kernel's file."""
+    root = packages(folder or os.path.join(BUILD, "linux"))
+    kernel = glob.glob(f"{root}/boot/vmlinuz-*")[0]
+    initrd = f"{output}.initrd"
+    with open(initrd, "wb") as file:
+        file.write(initramfs(root))
+    modules = [
+        f"{kernel}:linux mem={memory} mods=1 expect=stopped -- console=ttyS0 quiet {words}".rstrip(),
+        f"{initrd}:initrd",
+    ]
+    options = [word for module in modules for word in ("--module", module)]
+    subprocess.run([sys.executable, f"{HERE}/image.py", "build", "--elf", elf, *options, "-o", output], check=True)
+    os.remove(initrd)
+    return kernel
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-o", "--output", required=True)
+    parser.add_argument("--elf", default=os.path.join(BUILD, "quire.elf"), help="the hypervisor")
+    parser.add_argument("--memory", default="128M", help="of the guest")
+    parser.add_argument("--words", default="", help="more words for the kernel's command line")
+    options = parser.parse_args()
+    try:
+        build(options.output, options.elf, options.memory, options.words)
+    except (DebianError, OSError, subprocess.CalledProcessError) as error:
+        sys.exit(f"linux: {error}")
+
+
+if __name__ == "__main__":
+    main()
