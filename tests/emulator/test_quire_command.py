@@ -68,7 +68,10 @@ def test_a_machine_in_the_background(quire):
     assert quire("dump", "-o", str(saved)).returncode == 0
     taken = json.loads(saved.read_text())
     assert taken["version"] == dump.VERSION
-    assert set(taken["machine"]) == set(dump.WHOLE) | {"map g1", "map g2"}
+    assert set(taken["machine"]) == set(dump.WHOLE) | {
+        f"map {name}{own}" for name in ("g1", "g2") for own in ("", " gva")
+    }
+    assert taken["engine"] == f"the machine at unix:{quire.socket}" and taken["taken"]
     frames = dump.records(taken, "layout", "frames")
     assert any(each["owner"] == "g2 held" and each["purpose"] == "guest memory" for each in frames)
 

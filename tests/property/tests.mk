@@ -1,13 +1,14 @@
 # The hosted property tests: each names the product sources that it links.
 
+# Every kind that is written, by the names of their files.
+WRITTEN_KINDS := $(filter-out arch/x86_64/mm/kind_guest%,$(sort $(wildcard arch/x86_64/mm/kind_*.c)))
+
 PROPERTY_TESTS += mapper_model
-PROPERTY_mapper_model_SRC := $(MAPPER_SRC) $(BUDDY_SRC) \
-	mm/frames/frame.c arch/x86_64/mm/kind_kernel.c arch/x86_64/mm/kind_user.c \
-	arch/x86_64/mm/kind_ept.c lib/error.c lib/format.c tests/property/sdm_rules.c
+PROPERTY_mapper_model_SRC := $(MAPPER_SRC) $(BUDDY_SRC) $(WRITTEN_KINDS) \
+	mm/frames/frame.c lib/error.c lib/format.c tests/property/sdm_rules.c
 
 # The shipped kinds and flush batches, compiled so that a test sees every access to an entry; with five levels, too.
-MAPPER_HOOKED_SRC := $(patsubst %,tests/property/hooked_%.c,kernel user ept table flush copies) \
-	$(patsubst %,tests/property/five_%.c,kernel user ept)
+MAPPER_HOOKED_SRC := $(sort $(wildcard tests/property/hooked_*.c tests/property/five_*.c))
 
 # They, and the world in which they are put to the proof.
 MAPPER_WORLD_SRC := $(sort $(wildcard tests/property/world*.c)) tests/property/sdm_rules.c $(MAPPER_HOOKED_SRC) \
@@ -28,7 +29,7 @@ PROPERTY_mapper_rounds_SRC := $(sort $(wildcard tests/property/rounds_*.c)) $(MA
 # lock is handed on in order.
 PROPERTY_TSAN := $(HOSTED)/property/mapper_threads_tsan
 $(PROPERTY_TSAN): tests/property/test_mapper_threads.c $(HOSTED_COMMON) $(MAPPER_SRC) $(BUDDY_SRC) mm/frames/frame.c \
-		$(patsubst %,arch/x86_64/mm/kind_%.c,kernel user ept) lib/error.c lib/format.c \
+		$(WRITTEN_KINDS) lib/error.c lib/format.c \
 		$(wildcard mm/*.h mm/*/*.h lib/*.h arch/x86_64/mm/*.h tests/unit/*.h)
 	@mkdir -p $(@D)
 	@echo "link  $@"
