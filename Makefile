@@ -39,7 +39,8 @@ MAKEFLAGS += --no-builtin-rules
 PARALLEL = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(JOBS))
 
 .PHONY: all iso run picture transcript setup test test-unit test-property test-tools test-emulator bench
-.PHONY: test-nested test-kvm format format-check headers-check clang-check poison-check schema clean help FORCE
+.PHONY: test-nested test-kvm format format-check headers-check clang-check poison-check schema
+.PHONY: clean help FORCE
 
 all: $(QUIRE_ELF) $(GUEST_IMAGES) ## build the hypervisor and the guests
 
@@ -49,8 +50,9 @@ $(QUIRE_ISO): boot/grub.cfg tools/image.py $(QUIRE_ELF) $(GUEST_IMAGES)
 	@echo "iso   $@"
 	$(Q)$(PYTHON) tools/image.py build --config boot/grub.cfg --files $(BUILD) -o $@
 
-# ENGINE=auto|kvm|bochs|qemu|nested  CPU=model  MEMORY=MiB  CMDS="guests; mem; quit"  PATIENCE=seconds
-export ENGINE CPU MEMORY CMDS PATIENCE
+# ENGINE=auto|kvm|bochs|qemu|nested  CPU=model  MEMORY=MiB  CMDS="guests; mem; quit"
+# PATIENCE=seconds  SUITE=trixie (Debian's, for ENGINE=nested)
+export ENGINE CPU MEMORY CMDS PATIENCE SUITE
 
 run: ## install what is missing, build, boot, and stay at the console (ENGINE= CPU= MEMORY= CMDS=)
 	@tools/setup.sh run
