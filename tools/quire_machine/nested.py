@@ -11,8 +11,10 @@ from quire_machine.debian import DebianError
 from quire_machine.linux_host import LAYER_SECONDS, LinuxHost, NestedQuire
 from quire_machine.nested_stack import Stack
 
-# What Linux and QEMU take beside Quire's memory, in MiB.
+# What Linux and QEMU take beside Quire's memory, and what is set aside for that at most: it is given
+# when touched. In MiB.
 HOST_MEMORY = 448
+QUIRE_MEMORY = 1024
 
 
 class Layers:
@@ -63,7 +65,8 @@ class NestedMachine(NestedQuire):
             layers.up(f"Debian's packages, once, into {stack.folder}", stack.make)
         versions = stack.versions()
         note(f"Linux {versions[stack.kernel_package()]}, QEMU {versions['qemu-system-x86']}")
-        host = LinuxHost({"quire.iso": iso}, HOST_MEMORY + engine.memory, stack)
+        memory = HOST_MEMORY + min(engine.memory, QUIRE_MEMORY)
+        host = LinuxHost({"quire.iso": iso}, memory, stack)
         try:
             layers.up("Bochs, its firmware and GRUB", lambda: host.come("host: grub"))
             layers.up("Linux in Bochs", lambda: host.come("host: linux"))
