@@ -1,7 +1,7 @@
 """Hosts for the tests of Quire under KVM: `host.boot(image, ...)` is a Quire in QEMU with KVM.
 
-Without more said it is KVM in a Linux in Bochs, one boot of it for a file of tests. With QUIRE_KVM=1, as
-`make test-kvm` sets it, it is this machine's own KVM.
+Without more said it is KVM in a Linux in Bochs, one boot of it for a file of tests. With QUIRE_KVM=1,
+as `make test-kvm` sets it, it is this machine's own KVM.
 """
 
 import os
@@ -20,7 +20,7 @@ REAL = os.environ.get("QUIRE_KVM") == "1"
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "module_parameters: needs to load KVM with parameters of its own")
+    config.addinivalue_line("markers", "module_parameters: loads KVM with parameters of its own")
 
 
 def pytest_collection_modifyitems(items):
@@ -42,13 +42,13 @@ def host(tmp_path_factory):
 
 @pytest.fixture
 def boot(host):
-    """boot(image, cpu=..., memory=..., parameters=..., options=...): a Quire that is gone after the test."""
+    """boot(image, cpu=..., memory=..., parameters=..., options=...): a Quire, gone after the test."""
     booted = []
 
     def start(name, cpu="", memory=256, parameters=(), options=()):
         if not REAL:
             host.kvm(*parameters)
-        machine = host.boot(name, memory, "host,+vmx" + "".join(f",{word}" for word in cpu.split()), *options)
+        machine = host.boot(name, memory, ",".join(["host,+vmx", *cpu.split()]), *options)
         booted.append(machine)
         return machine
 

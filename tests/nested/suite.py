@@ -1,7 +1,7 @@
-"""Every guest of the suites, in few images, and how each must end: the same on whatever carries out VMX.
+"""The guests of the suites, in few images, and how each must end: the same on whatever has VMX.
 
-A guest's `expect=` word says how it must end; ENDS, what is said of it then. A line of a guest's with BAD or
-FAILED in it is a failure, however the guest ended.
+A guest's `expect=` word says how it must end; ENDS, what is said of it then. A line of a guest's with
+BAD or FAILED in it is a failure, however the guest ended.
 """
 
 import os
@@ -25,7 +25,7 @@ def flat(source):
 
 
 def vmx_modules():
-    """Those that look at VMX from within: modes, privileged instructions, task switches, single steps, devices."""
+    """Those that look at VMX from within."""
     return [
         (guest("privileged.elf"), "privileged lazy"),
         (guest("modes.bin"), "modes mem=2M lazy"),
@@ -62,8 +62,8 @@ def spin_modules():
     return [(SPIN, "one mem=1M"), (SPIN, "two mem=1M"), (guest("hello.elf"), "three mem=4M")]
 
 
-# In Bochs a single step comes an instruction early where KVM by itself deals with an exit of INS or OUTS:
-# docs/VMX.md, "Under KVM". Nothing of the kind is expected of hardware.
+# In Bochs a single step comes an instruction early where KVM by itself deals with an exit of INS or
+# OUTS: docs/VMX.md, "Under KVM". Nothing of the kind is expected of hardware.
 STEPPED = re.compile(r"\[g\d+ steps64\] BAD (MOV SS, )?(untouched, )?(REP )?(INS|OUTS)[BWD] ")
 NOTHING = re.compile(r"(?!)")
 

@@ -1,5 +1,5 @@
-"""`make run ENGINE=nested`: Quire in QEMU in Linux in Bochs (linux_host.py), as one machine. It says what comes up,
-and how long that took.
+"""`make run ENGINE=nested`: Quire in QEMU in Linux in Bochs (linux_host.py), as one machine. It says what
+comes up, and how long that took.
 """
 
 import sys
@@ -18,14 +18,14 @@ QUIRE_MEMORY = 1024
 
 
 class Layers:
-    """Tells what is coming up: on a terminal with the seconds so far, elsewhere by a line at its start."""
+    """Tells what is coming up: on a terminal with the seconds so far, elsewhere when it starts."""
 
     def __init__(self, note):
         self._note = note
         self._live = sys.stdout.isatty()
 
     def up(self, what, come):
-        """Calls come(), which returns when the layer is there. Raises MachineError naming the layer."""
+        """Calls come(), which returns when the layer is there. MachineError names the layer."""
         start = time.monotonic()
         done = threading.Event()
         ticker = threading.Thread(target=self._tick, args=(what, start, done), daemon=True)
@@ -84,7 +84,8 @@ class NestedMachine(NestedQuire):
 
     def stop(self):
         if self._since:
-            self._note(f"Quire: {time.monotonic() - self._since:.1f} s from its first line to its end")
+            seconds = time.monotonic() - self._since
+            self._note(f"Quire: {seconds:.1f} s from its first line to its end")
             self._since = None
         self.host.stop()
         super().stop()

@@ -1,6 +1,6 @@
 #!/bin/busybox sh
-# The first process of the Linux that is Quire's host under ENGINE=nested. It loads KVM, and then does what it is
-# told on COM1, line by line. Each line of its own begins with `host: `; COM2 is Quire's.
+# The first process of the Linux that is Quire's host under ENGINE=nested. It does what it is told on
+# COM1, line by line. Each line of its own begins with `host: `; COM2 is Quire's.
 
 /bin/busybox mkdir -p /bin /proc /sys /var/tmp /tmp
 /bin/busybox --install -s /bin
@@ -24,8 +24,9 @@ quire() {
     local image=$1 memory=$2 cpu=$3
     shift 3
     {
-        qemu-system-x86_64 -accel kvm -cpu "$cpu" -m "$memory" -nodefaults -no-user-config -display none \
-            -vga none -monitor none -no-reboot -serial /dev/ttyS1 -device isa-debug-exit,iobase=0xf4,iosize=4 \
+        qemu-system-x86_64 -accel kvm -cpu "$cpu" -m "$memory" -nodefaults -no-user-config \
+            -display none -vga none -monitor none -no-reboot -serial /dev/ttyS1 \
+            -device isa-debug-exit,iobase=0xf4,iosize=4 \
             -drive "file=/$image,format=raw,if=virtio,readonly=on" "$@" </dev/null
         echo "host: qemu ended with $?"
     } &
