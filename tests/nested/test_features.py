@@ -14,8 +14,7 @@ WITHOUT = {
         "vmx-preemption-timer=off vmx-true-ctls=off",
         "+ activate VMX-preemption timer",
     ),
-    "no VPID": ("vmx-vpid=off", "+ enable VPID"),
-    "no A/D and no PML": ("vmx-eptad=off vmx-pml=off", "execute-only A/D"),
+    "no VPID, no A/D, no PML": ("vmx-vpid=off vmx-eptad=off vmx-pml=off", "execute-only A/D"),
 }
 
 

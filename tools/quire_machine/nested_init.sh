@@ -10,6 +10,8 @@ mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 stty -F /dev/ttyS0 -echo -onlcr
 stty -F /dev/ttyS1 raw -echo 115200
+# QEMU may have more memory than there is: what Quire does not touch is not given.
+echo 1 >/proc/sys/vm/overcommit_memory
 echo "host: linux $(uname -r)"
 
 # kvm [PARAMETER=VALUE]...: (re)loads KVM.
