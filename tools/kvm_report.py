@@ -1,8 +1,8 @@
 #!/usr/bin/python3
-"""What a machine with VMX shows of Quire, to send in after `make test-kvm`: nothing in it is personal.
+"""What a machine with VMX shows of Quire, to send in after `make test-kvm`; nothing personal in it.
 
-    tools/kvm_report.py check          status 1, with a sentence, where this machine's KVM cannot serve
-    tools/kvm_report.py report XML     CPU, kernel, QEMU, what KVM offers, and the tests' results
+    tools/kvm_report.py check        status 1, with a sentence, where this machine's KVM cannot serve
+    tools/kvm_report.py report XML   CPU, kernel, QEMU, what KVM offers, and the tests' results
 """
 
 import os
@@ -44,8 +44,8 @@ def parameters(folder=PARAMETERS):
 
 def qemu_version():
     try:
-        said = subprocess.run([engines.QEMU, "--version"], stdout=subprocess.PIPE, text=True, check=True)
-        return said.stdout.splitlines()[0]
+        said = subprocess.check_output([engines.QEMU, "--version"], text=True)
+        return said.splitlines()[0]
     except (OSError, subprocess.CalledProcessError):
         return "none"
 
@@ -54,7 +54,8 @@ def results(path):
     """A line for each test."""
     for case in ElementTree.parse(path).iter("testcase"):
         tags = {each.tag for each in case}
-        how = "FAILED" if tags & {"failure", "error"} else "skipped" if "skipped" in tags else "passed"
+        how = "skipped" if "skipped" in tags else "passed"
+        how = "FAILED" if tags & {"failure", "error"} else how
         yield f"  {how:8} {float(case.get('time')):6.1f} s  {case.get('name')}"
 
 
@@ -76,7 +77,7 @@ def main():
     if sys.argv[1:] == ["check"]:
         reason = engines.why_not_kvm()
         if reason:
-            sys.exit(f"kvm_report: this machine cannot show it: {reason}; `make test-nested` runs anywhere")
+            sys.exit(f"kvm_report: not here: {reason}; `make test-nested` runs anywhere")
     elif len(sys.argv) == 3 and sys.argv[1] == "report":
         report(sys.argv[2])
     else:

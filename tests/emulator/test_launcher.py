@@ -122,7 +122,7 @@ def test_qemu_says_that_there_is_no_vmx(iso, settings):
 @pytest.mark.parametrize(
     "options, sentence",
     [
-        (["--engine", "xen"], "there is no engine 'xen'; ENGINE is auto, kvm, bochs or qemu"),
+        (["--engine", "xen"], "there is no engine 'xen'; ENGINE is auto, kvm, bochs, qemu or nested"),
         (["--memory", "lots"], "memory is a number of MiB from 32 up, not 'lots'"),
         (["--memory", "8"], "memory is a number of MiB from 32 up, not '8'"),
     ],

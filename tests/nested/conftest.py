@@ -1,7 +1,7 @@
 """Hosts for the tests of Quire under KVM: `host.boot(image, ...)` is a Quire in QEMU with KVM.
 
-Without more said it is KVM in a Linux in Bochs, one boot of it for a file of tests. With QUIRE_KVM=1, as
-`make test-kvm` sets it, it is this machine's own KVM.
+Without more said it is KVM in a Linux in Bochs, one boot of it for a file of tests. With QUIRE_KVM=1,
+as `make test-kvm` sets it, it is this machine's own KVM.
 """
 
 import os
@@ -14,13 +14,14 @@ sys.path.insert(0, os.path.join(os.path.dirname(HERE), "emulator"))
 
 from hosts import NestedHost, RealHost, make_images  # noqa: E402
 from quire_machine import MachineError  # noqa: E402
+from quire_machine.debian import DebianError  # noqa: E402
 from quire_machine.engines import why_not_kvm  # noqa: E402
 
 REAL = os.environ.get("QUIRE_KVM") == "1"
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "module_parameters: needs to load KVM with parameters of its own")
+    config.addinivalue_line("markers", "module_parameters: loads KVM with parameters of its own")
 
 
 def pytest_collection_modifyitems(items):
@@ -35,20 +36,23 @@ def host(tmp_path_factory):
     if REAL:
         reason = why_not_kvm()
         assert not reason, reason
-    made = (RealHost if REAL else NestedHost)(images)
+    try:
+        made = (RealHost if REAL else NestedHost)(images)
+    except DebianError as error:
+        pytest.skip(f"no Linux to run KVM in: {error}")
     yield made
     made.stop()
 
 
 @pytest.fixture
 def boot(host):
-    """boot(image, cpu=..., memory=..., parameters=..., options=...): a Quire that is gone after the test."""
+    """boot(image, cpu=..., memory=..., parameters=..., options=...): a Quire, gone after the test."""
     booted = []
 
     def start(name, cpu="", memory=256, parameters=(), options=()):
         if not REAL:
             host.kvm(*parameters)
-        machine = host.boot(name, memory, "host,+vmx" + "".join(f",{word}" for word in cpu.split()), *options)
+        machine = host.boot(name, memory, ",".join(["host,+vmx", *cpu.split()]), *options)
         booted.append(machine)
         return machine
 

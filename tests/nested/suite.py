@@ -1,7 +1,7 @@
-"""Every guest of the suites, in few images, and how each must end: the same on whatever carries out VMX.
+"""The guests of the suites, in few images, and how each must end: the same on whatever has VMX.
 
-A guest's `expect=` word says how it must end; ENDS, what is said of it then. A line of a guest's with BAD or
-FAILED in it is a failure, however the guest ended.
+A guest's `expect=` word says how it must end; ENDS, what is said of it then. A line of a guest's with
+BAD or FAILED in it is a failure, however the guest ended.
 """
 
 import os
@@ -11,6 +11,7 @@ import tempfile
 
 import test_vmx
 from machines import SPIN, assemble, demo_modules, guest, rows
+from quire_machine.linux_host import NestedQuire
 
 
 def flat(source):
@@ -24,7 +25,7 @@ def flat(source):
 
 
 def vmx_modules():
-    """Those that look at VMX from within: modes, privileged instructions, task switches, single steps, devices."""
+    """Those that look at VMX from within."""
     return [
         (guest("privileged.elf"), "privileged lazy"),
         (guest("modes.bin"), "modes mem=2M lazy"),
@@ -37,7 +38,7 @@ def vmx_modules():
         (assemble("tasks32.asm"), "tasks32 mem=4M lazy"),
         (assemble("memory64.asm"), "memory64 mem=16M lazy rom=0x300000+64K expect=stopped"),
         (assemble("cpuid64.asm"), "cpuid64 mem=8M"),
-        (assemble("cpuid64.asm"), "beyond mem=128T lazy expect=refused"),
+        (assemble("cpuid64.asm"), "beyond mem=2T lazy expect=refused"),
     ]
 
 
@@ -61,6 +62,11 @@ def spin_modules():
     return [(SPIN, "one mem=1M"), (SPIN, "two mem=1M"), (guest("hello.elf"), "three mem=4M")]
 
 
+# In Bochs a single step comes an instruction early where KVM by itself deals with an exit of INS or
+# OUTS: docs/VMX.md, "Under KVM". Nothing of the kind is expected of hardware.
+STEPPED = re.compile(r"\[g\d+ steps64\] BAD (MOV SS, )?(untouched, )?(REP )?(INS|OUTS)[BWD] ")
+NOTHING = re.compile(r"(?!)")
+
 ENDS = {
     "triple": r"triple fault at RIP 0x7c",
     "task": r"task switch",
@@ -68,18 +74,22 @@ ENDS = {
     "memory64": r"write to GPA 0x300fff: ROM at 0x300000\+64K, at RIP 0x9",
     "stray": r"read of GPA 0x1001000: no memory",
     "beyond": r"this CPU's physical addresses have \d+ bits",
+    # Without CD, KVM reads the PDPTEs itself, and answers by #GP.
+    "pdptes": r"(triple fault|read of GPA 0x7c[0-9a-f]+: execute-only)",
     "romtables": r"write to GPA 0x10000: ROM at 0x10000\+16K",
 }
 
 
-def judge_guests(machine, refused=()):
+def judge_guests(machine):
     """Each guest has ended as expected, with the words that belong to it."""
     table = rows(machine.command("guests"), "guest")
     said = machine.lines
-    wrong = [row for row in table if row["state"] != row["expected"] and row["name"] not in refused]
-    assert not wrong, f"{wrong}\n{machine.tail()}"
     bad = [line for line in said if re.match(r"\[g\d+ \w+\] .*(BAD|FAILED)", line)]
-    assert not bad, bad
+    tolerated = STEPPED if isinstance(machine, NestedQuire) else NOTHING
+    assert [line for line in bad if not tolerated.match(line)] == []
+    known = ["steps64"] if bad else []
+    wrong = [row for row in table if row["state"] != row["expected"] and row["name"] not in known]
+    assert not wrong, f"{wrong}\n{machine.tail()}"
     for row in table:
         if row["name"] in ENDS:
             ended = re.compile(rf"quire: g\d+ {row['name']}: {row['state']}: .*{ENDS[row['name']]}")

@@ -7,17 +7,9 @@ from machines import facts, quit_machine
 
 
 @pytest.mark.seconds(1500)
-@pytest.mark.parametrize(
-    "memory, options, cpu",
-    [
-        (96, (), ""),
-        (256, ("-machine", "q35"), ""),
-        (4352, (), "vmx-ept-2mb=off,vmx-ept-1gb=off,vmx-vnmi=off,vmx-preemption-timer=off"),
-    ],
-    ids=["96 MiB", "q35", "above 4 GiB, 4 KiB EPT pages, no virtual NMIs"],
-)
-def test_a_size_of_memory(boot, memory, options, cpu):
-    machine = boot("all", cpu, memory=memory, options=options)
+def test_memory_above_4g_on_q35_by_small_pages_without_virtual_nmis(boot):
+    cpu = "vmx-ept-2mb=off vmx-ept-1gb=off vmx-vnmi=off"
+    machine = boot("all", cpu, memory=4352, options=("-machine", "q35"))
     machine.wait_prompt()
     suite.judge_guests(machine)
     suite.judge_machine(machine, 1000)
@@ -26,8 +18,9 @@ def test_a_size_of_memory(boot, memory, options, cpu):
 
 @pytest.mark.seconds(1500)
 @pytest.mark.module_parameters
-def test_kvm_that_is_strict_and_slow(boot):
-    machine = boot("all", parameters=("nested_early_check=1", "pml=0", "eptad=0", "vpid=0"))
+def test_kvm_that_is_strict_and_slow_in_192_mib(boot):
+    parameters = ("nested_early_check=1", "pml=0", "eptad=0", "vpid=0")
+    machine = boot("all", memory=192, parameters=parameters)
     machine.wait_prompt()
     suite.judge_guests(machine)
     suite.judge_machine(machine, 1000)

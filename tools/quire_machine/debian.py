@@ -1,5 +1,6 @@
-"""Debian's packages fetched and unpacked into a folder, none of them installed: no root, and nothing of the
-running system changes. apt is given lists and a cache of its own, so that old lists do not matter.
+"""Debian's packages fetched and unpacked into a folder, none of them installed: no root, and nothing
+of the running system changes. apt is given lists and a cache of its own, so that old lists do not
+matter.
 
     build/nested/trixie/apt       the lists, and the packages as they came
     build/nested/trixie/root      the packages unpacked, one above the other
@@ -37,7 +38,7 @@ class Debian:
         """Downloads `packages` with all that they depend on, and the newest kernel that the package
         `kernel` stands for; unpacks them. Returns the versions, package -> version."""
         if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
-            raise DebianError("this machine has no apt-get and dpkg-deb to fetch Debian's packages with")
+            raise DebianError("this machine has no apt-get and dpkg-deb to fetch packages with")
         shutil.rmtree(self.root, ignore_errors=True)
         shutil.rmtree(self._apt, ignore_errors=True)
         for each in ("state/lists/partial", "cache/archives/partial"):
@@ -48,7 +49,8 @@ class Debian:
         with open(self.log, "wb") as log:
             self._run(log, "apt-get", "-q", "update", check=False)
             image = self._image_of(kernel)
-            self._run(log, "apt-get", "-q", "-y", "--download-only", "--no-install-recommends", "install", *packages)
+            flags = ("-q", "-y", "--download-only", "--no-install-recommends")
+            self._run(log, "apt-get", *flags, "install", *packages)
             # By itself: what it depends on is for installing it.
             self._run(log, "apt-get", "-q", "download", image, cwd=self._archives)
             for each in sorted(glob.glob(os.path.join(self._archives, "*.deb"))):
@@ -66,9 +68,10 @@ class Debian:
 
     def _write_sources(self):
         if not os.path.exists(KEYRING):
-            raise DebianError(f"no {KEYRING} to trust Debian's mirror by (package debian-archive-keyring)")
+            raise DebianError(f"no {KEYRING} (package debian-archive-keyring)")
         suites = [self.suite] + ([BASES[self.suite]] if self.suite in BASES else [])
-        self._write("sources", "".join(f"deb [signed-by={KEYRING}] {MIRROR} {each} main\n" for each in suites))
+        lines = [f"deb [signed-by={KEYRING}] {MIRROR} {each} main\n" for each in suites]
+        self._write("sources", "".join(lines))
         # A suite above another is taken from only when asked, unless preferred.
         self._write("preferences", f"Package: *\nPin: release n={self.suite}\nPin-Priority: 990\n")
 
@@ -100,7 +103,8 @@ class Debian:
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
-            raise DebianError(f"{program} took longer than {FETCH_SECONDS} seconds; its log: {self.log}") from error
+            said = f"{program} took longer than {FETCH_SECONDS} seconds; its log: {self.log}"
+            raise DebianError(said) from error
         if check and done.returncode:
             raise DebianError(f"{program} {words[-1]} failed; its log: {self.log}")
 

@@ -3,7 +3,7 @@
   kvm    QEMU with nested KVM: VMX in hardware, where this machine offers it to a guest
   bochs  VMX with EPT emulated: everything runs, anywhere
   qemu   QEMU's own emulation, without VMX: the host's half of Quire
-  nested QEMU with nested KVM in a Linux in Bochs: the first on a machine that has only the second, and slow
+  nested QEMU with nested KVM in a Linux in Bochs: the first where only the second is to be had; slow
 
 Whether KVM serves is found out by trying: /dev/kvm can be there and open, and yet start no
 ordinary guest, or start one that sees no VMX.
@@ -204,6 +204,10 @@ class Nested:
         self.memory = memory or 256
         # Debian's suite that Linux and QEMU are taken from, in place of the system's own sources.
         self.suite = suite or os.environ.get("SUITE") or None
+
+    @staticmethod
+    def models():
+        return []  # QEMU in Linux says so itself
 
     def describe(self):
         suite = f" of Debian's {self.suite}" if self.suite else ""

@@ -1,7 +1,7 @@
 """What a Linux of our own starts from: an archive of files that the kernel unpacks into memory.
 
-Written in the format that the kernel calls newc: for each file a header of hexadecimal numbers, its name and
-its bytes, each of the last two filled up to a multiple of four.
+Written in the format that the kernel calls newc: for each file a header of hexadecimal numbers, its
+name and its bytes, each of the last two filled up to a multiple of four.
 """
 
 import os
@@ -55,7 +55,7 @@ def _filled(data):
 
 
 def _needed(path):
-    said = subprocess.run(["readelf", "-d", path], stdout=subprocess.PIPE, text=True, check=True).stdout
+    said = subprocess.check_output(["readelf", "-d", path], text=True)
     return re.findall(r"\(NEEDED\).*\[(.*)\]", said)
 
 
@@ -83,6 +83,8 @@ def add_program(archive, root, path):
     source = os.path.join(root, path)
     archive.file(path, source)
     loader = os.path.join(root, LOADER)
-    archive.file(LOADER, os.path.realpath(loader) if os.path.exists(loader) else _find(root, os.path.basename(LOADER)))
+    if not os.path.exists(loader):
+        loader = _find(root, os.path.basename(LOADER))
+    archive.file(LOADER, loader)
     for name, file in libraries(root, source).items():
         archive.file(f"lib/x86_64-linux-gnu/{name}", file)

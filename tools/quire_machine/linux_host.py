@@ -1,12 +1,12 @@
-"""Linux with the real KVM in Bochs, and Quire's consoles in QEMU in that Linux: for machines without VMX.
+"""Linux with the real KVM in Bochs, and Quire's consoles in QEMU in that Linux.
 
     Bochs, which emulates VMX with EPT
-      Debian's Linux with kvm_intel nested=1      its console is COM1, read and told what to do by LinuxHost
+      Debian's Linux with kvm_intel nested=1      its console is COM1: LinuxHost
         Debian's QEMU with -accel kvm
-          Quire                                   its console is COM2, a NestedQuire
+          Quire                                   its console is COM2: NestedQuire
             Quire's guests
 
-What Linux starts from is put together by nested_stack.py; the images that QEMU boots travel beside it.
+What Linux starts from is put together by nested_stack.py; the images that QEMU boots travel beside.
 """
 
 import os
@@ -35,11 +35,11 @@ initrd /images.cpio /host.lz4
 boot
 """
 
-# Bochs's TSC ticks once an instruction. Linux is told that this is 400 MHz, for two reasons: it then does not
-# spend its time on timer interrupts, and KVM offers the VMX-preemption timer below 429 MHz only.
+# Bochs's TSC ticks once an instruction. Linux is told that this is 400 MHz, for two reasons: it then does
+# not spend its time on timer interrupts, and KVM has the VMX-preemption timer below 429 MHz only.
 KERNEL_WORDS = (
-    "console=ttyS0,115200 nokaslr mitigations=off nosmp tsc=reliable tsc_early_khz=400000 no_timer_check "
-    "nowatchdog cryptomgr.notests audit=0 lsm= random.trust_cpu=on quiet panic=-1"
+    "console=ttyS0,115200 nokaslr mitigations=off nosmp tsc=reliable tsc_early_khz=400000 "
+    "no_timer_check nowatchdog cryptomgr.notests audit=0 lsm= random.trust_cpu=on quiet panic=-1"
 )
 
 # Enough on a machine with ten times as much to do.
@@ -60,7 +60,8 @@ class HostInBochs(Bochs):
     def command(self, iso, tty, folder):
         return super().command(iso, tty, folder) + [
             # Linux reads MSRs that Bochs has not.
-            f"cpu: model={self.cpu}, count=1, ips={self.ips}, reset_on_triple_fault=0, ignore_bad_msrs=1",
+            f"cpu: model={self.cpu}, count=1, ips={self.ips}, reset_on_triple_fault=0, "
+            "ignore_bad_msrs=1",
             f"com2: enabled=1, mode=term, dev={self.second}",
         ]
 
@@ -70,8 +71,8 @@ SLOWNESS = 15
 
 
 class Paced:
-    """A console to which keys go no faster than they are fetched: a serial port of Bochs holds 16, and Linux may
-    be long in coming for them."""
+    """A console to which keys go no faster than they are fetched: a serial port of Bochs holds 16, and
+    Linux may be long in coming for them."""
 
     KEYS, SECONDS = 12, 0.03
     _next_keys = 0.0
@@ -85,7 +86,7 @@ class Paced:
 
 
 class LinuxHost(Paced, Machine):
-    """Linux with KVM in Bochs. Its own console is COM1; `images` (name -> file) are there to be booted."""
+    """Linux with KVM in Bochs. Its console is COM1; `images` (name -> file) can be booted."""
 
     def __init__(self, images, memory, stack):
         self.stack = stack
@@ -131,8 +132,8 @@ class LinuxHost(Paced, Machine):
         return super()._status()
 
     def tell(self, line, timeout=LAYER_SECONDS):
-        """Has the shell in Linux do `line`. Returns what it printed; raises MachineError where its status is
-        not 0."""
+        """Has the shell in Linux do `line`. Returns what it printed; raises MachineError where its
+        status is not 0."""
         start = len(self.lines)
         self.send(line + "\n")
         status = self.expect(r"host: did (\d+)", timeout).group(1)
@@ -212,7 +213,8 @@ class NestedQuire(Paced, Console):
 
     def emulator_says(self):
         """The last lines of Linux's console."""
-        return "\n".join(f"  Linux: {line}" for line in self.host.lines[-8:]) + f"\n  its log: {self.host.log}"
+        said = [f"  Linux: {line}" for line in self.host.lines[-8:]]
+        return "\n".join([*said, f"  its log: {self.host.log}"])
 
     def tail(self):
         text = super().tail()

@@ -1,5 +1,5 @@
-"""`make run ENGINE=nested`: Quire in QEMU in Linux in Bochs (linux_host.py), as one machine. It says what comes up,
-and how long that took.
+"""`make run ENGINE=nested`: Quire in QEMU in Linux in Bochs (linux_host.py), as one machine. It says what
+comes up, and how long that took.
 """
 
 import sys
@@ -11,19 +11,21 @@ from quire_machine.debian import DebianError
 from quire_machine.linux_host import LAYER_SECONDS, LinuxHost, NestedQuire
 from quire_machine.nested_stack import Stack
 
-# What Linux and QEMU take beside Quire's memory, in MiB.
+# What Linux and QEMU take beside Quire's memory, and what is set aside for that at most: it is given
+# when touched. In MiB.
 HOST_MEMORY = 448
+QUIRE_MEMORY = 1024
 
 
 class Layers:
-    """Tells what is coming up: on a terminal with the seconds so far, elsewhere by a line at its start."""
+    """Tells what is coming up: on a terminal with the seconds so far, elsewhere when it starts."""
 
     def __init__(self, note):
         self._note = note
         self._live = sys.stdout.isatty()
 
     def up(self, what, come):
-        """Calls come(), which returns when the layer is there. Raises MachineError naming the layer."""
+        """Calls come(), which returns when the layer is there. MachineError names the layer."""
         start = time.monotonic()
         done = threading.Event()
         ticker = threading.Thread(target=self._tick, args=(what, start, done), daemon=True)
@@ -63,7 +65,8 @@ class NestedMachine(NestedQuire):
             layers.up(f"Debian's packages, once, into {stack.folder}", stack.make)
         versions = stack.versions()
         note(f"Linux {versions[stack.kernel_package()]}, QEMU {versions['qemu-system-x86']}")
-        host = LinuxHost({"quire.iso": iso}, HOST_MEMORY + engine.memory, stack)
+        memory = HOST_MEMORY + min(engine.memory, QUIRE_MEMORY)
+        host = LinuxHost({"quire.iso": iso}, memory, stack)
         try:
             layers.up("Bochs, its firmware and GRUB", lambda: host.come("host: grub"))
             layers.up("Linux in Bochs", lambda: host.come("host: linux"))
@@ -81,7 +84,8 @@ class NestedMachine(NestedQuire):
 
     def stop(self):
         if self._since:
-            self._note(f"Quire: {time.monotonic() - self._since:.1f} s from its first line to its end")
+            seconds = time.monotonic() - self._since
+            self._note(f"Quire: {seconds:.1f} s from its first line to its end")
             self._since = None
         self.host.stop()
         super().stop()

@@ -1,6 +1,6 @@
 #!/bin/busybox sh
-# The first process of the Linux that is Quire's host under ENGINE=nested. It loads KVM, and then does what it is
-# told on COM1, line by line. Each line of its own begins with `host: `; COM2 is Quire's.
+# The first process of the Linux that is Quire's host under ENGINE=nested. It does what it is told on
+# COM1, line by line. Each line of its own begins with `host: `; COM2 is Quire's.
 
 /bin/busybox mkdir -p /bin /proc /sys /var/tmp /tmp
 /bin/busybox --install -s /bin
@@ -10,6 +10,8 @@ mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 stty -F /dev/ttyS0 -echo -onlcr
 stty -F /dev/ttyS1 raw -echo 115200
+# QEMU may have more memory than there is: what Quire does not touch is not given.
+echo 1 >/proc/sys/vm/overcommit_memory
 echo "host: linux $(uname -r)"
 
 # kvm [PARAMETER=VALUE]...: (re)loads KVM.
@@ -24,8 +26,9 @@ quire() {
     local image=$1 memory=$2 cpu=$3
     shift 3
     {
-        qemu-system-x86_64 -accel kvm -cpu "$cpu" -m "$memory" -nodefaults -no-user-config -display none \
-            -vga none -monitor none -no-reboot -serial /dev/ttyS1 -device isa-debug-exit,iobase=0xf4,iosize=4 \
+        qemu-system-x86_64 -accel kvm -cpu "$cpu" -m "$memory" -nodefaults -no-user-config \
+            -display none -vga none -monitor none -no-reboot -serial /dev/ttyS1 \
+            -device isa-debug-exit,iobase=0xf4,iosize=4 \
             -drive "file=/$image,format=raw,if=virtio,readonly=on" "$@" </dev/null
         echo "host: qemu ended with $?"
     } &

@@ -1,5 +1,6 @@
-"""Linux, KVM and QEMU from Debian's packages, unpacked under build/nested/ (debian.py) and put together once:
-a kernel, and an initial memory file system with nothing else in it than busybox, KVM's modules and QEMU.
+"""Linux, KVM and QEMU from Debian's packages, unpacked under build/nested/ (debian.py) and put together
+once: a kernel, and an initial memory file system with nothing else in it than busybox, KVM's modules
+and QEMU.
 """
 
 import glob
@@ -7,6 +8,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 
 from quire_machine.debian import Debian, DebianError
@@ -36,7 +38,8 @@ class Stack:
         if not all(os.path.exists(each) for each in (self.kernel, self.files, self._versions)):
             return False
         made = os.path.getmtime(self.files)
-        sources = [self._init, *(os.path.join(HERE, each) for each in ("initramfs.py", "nested_stack.py"))]
+        names = ("nested_init.sh", "initramfs.py", "nested_stack.py")
+        sources = [os.path.join(HERE, each) for each in names]
         return all(os.path.getmtime(each) <= made for each in sources)
 
     def versions(self):
@@ -101,3 +104,13 @@ def _module(root, name, output):
         source = output + ".ko"
     subprocess.run(["strip", "-g", "-o", output, source], check=True)
     return output
+
+
+def main():
+    """Puts together what is missing."""
+    stack = Stack(os.environ.get("SUITE") or None)
+    if not stack.is_there():
+        try:
+            stack.make()
+        except DebianError as error:
+            sys.exit(f"nested: {error}")
