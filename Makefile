@@ -38,7 +38,7 @@ MAKEFLAGS += --no-builtin-rules
 # A recipe that calls make again runs in parallel whether or not the person asked for -j.
 PARALLEL = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(JOBS))
 
-.PHONY: all iso run picture transcript setup test test-unit test-property test-tools test-emulator bench
+.PHONY: all iso run linux picture transcript setup test test-unit test-property test-tools test-emulator bench
 .PHONY: test-nested test-kvm format format-check headers-check clang-check poison-check schema
 .PHONY: clean help FORCE
 
@@ -65,6 +65,14 @@ picture: ## boot, and draw memory and guests as a page: build/picture.html
 	@tools/setup.sh run
 	@$(MAKE) --no-print-directory $(PARALLEL) $(QUIRE_ISO)
 	@$(PYTHON) tools/picture.py --boot $(QUIRE_ISO) -o $(PICTURE)
+
+LINUX_ISO := $(BUILD)/linux.iso
+
+linux: ## boot with Debian's Linux, unmodified, as a guest; `attach g1` for its shell (fetches two packages)
+	@tools/setup.sh run
+	@$(MAKE) --no-print-directory $(PARALLEL) $(QUIRE_ISO)
+	@$(PYTHON) tools/linux.py --elf $(BUILD)/quire.elf -o $(LINUX_ISO)
+	@MEMORY=$${MEMORY:-384} $(PYTHON) tools/launch.py $(LINUX_ISO)
 
 transcript: $(QUIRE_ISO) ## write the session in README.md and docs/transcript.txt anew
 	@$(PYTHON) tools/transcript.py $(QUIRE_ISO)

@@ -1,0 +1,48 @@
+"""A kernel that no one here wrote: Debian's Linux, unmodified, with a busybox, from the packages as they are."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from support import BUILD, ROOT
+
+sys.path.insert(0, os.path.join(ROOT, "tools"))
+import linux  # noqa: E402
+from quire_machine.debian import DebianError  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory):
+    output = str(tmp_path_factory.mktemp("linux") / "linux.iso")
+    try:
+        linux.build(output, os.path.join(BUILD, "quire.elf"), words="once")
+    except DebianError as error:
+        pytest.skip(f"Debian's packages cannot be had: {error}")
+    return output
+
+
+def test_debians_linux_runs_busybox(image):
+    """Its timer ticks, its memory holds what is written, its reset ends it, and every frame comes back."""
+    said = subprocess.run(
+        [sys.executable, os.path.join(ROOT, "tools", "launch.py"), "--engine", "bochs", "--memory", "384"]
+        + ["--seconds", "900", "--patience", "600", "--cmds", "guests; check; audit; quit", image],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=1000,
+        check=False,
+    )
+    text = said.stdout
+    assert said.returncode == 0, text
+    assert "quire: g1 linux: Linux bzImage, memory to 128M" in text
+    assert re.search(r"\[g1 linux\] busybox on Linux \d+\.\d+\.\S+, MemTotal: \d+ kB", text), text
+    assert int(re.search(r"timer: (\d+) interrupts", text)[1]) >= 5, text
+    first, second = re.search(r"digest: (\w{32})  - (\w{32})", text).groups()
+    assert first == second
+    assert "Kernel panic" not in text
+    gave, held = re.search(r"g1 linux: gave back (\d+) frames of (\d+)", text).groups()
+    assert gave == held
+    assert "quire: guests: 1 of 1 as expected" in text
