@@ -57,6 +57,7 @@ enum rule {
     RULE_WRITE_ONLY,        /* EPT: W without R */
     RULE_EXECUTE_ONLY,      /* EPT: X without R, without the capability */
     RULE_MEM_TYPE,          /* EPT: type 2, 3 or 7 */
+    RULE_REQUIRED_BITS,     /* a bit that must be 1 is 0 */
     RULE_NX_DISABLED,       /* host: bit 63 while EFER.NXE is 0 */
     RULE_COUNT
 };
@@ -78,6 +79,7 @@ struct table_kind {
     uint64_t leaf_bit;     /* at level 2 and above: this entry is a leaf */
     uint64_t accessed_bit;
     uint64_t dirty_bit;
+    uint64_t required_bits;  /* of each present entry that must be 1; part of what encode() gives */
     uint64_t table_bits;     /* every bit of a non-leaf entry but the address */
     bool read_only;          /* we walk it, we never write it: a guest's own tables */
     bool rights_grow_freely; /* added rights need no invalidation: a fault walks anew (EPT, SDM

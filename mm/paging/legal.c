@@ -32,6 +32,8 @@ enum rule entry_rule(const struct table_kind *kind, const struct table_caps *cap
         return RULE_MISALIGNED_LEAF;
     if (reserved)
         return RULE_RESERVED_BITS;
+    if (kind->required_bits & ~entry)
+        return RULE_REQUIRED_BITS;
     return own;
 }
 
@@ -41,6 +43,7 @@ const char *rule_text(enum rule rule)
         [RULE_OK] = "legal",
         [RULE_NOT_PRESENT] = "not present",
         [RULE_RESERVED_BITS] = "a reserved bit is set",
+        [RULE_REQUIRED_BITS] = "a bit that must be 1 is clear",
         [RULE_BEYOND_MAXPHYADDR] = "the address exceeds the CPU's physical address width",
         [RULE_MISALIGNED_LEAF] = "a large page whose address is no multiple of its size",
         [RULE_NO_SUCH_LEAF] = "the leaf bit at a level where this CPU has no such page",

@@ -9,7 +9,7 @@ FUZZ_LOGS := $(FUZZ_TARGETS:%=$(FUZZ)/%.log)
 
 # Of each target: what is watched and sanitized; the world around it, which only has to be fast; the longest input; how
 # many inputs make a short run.
-FUZZ_mapper_PRODUCT := $(MAPPER_HOOKED_SRC) mm/paging/table.c
+FUZZ_mapper_PRODUCT := $(MAPPER_HOOKED_SRC) mm/paging/nodes.c
 FUZZ_mapper_WORLD := $(filter-out $(FUZZ_mapper_PRODUCT),$(MAPPER_WORLD_SRC))
 FUZZ_mapper_LENGTH := 194
 FUZZ_mapper_RUNS ?= 4000

@@ -318,6 +318,14 @@ static void test_rules_by_name(void **state)
     less.leaf_top = 1;
     assert_int_equal(entry_rule(&ept_kind, &less, 2, EPT_R | EPT_LEAF), RULE_NO_SUCH_LEAF);
 
+    /* A format in which a bit of every present entry must be 1. */
+    struct table_kind strict = kernel_kind;
+    strict.required_bits = PTE_US;
+    assert_int_equal(entry_rule(&strict, &less, 1, PTE_P | PTE_US), RULE_OK);
+    assert_int_equal(entry_rule(&strict, &less, 1, PTE_P), RULE_REQUIRED_BITS);
+    assert_int_equal(entry_rule(&strict, &less, 4, PTE_P | PTE_RW), RULE_REQUIRED_BITS);
+    assert_int_equal(entry_rule(&strict, &less, 4, PTE_RW), RULE_NOT_PRESENT);
+
     for (unsigned rule = 0; rule < RULE_COUNT; rule++) {
         assert_string_not_equal(rule_text((enum rule)rule), rule_text(RULE_COUNT));
         assert_non_null(rule_section(KIND_EPT, (enum rule)rule));

@@ -10,9 +10,12 @@ PROPERTY_mapper_model_SRC := $(MAPPER_SRC) $(BUDDY_SRC) $(WRITTEN_KINDS) \
 # The shipped kinds and flush batches, compiled so that a test sees every access to an entry; with five levels, too.
 MAPPER_HOOKED_SRC := $(sort $(wildcard tests/property/hooked_*.c tests/property/five_*.c))
 
+# The rest of the mapper: what no hooked_NAME.c stands for.
+MAPPER_UNHOOKED := $(filter-out $(MAPPER_HOOKED_SRC:tests/property/hooked_%=mm/paging/%),$(MAPPER_SRC))
+
 # They, and the world in which they are put to the proof.
 MAPPER_WORLD_SRC := $(sort $(wildcard tests/property/world*.c)) tests/property/sdm_rules.c $(MAPPER_HOOKED_SRC) \
-	$(filter-out $(patsubst %,mm/paging/%.c,table flush copies),$(MAPPER_SRC)) $(BUDDY_SRC) \
+	$(MAPPER_UNHOOKED) $(BUDDY_SRC) \
 	mm/frames/frame.c lib/error.c lib/format.c tests/unit/no_tlb.c
 
 PROPERTY_TESTS += mapper_conformance
