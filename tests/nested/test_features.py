@@ -47,5 +47,5 @@ def test_a_cpu_that_cannot_run_guests(boot, cpu, sentence):
     machine.wait_prompt()
     shown = [line for line in machine.command("cpu") if line.startswith("guests run by: ")]
     assert re.search(sentence, shown[0]), machine.tail()
-    suite.judge_machine(machine, 200, selftest=False)
+    suite.judge_machine(machine, 200, selftest=False, spaces=2)
     quit_machine(machine)
