@@ -37,15 +37,16 @@ def test_without_a_feature(boot, name):
 @pytest.mark.parametrize(
     "cpu, sentence",
     [
-        ("vmx-unrestricted-guest=off", "unrestricted guest"),
-        ("vmx-ept=off vmx-unrestricted-guest=off", "EPT"),
-        ("vmx=off", "VMX"),
+        ("vmx-unrestricted-guest=off", "EPT without unrestricted guest"),
+        ("vmx-ept=off vmx-unrestricted-guest=off", "VMX without EPT"),
+        ("-vmx", "this CPU has no VMX"),
     ],
 )
 def test_a_cpu_that_cannot_run_guests(boot, cpu, sentence):
     machine = boot("none", cpu)
     machine.wait_prompt()
     shown = [line for line in machine.command("cpu") if line.startswith("guests run by: ")]
+    assert shown != ["guests run by: VMX"]
     assert re.search(sentence, shown[0]), machine.tail()
-    suite.judge_machine(machine, 200, selftest=False)
+    suite.judge_machine(machine, 200, selftest=False, spaces=2)
     quit_machine(machine)
