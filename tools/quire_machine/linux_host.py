@@ -135,7 +135,12 @@ class LinuxHost(Paced, Machine):
         """Has the shell in Linux do `line`. Returns what it printed; raises MachineError where its
         status is not 0."""
         start = len(self.lines)
-        self.send(line + "\n")
+        # On a busy computer pieces meet each other on their way: each waits for the echo of the last.
+        for at in range(0, len(line), self.KEYS):
+            self.send(line[at : at + self.KEYS])
+            typed = line[: at + self.KEYS].rstrip()
+            self.wait_for(lambda: typed in self.screen.current, f"the echo of {typed!r}", timeout)
+        self.send("\n")
         status = self.expect(r"host: did (\d+)", timeout).group(1)
         if status != "0":
             raise MachineError(f"Linux could not do {line!r}; its log: {self.log}\n{self.tail()}")

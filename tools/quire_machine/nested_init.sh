@@ -8,7 +8,7 @@ export PATH=/bin:/usr/bin
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
-stty -F /dev/ttyS0 -echo -onlcr
+stty -F /dev/ttyS0 echo -onlcr
 stty -F /dev/ttyS1 raw -echo 115200
 # QEMU may have more memory than there is: what Quire does not touch is not given.
 echo 1 >/proc/sys/vm/overcommit_memory
