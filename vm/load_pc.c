@@ -11,7 +11,6 @@
 
 #define BDA 0x400
 #define BDA_SIZE 0x100
-#define BDA_SEGMENT 0x40
 /* Offsets in it. */
 enum {
     BDA_COM1 = 0x00,
@@ -44,8 +43,8 @@ int load_pc_area(struct loader *loader)
     int error;
 
     for (unsigned i = 0; i < IVT_ENTRIES; i++) {
-        vectors[i][0] = BDA_OWN;
-        vectors[i][1] = BDA_SEGMENT;
+        vectors[i][0] = BDA + BDA_OWN; /* in segment 0, where a small guest's own handlers are */
+        vectors[i][1] = 0;
     }
     put16(bda, BDA_COM1, COM1);
     put16(bda, BDA_EBDA, LOAD_EBDA >> 4);
