@@ -45,12 +45,14 @@ static const uint8_t trigger_writable[2] = {0xf8, 0xde};
 /* The line of `set` that has the highest priority; -1: the set is empty. */
 static int highest(const struct pic_chip *chip, uint8_t set)
 {
+    if (set == 0)
+        return -1;
     for (unsigned i = 1; i <= 8; i++) {
         unsigned line = (chip->lowest + i) & 7;
         if (set & BIT(line))
             return (int)line;
     }
-    return -1;
+    __builtin_unreachable();
 }
 
 /* How far down in priority a line is; one that is none comes last. */
@@ -66,6 +68,8 @@ static int asks(const struct dev_pic *pic, unsigned which)
     int line = highest(chip, chip->requests & (uint8_t)~chip->mask);
     uint8_t served = chip->in_service;
 
+    if (line < 0)
+        return -1;
     if (chip->special_mask)
         served &= (uint8_t)~chip->mask; /* what is masked holds nothing back */
     if (chip->special_nest && which == 0)

@@ -135,10 +135,11 @@ static uint64_t first_edge(const struct pit_counter *counter)
 
 static uint64_t edges_until(const struct pit_counter *counter, uint64_t now)
 {
-    uint64_t first = first_edge(counter), passed = counts_until(counter, now);
+    uint64_t first = first_edge(counter), passed;
 
     if (!counter->loaded || first == 0)
         return 0;
+    passed = counts_until(counter, now);
     return is_periodic(counter) ? passed / first : passed >= first;
 }
 
@@ -161,13 +162,13 @@ void pit_update(struct guest *guest, uint64_t now)
 uint64_t pit_next(const struct guest *guest, uint64_t now)
 {
     const struct pit_counter *counter = &guest->devices.pit.counter[0];
-    uint64_t first = first_edge(counter), edges = edges_until(counter, now);
+    uint64_t first = first_edge(counter), edges;
 
     if (!counter->loaded || first == 0 || pic_masked(guest, IRQ_TIMER))
         return UINT64_MAX;
-    if (edges != counter->edges)
-        return ticks_of(counter,
-                        1); /* soon: it has been asked for, or will be when the last is taken */
+    edges = edges_until(counter, now);
+    if (edges != counter->edges) /* asked for, or to be when the last is taken: soon */
+        return ticks_of(counter, 1);
     if (edges != 0 && !is_periodic(counter))
         return UINT64_MAX;
     return counter->started + ticks_of(counter, (edges + 1) * first) - now;

@@ -38,8 +38,7 @@ bool exit_dispatch(struct guest *guest, const struct vm_exit *exit)
     if ((unsigned)exit->kind < VM_EXIT_COUNT)
         guest->exits[exit->kind]++;
     switch (exit->kind) {
-    case VM_EXIT_SLICE:
-        return guest->state == GUEST_RUNNING; /* or up to a device's next interrupt */
+    case VM_EXIT_SLICE: /* or up to a device's next interrupt */
     case VM_EXIT_INTERRUPT:
     case VM_EXIT_WINDOW:
     case VM_EXIT_HANDLED:

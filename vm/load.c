@@ -5,6 +5,7 @@
 #include "lib/error.h"
 #include "lib/format.h"
 #include "vm/elf.h"
+#include "x86/control.h"
 
 #define HIGH_MEMORY 0x100000
 #define FAR UINT64_C(0x1000000000) /* 64G: more than anybody links a guest to on purpose */
@@ -17,6 +18,26 @@ int load_refuse(struct loader *loader, int error, const char *why, ...)
     vformat_buffer(loader->why, loader->why_size, why, args);
     va_end(args);
     return error;
+}
+
+/* Base 0, limit 4 GiB, present, accessed. */
+#define CODE32 0xc09b
+#define DATA32 0xc093
+#define LDT32 0x82
+#define TSS32 0x8b
+
+void load_enter_flat32(struct vcpu_state *state, uint16_t code, uint16_t data)
+{
+    for (unsigned i = 0; i < SEG_COUNT; i++)
+        state->segment[i] =
+            (struct segment){.limit = UINT32_MAX, .selector = data, .access = DATA32};
+    state->segment[SEG_CS].selector = code;
+    state->segment[SEG_CS].access = CODE32;
+    state->segment[SEG_LDTR] = (struct segment){.limit = 0xffff, .access = LDT32};
+    state->segment[SEG_TR] = (struct segment){.limit = 0xffff, .access = TSS32};
+    state->rflags = RFLAGS_FIXED;
+    state->cr0 = CR0_PE | CR0_ET;
+    state->dr7 = LOAD_DR7_RESET;
 }
 
 /* Is every byte of [first, last] in some region? They are sorted and may touch. */

@@ -77,7 +77,12 @@ bool linux_recognise(const uint8_t *bytes, uint64_t size); /* "HdrS" and a boot 
  * signature or `flat` is set. */
 int load_image(struct loader *loader, bool flat);
 
-/* For the loaders. Occupies and fills what a PC's firmware has in low memory. */
+/* For the loaders. 32-bit protected mode without paging, all segments flat, by these selectors;
+ * registers, RIP and a GDT are the caller's. */
+void load_enter_flat32(struct vcpu_state *state, uint16_t code, uint16_t data);
+#define LOAD_DR7_RESET 0x400
+
+/* Occupies and fills what a PC's firmware has in low memory. */
 #define LOAD_EBDA UINT64_C(0x9fc00) /* its extended data area, to 0xa0000 */
 int load_pc_area(struct loader *loader);
 

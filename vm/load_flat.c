@@ -21,7 +21,6 @@
 #define ACCESS_TSS 0x8b
 #define REAL_LIMIT 0xffff
 #define IVT_LIMIT 0x3ff
-#define DR7_RESET 0x400
 
 bool flat_recognise(const uint8_t *bytes, uint64_t size)
 {
@@ -49,7 +48,7 @@ static void enter_real_mode(struct vcpu_state *state)
     state->cr0 = CR0_ET;
     state->gdt_limit = REAL_LIMIT;
     state->idt_limit = IVT_LIMIT;
-    state->dr7 = DR7_RESET;
+    state->dr7 = LOAD_DR7_RESET;
 }
 
 int load_flat(struct loader *loader)

@@ -5,7 +5,7 @@
  *
  * Where things go: the kernel where it prefers to be, else, where it can be moved, to the lowest
  * free RAM that fits; its initrd, all modules one behind the other, page-aligned in the lowest free
- * RAM behind that; the boot parameters, the command line and a GDT in low memory.
+ * RAM from 1 MiB; the boot parameters, the command line and a GDT in low memory.
  */
 #include "lib/bits.h"
 #include "lib/error.h"
@@ -62,11 +62,6 @@ _Static_assert(E820_TABLE + (LOAD_RANGES + 1) * sizeof(struct e820_entry) <= PAR
 /* "The 32-bit boot protocol": flat segments by these selectors, and a GDT that has them. */
 #define CODE_SELECTOR 0x10
 #define DATA_SELECTOR 0x18
-#define CODE32 0xc09b
-#define DATA32 0xc093
-#define LDT32 0x82
-#define TSS32 0x8b
-#define DR7_RESET 0x400
 
 static uint64_t get(const uint8_t *bytes, unsigned at, unsigned width)
 {
@@ -219,24 +214,13 @@ static void put_map(const struct loader *loader, uint8_t *parameters)
     }
 }
 
-static void enter(struct loader *loader, uint64_t entry, uint64_t parameters, uint64_t gdt)
+static void enter(struct vcpu_state *state, uint64_t entry, uint64_t parameters, uint64_t gdt)
 {
-    struct vcpu_state *state = &loader->state;
-
-    for (unsigned i = 0; i < SEG_COUNT; i++)
-        state->segment[i] =
-            (struct segment){.limit = UINT32_MAX, .selector = DATA_SELECTOR, .access = DATA32};
-    state->segment[SEG_CS].selector = CODE_SELECTOR;
-    state->segment[SEG_CS].access = CODE32;
-    state->segment[SEG_LDTR] = (struct segment){.limit = 0xffff, .access = LDT32};
-    state->segment[SEG_TR] = (struct segment){.limit = 0xffff, .access = TSS32};
+    load_enter_flat32(state, CODE_SELECTOR, DATA_SELECTOR);
     state->gdt_base = gdt;
     state->gdt_limit = DATA_SELECTOR + 7;
     state->gpr[RSI] = parameters;
     state->rip = entry;
-    state->rflags = RFLAGS_FIXED;
-    state->cr0 = CR0_PE | CR0_ET;
-    state->dr7 = DR7_RESET;
 }
 
 int load_linux(struct loader *loader)
@@ -271,6 +255,6 @@ int load_linux(struct loader *loader)
                           &parameters_at);
     }
     if (error == E_OK)
-        enter(loader, entry, parameters_at, gdt_at);
+        enter(&loader->state, entry, parameters_at, gdt_at);
     return error;
 }

@@ -46,14 +46,8 @@
 #define HIGH_MEMORY 0x100000
 #define LAST_32BIT UINT64_C(0xffffffff)
 
-/* Flat 32-bit segments: base 0, limit 4 GiB, present, accessed. */
-#define CODE32 0xc09b
-#define DATA32 0xc093
-#define LDT32 0x82
-#define TSS32 0x8b
 #define CODE_SELECTOR 0x08
 #define DATA_SELECTOR 0x10
-#define DR7_RESET 0x400
 
 struct multiboot_header {
     uint32_t magic, flags, checksum;
@@ -381,22 +375,6 @@ static int write_info(struct loader *loader)
     return error;
 }
 
-/* Section 3.2, "Machine state". What it leaves undefined is as plain as the CPU allows. */
-static void enter_protected_mode(struct vcpu_state *state)
-{
-    for (unsigned i = 0; i < SEG_COUNT; i++)
-        state->segment[i] =
-            (struct segment){.limit = UINT32_MAX, .selector = DATA_SELECTOR, .access = DATA32};
-    state->segment[SEG_CS].selector = CODE_SELECTOR;
-    state->segment[SEG_CS].access = CODE32;
-    state->segment[SEG_LDTR] = (struct segment){.limit = 0xffff, .access = LDT32};
-    state->segment[SEG_TR] = (struct segment){.limit = 0xffff, .access = TSS32};
-    state->gpr[RAX] = MB_LOADED;
-    state->rflags = RFLAGS_FIXED;
-    state->cr0 = CR0_PE | CR0_ET;
-    state->dr7 = DR7_RESET;
-}
-
 int load_multiboot(struct loader *loader)
 {
     struct multiboot_header header;
@@ -417,6 +395,8 @@ int load_multiboot(struct loader *loader)
                            "the entry point 0x%lx cannot be reached in 32-bit mode: link it below "
                            "4G",
                            loader->state.rip);
-    enter_protected_mode(&loader->state);
+    /* Section 3.2, "Machine state". What it leaves undefined is as plain as the CPU allows. */
+    load_enter_flat32(&loader->state, CODE_SELECTOR, DATA_SELECTOR);
+    loader->state.gpr[RAX] = MB_LOADED;
     return write_info(loader);
 }

@@ -7,7 +7,7 @@
  *   +------------+----------+----------+--------+-------+
  *
  * The payload belongs to the layer that took the frame: a live table frame keeps the number of
- * its present entries there (mm/paging/entry_count.h), a dying frame the link of the list it waits
+ * its present entries there (mm/paging/nodes.h), a dying frame the link of the list it waits
  * on, a shared frame the number of its holders. The mapper touches the records of its own table
  * frames and no others.
  *

@@ -10,25 +10,15 @@
  * does not. Empty when all of them are allowed. */
 static void name_wrong_control(char *text, size_t size)
 {
-    static const struct {
-        uint32_t field;
-        enum control_word word;
-    } words[] = {
-        {VMCS_PIN_CONTROLS, CONTROLS_PIN},     {VMCS_PROC_CONTROLS, CONTROLS_PROC},
-        {VMCS_PROC2_CONTROLS, CONTROLS_PROC2}, {VMCS_EXIT_CONTROLS, CONTROLS_EXIT},
-        {VMCS_ENTRY_CONTROLS, CONTROLS_ENTRY},
-    };
-
     text[0] = '\0';
-    for (unsigned i = 0; i < ARRAY_SIZE(words); i++) {
-        uint64_t allowed = vmx_caps.control[words[i].word];
-        uint32_t value = (uint32_t)vmread(words[i].field);
+    for (enum control_word word = 0; word < CONTROLS_COUNT; word++) {
+        uint64_t allowed = vmx_caps.control[word];
+        uint32_t value = (uint32_t)vmread(vmcs_control_field[word]);
         uint32_t wrong = ((uint32_t)allowed & ~value) | (value & ~(uint32_t)(allowed >> 32));
         if (wrong) {
             unsigned bit = lowest_bit(wrong);
             format_buffer(text, size, ": the %s control \"%s\" must not be %u",
-                          control_word_name(words[i].word), control_name(words[i].word, bit),
-                          value >> bit & 1);
+                          control_word_name(word), control_name(word, bit), value >> bit & 1);
             return;
         }
     }

@@ -152,14 +152,6 @@ int vmx_set_state(struct vcpu *vcpu, const struct vcpu_state *in)
 /* What a value of a field means, where it is more than a number. */
 static void show_meaning(struct sink *to, uint32_t field, uint64_t value)
 {
-    static const struct {
-        uint32_t field;
-        enum control_word word;
-    } words[] = {
-        {VMCS_PIN_CONTROLS, CONTROLS_PIN},     {VMCS_PROC_CONTROLS, CONTROLS_PROC},
-        {VMCS_PROC2_CONTROLS, CONTROLS_PROC2}, {VMCS_EXIT_CONTROLS, CONTROLS_EXIT},
-        {VMCS_ENTRY_CONTROLS, CONTROLS_ENTRY},
-    };
     const char *before = field == VMCS_EXCEPTION_BITMAP ? "  vectors " : "  ";
 
     if (field == VMCS_EXIT_REASON)
@@ -169,10 +161,10 @@ static void show_meaning(struct sink *to, uint32_t field, uint64_t value)
             format(to, "%s%u", before, vector);
             before = ", ";
         }
-    for (unsigned i = 0; i < ARRAY_SIZE(words); i++)
-        for (unsigned bit = 0; words[i].field == field && bit < 32; bit++)
-            if ((value & BIT(bit)) && control_is_named(words[i].word, bit)) {
-                format(to, "%s%s", before, control_name(words[i].word, bit));
+    for (enum control_word word = 0; word < CONTROLS_COUNT; word++)
+        for (unsigned bit = 0; vmcs_control_field[word] == field && bit < 32; bit++)
+            if ((value & BIT(bit)) && control_is_named(word, bit)) {
+                format(to, "%s%s", before, control_name(word, bit));
                 before = ", ";
             }
 }

@@ -7,6 +7,12 @@
 #include "arch/x86_64/vmx/vmx_cpu.h"
 #include "lib/error.h"
 
+const uint32_t vmcs_control_field[CONTROLS_COUNT] = {
+    [CONTROLS_PIN] = VMCS_PIN_CONTROLS,     [CONTROLS_PROC] = VMCS_PROC_CONTROLS,
+    [CONTROLS_PROC2] = VMCS_PROC2_CONTROLS, [CONTROLS_EXIT] = VMCS_EXIT_CONTROLS,
+    [CONTROLS_ENTRY] = VMCS_ENTRY_CONTROLS,
+};
+
 /* How a VMX instruction ends (31.2 "Conventions"). */
 struct vm_flags {
     bool invalid; /* CF: VMfailInvalid, there is no current VMCS to hold a number */

@@ -14,6 +14,9 @@
 #include "arch/x86_64/vmx/vmcs_fields.h"
 #include "mm/addr.h"
 
+/* The field that holds each word of controls. */
+extern const uint32_t vmcs_control_field[CONTROLS_COUNT];
+
 /*
  * The field of the current VMCS. E_STATE: this CPU has no current VMCS, or is not in VMX operation;
  * E_HARDWARE: the CPU refused (no such field here, or a read-only one), see vmcs_error().
