@@ -4,8 +4,8 @@
  * midnight of 1 January 2000.
  */
 #include "lib/bits.h"
+#include "vm/device.h"
 #include "vm/guest.h"
-#include "vm/ports.h"
 #include "vm/slots.h"
 
 #define CMOS_INDEX 0x70
@@ -89,4 +89,9 @@ static const struct port_range ranges[] = {
     {CMOS_INDEX, CMOS_DATA, 1, cmos_read, cmos_write},
 };
 
-const struct port_device cmos_device = {"CMOS", ranges, ARRAY_SIZE(ranges), cmos_reset};
+const struct device cmos_device = {
+    .name = "CMOS",
+    .ports = ranges,
+    .port_count = ARRAY_SIZE(ranges),
+    .reset = cmos_reset,
+};

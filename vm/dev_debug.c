@@ -5,8 +5,8 @@
  */
 #include "guests/abi.h"
 #include "lib/bits.h"
+#include "vm/device.h"
 #include "vm/guest.h"
-#include "vm/ports.h"
 #include "vm/report.h"
 
 static uint32_t debug_read(struct guest *guest, uint16_t port, unsigned width)
@@ -44,4 +44,8 @@ static const struct port_range ranges[] = {
     {QUIRE_PORT_RESULT, QUIRE_PORT_RESULT + 3, 4, NULL, result_write},
 };
 
-const struct port_device debug_device = {"debug", ranges, ARRAY_SIZE(ranges), NULL};
+const struct device debug_device = {
+    .name = "debug",
+    .ports = ranges,
+    .port_count = ARRAY_SIZE(ranges),
+};

@@ -4,8 +4,8 @@
  * Port 0x92, the other way to A20 and reset, is here too. A20 is always open.
  */
 #include "lib/bits.h"
+#include "vm/device.h"
 #include "vm/guest.h"
-#include "vm/ports.h"
 #include "vm/report.h"
 
 #define KEYBOARD_DATA 0x60
@@ -139,4 +139,9 @@ static const struct port_range ranges[] = {
     {SYSTEM_CONTROL, SYSTEM_CONTROL, 1, control_read, control_write},
 };
 
-const struct port_device keyboard_device = {"keyboard", ranges, ARRAY_SIZE(ranges), keyboard_reset};
+const struct device keyboard_device = {
+    .name = "keyboard",
+    .ports = ranges,
+    .port_count = ARRAY_SIZE(ranges),
+    .reset = keyboard_reset,
+};

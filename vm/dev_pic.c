@@ -7,9 +7,9 @@
  * difference to a PC and are taken without effect.
  */
 #include "lib/bits.h"
+#include "vm/device.h"
 #include "vm/guest.h"
 #include "vm/interrupts.h"
-#include "vm/ports.h"
 
 #define PIC_FIRST 0x20
 #define PIC_SECOND 0xa0
@@ -307,4 +307,9 @@ static const struct port_range ranges[] = {
     {PIC_TRIGGER, PIC_TRIGGER + 1, 1, trigger_read, trigger_write},
 };
 
-const struct port_device pic_device = {"PIC", ranges, ARRAY_SIZE(ranges), pic_reset};
+const struct device pic_device = {
+    .name = "PIC",
+    .ports = ranges,
+    .port_count = ARRAY_SIZE(ranges),
+    .reset = pic_reset,
+};

@@ -13,9 +13,9 @@
  */
 #include "lib/bits.h"
 #include "vm/cpuid.h"
+#include "vm/device.h"
 #include "vm/guest.h"
 #include "vm/interrupts.h"
-#include "vm/ports.h"
 
 #define PIT_COUNTER0 0x40
 #define PIT_CONTROL 0x43
@@ -143,28 +143,28 @@ static uint64_t edges_until(const struct pit_counter *counter, uint64_t now)
     return is_periodic(counter) ? passed / first : passed >= first;
 }
 
-void pit_update(struct guest *guest, uint64_t now)
+static void pit_update(struct guest *guest, uint64_t now)
 {
     struct pit_counter *counter = &guest->devices.pit.counter[0];
     uint64_t edges = edges_until(counter, now);
 
-    if (edges == counter->edges || pic_requested(guest, IRQ_TIMER))
+    if (edges == counter->edges || irq_pending(guest, IRQ_TIMER))
         return;
-    if (pic_masked(guest, IRQ_TIMER))
+    if (irq_masked(guest, IRQ_TIMER))
         counter->edges = edges - 1;
     else if (edges - counter->edges > PIT_BACKLOG)
         counter->edges = edges - PIT_BACKLOG;
     counter->edges++;
-    pic_set_line(guest, IRQ_TIMER, false);
-    pic_set_line(guest, IRQ_TIMER, true);
+    irq_set_line(guest, IRQ_TIMER, false);
+    irq_set_line(guest, IRQ_TIMER, true);
 }
 
-uint64_t pit_next(const struct guest *guest, uint64_t now)
+static uint64_t pit_next(const struct guest *guest, uint64_t now)
 {
     const struct pit_counter *counter = &guest->devices.pit.counter[0];
     uint64_t first = first_edge(counter), edges;
 
-    if (!counter->loaded || first == 0 || pic_masked(guest, IRQ_TIMER))
+    if (!counter->loaded || first == 0 || irq_masked(guest, IRQ_TIMER))
         return UINT64_MAX;
     edges = edges_until(counter, now);
     if (edges != counter->edges) /* asked for, or to be when the last is taken: soon */
@@ -233,7 +233,7 @@ static void write_control(struct guest *guest, uint8_t value)
         return;
     }
     if (select == 0 && CONTROL_MODE(value) == MODE_TERMINAL_COUNT)
-        pic_set_line(guest, IRQ_TIMER, false);
+        irq_set_line(guest, IRQ_TIMER, false);
     *counter = (struct pit_counter){
         .mode = CONTROL_MODE(value) & (CONTROL_MODE(value) & 2 ? 3 : 7), /* 6 and 7 are 2 and 3 */
         .access = CONTROL_ACCESS(value),
@@ -302,4 +302,11 @@ static const struct port_range ranges[] = {
     {PIT_SPEAKER, PIT_SPEAKER, 1, speaker_read, speaker_write},
 };
 
-const struct port_device pit_device = {"PIT", ranges, ARRAY_SIZE(ranges), pit_reset};
+const struct device pit_device = {
+    .name = "PIT",
+    .ports = ranges,
+    .port_count = ARRAY_SIZE(ranges),
+    .reset = pit_reset,
+    .update = pit_update,
+    .next = pit_next,
+};

@@ -4,8 +4,8 @@
  * within the PCI address port; as on a PC only an access of that one byte reaches it.
  */
 #include "lib/bits.h"
+#include "vm/device.h"
 #include "vm/guest.h"
-#include "vm/ports.h"
 #include "vm/report.h"
 
 #define DELAY_PORT 0x80
@@ -30,4 +30,8 @@ static const struct port_range ranges[] = {
     {PCI_DATA, PCI_DATA + 3, 1 | 2 | 4, NULL, NULL},
 };
 
-const struct port_device reset_device = {"chipset", ranges, ARRAY_SIZE(ranges), NULL};
+const struct device reset_device = {
+    .name = "chipset",
+    .ports = ranges,
+    .port_count = ARRAY_SIZE(ranges),
+};

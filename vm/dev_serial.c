@@ -4,9 +4,9 @@
  * have no effect. IRQ 4 is driven as IIR tells, through the gate that OUT2 is on a PC.
  */
 #include "lib/bits.h"
+#include "vm/device.h"
 #include "vm/guest.h"
 #include "vm/interrupts.h"
-#include "vm/ports.h"
 
 #define COM1 0x3f8
 
@@ -62,7 +62,7 @@ static void drive_line(struct guest *guest)
 {
     const struct dev_serial *serial = &guest->devices.serial;
 
-    pic_set_line(guest, IRQ_SERIAL,
+    irq_set_line(guest, IRQ_SERIAL,
                  cause(serial) != IIR_NONE && (serial->mcr & (MCR_OUT2 | MCR_LOOP)) == MCR_OUT2);
 }
 
@@ -70,7 +70,7 @@ bool serial_listens(const struct guest *guest)
 {
     const struct dev_serial *serial = &guest->devices.serial;
 
-    return serial->ier & IER_RECEIVED && serial->mcr & MCR_OUT2 && !pic_masked(guest, IRQ_SERIAL);
+    return serial->ier & IER_RECEIVED && serial->mcr & MCR_OUT2 && !irq_masked(guest, IRQ_SERIAL);
 }
 
 size_t guest_input(struct guest *guest, const char *bytes, size_t n)
@@ -224,4 +224,8 @@ static const struct port_range ranges[] = {
     {COM1, COM1 + 7, 1, serial_read, serial_write},
 };
 
-const struct port_device serial_device = {"serial", ranges, ARRAY_SIZE(ranges), NULL};
+const struct device serial_device = {
+    .name = "serial",
+    .ports = ranges,
+    .port_count = ARRAY_SIZE(ranges),
+};

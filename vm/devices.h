@@ -1,9 +1,8 @@
 /*
  * The devices that a guest finds at the ports of a PC: their state, as part of struct guest.
  *
- * Each is a file of its own (vm/dev_*.c) that offers rows of port ranges (vm/ports.h). Those that
- * raise interrupts drive a line of the interrupt controllers (vm/interrupts.h). What is missing
- * reads as all ones, as on an empty bus.
+ * Each is a file of its own (vm/dev_*.c) that offers a row (vm/device.h). Those that raise
+ * interrupts drive a line (vm/interrupts.h). What is missing reads as all ones, as on an empty bus.
  */
 #ifndef QUIRE_VM_DEVICES_H
 #define QUIRE_VM_DEVICES_H

@@ -7,10 +7,10 @@
 #include "lib/panic.h"
 #include "lib/string.h"
 #include "mm/frames/buddy.h"
+#include "vm/device.h"
 #include "vm/guest_audit.h"
 #include "vm/interrupts.h"
 #include "vm/load.h"
-#include "vm/ports.h"
 #include "vm/slots.h"
 
 static struct {

@@ -2,13 +2,29 @@
 #include "vm/interrupts.h"
 
 #include "lib/error.h"
+#include "vm/device.h"
 #include "vm/guest.h"
+
+void irq_set_line(struct guest *guest, unsigned irq, bool level)
+{
+    pic_set_line(guest, irq, level);
+}
+
+bool irq_pending(const struct guest *guest, unsigned irq)
+{
+    return pic_requested(guest, irq);
+}
+
+bool irq_masked(const struct guest *guest, unsigned irq)
+{
+    return pic_masked(guest, irq);
+}
 
 uint64_t interrupts_offer(struct guest *guest, uint64_t now)
 {
     const struct vm_backend *backend = guests_backend();
 
-    pit_update(guest, now);
+    devices_update(guest, now);
     if (pic_asks(guest) && backend->interrupts_open(guest->vcpu)) {
         struct vm_event event = {.kind = VM_EVENT_INTERRUPT, .vector = pic_acknowledge(guest)};
 
@@ -18,7 +34,7 @@ uint64_t interrupts_offer(struct guest *guest, uint64_t now)
         }
     }
     backend->want_window(guest->vcpu, pic_asks(guest));
-    return pit_next(guest, now);
+    return devices_next(guest, now);
 }
 
 bool interrupts_can_wake(struct guest *guest)
@@ -27,5 +43,5 @@ bool interrupts_can_wake(struct guest *guest)
 
     if (!guests_backend()->interrupts_open(guest->vcpu))
         return false;
-    return pic_asks(guest) || serial_listens(guest) || pit_next(guest, now) != UINT64_MAX;
+    return pic_asks(guest) || serial_listens(guest) || devices_next(guest, now) != UINT64_MAX;
 }

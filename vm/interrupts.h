@@ -10,11 +10,25 @@
 
 struct guest;
 
-enum { IRQ_TIMER = 0, IRQ_SERIAL = 4 };
+/* ---- Lines of a PC, 0 to 15 ------------------------------------------------------------------ */
 
-/* ---- The interrupt controllers (vm/dev_pic.c) ------------------------------------------------ */
+enum {
+    IRQ_TIMER = 0,
+    IRQ_KEYBOARD = 1,
+    IRQ_SERIAL = 4,
+    IRQ_CLOCK = 8,
+    IRQ_ACPI = 9,
+    IRQ_MOUSE = 12,
+};
 
-/* Drives a line, 0 to 15. */
+/* Drives a line. An edge is a change from false to true. */
+void irq_set_line(struct guest *guest, unsigned irq, bool level);
+/* Is an interrupt by this line still to be taken? Can none of it reach the CPU at all? */
+bool irq_pending(const struct guest *guest, unsigned irq);
+bool irq_masked(const struct guest *guest, unsigned irq);
+
+/* ---- The 8259 pair (vm/dev_pic.c) ------------------------------------------------------------ */
+
 void pic_set_line(struct guest *guest, unsigned irq, bool level);
 /* Does an interrupt wait for the CPU? */
 bool pic_asks(const struct guest *guest);
@@ -24,12 +38,8 @@ uint8_t pic_acknowledge(struct guest *guest);
 bool pic_requested(const struct guest *guest, unsigned irq);
 bool pic_masked(const struct guest *guest, unsigned irq);
 
-/* ---- Devices that raise them ----------------------------------------------------------------- */
+/* ---- Others ---------------------------------------------------------------------------------- */
 
-/* Brings the timer's line up to date at `now` (ticks of the backend's clock). */
-void pit_update(struct guest *guest, uint64_t now);
-/* Ticks from `now` to the timer's next interrupt; UINT64_MAX: there will be none. */
-uint64_t pit_next(const struct guest *guest, uint64_t now);
 /* Can input raise an interrupt of the serial port's? */
 bool serial_listens(const struct guest *guest);
 

@@ -2,39 +2,27 @@
 #include "vm/ports.h"
 
 #include "lib/bits.h"
-#include "lib/string.h"
+#include "vm/device.h"
 #include "vm/guest.h"
 #include "vm/inject.h"
 #include "vm/report.h"
 #include "vm/slots.h"
 #include "x86/control.h"
 
-static const struct port_device *const devices[] = {
-    &serial_device, &debug_device, &cmos_device,     &pit_device,
-    &pic_device,    &reset_device, &keyboard_device,
-};
-
-void devices_reset(struct guest *guest)
-{
-    memset(&guest->devices, 0, sizeof(guest->devices));
-    for (unsigned i = 0; i < ARRAY_SIZE(devices); i++) {
-        if (devices[i]->reset != NULL)
-            devices[i]->reset(guest);
-    }
-}
-
 /* The port's row for an access of `width` bytes; 0: for any that has the port. */
 static const struct port_range *find_range(uint16_t port, unsigned width,
-                                           const struct port_device **device)
+                                           const struct device **device)
 {
-    for (unsigned i = 0; i < ARRAY_SIZE(devices); i++) {
-        for (unsigned j = 0; j < devices[i]->count; j++) {
-            const struct port_range *range = &devices[i]->ranges[j];
+    const struct device *candidate;
+
+    for (unsigned i = 0; (candidate = device_by_index(i)) != NULL; i++) {
+        for (unsigned j = 0; j < candidate->port_count; j++) {
+            const struct port_range *range = &candidate->ports[j];
             if (port < range->first || port + (width ? width - 1 : 0) > range->last)
                 continue;
             if (width && (!(range->widths & width) || (port - range->first) % width != 0))
                 continue;
-            *device = devices[i];
+            *device = candidate;
             return range;
         }
     }
@@ -43,7 +31,7 @@ static const struct port_range *find_range(uint16_t port, unsigned width,
 
 const char *port_name(uint16_t port)
 {
-    const struct port_device *device;
+    const struct device *device;
 
     return find_range(port, 0, &device) != NULL ? device->name : NULL;
 }
@@ -57,7 +45,7 @@ static uint32_t width_mask(unsigned width)
 static const struct port_range *claim(struct guest *guest, uint32_t port, unsigned width,
                                       bool piece)
 {
-    const struct port_device *device;
+    const struct device *device;
     const struct port_range *range;
 
     if (port + width - 1 > UINT16_MAX)

@@ -1,7 +1,7 @@
 /*
  * Port I/O of a guest: which device answers at which port, and the exit that brings an access here.
  *
- * A device file offers an array of rows; vm/ports.c binds them. A port that no row covers reads as
+ * A device offers an array of rows (struct device.ports). A port that no row covers reads as
  * all ones and swallows writes. No access ever reaches a port of the host's.
  */
 #ifndef QUIRE_VM_PORTS_H
@@ -25,19 +25,6 @@ struct port_range {
     uint32_t (*read)(struct guest *guest, uint16_t port, unsigned width);
     void (*write)(struct guest *guest, uint16_t port, unsigned width, uint32_t value);
 };
-
-struct port_device {
-    const char *name;
-    const struct port_range *ranges;
-    unsigned count;
-    void (*reset)(struct guest *guest); /* power-on state; NULL: all zeroes is that */
-};
-
-extern const struct port_device serial_device, debug_device, cmos_device, pit_device, pic_device,
-    keyboard_device, reset_device;
-
-/* All devices to their power-on state. */
-void devices_reset(struct guest *guest);
 
 /* One access, as a PC's bus makes it: to the device that takes it as it is, else in pieces, each to
  * the device that takes that. Ports that no piece finds read as all ones and swallow writes. */

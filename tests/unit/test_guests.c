@@ -20,7 +20,7 @@
 #include "tests/unit/fake_machine.h"
 #include "tests/unit/random.h"
 #include "vm/exits.h"
-#include "vm/ports.h"
+#include "vm/device.h"
 #include "vm/slots.h"
 
 #define MEMORY (64 * MiB)

@@ -15,7 +15,7 @@
 #include "tests/unit/fake_machine.h"
 #include "tests/unit/random.h"
 #include "vm/guest.h"
-#include "vm/ports.h"
+#include "vm/device.h"
 
 #define RFLAGS_IF BIT(9)
 #define COUNT UINT64_C(1024) /* ticks for one count of the timer */
@@ -342,10 +342,10 @@ static void test_a_periodic_timer(void **state)
         uint64_t start = timer_start();
         for (uint64_t n = 1; n < 10; n++) {
             uint64_t due = start + n * 100 * COUNT;
-            assert_int_equal(pit_next(guest, due - COUNT), COUNT);
-            pit_update(guest, due - 1);
+            assert_int_equal(devices_next(guest, due - COUNT), COUNT);
+            devices_update(guest, due - 1);
             assert_false(pic_asks(guest));
-            pit_update(guest, due);
+            devices_update(guest, due);
             assert_int_equal(pic_acknowledge(guest), 0x20);
             end_first();
         }
@@ -359,18 +359,18 @@ static void test_a_timer_that_fires_once(void **state)
     set_timer(0, 50);
     assert_false(pic_asks(guest)); /* the output is low */
     uint64_t due = timer_start() + 50 * COUNT;
-    assert_int_equal(pit_next(guest, due - 7), 7);
-    pit_update(guest, due);
+    assert_int_equal(devices_next(guest, due - 7), 7);
+    devices_update(guest, due);
     assert_int_equal(pic_acknowledge(guest), 0x20);
     end_first();
-    assert_int_equal(pit_next(guest, due), UINT64_MAX);
-    pit_update(guest, due + 1000000 * COUNT);
+    assert_int_equal(devices_next(guest, due), UINT64_MAX);
+    devices_update(guest, due + 1000000 * COUNT);
     assert_false(pic_asks(guest));
     /* Mode 4 strobes one count later; modes 1 and 5 wait for a gate. */
     set_timer(4, 50);
-    assert_int_equal(pit_next(guest, timer_start()), 51 * COUNT);
+    assert_int_equal(devices_next(guest, timer_start()), 51 * COUNT);
     set_timer(1, 50);
-    assert_int_equal(pit_next(guest, timer_start()), UINT64_MAX);
+    assert_int_equal(devices_next(guest, timer_start()), UINT64_MAX);
 }
 
 static void test_missed_ticks_are_made_up(void **state)
@@ -380,26 +380,27 @@ static void test_missed_ticks_are_made_up(void **state)
     set_timer(2, 10);
     uint64_t now = timer_start() + 10 * 10 * COUNT + 5 * COUNT;
     unsigned ticks = 0;
-    for (pit_update(guest, now); pic_asks(guest); pit_update(guest, now), ticks++) {
+    for (devices_update(guest, now); pic_asks(guest); devices_update(guest, now), ticks++) {
         assert_int_equal(pic_acknowledge(guest), 0x20);
-        assert_int_equal(pit_next(guest, now), ticks < 9 ? COUNT : 5 * COUNT);
+        assert_int_equal(devices_next(guest, now), ticks < 9 ? COUNT : 5 * COUNT);
         end_first();
     }
     assert_int_equal(ticks, 10);
     /* Not those of a line that was masked, but for the last. */
     out(0x21, 0xff);
     now += 1000 * COUNT;
-    pit_update(guest, now);
-    assert_int_equal(pit_next(guest, now), UINT64_MAX);
+    devices_update(guest, now);
+    assert_int_equal(devices_next(guest, now), UINT64_MAX);
     out(0x21, 0);
-    for (ticks = 0; pic_asks(guest); pit_update(guest, now), ticks++) {
+    for (ticks = 0; pic_asks(guest); devices_update(guest, now), ticks++) {
         pic_acknowledge(guest);
         end_first();
     }
     assert_int_equal(ticks, 1);
     /* Nor more than a thousand. */
     now += 1000000 * COUNT;
-    for (ticks = 0, pit_update(guest, now); pic_asks(guest); pit_update(guest, now), ticks++) {
+    for (ticks = 0, devices_update(guest, now); pic_asks(guest);
+         devices_update(guest, now), ticks++) {
         pic_acknowledge(guest);
         end_first();
     }
