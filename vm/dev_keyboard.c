@@ -1,16 +1,15 @@
 /*
  * The 8042 keyboard controller of a guest, ports 0x60 and 0x64, with no keyboard plugged in: it
  * answers its own commands (self-test, configuration byte, output port with A20) and takes a reset.
- * Port 0x92, the other way to A20 and reset, is here too. A20 is always open.
+ * A20 is always open.
  */
 #include "lib/bits.h"
 #include "vm/device.h"
 #include "vm/guest.h"
-#include "vm/report.h"
+#include "vm/reset.h"
 
 #define KEYBOARD_DATA 0x60
 #define KEYBOARD_COMMAND 0x64
-#define SYSTEM_CONTROL 0x92
 
 #define STATUS_OUTPUT_FULL BIT(0)
 #define STATUS_SYSTEM BIT(2) /* self-test passed */
@@ -33,16 +32,6 @@ enum keyboard_command {
 #define CONFIG_DEFAULT 0x74 /* keyboard and auxiliary clocks off, translation, self-test passed */
 #define OUTPUT_A20_NO_RESET 0x03
 
-#define CONTROL_RESET BIT(0)
-#define CONTROL_A20 BIT(1)
-
-static void end_by_reset(struct guest *guest, uint16_t port)
-{
-    if (!guest_ended(guest))
-        guest_end(guest, GUEST_STOPPED, "the guest asked for a reset of its machine (port 0x%x)",
-                  port);
-}
-
 static void answer(struct dev_keyboard *keyboard, uint8_t value)
 {
     keyboard->output = value;
@@ -56,7 +45,7 @@ static void command(struct guest *guest, uint8_t value)
     keyboard->command = 0;
     if (value >= COMMAND_PULSE_FIRST) {
         if (!(value & BIT(0)))
-            end_by_reset(guest, KEYBOARD_COMMAND);
+            guest_reset(guest, "port 0x64");
         return;
     }
     switch (value) {
@@ -89,7 +78,7 @@ static void data(struct guest *guest, uint8_t value)
     if (keyboard->command == COMMAND_WRITE_CONFIG)
         keyboard->config = value;
     else if (keyboard->command == COMMAND_WRITE_OUTPUT && !(value & BIT(0)))
-        end_by_reset(guest, KEYBOARD_DATA);
+        guest_reset(guest, "port 0x60");
     keyboard->command = 0; /* anything else was for a keyboard that is not there */
 }
 
@@ -113,21 +102,6 @@ static void keyboard_write(struct guest *guest, uint16_t port, unsigned width, u
         data(guest, (uint8_t)value);
 }
 
-static uint32_t control_read(struct guest *guest, uint16_t port, unsigned width)
-{
-    (void)guest;
-    (void)port;
-    (void)width;
-    return CONTROL_A20;
-}
-
-static void control_write(struct guest *guest, uint16_t port, unsigned width, uint32_t value)
-{
-    (void)width;
-    if (value & CONTROL_RESET)
-        end_by_reset(guest, port);
-}
-
 static void keyboard_reset(struct guest *guest)
 {
     guest->devices.keyboard.config = CONFIG_DEFAULT;
@@ -136,7 +110,6 @@ static void keyboard_reset(struct guest *guest)
 static const struct port_range ranges[] = {
     {KEYBOARD_DATA, KEYBOARD_DATA, 1, keyboard_read, keyboard_write},
     {KEYBOARD_COMMAND, KEYBOARD_COMMAND, 1, keyboard_read, keyboard_write},
-    {SYSTEM_CONTROL, SYSTEM_CONTROL, 1, control_read, control_write},
 };
 
 const struct device keyboard_device = {

@@ -23,10 +23,15 @@ struct dev_serial {
     bool overrun;
 };
 
-/* MC146818 clock and its 128 bytes; the clock stands still. */
+/* MC146818 clock and its 128 bytes. Counts are of its divider chain, a 32768th of a second each. */
 struct dev_cmos {
     uint8_t index;
-    uint8_t ram[128];
+    uint8_t ram[128]; /* the clock's registers among them */
+    uint64_t started; /* the guest's clock when the chain began to run ... */
+    uint64_t phase;   /* ... and where it stood then */
+    uint64_t counted; /* how far the registers are up to date */
+    bool alarm_known;
+    uint32_t alarm_in; /* seconds from `counted` on; 0: never */
 };
 
 /* 8254: three counters that follow the host's clock, scaled (vm/dev_pit.c). The first drives IRQ 0.
@@ -71,12 +76,28 @@ struct dev_keyboard {
     bool output_full;
 };
 
+/* PCI configuration mechanism 1, and the header of the host bridge. */
+struct dev_pci {
+    uint32_t address;
+    uint8_t bridge[64];
+};
+
+struct dev_chipset {
+    uint8_t diagnostic; /* what was written to port 0x80 last */
+    uint8_t reset;      /* port 0xcf9 */
+};
+
 struct guest_devices {
+    struct { /* the guest's clock when the devices were reset, and its rate */
+        uint64_t started, hz;
+    } clock;
     struct dev_serial serial;
     struct dev_cmos cmos;
     struct dev_pit pit;
     struct dev_pic pic;
     struct dev_keyboard keyboard;
+    struct dev_pci pci;
+    struct dev_chipset chipset;
     uint64_t unclaimed; /* accesses to ports that no device has */
     uint16_t last_unclaimed;
 };

@@ -275,7 +275,7 @@ static void forget_last_life(struct guest *guest)
     guest->verdict = 0;
     guest->reason[0] = '\0';
     guest->report[0] = '\0';
-    guest->halted = false;
+    guest->halted = guest->was_reset = false;
     guest->expect_fault.size = 0;
     guest->spurious.count = 0;
     memset(guest->exits, 0, sizeof(guest->exits));
@@ -361,6 +361,7 @@ int guest_start(struct guest *guest)
                               sizeof(guest->reason));
         if (error != E_OK)
             return error;
+        guest->restarts = 0;
         error = make(guest);
         if (error != E_OK)
             return error;

@@ -93,7 +93,9 @@ struct guest {
     struct vcpu *vcpu;
 
     struct guest_devices devices;
-    bool halted; /* executed HLT and nothing has woken it */
+    bool was_reset;    /* it ended by a reset of its machine */
+    unsigned restarts; /* by itself, since it was started otherwise */
+    bool halted;       /* executed HLT and nothing has woken it */
 
     struct { /* QUIRE_HC_EXPECT_FAULT; size 0: none expected */
         uint64_t base, size, resume;

@@ -202,6 +202,14 @@ static int parse_expect(struct parser *parser, struct word word, struct word val
     return REFUSE(parser, "'%.*s': one can expect passed, failed, stopped or refused", SHOW(word));
 }
 
+static int parse_reset(struct parser *parser, struct word word, struct word value)
+{
+    if (!word_is(value, "stop") && !word_is(value, "restart"))
+        return REFUSE(parser, "'%.*s': a guest that resets itself can stop or restart", SHOW(word));
+    parser->out->reset = word_is(value, "restart") ? RESET_RESTART : RESET_STOP;
+    return E_OK;
+}
+
 static int parse_mods(struct parser *parser, struct word word, struct word value)
 {
     uint64_t count;
@@ -249,6 +257,8 @@ static int parse_value(struct parser *parser, struct word word, struct word name
         return parse_quota(parser, word, value);
     if (word_is(name, "expect"))
         return parse_expect(parser, word, value);
+    if (word_is(name, "reset"))
+        return parse_reset(parser, word, value);
     if (word_is(name, "mods"))
         return parse_mods(parser, word, value);
     for (enum area_kind kind = AREA_HOLE; kind <= AREA_RAM; kind++) {
@@ -256,8 +266,8 @@ static int parse_value(struct parser *parser, struct word word, struct word name
             return parse_area(parser, word, value, kind);
     }
     return REFUSE(parser,
-                  "'%.*s': there is no option '%.*s='; there are mem= quota= expect= mods= rom= "
-                  "nox= xo= ram= hole=",
+                  "'%.*s': there is no option '%.*s='; there are mem= quota= expect= reset= mods= "
+                  "rom= nox= xo= ram= hole=",
                   SHOW(word), SHOW(name));
 }
 
@@ -273,11 +283,14 @@ static int parse_word(struct parser *parser, struct word word)
         parser->out->flat = true;
     else if (word_is(word, "pc"))
         parser->out->pc = true;
+    else if (word_is(word, "debug-exit"))
+        parser->out->debug_exit = true;
     else if (word_is(word, "paused"))
         parser->out->paused = true;
     else
         return REFUSE(parser,
-                      "'%.*s' is no option (lazy, flat, paused, pc, mem=16M, ...); the guest's own "
+                      "'%.*s' is no option (lazy, flat, paused, pc, debug-exit, mem=16M, ...); the "
+                      "guest's own "
                       "words go behind ' -- '",
                       SHOW(word));
     return E_OK;

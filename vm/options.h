@@ -29,6 +29,9 @@ struct guest_area {
 
 enum guest_expect { EXPECT_PASS, EXPECT_STOPPED, EXPECT_FAILED, EXPECT_REFUSED };
 
+/* What becomes of a guest that resets its machine. */
+enum guest_reset_option { RESET_STOP, RESET_RESTART };
+
 #define OPTION_AREAS 12
 #define OPTION_MODS 8
 #define OPTION_DEFAULT_MEMORY (UINT64_C(16) << 20)
@@ -40,7 +43,9 @@ struct guest_options {
     uint64_t memory; /* `mem=`: the guest's address where RAM ends */
     uint64_t quota;  /* `quota=`: bytes it may hold, tables included; 0: no limit */
     bool lazy, flat, paused, pc;
+    bool debug_exit; /* `debug-exit`: QEMU's isa-debug-exit at port 0xf4 */
     enum guest_expect expect;
+    enum guest_reset_option reset;
     unsigned mods; /* `mods=N`: how many of the following modules are this guest's */
     unsigned areas;
     struct guest_area area[OPTION_AREAS];

@@ -114,6 +114,15 @@ UNIT_guests_SRC := $(VM_SRC)
 UNIT_TESTS += interrupts
 UNIT_interrupts_SRC := $(VM_SRC)
 
+# The devices of a PC, through their ports.
+PC_SRC := $(VM_SRC) tests/unit/pc_guest.c
+
+UNIT_TESTS += dev_chipset
+UNIT_dev_chipset_SRC := $(PC_SRC)
+
+UNIT_TESTS += dev_cmos
+UNIT_dev_cmos_SRC := $(PC_SRC)
+
 UNIT_TESTS += vmx_controls
 UNIT_vmx_controls_SRC := $(addprefix arch/x86_64/vmx/,controls.c debug.c names.c entry_check.c)
 
