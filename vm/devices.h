@@ -69,11 +69,31 @@ struct dev_pic {
     } chip[2];
 };
 
-/* 8042 without a keyboard: enough to be probed, to open A20, and to ask for a reset. */
+#define KEYBOARD_QUEUE 16
+#define KEYBOARD_TEXT 256
+
+/* 8042, and the keyboard at it (vm/keyboard.h). */
 struct dev_keyboard {
     uint8_t command; /* whose data byte is awaited, 0 for none */
     uint8_t config, output;
     bool output_full;
+    bool from_keyboard; /* is what `output` holds; as it came, with a break's prefix before it or
+                           not: */
+    uint8_t raw;
+    bool raw_break;
+    bool is_break;     /* while translating: the prefix of a break was there */
+    bool command_last; /* of the two ports, the one for commands was written last */
+    uint64_t ready;    /* the guest's clock when the keyboard's next byte can be there */
+    struct keyboard {
+        uint8_t queue[KEYBOARD_QUEUE];
+        unsigned queued;
+        uint8_t last;    /* byte that it sent */
+        uint8_t expects; /* the command whose argument comes next, 0: none */
+        uint8_t set, leds, typematic;
+        bool scanning;
+        char text[KEYBOARD_TEXT]; /* ring: what is to be typed */
+        unsigned text_first, text_count;
+    } keyboard;
 };
 
 /* PCI configuration mechanism 1, and the header of the host bridge. */

@@ -43,5 +43,6 @@ bool interrupts_can_wake(struct guest *guest)
 
     if (!guests_backend()->interrupts_open(guest->vcpu))
         return false;
-    return pic_asks(guest) || serial_listens(guest) || devices_next(guest, now) != UINT64_MAX;
+    return pic_asks(guest) || serial_listens(guest) || keyboard_listens(guest) ||
+           devices_next(guest, now) != UINT64_MAX;
 }

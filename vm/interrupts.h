@@ -42,6 +42,8 @@ bool pic_masked(const struct guest *guest, unsigned irq);
 
 /* Can input raise an interrupt of the serial port's? */
 bool serial_listens(const struct guest *guest);
+/* Can a key? */
+bool keyboard_listens(const struct guest *guest);
 
 /* ---- The CPU --------------------------------------------------------------------------------- */
 

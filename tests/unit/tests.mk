@@ -123,6 +123,9 @@ UNIT_dev_chipset_SRC := $(PC_SRC)
 UNIT_TESTS += dev_cmos
 UNIT_dev_cmos_SRC := $(PC_SRC)
 
+UNIT_TESTS += dev_keyboard
+UNIT_dev_keyboard_SRC := $(PC_SRC)
+
 UNIT_TESTS += vmx_controls
 UNIT_vmx_controls_SRC := $(addprefix arch/x86_64/vmx/,controls.c debug.c names.c entry_check.c)
 
