@@ -301,6 +301,21 @@ static void pic_reset(struct guest *guest)
         };
 }
 
+static void pic_show(const struct guest *guest, struct sink *to)
+{
+    const struct dev_pic *pic = &guest->devices.pic;
+
+    for (unsigned i = 0; i < 2; i++) {
+        const struct pic_chip *chip = &pic->chip[i];
+
+        format(to,
+               "%s: vectors 0x%02x to 0x%02x, IMR 0x%02x, IRR 0x%02x, ISR 0x%02x, ELCR 0x%02x%s\n",
+               i == 0 ? "first" : "second", chip->vector, chip->vector + 7u, chip->mask,
+               chip->requests, chip->in_service, chip->trigger,
+               chip->init_step != 0 ? ", being initialised" : "");
+    }
+}
+
 static const struct port_range ranges[] = {
     {PIC_FIRST, PIC_FIRST + 1, 1, pic_read, pic_write},
     {PIC_SECOND, PIC_SECOND + 1, 1, pic_read, pic_write},
@@ -312,4 +327,5 @@ const struct device pic_device = {
     .ports = ranges,
     .port_count = ARRAY_SIZE(ranges),
     .reset = pic_reset,
+    .show = pic_show,
 };

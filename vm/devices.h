@@ -102,6 +102,25 @@ struct dev_pci {
     uint8_t bridge[64];
 };
 
+#define VGA_CRTC 25
+#define VGA_ATTRIBUTE 21
+#define VGA_SEQUENCER 5
+#define VGA_GRAPHICS 9
+#define VGA_DAC (256 * 3)
+
+/* The registers of a VGA; each `index` selects one of its array, or none. */
+struct dev_vga {
+    uint8_t misc, feature;
+    uint8_t crtc_index, crtc[VGA_CRTC];
+    uint8_t sequencer_index, sequencer[VGA_SEQUENCER];
+    uint8_t graphics_index, graphics[VGA_GRAPHICS];
+    uint8_t attribute_index, attribute[VGA_ATTRIBUTE];
+    bool attribute_data; /* port 0x3c0 takes data next, not an index */
+    uint8_t dac_mask, dac[VGA_DAC];
+    unsigned dac_read, dac_write; /* where in `dac` the next access goes */
+    bool dac_reads;               /* it was set up for reading last */
+};
+
 struct dev_chipset {
     uint8_t diagnostic; /* what was written to port 0x80 last */
     uint8_t reset;      /* port 0xcf9 */
@@ -118,6 +137,7 @@ struct guest_devices {
     struct dev_keyboard keyboard;
     struct dev_pci pci;
     struct dev_chipset chipset;
+    struct dev_vga vga;
     uint64_t unclaimed; /* accesses to ports that no device has */
     uint16_t last_unclaimed;
 };

@@ -143,6 +143,7 @@ void guest_finish(struct guest *guest)
 {
     guest_flush_line(guest);
     log_end(guest);
+    screen_keep(guest);
     release_resources(guest);
 }
 

@@ -23,6 +23,7 @@
 #include "vm/backend.h"
 #include "vm/devices.h"
 #include "vm/options.h"
+#include "vm/screen.h"
 
 enum slot_kind {
     SLOT_RAM,       /* backed when the guest is made, in the largest blocks to be had */
@@ -116,8 +117,9 @@ struct guest {
     uint64_t output_total;     /* bytes ever printed */
     char line[160];            /* the line being collected for the console */
     unsigned line_length;
-    unsigned line_shown;  /* bytes of it that the console has shown already */
-    uint64_t line_waited; /* the clock when the first byte came that it has not */
+    struct screen last_screen; /* at its end; no rows: it had none */
+    unsigned line_shown;       /* bytes of it that the console has shown already */
+    uint64_t line_waited;      /* the clock when the first byte came that it has not */
 };
 
 /* Chooses the backend for this machine (NULL: no guests can run) and the text that says why not,

@@ -42,6 +42,7 @@ MORE = [
     "regs g3",
     "report g4",
     "output g1",
+    "devices g3",
     "eptp g3",
     "log",
     "explain g3 gpa 0x7c00 w",
@@ -114,9 +115,12 @@ WRONG = {
     "start g4": "E_FORMAT",
     "colour blue": "E_INVAL",
     "layout now": "E_INVAL",
+    "screen g3": "E_NOENT",
+    "type g1 x": "E_STATE",
+    "type g3 \\x": "E_FORMAT",
 }
 
-CHANGING = {"columns", "start", "pause", "resume", "kill", "quit", "attach"}
+CHANGING = {"columns", "start", "pause", "resume", "kill", "quit", "attach", "type"}
 # What counts ticks or events, or takes other blocks the next time, is never the same twice: of these the forms
 # agree but for their digits.
 MOVING = {"version", "bench", "stress", "audit", "oracle"}

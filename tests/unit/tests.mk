@@ -126,6 +126,9 @@ UNIT_dev_cmos_SRC := $(PC_SRC)
 UNIT_TESTS += dev_keyboard
 UNIT_dev_keyboard_SRC := $(PC_SRC)
 
+UNIT_TESTS += dev_vga
+UNIT_dev_vga_SRC := $(PC_SRC)
+
 UNIT_TESTS += vmx_controls
 UNIT_vmx_controls_SRC := $(addprefix arch/x86_64/vmx/,controls.c debug.c names.c entry_check.c)
 
