@@ -2,9 +2,8 @@
  * The 8254 timer of a guest, ports 0x40 to 0x43, and the speaker port 0x61 that gates its third
  * counter.
  *
- * It counts at its 1193182 Hz against the clock that the guest reads as its TSC, whose rate is what
- * CPUID tells; where CPUID tells none, 1024 ticks are a count, so that a guest that measures finds
- * 1.2218 GHz. A new count takes effect at once, in the periodic modes too.
+ * It counts at its 1193182 Hz against the clock that the guest reads as its TSC (vm/clock.h). A new
+ * count takes effect at once, in the periodic modes too.
  *
  * Rising edges of the first counter's output are interrupts. A guest that could not take one in
  * time (others had the CPU, interrupts were off) gets those that it missed one after the other, so
@@ -12,7 +11,7 @@
  * line is masked.
  */
 #include "lib/bits.h"
-#include "vm/cpuid.h"
+#include "vm/clock.h"
 #include "vm/device.h"
 #include "vm/guest.h"
 #include "vm/interrupts.h"
@@ -22,8 +21,6 @@
 #define PIT_SPEAKER 0x61
 
 #define PIT_HZ UINT64_C(1193182)
-#define PIT_HZ_DEFAULT (PIT_HZ * 1024) /* of the TSC */
-#define PIT_HZ_MAX (UINT64_C(1) << 40)
 #define PIT_BACKLOG 1000
 
 #define MODE_TERMINAL_COUNT 0
@@ -49,9 +46,7 @@
 
 static uint64_t counts_until(const struct pit_counter *counter, uint64_t now)
 {
-    uint64_t ticks = now - counter->started, seconds = ticks / counter->hz;
-
-    return seconds * PIT_HZ + ticks % counter->hz * PIT_HZ / counter->hz;
+    return clock_counts(now - counter->started, counter->hz, PIT_HZ);
 }
 
 static uint64_t counts_since(const struct pit_counter *counter)
@@ -62,9 +57,7 @@ static uint64_t counts_since(const struct pit_counter *counter)
 /* Ticks until so many counts are over. */
 static uint64_t ticks_of(const struct pit_counter *counter, uint64_t counts)
 {
-    uint64_t seconds = counts / PIT_HZ;
-
-    return seconds * counter->hz + (counts % PIT_HZ * counter->hz + PIT_HZ - 1) / PIT_HZ;
+    return clock_ticks(counts, counter->hz, PIT_HZ);
 }
 
 static uint64_t period(const struct pit_counter *counter)
@@ -289,11 +282,9 @@ static void speaker_write(struct guest *guest, uint16_t port, unsigned width, ui
 
 static void pit_reset(struct guest *guest)
 {
-    uint64_t hz = cpuid_tsc_hz(guests_backend()->cpuid);
-
     for (unsigned i = 0; i < 3; i++) {
         guest->devices.pit.counter[i].access = ACCESS_BOTH;
-        guest->devices.pit.counter[i].hz = hz != 0 && hz < PIT_HZ_MAX ? hz : PIT_HZ_DEFAULT;
+        guest->devices.pit.counter[i].hz = clock_tsc_hz();
     }
 }
 

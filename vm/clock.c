@@ -1,0 +1,15 @@
+/* See vm/clock.h. */
+#include "vm/clock.h"
+
+#include "vm/cpuid.h"
+#include "vm/guest.h"
+
+#define TSC_HZ_DEFAULT (UINT64_C(1193182) * 1024)
+#define TSC_HZ_MAX (UINT64_C(1) << 40)
+
+uint64_t clock_tsc_hz(void)
+{
+    uint64_t hz = cpuid_tsc_hz(guests_backend()->cpuid);
+
+    return hz != 0 && hz < TSC_HZ_MAX ? hz : TSC_HZ_DEFAULT;
+}
