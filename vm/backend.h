@@ -152,6 +152,7 @@ enum vm_operand_outcome {
     VM_OPERAND_EXCEPTION, /* the guest's own: inject `event` */
     VM_OPERAND_MEMORY,    /* as the exit that the access would have been: deal with `exit` */
     VM_OPERAND_AGAIN,     /* resume the guest at the same instruction */
+    VM_OPERAND_UNKNOWN,   /* nobody can carry this instruction out */
 };
 
 struct vm_operand_place {
@@ -163,12 +164,29 @@ struct vm_operand_place {
     struct vm_exit exit;
 };
 
+/* Where accesses of a guest go that are a device's. */
+struct vm_bus {
+    bool (*covers)(struct guest *guest, gpa_t at);
+    /* 1, 2, 4 or 8 bytes, aligned. */
+    uint64_t (*read)(struct guest *guest, gpa_t at, unsigned bytes);
+    void (*write)(struct guest *guest, gpa_t at, unsigned bytes, uint64_t value);
+};
+
+#define VM_EMULATION_WHY 160
+
+struct vm_emulation {
+    struct vm_event event;      /* EXCEPTION */
+    struct vm_exit exit;        /* MEMORY */
+    char why[VM_EMULATION_WHY]; /* UNKNOWN */
+};
+
 /* One virtual CPU: what vm/ sees of it. The backend embeds this in its own structure. */
 struct vcpu {
     struct guest *guest;
     uint64_t gpr[GPR_COUNT]; /* live while the vCPU is out; RSP is kept by the backend */
     uint64_t entries;        /* VM entries that succeeded */
     uint64_t frames;         /* that it holds under its owner's number */
+    uint8_t cr8;             /* bits 7:4 of the local APIC's task priority */
 };
 
 /* How the root that the CPU uses for this guest reads back, decoded (for VMX: EPTP by VMREAD). */
@@ -229,6 +247,11 @@ struct vm_backend {
     enum vm_operand_outcome (*operand)(struct vcpu *vcpu, const struct vm_exit *exit,
                                        const struct vm_operand *operand,
                                        struct vm_operand_place *out);
+
+    /* Carries out the instruction that a MEMORY exit has come from, with its accesses to devices on
+     * the bus; of a repeated string as many iterations as one exit may take. REACHED: done. */
+    enum vm_operand_outcome (*emulate)(struct vcpu *vcpu, const struct vm_exit *exit,
+                                       const struct vm_bus *bus, struct vm_emulation *out);
 
     int (*read_root)(struct vcpu *vcpu, struct vm_root *out); /* E_STATE without a current VMCS */
 

@@ -6,9 +6,11 @@
 #include "lib/error.h"
 #include "lib/string.h"
 #include "vm/inject.h"
+#include "vm/lapic.h"
 #include "vm/report.h"
 #include "x86/control.h"
 
+#define LEAF_TOPOLOGY 0xb
 #define LEAF_XSAVE 0xd
 #define LEAF_BASIC_MAX 0x16
 #define LEAF_EXTENDED 0x80000000u
@@ -20,9 +22,9 @@
 #define GUEST_LINEAR_BITS 48
 
 /*
- * Leaf 1. Left out of ECX: DTES64, MONITOR, VMX, SMX, EIST, TM2, x2APIC, TSC deadline. Of
- * EDX: MCE, APIC, MTRR, MCA, DS, ACPI, SS (self-snoop), HTT, TM. What belongs to XSAVE comes
- * with its components.
+ * Leaf 1. Left out of ECX: DTES64, MONITOR, VMX, SMX, EIST, TM2. Of EDX: MCE, MTRR, MCA, DS,
+ * ACPI, SS (self-snoop), HTT, TM. What belongs to XSAVE comes with its components, what belongs to
+ * a local APIC with that, whatever the host's has.
  */
 #define FEATURE_ECX                                                                                \
     (BIT(0) /* SSE3 */ | BIT(1) /* PCLMULQDQ */ | BIT(9) /* SSSE3 */ | BIT(13) /* CX16 */ |        \
@@ -31,6 +33,8 @@
 #define FEATURE_ECX_XSAVE BIT(26)
 #define FEATURE_ECX_OSXSAVE BIT(27)
 #define FEATURE_ECX_AVX (BIT(12) /* FMA */ | BIT(28) /* AVX */ | BIT(29) /* F16C */)
+#define FEATURE_ECX_APIC (BIT(21) /* x2APIC */ | BIT(24) /* TSC deadline */)
+#define FEATURE_EDX_APIC BIT(9)
 #define FEATURE_ECX_HYPERVISOR BIT(31)
 #define FEATURE_EDX                                                                                \
     (BIT(0) /* FPU */ | BIT(1) /* VME */ | BIT(2) /* DE */ | BIT(3) /* PSE */ | BIT(4) /* TSC */ | \
@@ -156,6 +160,10 @@ static struct cpuid_regs feature_leaf(struct cpuid_regs regs, const struct cpuid
     if (context->osxsave && context->xcr0_mask != 0)
         regs.ecx |= (uint32_t)FEATURE_ECX_OSXSAVE;
     regs.edx &= (uint32_t)FEATURE_EDX;
+    if (context->apic)
+        regs.ecx |= (uint32_t)FEATURE_ECX_APIC;
+    if (context->apic_enabled)
+        regs.edx |= (uint32_t)FEATURE_EDX_APIC;
     return regs;
 }
 
@@ -224,6 +232,17 @@ static struct cpuid_regs xsave_leaf(struct cpuid_regs regs, uint32_t subleaf,
     }
 }
 
+/* One thread in one core, x2APIC ID 0: EAX is by how many bits to shift the ID for the next level,
+ * EBX how many CPUs there are in this one, ECX its kind and number. */
+static struct cpuid_regs topology_leaf(uint32_t subleaf)
+{
+    static const uint32_t kinds[] = {0x100 /* SMT */, 0x201 /* core */};
+
+    if (subleaf >= ARRAY_SIZE(kinds))
+        return (struct cpuid_regs){.ecx = subleaf & 0xff};
+    return (struct cpuid_regs){.ebx = 1, .ecx = kinds[subleaf]};
+}
+
 static struct cpuid_regs basic_leaf(uint32_t leaf, uint32_t subleaf,
                                     const struct cpuid_context *context)
 {
@@ -244,6 +263,10 @@ static struct cpuid_regs basic_leaf(uint32_t leaf, uint32_t subleaf,
         return subleaf == 0 ? structured_leaf(regs, context) : (struct cpuid_regs){0};
     case LEAF_XSAVE:
         return xsave_leaf(regs, subleaf, context);
+    case 6: /* of power management only that the local APIC's timer never stops (ARAT) */
+        return (struct cpuid_regs){.eax = context->apic ? (uint32_t)BIT(2) : 0};
+    case LEAF_TOPOLOGY:
+        return context->apic ? topology_leaf(subleaf) : (struct cpuid_regs){0};
     case 0x15: /* clock ratios */
     case 0x16:
         return regs;
@@ -309,6 +332,8 @@ void exit_cpuid(struct guest *guest, const struct vm_exit *exit)
         .xcr0_mask = guests_backend()->xcr0_mask(),
         .xcr0 = state.xcr0,
         .osxsave = (state.cr4 & CR4_OSXSAVE) != 0,
+        .apic = guest_has_apic(guest),
+        .apic_enabled = guest_has_apic(guest) && guest->devices.lapic.base & APIC_BASE_EN,
         .code64 = state.efer & EFER_LMA && state.segment[SEG_CS].access & BIT(13), /* L */
     };
     struct cpuid_regs regs = cpuid_answer(leaf, (uint32_t)gpr[RCX], &context);

@@ -2,8 +2,8 @@
  * The 8254 timer of a guest, ports 0x40 to 0x43, and the speaker port 0x61 that gates its third
  * counter.
  *
- * It counts at its 1193182 Hz by the guest's clock (vm/clock.h). A new count takes effect at once,
- * in the periodic modes too.
+ * It counts at its 1193182 Hz against the clock that the guest reads as its TSC (vm/clock.h). A new
+ * count takes effect at once, in the periodic modes too.
  *
  * Rising edges of the first counter's output are interrupts. A guest that could not take one in
  * time (others had the CPU, interrupts were off) gets those that it missed one after the other, so
@@ -20,6 +20,7 @@
 #define PIT_CONTROL 0x43
 #define PIT_SPEAKER 0x61
 
+#define PIT_HZ UINT64_C(1193182)
 #define PIT_BACKLOG 1000
 
 #define MODE_TERMINAL_COUNT 0
@@ -281,11 +282,9 @@ static void speaker_write(struct guest *guest, uint16_t port, unsigned width, ui
 
 static void pit_reset(struct guest *guest)
 {
-    uint64_t hz = clock_hz();
-
     for (unsigned i = 0; i < 3; i++) {
         guest->devices.pit.counter[i].access = ACCESS_BOTH;
-        guest->devices.pit.counter[i].hz = hz;
+        guest->devices.pit.counter[i].hz = clock_tsc_hz();
     }
 }
 

@@ -6,8 +6,8 @@
 #include "vm/guest.h"
 
 static const struct device *const devices[] = {
-    &serial_device, &debug_device,    &cmos_device, &pit_device, &pic_device,
-    &reset_device,  &keyboard_device, &pci_device,  &vga_device,
+    &serial_device,   &debug_device, &cmos_device, &pit_device,   &pic_device,    &reset_device,
+    &keyboard_device, &pci_device,   &vga_device,  &lapic_device, &ioapic_device, &hpet_device,
 };
 
 const struct device *device_by_index(unsigned index)
@@ -19,7 +19,7 @@ void devices_reset(struct guest *guest)
 {
     memset(&guest->devices, 0, sizeof(guest->devices));
     guest->devices.clock.started = guests_backend()->ticks();
-    guest->devices.clock.hz = clock_hz();
+    guest->devices.clock.hz = clock_tsc_hz();
     for (unsigned i = 0; i < ARRAY_SIZE(devices); i++) {
         if (devices[i]->reset != NULL)
             devices[i]->reset(guest);

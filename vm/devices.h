@@ -77,13 +77,12 @@ struct dev_keyboard {
     uint8_t command; /* whose data byte is awaited, 0 for none */
     uint8_t config, output;
     bool output_full;
-    bool from_keyboard; /* is what `output` holds; as it came, with a break's prefix before it or
-                           not: */
-    uint8_t raw;
-    bool raw_break;
-    bool is_break;     /* while translating: the prefix of a break was there */
-    bool command_last; /* of the two ports, the one for commands was written last */
-    uint64_t ready;    /* the guest's clock when the keyboard's next byte can be there */
+    bool from_keyboard; /* is what `output` holds; before translation: */
+    uint8_t raw;        /* the byte ... */
+    bool raw_break;     /* ... and whether the prefix of a break was before it */
+    bool is_break;      /* while translating: the prefix of a break was there */
+    bool command_last;  /* of the two ports, the one for commands was written last */
+    uint64_t ready;     /* the guest's clock when the keyboard's next byte can be there */
     struct keyboard {
         uint8_t queue[KEYBOARD_QUEUE];
         unsigned queued;
@@ -126,6 +125,59 @@ struct dev_chipset {
     uint8_t reset;      /* port 0xcf9 */
 };
 
+/* A local APIC. Sets of vectors: bit n of word w is vector 32 w + n. */
+enum lapic_lvt {
+    LAPIC_LVT_TIMER,
+    LAPIC_LVT_THERMAL,
+    LAPIC_LVT_PERF,
+    LAPIC_LVT_LINT0,
+    LAPIC_LVT_LINT1,
+    LAPIC_LVT_ERROR,
+    LAPIC_LVTS
+};
+
+struct dev_lapic {
+    uint64_t base;   /* IA32_APIC_BASE */
+    uint32_t irr[8]; /* requested */
+    uint32_t isr[8]; /* in service */
+    uint32_t tmr[8]; /* came by a level */
+    uint32_t lvt[LAPIC_LVTS];
+    uint64_t icr;
+    uint32_t svr, dfr;
+    uint32_t esr, errors; /* as it is read; noted since */
+    uint8_t id, ldr;      /* bits 31:24 of their registers */
+    uint8_t tpr_low;      /* bits 3:0; bits 7:4 are CR8 */
+    bool nmi;             /* one waits */
+    struct lapic_timer {
+        uint32_t crystal_share, tsc_share; /* so many counts in so many ticks */
+        uint32_t initial;
+        uint8_t divide;
+        bool runs;
+        uint64_t started;  /* clock when the count, or its present period, began */
+        uint64_t deadline; /* 0: none */
+    } timer;
+};
+
+/* 82093AA. Bit n of lines is pin n. */
+#define IOAPIC_PINS 24u
+struct dev_ioapic {
+    uint8_t index;
+    uint32_t id, lines;
+    uint64_t entry[IOAPIC_PINS];
+};
+
+#define HPET_TIMERS 3u
+struct dev_hpet {
+    uint32_t config, status;
+    uint64_t base, started; /* the counter stood at base when the clock was `started` */
+    uint64_t tsc_hz;
+    struct hpet_timer {
+        uint32_t config;
+        uint64_t comparator, period;
+        uint64_t armed_at, distance; /* it matches so many counts after that one */
+    } timer[HPET_TIMERS];
+};
+
 struct guest_devices {
     struct { /* the guest's clock when the devices were reset, and its rate */
         uint64_t started, hz;
@@ -138,6 +190,9 @@ struct guest_devices {
     struct dev_pci pci;
     struct dev_chipset chipset;
     struct dev_vga vga;
+    struct dev_lapic lapic;
+    struct dev_ioapic ioapic;
+    struct dev_hpet hpet;
     uint64_t unclaimed; /* accesses to ports that no device has */
     uint16_t last_unclaimed;
 };

@@ -14,6 +14,7 @@
 #include "vm/exits.h"
 #include "vm/report.h"
 #include "vm/slots.h"
+#include "vm/windows.h"
 #include "x86/control.h"
 
 /* A CPU that keeps refusing what the table allows would hold the guest forever. */
@@ -211,8 +212,13 @@ static bool keeps_faulting(struct guest *guest, const struct vm_exit *exit)
 
 void exit_memory(struct guest *guest, const struct vm_exit *exit)
 {
+    const struct slot *slot = guest_slot_at(guest, exit->memory.gpa);
     int error;
 
+    if (slot != NULL && slot->kind == SLOT_DEVICE) {
+        exit_window(guest, exit);
+        return;
+    }
     if (is_allowed(guest, exit)) {
         guest->faults_spurious++;
         if (keeps_faulting(guest, exit))

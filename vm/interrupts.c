@@ -4,20 +4,80 @@
 #include "lib/error.h"
 #include "vm/device.h"
 #include "vm/guest.h"
+#include "vm/lapic.h"
+
+/* ---- Lines ---------------------------------------------------------------------------------- */
+
+/* Each line goes to both kinds of controller; the guest opens one of the two. */
+static unsigned pin_of(unsigned irq)
+{
+    return irq == IRQ_TIMER ? 2 : irq;
+}
+
+static bool is_replaced(const struct guest *guest, unsigned irq)
+{
+    return (irq == IRQ_TIMER || irq == IRQ_CLOCK) && hpet_replaces_legacy(guest);
+}
+
+void irq_replace_line(struct guest *guest, unsigned irq, bool level)
+{
+    pic_set_line(guest, irq, level);
+    if (guest_has_apic(guest))
+        ioapic_set_pin(guest, pin_of(irq), level);
+}
 
 void irq_set_line(struct guest *guest, unsigned irq, bool level)
 {
-    pic_set_line(guest, irq, level);
+    if (!is_replaced(guest, irq))
+        irq_replace_line(guest, irq, level);
 }
 
 bool irq_pending(const struct guest *guest, unsigned irq)
 {
-    return pic_requested(guest, irq);
+    if (lapic_passes_pic(guest) && !pic_masked(guest, irq) && pic_requested(guest, irq))
+        return true;
+    return guest_has_apic(guest) && ioapic_pending(guest, pin_of(irq));
 }
 
 bool irq_masked(const struct guest *guest, unsigned irq)
 {
-    return pic_masked(guest, irq);
+    if (is_replaced(guest, irq))
+        return true;
+    if (lapic_passes_pic(guest) && !pic_masked(guest, irq))
+        return false;
+    return !guest_has_apic(guest) || ioapic_masked(guest, pin_of(irq));
+}
+
+/* ---- The CPU -------------------------------------------------------------------------------- */
+
+static bool interrupt_waits(const struct guest *guest)
+{
+    return lapic_asks(guest) || (lapic_passes_pic(guest) && pic_asks(guest));
+}
+
+static uint8_t acknowledge(struct guest *guest)
+{
+    return lapic_asks(guest) ? lapic_acknowledge(guest) : pic_acknowledge(guest);
+}
+
+static void inject(struct guest *guest, struct vm_event event)
+{
+    if (guests_backend()->inject(guest->vcpu, event) != E_OK)
+        return;
+    guest->halted = false;
+    guest->interrupts++;
+}
+
+/* An NMI that cannot be taken at this entry is tried again at the next. */
+static void offer_nmi(struct guest *guest)
+{
+    bool *waits = &guest->devices.lapic.nmi;
+    uint64_t before = guest->interrupts;
+
+    if (!*waits)
+        return;
+    inject(guest, (struct vm_event){.kind = VM_EVENT_NMI});
+    *waits = guest->interrupts == before;
 }
 
 uint64_t interrupts_offer(struct guest *guest, uint64_t now)
@@ -25,15 +85,10 @@ uint64_t interrupts_offer(struct guest *guest, uint64_t now)
     const struct vm_backend *backend = guests_backend();
 
     devices_update(guest, now);
-    if (pic_asks(guest) && backend->interrupts_open(guest->vcpu)) {
-        struct vm_event event = {.kind = VM_EVENT_INTERRUPT, .vector = pic_acknowledge(guest)};
-
-        if (backend->inject(guest->vcpu, event) == E_OK) {
-            guest->halted = false;
-            guest->interrupts++;
-        }
-    }
-    backend->want_window(guest->vcpu, pic_asks(guest));
+    offer_nmi(guest);
+    if (interrupt_waits(guest) && backend->interrupts_open(guest->vcpu))
+        inject(guest, (struct vm_event){.kind = VM_EVENT_INTERRUPT, .vector = acknowledge(guest)});
+    backend->want_window(guest->vcpu, interrupt_waits(guest));
     return devices_next(guest, now);
 }
 
@@ -41,8 +96,10 @@ bool interrupts_can_wake(struct guest *guest)
 {
     uint64_t now = guests_backend()->ticks();
 
+    if (guest->devices.lapic.nmi)
+        return true;
     if (!guests_backend()->interrupts_open(guest->vcpu))
         return false;
-    return pic_asks(guest) || serial_listens(guest) || keyboard_listens(guest) ||
+    return interrupt_waits(guest) || serial_listens(guest) || keyboard_listens(guest) ||
            devices_next(guest, now) != UINT64_MAX;
 }

@@ -26,6 +26,8 @@ void irq_set_line(struct guest *guest, unsigned irq, bool level);
 /* Is an interrupt by this line still to be taken? Can none of it reach the CPU at all? */
 bool irq_pending(const struct guest *guest, unsigned irq);
 bool irq_masked(const struct guest *guest, unsigned irq);
+/* Drives one that the HPET has taken over from its device (hpet_replaces_legacy()). */
+void irq_replace_line(struct guest *guest, unsigned irq, bool level);
 
 /* ---- The 8259 pair (vm/dev_pic.c) ------------------------------------------------------------ */
 
@@ -38,7 +40,19 @@ uint8_t pic_acknowledge(struct guest *guest);
 bool pic_requested(const struct guest *guest, unsigned irq);
 bool pic_masked(const struct guest *guest, unsigned irq);
 
+/* ---- The I/O APIC (vm/dev_ioapic.c) ---------------------------------------------------------- */
+
+/* As irq_set_line(), irq_pending() and irq_masked(), of one of its pins. */
+void ioapic_set_pin(struct guest *guest, unsigned pin, bool level);
+bool ioapic_pending(const struct guest *guest, unsigned pin);
+bool ioapic_masked(const struct guest *guest, unsigned pin);
+/* The CPU has ended an interrupt by this vector that had come by a level. */
+void ioapic_end(struct guest *guest, uint8_t vector);
+
 /* ---- Others ---------------------------------------------------------------------------------- */
+
+/* Are the timer's and the clock's lines the HPET's now? */
+bool hpet_replaces_legacy(const struct guest *guest);
 
 /* Can input raise an interrupt of the serial port's? */
 bool serial_listens(const struct guest *guest);

@@ -4,6 +4,7 @@
 #include "lib/bits.h"
 #include "vm/exits.h"
 #include "vm/inject.h"
+#include "vm/lapic.h"
 #include "x86/msr.h"
 
 #define IA32_PLATFORM_ID 0x017
@@ -15,8 +16,9 @@
 #define MISC_ENABLE_NO_BTS BIT(11)
 #define MISC_ENABLE_NO_PEBS BIT(12)
 
-/* The place of the local APIC, which is switched off for good: CPUID says there is none, the guest
- * never sees the host's, and its page is a hole. */
+/* The place of the local APIC, which is switched off for good in guests without one: CPUID says
+ * there is none, the guest never sees the host's, and its page is a hole. With one see vm/lapic.h.
+ */
 #define APIC_BASE_VALUE (UINT64_C(0xfee00000) | APIC_BASE_BSP)
 
 static const struct msr_policy policies[] = {
@@ -66,8 +68,14 @@ void exit_msr(struct guest *guest, const struct vm_exit *exit)
 {
     uint64_t *gpr = guest->vcpu->gpr;
     uint64_t value = (gpr[RDX] & UINT32_MAX) << 32 | (gpr[RAX] & UINT32_MAX);
-    bool fine =
-        exit->msr.write ? msr_write(exit->msr.index, value) : msr_read(exit->msr.index, &value);
+    uint32_t index = exit->msr.index;
+    bool fine;
+
+    if (lapic_has_msr(guest, index))
+        fine =
+            exit->msr.write ? lapic_wrmsr(guest, index, value) : lapic_rdmsr(guest, index, &value);
+    else
+        fine = exit->msr.write ? msr_write(index, value) : msr_read(index, &value);
 
     if (!fine) {
         inject_gp(guest);

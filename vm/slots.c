@@ -9,6 +9,7 @@
 #include "mm/frames/scrub.h"
 #include "mm/paging/typed.h"
 #include "vm/cpuid.h"
+#include "vm/device.h"
 
 const char *slot_kind_name(enum slot_kind kind)
 {
@@ -164,6 +165,24 @@ static int layout_refused(struct guest *guest, int error, const char *option, ui
     return error;
 }
 
+/* Memory that reaches so far has holes there. */
+static int layout_windows(struct guest *guest)
+{
+    const struct device *device;
+    int error = E_OK;
+
+    for (unsigned i = 0; error == E_OK && (device = device_by_index(i)) != NULL; i++) {
+        for (unsigned j = 0; error == E_OK && j < device->window_count; j++) {
+            const struct window *window = &device->windows[j];
+
+            error = slots_carve(guest, window->base, window->size);
+            if (error == E_OK)
+                error = slot_add(guest, gpa(window->base), window->size, SLOT_DEVICE);
+        }
+    }
+    return error;
+}
+
 int slots_layout(struct guest *guest)
 {
     enum slot_kind ram = slot_kind_of(guest, AREA_RAM);
@@ -187,6 +206,8 @@ int slots_layout(struct guest *guest)
             error = slot_add(guest, gpa(GUEST_LOW_RAM_END + GUEST_VIDEO_SIZE),
                              GUEST_HIGH_RAM - GUEST_LOW_RAM_END - GUEST_VIDEO_SIZE, SLOT_ROM);
     }
+    if (error == E_OK && guest->options.pc)
+        error = layout_windows(guest);
     if (error != E_OK)
         return layout_refused(guest, error, "memory", 0, memory);
     for (unsigned i = 0; i < guest->options.areas; i++) {

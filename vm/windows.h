@@ -3,7 +3,8 @@
  * device (SLOT_DEVICE). What vm/ports.h is for ports.
  *
  * The instruction that reaches one is carried out by the backend (struct vm_backend.emulate), which
- * comes here for each access, in the order and at the widths of the instruction.
+ * comes here for each access, in the order of the instruction. Guests with `pc` have them all; in
+ * that of a device that is switched off writes are swallowed and reads are all ones.
  */
 #ifndef QUIRE_VM_WINDOWS_H
 #define QUIRE_VM_WINDOWS_H
@@ -18,9 +19,21 @@ struct guest;
 
 struct window {
     uint64_t base, size; /* multiples of 4 KiB */
-    /* One access of 1, 2, 4 or 8 bytes, `offset` from the base, all of it within one page. */
+    /* One access of 1, 2, 4 or 8 bytes, aligned, `offset` from the base. */
     uint64_t (*read)(struct guest *guest, uint64_t offset, unsigned bytes);
     void (*write)(struct guest *guest, uint64_t offset, unsigned bytes, uint64_t value);
 };
+
+/* The window at a guest-physical address, and whose it is; NULL for none. */
+struct device;
+const struct window *window_at(gpa_t at, const struct device **device);
+
+/* One access, as by an instruction. */
+uint64_t window_read(struct guest *guest, gpa_t at, unsigned bytes);
+void window_write(struct guest *guest, gpa_t at, unsigned bytes, uint64_t value);
+
+/* VM_EXIT_MEMORY in a slot of kind SLOT_DEVICE: carries the instruction out, or stops the guest
+ * with a sentence. */
+void exit_window(struct guest *guest, const struct vm_exit *exit);
 
 #endif

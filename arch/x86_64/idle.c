@@ -16,6 +16,7 @@
 
 /* idle_entry.asm */
 void idle_interrupt(void);
+void idle_timer(void);
 void idle_spurious(void);
 
 volatile uint32_t idle_interrupts; /* that have arrived */
@@ -37,6 +38,8 @@ void idle_init(void)
     lapic = lapic_enable() == E_OK; /* without one, the 8259 is wired to the CPU */
     trap_set_gate(PIC_VECTOR_BASE + PIC_COM1, idle_interrupt, false);
     trap_set_gate(PIC_VECTOR_BASE + PIC_SPURIOUS, idle_spurious, false);
+    trap_set_gate(VECTOR_TIMER, idle_timer, false);
+    trap_set_gate(VECTOR_SPURIOUS, idle_spurious, false);
     /* The transmitter is empty, and says so as soon as it may. */
     listen(true, UART_INTERRUPT_SENT);
     /* QEMU keeps interrupts off from STI over a PAUSE right behind it. */

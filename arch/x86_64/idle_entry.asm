@@ -1,5 +1,5 @@
-; What COM1's interrupt does (arch/x86_64/idle.c): end it, and so wake the CPU from HLT. Interrupt
-; gates of ring 0; all registers are kept.
+; What an interrupt does to an idle CPU (arch/x86_64/idle.c): COM1's wakes it from HLT, others are
+; ended. Interrupt gates of ring 0; all registers are kept.
 
         bits 64
 
@@ -7,8 +7,10 @@ PIC_COMMAND     equ 0x20
 PIC_EOI         equ 0x20
 
 global idle_interrupt
+global idle_timer
 global idle_spurious
 extern idle_interrupts
+extern lapic_end_of_interrupt
 
 section .text exec align=16
 
@@ -20,6 +22,29 @@ idle_interrupt:
         pop     rax
         iretq
 
-; The PIC's line 7, when the line that interrupted has fallen again: nothing is in service.
+; The local APIC's timer, raised while a guest's slice or a program's budget was being stopped.
+idle_timer:
+        push    rax
+        push    rcx
+        push    rdx
+        push    rsi
+        push    rdi
+        push    r8
+        push    r9
+        push    r10
+        push    r11
+        call    lapic_end_of_interrupt  ; with five words of the frame, the stack is aligned to 16
+        pop     r11
+        pop     r10
+        pop     r9
+        pop     r8
+        pop     rdi
+        pop     rsi
+        pop     rdx
+        pop     rcx
+        pop     rax
+        iretq
+
+; The local APIC's own spurious vector; and the PIC's line 7, when the line that interrupted has fallen again: nothing is in service.
 idle_spurious:
         iretq

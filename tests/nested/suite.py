@@ -80,11 +80,20 @@ ENDS = {
 }
 
 
+def whole(lines):
+    """Without those that a line further on begins with: they were shown before they were finished."""
+    kept = []
+    for line in reversed(lines):
+        if not any(later != line and later.startswith(line) for later in kept):
+            kept.append(line)
+    return kept[::-1]
+
+
 def judge_guests(machine):
     """Each guest has ended as expected, with the words that belong to it."""
     table = rows(machine.command("guests"), "guest")
     said = machine.lines
-    bad = [line for line in said if re.match(r"\[g\d+ \w+\] .*(BAD|FAILED)", line)]
+    bad = whole([line for line in said if re.match(r"\[g\d+ \w+\] .*(BAD|FAILED)", line)])
     tolerated = STEPPED if isinstance(machine, NestedQuire) else NOTHING
     assert [line for line in bad if not tolerated.match(line)] == []
     known = ["steps64"] if bad else []

@@ -120,6 +120,10 @@ static bool reach(struct page_walk *walk, gpa_t at, bool of_walk, unsigned acces
     unsigned allowed = RIGHT_NONE;
     int error = walk->cpu->reach(walk->cpu->ctx, at, access, bytes, &allowed);
 
+    if (error == E_OK && *bytes == NULL && of_walk) {
+        error = E_NOENT; /* a device is no place for tables */
+        allowed = RIGHT_NONE;
+    }
     if (error == E_OK)
         return true;
     walk->refusal = error == E_ILLEGAL ? OPERAND_ILLEGAL : OPERAND_VIOLATION;
@@ -151,6 +155,12 @@ static bool read_entry(void *ctx, gpa_t from, void *to, unsigned size)
 static enum operand_outcome page_fault(const struct page_walk *walk, unsigned access,
                                        uint64_t linear, uint64_t code)
 {
+    const struct gva_context *registers = &walk->cpu->registers;
+    bool executes =
+        (registers->cr4 & CR4_SMEP) || ((registers->cr4 & CR4_PAE) && (registers->efer & EFER_NXE));
+
+    if ((access & RIGHT_X) && executes)
+        code |= PF_FETCH;
     walk->out->fault.address = linear;
     return exception(walk->out, VECTOR_PF,
                      code | (access & RIGHT_W ? PF_WRITE : 0) | (walk->cpu->user ? PF_USER : 0));
@@ -253,7 +263,25 @@ enum operand_outcome operand_reach(const struct operand_cpu *cpu, const struct o
     out->piece[0].bytes = first;
     out->piece[1].bytes = operand->bytes - first;
     for (unsigned i = 0; i < 2 && out->piece[i].bytes; i++)
-        cpu->mark(cpu->ctx, out->piece[i].gpa, (operand->access & RIGHT_W) != 0);
+        if (out->piece[i].at != NULL)
+            cpu->mark(cpu->ctx, out->piece[i].gpa, (operand->access & RIGHT_W) != 0);
+    return OPERAND_REACHED;
+}
+
+enum operand_outcome operand_fetch(const struct operand_cpu *cpu, uint64_t linear, unsigned most,
+                                   uint8_t *to, unsigned *count, struct operand_place *out)
+{
+    uint64_t left = PAGE_SIZE - (linear & (PAGE_SIZE - 1));
+
+    memset(out, 0, sizeof(*out));
+    enum operand_outcome outcome = reach_page(cpu, RIGHT_X, linear, out, &out->piece[0]);
+    if (outcome != OPERAND_REACHED)
+        return outcome;
+    *count = left < most ? (unsigned)left : most;
+    if (out->piece[0].at == NULL)
+        *count = 0; /* no device has code */
+    else
+        memcpy(to, out->piece[0].at, *count);
     return OPERAND_REACHED;
 }
 

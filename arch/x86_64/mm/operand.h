@@ -33,8 +33,8 @@ struct operand_cpu {
     bool walks_write; /* reads of the guest's tables count as writes (EPT with A/D, 29.3.5) */
 
     /* The byte at a guest-physical address, for an access of this kind, and those behind it up to
-     * the end of the page of 4 KiB. E_OK; E_ILLEGAL: the second level has an entry that is none;
-     * else an error, with *allowed what the second level lets through. */
+     * the end of the page of 4 KiB; NULL where a device is. E_OK; E_ILLEGAL: the second level has
+     * an entry that is none; else an error, with *allowed what the second level lets through. */
     int (*reach)(void *ctx, gpa_t at, unsigned access, uint8_t **bytes, unsigned *allowed);
     /* Sets A, and D for a write, where the second level keeps them. Only where reach() came to. */
     void (*mark)(void *ctx, gpa_t at, bool write);
@@ -46,8 +46,8 @@ struct operand {
     struct operand_segment segment;
     uint64_t offset;
     uint8_t address_bytes; /* address size: 2, 4, 8 */
-    uint8_t bytes;         /* 1, 2, 4, 8 */
-    unsigned access;       /* RIGHT_R or RIGHT_W */
+    uint8_t bytes;         /* 1, 2, 4, 8, 16 */
+    unsigned access;       /* RIGHT_R, RIGHT_W, or both */
 };
 
 enum operand_outcome {
@@ -61,7 +61,7 @@ enum operand_outcome {
 struct operand_place {
     uint64_t linear;
     struct operand_piece { /* REACHED: the first page's bytes, then those of the next, if any */
-        uint8_t *at;
+        uint8_t *at;       /* NULL: a device's */
         gpa_t gpa;
         unsigned bytes;
     } piece[2];
@@ -82,7 +82,12 @@ struct operand_place {
 enum operand_outcome operand_reach(const struct operand_cpu *cpu, const struct operand *operand,
                                    struct operand_place *out);
 
-/* What lies there, and back, after OPERAND_REACHED. */
+/* For a fetch by the code that runs: the bytes from a linear address on to the end of its page, at
+ * most `most`, into `to`. *count: how many. */
+enum operand_outcome operand_fetch(const struct operand_cpu *cpu, uint64_t linear, unsigned most,
+                                   uint8_t *to, unsigned *count, struct operand_place *out);
+
+/* What lies there, and back, after OPERAND_REACHED of memory alone. */
 void operand_load(const struct operand_place *place, void *to);
 void operand_store(const struct operand_place *place, const void *from);
 

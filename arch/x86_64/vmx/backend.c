@@ -136,6 +136,7 @@ const struct vm_backend vmx_backend = {
     .interrupts_open = vmx_interrupts_open,
     .want_window = vmx_want_window,
     .operand = vmx_operand,
+    .emulate = vmx_emulate,
     .read_root = read_root,
     .explain = vmx_explain_access,
     .dump = vmx_dump,

@@ -147,7 +147,7 @@ static void write_cr8_of(struct vmx_vcpu *v, uint64_t value, struct vm_exit *exi
         general_protection(v, exit);
         return;
     }
-    v->cr8 = value;
+    v->vcpu.cr8 = (uint8_t)value;
     emulated(v, exit);
 }
 
@@ -178,7 +178,7 @@ static void mov_from_cr(struct vmx_vcpu *v, const struct cr_access *access, stru
         undefined_opcode(v, exit); /* reads of the others never exit */
         return;
     }
-    set_gpr(v, access->gpr, access->cr == 3 ? vmread(VMCS_GUEST_CR3) : v->cr8);
+    set_gpr(v, access->gpr, access->cr == 3 ? vmread(VMCS_GUEST_CR3) : v->vcpu.cr8);
     emulated(v, exit);
 }
 

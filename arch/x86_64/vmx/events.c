@@ -171,8 +171,11 @@ void vmx_drop_traps(struct vmx_vcpu *v)
 
 bool vmx_skip_bytes(struct vmx_vcpu *v, unsigned length)
 {
-    uint64_t rip = vmread(VMCS_GUEST_RIP) + length;
+    return vmx_skip_to(v, vmread(VMCS_GUEST_RIP) + length);
+}
 
+bool vmx_skip_to(struct vmx_vcpu *v, uint64_t rip)
+{
     vmwrite(VMCS_GUEST_RIP, vmx_in_64bit_mode() ? rip : rip & UINT32_MAX);
     end_shadow();  /* it covered one instruction, and this was it */
     set_rf(false); /* likewise */

@@ -13,8 +13,10 @@ bool vmx_interrupts_open(struct vcpu *vcpu);
 void vmx_want_window(struct vcpu *vcpu, bool wanted);
 void vmx_set_halted(struct vcpu *vcpu, bool halted);
 bool vmx_skip(struct vcpu *vcpu, const struct vm_exit *exit);
-/* The same for an instruction of `length` bytes that this folder emulated. */
+/* The same for an instruction of `length` bytes that this folder emulated; for one that leads to
+ * `rip`. */
 bool vmx_skip_bytes(struct vmx_vcpu *v, unsigned length);
+bool vmx_skip_to(struct vmx_vcpu *v, uint64_t rip);
 /* Right after an exit: what was pending of debug traps, and is not. */
 void vmx_drop_traps(struct vmx_vcpu *v);
 bool vmx_iterated(struct vcpu *vcpu);

@@ -26,10 +26,14 @@ bool vmx_load_cr3(struct vmx_vcpu *v, uint64_t value, struct vm_exit *exit);
 /* guest_operand.c: the memory operand of an instruction carried out for the guest. */
 enum vm_operand_outcome vmx_operand(struct vcpu *vcpu, const struct vm_exit *exit,
                                     const struct vm_operand *asked, struct vm_operand_place *out);
+struct operand_segment vmx_operand_segment(enum segment_index index);
 struct operand_cpu vmx_operand_cpu(struct vmx_vcpu *v);
 /* An access that the second level refuses, as the exit that it would have been. */
 void vmx_tell_refusal(const struct operand_place *place, enum operand_outcome outcome,
                       struct vm_exit *exit);
+/* guest_insn.c: an instruction that reaches a device. */
+enum vm_operand_outcome vmx_emulate(struct vcpu *vcpu, const struct vm_exit *exit,
+                                    const struct vm_bus *bus, struct vm_emulation *out);
 /* task_switch.c */
 void vmx_task_switch(struct vmx_vcpu *v, struct vm_exit *exit);
 

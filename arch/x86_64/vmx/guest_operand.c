@@ -55,7 +55,7 @@ struct operand_cpu vmx_operand_cpu(struct vmx_vcpu *v)
     return cpu;
 }
 
-static struct operand_segment operand_segment(enum segment_index index)
+struct operand_segment vmx_operand_segment(enum segment_index index)
 {
     struct segment segment;
 
@@ -99,7 +99,7 @@ enum vm_operand_outcome vmx_operand(struct vcpu *vcpu, const struct vm_exit *exi
     struct operand_place place;
     struct operand operand = {
         .which = (enum operand_register)asked->segment,
-        .segment = operand_segment(asked->segment),
+        .segment = vmx_operand_segment(asked->segment),
         .offset = asked->offset,
         .address_bytes = asked->address_bytes,
         .bytes = asked->bytes,

@@ -43,7 +43,6 @@ struct vmx_vcpu {
 
     bool window;    /* it exits as soon as it can take an interrupt */
     unsigned traps; /* breakpoints that the instruction in progress has met: bits 3:0 of DR6 */
-    uint64_t cr8;   /* virtual: the task priority of an APIC that is not there */
     uint64_t reasons[EXIT_REASON_COUNT]; /* exits by basic reason */
     uint64_t reinjected;                 /* events whose delivery an exit interrupted */
     char failure[VMX_FAILURE];           /* text of the last failed entry */
