@@ -33,6 +33,14 @@ QUIRE_ISO := $(BUILD)/quire.iso
 .SUFFIXES:
 MAKEFLAGS += --no-builtin-rules
 
+# What guests that are PCs find as ACPI tables.
+ACPI_C := $(BUILD)/acpi/tables.c
+
+$(ACPI_C): tools/acpi.py $(wildcard vm/acpi/*.asl)
+	@mkdir -p $(@D)
+	@echo "acpi  $@"
+	$(Q)$(PYTHON) tools/acpi.py -o $@ vm/acpi
+
 -include boot/image.mk guests/guests.mk guests/user.mk
 
 # A recipe that calls make again runs in parallel whether or not the person asked for -j.

@@ -6,8 +6,9 @@
 #include "vm/guest.h"
 
 static const struct device *const devices[] = {
-    &serial_device,   &debug_device, &cmos_device, &pit_device,   &pic_device,    &reset_device,
-    &keyboard_device, &pci_device,   &vga_device,  &lapic_device, &ioapic_device, &hpet_device,
+    &serial_device, &debug_device,    &cmos_device, &pit_device, &pic_device,
+    &reset_device,  &keyboard_device, &pci_device,  &vga_device, &lapic_device,
+    &ioapic_device, &hpet_device,     &acpi_device,
 };
 
 const struct device *device_by_index(unsigned index)

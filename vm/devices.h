@@ -125,6 +125,12 @@ struct dev_chipset {
     uint8_t reset;      /* port 0xcf9 */
 };
 
+/* PM1 registers; `halves` of the timer's range have passed. */
+struct dev_acpi {
+    uint16_t status, enable, control;
+    uint64_t halves;
+};
+
 /* A local APIC. Sets of vectors: bit n of word w is vector 32 w + n. */
 enum lapic_lvt {
     LAPIC_LVT_TIMER,
@@ -190,6 +196,7 @@ struct guest_devices {
     struct dev_pci pci;
     struct dev_chipset chipset;
     struct dev_vga vga;
+    struct dev_acpi acpi;
     struct dev_lapic lapic;
     struct dev_ioapic ioapic;
     struct dev_hpet hpet;

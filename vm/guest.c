@@ -7,6 +7,7 @@
 #include "lib/panic.h"
 #include "lib/string.h"
 #include "mm/frames/buddy.h"
+#include "vm/acpi_tables.h"
 #include "vm/device.h"
 #include "vm/guest_audit.h"
 #include "vm/interrupts.h"
@@ -152,17 +153,44 @@ static int place_in_guest(void *ctx, uint64_t at, const void *from, uint64_t siz
     return slots_place(ctx, gpa(at), from, size);
 }
 
+static void describe(struct loader *loader, uint64_t base, uint64_t last, bool ram)
+{
+    loader->region[loader->regions++] = (struct load_region){base, last - base + 1, ram};
+}
+
+/* In a PC the end of low memory is the firmware's. */
+static void describe_slot(const struct guest *guest, const struct slot *slot, struct loader *loader)
+{
+    uint64_t base = slot->base.v, last = base + slot->size - 1;
+    bool ram = slot_rights(slot->kind) & RIGHT_W && slot->kind != SLOT_VIDEO;
+
+    if (guest->options.pc && ram && base < LOAD_EBDA && last == GUEST_LOW_RAM_END - 1) {
+        describe(loader, base, LOAD_EBDA - 1, true);
+        describe(loader, LOAD_EBDA, last, false);
+    } else {
+        describe(loader, base, last, ram);
+    }
+}
+
+/* There can be ACPI tables if a page of ROM is where they are searched for, and the firmware's RAM.
+ */
+static bool has_room_for_acpi(const struct guest *guest)
+{
+    const struct slot *rom = guest_slot_at(guest, gpa(ACPI_RSDP));
+    const struct slot *ram = guest_slot_at(guest, gpa(LOAD_EBDA));
+
+    return guest->options.pc && rom != NULL && rom->kind == SLOT_ROM && ram != NULL &&
+           slot_rights(ram->kind) & RIGHT_W;
+}
+
 static void describe_memory(const struct guest *guest, struct loader *loader)
 {
-    _Static_assert(GUEST_SLOTS <= LOAD_RANGES, "every slot has its region");
+    _Static_assert(GUEST_SLOTS < LOAD_RANGES, "every slot has its region, one of them two");
 
-    for (unsigned i = 0; i < guest->slots; i++) {
-        const struct slot *slot = &guest->slot[i];
-        bool ram = slot_rights(slot->kind) & RIGHT_W && slot->kind != SLOT_VIDEO;
-
-        if (slot->kind != SLOT_DEVICE)
-            loader->region[loader->regions++] = (struct load_region){slot->base.v, slot->size, ram};
-    }
+    for (unsigned i = 0; i < guest->slots; i++)
+        if (guest->slot[i].kind != SLOT_DEVICE)
+            describe_slot(guest, &guest->slot[i], loader);
+    loader->acpi = has_room_for_acpi(guest);
 }
 
 static int describe_modules(struct guest *guest, struct loader *loader)
@@ -195,6 +223,8 @@ static int load(struct guest *guest, struct vcpu_state *state)
     int error = describe_modules(guest, &loader);
 
     describe_memory(guest, &loader);
+    if (error == E_OK)
+        error = load_acpi_tables(&loader);
     if (error == E_OK)
         error = load_image(&loader, guest->options.flat);
     guest->kind = loader.kind;

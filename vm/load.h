@@ -13,7 +13,7 @@
 
 #include "vm/backend.h"
 
-#define LOAD_RANGES 32
+#define LOAD_RANGES 40
 #define LOAD_MODULES 8
 
 /* A piece of the guest's address space, for its memory map. */
@@ -44,6 +44,7 @@ struct loader {
      * zeroes where `from` is NULL; E_RANGE where no memory is. */
     struct load_region region[LOAD_RANGES];
     unsigned regions;
+    bool acpi; /* a PC with all of its ROM, for tables */
     int (*place)(void *ctx, uint64_t at, const void *from, uint64_t size);
     void *ctx;
 
@@ -85,6 +86,9 @@ void load_enter_flat32(struct vcpu_state *state, uint16_t code, uint16_t data);
 /* Occupies and fills what a PC's firmware has in low memory. */
 #define LOAD_EBDA UINT64_C(0x9fc00) /* its extended data area, to 0xa0000 */
 int load_pc_area(struct loader *loader);
+
+/* Occupies and fills what ACPI tables there are (vm/acpi_tables.h), if loader->acpi. */
+int load_acpi_tables(struct loader *loader);
 
 /* Refuses, with the reason; returns `error`. */
 int load_refuse(struct loader *loader, int error, const char *why, ...)

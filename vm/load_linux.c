@@ -10,6 +10,7 @@
 #include "lib/bits.h"
 #include "lib/error.h"
 #include "lib/string.h"
+#include "vm/acpi_tables.h"
 #include "vm/load.h"
 #include "x86/control.h"
 
@@ -44,7 +45,17 @@ enum {
 #define CMDLINE_SIZE_BEFORE 255
 
 /* Of the boot parameters besides, which are one page. */
-enum { E820_COUNT = 0x1e8, SETUP_HEADER = 0x1f1, E820_TABLE = 0x2d0 };
+enum {
+    SCREEN_MODE = 0x006,
+    SCREEN_COLUMNS = 0x007,
+    SCREEN_ROWS = 0x00e,
+    SCREEN_IS_VGA = 0x00f,
+    SCREEN_POINTS = 0x010, /* lines of a character */
+    ACPI_RSDP_ADDRESS = 0x070,
+    E820_COUNT = 0x1e8,
+    SETUP_HEADER = 0x1f1,
+    E820_TABLE = 0x2d0,
+};
 #define PARAMETERS 4096
 #define E820_RAM 1
 #define E820_RESERVED 2
@@ -214,6 +225,18 @@ static void put_map(const struct loader *loader, uint8_t *parameters)
     }
 }
 
+/* The VGA as a PC's firmware leaves it, and where the ACPI tables begin. */
+static void put_machine(const struct loader *loader, uint8_t *parameters)
+{
+    put(parameters, SCREEN_MODE, 1, 3);
+    put(parameters, SCREEN_COLUMNS, 1, 80);
+    put(parameters, SCREEN_ROWS, 1, 25);
+    put(parameters, SCREEN_IS_VGA, 1, 1);
+    put(parameters, SCREEN_POINTS, 2, 16);
+    if (loader->acpi)
+        put(parameters, ACPI_RSDP_ADDRESS, 8, ACPI_RSDP);
+}
+
 static void enter(struct vcpu_state *state, uint64_t entry, uint64_t parameters, uint64_t gdt)
 {
     load_enter_flat32(state, CODE_SELECTOR, DATA_SELECTOR);
@@ -251,6 +274,7 @@ int load_linux(struct loader *loader)
         error = place_low(loader, gdt, sizeof(gdt), "a GDT", &gdt_at);
     if (error == E_OK) {
         put_map(loader, parameters);
+        put_machine(loader, parameters);
         error = place_low(loader, parameters, sizeof(parameters), "the boot parameters",
                           &parameters_at);
     }

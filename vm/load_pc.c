@@ -1,9 +1,10 @@
 /*
  * What a PC's firmware leaves in low memory for those who look there: interrupt vectors that lead
- * to one IRET, the BIOS data area, an extended one.
+ * to one IRET, the BIOS data area, an extended one; and the ACPI tables.
  */
 #include "lib/error.h"
 #include "lib/string.h"
+#include "vm/acpi_tables.h"
 #include "vm/load.h"
 
 #define IVT_ENTRIES 256
@@ -29,6 +30,7 @@ enum {
 #define MODE_TEXT 3
 
 #define EBDA_SIZE 1024
+#define EBDA_OWN 512 /* the other half is for the ACPI table that the guest may write */
 
 static void put16(uint8_t *bytes, unsigned at, unsigned value)
 {
@@ -59,6 +61,19 @@ int load_pc_area(struct loader *loader)
     if (error == E_OK)
         error = load_place(loader, BDA, bda, sizeof(bda), sizeof(bda), "the BIOS data area");
     if (error == E_OK)
-        error = load_place(loader, LOAD_EBDA, &ebda_kib, 1, EBDA_SIZE, "the extended data area");
+        error = load_place(loader, LOAD_EBDA, &ebda_kib, 1, EBDA_OWN, "the extended data area");
+    return error;
+}
+
+int load_acpi_tables(struct loader *loader)
+{
+    int error = E_OK;
+
+    for (unsigned i = 0; loader->acpi && i < acpi_table_count && error == E_OK; i++) {
+        const struct acpi_table *table = &acpi_tables[i];
+
+        error =
+            load_place(loader, table->at, table->bytes, table->size, table->size, "an ACPI table");
+    }
     return error;
 }

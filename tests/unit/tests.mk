@@ -78,7 +78,8 @@ UNIT_TESTS += elf
 UNIT_elf_SRC := vm/elf.c
 
 UNIT_TESTS += load
-UNIT_load_SRC := vm/load.c $(patsubst %,vm/load_%.c,multiboot flat linux pc) vm/elf.c lib/error.c lib/format.c
+UNIT_load_SRC := vm/load.c $(patsubst %,vm/load_%.c,multiboot flat linux pc) vm/elf.c lib/error.c lib/format.c \
+	$(ACPI_C)
 
 UNIT_TESTS += load_linux
 UNIT_load_linux_SRC := $(UNIT_load_SRC)
@@ -97,7 +98,7 @@ UNIT_memory_map_SRC := boot/memory_map.c boot/multiboot2.c mm/frames/memblock.c 
 
 # What vm/ is made of, on the real mapper and the real buddy, with a backend that the test plays.
 VM_SRC := $(wildcard vm/*.c mm/*.c mm/*/*.c) $(KIND_EPT) arch/x86_64/mm/guest_memory.c \
-	$(filter-out lib/string.c,$(wildcard lib/*.c)) tests/unit/fake_machine.c
+	$(filter-out lib/string.c,$(wildcard lib/*.c)) tests/unit/fake_machine.c $(ACPI_C)
 
 UNIT_TESTS += slots
 UNIT_slots_SRC := $(VM_SRC)
@@ -125,6 +126,9 @@ UNIT_dev_cmos_SRC := $(PC_SRC)
 
 UNIT_TESTS += dev_keyboard
 UNIT_dev_keyboard_SRC := $(PC_SRC)
+
+UNIT_TESTS += dev_acpi
+UNIT_dev_acpi_SRC := $(PC_SRC)
 
 UNIT_TESTS += dev_vga
 UNIT_dev_vga_SRC := $(PC_SRC)
