@@ -58,12 +58,14 @@ static int devices(const struct command *command, struct output *out, const stru
 
     if (error)
         return error;
+    if (!guest->vcpu)
+        return command_refuse(command, out, E_STATE,
+                              "g%u %s is %s, and its devices are gone with it; `screen` and "
+                              "`report` have what is left",
+                              guest->number, guest->name, guest_state_name(guest->state));
     for (unsigned i = 0; (device = device_by_index(i)); i++)
         if (device->show)
             show_device(out, device, guest);
-    if (guest_ended(guest))
-        output_note(out, "g%u %s has ended (%s): they are as they stood then.", guest->number,
-                    guest->name, guest_state_name(guest->state));
     return E_OK;
 }
 

@@ -77,7 +77,7 @@ def check_pointers(tables):
         ("rsdt", numbers(tables["rsdt"], f"<{len(tables['rsdt']) // 4 - 9}I", 36), listed),
         ("xsdt", numbers(tables["xsdt"], f"<{(len(tables['xsdt']) - 36) // 8}Q", 36), listed),
         ("facp", numbers(tables["facp"], "<2I", 36), [PLACES["facs"], PLACES["dsdt"]]),
-        ("facp", numbers(tables["facp"], "<2Q", 132), [PLACES["facs"], PLACES["dsdt"]]),
+        ("facp", numbers(tables["facp"], "<2Q", 132), [0, PLACES["dsdt"]]),  # the FACS by one of its two fields
     ]
     for name, points, places in found:
         if points != places:

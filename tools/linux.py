@@ -49,24 +49,24 @@ def packages(folder):
     return debian.root
 
 
-def initramfs(root):
+def initramfs(root, init):
     archive = Archive()
     for folder in ("proc", "sys", "dev", "tmp"):
         archive.folder(folder)
     archive.console()
     busybox = next(path for path in (f"{root}/bin/busybox", f"{root}/usr/bin/busybox") if os.path.exists(path))
     archive.file("bin/busybox", busybox)
-    archive.content("init", INIT.encode())
+    archive.content("init", init.encode())
     return archive.bytes()
 
 
-def build(output, elf, memory="128M", words="", folder=None):
-    """Makes the image; returns the kernel's file."""
+def build(output, elf, memory="128M", words="", folder=None, init=INIT):
+    """Makes the image; returns the kernel's file. `init` is the shell script that the guest runs."""
     root = packages(folder or os.path.join(BUILD, "linux"))
     kernel = glob.glob(f"{root}/boot/vmlinuz-*")[0]
     initrd = f"{output}.initrd"
     with open(initrd, "wb") as file:
-        file.write(initramfs(root))
+        file.write(initramfs(root, init))
     modules = [
         f"{kernel}:linux mem={memory} mods=1 expect=stopped -- console=ttyS0 quiet {words}".rstrip(),
         f"{initrd}:initrd",

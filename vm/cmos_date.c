@@ -126,13 +126,18 @@ void date_put(uint8_t *ram, uint64_t seconds)
 
 void date_advance(uint8_t *ram, uint64_t seconds)
 {
-    struct date date = read_date(ram);
     unsigned weekday = decode(ram, ram[CMOS_WEEKDAY], 1, 7);
-    uint64_t of_day = date.hour * HOUR + date.minute * MINUTE + date.second;
-    uint64_t days = (of_day + seconds) / DAY;
+    uint64_t before = date_seconds(ram), days = (before + seconds) / DAY - before / DAY;
+    struct date date = date_of(before + seconds);
 
-    date = date_of(days_since_2000(&date) * DAY + of_day + seconds);
     write_date(ram, &date, (unsigned)((weekday - 1 + days) % 7 + 1));
+}
+
+uint64_t date_seconds(const uint8_t *ram)
+{
+    struct date date = read_date(ram);
+
+    return days_since_2000(&date) * DAY + date.hour * HOUR + date.minute * MINUTE + date.second;
 }
 
 static bool fits(uint8_t alarm, uint8_t value)

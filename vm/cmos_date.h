@@ -31,6 +31,9 @@ enum {
  * 2100 on start there again. */
 void date_put(uint8_t *ram, uint64_t seconds);
 
+/* The reverse of that, of the years from 2000 to 2099. */
+uint64_t date_seconds(const uint8_t *ram);
+
 /* Lets so many seconds pass. Registers that hold no time are first taken for the nearest one; leap
  * years are those of the chip: every fourth. */
 void date_advance(uint8_t *ram, uint64_t seconds);

@@ -132,6 +132,7 @@ WRONG = {
     "kill": "kill: arguments are missing",
     "eptp g1": "eptp: g1 hello has no virtual CPU",
     "devices": "devices: arguments are missing; usage: devices gN",
+    "devices g1": "devices: g1 hello is passed, and its devices are gone with it",
     "screen g2": "screen: g2 paging has no screen: guests with the option `pc` have one",
     "screen g3 green": '"green"? only `colour` may follow',
     "type g3": "type: an argument is missing",

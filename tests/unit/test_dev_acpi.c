@@ -92,7 +92,7 @@ static void test_the_fixed_table(void **state)
     assert_int_equal(read_table(0xe00c0, "FACP"), 276);
     facs = get(36, 4);
     dsdt = get(40, 4);
-    assert_int_equal(get(132, 8), facs);
+    assert_int_equal(get(132, 8), 0); /* one of the two says it */
     assert_int_equal(get(140, 8), dsdt);
     assert_int_equal(get(46, 2), IRQ_ACPI);
     assert_int_equal(get(48, 4), 0); /* no SMI command */

@@ -310,6 +310,7 @@ static void test_date_from_the_host(void **state)
             ram[CMOS_STATUS_B] = (uint8_t)(form << 1);
             date_put(ram, dates[i].seconds);
             assert_string_equal(date_text(text, ram), dates[i].text);
+            assert_true(date_seconds(ram) == dates[i].seconds % (36525 * 86400ull));
         }
     }
     date_put(ram, 849265660);

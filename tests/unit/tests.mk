@@ -127,6 +127,9 @@ UNIT_dev_cmos_SRC := $(PC_SRC)
 UNIT_TESTS += dev_keyboard
 UNIT_dev_keyboard_SRC := $(PC_SRC)
 
+UNIT_TESTS += dev_any
+UNIT_dev_any_SRC := $(PC_SRC)
+
 UNIT_TESTS += dev_acpi
 UNIT_dev_acpi_SRC := $(PC_SRC)
 

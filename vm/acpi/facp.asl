@@ -90,7 +90,7 @@
                     Must use HVC for PSCI : 0
 
 [0001]                FADT Minor Revision : 01
-[0008]                       FACS Address : 000000000009FE00
+[0008]                       FACS Address : 0000000000000000
 [0008]                       DSDT Address : 00000000000E02C0
 [0012]                   PM1A Event Block : [Generic Address Structure]
 [0001]                           Space ID : 01 [SystemIO]
