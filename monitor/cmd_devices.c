@@ -11,7 +11,7 @@
 /* --- devices --------------------------------------------------------------------------------- */
 
 static const struct column device_columns[] = {
-    {"device", COLUMN_TEXT, 8},
+    {"device", COLUMN_TEXT, 10},
     {"state", COLUMN_TEXT, 0},
 };
 static const struct record device_record = RECORD("device", device_columns);

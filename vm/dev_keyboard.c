@@ -292,12 +292,12 @@ static void keyboard_show(const struct guest *guest, struct sink *to)
     const struct dev_keyboard *controller = &guest->devices.keyboard;
     const struct keyboard *keyboard = &controller->keyboard;
 
-    format(to, "controller: interrupt %s, keyboard %s, scan codes %s; output %s\n",
+    format(to, "controller: interrupt %s, clock %s, %s, output %s\n",
            controller->config & CONFIG_INTERRUPT ? "on" : "off",
            controller->config & CONFIG_KEYBOARD_OFF ? "off" : "on",
-           controller->config & CONFIG_TRANSLATE ? "translated" : "as they are",
+           controller->config & CONFIG_TRANSLATE ? "translating" : "not translating",
            controller->output_full ? "full" : "empty");
-    format(to, "keyboard: %s, set %u, LEDs 0x%x; %u bytes queued, %u characters to type\n",
+    format(to, "%s, set %u, LEDs 0x%x, %u bytes queued, %u characters to type\n",
            keyboard->scanning ? "scanning" : "silent", keyboard->set, keyboard->leds,
            keyboard->queued, keyboard->text_count);
 }

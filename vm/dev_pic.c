@@ -308,8 +308,7 @@ static void pic_show(const struct guest *guest, struct sink *to)
     for (unsigned i = 0; i < 2; i++) {
         const struct pic_chip *chip = &pic->chip[i];
 
-        format(to,
-               "%s: vectors 0x%02x to 0x%02x, IMR 0x%02x, IRR 0x%02x, ISR 0x%02x, ELCR 0x%02x%s\n",
+        format(to, "%s: vectors 0x%02x-0x%02x, IMR 0x%02x, IRR 0x%02x, ISR 0x%02x, ELCR 0x%02x%s\n",
                i == 0 ? "first" : "second", chip->vector, chip->vector + 7u, chip->mask,
                chip->requests, chip->in_service, chip->trigger,
                chip->init_step != 0 ? ", being initialised" : "");

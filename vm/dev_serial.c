@@ -225,7 +225,7 @@ static void serial_show(const struct guest *guest, struct sink *to)
     const struct dev_serial *serial = &guest->devices.serial;
     unsigned divisor = serial->divisor_high << 8 | serial->divisor_low;
 
-    format(to, "IER 0x%02x, LCR 0x%02x, MCR 0x%02x, divisor %u; FIFO %s, %u bytes to be read\n",
+    format(to, "IER 0x%02x, LCR 0x%02x, MCR 0x%02x, divisor %u, FIFO %s, %u bytes waiting\n",
            serial->ier, serial->lcr, serial->mcr, divisor, serial->fifo ? "on" : "off",
            serial->input_count);
 }

@@ -561,12 +561,12 @@ static void test_what_is_shown(void **state)
     out(0x3f9, 0x05);
     serial_device.show(guest, &sink);
     assert_string_equal(shown,
-                        "first: vectors 0x20 to 0x27, IMR 0x40, IRR 0x40, ISR 0x08, ELCR 0x00\n"
-                        "second: vectors 0x28 to 0x2f, IMR 0x00, IRR 0x00, ISR 0x00, ELCR 0x00\n"
+                        "first: vectors 0x20-0x27, IMR 0x40, IRR 0x40, ISR 0x08, ELCR 0x00\n"
+                        "second: vectors 0x28-0x2f, IMR 0x00, IRR 0x00, ISR 0x00, ELCR 0x00\n"
                         "counter 0: mode 2, reload 11932, 99 Hz\n"
                         "counter 1: not loaded\n"
                         "counter 2: mode 0, from 16, once\n"
-                        "IER 0x05, LCR 0x00, MCR 0x00, divisor 0; FIFO off, 0 bytes to be read\n");
+                        "IER 0x05, LCR 0x00, MCR 0x00, divisor 0, FIFO off, 0 bytes waiting\n");
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)

@@ -1507,8 +1507,8 @@ static void test_attach(void **state)
 static void test_devices(void **state)
 {
     (void)state;
-    answers("devices g2", "  device    state\n  telling   first of g2\n"
-                          "  telling   second\n");
+    answers("devices g2", "  device      state\n  telling     first of g2\n"
+                          "  telling     second\n");
     refuses(E_STATE, "devices g1", "g1 hello1 is passed, and its devices are gone with it");
     refuses(E_NOENT, "devices g9", "there is no g9");
 }

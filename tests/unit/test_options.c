@@ -93,6 +93,20 @@ static void defaults(void **state)
     assert_int_equal(options.expect, EXPECT_PASS);
     assert_int_equal(options.areas, 0);
     assert_int_equal(options.mods, 0);
+    assert_int_equal(options.reset, RESET_STOP);
+    assert_false(options.pc || options.debug_exit);
+}
+
+static void of_a_pc(void **state)
+{
+    struct guest_options options = accept("board pc debug-exit reset=restart");
+
+    (void)state;
+    assert_true(options.pc && options.debug_exit);
+    assert_int_equal(options.reset, RESET_RESTART);
+    assert_int_equal(accept("board reset=stop").reset, RESET_STOP);
+    refuse("board reset=again", "'reset=again': a guest that resets itself can stop or restart");
+    refuse("board reset", "'reset' is no option");
 }
 
 static void everything(void **state)
@@ -237,6 +251,7 @@ int main(void)
         cmocka_unit_test(sizes),
         cmocka_unit_test(defaults),
         cmocka_unit_test(everything),
+        cmocka_unit_test(of_a_pc),
         cmocka_unit_test(own_command_line),
         cmocka_unit_test(refusals),
         cmocka_unit_test(too_many),
