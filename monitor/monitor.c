@@ -667,6 +667,11 @@ static void run_scripts(void)
 #define UNFINISHED_TICKS 200000000
 #define UNFINISHED_INSTRUCTIONS 4000000
 
+struct silence {
+    uint64_t printed, since; /* bytes by all guests, unchanged since that tick */
+    bool said;
+};
+
 unsigned monitor_round(void)
 {
     unsigned left = guests_round();
@@ -677,14 +682,39 @@ unsigned monitor_round(void)
     return left;
 }
 
+/* So much longer than that without a byte from any guest: they have come to where they stay. */
+#define SILENCES 50
+
+/* The prompt comes when every guest has ended, or with the first key. Guests that run on for good
+ * are waiting for something, and so says this, once. */
+static void hint_when_silent(struct silence *silence)
+{
+    uint64_t wait = tsc_counts_instructions() ? UNFINISHED_INSTRUCTIONS : UNFINISHED_TICKS;
+    uint64_t printed = 0, now = guests_backend()->ticks();
+
+    for (unsigned number = 1; number <= guest_count(); number++)
+        printed += guest_by_number(number)->output_total;
+    if (printed != silence->printed || silence->since == 0) {
+        silence->printed = printed;
+        silence->since = now;
+    } else if (!silence->said && now - silence->since > SILENCES * wait) {
+        log_line("guests run on; Enter brings the prompt, and there `attach g1` a guest's console");
+        silence->said = true;
+    }
+}
+
 _Noreturn void monitor_run(void)
 {
+    struct silence silence = {0};
     int key;
 
     run_scripts();
-    do
+    for (;;) {
         key = uart_getc();
-    while (key < 0 && monitor_round() > 0);
+        if (key >= 0 || monitor_round() == 0)
+            break;
+        hint_when_silent(&silence);
+    }
     if (key < 0)
         sum_up();
     if (!monitor.terminal.attached)

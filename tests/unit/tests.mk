@@ -114,6 +114,9 @@ UNIT_guests_SRC := $(VM_SRC)
 UNIT_TESTS += interrupts
 UNIT_interrupts_SRC := $(VM_SRC)
 
+UNIT_TESTS += apic
+UNIT_apic_SRC := $(VM_SRC)
+
 UNIT_TESTS += vmx_controls
 UNIT_vmx_controls_SRC := $(addprefix arch/x86_64/vmx/,controls.c debug.c names.c entry_check.c)
 
