@@ -669,7 +669,8 @@ static void run_scripts(void)
 
 struct silence {
     uint64_t printed, since; /* bytes by all guests, unchanged since that tick */
-    bool said;
+    bool told;
+    unsigned hints;
 };
 
 unsigned monitor_round(void)
@@ -685,8 +686,10 @@ unsigned monitor_round(void)
 /* So much longer than that without a byte from any guest: they have come to where they stay. */
 #define SILENCES 50
 
-/* The prompt comes when every guest has ended, or with the first key. Guests that run on for good
- * are waiting for something, and so says this, once. */
+#define HINTS 3
+
+/* The prompt comes when every guest has ended, or with the first key. Guests that have printed and
+ * fall silent may wait for somebody, and so says this, a few times. */
 static void hint_when_silent(struct silence *silence)
 {
     uint64_t wait = tsc_counts_instructions() ? UNFINISHED_INSTRUCTIONS : UNFINISHED_TICKS;
@@ -697,9 +700,11 @@ static void hint_when_silent(struct silence *silence)
     if (printed != silence->printed || silence->since == 0) {
         silence->printed = printed;
         silence->since = now;
-    } else if (!silence->said && now - silence->since > SILENCES * wait) {
+        silence->told = printed == 0;
+    } else if (!silence->told && silence->hints < HINTS && now - silence->since > SILENCES * wait) {
         log_line("guests run on; Enter brings the prompt, and there `attach g1` a guest's console");
-        silence->said = true;
+        silence->told = true;
+        silence->hints++;
     }
 }
 
