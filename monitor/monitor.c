@@ -32,7 +32,8 @@
 static struct {
     struct terminal terminal;
     struct output_rows rows;
-    bool counted; /* the guests' verdicts have been summed up */
+    bool counted;        /* the guests' verdicts have been summed up */
+    uint64_t unfinished; /* so many ticks text without a newline waits for the rest of its line */
 
     struct {
         const char *name, *text;
@@ -588,14 +589,22 @@ static bool any_paused(void)
     return false;
 }
 
+/* Text without a newline waits so long for the rest of its line: 0.2 s or less on a CPU of 1 GHz
+ * and more, about as long in an emulator that does 20 million instructions a second. */
+#define UNFINISHED_TICKS 200000000
+#define UNFINISHED_INSTRUCTIONS 4000000
+
 struct boot_facts boot_facts = {.cmdline = "", .loader = ""};
 
 void monitor_init(void)
 {
     struct terminal *terminal = &monitor.terminal;
 
-    if (tsc_counts_instructions())
+    monitor.unfinished = UNFINISHED_TICKS;
+    if (tsc_counts_instructions()) {
+        monitor.unfinished = UNFINISHED_INSTRUCTIONS;
         uart_hold_sender();
+    }
     monitor.counted = false;
     monitor.scripts = 0;
     terminal->attached = NULL;
@@ -662,29 +671,58 @@ static void run_scripts(void)
     }
 }
 
-/* Text without a newline waits so long for the rest of its line: 0.2 s or less on a CPU of 1 GHz
- * and more, about as long in an emulator that does 20 million instructions a second. */
-#define UNFINISHED_TICKS 200000000
-#define UNFINISHED_INSTRUCTIONS 4000000
+struct silence {
+    uint64_t printed, since; /* bytes by all guests, unchanged since that tick */
+    bool told;
+    unsigned hints;
+};
 
 unsigned monitor_round(void)
 {
     unsigned left = guests_round();
-    uint64_t wait = tsc_counts_instructions() ? UNFINISHED_INSTRUCTIONS : UNFINISHED_TICKS;
 
     /* When nobody runs, nothing follows. */
-    guests_show_unfinished(left ? wait : 0);
+    guests_show_unfinished(left ? monitor.unfinished : 0);
     return left;
+}
+
+/* So much longer than that without a byte from any guest: they have come to where they stay. */
+#define SILENCES 50
+
+#define HINTS 3
+
+/* The prompt comes when every guest has ended, or with the first key. Guests that have printed and
+ * fall silent may wait for somebody, and so says this, a few times. */
+static void hint_when_silent(struct silence *silence)
+{
+    uint64_t printed = 0, now = rdtsc();
+
+    for (unsigned number = 1; number <= guest_count(); number++)
+        printed += guest_by_number(number)->output_total;
+    if (printed != silence->printed || silence->since == 0) {
+        silence->printed = printed;
+        silence->since = now;
+        silence->told = printed == 0;
+    } else if (!silence->told && silence->hints < HINTS &&
+               now - silence->since > SILENCES * monitor.unfinished) {
+        log_line("guests run on; Enter brings the prompt, and there `attach g1` a guest's console");
+        silence->told = true;
+        silence->hints++;
+    }
 }
 
 _Noreturn void monitor_run(void)
 {
+    struct silence silence = {0};
     int key;
 
     run_scripts();
-    do
+    for (;;) {
         key = uart_getc();
-    while (key < 0 && monitor_round() > 0);
+        if (key >= 0 || monitor_round() == 0)
+            break;
+        hint_when_silent(&silence);
+    }
     if (key < 0)
         sum_up();
     if (!monitor.terminal.attached)

@@ -50,6 +50,10 @@ PROPERTY_TESTS += operand
 PROPERTY_operand_SRC := arch/x86_64/mm/operand.c arch/x86_64/mm/explain.c $(GUEST_WALK) $(KIND_EPT) \
 	$(MAPPER_SRC) $(BUDDY_SRC) mm/frames/frame.c lib/format.c
 
+# Instructions that reach devices, against the same on memory.
+PROPERTY_TESTS += emulate
+PROPERTY_emulate_SRC := arch/x86_64/mm/emulate.c $(INSN_SRC) $(PROPERTY_operand_SRC)
+
 # The decoder of instructions against an independent disassembler.
 PROPERTY_TESTS += insn_decode
 PROPERTY_insn_decode_SRC := tests/property/insn_reference.c $(INSN_SRC) lib/format.c

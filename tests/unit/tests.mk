@@ -136,6 +136,9 @@ UNIT_dev_acpi_SRC := $(PC_SRC)
 UNIT_TESTS += dev_vga
 UNIT_dev_vga_SRC := $(PC_SRC)
 
+UNIT_TESTS += apic
+UNIT_apic_SRC := $(VM_SRC)
+
 UNIT_TESTS += vmx_controls
 UNIT_vmx_controls_SRC := $(addprefix arch/x86_64/vmx/,controls.c debug.c names.c entry_check.c)
 
