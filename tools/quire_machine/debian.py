@@ -34,9 +34,10 @@ class Debian:
         self._archives = os.path.join(self._apt, "cache", "archives")
         self.log = os.path.join(folder, "fetch.log")
 
-    def fetch(self, packages, kernel):
-        """Downloads `packages` with all that they depend on, and the newest kernel that the package
-        `kernel` stands for; unpacks them. Returns the versions, package -> version."""
+    def fetch(self, packages, kernel=None, alone=()):
+        """Downloads `packages` with all that they depend on, the newest kernel that the package
+        `kernel` stands for, and those that are to come `alone`; unpacks them. Returns the versions,
+        package -> version."""
         if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
             raise DebianError("this machine has no apt-get and dpkg-deb to fetch packages with")
         shutil.rmtree(self.root, ignore_errors=True)
@@ -48,11 +49,13 @@ class Debian:
             self._write_sources()
         with open(self.log, "wb") as log:
             self._run(log, "apt-get", "-q", "update", check=False)
-            image = self._image_of(kernel)
+            # A kernel comes by itself: what it depends on is for installing it.
+            single = [*alone, *([self._image_of(kernel)] if kernel else [])]
             flags = ("-q", "-y", "--download-only", "--no-install-recommends")
-            self._run(log, "apt-get", *flags, "install", *packages)
-            # By itself: what it depends on is for installing it.
-            self._run(log, "apt-get", "-q", "download", image, cwd=self._archives)
+            if packages:
+                self._run(log, "apt-get", *flags, "install", *packages)
+            if single:
+                self._run(log, "apt-get", "-q", "download", *single, cwd=self._archives)
             for each in sorted(glob.glob(os.path.join(self._archives, "*.deb"))):
                 self._run(log, "dpkg-deb", "-x", each, self.root)
         versions = {}
