@@ -91,6 +91,7 @@ needs_of_test() {
 }
 
 needs_of_coverage() {
+    want acpica-tools "to compile the ACPI tables of guests" has iasl
     want libc6-dev "to build the hosted tests" test -e /usr/include/stdio.h
     want libcmocka-dev "to build the hosted tests" test -e /usr/include/cmocka.h
     want libzydis-dev "to build the hosted tests" test -e /usr/include/Zydis/Zydis.h

@@ -1,6 +1,7 @@
 /*
- * Small ports of a PC's chipset: the reset control register 0xcf9, the diagnostic port 0x80, and
- * system control port A, 0x92, with the fast ways to A20 (which is open always) and to a reset.
+ * Small ports of a PC's chipset: the reset control register 0xcf9, the diagnostic port 0x80, system
+ * control port A, 0x92, with the fast ways to A20 (which is open always) and to a reset, and those
+ * that take back an error of the FPU's, 0xf0 and 0xf1, which here never drives its line.
  */
 #include "lib/bits.h"
 #include "vm/device.h"
@@ -9,6 +10,7 @@
 
 #define DIAGNOSTIC_PORT 0x80
 #define SYSTEM_CONTROL 0x92
+#define FPU_ERROR 0xf0
 #define RESET_CONTROL 0xcf9
 
 #define RESET_CPU BIT(2)
@@ -71,6 +73,7 @@ static void chipset_show(const struct guest *guest, struct sink *to)
 static const struct port_range ranges[] = {
     {DIAGNOSTIC_PORT, DIAGNOSTIC_PORT, 1, diagnostic_read, diagnostic_write},
     {SYSTEM_CONTROL, SYSTEM_CONTROL, 1, control_read, control_write},
+    {FPU_ERROR, FPU_ERROR + 1, 1, NULL, NULL},
     {RESET_CONTROL, RESET_CONTROL, 1 | PORT_ALONE, reset_read, reset_write},
 };
 
