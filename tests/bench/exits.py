@@ -27,7 +27,7 @@ LIMITS = {
     "local APIC: EOI by the window": 900,
     "local APIC: EOI by x2APIC": 450,
 }
-ROW = re.compile(r"\[g1 exits\] cost (.*): (\d+) (\d+)$")
+ROW = re.compile(r"\[g1 exits\] cost (.*): +(\d+) (\d+)$")
 
 
 def measure():
