@@ -2,6 +2,8 @@
 #include "vm/ports.h"
 
 #include "lib/bits.h"
+#include "lib/panic.h"
+#include "lib/string.h"
 #include "vm/device.h"
 #include "vm/guest.h"
 #include "vm/inject.h"
@@ -9,31 +11,74 @@
 #include "vm/slots.h"
 #include "x86/control.h"
 
-/* The port's row for an access of `width` bytes; 0: for any that has the port. */
-static const struct port_range *find_range(uint16_t port, unsigned width,
-                                           const struct device **device)
-{
-    const struct device *candidate;
+/* ---- Who answers where ----------------------------------------------------------------------- */
 
-    for (unsigned i = 0; (candidate = device_by_index(i)) != NULL; i++) {
-        for (unsigned j = 0; j < candidate->port_count; j++) {
-            const struct port_range *range = &candidate->ports[j];
-            if (port < range->first || port + (width ? width - 1 : 0) > range->last)
-                continue;
-            if (width && (!(range->widths & width) || (port - range->first) % width != 0))
-                continue;
-            *device = candidate;
-            return range;
+/* The rows of all devices, in order, and for each port the first that has it: those from there on
+ * are looked at. Ports beyond the map begin with the first. */
+#define ROWS 64
+#define MAPPED_PORTS 4096
+#define NO_ROW UINT8_MAX
+
+struct row {
+    const struct port_range *range;
+    const struct device *device;
+};
+
+static struct {
+    struct row row[ROWS];
+    unsigned rows;
+    uint8_t first[MAPPED_PORTS];
+} map;
+
+void ports_init(void)
+{
+    const struct device *device;
+
+    map.rows = 0;
+    memset(map.first, NO_ROW, sizeof(map.first));
+    for (unsigned i = 0; (device = device_by_index(i)) != NULL; i++) {
+        for (unsigned j = 0; j < device->port_count; j++) {
+            const struct port_range *range = &device->ports[j];
+
+            invariant(map.rows < ROWS);
+            for (unsigned port = range->first; port <= range->last && port < MAPPED_PORTS; port++) {
+                if (map.first[port] == NO_ROW)
+                    map.first[port] = (uint8_t)map.rows;
+            }
+            map.row[map.rows++] = (struct row){range, device};
         }
+    }
+}
+
+/* The port's row for an access of `width` bytes; 0: for any that has the port. */
+static const struct row *find_row(uint16_t port, unsigned width)
+{
+    unsigned i = port < MAPPED_PORTS ? map.first[port] : 0;
+
+    for (; i < map.rows; i++) {
+        const struct port_range *range = map.row[i].range;
+
+        if (port < range->first || port + (width ? width - 1 : 0) > range->last)
+            continue;
+        if (width && (!(range->widths & width) || (port - range->first) % width != 0))
+            continue;
+        return &map.row[i];
     }
     return NULL;
 }
 
+static const struct port_range *find_range(uint16_t port, unsigned width)
+{
+    const struct row *row = find_row(port, width);
+
+    return row != NULL ? row->range : NULL;
+}
+
 const char *port_name(uint16_t port)
 {
-    const struct device *device;
+    const struct row *row = find_row(port, 0);
 
-    return find_range(port, 0, &device) != NULL ? device->name : NULL;
+    return row != NULL ? row->device->name : NULL;
 }
 
 static uint32_t width_mask(unsigned width)
@@ -45,15 +90,14 @@ static uint32_t width_mask(unsigned width)
 static const struct port_range *claim(struct guest *guest, uint32_t port, unsigned width,
                                       bool piece)
 {
-    const struct device *device;
     const struct port_range *range;
 
     if (port + width - 1 > UINT16_MAX)
         return NULL; /* behind the last port there is none, not the first again */
-    range = find_range((uint16_t)port, width, &device);
+    range = find_range((uint16_t)port, width);
     if (range != NULL && !(piece && range->widths & PORT_ALONE))
         return range;
-    if (width == 1 && find_range((uint16_t)port, 0, &device) == NULL) {
+    if (width == 1 && find_range((uint16_t)port, 0) == NULL) {
         guest->devices.unclaimed++;
         guest->devices.last_unclaimed = (uint16_t)port;
     }

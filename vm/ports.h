@@ -26,6 +26,9 @@ struct port_range {
     void (*write)(struct guest *guest, uint16_t port, unsigned width, uint32_t value);
 };
 
+/* Learns which device has which ports. Once, before any access. */
+void ports_init(void);
+
 /* One access, as a PC's bus makes it: to the device that takes it as it is, else in pieces, each to
  * the device that takes that. Ports that no piece finds read as all ones and swallow writes. */
 uint32_t port_read(struct guest *guest, uint16_t port, unsigned width);

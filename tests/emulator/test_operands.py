@@ -46,6 +46,14 @@ def test_task_switches(boot, cpu):
 
 
 @pytest.mark.parametrize("cpu", CPUS)
+def test_devices_as_memory(boot, cpu):
+    """Each instruction runs on memory first and then on registers of a device that keep what is written."""
+    machine = run_cases(boot, cpu, "windows64", "mem=8M pc", 94)
+    assert "quire: g1 windows64: passed" in machine.lines
+    quit_machine(machine)
+
+
+@pytest.mark.parametrize("cpu", CPUS)
 def test_lazy_memory_rom_and_holes(boot, cpu):
     """At the end it writes to ROM unannounced: the report is like that of any other such write."""
     machine = run_cases(boot, cpu, "memory64", "mem=16M lazy rom=0x300000+64K expect=stopped", 24)

@@ -38,15 +38,12 @@ static void write_host_state(const struct vmx_cpu *cpu)
     vmwrite(VMCS_HOST_RIP, (uint64_t)(uintptr_t)vmx_exited);
 }
 
-int vmx_vcpu_load(struct vmx_vcpu *v)
+int vmx_vcpu_make_current(struct vmx_vcpu *v)
 {
     struct vmx_cpu *cpu = vmx_cpu();
-    hpa_t current;
 
     if (!cpu || !cpu->on || (v->cpu && v->cpu != cpu))
         return E_STATE;
-    if (v->cpu == cpu && vmcs_current(&current) && current.v == v->vmcs.v)
-        return E_OK;
     int error = vmcs_load(v->vmcs);
     if (error != E_OK)
         return error;

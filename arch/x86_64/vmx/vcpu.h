@@ -11,6 +11,7 @@
 
 #include "arch/x86_64/vmx/vmx_caps.h"
 #include "arch/x86_64/vmx/vmx_cpu.h"
+#include "lib/error.h"
 #include "lib/list.h"
 #include "mm/frames/frame.h"
 #include "vm/backend.h"
@@ -94,7 +95,16 @@ void vmx_unblock_nmi(void);
 
 /* Makes the vCPU's VMCS the current one of this CPU. E_STATE when it is active on another (it has
  * to be put there first) or VMX is off; E_HARDWARE. */
-int vmx_vcpu_load(struct vmx_vcpu *v);
+int vmx_vcpu_make_current(struct vmx_vcpu *v);
+static inline int vmx_vcpu_load(struct vmx_vcpu *v)
+{
+    const struct vmx_cpu *cpu = vmx_cpu();
+
+    if (__builtin_expect(
+            cpu && cpu->on && cpu == v->cpu && cpu->has_current && cpu->current.v == v->vmcs.v, 1))
+        return E_OK;
+    return vmx_vcpu_make_current(v);
+}
 /* Takes the vCPU off this CPU: its registers into its structure, its VMCS cleared. Nothing when it
  * is active nowhere. */
 void vmx_vcpu_put(struct vmx_vcpu *v);

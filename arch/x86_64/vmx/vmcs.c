@@ -181,20 +181,11 @@ int invvpid(unsigned type, uint16_t vpid, uint64_t gva)
     return outcome(cpu, failed);
 }
 
-uint64_t vmread(enum vmcs_field field)
+void vmcs_panic(const char *instruction, enum vmcs_field field)
 {
-    uint64_t value = 0;
-    int error = vmcs_read(field, &value);
-    if (error != E_OK)
-        panic("VMREAD of field %#x: %s (%s)", field, error_text(error),
-              vm_instruction_error_name(vmcs_error()));
-    return value;
-}
+    struct vmx_cpu *cpu = cpu_in_vmx();
 
-void vmwrite(enum vmcs_field field, uint64_t value)
-{
-    int error = vmcs_write(field, value);
-    if (error != E_OK)
-        panic("VMWRITE of field %#x: %s (%s)", field, error_text(error),
-              vm_instruction_error_name(vmcs_error()));
+    if (cpu && cpu->has_current)
+        note_error(cpu);
+    panic("%s of field %#x: %s", instruction, field, vm_instruction_error_name(vmcs_error()));
 }

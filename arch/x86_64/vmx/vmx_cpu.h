@@ -47,8 +47,34 @@ static inline struct vmx_cpu *vmx_cpu(void)
     return this_cpu()->vmx;
 }
 
-/* The same with a panic for an error. */
-uint64_t vmread(enum vmcs_field field);
-void vmwrite(enum vmcs_field field, uint64_t value);
+/* A field that is there, of the current VMCS: a panic for an error (ZF or CF, 31.2), which only a
+ * fault of our own can be. Every exit reads some twenty, so this is one instruction and a branch.
+ */
+_Noreturn void vmcs_panic(const char *instruction, enum vmcs_field field);
+
+static inline uint64_t vmread(enum vmcs_field field)
+{
+    uint64_t value;
+    bool failed;
+
+    __asm__ volatile("vmread %[field], %[value]"
+                     : [value] "=r"(value), "=@ccbe"(failed)
+                     : [field] "r"((uint64_t)field));
+    if (__builtin_expect(failed, 0))
+        vmcs_panic("VMREAD", field);
+    return value;
+}
+
+static inline void vmwrite(enum vmcs_field field, uint64_t value)
+{
+    bool failed;
+
+    __asm__ volatile("vmwrite %[value], %[field]"
+                     : "=@ccbe"(failed)
+                     : [value] "r"(value), [field] "r"((uint64_t)field)
+                     : "memory");
+    if (__builtin_expect(failed, 0))
+        vmcs_panic("VMWRITE", field);
+}
 
 #endif
