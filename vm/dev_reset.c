@@ -34,4 +34,5 @@ const struct device reset_device = {
     .name = "chipset",
     .ports = ranges,
     .port_count = ARRAY_SIZE(ranges),
+    .silent = true,
 };

@@ -23,6 +23,8 @@ struct device {
     unsigned window_count;
     void (*reset)(struct guest *guest); /* power-on state; NULL: all zeroes is that */
 
+    bool silent; /* no access to it bears on an interrupt */
+
     /* For those that raise interrupts as time goes by. Brings its lines up to date at `now` (ticks
      * of the backend's clock); and how many ticks it is from then to the next interrupt,
      * UINT64_MAX: there will be none. */

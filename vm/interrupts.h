@@ -57,6 +57,13 @@ bool hpet_replaces_legacy(const struct guest *guest);
 /* Can input raise an interrupt of the serial port's? */
 bool serial_listens(const struct guest *guest);
 
+/* ---- Quiet times ----------------------------------------------------------------------------- */
+
+/* Once nothing waits, nothing new comes before the time that devices_next() told, unless somebody
+ * touches a device: then this has to be called. Whoever drives a line from outside an access does.
+ */
+void interrupts_stir(struct guest *guest);
+
 /* ---- The CPU --------------------------------------------------------------------------------- */
 
 /* Before each entry: hands the CPU what waits, if it can take it, or has it tell when it can.
