@@ -25,7 +25,7 @@ void guests_init(const struct vm_backend *backend, const char *why_not)
     all.backend = backend;
     all.why_not = why_not;
     all.count = 0;
-    ports_init();
+    devices_init();
 }
 
 const struct vm_backend *guests_backend(void)
