@@ -4,8 +4,9 @@
  * it: every interrupt vector leads to one IRET.
  */
 #include "lib/error.h"
+#include "lib/format.h"
 #include "lib/string.h"
-#include "vm/load.h"
+#include "vm/load_parts.h"
 #include "x86/control.h"
 
 #define FLAT_ENTRY 0x7c00
@@ -22,10 +23,13 @@
 #define REAL_LIMIT 0xffff
 #define IVT_LIMIT 0x3ff
 
-bool flat_recognise(const uint8_t *bytes, uint64_t size)
+enum load_verdict flat_recognise(const uint8_t *bytes, uint64_t size, char *why, size_t why_size)
 {
-    return size >= FLAT_SIGNATURE + 2 && bytes[FLAT_SIGNATURE] == 0x55 &&
-           bytes[FLAT_SIGNATURE + 1] == 0xaa;
+    if (size >= FLAT_SIGNATURE + 2 && bytes[FLAT_SIGNATURE] == 0x55 &&
+        bytes[FLAT_SIGNATURE + 1] == 0xaa)
+        return LOAD_YES;
+    format_buffer(why, why_size, "no boot signature 55 AA at 510 (option `flat` does without)");
+    return LOAD_NO;
 }
 
 static struct segment real_segment(uint16_t access)
@@ -62,8 +66,8 @@ int load_flat(struct loader *loader)
                            "with a Multiboot header may be larger",
                            loader->size);
     if (loader->modules != 0)
-        return load_refuse(loader, E_UNSUPPORTED, "mods=: only a Multiboot guest takes modules");
-    error = load_pc_area(loader);
+        return load_refuse(loader, E_UNSUPPORTED, "mods=: a flat guest takes no modules");
+    error = load_pc_area(loader, true);
     if (error == E_OK)
         error = load_place(loader, FLAT_ENTRY, loader->bytes, loader->size, loader->size,
                            "the flat image");

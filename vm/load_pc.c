@@ -2,9 +2,10 @@
  * What a PC's firmware leaves in low memory for those who look there: interrupt vectors that lead
  * to one IRET, the BIOS data area, an extended one.
  */
+#include "lib/bits.h"
 #include "lib/error.h"
 #include "lib/string.h"
-#include "vm/load.h"
+#include "vm/load_parts.h"
 
 #define IVT_ENTRIES 256
 #define IRET 0xcf
@@ -36,16 +37,9 @@ static void put16(uint8_t *bytes, unsigned at, unsigned value)
     bytes[at + 1] = (uint8_t)(value >> 8);
 }
 
-int load_pc_area(struct loader *loader)
+static void fill_bda(uint8_t bda[BDA_SIZE])
 {
-    uint16_t vectors[IVT_ENTRIES][2];
-    uint8_t bda[BDA_SIZE] = {0}, ebda_kib = EBDA_SIZE / KiB;
-    int error;
-
-    for (unsigned i = 0; i < IVT_ENTRIES; i++) {
-        vectors[i][0] = BDA + BDA_OWN; /* in segment 0, where a small guest's own handlers are */
-        vectors[i][1] = 0;
-    }
+    memset(bda, 0, BDA_SIZE);
     put16(bda, BDA_COM1, COM1);
     put16(bda, BDA_EBDA, LOAD_EBDA >> 4);
     put16(bda, BDA_EQUIPMENT, EQUIPMENT);
@@ -55,10 +49,39 @@ int load_pc_area(struct loader *loader)
     bda[BDA_VIDEO_MODE] = MODE_TEXT;
     bda[BDA_ROWS] = 24;
     bda[BDA_OWN] = IRET;
-    error = load_place(loader, 0, vectors, sizeof(vectors), sizeof(vectors), "the vector table");
-    if (error == E_OK)
-        error = load_place(loader, BDA, bda, sizeof(bda), sizeof(bda), "the BIOS data area");
-    if (error == E_OK)
-        error = load_place(loader, LOAD_EBDA, &ebda_kib, 1, EBDA_SIZE, "the extended data area");
-    return error;
+}
+
+int load_pc_area(struct loader *loader, bool needed)
+{
+    uint16_t vectors[IVT_ENTRIES][2];
+    uint8_t bda[BDA_SIZE], ebda_kib = EBDA_SIZE / KiB;
+    const struct {
+        uint64_t at, size, file_size;
+        const void *bytes;
+        const char *what;
+    } parts[] = {
+        {0, sizeof(vectors), sizeof(vectors), vectors, "the vector table"},
+        {BDA, sizeof(bda), sizeof(bda), bda, "the BIOS data area"},
+        {LOAD_EBDA, EBDA_SIZE, 1, &ebda_kib, "the extended data area"},
+    };
+
+    if (!needed && !loader->pc)
+        return E_OK;
+    for (unsigned i = 0; i < IVT_ENTRIES; i++) {
+        vectors[i][0] = BDA + BDA_OWN; /* in segment 0, where a small guest's own handlers are */
+        vectors[i][1] = 0;
+    }
+    fill_bda(bda);
+    for (unsigned i = 0; i < ARRAY_SIZE(parts); i++) {
+        int error;
+
+        if (!needed && !load_is_free(loader, parts[i].at, parts[i].at + parts[i].size - 1))
+            continue;
+        error = load_place(loader, parts[i].at, parts[i].bytes, parts[i].file_size, parts[i].size,
+                           parts[i].what);
+        if (error != E_OK)
+            return error;
+        loader->ebda |= parts[i].at == LOAD_EBDA;
+    }
+    return E_OK;
 }
