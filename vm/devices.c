@@ -6,7 +6,7 @@
 
 static const struct device *const devices[] = {
     &serial_device, &debug_device, &cmos_device,     &pit_device,
-    &pic_device,    &reset_device, &keyboard_device,
+    &pic_device,    &reset_device, &keyboard_device, &bios_device,
 };
 
 const struct device *device_by_index(unsigned index)

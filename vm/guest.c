@@ -220,6 +220,7 @@ static void forget_last_life(struct guest *guest)
     guest->reason[0] = '\0';
     guest->report[0] = '\0';
     guest->halted = false;
+    guest->has_bios = false;
     guest->expect_fault.size = 0;
     guest->spurious.count = 0;
     memset(guest->exits, 0, sizeof(guest->exits));

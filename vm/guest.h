@@ -103,7 +103,8 @@ struct guest {
     struct vcpu *vcpu;
 
     struct guest_devices devices;
-    bool halted; /* executed HLT and nothing has woken it */
+    bool has_bios; /* see vm/bios.h */
+    bool halted;   /* executed HLT and nothing has woken it */
 
     struct { /* QUIRE_HC_EXPECT_FAULT; size 0: none expected */
         uint64_t base, size, resume;

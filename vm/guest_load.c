@@ -2,7 +2,7 @@
 #include "vm/guest_load.h"
 
 #include "lib/error.h"
-#include "vm/load.h"
+#include "vm/bios.h"
 #include "vm/report.h"
 #include "vm/slots.h"
 
@@ -58,6 +58,14 @@ static int describe_modules(struct guest *guest, struct loader *loader)
     return E_OK;
 }
 
+unsigned guest_memory_map(const struct guest *guest, struct load_region map[LOAD_MAP])
+{
+    struct loader loader = {.ebda = guest->options.pc};
+
+    describe_memory(guest, &loader);
+    return load_map(&loader, map);
+}
+
 int guest_load_image(struct guest *guest, struct vcpu_state *state)
 {
     struct report report;
@@ -81,5 +89,8 @@ int guest_load_image(struct guest *guest, struct vcpu_state *state)
         error = load_image(&loader, how_to_load(&guest->options));
     guest->kind = loader.kind;
     *state = loader.state;
+    guest->has_bios = error == E_OK && loader.bios;
+    if (guest->has_bios)
+        bios_start(guest);
     return error;
 }

@@ -66,6 +66,7 @@ struct loader {
     struct load_range used[LOAD_PARTS]; /* what is occupied already */
     unsigned used_count;
     uint64_t image_end; /* behind the image's last byte; 0: not known */
+    bool bios;          /* it may call a BIOS (vm/bios.h) */
     bool ebda;          /* a PC's extended data area was put at LOAD_EBDA */
 };
 

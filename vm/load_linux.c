@@ -128,7 +128,7 @@ static int place_kernel(struct loader *loader, uint64_t *at)
     uint64_t room = kernel_room(loader), align = get(loader->bytes, KERNEL_ALIGNMENT, 4), found;
     uint64_t file = loader->size - setup_size(loader);
 
-    if (align == 0 || (align & (align - 1)))
+    if (loader->bytes[RELOCATABLE] && (align == 0 || (align & (align - 1))))
         return load_refuse(loader, E_FORMAT, "the kernel's alignment 0x%lx is no power of two",
                            align);
     *at = preferred;

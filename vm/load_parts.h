@@ -65,6 +65,7 @@ bool load_is_free(const struct loader *loader, uint64_t first, uint64_t last);
 /* Occupies and fills what a PC's firmware has in low memory. What of it the image itself covers, or
  * where there is no memory, is left out, or, where the format cannot do without, refused. */
 #define LOAD_EBDA UINT64_C(0x9fc00) /* its extended data area, to 0xa0000 */
+#define LOAD_NO_VECTOR 0x4f0        /* an IRET, in segment 0: where vectors lead */
 int load_pc_area(struct loader *loader, bool needed);
 
 /* --- images that say where they go --- */

@@ -18,16 +18,22 @@ enum {
     BDA_EBDA = 0x0e, /* its segment */
     BDA_EQUIPMENT = 0x10,
     BDA_MEMORY = 0x13, /* KiB below the extended area */
+    BDA_KEY_HEAD = 0x1a,
+    BDA_KEY_TAIL = 0x1c,
+    BDA_KEYS = 0x1e,
     BDA_VIDEO_MODE = 0x49,
     BDA_COLUMNS = 0x4a,
+    BDA_CURSOR_SHAPE = 0x60,
     BDA_CRTC = 0x63,
     BDA_ROWS = 0x84, /* less one */
     BDA_OWN = 0xf0,  /* 16 bytes for applications: the IRET */
 };
+_Static_assert(BDA + BDA_OWN == LOAD_NO_VECTOR, "it leads to the IRET");
 #define EQUIPMENT 0x0222 /* an FPU, 80 columns in colour, one serial port */
 #define COM1 0x3f8
 #define CRTC 0x3d4
 #define MODE_TEXT 3
+#define CURSOR_SHAPE 0x0d0e /* lines 13 and 14 */
 
 #define EBDA_SIZE 1024
 
@@ -49,6 +55,9 @@ static void fill_bda(uint8_t bda[BDA_SIZE])
     bda[BDA_VIDEO_MODE] = MODE_TEXT;
     bda[BDA_ROWS] = 24;
     bda[BDA_OWN] = IRET;
+    put16(bda, BDA_KEY_HEAD, BDA_KEYS);
+    put16(bda, BDA_KEY_TAIL, BDA_KEYS);
+    put16(bda, BDA_CURSOR_SHAPE, CURSOR_SHAPE);
 }
 
 int load_pc_area(struct loader *loader, bool needed)
@@ -68,7 +77,7 @@ int load_pc_area(struct loader *loader, bool needed)
     if (!needed && !loader->pc)
         return E_OK;
     for (unsigned i = 0; i < IVT_ENTRIES; i++) {
-        vectors[i][0] = BDA + BDA_OWN; /* in segment 0, where a small guest's own handlers are */
+        vectors[i][0] = LOAD_NO_VECTOR; /* in segment 0, where a small guest's own handlers are */
         vectors[i][1] = 0;
     }
     fill_bda(bda);

@@ -82,6 +82,7 @@ static const char *recognised(uint64_t size)
 {
     struct loader loader = start(size);
 
+    loader.pc = load_expects_pc(image, size);
     must_load(&loader, LOAD_RECOGNISED);
     assert_string_equal(details.text, "");
     return loader.kind;

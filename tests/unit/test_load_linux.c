@@ -238,6 +238,11 @@ static void refusals(void **state)
     expect_refusal(loader_for(""), E_FORMAT, "alignment 0xbb8 is no power of two");
     put(0x230, 4, 0);
     expect_refusal(loader_for(""), E_FORMAT, "no power of two");
+    put(0x234, 1, 0); /* one that cannot be moved has none */
+    struct loader fixed = loader_for("");
+    assert_int_equal(load_image(&fixed, LOAD_RECOGNISED), E_OK);
+    assert_int_equal(fixed.state.rip, 4 * MiB);
+    put(0x234, 1, 1);
     put(0x230, 4, 2 * MiB);
     put(0x1f1, 1, 200);
     expect_refusal(loader_for(""), E_TRUNC, "ends in its setup code");
@@ -251,6 +256,33 @@ static void refusals(void **state)
     loader = loader_for("");
     put(0x1fe, 2, 0);
     expect_refusal(loader, E_FORMAT, "without its boot signature 55 AA at 0x1fe");
+}
+
+/* Every truncation, and every damaged byte of boot sector and setup header. */
+static void spoilt(void **state)
+{
+    struct loader loader;
+
+    (void)state;
+    for (uint64_t cut = 0; cut < sizeof(image); cut += cut < 0x300 ? 1 : 13) {
+        uint8_t *part = malloc(cut != 0 ? cut : 1);
+
+        assert_non_null(part);
+        memcpy(part, image, cut);
+        loader = loader_for("words");
+        loader.bytes = part;
+        loader.size = cut;
+        assert_true(load_image(&loader, LOAD_RECOGNISED) == E_OK || why[0] != '\0');
+        free(part);
+    }
+    for (unsigned at = 0; at < 0x300; at++) {
+        for (unsigned damage = 1; damage < 0x100; damage = damage * 3 + 1) {
+            image[at] ^= (uint8_t)damage;
+            loader = loader_for("words");
+            assert_true(load_image(&loader, LOAD_RECOGNISED) == E_OK || why[0] != '\0');
+            image[at] ^= (uint8_t)damage;
+        }
+    }
 }
 
 /* Whatever the header says: loaded within memory, or refused with a reason. */
@@ -279,6 +311,7 @@ int main(void)
         cmocka_unit_test_setup(modules_are_one_initrd, make_image),
         cmocka_unit_test_setup(where_the_kernel_goes, make_image),
         cmocka_unit_test_setup(refusals, make_image),
+        cmocka_unit_test_setup(spoilt, make_image),
         cmocka_unit_test_setup(mutation, make_image),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

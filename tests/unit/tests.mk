@@ -78,7 +78,7 @@ UNIT_TESTS += elf
 UNIT_elf_SRC := vm/elf.c
 
 UNIT_TESTS += load
-UNIT_load_SRC := $(wildcard vm/load*.c) vm/elf.c lib/error.c lib/format.c
+UNIT_load_SRC := $(wildcard vm/load*.c) vm/bios_rom.c vm/bios_geometry.c vm/elf.c lib/error.c lib/format.c
 
 UNIT_TESTS += load_linux
 UNIT_load_linux_SRC := $(UNIT_load_SRC)
@@ -122,6 +122,9 @@ UNIT_guests_SRC := $(VM_SRC)
 
 UNIT_TESTS += guest_load
 UNIT_guest_load_SRC := $(VM_SRC)
+
+UNIT_TESTS += bios
+UNIT_bios_SRC := $(VM_SRC)
 
 UNIT_TESTS += interrupts
 UNIT_interrupts_SRC := $(VM_SRC)
