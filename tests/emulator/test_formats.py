@@ -6,7 +6,8 @@ import subprocess
 
 import pytest
 
-from machines import link, link_high, quit_machine
+from machines import link, link_high, quit_machine, user_program
+from support import QUIRE_ELF
 
 PAYLOAD = (b"payload!", "payload of mine")
 
@@ -67,6 +68,22 @@ def test_multiboot1_with_a_physical_entry_point(boot, tmp_path, bits):
 def test_an_elf_file_without_a_header(boot, tmp_path, bits):
     image = link(f"plain{bits}.asm", tmp_path, bits)
     boot_one(boot, image, f"mem=8M entry=elf{bits} -- words for elf", f"ELF{bits}")
+
+
+def test_quire_itself(boot):
+    """A Multiboot 2 kernel that takes its map, command line and modules seriously; VMX is all that it misses."""
+    modules = [(QUIRE_ELF, "inner mem=64M mods=1 -- reserve=8M"), (user_program("hello"), "user:hello")]
+    machine = boot(modules=modules)
+    machine.expect("^quire: g1 inner: Multiboot2 ELF64, memory to 64M")
+    machine.expect(r"^\[g1 inner\] quire: boot: by Quire, 1 modules, command line \"reserve=8M\"")
+    machine.expect(r"^\[g1 inner\] quire: memory: 6\d\.?\d*M usable, RAM ends at 0x4000000")
+    machine.expect(r"^\[g1 inner\] quire: no guests can run: this CPU has no VMX")
+    machine.expect(r"^\[g1 inner\] quire: user hello: passed")
+    machine.expect(r"^\[g1 inner\] quire: audit: .*all rules hold")
+    machine.send("\r")
+    machine.wait_prompt()
+    machine.command("kill g1")
+    quit_machine(machine)
 
 
 def test_refused_without_that_word_and_the_report_says_why(boot, tmp_path):
