@@ -5,8 +5,8 @@
 #include "vm/guest.h"
 
 static const struct device *const devices[] = {
-    &serial_device, &debug_device,    &cmos_device,  &pit_device,    &pic_device,
-    &reset_device,  &keyboard_device, &lapic_device, &ioapic_device, &hpet_device,
+    &serial_device,   &debug_device, &cmos_device,   &pit_device,  &pic_device,  &reset_device,
+    &keyboard_device, &lapic_device, &ioapic_device, &hpet_device, &bios_device,
 };
 
 const struct device *device_by_index(unsigned index)
