@@ -189,6 +189,12 @@ struct vcpu {
     uint8_t cr8;             /* bits 7:4 of the local APIC's task priority */
 };
 
+/* What the guest's CPU is set to, for what depends on it alone. */
+struct vm_modes {
+    uint64_t cr4, xcr0;
+    bool code64; /* 64-bit mode */
+};
+
 /* How the root that the CPU uses for this guest reads back, decoded (for VMX: EPTP by VMREAD). */
 struct vm_root {
     uint64_t raw;
@@ -219,6 +225,7 @@ struct vm_backend {
     void (*vcpu_destroy)(struct vcpu *vcpu);
 
     int (*get_state)(struct vcpu *vcpu, struct vcpu_state *out);
+    int (*get_modes)(struct vcpu *vcpu, struct vm_modes *out);
     int (*set_state)(struct vcpu *vcpu, const struct vcpu_state *in);
 
     /* Runs until the next exit that vm/ must see, at most about `slice` instructions-worth of TSC

@@ -320,9 +320,9 @@ void exit_cpuid(struct guest *guest, const struct vm_exit *exit)
 {
     uint64_t *gpr = guest->vcpu->gpr;
     uint32_t leaf = (uint32_t)gpr[RAX];
-    struct vcpu_state state;
+    struct vm_modes modes;
 
-    if (guests_backend()->get_state(guest->vcpu, &state) != E_OK) {
+    if (guests_backend()->get_modes(guest->vcpu, &modes) != E_OK) {
         guest_stop(guest, exit, "CPUID, and its state cannot be read");
         return;
     }
@@ -330,11 +330,11 @@ void exit_cpuid(struct guest *guest, const struct vm_exit *exit)
         .host = guests_backend()->cpuid,
         .number = guest->number,
         .xcr0_mask = guests_backend()->xcr0_mask(),
-        .xcr0 = state.xcr0,
-        .osxsave = (state.cr4 & CR4_OSXSAVE) != 0,
+        .xcr0 = modes.xcr0,
+        .osxsave = (modes.cr4 & CR4_OSXSAVE) != 0,
         .apic = guest_has_apic(guest),
         .apic_enabled = guest_has_apic(guest) && guest->devices.lapic.base & APIC_BASE_EN,
-        .code64 = state.efer & EFER_LMA && state.segment[SEG_CS].access & BIT(13), /* L */
+        .code64 = modes.code64,
     };
     struct cpuid_regs regs = cpuid_answer(leaf, (uint32_t)gpr[RCX], &context);
 

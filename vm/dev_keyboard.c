@@ -138,6 +138,7 @@ size_t keyboard_type(struct guest *guest, const char *text, size_t n)
     size_t taken = keyboard_take_text(&guest->devices.keyboard.keyboard, text, n);
 
     keyboard_update(guest, guests_backend()->ticks());
+    interrupts_stir(guest);
     return taken;
 }
 

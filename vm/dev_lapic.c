@@ -8,6 +8,7 @@
 #include "lib/bits.h"
 #include "vm/device.h"
 #include "vm/guest.h"
+#include "vm/interrupts.h"
 #include "vm/lapic.h"
 #include "x86/msr.h"
 
@@ -58,17 +59,23 @@ enum {
     REGISTER_SELF_IPI = 0x3f,
 };
 
+/* 32 vectors of a set, as a register has them. */
+static uint32_t part_of(const uint64_t set[4], unsigned part)
+{
+    return (uint32_t)(set[part / 2] >> 32 * (part % 2));
+}
+
 static bool read_register(struct guest *guest, unsigned number, uint32_t *value)
 {
     const struct dev_lapic *lapic = &guest->devices.lapic;
 
     *value = 0;
     if (number >= REGISTER_ISR && number < REGISTER_TMR)
-        *value = lapic->isr[number - REGISTER_ISR];
+        *value = part_of(lapic->isr, number - REGISTER_ISR);
     else if (number >= REGISTER_TMR && number < REGISTER_IRR)
-        *value = lapic->tmr[number - REGISTER_TMR];
+        *value = part_of(lapic->tmr, number - REGISTER_TMR);
     else if (number >= REGISTER_IRR && number < REGISTER_ESR)
-        *value = lapic->irr[number - REGISTER_IRR];
+        *value = part_of(lapic->irr, number - REGISTER_IRR);
     else if (number >= REGISTER_LVT && number <= REGISTER_LVT_LAST)
         *value = lapic->lvt[number - REGISTER_LVT];
     else
@@ -343,6 +350,7 @@ static bool write_x2apic(struct guest *guest, unsigned number, uint64_t value)
 
 bool lapic_wrmsr(struct guest *guest, uint32_t index, uint64_t value)
 {
+    interrupts_stir(guest);
     if (index == IA32_APIC_BASE)
         return write_base(guest, value);
     if (index == IA32_TSC_DEADLINE) {
@@ -377,8 +385,8 @@ static void lapic_show(const struct guest *guest, struct sink *to)
     format(to, "LVT timer 0x%x, LINT0 0x%x, LINT1 0x%x, error 0x%x\n", lapic->lvt[LAPIC_LVT_TIMER],
            lapic->lvt[LAPIC_LVT_LINT0], lapic->lvt[LAPIC_LVT_LINT1], lapic->lvt[LAPIC_LVT_ERROR]);
     for (unsigned vector = LAPIC_FIRST_VECTOR; vector < 256; vector++) {
-        bool asked = lapic->irr[vector / 32] & BIT(vector % 32);
-        bool served = lapic->isr[vector / 32] & BIT(vector % 32);
+        bool asked = lapic->irr[vector / 64] & BIT(vector % 64);
+        bool served = lapic->isr[vector / 64] & BIT(vector % 64);
 
         if (asked || served)
             format(to, "vector 0x%x: %s%s%s\n", vector, asked ? "requested" : "",

@@ -137,5 +137,6 @@ const struct device pci_device = {
     .ports = ranges,
     .port_count = ARRAY_SIZE(ranges),
     .reset = pci_reset,
+    .silent = true,
     .show = pci_show,
 };

@@ -81,6 +81,7 @@ size_t guest_input(struct guest *guest, const char *bytes, size_t n)
     while (taken < n && guest->devices.serial.input_count < SERIAL_INPUT)
         receive(&guest->devices.serial, (uint8_t)bytes[taken++]);
     drive_line(guest);
+    interrupts_stir(guest);
     return taken;
 }
 

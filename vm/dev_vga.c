@@ -295,5 +295,6 @@ const struct device vga_device = {
     .ports = ranges,
     .port_count = ARRAY_SIZE(ranges),
     .reset = vga_reset,
+    .silent = true,
     .show = vga_show,
 };

@@ -23,9 +23,11 @@ struct device {
     unsigned window_count;
     void (*reset)(struct guest *guest); /* power-on state; NULL: all zeroes is that */
 
-    /* For those that raise interrupts as time goes by. Brings its lines up to date at `now` (ticks
-     * of the backend's clock); and how many ticks it is from then to the next interrupt,
-     * UINT64_MAX: there will be none. */
+    bool silent; /* no access to it bears on an interrupt */
+
+    /* Both or none: of those that raise interrupts as time goes by. Brings its lines up to date at
+     * `now` (ticks of the backend's clock); and how many ticks it is from then to the next
+     * interrupt, UINT64_MAX: there will be none. */
     void (*update)(struct guest *guest, uint64_t now);
     uint64_t (*next)(const struct guest *guest, uint64_t now);
 
@@ -34,11 +36,14 @@ struct device {
 };
 
 extern const struct device serial_device, debug_device, cmos_device, pit_device, pic_device,
-    keyboard_device, reset_device, pci_device, vga_device, lapic_device, ioapic_device, hpet_device,
-    acpi_device;
+    keyboard_device, reset_device, lapic_device, ioapic_device, hpet_device, bios_device,
+    pci_device, vga_device, acpi_device;
 
 /* The table: NULL behind its end. */
 const struct device *device_by_index(unsigned index);
+
+/* Learns who answers where, and who has a sense of time. Once, before any guest. */
+void devices_init(void);
 
 /* All devices to their power-on state. */
 void devices_reset(struct guest *guest);

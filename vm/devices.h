@@ -131,7 +131,7 @@ struct dev_acpi {
     uint64_t halves;
 };
 
-/* A local APIC. Sets of vectors: bit n of word w is vector 32 w + n. */
+/* A local APIC. Sets of vectors: bit n of word w is vector 64 w + n. */
 enum lapic_lvt {
     LAPIC_LVT_TIMER,
     LAPIC_LVT_THERMAL,
@@ -144,9 +144,9 @@ enum lapic_lvt {
 
 struct dev_lapic {
     uint64_t base;   /* IA32_APIC_BASE */
-    uint32_t irr[8]; /* requested */
-    uint32_t isr[8]; /* in service */
-    uint32_t tmr[8]; /* came by a level */
+    uint64_t irr[4]; /* requested */
+    uint64_t isr[4]; /* in service */
+    uint64_t tmr[4]; /* came by a level */
     uint32_t lvt[LAPIC_LVTS];
     uint64_t icr;
     uint32_t svr, dfr;
@@ -200,7 +200,8 @@ struct guest_devices {
     struct dev_lapic lapic;
     struct dev_ioapic ioapic;
     struct dev_hpet hpet;
-    uint64_t unclaimed; /* accesses to ports that no device has */
+    uint64_t quiet_until; /* clock before which no interrupt can come, if nobody touches a device */
+    uint64_t unclaimed;   /* accesses to ports that no device has */
     uint16_t last_unclaimed;
 };
 

@@ -7,11 +7,10 @@
 #include "lib/panic.h"
 #include "lib/string.h"
 #include "mm/frames/buddy.h"
-#include "vm/acpi_tables.h"
 #include "vm/device.h"
 #include "vm/guest_audit.h"
+#include "vm/guest_load.h"
 #include "vm/interrupts.h"
-#include "vm/load.h"
 #include "vm/slots.h"
 
 static struct {
@@ -26,7 +25,7 @@ void guests_init(const struct vm_backend *backend, const char *why_not)
     all.backend = backend;
     all.why_not = why_not;
     all.count = 0;
-    ports_init();
+    devices_init();
 }
 
 const struct vm_backend *guests_backend(void)
@@ -149,90 +148,6 @@ void guest_finish(struct guest *guest)
     release_resources(guest);
 }
 
-static int place_in_guest(void *ctx, uint64_t at, const void *from, uint64_t size)
-{
-    return slots_place(ctx, gpa(at), from, size);
-}
-
-static void describe(struct loader *loader, uint64_t base, uint64_t last, bool ram)
-{
-    loader->region[loader->regions++] = (struct load_region){base, last - base + 1, ram};
-}
-
-/* In a PC the end of low memory is the firmware's. */
-static void describe_slot(const struct guest *guest, const struct slot *slot, struct loader *loader)
-{
-    uint64_t base = slot->base.v, last = base + slot->size - 1;
-    bool ram = slot_rights(slot->kind) & RIGHT_W && slot->kind != SLOT_VIDEO;
-
-    if (guest->options.pc && ram && base < LOAD_EBDA && last == GUEST_LOW_RAM_END - 1) {
-        describe(loader, base, LOAD_EBDA - 1, true);
-        describe(loader, LOAD_EBDA, last, false);
-    } else {
-        describe(loader, base, last, ram);
-    }
-}
-
-/* There can be ACPI tables if a page of ROM is where they are searched for, and the firmware's RAM.
- */
-static bool has_room_for_acpi(const struct guest *guest)
-{
-    const struct slot *rom = guest_slot_at(guest, gpa(ACPI_RSDP));
-    const struct slot *ram = guest_slot_at(guest, gpa(LOAD_EBDA));
-
-    return guest->options.pc && rom != NULL && rom->kind == SLOT_ROM && ram != NULL &&
-           slot_rights(ram->kind) & RIGHT_W;
-}
-
-static void describe_memory(const struct guest *guest, struct loader *loader)
-{
-    _Static_assert(GUEST_SLOTS < LOAD_RANGES, "every slot has its region, one of them two");
-
-    for (unsigned i = 0; i < guest->slots; i++)
-        if (guest->slot[i].kind != SLOT_DEVICE)
-            describe_slot(guest, &guest->slot[i], loader);
-    loader->acpi = has_room_for_acpi(guest);
-}
-
-static int describe_modules(struct guest *guest, struct loader *loader)
-{
-    _Static_assert(OPTION_MODS <= LOAD_MODULES, "every module has its place");
-
-    if (guest->options.mods > guest->image.module_count)
-        return load_refuse(loader, E_INVAL, "mods=%u, but only %u modules follow",
-                           guest->options.mods, guest->image.module_count);
-    for (unsigned i = 0; i < guest->options.mods; i++) {
-        const struct guest_image *module = &guest->image.modules[i];
-        loader->module[loader->modules++] =
-            (struct load_module){module->bytes, module->size, module->cmdline};
-    }
-    return E_OK;
-}
-
-static int load(struct guest *guest, struct vcpu_state *state)
-{
-    struct loader loader = {
-        .bytes = guest->image.bytes,
-        .size = guest->image.size,
-        .cmdline = guest->cmdline,
-        .place = place_in_guest,
-        .ctx = guest,
-        .kind = NULL,
-        .why = guest->reason,
-        .why_size = sizeof(guest->reason),
-    };
-    int error = describe_modules(guest, &loader);
-
-    describe_memory(guest, &loader);
-    if (error == E_OK)
-        error = load_acpi_tables(&loader);
-    if (error == E_OK)
-        error = load_image(&loader, guest->options.flat);
-    guest->kind = loader.kind;
-    *state = loader.state;
-    return error;
-}
-
 /* Without a quota of its own, what ran out is what the host leaves to guests. */
 static int refuse_backing(struct guest *guest, int error)
 {
@@ -278,12 +193,11 @@ static int build(struct guest *guest)
     int error;
 
     devices_reset(guest);
-    if (linux_recognise(guest->image.bytes, guest->image.size))
-        guest->options.pc = true; /* such kernels look there, whatever they are told */
+    guest_choose_machine(guest);
     error = build_memory(guest);
     if (error != E_OK)
         return error;
-    error = load(guest, &state);
+    error = guest_load_image(guest, &state);
     if (error != E_OK)
         return refuse(guest, error, NULL);
     error = all.backend->vcpu_create(guest, &guest->table, guest_owner(guest), &guest->vcpu);
@@ -308,6 +222,7 @@ static void forget_last_life(struct guest *guest)
     guest->reason[0] = '\0';
     guest->report[0] = '\0';
     guest->halted = guest->was_reset = false;
+    guest->has_bios = false;
     guest->expect_fault.size = 0;
     guest->spurious.count = 0;
     memset(guest->exits, 0, sizeof(guest->exits));

@@ -50,14 +50,18 @@ bool irq_masked(const struct guest *guest, unsigned irq)
 
 /* ---- The CPU -------------------------------------------------------------------------------- */
 
-static bool interrupt_waits(const struct guest *guest)
+enum source { NOBODY, LOCAL_APIC, PIC_PAIR };
+
+static enum source who_asks(const struct guest *guest)
 {
-    return lapic_asks(guest) || (lapic_passes_pic(guest) && pic_asks(guest));
+    if (lapic_asks(guest))
+        return LOCAL_APIC;
+    return pic_asks(guest) && lapic_passes_pic(guest) ? PIC_PAIR : NOBODY;
 }
 
-static uint8_t acknowledge(struct guest *guest)
+static uint8_t acknowledge(struct guest *guest, enum source source)
 {
-    return lapic_asks(guest) ? lapic_acknowledge(guest) : pic_acknowledge(guest);
+    return source == LOCAL_APIC ? lapic_acknowledge(guest) : pic_acknowledge(guest);
 }
 
 static void inject(struct guest *guest, struct vm_event event)
@@ -80,16 +84,32 @@ static void offer_nmi(struct guest *guest)
     *waits = guest->interrupts == before;
 }
 
+void interrupts_stir(struct guest *guest)
+{
+    guest->devices.quiet_until = 0;
+}
+
 uint64_t interrupts_offer(struct guest *guest, uint64_t now)
 {
     const struct vm_backend *backend = guests_backend();
+    enum source source;
+    uint64_t next;
 
+    if (now < guest->devices.quiet_until)
+        return guest->devices.quiet_until - now;
     devices_update(guest, now);
     offer_nmi(guest);
-    if (interrupt_waits(guest) && backend->interrupts_open(guest->vcpu))
-        inject(guest, (struct vm_event){.kind = VM_EVENT_INTERRUPT, .vector = acknowledge(guest)});
-    backend->want_window(guest->vcpu, interrupt_waits(guest));
-    return devices_next(guest, now);
+    source = who_asks(guest);
+    if (source != NOBODY && backend->interrupts_open(guest->vcpu)) {
+        inject(guest,
+               (struct vm_event){.kind = VM_EVENT_INTERRUPT, .vector = acknowledge(guest, source)});
+        source = who_asks(guest);
+    }
+    backend->want_window(guest->vcpu, source != NOBODY);
+    next = devices_next(guest, now);
+    if (source == NOBODY && !lapic_holds(guest))
+        guest->devices.quiet_until = next < UINT64_MAX - now ? now + next : UINT64_MAX;
+    return next;
 }
 
 bool interrupts_can_wake(struct guest *guest)
@@ -100,6 +120,6 @@ bool interrupts_can_wake(struct guest *guest)
         return true;
     if (!guests_backend()->interrupts_open(guest->vcpu))
         return false;
-    return interrupt_waits(guest) || serial_listens(guest) || keyboard_listens(guest) ||
+    return who_asks(guest) != NOBODY || serial_listens(guest) || keyboard_listens(guest) ||
            devices_next(guest, now) != UINT64_MAX;
 }

@@ -59,6 +59,13 @@ bool serial_listens(const struct guest *guest);
 /* Can a key? */
 bool keyboard_listens(const struct guest *guest);
 
+/* ---- Quiet times ----------------------------------------------------------------------------- */
+
+/* Once nothing waits, nothing new comes before the time that devices_next() told, unless somebody
+ * touches a device: then this has to be called. Whoever drives a line from outside an access does.
+ */
+void interrupts_stir(struct guest *guest);
+
 /* ---- The CPU --------------------------------------------------------------------------------- */
 
 /* Before each entry: hands the CPU what waits, if it can take it, or has it tell when it can.

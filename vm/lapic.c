@@ -25,25 +25,25 @@ bool guest_has_apic(const struct guest *guest)
 
 /* ---- Vectors -------------------------------------------------------------------------------- */
 
-static int highest_vector(const uint32_t set[8])
+static int highest_vector(const uint64_t set[4])
 {
-    for (int i = 7; i >= 0; i--) {
+    for (int i = 3; i >= 0; i--) {
         if (set[i] != 0)
-            return i * 32 + (int)highest_bit(set[i]);
+            return i * 64 + (int)highest_bit(set[i]);
     }
     return -1;
 }
 
-static bool has_vector(const uint32_t set[8], uint8_t vector)
+static bool has_vector(const uint64_t set[4], uint8_t vector)
 {
-    return set[vector / 32] & BIT(vector % 32);
+    return (set[vector / 64] & BIT(vector % 64)) != 0;
 }
 
-static void put_vector(uint32_t set[8], uint8_t vector, bool present)
+static void put_vector(uint64_t set[4], uint8_t vector, bool present)
 {
-    uint32_t bit = (uint32_t)BIT(vector % 32);
+    uint64_t bit = BIT(vector % 64);
 
-    set[vector / 32] = present ? set[vector / 32] | bit : set[vector / 32] & ~bit;
+    set[vector / 64] = present ? set[vector / 64] | bit : set[vector / 64] & ~bit;
 }
 
 bool lapic_is_on(const struct dev_lapic *lapic)
@@ -107,6 +107,13 @@ void lapic_raise(struct guest *guest, enum lapic_lvt which)
 bool lapic_has_vector(const struct guest *guest, uint8_t vector)
 {
     return has_vector(guest->devices.lapic.irr, vector);
+}
+
+bool lapic_holds(const struct guest *guest)
+{
+    const struct dev_lapic *lapic = &guest->devices.lapic;
+
+    return guest_has_apic(guest) && (lapic->nmi || highest_vector(lapic->irr) >= 0);
 }
 
 bool lapic_asks(const struct guest *guest)

@@ -49,6 +49,8 @@ bool lapic_is_addressed(const struct guest *guest, uint32_t destination, bool lo
 /* Is this vector requested, and not taken yet? */
 bool lapic_has_vector(const struct guest *guest, uint8_t vector);
 
+/* Does anything wait, whatever its priority: a vector, or an NMI? */
+bool lapic_holds(const struct guest *guest);
 /* Does a vector wait whose priority the CPU takes? Which; it is in service from now on. */
 bool lapic_asks(const struct guest *guest);
 uint8_t lapic_acknowledge(struct guest *guest);

@@ -7,6 +7,7 @@
 #include "vm/device.h"
 #include "vm/guest.h"
 #include "vm/inject.h"
+#include "vm/interrupts.h"
 #include "vm/report.h"
 #include "vm/slots.h"
 #include "x86/control.h"
@@ -67,13 +68,6 @@ static const struct row *find_row(uint16_t port, unsigned width)
     return NULL;
 }
 
-static const struct port_range *find_range(uint16_t port, unsigned width)
-{
-    const struct row *row = find_row(port, width);
-
-    return row != NULL ? row->range : NULL;
-}
-
 const char *port_name(uint16_t port)
 {
     const struct row *row = find_row(port, 0);
@@ -87,68 +81,77 @@ static uint32_t width_mask(unsigned width)
 }
 
 /* Who answers to an access, or to a piece of a wider one; NULL: nobody. */
-static const struct port_range *claim(struct guest *guest, uint32_t port, unsigned width,
-                                      bool piece)
+static const struct row *claim(struct guest *guest, uint32_t port, unsigned width, bool piece)
 {
-    const struct port_range *range;
+    const struct row *row;
 
     if (port + width - 1 > UINT16_MAX)
         return NULL; /* behind the last port there is none, not the first again */
-    range = find_range((uint16_t)port, width);
-    if (range != NULL && !(piece && range->widths & PORT_ALONE))
-        return range;
-    if (width == 1 && find_range((uint16_t)port, 0) == NULL) {
+    row = find_row((uint16_t)port, width);
+    if (row != NULL && !(piece && row->range->widths & PORT_ALONE))
+        return row;
+    if (width == 1 && find_row((uint16_t)port, 0) == NULL) {
         guest->devices.unclaimed++;
         guest->devices.last_unclaimed = (uint16_t)port;
     }
     return NULL;
 }
 
+static uint32_t read_row(struct guest *guest, const struct row *row, uint32_t port, unsigned width)
+{
+    if (row == NULL || row->range->read == NULL)
+        return width_mask(width);
+    if (!row->device->silent)
+        interrupts_stir(guest);
+    return row->range->read(guest, (uint16_t)port, width) & width_mask(width);
+}
+
+static void write_row(struct guest *guest, const struct row *row, uint32_t port, unsigned width,
+                      uint32_t value)
+{
+    if (row == NULL || row->range->write == NULL)
+        return;
+    if (!row->device->silent)
+        interrupts_stir(guest);
+    row->range->write(guest, (uint16_t)port, width, value & width_mask(width));
+}
+
 /* The bus splits what nobody takes whole: into aligned words where somebody takes those, into bytes
  * elsewhere. */
-static unsigned piece_at(struct guest *guest, uint32_t port, unsigned left,
-                         const struct port_range **range)
+static unsigned piece_at(struct guest *guest, uint32_t port, unsigned left, const struct row **row)
 {
-    *range = left >= 2 && port % 2 == 0 ? claim(guest, port, 2, true) : NULL;
-    if (*range != NULL)
+    *row = left >= 2 && port % 2 == 0 ? claim(guest, port, 2, true) : NULL;
+    if (*row != NULL)
         return 2;
-    *range = claim(guest, port, 1, true);
+    *row = claim(guest, port, 1, true);
     return 1;
 }
 
 uint32_t port_read(struct guest *guest, uint16_t port, unsigned width)
 {
-    const struct port_range *range = claim(guest, port, width, false);
+    const struct row *row = claim(guest, port, width, false);
     uint32_t value = 0;
 
-    if (range != NULL || width == 1)
-        return range != NULL && range->read != NULL
-                   ? range->read(guest, port, width) & width_mask(width)
-                   : width_mask(width);
+    if (row != NULL || width == 1)
+        return read_row(guest, row, port, width);
     for (unsigned i = 0, bytes; i < width; i += bytes) {
-        uint32_t part = UINT32_MAX;
-
-        bytes = piece_at(guest, port + i, width - i, &range);
-        if (range != NULL && range->read != NULL)
-            part = range->read(guest, (uint16_t)(port + i), bytes);
-        value |= (part & width_mask(bytes)) << (8 * i);
+        bytes = piece_at(guest, port + i, width - i, &row);
+        value |= read_row(guest, row, port + i, bytes) << (8 * i);
     }
     return value;
 }
 
 void port_write(struct guest *guest, uint16_t port, unsigned width, uint32_t value)
 {
-    const struct port_range *range = claim(guest, port, width, false);
+    const struct row *row = claim(guest, port, width, false);
 
-    if (range != NULL || width == 1) {
-        if (range != NULL && range->write != NULL)
-            range->write(guest, port, width, value & width_mask(width));
+    if (row != NULL || width == 1) {
+        write_row(guest, row, port, width, value);
         return;
     }
     for (unsigned i = 0, bytes; i < width; i += bytes) {
-        bytes = piece_at(guest, port + i, width - i, &range);
-        if (range != NULL && range->write != NULL)
-            range->write(guest, (uint16_t)(port + i), bytes, value >> (8 * i) & width_mask(bytes));
+        bytes = piece_at(guest, port + i, width - i, &row);
+        write_row(guest, row, port + i, bytes, value >> (8 * i));
     }
 }
 

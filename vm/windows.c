@@ -5,6 +5,7 @@
 #include "vm/device.h"
 #include "vm/exits.h"
 #include "vm/guest.h"
+#include "vm/interrupts.h"
 #include "vm/report.h"
 #include "vm/slots.h"
 
@@ -33,6 +34,7 @@ uint64_t window_read(struct guest *guest, gpa_t at, unsigned bytes)
     const struct device *device;
     const struct window *window = window_at(at, &device);
 
+    interrupts_stir(guest);
     return window != NULL ? window->read(guest, at.v - window->base, bytes) : UINT64_MAX;
 }
 
@@ -41,6 +43,7 @@ void window_write(struct guest *guest, gpa_t at, unsigned bytes, uint64_t value)
     const struct device *device;
     const struct window *window = window_at(at, &device);
 
+    interrupts_stir(guest);
     if (window != NULL)
         window->write(guest, at.v - window->base, bytes, value & BITS(8 * bytes - 1, 0));
 }

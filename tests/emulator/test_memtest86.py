@@ -15,7 +15,7 @@ def image():
     debian = Debian(os.path.join(BUILD, "memtest86"))
     path = os.path.join(debian.root, "boot", "memtest86+x64.bin")
     if not os.path.exists(path):
-        debian.fetch([], alone=["memtest86+"])
+        debian.fetch_alone(["memtest86+"])
     return path
 
 

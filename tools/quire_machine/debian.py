@@ -34,10 +34,35 @@ class Debian:
         self._archives = os.path.join(self._apt, "cache", "archives")
         self.log = os.path.join(folder, "fetch.log")
 
-    def fetch(self, packages, kernel=None, alone=()):
-        """Downloads `packages` with all that they depend on, the newest kernel that the package
-        `kernel` stands for, and those that are to come `alone`; unpacks them. Returns the versions,
-        package -> version."""
+    def fetch_alone(self, packages):
+        """Downloads `packages`, nothing that they depend on, and unpacks them."""
+        self._begin()
+        with open(self.log, "wb") as log:
+            self._run(log, "apt-get", "-q", "update", check=False)
+            self._run(log, "apt-get", "-q", "download", *packages, cwd=self._archives)
+            self._unpack(log)
+        shutil.rmtree(self._apt)
+
+    def fetch(self, packages, kernel):
+        """Downloads `packages` with all that they depend on, and the newest kernel that the package
+        `kernel` stands for; unpacks them. Returns the versions, package -> version."""
+        self._begin()
+        with open(self.log, "wb") as log:
+            self._run(log, "apt-get", "-q", "update", check=False)
+            image = self._image_of(kernel)
+            flags = ("-q", "-y", "--download-only", "--no-install-recommends")
+            self._run(log, "apt-get", *flags, "install", *packages)
+            # By itself: what it depends on is for installing it.
+            self._run(log, "apt-get", "-q", "download", image, cwd=self._archives)
+            self._unpack(log)
+        versions = {}
+        for each in glob.glob(os.path.join(self._archives, "*.deb")):
+            name, version, _ = os.path.basename(each).split("_", 2)
+            versions[name] = version.replace("%3a", ":")
+        shutil.rmtree(self._apt)
+        return versions
+
+    def _begin(self):
         if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
             raise DebianError("this machine has no apt-get and dpkg-deb to fetch packages with")
         shutil.rmtree(self.root, ignore_errors=True)
@@ -47,23 +72,10 @@ class Debian:
         self._write("status", "")  # nothing counts as installed
         if self.suite:
             self._write_sources()
-        with open(self.log, "wb") as log:
-            self._run(log, "apt-get", "-q", "update", check=False)
-            # A kernel comes by itself: what it depends on is for installing it.
-            single = [*alone, *([self._image_of(kernel)] if kernel else [])]
-            flags = ("-q", "-y", "--download-only", "--no-install-recommends")
-            if packages:
-                self._run(log, "apt-get", *flags, "install", *packages)
-            if single:
-                self._run(log, "apt-get", "-q", "download", *single, cwd=self._archives)
-            for each in sorted(glob.glob(os.path.join(self._archives, "*.deb"))):
-                self._run(log, "dpkg-deb", "-x", each, self.root)
-        versions = {}
-        for each in glob.glob(os.path.join(self._archives, "*.deb")):
-            name, version, _ = os.path.basename(each).split("_", 2)
-            versions[name] = version.replace("%3a", ":")
-        shutil.rmtree(self._apt)
-        return versions
+
+    def _unpack(self, log):
+        for each in sorted(glob.glob(os.path.join(self._archives, "*.deb"))):
+            self._run(log, "dpkg-deb", "-x", each, self.root)
 
     def _write(self, name, text):
         with open(os.path.join(self._apt, name), "w", encoding="ascii") as out:

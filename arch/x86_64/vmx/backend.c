@@ -125,6 +125,7 @@ const struct vm_backend vmx_backend = {
     .vcpu_create = vmx_vcpu_create,
     .vcpu_destroy = vmx_vcpu_destroy,
     .get_state = vmx_get_state,
+    .get_modes = vmx_get_modes,
     .set_state = vmx_set_state,
     .run = run,
     .skip = vmx_skip,

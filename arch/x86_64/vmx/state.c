@@ -108,6 +108,16 @@ int vmx_get_state(struct vcpu *vcpu, struct vcpu_state *out)
     return E_OK;
 }
 
+int vmx_get_modes(struct vcpu *vcpu, struct vm_modes *out)
+{
+    struct vmx_vcpu *v = vmx_vcpu_of(vcpu);
+    int error = vmx_vcpu_load(v);
+
+    if (error == E_OK)
+        *out = (struct vm_modes){vmx_guest_cr4(), v->xcr0, vmx_in_64bit_mode()};
+    return error;
+}
+
 int vmx_set_state(struct vcpu *vcpu, const struct vcpu_state *in)
 {
     struct vmx_vcpu *v = vmx_vcpu_of(vcpu);

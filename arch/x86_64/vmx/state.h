@@ -9,6 +9,7 @@
 #define DR7_FIXED BIT(10)
 
 int vmx_get_state(struct vcpu *vcpu, struct vcpu_state *out);
+int vmx_get_modes(struct vcpu *vcpu, struct vm_modes *out);
 
 /* E_INVAL for what MOV to CR or WRMSR would refuse whatever the rest is; a combination that only
  * the CPU finds wrong comes back as a failed entry, explained. E_UNSUPPORTED for CR4 bits that this
