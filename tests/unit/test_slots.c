@@ -203,16 +203,25 @@ static struct leaves count_leaves(void)
 }
 
 /* Video memory and ROM, which cost nothing until they are looked at. */
+/* I/O APIC, HPET, local APIC. */
+#define PC_DEVICES                                                                                 \
+    {0xfec00000, PAGE_SIZE, SLOT_DEVICE}, {0xfed00000, PAGE_SIZE, SLOT_DEVICE},                    \
+    {                                                                                              \
+        0xfee00000, PAGE_SIZE, SLOT_DEVICE                                                         \
+    }
+
 static void first_megabyte_of_a_pc(void **state)
 {
     static const struct expected pc[] = {{0, 0xa0000, SLOT_RAM},
                                          {0xa0000, 0x20000, SLOT_VIDEO},
                                          {0xc0000, 0x40000, SLOT_ROM_LAZY},
-                                         {MiB, 15 * MiB, SLOT_RAM}};
+                                         {MiB, 15 * MiB, SLOT_RAM},
+                                         PC_DEVICES};
     static const struct expected carved[] = {{0, 0xa0000, SLOT_RAM},
                                              {0xa0000, 0x18000, SLOT_VIDEO},
                                              {0xb8000, 0x8000, SLOT_RAM},
-                                             {0xc0000, 0x30000, SLOT_ROM_LAZY}};
+                                             {0xc0000, 0x30000, SLOT_ROM_LAZY},
+                                             PC_DEVICES};
     uint64_t frames;
 
     (void)state;
