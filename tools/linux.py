@@ -45,9 +45,10 @@ exec setsid cttyhack sh
 def packages(folder):
     """Where kernel and busybox lie, unpacked."""
     debian = Debian(folder)
-    if not glob.glob(f"{debian.root}/boot/vmlinuz-*"):
-        print("linux: fetching Debian's kernel and busybox, once", file=sys.stderr, flush=True)
-        debian.fetch(["busybox-static"], "linux-image-cloud-amd64")
+    with debian.alone():
+        if not glob.glob(f"{debian.root}/boot/vmlinuz-*"):
+            print("linux: fetching Debian's kernel and busybox, once", file=sys.stderr, flush=True)
+            debian.fetch(["busybox-static"], "linux-image-cloud-amd64")
     return debian.root
 
 

@@ -99,11 +99,14 @@ static void scroll(struct bios_call *call, struct box box, unsigned lines, bool 
     for (unsigned i = 0; i < height; i++) {
         unsigned to = up ? box.top + i : box.bottom - i;
         unsigned from = up ? to + lines : to - lines;
+        unsigned bytes = (box.right - box.left + 1) * 2;
+        uint16_t row[COLUMNS];
 
-        for (unsigned column = box.left; column <= box.right; column++)
-            write_cell(call, to, column,
-                       i + lines < height ? read_cell(call, from, column)
-                                          : (uint16_t)(attribute << 8 | ' '));
+        for (unsigned column = 0; column < COLUMNS; column++)
+            row[column] = i + lines < height ? 0 : (uint16_t)(attribute << 8 | ' ');
+        if (i + lines < height)
+            (void)guest_read(call->guest, cell_at(from, box.left), row, bytes);
+        (void)guest_write(call->guest, cell_at(to, box.left), row, bytes);
     }
 }
 

@@ -78,7 +78,7 @@ def test_quire_itself(boot):
     machine.expect(r"^\[g1 inner\] quire: boot: by Quire, 1 modules, command line \"reserve=8M\"")
     machine.expect(r"^\[g1 inner\] quire: memory: 6\d\.?\d*M usable, RAM ends at 0x4000000")
     machine.expect(r"^\[g1 inner\] quire: no guests can run: this CPU has no VMX")
-    machine.expect(r"^\[g1 inner\] quire: user hello: passed")
+    machine.expect(r"^\[g1 inner\] quire: user hello: exited with 0")
     machine.expect(r"^\[g1 inner\] quire: audit: .*all rules hold")
     machine.send("\r")
     machine.wait_prompt()

@@ -6,6 +6,8 @@ matter.
     build/nested/trixie/root      the packages unpacked, one above the other
 """
 
+import contextlib
+import fcntl
 import glob
 import os
 import re
@@ -33,6 +35,14 @@ class Debian:
         self._apt = os.path.join(folder, "apt")
         self._archives = os.path.join(self._apt, "cache", "archives")
         self.log = os.path.join(folder, "fetch.log")
+
+    @contextlib.contextmanager
+    def alone(self):
+        """Nobody else fetches into this folder meanwhile."""
+        os.makedirs(os.path.dirname(self.root), exist_ok=True)
+        with open(os.path.join(os.path.dirname(self.root), "lock"), "w", encoding="ascii") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def fetch_alone(self, packages):
         """Downloads `packages`, nothing that they depend on, and unpacks them."""
