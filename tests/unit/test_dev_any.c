@@ -22,6 +22,7 @@
 #include "vm/keyboard.h"
 #include "vm/ports.h"
 #include "vm/screen.h"
+#include "vm/windows.h"
 
 #define ACCESSES 1000000
 
@@ -67,6 +68,26 @@ static void access_port(void)
         assert_true(port_read(pc, port, width) <= BITS(width * 8 - 1, 0));
     else
         port_read(pc, port, width);
+}
+
+static void access_window(void)
+{
+    const struct device *device;
+    unsigned devices = 0, bytes = 1u << below(4);
+    uint64_t at;
+
+    while (device_by_index(devices) != NULL)
+        devices++;
+    do
+        device = device_by_index((unsigned)below(devices));
+    while (device->window_count == 0);
+    const struct window *window = &device->windows[below(device->window_count)];
+    /* Most registers are in the first half of their page. */
+    at = window->base + below(below(2) ? window->size : window->size / 2) / bytes * bytes;
+    if (below(2))
+        window_write(pc, gpa(at), bytes, (uint64_t)any_value() << (below(4) ? 0 : 32));
+    else
+        window_read(pc, gpa(at), bytes);
 }
 
 /* Time goes by: little most of the time, years now and then. */
@@ -151,7 +172,10 @@ static void test_any_accesses(void **state)
 
     (void)state;
     for (unsigned i = 0; i < ACCESSES; i++) {
-        access_port();
+        if (below(4) == 0)
+            access_window();
+        else
+            access_port();
         let_time_pass();
         if (below(64) == 0)
             type_or_send();
