@@ -108,6 +108,11 @@ void pic_set_line(struct guest *guest, unsigned irq, bool level)
     cascade(pic);
 }
 
+bool pic_line(const struct guest *guest, unsigned irq)
+{
+    return (guest->devices.pic.chip[irq / 8].lines & BIT(irq % 8)) != 0;
+}
+
 bool pic_asks(const struct guest *guest)
 {
     return asks(&guest->devices.pic, 0) >= 0;
