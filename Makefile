@@ -160,8 +160,9 @@ test: ## install what is missing, build, and run every test; ends with one summa
 	@$(MAKE) --no-print-directory $(PARALLEL) $(UNIT_LOGS) $(PROPERTY_LOGS) $(FUZZ_LOGS)
 	@$(MAKE) --no-print-directory $(TOOLS_XML)
 	@$(MAKE) --no-print-directory $(EMULATOR_XML)
+	@$(MAKE) --no-print-directory $(NESTED_XML)
 	@$(PYTHON) tools/summary.py unit $(UNIT_LOGS) -- property $(PROPERTY_LOGS) \
-		-- fuzz $(FUZZ_LOGS) -- tools $(TOOLS_XML) -- emulator $(EMULATOR_XML)
+		-- fuzz $(FUZZ_LOGS) -- tools $(TOOLS_XML) -- emulator $(EMULATOR_XML) -- nested $(NESTED_XML)
 
 test-unit: $(UNIT_LOGS) ## the hosted unit tests
 	@$(PYTHON) tools/summary.py unit $(UNIT_LOGS)
