@@ -69,7 +69,7 @@ UNIT_TESTS += translate
 UNIT_translate_SRC := arch/x86_64/mm/kind_user.c arch/x86_64/mm/kind_ept.c $(UNIT_KERNEL_TABLE)
 
 UNIT_TESTS += flush
-UNIT_flush_SRC := arch/x86_64/mm/kind_user.c arch/x86_64/mm/kind_ept.c $(UNIT_KERNEL_TABLE)
+UNIT_flush_SRC := arch/x86_64/mm/kind_user.c arch/x86_64/mm/kind_ept.c arch/x86_64/mm/kind_npt.c $(UNIT_KERNEL_TABLE)
 
 UNIT_TESTS += options
 UNIT_options_SRC := vm/options.c lib/format.c
