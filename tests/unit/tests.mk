@@ -118,7 +118,8 @@ UNIT_TESTS += apic
 UNIT_apic_SRC := $(VM_SRC)
 
 UNIT_TESTS += vmx_controls
-UNIT_vmx_controls_SRC := $(addprefix arch/x86_64/vmx/,controls.c debug.c names.c entry_check.c)
+UNIT_vmx_controls_SRC := $(addprefix arch/x86_64/vmx/,controls.c names.c entry_check.c) \
+	$(addprefix arch/x86_64/guest/,debug.c legal.c)
 
 # Includes mm/frames/buddy_cpu.c, to have who waits for a lock yield.
 UNIT_TESTS += buddy_threads

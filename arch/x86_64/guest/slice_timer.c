@@ -1,5 +1,5 @@
 /* See slice_timer.h. */
-#include "arch/x86_64/vmx/slice_timer.h"
+#include "arch/x86_64/guest/slice_timer.h"
 
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/lapic.h"
