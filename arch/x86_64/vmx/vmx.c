@@ -133,8 +133,7 @@ static int judge_cpu(void)
     uint32_t missing;
 
     if (!cpu_features.vmx)
-        return because(E_UNSUPPORTED, "this CPU has no VMX%s",
-                       cpu_features.svm ? " (it has SVM, which is not supported)" : "");
+        return because(E_UNSUPPORTED, "this CPU has no VMX, and no SVM either");
     if (vmx_caps_read(&missing) != E_OK)
         return because(E_UNSUPPORTED,
                        "VMX is announced by CPUID, but its capability MSR 0x%x is missing",
