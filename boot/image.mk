@@ -4,7 +4,7 @@
 # table that the second pass adds at the image's end (boot/linker.ld), where it moves nothing. That it
 # moved nothing is checked.
 
-IMAGE_FOLDERS := lib mm mm/frames mm/paging mm/audit arch/x86_64 arch/x86_64/mm arch/x86_64/vmx arch/x86_64/insn arch/x86_64/oracle vm monitor \
+IMAGE_FOLDERS := lib mm mm/frames mm/paging mm/audit arch/x86_64 arch/x86_64/mm arch/x86_64/vmx arch/x86_64/svm arch/x86_64/guest arch/x86_64/insn arch/x86_64/oracle vm monitor \
 	boot
 IMAGE_C := $(sort $(wildcard $(addsuffix /*.c,$(IMAGE_FOLDERS)))) $(ACPI_C)
 IMAGE_ASM := $(sort $(wildcard $(addsuffix /*.asm,$(IMAGE_FOLDERS))))

@@ -2,7 +2,7 @@
  * The boot, from the first line of C to the console. Each step needs the one before it:
  *
  *   serial port, traps -> CPU -> boot information -> memblock -> early allocator -> kernel's table
- *   -> buddy takes over -> guarded stacks -> VMX -> guests -> ring-3 programs -> console
+ *   -> buddy takes over -> guarded stacks -> VMX or SVM -> guests -> ring-3 programs -> console
  *
  * What cannot be done without stops the machine with a sentence; the rest is said and goes on.
  */
@@ -17,6 +17,7 @@
 #include "arch/x86_64/trap.h"
 #include "arch/x86_64/uart.h"
 #include "arch/x86_64/user.h"
+#include "arch/x86_64/svm/svm.h"
 #include "arch/x86_64/vmx/vmx.h"
 #include "boot/host_date.h"
 #include "boot/memory_map.h"
@@ -259,11 +260,13 @@ static _Noreturn void continue_on_guarded_stack(void)
     stack_continue(top.v, finish_boot);
 }
 
-static void start_vmx(void)
+/* Intel's way where the CPU has it, else AMD's; a CPU with neither is told that it has no VMX. */
+static void start_backend(void)
 {
     const struct vm_backend *backend = NULL;
     const char *why_not = NULL;
-    int error = vmx_init(&backend, &why_not);
+    bool amd = cpu_features.svm && !cpu_features.vmx;
+    int error = amd ? svm_init(&backend, &why_not) : vmx_init(&backend, &why_not);
     if (error) {
         backend = NULL;
         log_line("no guests can run: %s", why_not ? why_not : error_text(error));
@@ -358,7 +361,7 @@ static void finish_boot(void)
     if (options.stress[0])
         stress_allocator();
 
-    start_vmx();
+    start_backend();
     host_date_read();
     const struct guest_image *images = list_modules(&modules);
     if (modules != 0)

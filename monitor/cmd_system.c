@@ -5,6 +5,7 @@
 #include "arch/x86_64/cpu_state.h"
 #include "arch/x86_64/mm/kernel_space.h"
 #include "arch/x86_64/power.h"
+#include "arch/x86_64/svm/svm.h"
 #include "arch/x86_64/vmx/vmx.h"
 #include "lib/list.h"
 #include "lib/log.h"
@@ -120,8 +121,8 @@ static int cpu(const struct command *command, struct output *out, const struct a
                  guests_backend()   ? guests_backend()->name
                  : guests_why_not() ? guests_why_not()
                                     : "nothing");
-    if (f->vmx) {
-        vmx_show(&vmx.sink);
+    if (f->vmx || f->svm) {
+        f->vmx ? vmx_show(&vmx.sink) : svm_show(&vmx.sink);
         output_quote_end(out, &vmx.quote);
     }
     return E_OK;

@@ -18,6 +18,7 @@
 #define LAPIC_LVT_TIMER 0x320
 #define LAPIC_LVT_LINT0 0x350
 #define LAPIC_TIMER_INITIAL 0x380
+#define LAPIC_TIMER_CURRENT 0x390
 #define LAPIC_TIMER_DIVIDE 0x3e0
 #define X2APIC_MSR_BASE 0x800
 
@@ -86,6 +87,11 @@ void lapic_timer_start(uint32_t count)
     lapic_write(LAPIC_TIMER_DIVIDE, DIVIDE_BY_16);
     lapic_write(LAPIC_LVT_TIMER, VECTOR_TIMER); /* one-shot, not masked */
     lapic_write(LAPIC_TIMER_INITIAL, count);
+}
+
+uint32_t lapic_timer_left(void)
+{
+    return lapic_read(LAPIC_TIMER_CURRENT);
 }
 
 void lapic_timer_stop(void)

@@ -25,6 +25,8 @@ int lapic_enable(void);
 
 /* One interrupt VECTOR_TIMER after `count` ticks of the bus clock divided by 16. */
 void lapic_timer_start(uint32_t count);
+/* Ticks until then; 0: it is over. */
+uint32_t lapic_timer_left(void);
 
 /* Masks the timer. An interrupt that it raised before may still be pending: see lapic_pending(). */
 void lapic_timer_stop(void);

@@ -24,6 +24,7 @@ enum kind_id {
     KIND_KERNEL,
     KIND_USER,
     KIND_EPT,
+    KIND_NPT,
     KIND_GUEST64,
     KIND_GUESTPAE,
     KIND_GUEST32,
@@ -104,7 +105,7 @@ struct table_kind {
     const struct table_ops *ops; /* the walker's entry points for this kind */
 };
 
-extern const struct table_kind kernel_kind, user_kind, ept_kind;
+extern const struct table_kind kernel_kind, user_kind, ept_kind, npt_kind;
 
 /* Judges one entry as it would stand at `level`. The one checker: map, explain, the auditor and the
  * fuzzer all ask it. mm/paging/legal.c. */

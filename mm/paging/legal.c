@@ -3,7 +3,7 @@
  * this question asks it here: map, the console's explanations, the auditor, the fuzzer.
  *
  * SDM Vol. 3, 4.5 (4-level and 5-level paging) and 4.7 (reserved bits and page faults); 29.3.3.1
- * (EPT misconfigurations).
+ * (EPT misconfigurations); AMD APM Vol. 2, 5.3.3 and 15.25.5 (nested tables).
  */
 #include "mm/paging/kind.h"
 
@@ -58,9 +58,13 @@ const char *rule_text(enum rule rule)
 const char *rule_section(enum kind_id kind, enum rule rule)
 {
     if (rule == RULE_OK || rule == RULE_NOT_PRESENT)
-        return kind == KIND_EPT ? "SDM Vol. 3, 29.3.2" : "SDM Vol. 3, 4.5";
+        return kind == KIND_EPT   ? "SDM Vol. 3, 29.3.2"
+               : kind == KIND_NPT ? "APM Vol. 2, 5.3.3"
+                                  : "SDM Vol. 3, 4.5";
     if (kind == KIND_EPT)
         return "SDM Vol. 3, 29.3.3.1 EPT Misconfigurations";
+    if (kind == KIND_NPT)
+        return "APM Vol. 2, 15.25.5 Nested Table Walk";
     return "SDM Vol. 3, 4.7 Page-Fault Exceptions";
 }
 

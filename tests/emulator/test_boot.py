@@ -9,6 +9,7 @@ from machines import (
     COMPLETE_CPUS,
     NO_ACCESSED_DIRTY_CPU,
     NO_EPT_CPU,
+    NO_SVM_CPU,
     NO_UNRESTRICTED_CPU,
     demo_guests,
     demo_modules,
@@ -50,7 +51,8 @@ def test_time_to_the_first_guest_instruction_is_said(boot):
 REFUSALS = {
     "EPT without unrestricted guest": (Bochs(NO_UNRESTRICTED_CPU), "unrestricted guest"),
     "VMX without EPT": (Bochs(NO_EPT_CPU), "EPT"),
-    "no VMX": (Qemu(), "VMX"),
+    "no VMX": (Qemu(NO_SVM_CPU), "VMX"),
+    "SVM without nested paging": (Qemu("max,-npt"), "nested paging"),
 }
 
 

@@ -158,8 +158,27 @@ static struct sdm_entry judge_ept(const struct sdm_cpu *cpu, unsigned level, uin
     return said;
 }
 
+/* Long-mode entries, of which a nested walk asks that U/S be 1 and ignores G; bits 8:7 of a PML4E
+ * must be 0. */
+static struct sdm_entry judge_npt(const struct sdm_cpu *cpu, unsigned level, uint64_t entry)
+{
+    struct sdm_entry said = judge_host(cpu, level, entry);
+
+    if (said.class != SDM_TABLE && said.class != SDM_PAGE)
+        return said;
+    if (!sdm_bit(entry, 2))
+        return bad("an access of a guest is a user access, and U/S is 0");
+    if (level >= 4 && sdm_bit(entry, 8))
+        return bad("bit 8 of a PML4E or PML5E must be 0");
+    said.user = false;
+    said.global = false;
+    return said;
+}
+
 struct sdm_entry sdm_judge(enum sdm_format format, const struct sdm_cpu *cpu, unsigned level,
                            uint64_t entry)
 {
+    if (format == SDM_NPT)
+        return judge_npt(cpu, level, entry);
     return format == SDM_EPT ? judge_ept(cpu, level, entry) : judge_host(cpu, level, entry);
 }

@@ -4,7 +4,8 @@
  *
  * An oracle for tests. Written from the manual's tables, bit number by bit number, and sharing
  * nothing with the product: no header of it is included here. Volume 3: 4.5.4, tables 4-14 to 4-20
- * (4-level and 5-level paging); 29.3.2, tables 29-1 to 29-7, and 29.3.3.1 (EPT).
+ * (4-level and 5-level paging); 29.3.2, tables 29-1 to 29-7, and 29.3.3.1 (EPT). Nested tables by
+ * AMD's APM, volume 2, 5.3.3, 5.3.4 and 15.25.5.
  */
 #ifndef QUIRE_TESTS_PROPERTY_SDM_RULES_H
 #define QUIRE_TESTS_PROPERTY_SDM_RULES_H
@@ -12,7 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum sdm_format { SDM_HOST, SDM_EPT };
+enum sdm_format { SDM_HOST, SDM_EPT, SDM_NPT };
 
 /* The CPU and the controls that an entry's meaning depends on. */
 struct sdm_cpu {

@@ -29,7 +29,7 @@ static struct table_caps some_cpu(enum sdm_format format, unsigned n)
     switch (n % 4) {
     case 1:
         caps.leaf_top = 2;
-        caps.accessed_dirty = format == SDM_HOST;
+        caps.accessed_dirty = format != SDM_EPT;
         caps.execute_only = false;
         caps.maxphyaddr = 36;
         break;
@@ -233,6 +233,8 @@ WORLD_TEST(ept, 2)
 WORLD_TEST(kernel5, 3)
 WORLD_TEST(user5, 4)
 WORLD_TEST(ept5, 5)
+WORLD_TEST(npt, 6)
+WORLD_TEST(npt5, 7)
 
 /* An argument: how many of 100 rounds to do, for who has many mappers to try. */
 int main(int argc, char **argv)
@@ -255,6 +257,10 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_user5_2m),
         cmocka_unit_test(test_ept5_4k),
         cmocka_unit_test(test_ept5_2m),
+        cmocka_unit_test(test_npt_4k),
+        cmocka_unit_test(test_npt_2m),
+        cmocka_unit_test(test_npt5_4k),
+        cmocka_unit_test(test_npt5_2m),
     };
     return cmocka_run_group_tests_name("mapper conformance", tests, NULL, NULL);
 }

@@ -79,6 +79,8 @@ static bool can_be_said(const struct land *land, const struct table_caps *caps, 
             return false;
         return r || (!w_ && (x || u) && caps->execute_only);
     }
+    if (land->format == SDM_NPT && (u || (rights & RIGHT_G)))
+        return false; /* all are the user's there, and none is global */
     if (u && land->kind->id == KIND_KERNEL)
         return false; /* the tables above are the supervisor's */
     if ((rights & RIGHT_G) && land->kind->id == KIND_USER)

@@ -136,7 +136,7 @@ struct found {
 
 static enum sdm_format format(void)
 {
-    return w.kind->id == KIND_EPT ? SDM_EPT : SDM_HOST;
+    return w.kind->id == KIND_EPT ? SDM_EPT : w.kind->id == KIND_NPT ? SDM_NPT : SDM_HOST;
 }
 
 /* A walk that fails the test at an entry which the manual calls reserved or misconfigured. */
@@ -463,7 +463,7 @@ static void start_world(const struct table_kind *kind, uint64_t base, uint64_t u
                               .nx = true,
                               .accessed_dirty = true,
                               .execute_only = true,
-                              .global = kind->id != KIND_EPT,
+                              .global = kind->id != KIND_EPT && kind->id != KIND_NPT,
                               .mem_types = 1 << MEM_UC | 1 << MEM_WC | 1 << MEM_WT | 1 << MEM_WP |
                                            1 << MEM_WB};
     uint64_t metadata_size = buddy_metadata_size(ARENA_BYTES);
@@ -553,6 +553,18 @@ static void test_ept_2m(void **state)
 {
     (void)state;
     run_world(&ept_kind, WINDOW_2M(UINT64_C(0)), 2 * MiB, 400);
+}
+
+static void test_npt_4k(void **state)
+{
+    (void)state;
+    run_world(&npt_kind, WINDOW_4K(UINT64_C(0)), PAGE_SIZE, 400);
+}
+
+static void test_npt_2m(void **state)
+{
+    (void)state;
+    run_world(&npt_kind, WINDOW_2M(UINT64_C(0)), 2 * MiB, 400);
 }
 
 /* ---- Cases that random ranges do not reach
@@ -760,6 +772,8 @@ int main(void)
         cmocka_unit_test(test_user_2m),
         cmocka_unit_test(test_ept_4k),
         cmocka_unit_test(test_ept_2m),
+        cmocka_unit_test(test_npt_4k),
+        cmocka_unit_test(test_npt_2m),
     };
     return cmocka_run_group_tests_name("mapper model", tests, NULL, NULL);
 }

@@ -356,12 +356,19 @@ static void test_ept(void **state)
     run(&ept_kind);
 }
 
+static void test_npt(void **state)
+{
+    (void)state;
+    run(&npt_kind);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_kernel),
         cmocka_unit_test(test_user),
         cmocka_unit_test(test_ept),
+        cmocka_unit_test(test_npt),
     };
     if (syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) != 0) {
         print_message("skipped: this kernel has no expedited membarrier\n");

@@ -21,6 +21,9 @@ const struct land lands[LANDS] = {
      AROUND(UINT64_C(3) << 48, 2 * MiB)},
     {"EPT, 5 levels", &ept5_kind, SDM_EPT, AROUND(UINT64_C(1) << 48, PAGE_SIZE),
      AROUND(UINT64_C(9) << 39, 2 * MiB)},
+    {"NPT", &npt_kind, SDM_NPT, AROUND(GiB, PAGE_SIZE), AROUND(512 * GiB, 2 * MiB)},
+    {"NPT, 5 levels", &npt5_kind, SDM_NPT, AROUND(UINT64_C(1) << 48, PAGE_SIZE),
+     AROUND(UINT64_C(9) << 39, 2 * MiB)},
 };
 
 struct world w;

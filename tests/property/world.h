@@ -34,8 +34,9 @@ struct land {
     uint64_t window_4k, window_2m; /* where the window of either sort of cell begins */
 };
 
-#define LANDS 6
-extern const struct land lands[LANDS]; /* kernel, user, EPT; the same with 5 levels */
+#define LANDS 8
+extern const struct land
+    lands[LANDS]; /* kernel, user, EPT; the same with 5 levels; NPT, with 4 and 5 */
 
 struct cell {
     bool present;

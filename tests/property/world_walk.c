@@ -5,8 +5,9 @@ unsigned rights_of(uint64_t entry)
 {
     if (w.land->format == SDM_EPT)
         return (unsigned)(entry & 7) | (sdm_cpu.user_execute && sdm_bit(entry, 10) ? RIGHT_U : 0u);
+    bool user = w.land->format == SDM_HOST && sdm_bit(entry, 2);
     return RIGHT_R | (sdm_bit(entry, 1) ? RIGHT_W : 0u) | (sdm_bit(entry, 63) ? 0u : RIGHT_X) |
-           (sdm_bit(entry, 2) ? RIGHT_U : 0u);
+           (user ? RIGHT_U : 0u);
 }
 
 /* The type and the global flag of a page's entry. */
@@ -18,7 +19,8 @@ struct attrs attrs_in(uint64_t entry, unsigned level, unsigned rights)
     if (w.land->format == SDM_EPT)
         return attrs_of(rights, (enum mem_type)((entry >> 3) & 7));
     unsigned index = (unsigned)((entry >> 3) & 3) | (sdm_bit(entry, level == 1 ? 7 : 12) ? 4 : 0);
-    return attrs_of(rights | (sdm_bit(entry, 8) ? RIGHT_G : 0), (enum mem_type)pat[index]);
+    bool global = w.land->format == SDM_HOST && sdm_bit(entry, 8);
+    return attrs_of(rights | (global ? RIGHT_G : 0), (enum mem_type)pat[index]);
 }
 
 struct found world_look(uint64_t root, uint64_t in)

@@ -82,7 +82,7 @@ def test_without_bochs_the_host_half_remains(machine):
     engine, said = engines.choose("auto")
     assert engine.name == "qemu"
     assert said[1].startswith("not bochs: bochs is not installed")
-    assert said[2] == "engine qemu: no VMX, so no guests; the host's half"
+    assert said[2] == "engine qemu: it emulates AMD-V with nested paging"
 
 
 def test_nothing_installed(machine):

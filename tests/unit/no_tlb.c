@@ -24,3 +24,8 @@ __attribute__((weak)) void tlb_flush_ept(uint64_t eptp)
 {
     (void)eptp;
 }
+
+__attribute__((weak)) void tlb_flush_asid(uint16_t asid)
+{
+    (void)asid;
+}

@@ -10,9 +10,10 @@
 #include <cmocka.h>
 
 #include "arch/x86_64/mm/ept.h"
+#include "arch/x86_64/mm/npt.h"
 
 static struct {
-    unsigned pages, current, pcid, all, ept;
+    unsigned pages, current, pcid, all, ept, asid;
     uint64_t eptp;
 } done;
 
@@ -41,6 +42,11 @@ void tlb_flush_ept(uint64_t eptp)
 {
     done.ept++;
     done.eptp = eptp;
+}
+
+void tlb_flush_asid(uint16_t asid)
+{
+    done.asid += asid;
 }
 
 /* A table that no walk is made of. */
@@ -92,6 +98,39 @@ static void test_ept(void **state)
     }
 }
 
+/* The ASID is the table's tag. */
+static void test_npt(void **state)
+{
+    struct table table = bare_table(&npt_kind);
+
+    (void)state;
+    table.tag = 5;
+    for (unsigned i = 0; i < 4; i++) {
+        flush(&table, i & 1, i & 2);
+        assert_int_equal(done.asid, 5);
+        assert_int_equal(done.pages + done.current + done.pcid + done.all + done.ept, 0);
+    }
+}
+
+static void test_ncr3(void **state)
+{
+    struct ncr3 root;
+
+    (void)state;
+    assert_int_equal(ncr3_compose(hpa(0x12345000)), 0x12345000);
+    assert_int_equal(ncr3_decode(0x12345000, 40, &root), E_OK);
+    assert_int_equal(root.root.v, 0x12345000);
+    assert_int_equal(root.type, MEM_WB);
+    assert_int_equal(ncr3_decode(0x12345000 | NCR3_PWT | NCR3_PCD, 40, &root), E_OK);
+    assert_int_equal(root.root.v, 0x12345000);
+    assert_int_equal(root.type, MEM_UC);
+    assert_int_equal(ncr3_decode(0x12345001, 40, &root), E_ILLEGAL);
+    assert_int_equal(ncr3_decode(0x12345020, 40, &root), E_ILLEGAL);
+    assert_int_equal(ncr3_decode(UINT64_C(1) << 40, 40, &root), E_ILLEGAL);
+    assert_int_equal(ncr3_decode(UINT64_C(1) << 40, 52, &root), E_OK);
+    assert_int_equal(ncr3_decode(UINT64_C(1) << 63, 52, &root), E_ILLEGAL);
+}
+
 /* Every kind that is written says how; user tables ask CR3, which no hosted program may read. */
 static void test_all_say_how(void **state)
 {
@@ -99,13 +138,14 @@ static void test_all_say_how(void **state)
     assert_non_null(kernel_kind.flush);
     assert_non_null(user_kind.flush);
     assert_non_null(ept_kind.flush);
+    assert_non_null(npt_kind.flush);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_kernel),
-        cmocka_unit_test(test_ept),
+        cmocka_unit_test(test_kernel),      cmocka_unit_test(test_ept),
+        cmocka_unit_test(test_npt),         cmocka_unit_test(test_ncr3),
         cmocka_unit_test(test_all_say_how),
     };
     return cmocka_run_group_tests_name("flush", tests, NULL, NULL);

@@ -4,7 +4,7 @@
  * values are those that CPUs report.
  */
 #include "arch/x86_64/vmx/controls.h"
-#include "arch/x86_64/vmx/debug.h"
+#include "arch/x86_64/guest/debug.h"
 #include "arch/x86_64/vmx/entry_check.h"
 #include "arch/x86_64/vmx/names.h"
 

@@ -69,7 +69,7 @@ UNIT_TESTS += translate
 UNIT_translate_SRC := arch/x86_64/mm/kind_user.c arch/x86_64/mm/kind_ept.c $(UNIT_KERNEL_TABLE)
 
 UNIT_TESTS += flush
-UNIT_flush_SRC := arch/x86_64/mm/kind_user.c arch/x86_64/mm/kind_ept.c $(UNIT_KERNEL_TABLE)
+UNIT_flush_SRC := arch/x86_64/mm/kind_user.c arch/x86_64/mm/kind_ept.c arch/x86_64/mm/kind_npt.c $(UNIT_KERNEL_TABLE)
 
 UNIT_TESTS += options
 UNIT_options_SRC := vm/options.c lib/format.c
@@ -155,7 +155,8 @@ UNIT_TESTS += apic
 UNIT_apic_SRC := $(VM_SRC)
 
 UNIT_TESTS += vmx_controls
-UNIT_vmx_controls_SRC := $(addprefix arch/x86_64/vmx/,controls.c debug.c names.c entry_check.c)
+UNIT_vmx_controls_SRC := $(addprefix arch/x86_64/vmx/,controls.c names.c entry_check.c) \
+	$(addprefix arch/x86_64/guest/,debug.c legal.c)
 
 # Includes mm/frames/buddy_cpu.c, to have who waits for a lock yield.
 UNIT_TESTS += buddy_threads

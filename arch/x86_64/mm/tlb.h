@@ -22,9 +22,13 @@ void tlb_flush_all(void);
 /* What is derived from one EPTP: INVEPT. In arch/x86_64/vmx/eptp.c. */
 void tlb_flush_ept(uint64_t eptp);
 
+/* What is tagged with one ASID, before the guest that has it is entered again: TLB control of the
+ * VMCB. In arch/x86_64/svm/asid.c. */
+void tlb_flush_asid(uint16_t asid);
+
 /* How often each instruction was used since boot. */
 struct tlb_counters {
-    uint64_t invlpg, cr3_loads, invpcid, all_global, invept_single, invept_all, invvpid;
+    uint64_t invlpg, cr3_loads, invpcid, all_global, invept_single, invept_all, invvpid, asid;
 };
 extern struct tlb_counters tlb_counters;
 

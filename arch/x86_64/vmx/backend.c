@@ -4,8 +4,8 @@
 #include "arch/x86_64/vmx/eptp.h"
 #include "arch/x86_64/vmx/events.h"
 #include "arch/x86_64/vmx/exits.h"
-#include "arch/x86_64/vmx/resident.h"
-#include "arch/x86_64/vmx/slice_timer.h"
+#include "arch/x86_64/guest/resident.h"
+#include "arch/x86_64/guest/slice_timer.h"
 #include "arch/x86_64/vmx/state.h"
 #include "arch/x86_64/vmx/vmx.h"
 #include "mm/paging/typed.h"
@@ -48,7 +48,7 @@ static int run(struct vcpu *vcpu, uint64_t slice, struct vm_exit *exit)
         exit->bad.error = vmcs_error();
         return error;
     }
-    resident_switch(v);
+    resident_switch(&v->resident);
     start_slice(slice);
     enum vmx_enter outcome = vmx_enter(vcpu->gpr, &v->live, v->launched);
     end_slice();
@@ -83,7 +83,7 @@ static uint64_t ticks(void)
 
 static uint64_t xcr0_mask(void)
 {
-    return vmx_policy.guest_xcr0;
+    return resident_xcr0;
 }
 
 static const struct table_caps *ept_caps(void)

@@ -15,6 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "arch/x86_64/guest/legal.h"
 #include "lib/bits.h"
 #include "lib/error.h"
 #include "x86/control.h"
@@ -164,29 +165,6 @@ struct cr_fixed cr0_fixed_unrestricted(struct cr_fixed cr0);
 /* `value` with the bits that are not free forced to what they must be. */
 uint64_t cr_force(uint64_t value, struct cr_fixed fixed);
 
-/* Why a change of a control register raises #GP(0), as MOV to CR would (SDM Vol. 2, "MOV -- Move
- * to/from Control Registers"); NULL when it is legal. */
-struct cr_context {
-    uint64_t cr0, cr3, cr4, efer; /* before the move, as the guest sees them */
-    bool cs_long;                 /* CS.L: executing 64-bit code */
-    bool tr_16bit;                /* TR holds a 16-bit TSS */
-};
-const char *cr0_refusal(const struct cr_context *now, uint64_t value);
-/* `allowed`: the bits of CR4 that this guest may set. */
-const char *cr4_refusal(const struct cr_context *now, uint64_t value, uint64_t allowed);
-/* Does this move load the four PDPTEs from memory (SDM Vol. 3, 4.4.1)? `cr0` and `cr4` are the new
- * values, `efer_lma` the new LMA. */
-bool pdptes_reload(const struct cr_context *now, uint64_t cr0, uint64_t cr4, bool efer_lma);
-/* A present PDPTE with a reserved bit makes the move fault. */
-bool pdpte_legal(uint64_t pdpte, unsigned maxphyaddr);
-
-/* IA32_PAT: every byte a memory type that exists (SDM Vol. 3, 12.12.2). */
-bool pat_legal(uint64_t pat);
-
-/* XCR0 as XSETBV takes it (SDM Vol. 1, 13.3): x87 always, AVX only with SSE, the three parts of
- * AVX-512 together and only with AVX, nothing beyond `supported`. */
-bool xcr0_legal(uint64_t value, uint64_t supported);
-
 /* Interruption information: the one layout of event injection, exits and IDT vectoring (25.8.3,
  * 25.9.2, 25.9.3). */
 enum interruption_type {
@@ -216,38 +194,12 @@ static inline bool interruption_has_length(uint32_t info)
     return interruption_type(info) >= INTERRUPTION_SOFTWARE &&
            interruption_type(info) <= INTERRUPTION_SOFTWARE_EXCEPTION;
 }
-/* In protected mode this exception pushes an error code (SDM Vol. 3, table 6-1). */
-bool exception_has_code(uint8_t vector);
-
 /* Interruptibility state (25.4.2, table 25-3) and activity states. */
 #define BLOCKING_BY_STI BIT(0)
 #define BLOCKING_BY_MOV_SS BIT(1)
 #define BLOCKING_BY_SMI BIT(2)
 #define BLOCKING_BY_NMI BIT(3)
 enum activity_state { ACTIVITY_ACTIVE, ACTIVITY_HLT, ACTIVITY_SHUTDOWN, ACTIVITY_WAIT_FOR_SIPI };
-
-/* Pending debug exceptions (table 25-4), DR6 and the qualification of #DB share these. */
-#define DEBUG_BREAKPOINTS BITS(3, 0)
-#define DEBUG_ENABLED_BREAKPOINT BIT(12)
-#define DEBUG_BD BIT(13)
-#define DEBUG_BS BIT(14)
-
-/* Access rights of a segment in the VMCS (25.4.1, table 25-2). */
-#define ACCESS_TYPE BITS(3, 0)
-#define ACCESS_CODE_OR_DATA BIT(4)
-#define ACCESS_DPL_SHIFT 5
-#define ACCESS_PRESENT BIT(7)
-#define ACCESS_LONG BIT(13)
-#define ACCESS_DB BIT(14)
-#define ACCESS_GRANULARITY BIT(15)
-#define ACCESS_UNUSABLE BIT(16)
-#define ACCESS_ACCESSED BIT(0)   /* type bit 0 of code and data segments */
-#define ACCESS_WRITABLE BIT(1)   /* type bit 1: data writable, code readable */
-#define ACCESS_CONFORMING BIT(2) /* type bit 2: data expand-down, code conforming */
-#define ACCESS_CODE BIT(3)       /* type bit 3 */
-#define TSS_TYPE_BUSY_16 3
-#define TSS_TYPE_BUSY 11 /* 32-bit, or 64-bit in IA-32e mode */
-#define LDT_TYPE 2
 
 /* Basic exit reasons (appendix C). */
 enum exit_reason {

@@ -209,11 +209,11 @@ void vmx_xsetbv_exit(struct vmx_vcpu *v, struct vm_exit *exit)
     uint64_t value = (v->vcpu.gpr[RDX] & UINT32_MAX) << 32 | (v->vcpu.gpr[RAX] & UINT32_MAX);
 
     /* Privilege and CR4.OSXSAVE were judged before the exit. */
-    if ((uint32_t)v->vcpu.gpr[RCX] != 0 || !xcr0_legal(value, vmx_policy.guest_xcr0)) {
+    if ((uint32_t)v->vcpu.gpr[RCX] != 0 || !xcr0_legal(value, resident_xcr0)) {
         general_protection(v, exit);
         return;
     }
-    v->xcr0 = value;
+    v->resident.xcr0 = value;
     xsetbv(0, value); /* the vCPU is resident: this is its XCR0 */
     emulated(v, exit);
 }

@@ -3,7 +3,7 @@
 
 #include "arch/x86_64/mm/tlb.h"
 #include "arch/x86_64/vmx/eptp.h"
-#include "arch/x86_64/vmx/resident.h"
+#include "arch/x86_64/guest/resident.h"
 #include "arch/x86_64/vmx/state.h"
 #include "arch/x86_64/vmx/vpid.h"
 #include "mm/frames/buddy.h"
@@ -87,7 +87,7 @@ static void give_block(hpa_t block, unsigned order, owner_t owner)
 
 static void release(struct vmx_vcpu *v)
 {
-    give_block(v->fpu_frame, v->fpu_order, v->owner);
+    give_block(v->resident.fpu_frame, resident_fpu_order, v->owner);
     give_block(v->vmcs, 0, v->owner);
     vpid_give(v->vpid);
     invariant(slab_free(&vcpus, v) == E_OK);
@@ -97,13 +97,13 @@ static int prepare(struct vmx_vcpu *v)
 {
     int error = take_block(0, v->owner, &v->vmcs);
     if (error == E_OK)
-        error = take_block(v->fpu_order, v->owner, &v->fpu_frame);
+        error = take_block(resident_fpu_order, v->owner, &v->resident.fpu_frame);
     if (error == E_OK)
         error = vpid_take(&v->vpid);
     if (error != E_OK)
         return error;
-    v->fpu = direct(v->fpu_frame);
-    resident_reset(v);
+    v->resident.fpu = direct(v->resident.fpu_frame);
+    resident_reset(&v->resident);
 
     *(uint32_t *)direct(v->vmcs) = vmx_caps.basic.revision;
     error = vmcs_clear(v->vmcs);
@@ -156,8 +156,7 @@ int vmx_vcpu_create(struct guest *guest, struct table *table, owner_t owner, str
     v->vcpu.guest = guest;
     v->table = table;
     v->owner = owner;
-    v->fpu_order = vmx_policy.fpu_order;
-    v->vcpu.frames = 1 + (UINT64_C(1) << v->fpu_order); /* the VMCS and the XSAVE area */
+    v->vcpu.frames = 1 + (UINT64_C(1) << resident_fpu_order); /* the VMCS and the XSAVE area */
 
     int error = prepare(v);
     if (error == E_OK)

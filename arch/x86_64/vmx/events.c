@@ -5,8 +5,8 @@
  */
 #include "arch/x86_64/vmx/events.h"
 
-#include "arch/x86_64/vmx/debug.h"
-#include "arch/x86_64/vmx/resident.h"
+#include "arch/x86_64/guest/debug.h"
+#include "arch/x86_64/guest/resident.h"
 #include "arch/x86_64/vmx/state.h"
 
 #define DR7_ENABLES BITS(7, 0) /* L0, G0 .. L3, G3 */

@@ -4,7 +4,7 @@
 #ifndef QUIRE_ARCH_VMX_EXITS_H
 #define QUIRE_ARCH_VMX_EXITS_H
 
-#include "arch/x86_64/mm/operand.h"
+#include "arch/x86_64/guest/access.h"
 #include "arch/x86_64/vmx/events.h"
 
 /* Tells what happened, having dealt with what is VMX's own. */
@@ -23,15 +23,10 @@ void vmx_xsetbv_exit(struct vmx_vcpu *v, struct vm_exit *exit);
  * to. */
 bool vmx_load_cr3(struct vmx_vcpu *v, uint64_t value, struct vm_exit *exit);
 
-/* guest_operand.c: the memory operand of an instruction carried out for the guest. */
+/* guest_access.c: this backend's vCPUs for arch/x86_64/guest/access.h. */
+struct guest_access vmx_guest_access(struct vmx_vcpu *v);
 enum vm_operand_outcome vmx_operand(struct vcpu *vcpu, const struct vm_exit *exit,
                                     const struct vm_operand *asked, struct vm_operand_place *out);
-struct operand_segment vmx_operand_segment(enum segment_index index);
-struct operand_cpu vmx_operand_cpu(struct vmx_vcpu *v);
-/* An access that the second level refuses, as the exit that it would have been. */
-void vmx_tell_refusal(const struct operand_place *place, enum operand_outcome outcome,
-                      struct vm_exit *exit);
-/* guest_insn.c: an instruction that reaches a device. */
 enum vm_operand_outcome vmx_emulate(struct vcpu *vcpu, const struct vm_exit *exit,
                                     const struct vm_bus *bus, struct vm_emulation *out);
 /* task_switch.c */

@@ -103,7 +103,7 @@ int vmx_get_state(struct vcpu *vcpu, struct vcpu_state *out)
     out->idt_limit = (uint32_t)vmread(VMCS_GUEST_IDTR_LIMIT);
     out->dr7 = vmread(VMCS_GUEST_DR7);
     out->pat = vmread(VMCS_GUEST_PAT);
-    out->xcr0 = v->xcr0;
+    out->xcr0 = v->resident.xcr0;
     out->halted = vmread(VMCS_GUEST_ACTIVITY) == ACTIVITY_HLT;
     return E_OK;
 }
@@ -114,7 +114,7 @@ int vmx_get_modes(struct vcpu *vcpu, struct vm_modes *out)
     int error = vmx_vcpu_load(v);
 
     if (error == E_OK)
-        *out = (struct vm_modes){vmx_guest_cr4(), v->xcr0, vmx_in_64bit_mode()};
+        *out = (struct vm_modes){vmx_guest_cr4(), v->resident.xcr0, vmx_in_64bit_mode()};
     return error;
 }
 

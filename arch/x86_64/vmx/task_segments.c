@@ -31,7 +31,7 @@ static bool tell(struct task_switch *s, enum operand_outcome outcome,
     }
     s->exit->kind = VM_EXIT_HANDLED;
     if (outcome != OPERAND_AGAIN)
-        vmx_tell_refusal(place, outcome, s->exit);
+        guest_tell_refusal(place, outcome, s->exit);
     /* It is all tried again: the instruction, or the delivery of the event. */
     if (s->vectoring)
         vmx_deliver_again(s->v);

@@ -274,10 +274,11 @@ static void leave_debug_traps(struct task_switch *s, bool stepped)
 void vmx_task_switch(struct vmx_vcpu *v, struct vm_exit *exit)
 {
     uint64_t flags = vmread(VMCS_GUEST_RFLAGS);
+    struct guest_access access = vmx_guest_access(v);
     struct task_switch s = {
         .v = v,
         .exit = exit,
-        .cpu = vmx_operand_cpu(v),
+        .cpu = guest_operand_cpu(&access),
         .source = (enum task_source)(exit->qualification >> QUALIFICATION_SOURCE_SHIFT & 3),
         .selector = (uint16_t)(exit->qualification & QUALIFICATION_SELECTOR),
         .vectoring = (uint32_t)vmread(VMCS_IDT_VECTORING),

@@ -1,7 +1,7 @@
 /* See vcpu.h. */
 #include "arch/x86_64/vmx/vcpu.h"
 
-#include "arch/x86_64/vmx/resident.h"
+#include "arch/x86_64/guest/resident.h"
 
 /* What may have changed in the host since this CPU last held the VMCS: a ring-3 program's table,
  * bits that boot sets late. */
@@ -62,7 +62,7 @@ void vmx_vcpu_put(struct vmx_vcpu *v)
     if (!v->cpu)
         return;
     invariant(v->cpu == vmx_cpu());
-    if (v->cpu->resident == v)
+    if (resident_now() == &v->resident)
         resident_switch(NULL);
     invariant(vmcs_clear(v->vmcs) == E_OK);
     v->launched = false;

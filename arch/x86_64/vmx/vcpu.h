@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "arch/x86_64/guest/resident.h"
 #include "arch/x86_64/vmx/vmx_caps.h"
 #include "arch/x86_64/vmx/vmx_cpu.h"
 #include "lib/error.h"
@@ -34,13 +35,7 @@ struct vmx_vcpu {
     struct vmx_cpu *cpu; /* where its VMCS is active; NULL: nowhere */
     uint16_t vpid;       /* 0: none */
 
-    /* What changes hands by resident.c while another vCPU has the CPU. */
-    void *fpu; /* XSAVE area (FXSAVE image where there is no XSAVE) */
-    hpa_t fpu_frame;
-    unsigned fpu_order;
-    uint64_t xcr0;
-    uint64_t msr[SHARED_MSR_COUNT];
-    uint64_t dr[4], dr6;
+    struct resident resident;
 
     bool window;    /* it exits as soon as it can take an interrupt */
     unsigned traps; /* breakpoints that the instruction in progress has met: bits 3:0 of DR6 */
@@ -60,13 +55,11 @@ static inline struct vmx_vcpu *vmx_vcpu_of(struct vcpu *vcpu)
 }
 
 /* The settled controls (all but "IA-32e mode guest", which follows the guest), the bits of CR4 that
- * guests may set, the components of XCR0 likewise, and the MSR bitmap that all guests share. */
+ * guests may set, and the MSR bitmap that all guests share. */
 struct vmx_policy {
     uint32_t control[CONTROLS_COUNT];
     uint64_t guest_cr4;
-    uint64_t guest_xcr0; /* 0: this CPU has no XSAVE */
     hpa_t msr_bitmap;
-    unsigned fpu_order; /* of the block for one vCPU's XSAVE area */
     bool vpid;
     struct table_caps ept;
 };

@@ -7,8 +7,8 @@
 #include "arch/x86_64/trap.h"
 #include "arch/x86_64/vmx/create.h"
 #include "arch/x86_64/vmx/names.h"
-#include "arch/x86_64/vmx/resident.h"
-#include "arch/x86_64/vmx/slice_timer.h"
+#include "arch/x86_64/guest/resident.h"
+#include "arch/x86_64/guest/slice_timer.h"
 #include "lib/log.h"
 #include "lib/string.h"
 #include "mm/frames/buddy.h"
@@ -72,7 +72,7 @@ static uint64_t guest_cr4(void)
     uint64_t bits = CR4_VME | CR4_PVI | CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE |
                     CR4_PCE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_UMIP | CR4_FSGSBASE | CR4_PCIDE |
                     CR4_SMEP | CR4_SMAP;
-    if (vmx_policy.guest_xcr0)
+    if (resident_xcr0)
         bits |= CR4_OSXSAVE;
     return bits & vmx_caps.cr4.fixed1;
 }
@@ -133,8 +133,7 @@ static int judge_cpu(void)
     uint32_t missing;
 
     if (!cpu_features.vmx)
-        return because(E_UNSUPPORTED, "this CPU has no VMX%s",
-                       cpu_features.svm ? " (it has SVM, which is not supported)" : "");
+        return because(E_UNSUPPORTED, "this CPU has no VMX, and no SVM either");
     if (vmx_caps_read(&missing) != E_OK)
         return because(E_UNSUPPORTED,
                        "VMX is announced by CPUID, but its capability MSR 0x%x is missing",
@@ -271,8 +270,7 @@ static int prepare(void)
     int error = judge_cpu();
     if (error != E_OK)
         return error;
-    vmx_policy.guest_xcr0 = resident_xcr0();
-    vmx_policy.fpu_order = resident_fpu_order(vmx_policy.guest_xcr0);
+    resident_init();
     vmx_policy.guest_cr4 = guest_cr4();
     vmx_policy.ept = ept_table_caps();
     /* A tag that cannot be cleared of stale translations is of no use. */
@@ -351,8 +349,7 @@ void vmx_show(struct sink *to)
            1u << vmx_caps.misc.timer_shift);
     if (!cpu || !cpu->on)
         return;
-    format(to, "guests may set CR4 0x%lx, XCR0 0x%lx\n", vmx_policy.guest_cr4,
-           vmx_policy.guest_xcr0);
+    format(to, "guests may set CR4 0x%lx, XCR0 0x%lx\n", vmx_policy.guest_cr4, resident_xcr0);
     show_controls(to);
     format(to, "exits by interrupt %lu, by NMI %lu; INVEPT single %lu, all %lu; INVVPID %lu\n",
            cpu->external_interrupts, cpu->nmis, tlb_counters.invept_single, tlb_counters.invept_all,

@@ -13,19 +13,6 @@
 #include "arch/x86_64/vmx/vmcs.h"
 #include "lib/panic.h"
 
-struct vmx_vcpu;
-
-/* The MSRs of SYSCALL and SWAPGS: no VMCS field holds them, so they change hands with the vCPU
- * (resident.h). */
-enum shared_msr {
-    SHARED_STAR,
-    SHARED_LSTAR,
-    SHARED_CSTAR,
-    SHARED_FMASK,
-    SHARED_KERNEL_GS_BASE,
-    SHARED_MSR_COUNT
-};
-
 struct vmx_cpu {
     bool on; /* in VMX root operation */
     hpa_t vmxon_region;
@@ -33,9 +20,6 @@ struct vmx_cpu {
     hpa_t current;
     uint32_t instruction_error; /* of the last VMfailValid */
 
-    struct vmx_vcpu *resident; /* whose registers that no VMCS switches are in this CPU; or NULL */
-    uint64_t host_msr[SHARED_MSR_COUNT];
-    uint64_t host_xcr0;
     struct descriptor_table gdt, idt; /* an exit leaves their limits at 0xffff (28.5.2) */
 
     bool lapic; /* the local APIC is ours: interrupts are to be ended there */

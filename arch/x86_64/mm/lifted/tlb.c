@@ -32,3 +32,8 @@ ABSENT void tlb_flush_ept(uint64_t eptp)
 {
     panic("no INVEPT is linked for EPTP %#lx", eptp);
 }
+
+ABSENT void tlb_flush_asid(uint16_t asid)
+{
+    panic("no TLB control is linked for ASID %u", asid);
+}

@@ -1,5 +1,5 @@
 /* See slice_timer.h. */
-#include "arch/x86_64/vmx/slice_timer.h"
+#include "arch/x86_64/guest/slice_timer.h"
 
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/lapic.h"
@@ -10,21 +10,26 @@
 
 static uint64_t tsc_per_sample;
 
-/* The interrupt of the sample stays pending, for interrupts are masked: the first entry of a guest
- * takes it as an exit that changes nothing. */
+/* Both clocks are read where the sample begins and where it ends: a pause in between, as when an
+ * emulator loses its turn on a busy computer, counts on both. */
 int slice_timer_init(void)
 {
     if (tsc_per_sample)
         return E_OK;
-    uint64_t start = rdtsc();
-    lapic_timer_start(SAMPLE);
-    while (!lapic_pending(VECTOR_TIMER)) {
-        if (rdtsc() - start > PATIENCE)
-            return E_HARDWARE;
+    lapic_timer_start(UINT32_MAX);
+    uint32_t first = lapic_timer_left(), left = first;
+    uint64_t start = rdtsc(), passed = 0;
+    while (first - left < SAMPLE && passed <= PATIENCE) {
         cpu_pause();
+        left = lapic_timer_left();
+        passed = rdtsc() - start;
     }
-    tsc_per_sample = rdtsc() - start;
     lapic_timer_stop();
+    if (first - left < SAMPLE)
+        return E_HARDWARE;
+    tsc_per_sample = passed * SAMPLE / (first - left);
+    if (tsc_per_sample == 0)
+        tsc_per_sample = 1;
     return E_OK;
 }
 

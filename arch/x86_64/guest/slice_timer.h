@@ -2,8 +2,8 @@
  * The end of a time slice on a CPU without the VMX-preemption timer: the local APIC's timer, whose
  * interrupt is an exit whatever the guest's RFLAGS.IF is (26.2 "Other causes of VM exits").
  */
-#ifndef QUIRE_ARCH_VMX_SLICE_TIMER_H
-#define QUIRE_ARCH_VMX_SLICE_TIMER_H
+#ifndef QUIRE_ARCH_GUEST_SLICE_TIMER_H
+#define QUIRE_ARCH_GUEST_SLICE_TIMER_H
 
 #include <stdint.h>
 

@@ -1,6 +1,8 @@
 /* See resident.h. SDM Vol. 1, chapter 13 "Managing state using the XSAVE feature set". */
-#include "arch/x86_64/vmx/resident.h"
+#include "arch/x86_64/guest/resident.h"
 
+#include "arch/x86_64/cpu.h"
+#include "arch/x86_64/percpu.h"
 #include "lib/string.h"
 
 #define LEAF_XSAVE 0xd
@@ -19,7 +21,17 @@ static const uint32_t shared_msr_index[SHARED_MSR_COUNT] = {
     [SHARED_KERNEL_GS_BASE] = IA32_KERNEL_GS_BASE,
 };
 
-uint64_t resident_xcr0(void)
+/* Of the one CPU that runs guests. */
+static struct {
+    struct resident *now;
+    uint64_t host_msr[SHARED_MSR_COUNT];
+    uint64_t host_xcr0;
+} here;
+
+uint64_t resident_xcr0;
+unsigned resident_fpu_order;
+
+static uint64_t guest_xcr0(void)
 {
     uint64_t offered = cpu_features.xcr0, mask = offered & (XCR0_X87 | XCR0_SSE);
     if (mask != (XCR0_X87 | XCR0_SSE))
@@ -32,7 +44,7 @@ uint64_t resident_xcr0(void)
     return mask;
 }
 
-unsigned resident_fpu_order(uint64_t xcr0)
+static unsigned fpu_order(uint64_t xcr0)
 {
     uint64_t size = XSAVE_LEGACY_SIZE;
     unsigned order = 0;
@@ -50,7 +62,18 @@ unsigned resident_fpu_order(uint64_t xcr0)
     return order;
 }
 
-void resident_reset(struct vmx_vcpu *v)
+void resident_init(void)
+{
+    resident_xcr0 = guest_xcr0();
+    resident_fpu_order = fpu_order(resident_xcr0);
+}
+
+const struct resident *resident_now(void)
+{
+    return here.now;
+}
+
+void resident_reset(struct resident *v)
 {
     uint8_t *area = v->fpu;
     uint32_t mxcsr = MXCSR_RESET;
@@ -59,7 +82,7 @@ void resident_reset(struct vmx_vcpu *v)
 
     memcpy(area + FXSAVE_MXCSR, &mxcsr, sizeof(mxcsr));
     memcpy(area + FXSAVE_FCW, &fcw, sizeof(fcw));
-    if (vmx_policy.guest_xcr0) /* XSTATE_BV: these two components are in the image */
+    if (resident_xcr0) /* XSTATE_BV: these two components are in the image */
         memcpy(area + 512, &present, sizeof(present));
     v->xcr0 = XCR0_X87;
     v->dr6 = DR6_RESET;
@@ -76,7 +99,7 @@ static void set_xcr0(uint64_t value)
  * disabled keeps its state, too. */
 static void fpu_save(void *area)
 {
-    uint64_t mask = vmx_policy.guest_xcr0;
+    uint64_t mask = resident_xcr0;
     if (mask) {
         set_xcr0(mask);
         __asm__ volatile("xsave64 (%0)"
@@ -90,7 +113,7 @@ static void fpu_save(void *area)
 
 static void fpu_restore(const void *area)
 {
-    uint64_t mask = vmx_policy.guest_xcr0;
+    uint64_t mask = resident_xcr0;
     if (mask) {
         set_xcr0(mask);
         __asm__ volatile("xrstor64 (%0)"
@@ -127,13 +150,13 @@ void resident_debug(uint64_t dr[4])
     dr[3] = read_dr3();
 }
 
-static void debug_save(struct vmx_vcpu *v)
+static void debug_save(struct resident *v)
 {
     resident_debug(v->dr);
     v->dr6 = read_dr6();
 }
 
-static void debug_restore(const struct vmx_vcpu *v)
+static void debug_restore(const struct resident *v)
 {
     write_dr0(v->dr[0]);
     write_dr1(v->dr[1]);
@@ -159,41 +182,40 @@ static void put_resident(void)
     resident_switch(NULL);
 }
 
-void resident_switch(struct vmx_vcpu *next)
+void resident_switch(struct resident *next)
 {
-    struct vmx_cpu *cpu = vmx_cpu();
-    struct vmx_vcpu *last = cpu->resident;
+    struct resident *last = here.now;
 
     if (last == next)
         return;
     __asm__ volatile("clts" : : : "memory");
     if (last) {
-        if (vmx_policy.guest_xcr0)
+        if (resident_xcr0)
             last->xcr0 = xgetbv(0);
         fpu_save(last->fpu);
         debug_save(last);
         msrs_save(last->msr);
     } else {
-        msrs_save(cpu->host_msr);
-        if (vmx_policy.guest_xcr0)
-            cpu->host_xcr0 = xgetbv(0);
+        msrs_save(here.host_msr);
+        if (resident_xcr0)
+            here.host_xcr0 = xgetbv(0);
     }
     if (next) {
         fpu_restore(next->fpu);
         debug_restore(next);
         msrs_restore(next->msr);
     } else {
-        msrs_restore(cpu->host_msr);
+        msrs_restore(here.host_msr);
     }
-    if (vmx_policy.guest_xcr0)
-        set_xcr0(next ? next->xcr0 : cpu->host_xcr0);
+    if (resident_xcr0)
+        set_xcr0(next ? next->xcr0 : here.host_xcr0);
     write_cr0(read_cr0() | CR0_TS);
-    cpu->resident = next;
+    here.now = next;
     this_cpu()->put_guest = next ? put_resident : NULL;
 }
 
-void resident_drop(struct vmx_vcpu *v)
+void resident_drop(struct resident *v)
 {
-    if (vmx_cpu()->resident == v)
+    if (here.now == v)
         resident_switch(NULL);
 }

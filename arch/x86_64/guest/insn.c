@@ -1,13 +1,13 @@
 /*
  * An instruction that has reached a device, carried out by arch/x86_64/mm/emulate.h with what the
- * VMCS says of the guest. The exit tells where, and nothing of the instruction (SDM Vol. 3, 28.2.5:
- * its length is undefined for EPT violations).
+ * backend says of the guest. The exit tells where, and nothing of the instruction (SDM Vol. 3,
+ * 28.2.5: its length is undefined for EPT violations; nor does every CPU with SVM give its bytes).
  */
 #include "arch/x86_64/mm/emulate.h"
 
+#include "arch/x86_64/guest/access.h"
+#include "arch/x86_64/guest/legal.h"
 #include "arch/x86_64/mm/guest_memory.h"
-#include "arch/x86_64/vmx/exits.h"
-#include "arch/x86_64/vmx/state.h"
 #include "lib/string.h"
 
 /* Iterations of a repeated string at one exit: the rest follows at the next, so that a guest cannot
@@ -19,7 +19,7 @@ _Static_assert((int)INSN_REGISTERS == (int)GPR_COUNT && (int)INSN_RSP == (int)RS
 _Static_assert(VM_EMULATION_WHY >= INSN_TEXT, "a sentence fits");
 
 struct guest_insn {
-    struct vmx_vcpu *v;
+    const struct guest_access *access;
     const struct vm_bus *bus;
     struct emulate_cpu cpu;
     struct emulation emulation;
@@ -30,9 +30,9 @@ struct guest_insn {
 static int reach(void *ctx, gpa_t at, unsigned access, uint8_t **bytes, unsigned *allowed)
 {
     struct guest_insn *g = ctx;
-    int error = guest_memory_reach(g->v->table, at, access, bytes, allowed);
+    int error = guest_memory_reach(g->access->table, at, access, bytes, allowed);
 
-    if (error != E_NOENT || !g->bus->covers(g->v->vcpu.guest, at))
+    if (error != E_NOENT || !g->bus->covers(g->access->vcpu->guest, at))
         return error;
     *bytes = NULL;
     *allowed = RIGHT_RW;
@@ -43,43 +43,49 @@ static void mark(void *ctx, gpa_t at, bool write)
 {
     struct guest_insn *g = ctx;
 
-    (void)guest_memory_mark(g->v->table, at, write);
+    (void)guest_memory_mark(g->access->table, at, write);
 }
 
 static struct operand_segment segment_of(void *ctx, enum operand_register which)
 {
-    (void)ctx;
-    return vmx_operand_segment((enum segment_index)which);
+    struct guest_insn *g = ctx;
+
+    return guest_operand_segment(g->access, (enum segment_index)which);
 }
 
 static uint64_t read_device(void *ctx, gpa_t at, unsigned bytes)
 {
     struct guest_insn *g = ctx;
 
-    return g->bus->read(g->v->vcpu.guest, at, bytes);
+    return g->bus->read(g->access->vcpu->guest, at, bytes);
 }
 
 static void write_device(void *ctx, gpa_t at, unsigned bytes, uint64_t value)
 {
     struct guest_insn *g = ctx;
 
-    g->bus->write(g->v->vcpu.guest, at, bytes, value);
+    g->bus->write(g->access->vcpu->guest, at, bytes, value);
 }
 
-/* ---- From the VMCS and back ---------------------------------------------------------------- */
+/* ---- From the guest's CPU and back --------------------------------------------------------- */
 
-static bool segment_big(uint64_t access)
+static bool segment_big(const struct guest_insn *g, enum segment_index index, uint32_t *limit)
 {
-    return (access & ACCESS_DB) != 0;
+    struct segment segment;
+
+    g->access->segment(g->access->vcpu, index, &segment);
+    *limit = segment.limit;
+    return (segment.access & ACCESS_DB) != 0;
 }
 
 static void load_cpu(struct guest_insn *g)
 {
     struct emulate_cpu *cpu = &g->cpu;
     struct insn_state *state = &cpu->state;
-    bool code64 = vmx_in_64bit_mode();
+    struct vcpu *vcpu = g->access->vcpu;
+    uint32_t limit;
 
-    cpu->access = vmx_operand_cpu(g->v);
+    cpu->access = guest_operand_cpu(g->access);
     cpu->access.reach = reach;
     cpu->access.mark = mark;
     cpu->access.ctx = g;
@@ -87,29 +93,26 @@ static void load_cpu(struct guest_insn *g)
     cpu->read = read_device;
     cpu->write = write_device;
     cpu->ctx = g;
-    memcpy(state->gpr, g->v->vcpu.gpr, sizeof(state->gpr));
-    state->gpr[INSN_RSP] = vmread(VMCS_GUEST_RSP);
-    state->rip = vmread(VMCS_GUEST_RIP);
+    memcpy(state->gpr, vcpu->gpr, sizeof(state->gpr));
+    g->access->place(vcpu, &state->rip, &state->gpr[INSN_RSP]);
     state->rflags = cpu->access.rflags;
-    state->stack_bytes = code64 ? 8 : segment_big(vmread(VMCS_GUEST_SS_ACCESS)) ? 4 : 2;
-    state->code_limit = (uint32_t)vmread(VMCS_GUEST_CS_LIMIT);
-    cpu->mode = code64                                      ? INSN_CODE64
-                : segment_big(vmread(VMCS_GUEST_CS_ACCESS)) ? INSN_CODE32
-                                                            : INSN_CODE16;
+    bool code64 = cpu->access.code64;
+    bool big = segment_big(g, SEG_SS, &limit);
+    state->stack_bytes = code64 ? 8 : big ? 4 : 2;
+    big = segment_big(g, SEG_CS, &limit);
+    state->code_limit = limit;
+    cpu->mode = code64 ? INSN_CODE64 : big ? INSN_CODE32 : INSN_CODE16;
 }
 
 /* RIP and RFLAGS.RF are the caller's. */
 static void store_cpu(const struct guest_insn *g)
 {
     const struct insn_state *state = &g->cpu.state;
-    uint64_t *gpr = g->v->vcpu.gpr, kept = gpr[RSP];
+    uint64_t *gpr = g->access->vcpu->gpr, kept = gpr[RSP];
 
     memcpy(gpr, state->gpr, sizeof(state->gpr));
     gpr[RSP] = kept;
-    if (state->gpr[INSN_RSP] != vmread(VMCS_GUEST_RSP))
-        vmwrite(VMCS_GUEST_RSP, state->gpr[INSN_RSP]);
-    if (state->rflags != g->cpu.access.rflags)
-        vmwrite(VMCS_GUEST_RFLAGS, state->rflags);
+    g->access->store(g->access->vcpu, state->gpr[INSN_RSP], state->rflags, g->cpu.access.rflags);
 }
 
 static void note_places(const struct guest_insn *g)
@@ -117,8 +120,9 @@ static void note_places(const struct guest_insn *g)
     const struct emulation *emulation = &g->emulation;
 
     for (unsigned i = 0; i < emulation->places; i++)
-        vmx_note_memory(g->v, emulation->place[i].linear, emulation->asked[i].bytes,
-                        (emulation->asked[i].access & INSN_WRITE) != 0);
+        g->access->note_memory(g->access->vcpu, emulation->place[i].linear,
+                               emulation->asked[i].bytes,
+                               (emulation->asked[i].access & INSN_WRITE) != 0);
 }
 
 /* ---- The whole ----------------------------------------------------------------------------- */
@@ -141,8 +145,8 @@ static enum vm_operand_outcome refuse(struct guest_insn *g, enum emulate_outcome
     case EMULATE_VIOLATION:
     case EMULATE_ILLEGAL:
         out->exit = *exit;
-        vmx_tell_refusal(place, outcome == EMULATE_ILLEGAL ? OPERAND_ILLEGAL : OPERAND_VIOLATION,
-                         &out->exit);
+        guest_tell_refusal(place, outcome == EMULATE_ILLEGAL ? OPERAND_ILLEGAL : OPERAND_VIOLATION,
+                           &out->exit);
         return VM_OPERAND_MEMORY;
     case EMULATE_UNKNOWN:
         memcpy(out->why, g->emulation.why, sizeof(g->emulation.why));
@@ -164,24 +168,25 @@ static enum emulate_outcome step(struct guest_insn *g)
         note_places(g);
         store_cpu(g);
         g->cpu.access.rflags = g->cpu.state.rflags;
-        if (outcome == EMULATE_REPEATS && vmx_iterated(&g->v->vcpu))
+        if (outcome == EMULATE_REPEATS && g->access->iterated(g->access->vcpu))
             return outcome;
     }
     if (outcome == EMULATE_DONE)
-        vmx_skip_to(g->v, g->cpu.state.rip);
+        g->access->skip_to(g->access->vcpu, g->cpu.state.rip);
     return outcome;
 }
 
-enum vm_operand_outcome vmx_emulate(struct vcpu *vcpu, const struct vm_exit *exit,
-                                    const struct vm_bus *bus, struct vm_emulation *out)
+enum vm_operand_outcome guest_emulate(const struct guest_access *access, const struct vm_exit *exit,
+                                      const struct vm_bus *bus, struct vm_emulation *out)
 {
-    struct guest_insn g = {.v = vmx_vcpu_of(vcpu), .bus = bus};
+    struct guest_insn g = {.access = access, .bus = bus};
+    uint64_t event = access->delivering(access->vcpu);
     enum emulate_outcome outcome;
 
-    if (vmread(VMCS_IDT_VECTORING) & INTERRUPTION_VALID) {
+    if (event) {
         format_buffer(out->why, sizeof(out->why),
                       "an event's delivery reached it, not an instruction (vectoring 0x%lx)",
-                      vmread(VMCS_IDT_VECTORING));
+                      event);
         return VM_OPERAND_UNKNOWN;
     }
     load_cpu(&g);
@@ -190,6 +195,6 @@ enum vm_operand_outcome vmx_emulate(struct vcpu *vcpu, const struct vm_exit *exi
         outcome = step(&g);
     if (outcome == EMULATE_DONE || outcome == EMULATE_REPEATS)
         return VM_OPERAND_REACHED;
-    vmx_retry(vcpu);
+    access->retry(access->vcpu);
     return refuse(&g, outcome, exit, out);
 }

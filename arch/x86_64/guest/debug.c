@@ -1,5 +1,5 @@
 /* See debug.h. */
-#include "arch/x86_64/vmx/debug.h"
+#include "arch/x86_64/guest/debug.h"
 
 #include "lib/bits.h"
 

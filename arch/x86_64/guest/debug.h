@@ -2,8 +2,8 @@
  * Breakpoints over what is carried out for a guest: which of its debug registers an access to a
  * port or to memory matches. SDM Vol. 3, 18.2 "Debug Registers", 18.3.1.2 and 18.3.1.3.
  */
-#ifndef QUIRE_ARCH_VMX_DEBUG_H
-#define QUIRE_ARCH_VMX_DEBUG_H
+#ifndef QUIRE_ARCH_GUEST_DEBUG_H
+#define QUIRE_ARCH_GUEST_DEBUG_H
 
 #include <stdint.h>
 

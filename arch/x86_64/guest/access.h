@@ -1,0 +1,44 @@
+/*
+ * Instructions that are carried out for a guest (arch/x86_64/mm/operand.h, emulate.h), with what a
+ * backend says of the guest's CPU: what the operations of vm/backend.h of the same names stand on.
+ */
+#ifndef QUIRE_ARCH_GUEST_ACCESS_H
+#define QUIRE_ARCH_GUEST_ACCESS_H
+
+#include "arch/x86_64/mm/operand.h"
+#include "vm/backend.h"
+
+/* A vCPU that has exited, as its backend shows it. */
+struct guest_access {
+    struct vcpu *vcpu;
+    struct table *table; /* its second level */
+
+    /* All but reach(), mark() and ctx. */
+    void (*registers)(struct vcpu *vcpu, struct operand_cpu *out);
+    void (*segment)(struct vcpu *vcpu, enum segment_index index, struct segment *out);
+    void (*place)(struct vcpu *vcpu, uint64_t *rip, uint64_t *rsp);
+    /* RSP and RFLAGS as an instruction has left them; `old`: as they were. */
+    void (*store)(struct vcpu *vcpu, uint64_t rsp, uint64_t rflags, uint64_t old);
+    bool (*skip_to)(struct vcpu *vcpu, uint64_t rip);
+    bool (*iterated)(struct vcpu *vcpu);
+    void (*retry)(struct vcpu *vcpu);
+    /* What the instruction in progress accesses, for breakpoints. */
+    void (*note_memory)(struct vcpu *vcpu, uint64_t linear, unsigned bytes, bool write);
+    /* The event whose delivery the exit interrupted; 0: it was an instruction. */
+    uint64_t (*delivering)(struct vcpu *vcpu);
+};
+
+struct operand_cpu guest_operand_cpu(const struct guest_access *access);
+struct operand_segment guest_operand_segment(const struct guest_access *access,
+                                             enum segment_index index);
+
+/* An access that the second level refuses, as the exit that it would have been. */
+void guest_tell_refusal(const struct operand_place *place, enum operand_outcome outcome,
+                        struct vm_exit *exit);
+
+enum vm_operand_outcome guest_operand(const struct guest_access *access, const struct vm_exit *exit,
+                                      const struct vm_operand *asked, struct vm_operand_place *out);
+enum vm_operand_outcome guest_emulate(const struct guest_access *access, const struct vm_exit *exit,
+                                      const struct vm_bus *bus, struct vm_emulation *out);
+
+#endif

@@ -1,0 +1,56 @@
+/* See asid.h. */
+#include "arch/x86_64/svm/asid.h"
+
+#include "arch/x86_64/mm/tlb.h"
+#include "lib/lock.h"
+
+#define ASID_MOST 256
+
+static struct {
+    struct lock lock;
+    uint32_t count;
+    bool taken[ASID_MOST];
+    bool stale[ASID_MOST];
+} asids;
+
+void asid_init(uint32_t count)
+{
+    asids.count = count < ASID_MOST ? count : ASID_MOST;
+}
+
+int asid_take(uint16_t *out)
+{
+    int error = E_FULL;
+
+    lock_take(&asids.lock);
+    for (unsigned i = 1; i < asids.count && error != E_OK; i++) {
+        if (asids.taken[i])
+            continue;
+        asids.taken[i] = asids.stale[i] = true;
+        *out = (uint16_t)i;
+        error = E_OK;
+    }
+    lock_drop(&asids.lock);
+    return error;
+}
+
+void asid_give(uint16_t asid)
+{
+    lock_take(&asids.lock);
+    asids.taken[asid] = false;
+    lock_drop(&asids.lock);
+}
+
+void tlb_flush_asid(uint16_t asid)
+{
+    tlb_counters.asid++;
+    asids.stale[asid] = true;
+}
+
+bool asid_take_stale(uint16_t asid)
+{
+    bool stale = asids.stale[asid];
+
+    asids.stale[asid] = false;
+    return stale;
+}

@@ -1,0 +1,22 @@
+/*
+ * Address-space identifiers: the tag of a guest's translations in the TLB (APM Vol. 2, 15.16 "TLB
+ * Control"). 0 is the host's.
+ */
+#ifndef QUIRE_ARCH_SVM_ASID_H
+#define QUIRE_ARCH_SVM_ASID_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* `count`: of those that the CPU has, 0 included. */
+void asid_init(uint32_t count);
+
+/* E_FULL. What its last holder left is stale. */
+int asid_take(uint16_t *out);
+void asid_give(uint16_t asid);
+
+/* Whether translations under this ASID have to be forgotten by the entry that follows: asked once.
+ */
+bool asid_take_stale(uint16_t asid);
+
+#endif

@@ -1,0 +1,145 @@
+/* SVM as struct vm_backend: the run of a vCPU, and the table of operations. */
+#include "arch/x86_64/guest/slice_timer.h"
+#include "arch/x86_64/mm/npt.h"
+#include "arch/x86_64/mm/table_envs.h"
+#include "arch/x86_64/svm/asid.h"
+#include "arch/x86_64/svm/svm.h"
+#include "arch/x86_64/svm/vcpu.h"
+
+/* What follows from the moment, for the entry that comes. */
+static void prepare_entry(struct svm_vcpu *v)
+{
+    struct vmcb *vmcb = v->vmcb;
+    uint64_t window = V_IRQ | V_IGNORE_TPR | BITS(3, 0) << V_PRIORITY_SHIFT;
+
+    vmcb->interrupt = (uint32_t)(V_INTR_MASKING | (v->window ? window : 0));
+    vmcb->tlb_control = !asid_take_stale(v->asid)  ? TLB_CONTROL_NOTHING
+                        : svm_policy.flush_by_asid ? TLB_CONTROL_ASID
+                                                   : TLB_CONTROL_ALL;
+    vmcb->rax = v->vcpu.gpr[RAX];
+}
+
+/* An exit leaves the interrupt that caused it pending (APM Vol. 2, 15.13.1): the host takes it now,
+ * by the gates that end it. */
+static void take_interrupts(void)
+{
+    svm_policy.interrupts++;
+    __asm__ volatile("sti\n\tnop\n\tnop\n\tcli" : : : "memory");
+}
+
+static int run(struct vcpu *vcpu, uint64_t slice, struct vm_exit *exit)
+{
+    struct svm_vcpu *v = svm_vcpu_of(vcpu);
+
+    if (v->halted) { /* what wakes it is an event */
+        *exit = (struct vm_exit){.kind = VM_EXIT_SLICE, .name = "halted", .rip = v->vmcb->rip};
+        return E_OK;
+    }
+    resident_switch(&v->resident);
+    prepare_entry(v);
+    slice_timer_start(slice);
+    svm_enter(vcpu->gpr, v->frame.v, svm_policy.host_vmcb.v);
+    slice_timer_stop();
+    vcpu->gpr[RAX] = v->vmcb->rax;
+    if (v->vmcb->exit_code == SVM_EXIT_INVALID) {
+        *exit = (struct vm_exit){
+            .kind = VM_EXIT_BAD_STATE,
+            .name = "the VMCB is not consistent (APM Vol. 2, 15.5.1)",
+            .raw = SVM_EXIT_INVALID,
+            .rip = v->vmcb->rip,
+        };
+        return E_HARDWARE;
+    }
+    vcpu->entries++;
+    svm_decode_exit(v, exit);
+    if (v->vmcb->exit_code == SVM_EXIT_INTR)
+        take_interrupts();
+    return E_OK;
+}
+
+static void ask_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
+{
+    cpuid(leaf, subleaf, out);
+}
+
+static uint64_t ticks(void)
+{
+    return rdtsc();
+}
+
+static uint64_t xcr0_mask(void)
+{
+    return resident_xcr0;
+}
+
+static const struct table_caps *npt_caps(void)
+{
+    return &svm_policy.npt;
+}
+
+static const struct table_env *npt_env(void)
+{
+    return &buddy_table_env;
+}
+
+static enum vm_operand_outcome operand(struct vcpu *vcpu, const struct vm_exit *exit,
+                                       const struct vm_operand *asked, struct vm_operand_place *out)
+{
+    struct guest_access access = svm_guest_access(svm_vcpu_of(vcpu));
+
+    return guest_operand(&access, exit, asked, out);
+}
+
+static enum vm_operand_outcome emulate(struct vcpu *vcpu, const struct vm_exit *exit,
+                                       const struct vm_bus *bus, struct vm_emulation *out)
+{
+    struct guest_access access = svm_guest_access(svm_vcpu_of(vcpu));
+
+    return guest_emulate(&access, exit, bus, out);
+}
+
+static int read_root(struct vcpu *vcpu, struct vm_root *out)
+{
+    const struct vmcb *vmcb = svm_vcpu_of(vcpu)->vmcb;
+    struct ncr3 root;
+    int error = ncr3_decode(vmcb->ncr3, cpu_features.maxphyaddr, &root);
+
+    if (error != E_OK || !(vmcb->nested & NESTED_PAGING))
+        return E_ILLEGAL;
+    *out = (struct vm_root){
+        .raw = root.raw,
+        .frame = root.root,
+        .type = root.type,
+        .levels = npt_kind.levels,
+        .accessed_dirty = true,
+    };
+    return E_OK;
+}
+
+const struct vm_backend svm_backend = {
+    .name = "SVM",
+    .cpuid = ask_cpuid,
+    .ticks = ticks,
+    .xcr0_mask = xcr0_mask,
+    .table_caps = npt_caps,
+    .table_env = npt_env,
+    .kind = &npt_kind,
+    .vcpu_create = svm_vcpu_create,
+    .vcpu_destroy = svm_vcpu_destroy,
+    .get_state = svm_get_state,
+    .get_modes = svm_get_modes,
+    .set_state = svm_set_state,
+    .run = run,
+    .skip = svm_skip,
+    .iterated = svm_iterated,
+    .retry = svm_retry,
+    .note_port = svm_note_port,
+    .inject = svm_inject,
+    .set_halted = svm_set_halted,
+    .interrupts_open = svm_interrupts_open,
+    .want_window = svm_want_window,
+    .operand = operand,
+    .emulate = emulate,
+    .read_root = read_root,
+    .dump = svm_dump,
+};

@@ -1,0 +1,91 @@
+/*
+ * A virtual CPU as SVM runs it, and what all of them share. Internal to this folder; vm/ sees the
+ * struct vcpu at its start.
+ */
+#ifndef QUIRE_ARCH_SVM_VCPU_H
+#define QUIRE_ARCH_SVM_VCPU_H
+
+#include "arch/x86_64/cpu.h"
+#include "arch/x86_64/guest/access.h"
+#include "arch/x86_64/guest/legal.h"
+#include "arch/x86_64/guest/resident.h"
+#include "arch/x86_64/svm/vmcb.h"
+#include "lib/error.h"
+#include "lib/list.h"
+#include "lib/panic.h"
+#include "mm/paging/table.h"
+
+struct svm_vcpu {
+    struct vcpu vcpu;
+    struct table *table; /* its nested table */
+    owner_t owner;       /* of its frames */
+    hpa_t frame;         /* of the VMCB */
+    struct vmcb *vmcb;
+    uint16_t asid;
+    struct resident resident;
+
+    bool window;      /* it exits as soon as it can take an interrupt */
+    bool halted;      /* it waits behind a HLT */
+    bool nmi_blocked; /* an NMI was injected; until its IRET, ... */
+    bool iret;        /* ... which exited, and runs at `iret_rip` */
+    uint64_t iret_rip;
+    unsigned traps;      /* breakpoints that the instruction in progress has met */
+    uint64_t reinjected; /* events whose delivery an exit interrupted */
+};
+
+static inline struct svm_vcpu *svm_vcpu_of(struct vcpu *vcpu)
+{
+    return container_of(vcpu, struct svm_vcpu, vcpu);
+}
+
+/* What was found and settled at start. */
+struct svm_policy {
+    uint32_t revision, asids;
+    bool on, flush_by_asid;
+    uint64_t guest_cr4; /* bits that guests may set */
+    hpa_t iopm, msrpm, host_save, host_vmcb;
+    struct table_caps npt;
+    uint64_t interrupts, nmis; /* exits by them */
+};
+extern struct svm_policy svm_policy;
+
+/* entry.asm */
+void svm_enter(uint64_t gpr[GPR_COUNT], uint64_t guest, uint64_t host);
+
+/* create.c */
+void svm_vcpus_init(void);
+int svm_vcpu_create(struct guest *guest, struct table *table, owner_t owner, struct vcpu **out);
+void svm_vcpu_destroy(struct vcpu *vcpu);
+
+/* state.c */
+int svm_get_state(struct vcpu *vcpu, struct vcpu_state *out);
+int svm_get_modes(struct vcpu *vcpu, struct vm_modes *out);
+int svm_set_state(struct vcpu *vcpu, const struct vcpu_state *in);
+void svm_read_segment(const struct vmcb *vmcb, enum segment_index index, struct segment *out);
+bool svm_in_64bit_mode(const struct vmcb *vmcb);
+void svm_dump(struct vcpu *vcpu, struct sink *to);
+
+/* events.c */
+int svm_inject(struct vcpu *vcpu, struct vm_event event);
+void svm_inject_exception(struct svm_vcpu *v, uint8_t vector, uint32_t code);
+bool svm_interrupts_open(struct vcpu *vcpu);
+void svm_want_window(struct vcpu *vcpu, bool wanted);
+void svm_set_halted(struct vcpu *vcpu, bool halted);
+bool svm_skip(struct vcpu *vcpu, const struct vm_exit *exit);
+bool svm_skip_to(struct svm_vcpu *v, uint64_t rip);
+bool svm_iterated(struct vcpu *vcpu);
+void svm_retry(struct vcpu *vcpu);
+void svm_note_port(struct vcpu *vcpu, uint16_t port, unsigned width);
+void svm_note_memory(struct vcpu *vcpu, uint64_t linear, unsigned bytes, bool write);
+void svm_iret_exit(struct svm_vcpu *v);
+/* First thing after an exit: an event whose delivery it interrupted is delivered by the next entry.
+ */
+void svm_requeue_event(struct svm_vcpu *v);
+
+/* exits.c */
+void svm_decode_exit(struct svm_vcpu *v, struct vm_exit *exit);
+
+/* access.c */
+struct guest_access svm_guest_access(struct svm_vcpu *v);
+
+#endif
