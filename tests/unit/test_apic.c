@@ -11,6 +11,7 @@
 #include "lib/bits.h"
 #include "lib/error.h"
 #include "tests/unit/fake_machine.h"
+#include "tests/unit/pc_guest.h"
 #include "tests/unit/random.h"
 #include "vm/device.h"
 #include "vm/guest.h"
@@ -52,44 +53,23 @@ enum {
 #define MASKED BIT(16)
 #define LEVEL BIT(15)
 
-static uint8_t sector[512];
-static struct guest *guest;
-
 static int set_up(void **state)
 {
-    const struct guest_image image = {.bytes = sector, .size = sizeof(sector), .cmdline = "g pc"};
-
-    (void)state;
-    machine_start(64 * MiB);
-    guests_init(&machine_backend, NULL);
-    sector[510] = 0x55;
-    sector[511] = 0xaa;
-    machine_cpu = NULL;
-    if (guest_create(&image, &guest) != E_OK)
+    if (pc_set_up(state) != 0)
         return 1;
-    fake_of(guest)->state.rflags |= BIT(9);
-    port_write(guest, 0x21, 1, 0xff); /* the BIOS has started its clock by the 8259 pair */
-    port_write(guest, 0xa1, 1, 0xff);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    if (!guest_ended(guest))
-        guest_kill(guest);
-    machine_stop();
+    devices_reset(pc); /* as they are before a BIOS has set them up */
+    fake_of(pc)->state.rflags |= BIT(9);
     return 0;
 }
 
 static uint32_t get(unsigned at)
 {
-    return (uint32_t)window_read(guest, gpa(LAPIC + at), 4);
+    return (uint32_t)window_read(pc, gpa(LAPIC + at), 4);
 }
 
 static void put(unsigned at, uint64_t value)
 {
-    window_write(guest, gpa(LAPIC + at), 4, value);
+    window_write(pc, gpa(LAPIC + at), 4, value);
 }
 
 static void send_self(uint8_t vector)
@@ -99,8 +79,8 @@ static void send_self(uint8_t vector)
 
 static void assert_taken(uint8_t vector)
 {
-    assert_true(lapic_asks(guest));
-    assert_int_equal(lapic_acknowledge(guest), vector);
+    assert_true(lapic_asks(pc));
+    assert_int_equal(lapic_acknowledge(pc), vector);
 }
 
 static bool in_set(unsigned set, uint8_t vector)
@@ -112,8 +92,8 @@ static uint64_t rdmsr(uint32_t index)
 {
     uint64_t value = 0;
 
-    assert_true(lapic_has_msr(guest, index));
-    assert_true(lapic_rdmsr(guest, index, &value));
+    assert_true(lapic_has_msr(pc, index));
+    assert_true(lapic_rdmsr(pc, index, &value));
     return value;
 }
 
@@ -121,13 +101,13 @@ static bool can_read(uint32_t index)
 {
     uint64_t value;
 
-    return lapic_rdmsr(guest, index, &value);
+    return lapic_rdmsr(pc, index, &value);
 }
 
 static bool wrmsr(uint32_t index, uint64_t value)
 {
-    assert_true(lapic_has_msr(guest, index));
-    return lapic_wrmsr(guest, index, value);
+    assert_true(lapic_has_msr(pc, index));
+    return lapic_wrmsr(pc, index, value);
 }
 
 /* ---- The local APIC -------------------------------------------------------------------------- */
@@ -141,9 +121,9 @@ static void test_it_starts_as_firmware_leaves_it(void **state)
     assert_int_equal(get(LVT_LINT0), 0x8700);
     assert_int_equal(get(LVT_TIMER), MASKED);
     assert_int_equal(rdmsr(IA32_APIC_BASE), LAPIC | APIC_BASE_BSP | APIC_BASE_EN);
-    assert_true(lapic_passes_pic(guest));
+    assert_true(lapic_passes_pic(pc));
     put(LVT_LINT0, MASKED | 0x700);
-    assert_false(lapic_passes_pic(guest));
+    assert_false(lapic_passes_pic(pc));
 }
 
 /* 11.8.3.1, 11.8.4: classes of 16 vectors. */
@@ -156,7 +136,7 @@ static void test_priorities(void **state)
     assert_taken(0x45);
     assert_true(in_set(ISR, 0x45) && !in_set(IRR, 0x45));
     assert_int_equal(get(PPR), 0x40);
-    assert_false(lapic_asks(guest)); /* of the same class */
+    assert_false(lapic_asks(pc)); /* of the same class */
     send_self(0x52);
     assert_taken(0x52);
     assert_int_equal(get(PPR), 0x50);
@@ -174,12 +154,12 @@ static void test_the_task_priority_is_cr8(void **state)
 {
     (void)state;
     put(TPR, 0x53);
-    assert_int_equal(guest->vcpu->cr8, 5);
+    assert_int_equal(pc->vcpu->cr8, 5);
     assert_int_equal(get(TPR), 0x53);
     assert_int_equal(get(PPR), 0x53);
     send_self(0x5f);
-    assert_false(lapic_asks(guest));
-    guest->vcpu->cr8 = 4;
+    assert_false(lapic_asks(pc));
+    pc->vcpu->cr8 = 4;
     assert_int_equal(get(TPR), 0x43);
     assert_taken(0x5f);
 }
@@ -207,7 +187,7 @@ static void test_who_is_addressed(void **state)
     for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
         put(ICR_HIGH, cases[i].high);
         put(ICR, cases[i].low);
-        assert_int_equal(lapic_asks(guest), cases[i].arrives);
+        assert_int_equal(lapic_asks(pc), cases[i].arrives);
         if (cases[i].arrives) {
             assert_taken(0x40);
             put(EOI, 0);
@@ -216,10 +196,10 @@ static void test_who_is_addressed(void **state)
     put(DFR, 0); /* clusters: 2, its third CPU */
     assert_int_equal(get(DFR), 0x0fffffff);
     put(LDR, 0x24000000);
-    assert_true(lapic_is_addressed(guest, 0x24, true));
-    assert_true(lapic_is_addressed(guest, 0xf4, true));
-    assert_false(lapic_is_addressed(guest, 0x14, true));
-    assert_false(lapic_is_addressed(guest, 0x28, true));
+    assert_true(lapic_is_addressed(pc, 0x24, true));
+    assert_true(lapic_is_addressed(pc, 0xf4, true));
+    assert_false(lapic_is_addressed(pc, 0x14, true));
+    assert_false(lapic_is_addressed(pc, 0x28, true));
 }
 
 /* 11.5.3: noted errors are read after a write; one raises its interrupt. */
@@ -253,21 +233,21 @@ static void test_switched_off_by_software(void **state)
     put(LVT_ERROR, 0xe1);
     assert_int_equal(get(LVT_ERROR), MASKED | 0xe1);
     send_self(0x40);
-    assert_false(lapic_asks(guest));
-    assert_false(lapic_passes_pic(guest));
+    assert_false(lapic_asks(pc));
+    assert_false(lapic_passes_pic(pc));
     put(SVR, 0x1ff);
-    assert_false(lapic_asks(guest));
+    assert_false(lapic_asks(pc));
 }
 
 static void test_accesses_beside_the_registers(void **state)
 {
     (void)state;
     put(TPR, 0x20);
-    window_write(guest, gpa(LAPIC + TPR), 1, 0x30); /* too narrow */
-    window_write(guest, gpa(LAPIC + TPR + 4), 4, 0x30);
+    window_write(pc, gpa(LAPIC + TPR), 1, 0x30); /* too narrow */
+    window_write(pc, gpa(LAPIC + TPR + 4), 4, 0x30);
     assert_int_equal(get(TPR), 0x20);
-    assert_int_equal(window_read(guest, gpa(LAPIC + TPR + 4), 4), 0);
-    assert_int_equal(window_read(guest, gpa(LAPIC + VERSION + 2), 1), 0x05);
+    assert_int_equal(window_read(pc, gpa(LAPIC + TPR + 4), 4), 0);
+    assert_int_equal(window_read(pc, gpa(LAPIC + VERSION + 2), 1), 0x05);
 }
 
 /* ---- Its timer: no crystal is told, so it counts TSC ticks -------------------------------------
@@ -275,7 +255,7 @@ static void test_accesses_beside_the_registers(void **state)
 
 static uint64_t timer_started(void)
 {
-    return guest->devices.lapic.timer.started;
+    return pc->devices.lapic.timer.started;
 }
 
 static void test_a_count_that_ends(void **state)
@@ -285,19 +265,19 @@ static void test_a_count_that_ends(void **state)
     put(DIVIDE, 0x3); /* by 16 */
     put(INITIAL, 100000);
     uint64_t due = timer_started() + 1600000;
-    assert_int_equal(devices_next(guest, due - 5), 5);
+    assert_int_equal(devices_next(pc, due - 5), 5);
     assert_in_range(get(CURRENT), 99000, 100000);
-    devices_update(guest, due - 1);
-    assert_false(lapic_asks(guest));
-    devices_update(guest, due);
+    devices_update(pc, due - 1);
+    assert_false(lapic_asks(pc));
+    devices_update(pc, due);
     assert_taken(0x70);
-    assert_int_equal(devices_next(guest, due), UINT64_MAX);
+    assert_int_equal(devices_next(pc, due), UINT64_MAX);
     assert_int_equal(get(CURRENT), 0);
     put(EOI, 0);
     put(INITIAL, 100);
     put(INITIAL, 0); /* stops it */
-    devices_update(guest, due * 2);
-    assert_false(lapic_asks(guest));
+    devices_update(pc, due * 2);
+    assert_false(lapic_asks(pc));
 }
 
 static void test_a_periodic_timer(void **state)
@@ -314,17 +294,17 @@ static void test_a_periodic_timer(void **state)
         put(INITIAL, 10000);
         uint64_t start = timer_started(), period = UINT64_C(10000) * divides[i].divisor;
         for (uint64_t n = 1; n < 5; n++) {
-            assert_int_equal(devices_next(guest, start + n * period - 3), 3);
-            devices_update(guest, start + n * period);
+            assert_int_equal(devices_next(pc, start + n * period - 3), 3);
+            devices_update(pc, start + n * period);
             assert_taken(0x71);
             put(EOI, 0);
         }
         /* Those that were missed are one, and the next is on time. */
-        devices_update(guest, start + 20 * period + 7);
-        assert_int_equal(devices_next(guest, start + 20 * period + 7), UINT64_MAX);
+        devices_update(pc, start + 20 * period + 7);
+        assert_int_equal(devices_next(pc, start + 20 * period + 7), UINT64_MAX);
         assert_taken(0x71);
-        assert_false(lapic_asks(guest));
-        assert_int_equal(devices_next(guest, start + 20 * period + 7), period - 7);
+        assert_false(lapic_asks(pc));
+        assert_int_equal(devices_next(pc, start + 20 * period + 7), period - 7);
         put(EOI, 0);
     }
 }
@@ -338,18 +318,18 @@ static void test_a_deadline(void **state)
     put(INITIAL, 5);
     assert_int_equal(get(INITIAL), 0);
     assert_true(wrmsr(IA32_TSC_DEADLINE, UINT64_C(1) << 40));
-    assert_int_equal(devices_next(guest, (UINT64_C(1) << 40) - 9), 9);
-    devices_update(guest, (UINT64_C(1) << 40) - 1);
-    assert_false(lapic_asks(guest));
-    devices_update(guest, UINT64_C(1) << 40);
+    assert_int_equal(devices_next(pc, (UINT64_C(1) << 40) - 9), 9);
+    devices_update(pc, (UINT64_C(1) << 40) - 1);
+    assert_false(lapic_asks(pc));
+    devices_update(pc, UINT64_C(1) << 40);
     assert_taken(0x72);
     assert_int_equal(rdmsr(IA32_TSC_DEADLINE), 0);
     put(EOI, 0);
     assert_true(wrmsr(IA32_TSC_DEADLINE, UINT64_C(1) << 41));
     put(LVT_TIMER, 0x72); /* another mode disarms it */
     put(LVT_TIMER, DEADLINE | 0x72);
-    devices_update(guest, UINT64_C(1) << 42);
-    assert_false(lapic_asks(guest));
+    devices_update(pc, UINT64_C(1) << 42);
+    assert_false(lapic_asks(pc));
 }
 
 /* ---- MSRs --------------------------------------------------------------------------------------
@@ -365,10 +345,10 @@ static void test_state_transitions(void **state)
     assert_false(wrmsr(IA32_APIC_BASE, on + 0x1000));           /* it stays where it is */
     assert_false(wrmsr(IA32_APIC_BASE, on | BIT(0)));
     assert_true(wrmsr(IA32_APIC_BASE, on | APIC_BASE_EXTD));
-    assert_int_equal(window_read(guest, gpa(LAPIC + VERSION), 4), UINT64_MAX);
+    assert_int_equal(window_read(pc, gpa(LAPIC + VERSION), 4), UINT64_MAX);
     assert_false(wrmsr(IA32_APIC_BASE, on)); /* no way back, but for off */
     assert_true(wrmsr(IA32_APIC_BASE, base));
-    assert_true(lapic_passes_pic(guest)); /* the CPU's own pins */
+    assert_true(lapic_passes_pic(pc)); /* the CPU's own pins */
     assert_false(can_read(0x803));
     assert_false(wrmsr(IA32_APIC_BASE, on | APIC_BASE_EXTD));
     assert_true(wrmsr(IA32_APIC_BASE, on));
@@ -398,14 +378,14 @@ static void test_x2apic_mode(void **state)
     assert_taken(0x62);
     assert_true(wrmsr(0x80b, 0));
     assert_true(wrmsr(0x830, UINT64_C(1) << 32 | 0x63));
-    assert_false(lapic_asks(guest));
+    assert_false(lapic_asks(pc));
     assert_true(wrmsr(0x830, UINT64_C(1) << 32 | 0x863)); /* logical: cluster 0, CPU 0 */
     assert_taken(0x63);
     assert_true(wrmsr(0x80b, 0));
     assert_true(wrmsr(0x830, UINT64_C(0xffffffff) << 32 | 0x64));
     assert_taken(0x64);
     assert_true(wrmsr(0x808, 0xf0));
-    assert_int_equal(guest->vcpu->cr8, 15);
+    assert_int_equal(pc->vcpu->cr8, 15);
 }
 
 /* ---- The I/O APIC ------------------------------------------------------------------------------
@@ -413,14 +393,14 @@ static void test_x2apic_mode(void **state)
 
 static uint32_t io_get(unsigned which)
 {
-    window_write(guest, gpa(IOAPIC), 4, which);
-    return (uint32_t)window_read(guest, gpa(IOAPIC + 0x10), 4);
+    window_write(pc, gpa(IOAPIC), 4, which);
+    return (uint32_t)window_read(pc, gpa(IOAPIC + 0x10), 4);
 }
 
 static void io_put(unsigned which, uint32_t value)
 {
-    window_write(guest, gpa(IOAPIC), 4, which);
-    window_write(guest, gpa(IOAPIC + 0x10), 4, value);
+    window_write(pc, gpa(IOAPIC), 4, which);
+    window_write(pc, gpa(IOAPIC + 0x10), 4, value);
 }
 
 static void io_route(unsigned pin, uint64_t entry)
@@ -441,45 +421,45 @@ static void test_pins(void **state)
         if (irq == 2)
             continue;
         assert_int_equal(io_get(0x10 + 2 * pin), MASKED);
-        assert_true(irq_masked(guest, irq) || lapic_passes_pic(guest));
-        irq_set_line(guest, irq, true);
-        assert_false(lapic_asks(guest)); /* masked: the edge is lost */
-        irq_set_line(guest, irq, false);
+        assert_true(irq_masked(pc, irq) || lapic_passes_pic(pc));
+        irq_set_line(pc, irq, true);
+        assert_false(lapic_asks(pc)); /* masked: the edge is lost */
+        irq_set_line(pc, irq, false);
         io_route(pin, 0x80 + irq);
-        assert_false(irq_masked(guest, irq));
-        assert_false(lapic_asks(guest));
-        irq_set_line(guest, irq, true);
-        assert_true(irq_pending(guest, irq));
+        assert_false(irq_masked(pc, irq));
+        assert_false(lapic_asks(pc));
+        irq_set_line(pc, irq, true);
+        assert_true(irq_pending(pc, irq));
         assert_taken((uint8_t)(0x80 + irq));
-        assert_false(irq_pending(guest, irq));
+        assert_false(irq_pending(pc, irq));
         put(EOI, 0);
-        assert_false(lapic_asks(guest)); /* an edge comes once */
-        irq_set_line(guest, irq, false);
+        assert_false(lapic_asks(pc)); /* an edge comes once */
+        irq_set_line(pc, irq, false);
     }
     io_route(5, UINT64_C(7) << 56 | 0x90); /* for another CPU */
-    irq_set_line(guest, 5, true);
-    assert_false(lapic_asks(guest));
+    irq_set_line(pc, 5, true);
+    assert_false(lapic_asks(pc));
 }
 
 static void test_a_level_asks_again(void **state)
 {
     (void)state;
     io_route(9, LEVEL | 0x91);
-    irq_set_line(guest, 9, true);
+    irq_set_line(pc, 9, true);
     assert_true(io_get(0x10 + 18) & BIT(14));
     assert_taken(0x91);
     assert_true(in_set(TMR, 0x91));
-    assert_false(lapic_asks(guest));
+    assert_false(lapic_asks(pc));
     put(EOI, 0); /* it is there still */
     assert_taken(0x91);
-    irq_set_line(guest, 9, false);
+    irq_set_line(pc, 9, false);
     put(EOI, 0);
-    assert_false(lapic_asks(guest));
+    assert_false(lapic_asks(pc));
     assert_false(io_get(0x10 + 18) & BIT(14));
     /* Masked while it is driven: it asks when it is opened. */
     io_route(9, MASKED | LEVEL | 0x91);
-    irq_set_line(guest, 9, true);
-    assert_false(lapic_asks(guest));
+    irq_set_line(pc, 9, true);
+    assert_false(lapic_asks(pc));
     io_route(9, LEVEL | 0x91);
     assert_taken(0x91);
     /* To make it an edge forgets that it was not ended. */
@@ -491,31 +471,31 @@ static void test_an_nmi_by_a_pin(void **state)
 {
     (void)state;
     io_route(7, 4 << 8);
-    irq_set_line(guest, 7, true);
-    assert_false(lapic_asks(guest));
-    assert_true(guest->devices.lapic.nmi);
-    interrupts_offer(guest, 1);
-    assert_int_equal(fake_of(guest)->event.kind, VM_EVENT_NMI);
-    assert_false(guest->devices.lapic.nmi);
+    irq_set_line(pc, 7, true);
+    assert_false(lapic_asks(pc));
+    assert_true(pc->devices.lapic.nmi);
+    interrupts_offer(pc, 1);
+    assert_int_equal(fake_of(pc)->event.kind, VM_EVENT_NMI);
+    assert_false(pc->devices.lapic.nmi);
 }
 
 /* The 8259 pair by LINT0, vectors of the APIC before it. */
 static void test_two_controllers_at_once(void **state)
 {
     (void)state;
-    port_write(guest, 0x20, 1, 0x11);
-    port_write(guest, 0x21, 1, 0x20);
-    port_write(guest, 0x21, 1, 0x04);
-    port_write(guest, 0x21, 1, 0x01);
-    port_write(guest, 0x21, 1, 0xef);
-    irq_set_line(guest, 4, true);
+    port_write(pc, 0x20, 1, 0x11);
+    port_write(pc, 0x21, 1, 0x20);
+    port_write(pc, 0x21, 1, 0x04);
+    port_write(pc, 0x21, 1, 0x01);
+    port_write(pc, 0x21, 1, 0xef);
+    irq_set_line(pc, 4, true);
     send_self(0x55);
-    interrupts_offer(guest, 1);
-    assert_int_equal(fake_of(guest)->event.vector, 0x55);
-    assert_true(fake_of(guest)->window);
-    interrupts_offer(guest, 1);
-    assert_int_equal(fake_of(guest)->event.vector, 0x24);
-    assert_false(fake_of(guest)->window);
+    interrupts_offer(pc, 1);
+    assert_int_equal(fake_of(pc)->event.vector, 0x55);
+    assert_true(fake_of(pc)->window);
+    interrupts_offer(pc, 1);
+    assert_int_equal(fake_of(pc)->event.vector, 0x24);
+    assert_false(fake_of(pc)->window);
 }
 
 /* ---- The HPET ----------------------------------------------------------------------------------
@@ -526,12 +506,12 @@ static void test_two_controllers_at_once(void **state)
 
 static uint64_t hpet_get(unsigned at)
 {
-    return window_read(guest, gpa(HPET + at), 8);
+    return window_read(pc, gpa(HPET + at), 8);
 }
 
 static void hpet_put(unsigned at, uint64_t value)
 {
-    window_write(guest, gpa(HPET + at), 8, value);
+    window_write(pc, gpa(HPET + at), 8, value);
 }
 
 /* Ticks until the counter has gone on by so much. */
@@ -544,10 +524,10 @@ static void test_hpet_registers(void **state)
 {
     (void)state;
     assert_int_equal(hpet_get(0), UINT64_C(69841279) << 32 | 0x8086a201);
-    assert_int_equal(window_read(guest, gpa(HPET + 4), 4), 69841279);
+    assert_int_equal(window_read(pc, gpa(HPET + 4), 4), 69841279);
     hpet_put(0xf0, 0x123456789);
     assert_int_equal(hpet_get(0xf0), 0x123456789); /* it stands still */
-    window_write(guest, gpa(HPET + 0xf4), 4, 0x7);
+    window_write(pc, gpa(HPET + 0xf4), 4, 0x7);
     assert_int_equal(hpet_get(0xf0), 0x723456789);
     hpet_put(0x10, 1);
     uint64_t first = hpet_get(0xf0), second = hpet_get(0xf0);
@@ -569,7 +549,7 @@ static void start_hpet(uint64_t config)
 
 static uint64_t hpet_started(void)
 {
-    return guest->devices.hpet.started;
+    return pc->devices.hpet.started;
 }
 
 static void test_hpet_one_shot(void **state)
@@ -580,20 +560,20 @@ static void test_hpet_one_shot(void **state)
     hpet_put(0x100, BIT(2) | 20 << 9);
     hpet_put(0x108, 1000000);
     uint64_t due = hpet_started() + ticks_for(1000000);
-    devices_update(guest, due - 100);
-    assert_false(lapic_asks(guest));
-    assert_in_range(devices_next(guest, due - 100), 50, 200);
-    devices_update(guest, due);
+    devices_update(pc, due - 100);
+    assert_false(lapic_asks(pc));
+    assert_in_range(devices_next(pc, due - 100), 50, 200);
+    devices_update(pc, due);
     assert_taken(0xa0);
     put(EOI, 0);
-    assert_int_equal(devices_next(guest, due), UINT64_MAX);
+    assert_int_equal(devices_next(pc, due), UINT64_MAX);
     /* With 32 bits it comes again after a round; a comparator behind the counter likewise. */
     hpet_put(0x100, BIT(2) | BIT(8) | 20 << 9);
     hpet_put(0x108, 5);
     due = hpet_started() + ticks_for(BIT(32) + 5);
-    devices_update(guest, due - 1000);
-    assert_false(lapic_asks(guest));
-    devices_update(guest, due);
+    devices_update(pc, due - 1000);
+    assert_false(lapic_asks(pc));
+    devices_update(pc, due);
     assert_taken(0xa0);
 }
 
@@ -608,18 +588,18 @@ static void test_hpet_periodic(void **state)
     uint64_t start = hpet_started();
     for (uint64_t n = 0; n < 5; n++) {
         uint64_t due = start + ticks_for(100000 + n * 50000);
-        devices_update(guest, due - 200);
-        assert_false(lapic_asks(guest));
-        devices_update(guest, due);
+        devices_update(pc, due - 200);
+        assert_false(lapic_asks(pc));
+        devices_update(pc, due);
         assert_taken(0xa1);
         put(EOI, 0);
     }
     assert_int_equal(hpet_get(0x128), 100000 + 5 * 50000);
-    devices_update(guest, start + ticks_for(100000 + 100 * 50000 + 1));
+    devices_update(pc, start + ticks_for(100000 + 100 * 50000 + 1));
     assert_taken(0xa1);
     put(EOI, 0);
-    devices_update(guest, start + ticks_for(100000 + 101 * 50000 - 100));
-    assert_false(lapic_asks(guest));
+    devices_update(pc, start + ticks_for(100000 + 101 * 50000 - 100));
+    assert_false(lapic_asks(pc));
 }
 
 static void test_hpet_level(void **state)
@@ -629,14 +609,14 @@ static void test_hpet_level(void **state)
     start_hpet(1);
     hpet_put(0x140, BIT(1) | BIT(2) | 22 << 9);
     hpet_put(0x148, 1000);
-    devices_update(guest, hpet_started() + ticks_for(2000));
+    devices_update(pc, hpet_started() + ticks_for(2000));
     assert_int_equal(hpet_get(0x20), BIT(2));
     assert_taken(0xa2);
     put(EOI, 0);
     assert_taken(0xa2); /* until the status is cleared */
     hpet_put(0x20, BIT(2));
     put(EOI, 0);
-    assert_false(lapic_asks(guest));
+    assert_false(lapic_asks(pc));
     assert_int_equal(hpet_get(0x20), 0);
 }
 
@@ -646,17 +626,17 @@ static void test_hpet_replaces_the_timer(void **state)
     io_route(2, 0xb0);
     io_route(8, 0xb8);
     start_hpet(3);
-    assert_true(hpet_replaces_legacy(guest));
-    irq_set_line(guest, IRQ_TIMER, true); /* the 8254's is cut off */
-    assert_false(lapic_asks(guest));
+    assert_true(hpet_replaces_legacy(pc));
+    irq_set_line(pc, IRQ_TIMER, true); /* the 8254's is cut off */
+    assert_false(lapic_asks(pc));
     hpet_put(0x100, BIT(2));
     hpet_put(0x108, 1000);
     hpet_put(0x120, BIT(2));
     hpet_put(0x128, 5000);
-    devices_update(guest, hpet_started() + ticks_for(1001));
+    devices_update(pc, hpet_started() + ticks_for(1001));
     assert_taken(0xb0);
     put(EOI, 0);
-    devices_update(guest, hpet_started() + ticks_for(5001));
+    devices_update(pc, hpet_started() + ticks_for(5001));
     assert_taken(0xb8);
 }
 
@@ -688,28 +668,28 @@ static void any_access(struct random *random)
 
     switch (random_below(random, 8)) {
     case 0:
-        window_read(guest, at, bytes);
+        window_read(pc, at, bytes);
         break;
     case 1: {
         uint32_t index = X2APIC_MSR_FIRST + (uint32_t)random_below(random, 0x40);
         uint64_t value = random_below(random, 2) ? any_value(random) : random_below(random, 512);
         if (random_below(random, 2))
-            lapic_wrmsr(guest, index, value);
+            lapic_wrmsr(pc, index, value);
         else
-            lapic_rdmsr(guest, index, &value);
+            lapic_rdmsr(pc, index, &value);
         break;
     }
     case 2:
-        lapic_wrmsr(guest, random_below(random, 2) ? IA32_TSC_DEADLINE : IA32_APIC_BASE,
+        lapic_wrmsr(pc, random_below(random, 2) ? IA32_TSC_DEADLINE : IA32_APIC_BASE,
                     random_below(random, 2)
                         ? any_value(random)
                         : LAPIC | APIC_BASE_BSP | random_below(random, 4) << 10);
         break;
     case 3:
-        ioapic_set_pin(guest, (unsigned)random_below(random, IOAPIC_PINS), random_below(random, 2));
+        ioapic_set_pin(pc, (unsigned)random_below(random, IOAPIC_PINS), random_below(random, 2));
         break;
     default:
-        window_write(guest, at, bytes, any_value(random));
+        window_write(pc, at, bytes, any_value(random));
     }
 }
 
@@ -726,40 +706,41 @@ static void test_any_accesses(void **state)
         now +=
             random_below(&random, 3) ? 0 : random_next(&random) >> (20 + random_below(&random, 40));
         if (random_below(&random, 4) == 0)
-            devices_update(guest, now);
-        uint64_t next = devices_next(guest, now);
+            devices_update(pc, now);
+        uint64_t next = devices_next(pc, now);
         assert_true(next == UINT64_MAX || next < BIT(62));
-        if (lapic_asks(guest)) {
-            uint32_t before = lapic_processor_priority(guest);
-            uint8_t vector = lapic_acknowledge(guest);
+        if (lapic_asks(pc)) {
+            uint32_t before = lapic_processor_priority(pc);
+            uint8_t vector = lapic_acknowledge(pc);
 
             assert_true(vector >= LAPIC_FIRST_VECTOR);
             assert_true((vector & 0xf0u) > (before & 0xf0));
-            assert_int_equal(lapic_processor_priority(guest) & 0xf0, vector & 0xf0);
+            assert_int_equal(lapic_processor_priority(pc) & 0xf0, vector & 0xf0);
         }
         if (random_below(&random, 3) == 0)
-            lapic_end(guest);
+            lapic_end(pc);
     }
 }
 
 static void test_only_with_pc(void **state)
 {
+    static uint8_t sector[512] = {[510] = 0x55, [511] = 0xaa};
     const struct guest_image image = {.bytes = sector, .size = sizeof(sector), .cmdline = "bare"};
     struct guest *other;
 
     (void)state;
     assert_int_equal(guest_create(&image, &other), E_OK);
     assert_null(guest_slot_at(other, gpa(LAPIC)));
-    assert_int_equal(guest_slot_at(guest, gpa(LAPIC))->kind, SLOT_DEVICE);
-    assert_int_equal(guest_slot_at(guest, gpa(IOAPIC))->kind, SLOT_DEVICE);
-    assert_int_equal(guest_slot_at(guest, gpa(HPET))->kind, SLOT_DEVICE);
+    assert_int_equal(guest_slot_at(pc, gpa(LAPIC))->kind, SLOT_DEVICE);
+    assert_int_equal(guest_slot_at(pc, gpa(IOAPIC))->kind, SLOT_DEVICE);
+    assert_int_equal(guest_slot_at(pc, gpa(HPET))->kind, SLOT_DEVICE);
     assert_false(lapic_has_msr(other, IA32_APIC_BASE));
     assert_true(lapic_passes_pic(other));
     assert_false(lapic_asks(other));
     guest_kill(other);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, pc_tear_down)
 
 int main(void)
 {

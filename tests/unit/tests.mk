@@ -152,7 +152,7 @@ UNIT_TESTS += dev_vga
 UNIT_dev_vga_SRC := $(PC_SRC)
 
 UNIT_TESTS += apic
-UNIT_apic_SRC := $(VM_SRC)
+UNIT_apic_SRC := $(PC_SRC)
 
 UNIT_TESTS += vmx_controls
 UNIT_vmx_controls_SRC := $(addprefix arch/x86_64/vmx/,controls.c names.c entry_check.c) \
