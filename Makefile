@@ -33,6 +33,14 @@ QUIRE_ISO := $(BUILD)/quire.iso
 .SUFFIXES:
 MAKEFLAGS += --no-builtin-rules
 
+# What guests that are PCs find as ACPI tables.
+ACPI_C := $(BUILD)/acpi/tables.c
+
+$(ACPI_C): tools/acpi.py $(wildcard vm/acpi/*.asl)
+	@mkdir -p $(@D)
+	@echo "acpi  $@"
+	$(Q)$(PYTHON) tools/acpi.py -o $@ vm/acpi
+
 -include boot/image.mk guests/guests.mk guests/user.mk
 
 # A recipe that calls make again runs in parallel whether or not the person asked for -j.
@@ -152,8 +160,9 @@ test: ## install what is missing, build, and run every test; ends with one summa
 	@$(MAKE) --no-print-directory $(PARALLEL) $(UNIT_LOGS) $(PROPERTY_LOGS) $(FUZZ_LOGS)
 	@$(MAKE) --no-print-directory $(TOOLS_XML)
 	@$(MAKE) --no-print-directory $(EMULATOR_XML)
+	@$(MAKE) --no-print-directory $(NESTED_XML)
 	@$(PYTHON) tools/summary.py unit $(UNIT_LOGS) -- property $(PROPERTY_LOGS) \
-		-- fuzz $(FUZZ_LOGS) -- tools $(TOOLS_XML) -- emulator $(EMULATOR_XML)
+		-- fuzz $(FUZZ_LOGS) -- tools $(TOOLS_XML) -- emulator $(EMULATOR_XML) -- nested $(NESTED_XML)
 
 test-unit: $(UNIT_LOGS) ## the hosted unit tests
 	@$(PYTHON) tools/summary.py unit $(UNIT_LOGS)

@@ -6,7 +6,7 @@
 
 IMAGE_FOLDERS := lib mm mm/frames mm/paging mm/audit arch/x86_64 arch/x86_64/mm arch/x86_64/vmx arch/x86_64/svm arch/x86_64/guest arch/x86_64/insn arch/x86_64/oracle vm monitor \
 	boot
-IMAGE_C := $(sort $(wildcard $(addsuffix /*.c,$(IMAGE_FOLDERS))))
+IMAGE_C := $(sort $(wildcard $(addsuffix /*.c,$(IMAGE_FOLDERS)))) $(ACPI_C)
 IMAGE_ASM := $(sort $(wildcard $(addsuffix /*.asm,$(IMAGE_FOLDERS))))
 
 IMAGE := $(BUILD)/image

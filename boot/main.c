@@ -19,6 +19,7 @@
 #include "arch/x86_64/user.h"
 #include "arch/x86_64/svm/svm.h"
 #include "arch/x86_64/vmx/vmx.h"
+#include "boot/host_date.h"
 #include "boot/memory_map.h"
 #include "boot/multiboot2.h"
 #include "boot/selftest.h"
@@ -361,6 +362,7 @@ static void finish_boot(void)
         stress_allocator();
 
     start_backend();
+    host_date_read();
     const struct guest_image *images = list_modules(&modules);
     if (modules != 0)
         guests_create(images, modules);

@@ -41,7 +41,7 @@ static void check_boot_information(const struct multiboot_info *info)
     if (!check(info != NULL, "started by a Multiboot 1 loader"))
         return;
     check(info->flags & MULTIBOOT_INFO_MEMORY, "memory sizes given");
-    check(info->mem_lower == 640, "640 KiB of lower memory");
+    check(info->mem_lower == 640 || info->mem_lower == 639, "the lower memory of a PC");
     if (info->flags & MULTIBOOT_INFO_CMDLINE) {
         print("command line: ");
         print((const char *)(uintptr_t)info->cmdline);

@@ -134,9 +134,10 @@ static int from_table(struct table *table, const struct guest *guest, unsigned a
     if (!error)
         return from_mapping(&mapping, access, force, stretch);
     const struct slot *slot = guest ? guest_slot_at(guest, gpa(stretch->at)) : NULL;
-    if (slot && slot->kind == SLOT_RAM_LAZY && error == E_NOENT)
+    if (slot && slot_kind_is_lazy(slot->kind) && error == E_NOENT)
         format_buffer(stretch->why, sizeof(stretch->why),
-                      "lazy RAM that has no frame yet: the guest has not touched it");
+                      "%s that has no frame yet: the guest has not touched it",
+                      slot_kind_name(slot->kind));
     else
         format_buffer(stretch->why, sizeof(stretch->why), "the %s table maps nothing there (%s)",
                       table->kind->name, error_text(error));

@@ -114,8 +114,9 @@ static void show_explanation(struct output *out, const struct explanation *e,
             guest && (exits || e->has_gpa)
                 ? as_text(slot ? slot_kind_name(slot->kind) : "outside every slot")
                 : as_nothing()});
-    if (violation && e->rule == EXPLAIN_EPT_ABSENT && slot && slot->kind == SLOT_RAM_LAZY)
-        output_note(out, "At this exit lazy RAM gets its frame, and the guest goes on.");
+    if (violation && e->rule == EXPLAIN_EPT_ABSENT && slot && slot_fills(slot->kind, e->access))
+        output_note(out, "At this exit %s gets its frame, and the guest goes on.",
+                    slot_kind_name(slot->kind));
 }
 
 /* The words behind the address: r, w or x, and `user`, each at most once. */

@@ -374,7 +374,7 @@ static int report(const struct command *command, struct output *out, const struc
                  guest->reason[0] ? ": " : "", guest->reason);
     if (!guest->report[0]) {
         output_note(out, "There is no report: one is written when a guest is stopped for what it "
-                         "did.");
+                         "did, or its image is of no format.");
         return E_OK;
     }
     output_quote(out, &quote, guest->report, strnlen(guest->report, sizeof(guest->report)));

@@ -40,7 +40,7 @@ struct command_family {
 
 extern const struct command_family memory_family, tables_family, guests_family, system_family;
 extern const struct command_family explain_family, frames_family, bytes_family, map_family;
-extern const struct command_family trace_family, print_family;
+extern const struct command_family trace_family, print_family, devices_family;
 extern const struct command_family layout_family, terminal_family, workbench_family;
 extern const struct command_family audit_family, oracle_family;
 

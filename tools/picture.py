@@ -431,8 +431,20 @@ class Picture:
             legend=self.legend(),
             table=self.table(),
             guests=len(self.guests),
+            screens=self.screens(),
             origin=escape(self.origin()),
         )
+
+    def screens(self):
+        """What each guest's VGA shows, where it has one and there is something on it."""
+        found = []
+        for guest in self.guests:
+            rows = dump.records(self.taken, f"screen {guest.name}", "screen row")
+            text = "\n".join(row["text"] for row in rows).rstrip()
+            if text:
+                heading = f"<h2>Screen of {escape(guest.title)}</h2>"
+                found.append(f'<section class="scroll">{heading}<pre>{escape(text)}</pre></section>\n')
+        return "".join(found)
 
     def origin(self):
         """Of which machine, of which Quire, when: as far as the dump says it."""
@@ -585,7 +597,7 @@ sideways.</span></p>
 arrow keys, to read about it here.</div>
 <section><h2>Colours</h2><ul>{legend}</ul></section>
 <section class="scroll"><h2>{guests} guests</h2><table>{table}</table></section>
-<script>{script}</script>
+{screens}<script>{script}</script>
 </body>
 </html>
 """

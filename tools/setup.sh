@@ -38,6 +38,7 @@ needs_of_run() {
     want make "to build" has make
     want nasm "to assemble" has nasm
     want python3 "to run the tools" /usr/bin/python3 -c "import ctypes, pty, termios"
+    want acpica-tools "to compile the ACPI tables of guests" has iasl
     want grub-common "to make the bootable image" has grub-mkrescue
     want grub-pc-bin "to make the bootable image" test -d /usr/lib/grub/i386-pc
     want xorriso "to make the bootable image" has xorriso
@@ -90,6 +91,7 @@ needs_of_test() {
 }
 
 needs_of_coverage() {
+    want acpica-tools "to compile the ACPI tables of guests" has iasl
     want libc6-dev "to build the hosted tests" test -e /usr/include/stdio.h
     want libcmocka-dev "to build the hosted tests" test -e /usr/include/cmocka.h
     want libzydis-dev "to build the hosted tests" test -e /usr/include/Zydis/Zydis.h

@@ -13,3 +13,18 @@ uint64_t clock_tsc_hz(void)
 
     return hz != 0 && hz < TSC_HZ_MAX ? hz : TSC_HZ_DEFAULT;
 }
+
+static struct {
+    uint64_t seconds, ticks;
+} known_date;
+
+void clock_set_date(uint64_t seconds, uint64_t ticks)
+{
+    known_date.seconds = seconds;
+    known_date.ticks = ticks;
+}
+
+uint64_t clock_date(uint64_t ticks, uint64_t tsc_hz)
+{
+    return known_date.seconds + (ticks - known_date.ticks) / tsc_hz;
+}

@@ -27,4 +27,9 @@ static inline uint64_t clock_ticks(uint64_t counts, uint64_t tsc_hz, uint64_t ra
     return seconds * tsc_hz + (counts % rate * tsc_hz + rate - 1) / rate;
 }
 
+/* What date it was at some tick, in seconds since midnight of 1 January 2000; to be told before
+ * there are guests, else it is taken to have been that midnight at tick 0. */
+void clock_set_date(uint64_t seconds, uint64_t ticks);
+uint64_t clock_date(uint64_t ticks, uint64_t tsc_hz);
+
 #endif

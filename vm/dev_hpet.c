@@ -135,6 +135,7 @@ static bool matches(struct hpet_timer *timer, uint64_t counter)
     timer->armed_at += timer->distance;
     if (!(timer->config & TIMER_PERIODIC) || timer->period == 0) {
         timer->distance = timer->config & TIMER_32BIT ? BIT(32) : UINT64_MAX;
+        timer->armed_at += (counter - timer->armed_at) / timer->distance * timer->distance;
         return true;
     }
     periods = (counter - timer->armed_at) / timer->period;

@@ -108,6 +108,11 @@ void pic_set_line(struct guest *guest, unsigned irq, bool level)
     cascade(pic);
 }
 
+bool pic_line(const struct guest *guest, unsigned irq)
+{
+    return (guest->devices.pic.chip[irq / 8].lines & BIT(irq % 8)) != 0;
+}
+
 bool pic_asks(const struct guest *guest)
 {
     return asks(&guest->devices.pic, 0) >= 0;
@@ -301,6 +306,20 @@ static void pic_reset(struct guest *guest)
         };
 }
 
+static void pic_show(const struct guest *guest, struct sink *to)
+{
+    const struct dev_pic *pic = &guest->devices.pic;
+
+    for (unsigned i = 0; i < 2; i++) {
+        const struct pic_chip *chip = &pic->chip[i];
+
+        format(to, "%s: vectors 0x%02x-0x%02x, IMR 0x%02x, IRR 0x%02x, ISR 0x%02x, ELCR 0x%02x%s\n",
+               i == 0 ? "first" : "second", chip->vector, chip->vector + 7u, chip->mask,
+               chip->requests, chip->in_service, chip->trigger,
+               chip->init_step != 0 ? ", being initialised" : "");
+    }
+}
+
 static const struct port_range ranges[] = {
     {PIC_FIRST, PIC_FIRST + 1, 1, pic_read, pic_write},
     {PIC_SECOND, PIC_SECOND + 1, 1, pic_read, pic_write},
@@ -312,4 +331,5 @@ const struct device pic_device = {
     .ports = ranges,
     .port_count = ARRAY_SIZE(ranges),
     .reset = pic_reset,
+    .show = pic_show,
 };

@@ -288,6 +288,23 @@ static void pit_reset(struct guest *guest)
     }
 }
 
+static void pit_show(const struct guest *guest, struct sink *to)
+{
+    const struct dev_pit *pit = &guest->devices.pit;
+
+    for (unsigned i = 0; i < 3; i++) {
+        const struct pit_counter *counter = &pit->counter[i];
+
+        if (!counter->loaded)
+            format(to, "counter %u: not loaded\n", i);
+        else if (is_periodic(counter))
+            format(to, "counter %u: mode %u, reload %lu, %lu Hz\n", i, counter->mode,
+                   period(counter), PIT_HZ / period(counter));
+        else
+            format(to, "counter %u: mode %u, from %lu, once\n", i, counter->mode, period(counter));
+    }
+}
+
 static const struct port_range ranges[] = {
     {PIT_COUNTER0, PIT_CONTROL, 1, pit_read, pit_write},
     {PIT_SPEAKER, PIT_SPEAKER, 1, speaker_read, speaker_write},
@@ -300,4 +317,5 @@ const struct device pit_device = {
     .reset = pit_reset,
     .update = pit_update,
     .next = pit_next,
+    .show = pit_show,
 };

@@ -1,38 +1,86 @@
 /*
- * Ports of a PC's chipset that must at least not disturb: the delay port 0x80, the ACPI-like
- * reset port 0xcf9, and the PCI configuration ports, behind which there is no bus. 0xcf9 lies
- * within the PCI address port; as on a PC only an access of that one byte reaches it.
+ * Small ports of a PC's chipset: the reset control register 0xcf9, the diagnostic port 0x80, system
+ * control port A, 0x92, with the fast ways to A20 (which is open always) and to a reset, and those
+ * that take back an error of the FPU's, 0xf0 and 0xf1, which here never drives its line.
  */
 #include "lib/bits.h"
 #include "vm/device.h"
 #include "vm/guest.h"
-#include "vm/report.h"
+#include "vm/reset.h"
 
-#define DELAY_PORT 0x80
-#define PCI_ADDRESS 0xcf8
+#define DIAGNOSTIC_PORT 0x80
+#define SYSTEM_CONTROL 0x92
+#define FPU_ERROR 0xf0
 #define RESET_CONTROL 0xcf9
-#define PCI_DATA 0xcfc
 
 #define RESET_CPU BIT(2)
+#define RESET_KIND BIT(1) /* of the next one: all of the system */
+
+#define CONTROL_RESET BIT(0)
+#define CONTROL_A20 BIT(1)
+
+static uint32_t diagnostic_read(struct guest *guest, uint16_t port, unsigned width)
+{
+    (void)port;
+    (void)width;
+    return guest->devices.chipset.diagnostic;
+}
+
+static void diagnostic_write(struct guest *guest, uint16_t port, unsigned width, uint32_t value)
+{
+    (void)port;
+    (void)width;
+    guest->devices.chipset.diagnostic = (uint8_t)value;
+}
+
+static uint32_t reset_read(struct guest *guest, uint16_t port, unsigned width)
+{
+    (void)port;
+    (void)width;
+    return guest->devices.chipset.reset;
+}
 
 static void reset_write(struct guest *guest, uint16_t port, unsigned width, uint32_t value)
 {
+    (void)port;
     (void)width;
-    if (value & RESET_CPU && !guest_ended(guest))
-        guest_end(guest, GUEST_STOPPED, "the guest asked for a reset of its machine (port 0x%x)",
-                  port);
+    guest->devices.chipset.reset = value & RESET_KIND;
+    if (value & RESET_CPU)
+        guest_reset(guest, "port 0xcf9");
+}
+
+static uint32_t control_read(struct guest *guest, uint16_t port, unsigned width)
+{
+    (void)guest;
+    (void)port;
+    (void)width;
+    return CONTROL_A20;
+}
+
+static void control_write(struct guest *guest, uint16_t port, unsigned width, uint32_t value)
+{
+    (void)port;
+    (void)width;
+    if (value & CONTROL_RESET)
+        guest_reset(guest, "port 0x92");
+}
+
+static void chipset_show(const struct guest *guest, struct sink *to)
+{
+    format(to, "last to port 0x80: 0x%02x\n", guest->devices.chipset.diagnostic);
 }
 
 static const struct port_range ranges[] = {
-    {DELAY_PORT, DELAY_PORT, 1, NULL, NULL},
-    {RESET_CONTROL, RESET_CONTROL, 1 | PORT_ALONE, NULL, reset_write},
-    {PCI_ADDRESS, PCI_ADDRESS + 3, 4, NULL, NULL},
-    {PCI_DATA, PCI_DATA + 3, 1 | 2 | 4, NULL, NULL},
+    {DIAGNOSTIC_PORT, DIAGNOSTIC_PORT, 1, diagnostic_read, diagnostic_write},
+    {SYSTEM_CONTROL, SYSTEM_CONTROL, 1, control_read, control_write},
+    {FPU_ERROR, FPU_ERROR + 1, 1, NULL, NULL},
+    {RESET_CONTROL, RESET_CONTROL, 1 | PORT_ALONE, reset_read, reset_write},
 };
 
 const struct device reset_device = {
     .name = "chipset",
     .ports = ranges,
     .port_count = ARRAY_SIZE(ranges),
+    .show = chipset_show,
     .silent = true,
 };

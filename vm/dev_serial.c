@@ -221,6 +221,16 @@ static void serial_write(struct guest *guest, uint16_t port, unsigned width, uin
     drive_line(guest);
 }
 
+static void serial_show(const struct guest *guest, struct sink *to)
+{
+    const struct dev_serial *serial = &guest->devices.serial;
+    unsigned divisor = serial->divisor_high << 8 | serial->divisor_low;
+
+    format(to, "IER 0x%02x, LCR 0x%02x, MCR 0x%02x, divisor %u, FIFO %s, %u bytes waiting\n",
+           serial->ier, serial->lcr, serial->mcr, divisor, serial->fifo ? "on" : "off",
+           serial->input_count);
+}
+
 static const struct port_range ranges[] = {
     {COM1, COM1 + 7, 1, serial_read, serial_write},
 };
@@ -229,4 +239,5 @@ const struct device serial_device = {
     .name = "serial",
     .ports = ranges,
     .port_count = ARRAY_SIZE(ranges),
+    .show = serial_show,
 };

@@ -36,7 +36,8 @@ struct device {
 };
 
 extern const struct device serial_device, debug_device, cmos_device, pit_device, pic_device,
-    keyboard_device, reset_device, lapic_device, ioapic_device, hpet_device;
+    keyboard_device, reset_device, lapic_device, ioapic_device, hpet_device, bios_device,
+    pci_device, vga_device, acpi_device;
 
 /* The table: NULL behind its end. */
 const struct device *device_by_index(unsigned index);

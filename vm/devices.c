@@ -1,12 +1,14 @@
 /* See vm/device.h. */
 #include "lib/bits.h"
 #include "lib/string.h"
+#include "vm/clock.h"
 #include "vm/device.h"
 #include "vm/guest.h"
 
 static const struct device *const devices[] = {
     &serial_device, &debug_device,    &cmos_device,  &pit_device,    &pic_device,
     &reset_device,  &keyboard_device, &lapic_device, &ioapic_device, &hpet_device,
+    &bios_device,   &pci_device,      &vga_device,   &acpi_device,
 };
 
 const struct device *device_by_index(unsigned index)
@@ -17,6 +19,8 @@ const struct device *device_by_index(unsigned index)
 void devices_reset(struct guest *guest)
 {
     memset(&guest->devices, 0, sizeof(guest->devices));
+    guest->devices.clock.started = guests_backend()->ticks();
+    guest->devices.clock.hz = clock_tsc_hz();
     for (unsigned i = 0; i < ARRAY_SIZE(devices); i++) {
         if (devices[i]->reset != NULL)
             devices[i]->reset(guest);

@@ -23,10 +23,15 @@ struct dev_serial {
     bool overrun;
 };
 
-/* MC146818 clock and its 128 bytes; the clock stands still. */
+/* MC146818 clock and its 128 bytes. Counts are of its divider chain, a 32768th of a second each. */
 struct dev_cmos {
     uint8_t index;
-    uint8_t ram[128];
+    uint8_t ram[128]; /* the clock's registers among them */
+    uint64_t started; /* the guest's clock when the chain began to run ... */
+    uint64_t phase;   /* ... and where it stood then */
+    uint64_t counted; /* how far the registers are up to date */
+    bool alarm_known;
+    uint32_t alarm_in; /* seconds from `counted` on; 0: never */
 };
 
 /* 8254: three counters that follow the host's clock, scaled (vm/dev_pit.c). The first drives IRQ 0.
@@ -64,11 +69,66 @@ struct dev_pic {
     } chip[2];
 };
 
-/* 8042 without a keyboard: enough to be probed, to open A20, and to ask for a reset. */
+#define KEYBOARD_QUEUE 16
+#define KEYBOARD_TEXT 256
+
+/* 8042, and the keyboard at it (vm/keyboard.h). */
 struct dev_keyboard {
     uint8_t command; /* whose data byte is awaited, 0 for none */
     uint8_t config, output;
     bool output_full;
+    bool from_keyboard; /* is what `output` holds; before translation: */
+    uint8_t raw;        /* the byte ... */
+    bool raw_break;     /* ... and whether the prefix of a break was before it */
+    bool is_break;      /* while translating: the prefix of a break was there */
+    bool command_last;  /* of the two ports, the one for commands was written last */
+    uint64_t ready;     /* the guest's clock when the keyboard's next byte can be there */
+    struct keyboard {
+        uint8_t queue[KEYBOARD_QUEUE];
+        unsigned queued;
+        uint8_t last;    /* byte that it sent */
+        uint8_t expects; /* the command whose argument comes next, 0: none */
+        uint8_t set, leds, typematic;
+        bool scanning;
+        char text[KEYBOARD_TEXT]; /* ring: what is to be typed */
+        unsigned text_first, text_count;
+    } keyboard;
+};
+
+/* PCI configuration mechanism 1, and the header of the host bridge. */
+struct dev_pci {
+    uint32_t address;
+    uint8_t bridge[64];
+};
+
+#define VGA_CRTC 25
+#define VGA_ATTRIBUTE 21
+#define VGA_SEQUENCER 5
+#define VGA_GRAPHICS 9
+#define VGA_DAC (256 * 3)
+
+/* The registers of a VGA; each `index` selects one of its array, or none. */
+struct dev_vga {
+    uint8_t misc, feature;
+    uint8_t crtc_index, crtc[VGA_CRTC];
+    uint8_t sequencer_index, sequencer[VGA_SEQUENCER];
+    uint8_t graphics_index, graphics[VGA_GRAPHICS];
+    uint8_t attribute_index, attribute[VGA_ATTRIBUTE];
+    bool attribute_data; /* port 0x3c0 takes data next, not an index */
+    uint8_t dac_mask, dac[VGA_DAC];
+    unsigned dac_read, dac_write; /* where in `dac` the next access goes */
+    bool dac_reads;               /* it was set up for reading last */
+};
+
+struct dev_chipset {
+    uint8_t diagnostic; /* what was written to port 0x80 last */
+    uint8_t reset;      /* port 0xcf9 */
+};
+
+/* PM1 registers; `halves` of the timer's range have passed. */
+struct dev_acpi {
+    uint16_t status, enable, control;
+    uint64_t halves;
 };
 
 /* A local APIC. Sets of vectors: bit n of word w is vector 64 w + n. */
@@ -125,11 +185,18 @@ struct dev_hpet {
 };
 
 struct guest_devices {
+    struct { /* the guest's clock when the devices were reset, and its rate */
+        uint64_t started, hz;
+    } clock;
     struct dev_serial serial;
     struct dev_cmos cmos;
     struct dev_pit pit;
     struct dev_pic pic;
     struct dev_keyboard keyboard;
+    struct dev_pci pci;
+    struct dev_chipset chipset;
+    struct dev_vga vga;
+    struct dev_acpi acpi;
     struct dev_lapic lapic;
     struct dev_ioapic ioapic;
     struct dev_hpet hpet;

@@ -20,10 +20,16 @@ struct elf {
     const uint8_t *bytes;
     uint64_t size;
     bool is64;
+    bool movable;         /* ET_DYN: position-independent */
     uint64_t entry;       /* virtual address */
     uint64_t headers;     /* offset of the program headers in the image */
     unsigned header_size; /* of each */
     unsigned segments;    /* number of program headers, of any type */
+
+    /* Section headers that lie within the image whole; section_count 0: none. */
+    uint64_t section_headers;
+    unsigned section_size, section_count;
+    unsigned section_names; /* the section that has their names */
 };
 
 struct elf_segment {
@@ -36,6 +42,22 @@ struct elf_segment {
     uint64_t memory_size; /* at least file_size; the rest is zeroes */
 };
 
+/* PT_NOTE: a series of notes (System V ABI, chapter 5, "Note Section"). */
+struct elf_notes {
+    const uint8_t *bytes;
+    uint64_t size;
+    unsigned align; /* of names and descriptors: 4 or 8 */
+};
+
+struct elf_section {
+    uint64_t address;     /* 0: no segment loads it */
+    uint64_t size;        /* in the file */
+    const uint8_t *bytes; /* NULL: none in the image */
+    bool symbols;         /* a table of symbols or of strings */
+    unsigned address_at;  /* where its header has the address, and how wide that is */
+    unsigned address_size;
+};
+
 /* Is there an ELF identification at all (to tell "not ELF" from "broken ELF")? */
 bool elf_recognise(const void *bytes, uint64_t size);
 
@@ -46,8 +68,29 @@ bool elf_recognise(const void *bytes, uint64_t size);
  */
 int elf_parse(const void *bytes, uint64_t size, struct elf *out, const char **why);
 
+/* As elf_parse(), position-independent ones (ET_DYN) too. */
+int elf_parse_any(const void *bytes, uint64_t size, struct elf *out, const char **why);
+#define ELF_MOVABLE_TEXT "the ELF image is position-independent; link it with -static -no-pie"
+
 /* Program header `index` (below elf->segments). For PT_LOAD: the file bytes lie within the image,
  * file_size <= memory_size, addresses do not wrap. Errors as above. */
 int elf_segment(const struct elf *elf, unsigned index, struct elf_segment *out, const char **why);
+
+/* Program header `index`, where it is a PT_NOTE whose bytes lie within the image. */
+bool elf_notes(const struct elf *elf, unsigned index, struct elf_notes *out);
+
+/* Takes the next note: its descriptor, by its owner's name and type. False: there is none left, or
+ * it is broken. */
+struct elf_note {
+    const char *name; /* `name_size` bytes, the terminating zero among them */
+    uint64_t name_size;
+    uint32_t type;
+    const uint8_t *bytes;
+    uint64_t size;
+};
+bool elf_next_note(struct elf_notes *notes, struct elf_note *out);
+
+/* Section header `index` (below elf->section_count). */
+void elf_section(const struct elf *elf, unsigned index, struct elf_section *out);
 
 #endif

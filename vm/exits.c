@@ -68,6 +68,7 @@ bool exit_dispatch(struct guest *guest, const struct vm_exit *exit)
         break;
     case VM_EXIT_SHUTDOWN:
         guest_stop(guest, exit, "triple fault at RIP 0x%lx", exit->rip);
+        guest->was_reset = true; /* as the chipset of a PC answers to it */
         break;
     case VM_EXIT_BAD_STATE:
         guest_stop(guest, exit, "the CPU refused to enter the guest: %s (0x%x)",

@@ -210,6 +210,13 @@ static bool keeps_faulting(struct guest *guest, const struct vm_exit *exit)
     return ++guest->spurious.count > SPURIOUS_LIMIT;
 }
 
+static bool is_first_touch(const struct guest *guest, const struct vm_exit *exit)
+{
+    const struct slot *slot = guest_slot_at(guest, exit->memory.gpa);
+
+    return slot != NULL && slot_fills(slot->kind, exit->memory.access);
+}
+
 void exit_memory(struct guest *guest, const struct vm_exit *exit)
 {
     const struct slot *slot = guest_slot_at(guest, exit->memory.gpa);
@@ -226,7 +233,7 @@ void exit_memory(struct guest *guest, const struct vm_exit *exit)
                        access_verb(exit->memory.access), exit->memory.gpa.v);
         return;
     }
-    error = slots_fill(guest, exit->memory.gpa);
+    error = is_first_touch(guest, exit) ? slots_fill(guest, exit->memory.gpa) : E_NOENT;
     if (error == E_OK)
         guest->faults_filled++;
     else if (error == E_NOENT || error == E_EXIST)

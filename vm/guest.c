@@ -9,8 +9,8 @@
 #include "mm/frames/buddy.h"
 #include "vm/device.h"
 #include "vm/guest_audit.h"
+#include "vm/guest_load.h"
 #include "vm/interrupts.h"
-#include "vm/load.h"
 #include "vm/slots.h"
 
 static struct {
@@ -144,62 +144,8 @@ void guest_finish(struct guest *guest)
 {
     guest_flush_line(guest);
     log_end(guest);
+    screen_keep(guest);
     release_resources(guest);
-}
-
-static int place_in_guest(void *ctx, uint64_t at, const void *from, uint64_t size)
-{
-    return slots_place(ctx, gpa(at), from, size);
-}
-
-static void describe_memory(const struct guest *guest, struct loader *loader)
-{
-    _Static_assert(GUEST_SLOTS <= LOAD_RANGES, "every slot has its region");
-
-    for (unsigned i = 0; i < guest->slots; i++) {
-        const struct slot *slot = &guest->slot[i];
-        bool ram = slot_rights(slot->kind) & RIGHT_W && slot->kind != SLOT_VIDEO;
-
-        if (slot->kind != SLOT_DEVICE)
-            loader->region[loader->regions++] = (struct load_region){slot->base.v, slot->size, ram};
-    }
-}
-
-static int describe_modules(struct guest *guest, struct loader *loader)
-{
-    _Static_assert(OPTION_MODS <= LOAD_MODULES, "every module has its place");
-
-    if (guest->options.mods > guest->image.module_count)
-        return load_refuse(loader, E_INVAL, "mods=%u, but only %u modules follow",
-                           guest->options.mods, guest->image.module_count);
-    for (unsigned i = 0; i < guest->options.mods; i++) {
-        const struct guest_image *module = &guest->image.modules[i];
-        loader->module[loader->modules++] =
-            (struct load_module){module->bytes, module->size, module->cmdline};
-    }
-    return E_OK;
-}
-
-static int load(struct guest *guest, struct vcpu_state *state)
-{
-    struct loader loader = {
-        .bytes = guest->image.bytes,
-        .size = guest->image.size,
-        .cmdline = guest->cmdline,
-        .place = place_in_guest,
-        .ctx = guest,
-        .kind = NULL,
-        .why = guest->reason,
-        .why_size = sizeof(guest->reason),
-    };
-    int error = describe_modules(guest, &loader);
-
-    describe_memory(guest, &loader);
-    if (error == E_OK)
-        error = load_image(&loader, guest->options.flat);
-    guest->kind = loader.kind;
-    *state = loader.state;
-    return error;
 }
 
 /* Without a quota of its own, what ran out is what the host leaves to guests. */
@@ -247,12 +193,11 @@ static int build(struct guest *guest)
     int error;
 
     devices_reset(guest);
-    if (linux_recognise(guest->image.bytes, guest->image.size))
-        guest->options.pc = true; /* such kernels look there, whatever they are told */
+    guest_choose_machine(guest);
     error = build_memory(guest);
     if (error != E_OK)
         return error;
-    error = load(guest, &state);
+    error = guest_load_image(guest, &state);
     if (error != E_OK)
         return refuse(guest, error, NULL);
     error = all.backend->vcpu_create(guest, &guest->table, guest_owner(guest), &guest->vcpu);
@@ -276,7 +221,8 @@ static void forget_last_life(struct guest *guest)
     guest->verdict = 0;
     guest->reason[0] = '\0';
     guest->report[0] = '\0';
-    guest->halted = false;
+    guest->halted = guest->was_reset = false;
+    guest->has_bios = false;
     guest->expect_fault.size = 0;
     guest->spurious.count = 0;
     memset(guest->exits, 0, sizeof(guest->exits));
@@ -362,6 +308,7 @@ int guest_start(struct guest *guest)
                               sizeof(guest->reason));
         if (error != E_OK)
             return error;
+        guest->restarts = 0;
         error = make(guest);
         if (error != E_OK)
             return error;

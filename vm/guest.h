@@ -23,6 +23,7 @@
 #include "vm/backend.h"
 #include "vm/devices.h"
 #include "vm/options.h"
+#include "vm/screen.h"
 
 enum slot_kind {
     SLOT_RAM,       /* backed when the guest is made, in the largest blocks to be had */
@@ -30,10 +31,20 @@ enum slot_kind {
     SLOT_ROM,       /* readable and executable; writes are refused */
     SLOT_NOEXEC,    /* readable and writable; fetches are refused */
     SLOT_EXEC_ONLY, /* fetches only, where the CPU offers it */
-    SLOT_VIDEO,     /* a PC's video memory: RAM that is no part of the memory map */
+    SLOT_ROM_LAZY,  /* a PC's firmware's: reads as zeroes; a frame arrives at the first touch */
+    SLOT_VIDEO,     /* a PC's video memory, likewise: RAM that is no part of the memory map */
     SLOT_DEVICE,    /* emulated: every access exits */
 };
 const char *slot_kind_name(enum slot_kind kind);
+
+static inline bool slot_kind_is_lazy(enum slot_kind kind)
+{
+    return kind == SLOT_RAM_LAZY || kind == SLOT_ROM_LAZY || kind == SLOT_VIDEO;
+}
+
+/* Is it lazy, and does it allow this access (RIGHT_R, RIGHT_W, RIGHT_X)? Then the first one gets a
+ * frame. */
+bool slot_fills(enum slot_kind kind, unsigned access);
 
 struct slot {
     gpa_t base;
@@ -82,7 +93,7 @@ struct guest {
     enum guest_state expected; /* `expect=stopped`: GUEST_STOPPED counts as passed */
     uint32_t verdict;          /* number given with a fail */
     char reason[160];          /* why it ended or was refused, one line */
-    char report[GUEST_REPORT]; /* the full report of a stop */
+    char report[GUEST_REPORT]; /* the full report of a stop, or what an image is not */
 
     uint64_t memory; /* bytes of RAM asked for */
     struct slot slot[GUEST_SLOTS];
@@ -93,7 +104,10 @@ struct guest {
     struct vcpu *vcpu;
 
     struct guest_devices devices;
-    bool halted; /* executed HLT and nothing has woken it */
+    bool has_bios;     /* see vm/bios.h */
+    bool was_reset;    /* it ended by a reset of its machine */
+    unsigned restarts; /* by itself, since it was started otherwise */
+    bool halted;       /* executed HLT and nothing has woken it */
 
     struct { /* QUIRE_HC_EXPECT_FAULT; size 0: none expected */
         uint64_t base, size, resume;
@@ -114,8 +128,9 @@ struct guest {
     uint64_t output_total;     /* bytes ever printed */
     char line[160];            /* the line being collected for the console */
     unsigned line_length;
-    unsigned line_shown;  /* bytes of it that the console has shown already */
-    uint64_t line_waited; /* the clock when the first byte came that it has not */
+    struct screen last_screen; /* at its end; no rows: it had none */
+    unsigned line_shown;       /* bytes of it that the console has shown already */
+    uint64_t line_waited;      /* the clock when the first byte came that it has not */
 };
 
 /* Chooses the backend for this machine (NULL: no guests can run) and the text that says why not,
@@ -171,6 +186,7 @@ uint64_t guests_first_entry(void);
  * that is not backed or may not be read, and returns how many were copied. Lazy memory that has no
  * frame yet is not filled by reading. */
 uint64_t guest_read(struct guest *guest, gpa_t from, void *to, uint64_t size);
+/* Whatever the guest itself may do there, filling lazy memory. */
 uint64_t guest_write(struct guest *guest, gpa_t to, const void *from, uint64_t size);
 
 const struct slot *guest_slot_at(const struct guest *guest, gpa_t gpa); /* NULL */

@@ -86,6 +86,7 @@ static uint32_t call_backing(struct guest *guest, const struct call *call)
     case SLOT_VIDEO:
         return QUIRE_BACKING_NOEXEC;
     case SLOT_ROM:
+    case SLOT_ROM_LAZY:
         return QUIRE_BACKING_ROM;
     case SLOT_EXEC_ONLY:
         return QUIRE_BACKING_EXEC_ONLY;

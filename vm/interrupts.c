@@ -21,6 +21,8 @@ static bool is_replaced(const struct guest *guest, unsigned irq)
 
 void irq_replace_line(struct guest *guest, unsigned irq, bool level)
 {
+    if (pic_line(guest, irq) == level)
+        return;
     pic_set_line(guest, irq, level);
     if (guest_has_apic(guest))
         ioapic_set_pin(guest, pin_of(irq), level);
@@ -120,6 +122,6 @@ bool interrupts_can_wake(struct guest *guest)
         return true;
     if (!guests_backend()->interrupts_open(guest->vcpu))
         return false;
-    return who_asks(guest) != NOBODY || serial_listens(guest) ||
+    return who_asks(guest) != NOBODY || serial_listens(guest) || keyboard_listens(guest) ||
            devices_next(guest, now) != UINT64_MAX;
 }

@@ -32,6 +32,7 @@ void irq_replace_line(struct guest *guest, unsigned irq, bool level);
 /* ---- The 8259 pair (vm/dev_pic.c) ------------------------------------------------------------ */
 
 void pic_set_line(struct guest *guest, unsigned irq, bool level);
+bool pic_line(const struct guest *guest, unsigned irq); /* how it is driven */
 /* Does an interrupt wait for the CPU? */
 bool pic_asks(const struct guest *guest);
 /* The vector of the one that waits, which is in service from now on. */
@@ -56,6 +57,8 @@ bool hpet_replaces_legacy(const struct guest *guest);
 
 /* Can input raise an interrupt of the serial port's? */
 bool serial_listens(const struct guest *guest);
+/* Can a key? */
+bool keyboard_listens(const struct guest *guest);
 
 /* ---- Quiet times ----------------------------------------------------------------------------- */
 

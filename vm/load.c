@@ -1,13 +1,9 @@
-/* See vm/load.h. What every loader needs: refusing, placing, finding room. */
-#include "vm/load.h"
-
+/* See vm/load_parts.h. What every loader needs: refusing, placing, finding room. */
 #include "lib/bits.h"
 #include "lib/error.h"
 #include "lib/format.h"
-#include "vm/elf.h"
-#include "x86/control.h"
+#include "vm/load_parts.h"
 
-#define HIGH_MEMORY 0x100000
 #define FAR UINT64_C(0x1000000000) /* 64G: more than anybody links a guest to on purpose */
 
 int load_refuse(struct loader *loader, int error, const char *why, ...)
@@ -18,26 +14,6 @@ int load_refuse(struct loader *loader, int error, const char *why, ...)
     vformat_buffer(loader->why, loader->why_size, why, args);
     va_end(args);
     return error;
-}
-
-/* Base 0, limit 4 GiB, present, accessed. */
-#define CODE32 0xc09b
-#define DATA32 0xc093
-#define LDT32 0x82
-#define TSS32 0x8b
-
-void load_enter_flat32(struct vcpu_state *state, uint16_t code, uint16_t data)
-{
-    for (unsigned i = 0; i < SEG_COUNT; i++)
-        state->segment[i] =
-            (struct segment){.limit = UINT32_MAX, .selector = data, .access = DATA32};
-    state->segment[SEG_CS].selector = code;
-    state->segment[SEG_CS].access = CODE32;
-    state->segment[SEG_LDTR] = (struct segment){.limit = 0xffff, .access = LDT32};
-    state->segment[SEG_TR] = (struct segment){.limit = 0xffff, .access = TSS32};
-    state->rflags = RFLAGS_FIXED;
-    state->cr0 = CR0_PE | CR0_ET;
-    state->dr7 = LOAD_DR7_RESET;
 }
 
 /* Is every byte of [first, last] in some region? They are sorted and may touch. */
@@ -75,12 +51,17 @@ static int occupy(struct loader *loader, uint64_t first, uint64_t last, const ch
         return load_refuse(loader, E_EXIST,
                            "%s at 0x%lx..0x%lx overlaps 0x%lx..0x%lx: link them apart", what, first,
                            last, used->first, used->last);
-    if (loader->used_count == LOAD_RANGES)
+    if (loader->used_count == LOAD_PARTS)
         return load_refuse(loader, E_FULL,
                            "%s: the image has more than %d parts: join some of its segments", what,
-                           LOAD_RANGES);
+                           LOAD_PARTS);
     loader->used[loader->used_count++] = (struct load_range){first, last};
     return E_OK;
+}
+
+bool load_is_free(const struct loader *loader, uint64_t first, uint64_t last)
+{
+    return is_memory(loader, first, last) && find_used(loader, first, last) == NULL;
 }
 
 /* What mends it when these addresses are no memory. */
@@ -88,7 +69,7 @@ static const char *way_inside(uint64_t at, uint64_t last)
 {
     if (last < at || last >= FAR)
         return ": a virtual address? AT() in the linker script says where it is loaded";
-    if (at < HIGH_MEMORY)
+    if (at < LOAD_HIGH_FIRST)
         return ": link it from 1M up, or add ram=";
     return ": give more by mem=, or link it lower";
 }
@@ -159,37 +140,73 @@ int load_find(const struct loader *loader, uint64_t size, uint64_t align, uint64
     return E_NOMEM;
 }
 
-/* It is neither of the formats: says what it nearly is. */
-static int refuse_format(struct loader *loader)
-{
-    uint64_t offset;
+#define BEHIND_IMAGE MiB
 
-    if (multiboot_late(loader->bytes, loader->size, &offset))
-        return load_refuse(loader, E_FORMAT,
-                           "the Multiboot header at 0x%lx lies beyond the first 8 KiB: link with "
-                           "ld -n, its section first",
-                           offset);
-    if (elf_recognise(loader->bytes, loader->size))
-        return load_refuse(loader, E_FORMAT,
-                           "not an image that can be started: an ELF file without a Multiboot 1 "
-                           "header in its first 8 KiB: add one, in the section linked first");
-    return load_refuse(
-        loader, E_FORMAT,
-        "not an image that can be started: no Multiboot 1 header in its first 8 KiB, "
-        "and no boot signature 55 AA at 510 (option `flat` starts it all the same)");
+int load_find_beyond(const struct loader *loader, uint64_t size, uint64_t *out)
+{
+    uint64_t first = loader->image_end + BEHIND_IMAGE;
+
+    if (first < LOAD_HIGH_FIRST)
+        first = LOAD_HIGH_FIRST;
+    if (load_find(loader, size, PAGE_SIZE, first, LOAD_LAST_32BIT, out) == E_OK)
+        return E_OK;
+    return load_find(loader, size, PAGE_SIZE, LOAD_HIGH_FIRST, LOAD_LAST_32BIT, out);
 }
 
-int load_image(struct loader *loader, bool flat)
+void load_claim(struct loader *loader, uint64_t first, uint64_t last)
 {
-    if (loader->size == 0)
-        return load_refuse(loader, E_TRUNC, "the image is empty");
-    if (flat)
-        return load_flat(loader);
-    if (linux_recognise(loader->bytes, loader->size))
-        return load_linux(loader);
-    if (multiboot_recognise(loader->bytes, loader->size))
-        return load_multiboot(loader);
-    if (flat_recognise(loader->bytes, loader->size))
-        return load_flat(loader);
-    return refuse_format(loader);
+    unsigned count = 0;
+
+    for (unsigned i = 0; i < loader->used_count; i++) {
+        struct load_range used = loader->used[i];
+        if (used.first < first || used.last > last)
+            loader->used[count++] = used;
+    }
+    if (count < LOAD_PARTS)
+        loader->used[count++] = (struct load_range){first, last};
+    loader->used_count = count;
+}
+
+/* The highest fit within one region, likewise. */
+static bool find_down_in_region(const struct loader *loader, uint64_t first, uint64_t last,
+                                uint64_t size, uint64_t align, uint64_t *out)
+{
+    for (unsigned steps = 0; steps <= loader->used_count; steps++) {
+        const struct load_range *used;
+        uint64_t at;
+
+        if (last < first || size - 1 > last - first)
+            return false;
+        at = align_down(last - (size - 1), align);
+        if (at < first)
+            return false;
+        used = find_used(loader, at, at + size - 1);
+        if (used == NULL) {
+            *out = at;
+            return true;
+        }
+        if (used->first == 0)
+            return false;
+        last = used->first - 1;
+    }
+    return false;
+}
+
+int load_find_highest(const struct loader *loader, uint64_t size, uint64_t align, uint64_t first,
+                      uint64_t last, uint64_t *out)
+{
+    for (unsigned i = loader->regions; i-- > 0;) {
+        const struct load_region *region = &loader->region[i];
+        uint64_t from = region->base, to = region->base + region->size - 1;
+
+        if (!region->ram || to < first || from > last)
+            continue;
+        if (from < first)
+            from = first;
+        if (to > last)
+            to = last;
+        if (find_down_in_region(loader, from, to, size, align, out))
+            return E_OK;
+    }
+    return E_NOMEM;
 }

@@ -13,7 +13,8 @@
 
 #include "vm/backend.h"
 
-#define LOAD_RANGES 32
+#define LOAD_RANGES 32 /* of the guest's memory */
+#define LOAD_PARTS 96  /* of what is put there: segments, modules, ... */
 #define LOAD_MODULES 8
 
 /* A piece of the guest's address space, for its memory map. */
@@ -32,6 +33,9 @@ struct load_range {
     uint64_t first, last; /* inclusive */
 };
 
+/* How an image is started: as what it is recognised as, or as somebody says. */
+enum load_as { LOAD_RECOGNISED, LOAD_AS_FLAT, LOAD_AS_ELF32, LOAD_AS_ELF64 };
+
 struct loader {
     /* The image and what comes with it. */
     const uint8_t *bytes;
@@ -39,6 +43,12 @@ struct loader {
     const char *cmdline;
     struct load_module module[LOAD_MODULES];
     unsigned modules;
+    bool pc; /* the first MiB is as a PC's: what its firmware leaves there goes there */
+    struct { /* ACPI's root pointer, where it is in the guest's memory already; size 0: none */
+        uint64_t at;
+        const uint8_t *bytes;
+        uint32_t size;
+    } rsdp;
 
     /* The guest's memory: regions sorted by base, disjoint. `place` copies `size` bytes there,
      * zeroes where `from` is NULL; E_RANGE where no memory is. */
@@ -52,51 +62,26 @@ struct loader {
     const char *kind;        /* "Multiboot ELF32", ... */
     char *why;               /* why an image was refused: one line */
     size_t why_size;
-    struct load_range used[LOAD_RANGES]; /* what is occupied already */
+    struct sink *details; /* where an image is no format's: one line for each; may be NULL */
+    struct load_range used[LOAD_PARTS]; /* what is occupied already */
     unsigned used_count;
+    uint64_t image_end; /* behind the image's last byte; 0: not known */
+    bool bios;          /* it may call a BIOS (vm/bios.h) */
+    bool ebda;          /* a PC's extended data area was put at LOAD_EBDA */
 };
 
-/* Is there a Multiboot 1 header in the first 8 KiB? */
-bool multiboot_recognise(const uint8_t *bytes, uint64_t size);
+/* Recognises the format and loads the image. On an error `why` says what is wrong. */
+int load_image(struct loader *loader, enum load_as as);
 
-/* For a message: whether a right header lies further on than one may, and where. */
-bool multiboot_late(const uint8_t *bytes, uint64_t size, uint64_t *offset);
-
-/* Multiboot 1 (specification 0.6.96), ELF or by the header's address fields. */
-int load_multiboot(struct loader *loader);
-
-/* A flat 16-bit image at 0x7c00, entered in real mode as a PC's firmware enters a boot sector. */
-int load_flat(struct loader *loader);
-bool flat_recognise(const uint8_t *bytes, uint64_t size); /* boot signature 55 AA at 510 */
-
-/* A Linux kernel, or what speaks its boot protocol. */
-int load_linux(struct loader *loader);
-bool linux_recognise(const uint8_t *bytes, uint64_t size); /* "HdrS" and a boot signature */
-
-/* Linux where its header is, Multiboot where there is such a header, flat where there is a boot
- * signature or `flat` is set. */
-int load_image(struct loader *loader, bool flat);
-
-/* For the loaders. 32-bit protected mode without paging, all segments flat, by these selectors;
- * registers, RIP and a GDT are the caller's. */
-void load_enter_flat32(struct vcpu_state *state, uint16_t code, uint16_t data);
-#define LOAD_DR7_RESET 0x400
-
-/* Occupies and fills what a PC's firmware has in low memory. */
-#define LOAD_EBDA UINT64_C(0x9fc00) /* its extended data area, to 0xa0000 */
-int load_pc_area(struct loader *loader);
+/* Before load_image(), where there is ROM for them: puts ACPI's tables there (vm/acpi_tables.h).
+ * The one that the guest may write goes into a PC's extended data area, with that. */
+int load_acpi_tables(struct loader *loader);
 
 /* Refuses, with the reason; returns `error`. */
 int load_refuse(struct loader *loader, int error, const char *why, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* Occupies [at, at + size) and fills it: all of it must be guest memory and none occupied yet.
- * `what` is for the refusal ("the image's segment 2"). */
-int load_place(struct loader *loader, uint64_t at, const void *from, uint64_t file_size,
-               uint64_t size, const char *what);
-
-/* The lowest free RAM of `size` bytes, aligned, within [first, last] (inclusive). E_NOMEM. */
-int load_find(const struct loader *loader, uint64_t size, uint64_t align, uint64_t first,
-              uint64_t last, uint64_t *out);
+/* Is it of a format whose kernels find a PC's first MiB wherever else they are started? */
+bool load_expects_pc(const uint8_t *bytes, uint64_t size);
 
 #endif

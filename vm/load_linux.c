@@ -9,8 +9,9 @@
  */
 #include "lib/bits.h"
 #include "lib/error.h"
+#include "lib/format.h"
 #include "lib/string.h"
-#include "vm/load.h"
+#include "vm/load_parts.h"
 #include "x86/control.h"
 
 /* The setup header, by its offset in the image and in the boot parameters. */
@@ -44,20 +45,23 @@ enum {
 #define CMDLINE_SIZE_BEFORE 255
 
 /* Of the boot parameters besides, which are one page. */
-enum { E820_COUNT = 0x1e8, SETUP_HEADER = 0x1f1, E820_TABLE = 0x2d0 };
+enum {
+    SCREEN_MODE = 0x006,
+    SCREEN_COLUMNS = 0x007,
+    SCREEN_ROWS = 0x00e,
+    SCREEN_IS_VGA = 0x00f,
+    SCREEN_POINTS = 0x010, /* lines of a character */
+    ACPI_RSDP_ADDRESS = 0x070,
+    E820_COUNT = 0x1e8,
+    SETUP_HEADER = 0x1f1,
+    E820_TABLE = 0x2d0,
+};
 #define PARAMETERS 4096
-#define E820_RAM 1
-#define E820_RESERVED 2
 struct e820_entry {
     uint64_t base, size;
     uint32_t type;
 } __attribute__((packed));
-_Static_assert(E820_TABLE + (LOAD_RANGES + 1) * sizeof(struct e820_entry) <= PARAMETERS,
-               "they fit");
-
-#define LOW_FIRST 0x1000
-#define HIGH_FIRST 0x100000
-#define LAST_32BIT UINT64_C(0xffffffff)
+_Static_assert(E820_TABLE + LOAD_MAP * sizeof(struct e820_entry) <= PARAMETERS, "they fit");
 
 /* "The 32-bit boot protocol": flat segments by these selectors, and a GDT that has them. */
 #define CODE_SELECTOR 0x10
@@ -76,10 +80,17 @@ static void put(uint8_t *bytes, unsigned at, unsigned width, uint64_t value)
     memcpy(bytes + at, &value, width);
 }
 
-bool linux_recognise(const uint8_t *bytes, uint64_t size)
+enum load_verdict linux_recognise(const uint8_t *bytes, uint64_t size, char *why, size_t why_size)
 {
-    return size >= VERSION + 2 && get(bytes, BOOT_FLAG, 2) == 0xaa55 &&
-           get(bytes, HEADER_MAGIC, 4) == MAGIC;
+    if (size < VERSION + 2 || get(bytes, HEADER_MAGIC, 4) != MAGIC) {
+        format_buffer(why, why_size, "no \"HdrS\" at 0x202");
+        return LOAD_NO;
+    }
+    if (get(bytes, BOOT_FLAG, 2) == 0xaa55)
+        return LOAD_YES;
+    format_buffer(why, why_size,
+                  "a Linux image without its boot signature 55 AA at 0x1fe: is the file whole?");
+    return LOAD_NEARLY;
 }
 
 static uint64_t version_of(const struct loader *loader)
@@ -123,17 +134,17 @@ static uint64_t kernel_room(const struct loader *loader)
 static int place_kernel(struct loader *loader, uint64_t *at)
 {
     bool prefers = version_of(loader) >= VERSION_PREFERRED;
-    uint64_t preferred = prefers ? get(loader->bytes, PREFERRED, 8) : HIGH_FIRST;
+    uint64_t preferred = prefers ? get(loader->bytes, PREFERRED, 8) : LOAD_HIGH_FIRST;
     uint64_t room = kernel_room(loader), align = get(loader->bytes, KERNEL_ALIGNMENT, 4), found;
     uint64_t file = loader->size - setup_size(loader);
 
-    if (align == 0 || (align & (align - 1)))
+    if (loader->bytes[RELOCATABLE] && (align == 0 || (align & (align - 1))))
         return load_refuse(loader, E_FORMAT, "the kernel's alignment 0x%lx is no power of two",
                            align);
     *at = preferred;
     if (loader->bytes[RELOCATABLE] &&
-        (load_find(loader, room, align, preferred, LAST_32BIT, &found) == E_OK ||
-         load_find(loader, room, align, HIGH_FIRST, LAST_32BIT, &found) == E_OK))
+        (load_find(loader, room, align, preferred, LOAD_LAST_32BIT, &found) == E_OK ||
+         load_find(loader, room, align, LOAD_HIGH_FIRST, LOAD_LAST_32BIT, &found) == E_OK))
         *at = found;
     if (load_find(loader, room, 1, *at, *at + room - 1, &found) != E_OK)
         return load_refuse(loader, E_NOMEM,
@@ -151,7 +162,7 @@ static int place_initrd(struct loader *loader, uint8_t *parameters)
         size = align_up(size, 4) + loader->module[i].size;
     if (size == 0)
         return E_OK;
-    if (load_find(loader, size, PAGE_SIZE, HIGH_FIRST, max, &at) != E_OK)
+    if (load_find(loader, size, PAGE_SIZE, LOAD_HIGH_FIRST, max, &at) != E_OK)
         return load_refuse(loader, E_NOMEM,
                            "no room below 0x%lx for an initrd of 0x%lx bytes; more mem= would do",
                            max, size);
@@ -171,7 +182,7 @@ static int place_initrd(struct loader *loader, uint8_t *parameters)
 static int place_low(struct loader *loader, const void *bytes, uint64_t size, const char *what,
                      uint64_t *at)
 {
-    if (load_find(loader, size, 16, LOW_FIRST, LOAD_EBDA - 1, at) != E_OK)
+    if (load_find(loader, size, 16, LOAD_LOW_FIRST, LOAD_EBDA - 1, at) != E_OK)
         return load_refuse(loader, E_NOMEM, "no low memory for %s", what);
     return load_place(loader, *at, bytes, size, size, what);
 }
@@ -191,27 +202,30 @@ static int place_cmdline(struct loader *loader, uint8_t *parameters)
     return error;
 }
 
-static void put_map_entry(uint8_t *parameters, uint64_t base, uint64_t size, uint32_t type)
-{
-    struct e820_entry entry = {base, size, type};
-
-    memcpy(parameters + E820_TABLE + parameters[E820_COUNT]++ * sizeof(entry), &entry,
-           sizeof(entry));
-}
-
 static void put_map(const struct loader *loader, uint8_t *parameters)
 {
-    for (unsigned i = 0; i < loader->regions; i++) {
-        const struct load_region *region = &loader->region[i];
-        uint64_t below = LOAD_EBDA - region->base, type = region->ram ? E820_RAM : E820_RESERVED;
+    struct load_region map[LOAD_MAP];
+    unsigned count = load_map(loader, map);
 
-        if (region->base < LOAD_EBDA && below < region->size) {
-            put_map_entry(parameters, region->base, below, (uint32_t)type);
-            put_map_entry(parameters, LOAD_EBDA, region->size - below, E820_RESERVED);
-        } else {
-            put_map_entry(parameters, region->base, region->size, (uint32_t)type);
-        }
+    for (unsigned i = 0; i < count; i++) {
+        struct e820_entry entry = {map[i].base, map[i].size, load_map_type(&map[i])};
+        memcpy(parameters + E820_TABLE + i * sizeof(entry), &entry, sizeof(entry));
     }
+    parameters[E820_COUNT] = (uint8_t)count;
+}
+
+/* The VGA as a PC's firmware leaves it, and where the ACPI tables begin. */
+static void put_machine(const struct loader *loader, uint8_t *parameters)
+{
+    if (loader->pc) {
+        put(parameters, SCREEN_MODE, 1, 3);
+        put(parameters, SCREEN_COLUMNS, 1, LOAD_TEXT_COLUMNS);
+        put(parameters, SCREEN_ROWS, 1, LOAD_TEXT_ROWS);
+        put(parameters, SCREEN_IS_VGA, 1, 1);
+        put(parameters, SCREEN_POINTS, 2, 16);
+    }
+    if (loader->rsdp.size != 0)
+        put(parameters, ACPI_RSDP_ADDRESS, 8, loader->rsdp.at);
 }
 
 static void enter(struct vcpu_state *state, uint64_t entry, uint64_t parameters, uint64_t gdt)
@@ -234,7 +248,7 @@ int load_linux(struct loader *loader)
     memset(&loader->state, 0, sizeof(loader->state));
     error = check_header(loader);
     if (error == E_OK)
-        error = load_pc_area(loader);
+        error = load_pc_area(loader, false);
     if (error != E_OK)
         return error;
     memset(parameters, 0, sizeof(parameters));
@@ -251,6 +265,7 @@ int load_linux(struct loader *loader)
         error = place_low(loader, gdt, sizeof(gdt), "a GDT", &gdt_at);
     if (error == E_OK) {
         put_map(loader, parameters);
+        put_machine(loader, parameters);
         error = place_low(loader, parameters, sizeof(parameters), "the boot parameters",
                           &parameters_at);
     }

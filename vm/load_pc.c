@@ -1,10 +1,12 @@
 /*
  * What a PC's firmware leaves in low memory for those who look there: interrupt vectors that lead
- * to one IRET, the BIOS data area, an extended one.
+ * to one IRET, the BIOS data area, an extended one; and the ACPI tables in its ROM.
  */
+#include "lib/bits.h"
 #include "lib/error.h"
 #include "lib/string.h"
-#include "vm/load.h"
+#include "vm/acpi_tables.h"
+#include "vm/load_parts.h"
 
 #define IVT_ENTRIES 256
 #define IRET 0xcf
@@ -17,16 +19,22 @@ enum {
     BDA_EBDA = 0x0e, /* its segment */
     BDA_EQUIPMENT = 0x10,
     BDA_MEMORY = 0x13, /* KiB below the extended area */
+    BDA_KEY_HEAD = 0x1a,
+    BDA_KEY_TAIL = 0x1c,
+    BDA_KEYS = 0x1e,
     BDA_VIDEO_MODE = 0x49,
     BDA_COLUMNS = 0x4a,
+    BDA_CURSOR_SHAPE = 0x60,
     BDA_CRTC = 0x63,
     BDA_ROWS = 0x84, /* less one */
     BDA_OWN = 0xf0,  /* 16 bytes for applications: the IRET */
 };
+_Static_assert(BDA + BDA_OWN == LOAD_NO_VECTOR, "it leads to the IRET");
 #define EQUIPMENT 0x0222 /* an FPU, 80 columns in colour, one serial port */
 #define COM1 0x3f8
 #define CRTC 0x3d4
 #define MODE_TEXT 3
+#define CURSOR_SHAPE 0x0d0e /* lines 13 and 14 */
 
 #define EBDA_SIZE 1024
 
@@ -36,16 +44,9 @@ static void put16(uint8_t *bytes, unsigned at, unsigned value)
     bytes[at + 1] = (uint8_t)(value >> 8);
 }
 
-int load_pc_area(struct loader *loader)
+static void fill_bda(uint8_t bda[BDA_SIZE])
 {
-    uint16_t vectors[IVT_ENTRIES][2];
-    uint8_t bda[BDA_SIZE] = {0}, ebda_kib = EBDA_SIZE / KiB;
-    int error;
-
-    for (unsigned i = 0; i < IVT_ENTRIES; i++) {
-        vectors[i][0] = BDA + BDA_OWN; /* in segment 0, where a small guest's own handlers are */
-        vectors[i][1] = 0;
-    }
+    memset(bda, 0, BDA_SIZE);
     put16(bda, BDA_COM1, COM1);
     put16(bda, BDA_EBDA, LOAD_EBDA >> 4);
     put16(bda, BDA_EQUIPMENT, EQUIPMENT);
@@ -55,10 +56,75 @@ int load_pc_area(struct loader *loader)
     bda[BDA_VIDEO_MODE] = MODE_TEXT;
     bda[BDA_ROWS] = 24;
     bda[BDA_OWN] = IRET;
-    error = load_place(loader, 0, vectors, sizeof(vectors), sizeof(vectors), "the vector table");
-    if (error == E_OK)
-        error = load_place(loader, BDA, bda, sizeof(bda), sizeof(bda), "the BIOS data area");
-    if (error == E_OK)
-        error = load_place(loader, LOAD_EBDA, &ebda_kib, 1, EBDA_SIZE, "the extended data area");
+    put16(bda, BDA_KEY_HEAD, BDA_KEYS);
+    put16(bda, BDA_KEY_TAIL, BDA_KEYS);
+    put16(bda, BDA_CURSOR_SHAPE, CURSOR_SHAPE);
+}
+
+/* With the one ACPI table that the guest may write. */
+static void fill_ebda(const struct loader *loader, uint8_t ebda[EBDA_SIZE])
+{
+    memset(ebda, 0, EBDA_SIZE);
+    ebda[0] = EBDA_SIZE / KiB;
+    for (unsigned i = 0; loader->rsdp.size != 0 && i < acpi_table_count; i++) {
+        const struct acpi_table *table = &acpi_tables[i];
+
+        if (table->at >= LOAD_EBDA && table->at < LOAD_EBDA + EBDA_SIZE)
+            memcpy(ebda + (table->at - LOAD_EBDA), table->bytes, table->size);
+    }
+}
+
+int load_acpi_tables(struct loader *loader)
+{
+    int error = E_OK;
+
+    for (unsigned i = 0; i < acpi_table_count && error == E_OK; i++) {
+        const struct acpi_table *table = &acpi_tables[i];
+
+        if (table->at == ACPI_RSDP) {
+            loader->rsdp.at = table->at;
+            loader->rsdp.bytes = table->bytes;
+            loader->rsdp.size = (uint32_t)table->size;
+        }
+        if (table->at >= ACPI_RSDP)
+            error = load_place(loader, table->at, table->bytes, table->size, table->size,
+                               "an ACPI table");
+    }
     return error;
+}
+
+int load_pc_area(struct loader *loader, bool needed)
+{
+    uint16_t vectors[IVT_ENTRIES][2];
+    uint8_t bda[BDA_SIZE], ebda[EBDA_SIZE];
+    const struct {
+        uint64_t at, size, file_size;
+        const void *bytes;
+        const char *what;
+    } parts[] = {
+        {0, sizeof(vectors), sizeof(vectors), vectors, "the vector table"},
+        {BDA, sizeof(bda), sizeof(bda), bda, "the BIOS data area"},
+        {LOAD_EBDA, EBDA_SIZE, EBDA_SIZE, ebda, "the extended data area"},
+    };
+
+    if (!needed && !loader->pc)
+        return E_OK;
+    for (unsigned i = 0; i < IVT_ENTRIES; i++) {
+        vectors[i][0] = LOAD_NO_VECTOR; /* in segment 0, where a small guest's own handlers are */
+        vectors[i][1] = 0;
+    }
+    fill_bda(bda);
+    fill_ebda(loader, ebda);
+    for (unsigned i = 0; i < ARRAY_SIZE(parts); i++) {
+        int error;
+
+        if (!needed && !load_is_free(loader, parts[i].at, parts[i].at + parts[i].size - 1))
+            continue;
+        error = load_place(loader, parts[i].at, parts[i].bytes, parts[i].file_size, parts[i].size,
+                           parts[i].what);
+        if (error != E_OK)
+            return error;
+        loader->ebda |= parts[i].at == LOAD_EBDA;
+    }
+    return E_OK;
 }

@@ -202,6 +202,14 @@ static int parse_expect(struct parser *parser, struct word word, struct word val
     return REFUSE(parser, "'%.*s': one can expect passed, failed, stopped or refused", SHOW(word));
 }
 
+static int parse_reset(struct parser *parser, struct word word, struct word value)
+{
+    if (!word_is(value, "stop") && !word_is(value, "restart"))
+        return REFUSE(parser, "'%.*s': a guest that resets itself can stop or restart", SHOW(word));
+    parser->out->reset = word_is(value, "restart") ? RESET_RESTART : RESET_STOP;
+    return E_OK;
+}
+
 static int parse_mods(struct parser *parser, struct word word, struct word value)
 {
     uint64_t count;
@@ -209,6 +217,17 @@ static int parse_mods(struct parser *parser, struct word word, struct word value
     if (parse_size(value.text, value.length, &count) != E_OK || count > OPTION_MODS)
         return REFUSE(parser, "'%.*s': the number of modules is 0 to %d", SHOW(word), OPTION_MODS);
     parser->out->mods = (unsigned)count;
+    return E_OK;
+}
+
+static int parse_entry(struct parser *parser, struct word word, struct word value)
+{
+    if (word_is(value, "elf32"))
+        parser->out->entry = 32;
+    else if (word_is(value, "elf64"))
+        parser->out->entry = 64;
+    else
+        return REFUSE(parser, "'%.*s': an ELF file is entered as elf32 or elf64", SHOW(word));
     return E_OK;
 }
 
@@ -249,16 +268,21 @@ static int parse_value(struct parser *parser, struct word word, struct word name
         return parse_quota(parser, word, value);
     if (word_is(name, "expect"))
         return parse_expect(parser, word, value);
+    if (word_is(name, "reset"))
+        return parse_reset(parser, word, value);
     if (word_is(name, "mods"))
         return parse_mods(parser, word, value);
+    if (word_is(name, "entry"))
+        return parse_entry(parser, word, value);
     for (enum area_kind kind = AREA_HOLE; kind <= AREA_RAM; kind++) {
         if (word_is(name, area_kind_name(kind)))
             return parse_area(parser, word, value, kind);
     }
-    return REFUSE(parser,
-                  "'%.*s': there is no option '%.*s='; there are mem= quota= expect= mods= rom= "
-                  "nox= xo= ram= hole=",
-                  SHOW(word), SHOW(name));
+    return REFUSE(
+        parser,
+        "'%.*s': there is no option '%.*s='; there are mem= quota= expect= reset= mods= entry= "
+        "rom= nox= xo= ram= hole=",
+        SHOW(word), SHOW(name));
 }
 
 static int parse_word(struct parser *parser, struct word word)
@@ -273,13 +297,31 @@ static int parse_word(struct parser *parser, struct word word)
         parser->out->flat = true;
     else if (word_is(word, "pc"))
         parser->out->pc = true;
+    else if (word_is(word, "debug-exit"))
+        parser->out->debug_exit = true;
+    else if (word_is(word, "bare"))
+        parser->out->bare = true;
     else if (word_is(word, "paused"))
         parser->out->paused = true;
     else
         return REFUSE(parser,
-                      "'%.*s' is no option (lazy, flat, paused, pc, mem=16M, ...); the guest's own "
+                      "'%.*s' is no option (lazy, flat, paused, pc, bare, debug-exit, mem=16M, "
+                      "...); the guest's own "
                       "words go behind ' -- '",
                       SHOW(word));
+    return E_OK;
+}
+
+/* Two words of which each says something else. */
+static int check_pairs(struct parser *parser)
+{
+    if (parser->out->pc && parser->out->bare)
+        return REFUSE(parser, "'pc' and 'bare' are opposites: leave one of them out");
+    if (parser->out->flat && parser->out->entry != 0)
+        return REFUSE(parser,
+                      "'flat' and 'entry=elf%u' are two ways to start an image: leave one of "
+                      "them out",
+                      parser->out->entry);
     return E_OK;
 }
 
@@ -316,5 +358,7 @@ int options_parse(const char *line, struct guest_options *out, char *why, size_t
         }
         error = parse_word(&parser, word);
     }
+    if (error == E_OK)
+        error = check_pairs(&parser);
     return error == E_OK ? keep_cmdline(&parser, own) : error;
 }

@@ -16,7 +16,7 @@
 #include <stdint.h>
 
 #define GUEST_NAME 24
-#define GUEST_CMDLINE 256
+#define GUEST_CMDLINE 2049 /* what Linux takes, and its end */
 
 /* What `rom=`, `nox=`, `xo=`, `ram=` and `hole=` make of a piece of the guest's address space. */
 enum area_kind { AREA_HOLE, AREA_ROM, AREA_NOEXEC, AREA_EXEC_ONLY, AREA_RAM };
@@ -29,6 +29,9 @@ struct guest_area {
 
 enum guest_expect { EXPECT_PASS, EXPECT_STOPPED, EXPECT_FAILED, EXPECT_REFUSED };
 
+/* What becomes of a guest that resets its machine. */
+enum guest_reset_option { RESET_STOP, RESET_RESTART };
+
 #define OPTION_AREAS 12
 #define OPTION_MODS 8
 #define OPTION_DEFAULT_MEMORY (UINT64_C(16) << 20)
@@ -39,8 +42,12 @@ struct guest_options {
     char name[GUEST_NAME];
     uint64_t memory; /* `mem=`: the guest's address where RAM ends */
     uint64_t quota;  /* `quota=`: bytes it may hold, tables included; 0: no limit */
-    bool lazy, flat, paused, pc;
+    bool lazy, flat, paused;
+    bool pc, bare;   /* the first MiB as a PC's; nothing from 640K to 1M. Neither: by the image */
+    unsigned entry;  /* `entry=elf32`, `entry=elf64`: 32 or 64; 0: as the image says */
+    bool debug_exit; /* `debug-exit`: QEMU's isa-debug-exit at port 0xf4 */
     enum guest_expect expect;
+    enum guest_reset_option reset;
     unsigned mods; /* `mods=N`: how many of the following modules are this guest's */
     unsigned areas;
     struct guest_area area[OPTION_AREAS];

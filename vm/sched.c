@@ -10,6 +10,7 @@
 #include "vm/exits.h"
 #include "vm/interrupts.h"
 #include "vm/report.h"
+#include "vm/reset.h"
 
 #define SLICE_TICKS UINT64_C(1000000)
 
@@ -67,8 +68,10 @@ unsigned guests_round(void)
         if (guest->state != GUEST_RUNNING)
             continue;
         run_slice(guest);
-        if (guest_ended(guest))
+        if (guest_ended(guest)) {
             guest_finish(guest);
+            guest_restart(guest);
+        }
         runnable += guest->state == GUEST_RUNNING;
     }
     return runnable;

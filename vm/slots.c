@@ -19,6 +19,7 @@ const char *slot_kind_name(enum slot_kind kind)
         [SLOT_ROM] = "ROM",
         [SLOT_NOEXEC] = "no-execute RAM",
         [SLOT_EXEC_ONLY] = "execute-only",
+        [SLOT_ROM_LAZY] = "ROM",
         [SLOT_VIDEO] = "video memory",
         [SLOT_DEVICE] = "device",
     };
@@ -28,11 +29,16 @@ const char *slot_kind_name(enum slot_kind kind)
 unsigned slot_rights(enum slot_kind kind)
 {
     static const uint8_t rights[] = {
-        [SLOT_RAM] = RIGHT_RWX,     [SLOT_RAM_LAZY] = RIGHT_RWX, [SLOT_ROM] = RIGHT_RX,
-        [SLOT_NOEXEC] = RIGHT_RW,   [SLOT_EXEC_ONLY] = RIGHT_X,  [SLOT_VIDEO] = RIGHT_RW,
-        [SLOT_DEVICE] = RIGHT_NONE,
+        [SLOT_RAM] = RIGHT_RWX,   [SLOT_RAM_LAZY] = RIGHT_RWX, [SLOT_ROM] = RIGHT_RX,
+        [SLOT_NOEXEC] = RIGHT_RW, [SLOT_EXEC_ONLY] = RIGHT_X,  [SLOT_ROM_LAZY] = RIGHT_RX,
+        [SLOT_VIDEO] = RIGHT_RW,  [SLOT_DEVICE] = RIGHT_NONE,
     };
     return (unsigned)kind < ARRAY_SIZE(rights) ? rights[kind] : RIGHT_NONE;
+}
+
+bool slot_fills(enum slot_kind kind, unsigned access)
+{
+    return slot_kind_is_lazy(kind) && (access & ~slot_rights(kind)) == 0;
 }
 
 static uint64_t slot_last(const struct slot *slot)
@@ -204,7 +210,7 @@ int slots_layout(struct guest *guest)
         error = slot_add(guest, gpa(GUEST_LOW_RAM_END), GUEST_VIDEO_SIZE, SLOT_VIDEO);
         if (error == E_OK)
             error = slot_add(guest, gpa(GUEST_LOW_RAM_END + GUEST_VIDEO_SIZE),
-                             GUEST_HIGH_RAM - GUEST_LOW_RAM_END - GUEST_VIDEO_SIZE, SLOT_ROM);
+                             GUEST_HIGH_RAM - GUEST_LOW_RAM_END - GUEST_VIDEO_SIZE, SLOT_ROM_LAZY);
     }
     if (error == E_OK && guest->options.pc)
         error = layout_windows(guest);
@@ -291,7 +297,7 @@ int slots_back(struct guest *guest)
         struct slot *slot = &guest->slot[i];
         uint64_t size;
 
-        if (slot->kind == SLOT_RAM_LAZY || slot->kind == SLOT_DEVICE)
+        if (slot_kind_is_lazy(slot->kind) || slot->kind == SLOT_DEVICE)
             continue;
         for (uint64_t done = 0; done < slot->size; done += size) {
             int error = back_largest(guest, slot, gpa_add(slot->base, done), &size);
@@ -307,7 +313,7 @@ int slots_fill(struct guest *guest, gpa_t at)
     gpa_t page = gpa(align_down(at.v, PAGE_SIZE));
     struct slot *slot = slot_at(guest, page);
 
-    if (slot == NULL || slot->kind != SLOT_RAM_LAZY)
+    if (slot == NULL || !slot_kind_is_lazy(slot->kind))
         return E_NOENT;
     return back_block(guest, slot, page, 0);
 }
@@ -361,21 +367,6 @@ uint64_t guest_read(struct guest *guest, gpa_t from, void *to, uint64_t size)
     return guest->has_table ? gpa_read(&guest->table, from, RIGHT_R, to, size) : 0;
 }
 
-uint64_t guest_write(struct guest *guest, gpa_t to, const void *from, uint64_t size)
-{
-    uint64_t done = 0, room;
-
-    while (done < size) {
-        uint8_t *bytes = backing_of(guest, gpa_add(to, done), &room);
-        if (bytes == NULL)
-            break;
-        room = min_bytes(room, size - done);
-        memcpy(bytes, (const uint8_t *)from + done, room);
-        done += room;
-    }
-    return done;
-}
-
 /* Up to the end of one page (of the table's leaf), backed on demand. Zeroes are what absent lazy
  * memory reads as anyway, so they need no frame. */
 static int place_piece(struct guest *guest, gpa_t at, const uint8_t *from, uint64_t size,
@@ -388,7 +379,7 @@ static int place_piece(struct guest *guest, gpa_t at, const uint8_t *from, uint6
         const struct slot *slot = guest_slot_at(guest, at);
         int error = E_OK;
 
-        if (slot == NULL || slot->kind != SLOT_RAM_LAZY)
+        if (slot == NULL || !slot_kind_is_lazy(slot->kind))
             return E_RANGE;
         if (from == NULL) {
             *placed = min_bytes(size, PAGE_SIZE - (at.v & (PAGE_SIZE - 1)));
@@ -420,4 +411,14 @@ int slots_place(struct guest *guest, gpa_t at, const void *from, uint64_t size)
             return error;
     }
     return E_OK;
+}
+
+uint64_t guest_write(struct guest *guest, gpa_t to, const void *from, uint64_t size)
+{
+    uint64_t done = 0, placed;
+
+    while (done < size && place_piece(guest, gpa_add(to, done), (const uint8_t *)from + done,
+                                      size - done, &placed) == E_OK)
+        done += placed;
+    return done;
 }

@@ -2,12 +2,13 @@
  * A guest's physical address space: its slots, and the frames behind them.
  *
  *     0        640K      1M                                mem=
- *     | RAM    | (hole)  | RAM        | ROM | RAM          |
+ *     | RAM    | (PC)    | RAM        | ROM | RAM          |
  *     +--------+---------+------------+-----+--------------+----> guest-physical
  *
- * Slots are laid out from the guest's options. All but lazy RAM is backed when the guest is
- * made, in the largest blocks that the buddy has and the table can map as one leaf; lazy RAM
- * gets one zeroed 4 KiB frame at each first touch. Which frame is behind which address is
+ * Slots are laid out from the guest's options. All but lazy memory is backed when the guest is
+ * made, in the largest blocks that the buddy has and the table can map as one leaf; lazy memory
+ * gets one zeroed 4 KiB frame at each first touch. A PC's video memory and ROM are lazy always, so
+ * that they cost only the guests that look there. Which frame is behind which address is
  * written down in one place alone, the guest's own table: giving the memory back starts from
  * there.
  */
@@ -36,8 +37,8 @@ unsigned slot_rights(enum slot_kind kind);
  * stays, for slots_release(). */
 int slots_back(struct guest *guest);
 
-/* Gives lazy RAM at `at` its frame. E_NOENT where no lazy slot covers it, E_EXIST when it has one,
- * E_NOMEM, E_QUOTA. */
+/* Gives lazy memory at `at` its frame. E_NOENT where no lazy slot covers it, E_EXIST when it has
+ * one, E_NOMEM, E_QUOTA. */
 int slots_fill(struct guest *guest, gpa_t at);
 
 /* Unmaps everything and gives every frame back, after the flush. The table stays, empty. */

@@ -45,9 +45,10 @@ $(BENCH)/buddy: $(BENCH_BUDDY_SRC) $(wildcard mm/*.h mm/*/*.h lib/*.h tests/benc
 	@mkdir -p $(@D)
 	$(HOSTCC) $(BENCH_CFLAGS) $(filter %.c,$^) -o $@
 
-.PHONY: bench-mapper bench-buddy
-bench: bench-mapper ## measure the mapper and the buddy against plain code (ROW=text: rows with it)
+.PHONY: bench-mapper bench-buddy bench-exits
+bench: bench-mapper ## measure the mapper and the buddy against plain code, exits in instructions (ROW=text: rows with it)
 	@$(MAKE) --no-print-directory bench-buddy
+	@$(MAKE) --no-print-directory bench-exits
 
 bench-mapper: $(BENCH)/mapper $(BENCH)/mapper-native ## the mapper alone
 	@$(BENCH)/mapper $(BENCH_ROW)
@@ -55,3 +56,6 @@ bench-mapper: $(BENCH)/mapper $(BENCH)/mapper-native ## the mapper alone
 
 bench-buddy: $(BENCH)/buddy ## the buddy alone
 	@$(BENCH)/buddy $(BENCH_ROW)
+
+bench-exits: $(QUIRE_ELF) ## what exits of a guest cost, in instructions of the emulated CPU
+	@QUIRE_BUILD=$(BUILD) $(PYTHON) -B tests/bench/exits.py

@@ -2,6 +2,7 @@
 ; instructions of the hypervisor from the guest's and back. Each is taken many times, and printed are
 ; the lowest and the mean. To be run with `pc`.
 
+%define PC
 %include "check64.inc"
 
 ROUNDS equ 256
@@ -193,3 +194,4 @@ main:   call map
         call deadlines
         mov dword [bad], 0
         jmp finish
+        IMAGE_END

@@ -2,6 +2,7 @@
 
 import os
 import re
+import struct
 import subprocess
 import tempfile
 
@@ -54,6 +55,34 @@ def assemble(name):
         subprocess.run(["nasm", "-f", "bin", "-I", here + "/", "-o", output, source], check=True)
         with open(output, "rb") as made:
             return made.read()
+
+
+def link(name, folder, bits, options=()):
+    """The ELF file made of tests/emulator/guests/NAME, for 1M."""
+    here = os.path.join(os.path.dirname(os.path.abspath(__file__)), "guests")
+    made, output = (os.path.join(folder, f"{name}-{bits}.{end}") for end in ("o", "elf"))
+    command = ["nasm", "-f", f"elf{bits}", "-I", here + "/", *options, "-o", made, os.path.join(here, name)]
+    subprocess.run(command, check=True)
+    machine = {32: "elf_i386", 64: "elf_x86_64"}[bits]
+    command = ["ld", "-m", machine, "-static", "-nostdlib", "-z", "noexecstack", "-T", os.path.join(here, "format.ld")]
+    subprocess.run([*command, made, "-o", output], check=True)
+    return output
+
+
+def link_high(name, folder, bits, options=()):
+    """The same with its segments 2G above in virtual addresses; the entry point stays a physical one."""
+    path = link(name, folder, bits, options)
+    with open(path, "rb") as file:
+        image = bytearray(file.read())
+    table, count = struct.unpack_from("<I", image, 28 if bits == 32 else 32)[0], image[44 if bits == 32 else 56]
+    for i in range(count):
+        at = table + i * (32 if bits == 32 else 56)
+        if struct.unpack_from("<I", image, at)[0] == 1:
+            address = at + (8 if bits == 32 else 16)
+            struct.pack_into("<I", image, address, struct.unpack_from("<I", image, address)[0] + 0x80000000)
+    with open(path, "wb") as file:
+        file.write(image)
+    return path
 
 
 SPIN = flat_image(b"\xeb\xfe")  # jmp $

@@ -1,6 +1,7 @@
 """Modules that are no guests, or want what cannot be: each is refused with its reason, and the
 others run as if it were not there."""
 
+import gzip
 import struct
 
 import pytest
@@ -39,9 +40,23 @@ def program_header(offset, form, value):
     return made
 
 
+def shared_object():
+    """Position-independent, and linked from low memory on."""
+    image = program_header(12, "<I", 0x2000)()
+    return with_bytes(image, 16, struct.pack("<H", 3))
+
+
 def broken_checksum():
     image = hello()
     return with_bytes(image, header_at(image) + 8, b"\0\0\0\0")
+
+
+def no_header():
+    return hello().replace(struct.pack("<I", MULTIBOOT_MAGIC), bytes(4))
+
+
+def efi_program():
+    return b"MZ".ljust(0x3C, b"\0") + struct.pack("<I", 0x80) + bytes(0x40) + b"PE\0\0" + bytes(500)
 
 
 # What the module is, its options, and a part of the reason.
@@ -56,7 +71,11 @@ IMAGES = {
     "ELF for ARM": (elf_field(18, "<H", 40), "", "for another processor than x86"),
     "ELF big-endian": (elf_field(5, "<B", 2), "", "not little-endian"),
     "ELF object file": (elf_field(16, "<H", 1), "", "no executable"),
-    "ELF shared object": (elf_field(16, "<H", 3), "", "position-independent"),
+    "ELF shared object": (shared_object, "", "position-independent"),
+    "gzip file": (lambda: gzip.compress(hello()), "", "a gzip file: unpack it first"),
+    "EFI program": (efi_program, "", "an EFI program"),
+    "ELF without a header": (no_header, "", "without a Multiboot header or a PVH note; entry="),
+    "ELF entered by the other class": (hello, "entry=elf64", "is a 32-bit one: entry=elf32"),
     "no program headers": (elf_field(44, "<H", 0), "", "no program headers"),
     "program headers far away": (elf_field(28, "<I", 0x7FFFFFFF), "", "beyond the end"),
     "entry outside": (elf_field(24, "<I", 0x50), "", "entry point 0x50 lies in no segment"),
@@ -77,6 +96,7 @@ OPTIONS = {
     "areas that overlap": ("rom=0x400000+64K nox=0x400000+4K", "overlaps"),
     "area that wraps": ("hole=0xfffffffffffff000+8K", "end at 64T"),
     "image under a hole": ("hole=0x100000+64K", "overlaps|outside"),
+    "two machines at once": ("pc bare", "are opposites"),
     "no such fate": ("expect=glory", "one can expect"),
     "modules that are not there": ("mods=3", "modules follow|only"),
 }

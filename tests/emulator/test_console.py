@@ -17,7 +17,7 @@ def machine(boot_for_module):
     modules = [
         (guest("hello.elf"), "hello mem=4M"),
         (assemble("paging.asm"), "paging mem=2M"),
-        (SPIN, "waiting mem=1M lazy paused"),
+        (SPIN, "waiting mem=1M lazy paused pc"),
         (b"no image", "broken"),
         (user_program("hello"), "user:hello"),
     ]
@@ -65,6 +65,10 @@ RIGHT = {
         r"^memory type: WB",
         r"translates by the table of g2",
     ],
+    "devices g3": [r"^  PIC +first: vectors 0x08", r"^  CMOS +20\d\d-", r"^  keyboard +controller: "],
+    "screen g3": [r"^g3 waiting: 80 by 25, cursor at row 0, column 0$"],
+    "screen g3 colour": [r"^g3 waiting: 80 by 25, "],
+    "type g3 ls -l\\n": [r"^typed 6 characters on the keyboard of g3 waiting$"],
     "cpu": [r"^vendor: GenuineIntel", r"^  NX +yes +yes", r"^  VMX +yes +yes", r"EPT"],
     "log": [r"^  quire: CPU: ", r"g4 broken: refused"],
     "log 2": [r"\A  .*\n  .*\Z"],
@@ -127,6 +131,13 @@ WRONG = {
     "kill g1": "kill: g1 hello has ended already (passed)",
     "kill": "kill: arguments are missing",
     "eptp g1": "eptp: g1 hello has no virtual CPU",
+    "devices": "devices: arguments are missing; usage: devices gN",
+    "devices g1": "devices: g1 hello is passed, and its devices are gone with it",
+    "screen g2": "screen: g2 paging has no screen: guests with the option `pc` have one",
+    "screen g3 green": '"green"? only `colour` may follow',
+    "type g3": "type: an argument is missing",
+    "type g3 a\\q": "behind a backslash there may be n, e, t, b",
+    "type g1 x": "type: g1 hello is passed: nobody is at its keyboard",
     "log many": "log: ",
     "log 0": "log: ",
     "quit now": "quit: too many arguments",
@@ -195,7 +206,7 @@ def test_every_command_is_asked_rightly_and_wrongly(machine):
 def test_commands_that_take_nothing_or_one_guest_say_so(machine):
     for command in ("guests", "cpu", "version"):
         assert machine.command(f"{command} please")[0].startswith(f"error: {command}: too many arg")
-    of_a_guest = "report output exits eptp regs start resume kill pause"
+    of_a_guest = "report output exits eptp regs devices start resume kill pause"
     for command in of_a_guest.split():
         assert machine.command(f"{command} g77") == [
             f"error: {command}: there is no g77: the guests are g1 to g4"

@@ -6,7 +6,7 @@ import pytest
 
 from machines import COMPLETE_CPUS, NO_ACCESSED_DIRTY_CPU, facts, guest, quit_machine, rows
 
-PROBE_OPTIONS = "mem=8M rom=0x2000000+64K nox=0x2100000+64K"
+PROBE_OPTIONS = "bare mem=8M rom=0x2000000+64K nox=0x2100000+64K"
 WITHOUT_BITS = ["wp"]
 PROBES = {
     "probe64.elf": ["wp", "nowp", "nonx", "smep smap", "smap ac"],

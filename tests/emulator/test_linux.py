@@ -14,18 +14,27 @@ import linux  # noqa: E402
 from quire_machine.debian import DebianError  # noqa: E402
 
 
-@pytest.fixture(scope="module")
-def image(tmp_path_factory):
+# By the Linux boot protocol, and by PVH: how the image is made, what it is recognised as, its memory.
+WAYS = {
+    "bzImage": ({}, "Linux bzImage", "128M"),
+    "vmlinux": ({"pvh": True}, "PVH ELF64", "160M"),
+}
+
+
+@pytest.fixture(scope="module", params=WAYS)
+def way(request, tmp_path_factory):
+    options, kind, memory = WAYS[request.param]
     output = str(tmp_path_factory.mktemp("linux") / "linux.iso")
     try:
-        linux.build(output, os.path.join(BUILD, "quire.elf"), words="once")
+        linux.build(output, os.path.join(BUILD, "quire.elf"), memory, "once", **options)
     except DebianError as error:
         pytest.skip(f"Debian's packages cannot be had: {error}")
-    return output
+    return output, kind, memory
 
 
-def test_debians_linux_runs_busybox(image):
+def test_debians_linux_runs_busybox(way):
     """Its timer ticks, its memory holds what is written, its reset ends it, and every frame comes back."""
+    image, kind, memory = way
     said = subprocess.run(
         [sys.executable, os.path.join(ROOT, "tools", "launch.py"), "--engine", "bochs", "--memory", "384"]
         + ["--seconds", "900", "--patience", "600", "--cmds", "guests; check; audit; quit", image],
@@ -37,7 +46,7 @@ def test_debians_linux_runs_busybox(image):
     )
     text = said.stdout
     assert said.returncode == 0, text
-    assert "quire: g1 linux: Linux bzImage, memory to 128M" in text
+    assert f"quire: g1 linux: {kind}, memory to {memory}" in text
     assert re.search(r"\[g1 linux\] busybox on Linux \d+\.\d+\.\S+, MemTotal: \d+ kB", text), text
     assert int(re.search(r"timer: (\d+) interrupts", text)[1]) >= 5, text
     first, second = re.search(r"digest: (\w{32})  - (\w{32})", text).groups()

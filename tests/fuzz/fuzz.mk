@@ -4,7 +4,7 @@
 
 FUZZ := $(BUILD)/fuzz
 FUZZ_SECONDS ?= 600
-FUZZ_TARGETS ?= mapper buddy memory_map insn
+FUZZ_TARGETS ?= mapper buddy memory_map insn load
 FUZZ_LOGS := $(FUZZ_TARGETS:%=$(FUZZ)/%.log)
 
 # Of each target: what is watched and sanitized; the world around it, which only has to be fast; the longest input; how
@@ -28,6 +28,11 @@ FUZZ_insn_PRODUCT := $(INSN_SRC)
 FUZZ_insn_WORLD := lib/format.c
 FUZZ_insn_LENGTH := 160
 FUZZ_insn_RUNS ?= 100000
+
+FUZZ_load_PRODUCT := $(wildcard vm/load*.c) vm/bios_rom.c vm/bios_geometry.c vm/elf.c
+FUZZ_load_WORLD := lib/format.c lib/error.c
+FUZZ_load_LENGTH := 4400
+FUZZ_load_RUNS ?= 20000
 
 FUZZ_CFLAGS := -std=gnu11 -O2 -g -fno-omit-frame-pointer -DQUIRE_HOSTED -I. -Wall -Wextra -Werror
 FUZZ_WATCHED := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
@@ -94,7 +99,7 @@ cp $(FUZZ)/kept/$(1)/* tests/fuzz/corpus/$(1)/
 
 endef
 
-fuzz: $(FUZZ_TARGETS:%=$(FUZZ)/%) ## fuzz mapper, buddy, memory maps, instructions (FUZZ_SECONDS=600 each, FUZZ_TARGETS=)
+fuzz: $(FUZZ_TARGETS:%=$(FUZZ)/%) ## fuzz mapper, buddy, memory maps, instructions, loaders (FUZZ_SECONDS=600 each, FUZZ_TARGETS=)
 	$(foreach t,$(FUZZ_TARGETS),$(call fuzz_for_long,$(t)))
 
 fuzz-keep: $(FUZZ_TARGETS:%=$(FUZZ)/%) ## make tests/fuzz/corpus the smallest that covers what was found

@@ -182,6 +182,17 @@ def test_of_which_machine_it_is(tmp_path):
     assert f'<p id="origin">{wanted}</p>' in page.read_text(encoding="utf-8")
 
 
+def test_screens(tmp_path):
+    taken = machine(3)
+    lines = ["a <b> & c", "", "  +--+"] + [""] * 22
+    taken["machine"]["screen g1"] = [row("screen row", row=at, text=text) for at, text in enumerate(lines)]
+    taken["machine"]["screen g2"] = [row("screen row", row=at, text="") for at in range(25)]
+    _, page = draw(taken, tmp_path)
+    text = page.read_text(encoding="utf-8")
+    assert "<pre>a &lt;b&gt; &amp; c\n\n  +--+</pre>" in text
+    assert text.count("Screen of g") == 1 and "Screen of g1 a&lt;b&gt;" in text
+
+
 def test_what_is_free_is_over_the_ribbons_and_unlike_what_is_cached(tmp_path):
     taken = machine(3)
     taken["machine"]["layout"].append(frames(256 * MIB, MIB, "cached", "free"))

@@ -11,7 +11,7 @@ from support import TOOLS
 
 # What the script itself runs, and what it looks for here; each is linked to the real one.
 NEEDED = ["bash", "id", "mktemp", "rm", "sort", "tail", "env", "grep", "chmod"]
-LOOKED_FOR = ["gcc", "ld", "make", "nasm", "grub-mkrescue", "xorriso", "mformat", "bochs"]
+LOOKED_FOR = ["gcc", "ld", "make", "nasm", "iasl", "grub-mkrescue", "xorriso", "mformat", "bochs"]
 
 
 @pytest.fixture

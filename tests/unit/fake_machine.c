@@ -24,7 +24,7 @@
 static uint8_t *arena;
 static uint64_t arena_bytes;
 static void *metadata;
-static uint64_t clock_ticks;
+static uint64_t now;
 static char logged[LOG_KEPT];
 static size_t logged_length;
 
@@ -51,7 +51,7 @@ static void cpuid(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
 
 static uint64_t ticks(void)
 {
-    return clock_ticks += 1000;
+    return now += 1000;
 }
 
 static uint64_t xcr0_mask(void)
@@ -122,7 +122,7 @@ static int run(struct vcpu *vcpu, uint64_t slice, struct vm_exit *exit)
     if (exit->rip == 0)
         exit->rip = fake->state.rip;
     if (exit->kind == VM_EXIT_SLICE)
-        clock_ticks += slice;
+        now += slice;
     return exit->kind == VM_EXIT_BAD_STATE ? E_HARDWARE : E_OK;
 }
 
@@ -352,4 +352,9 @@ uint64_t machine_free_frames(void)
 
     buddy_stats(&stats);
     return stats.free_frames;
+}
+
+void machine_pass(uint64_t passed)
+{
+    now += passed;
 }

@@ -48,6 +48,9 @@ void machine_stop(void);
 
 uint64_t machine_free_frames(void);
 
+/* Lets time pass: ticks of its clock, which besides goes on by 1000 each time that it is read. */
+void machine_pass(uint64_t ticks);
+
 /* Everything that was logged since machine_start(), lines ended by "\n". */
 const char *machine_log(void);
 void machine_forget_log(void);

@@ -68,6 +68,8 @@ static int set_up(void **state)
     if (guest_create(&image, &guest) != E_OK)
         return 1;
     fake_of(guest)->state.rflags |= BIT(9);
+    port_write(guest, 0x21, 1, 0xff); /* the BIOS has started its clock by the 8259 pair */
+    port_write(guest, 0xa1, 1, 0xff);
     return 0;
 }
 

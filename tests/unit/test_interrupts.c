@@ -531,6 +531,44 @@ static void test_input_wakes(void **state)
     assert_int_equal(vcpu->event.vector, 0x24);
 }
 
+/* ---- On the console -------------------------------------------------------------------------- */
+
+static char shown[512];
+
+static void keep(struct sink *sink, const char *bytes, size_t n)
+{
+    (void)sink;
+    strncat(shown, bytes, n);
+}
+
+static void test_what_is_shown(void **state)
+{
+    struct sink sink = {keep};
+
+    (void)state;
+    shown[0] = '\0';
+    start_pics(0x01);
+    out(0x21, 0x40);
+    pulse(3);
+    pic_acknowledge(guest);
+    pulse(6);
+    pic_device.show(guest, &sink);
+    set_timer(2, 11932);
+    out(0x43, 0xb0);
+    out(0x42, 0x10);
+    out(0x42, 0x00);
+    pit_device.show(guest, &sink);
+    out(0x3f9, 0x05);
+    serial_device.show(guest, &sink);
+    assert_string_equal(shown,
+                        "first: vectors 0x20-0x27, IMR 0x40, IRR 0x40, ISR 0x08, ELCR 0x00\n"
+                        "second: vectors 0x28-0x2f, IMR 0x00, IRR 0x00, ISR 0x00, ELCR 0x00\n"
+                        "counter 0: mode 2, reload 11932, 99 Hz\n"
+                        "counter 1: not loaded\n"
+                        "counter 2: mode 0, from 16, once\n"
+                        "IER 0x05, LCR 0x00, MCR 0x00, divisor 0, FIFO off, 0 bytes waiting\n");
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -556,6 +594,7 @@ int main(void)
         TEST(test_interrupts_off),
         TEST(test_the_timer_wakes),
         TEST(test_input_wakes),
+        TEST(test_what_is_shown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

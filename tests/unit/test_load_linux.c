@@ -41,6 +41,7 @@ static struct loader loader_for(const char *cmdline)
     return (struct loader){
         .bytes = image,
         .size = sizeof(image),
+        .pc = true,
         .cmdline = cmdline,
         .region = {{0, 0xa0000, true}, {0xa0000, 0x60000, false}, {MiB, 15 * MiB, true}},
         .regions = 3,
@@ -87,7 +88,7 @@ static int make_image(void **state)
 
 static void expect_refusal(struct loader loader, int error, const char *fragment)
 {
-    assert_int_equal(load_image(&loader, false), error);
+    assert_int_equal(load_image(&loader, LOAD_RECOGNISED), error);
     if (strstr(why, fragment) == NULL)
         fail_msg("\"%s\" does not mention \"%s\"", why, fragment);
 }
@@ -99,7 +100,7 @@ static void the_kernel_is_entered(void **state)
     uint64_t parameters, gdt = 0;
 
     (void)state;
-    if (load_image(&loader, false) != E_OK)
+    if (load_image(&loader, LOAD_RECOGNISED) != E_OK)
         fail_msg("%s", why);
     assert_string_equal(loader.kind, "Linux bzImage");
     assert_int_equal(cpu->rip, 4 * MiB);
@@ -142,13 +143,30 @@ static void low_memory(void **state)
     struct loader loader = loader_for("");
 
     (void)state;
-    assert_int_equal(load_image(&loader, false), E_OK);
+    assert_int_equal(load_image(&loader, LOAD_RECOGNISED), E_OK);
     for (unsigned vector = 0; vector < 256; vector++)
         assert_int_equal(memory[get(vector * 4 + 2, 2) * 16 + get(vector * 4, 2)], 0xcf);
     assert_int_equal(get(0x413, 2), 639);
     assert_int_equal(get(0x40e, 2) * 16, 0x9fc00);
     assert_int_equal(get(0x400, 2), 0x3f8);
     assert_int_equal(get(0x9fc00, 1), 1);
+}
+
+/* `bare`: none of it, and nothing that is reserved for it. */
+static void low_memory_without_a_pc(void **state)
+{
+    struct loader loader = loader_for("");
+    uint64_t entry;
+
+    (void)state;
+    loader.pc = false;
+    loader.region[1] = loader.region[--loader.regions];
+    assert_int_equal(load_image(&loader, LOAD_RECOGNISED), E_OK);
+    assert_int_equal(get(0, 4), 0xcccccccc);
+    assert_int_equal(get(0x9fc00, 4), 0xcccccccc);
+    entry = loader.state.gpr[RSI] + 0x2d0;
+    assert_int_equal(get(loader.state.gpr[RSI] + 0x1e8, 1), 2);
+    assert_int_equal(get(entry + 8, 8), 0xa0000);
 }
 
 static void modules_are_one_initrd(void **state)
@@ -162,7 +180,7 @@ static void modules_are_one_initrd(void **state)
     loader.module[0] = (struct load_module){first, sizeof(first), "a"};
     loader.module[1] = (struct load_module){second, sizeof(second), "b"};
     loader.modules = 2;
-    assert_int_equal(load_image(&loader, false), E_OK);
+    assert_int_equal(load_image(&loader, LOAD_RECOGNISED), E_OK);
     uint64_t parameters = loader.state.gpr[RSI], at = get(parameters + 0x218, 4);
     assert_int_equal(at % 4096, 0);
     assert_true(at >= MiB);
@@ -184,7 +202,7 @@ static void where_the_kernel_goes(void **state)
 
     (void)state;
     put(0x258, 8, 64 * MiB); /* beyond this memory: it can be moved */
-    assert_int_equal(load_image(&loader, false), E_OK);
+    assert_int_equal(load_image(&loader, LOAD_RECOGNISED), E_OK);
     assert_int_equal(loader.state.rip, 2 * MiB);
     put(0x234, 1, 0);
     expect_refusal(loader_for(""), E_NOMEM, "needs 0x100000 bytes of RAM at 0x4000000; mem=66M");
@@ -194,11 +212,11 @@ static void where_the_kernel_goes(void **state)
     /* Before 2.10 there is no preference. */
     put(0x206, 2, 0x0205);
     loader = loader_for("");
-    assert_int_equal(load_image(&loader, false), E_OK);
+    assert_int_equal(load_image(&loader, LOAD_RECOGNISED), E_OK);
     assert_int_equal(loader.state.rip, 2 * MiB);
     put(0x234, 1, 0);
     loader = loader_for("");
-    assert_int_equal(load_image(&loader, false), E_OK);
+    assert_int_equal(load_image(&loader, LOAD_RECOGNISED), E_OK);
     assert_int_equal(loader.state.rip, MiB);
 }
 
@@ -220,6 +238,11 @@ static void refusals(void **state)
     expect_refusal(loader_for(""), E_FORMAT, "alignment 0xbb8 is no power of two");
     put(0x230, 4, 0);
     expect_refusal(loader_for(""), E_FORMAT, "no power of two");
+    put(0x234, 1, 0); /* one that cannot be moved has none */
+    struct loader fixed = loader_for("");
+    assert_int_equal(load_image(&fixed, LOAD_RECOGNISED), E_OK);
+    assert_int_equal(fixed.state.rip, 4 * MiB);
+    put(0x234, 1, 1);
     put(0x230, 4, 2 * MiB);
     put(0x1f1, 1, 200);
     expect_refusal(loader_for(""), E_TRUNC, "ends in its setup code");
@@ -229,7 +252,37 @@ static void refusals(void **state)
     loader = loader_for("");
     loader.regions = 0;
     put(0x1f1, 1, SETUP_SECTS);
-    expect_refusal(loader, E_RANGE, "outside the guest's memory");
+    expect_refusal(loader, E_NOMEM, "needs 0x100000 bytes of RAM at 0x400000");
+    loader = loader_for("");
+    put(0x1fe, 2, 0);
+    expect_refusal(loader, E_FORMAT, "without its boot signature 55 AA at 0x1fe");
+}
+
+/* Every truncation, and every damaged byte of boot sector and setup header. */
+static void spoilt(void **state)
+{
+    struct loader loader;
+
+    (void)state;
+    for (uint64_t cut = 0; cut < sizeof(image); cut += cut < 0x300 ? 1 : 13) {
+        uint8_t *part = malloc(cut != 0 ? cut : 1);
+
+        assert_non_null(part);
+        memcpy(part, image, cut);
+        loader = loader_for("words");
+        loader.bytes = part;
+        loader.size = cut;
+        assert_true(load_image(&loader, LOAD_RECOGNISED) == E_OK || why[0] != '\0');
+        free(part);
+    }
+    for (unsigned at = 0; at < 0x300; at++) {
+        for (unsigned damage = 1; damage < 0x100; damage = damage * 3 + 1) {
+            image[at] ^= (uint8_t)damage;
+            loader = loader_for("words");
+            assert_true(load_image(&loader, LOAD_RECOGNISED) == E_OK || why[0] != '\0');
+            image[at] ^= (uint8_t)damage;
+        }
+    }
 }
 
 /* Whatever the header says: loaded within memory, or refused with a reason. */
@@ -242,7 +295,7 @@ static void mutation(void **state)
         make_image(state);
         for (unsigned n = 1 + (unsigned)random_below(&random, 6); n > 0; n--)
             image[0x1f1 + random_below(&random, 0x80)] = (uint8_t)random_next(&random);
-        if (load_image(&loader, false) != E_OK)
+        if (load_image(&loader, LOAD_RECOGNISED) != E_OK)
             assert_true(why[0] != '\0');
         else
             assert_int_equal(get(0xa0000, 4), 0xcccccccc);
@@ -254,9 +307,11 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(the_kernel_is_entered, make_image),
         cmocka_unit_test_setup(low_memory, make_image),
+        cmocka_unit_test_setup(low_memory_without_a_pc, make_image),
         cmocka_unit_test_setup(modules_are_one_initrd, make_image),
         cmocka_unit_test_setup(where_the_kernel_goes, make_image),
         cmocka_unit_test_setup(refusals, make_image),
+        cmocka_unit_test_setup(spoilt, make_image),
         cmocka_unit_test_setup(mutation, make_image),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

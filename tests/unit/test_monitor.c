@@ -40,7 +40,10 @@
 #include "monitor/commands.h"
 #include "monitor/line_editor.h"
 #include "tests/unit/buddy_env.h"
+#include "vm/device.h"
 #include "vm/guest.h"
+#include "vm/keyboard.h"
+#include "vm/screen.h"
 #include "x86/control.h"
 
 /* --- The machine ----------------------------------------------------------------------------- */
@@ -338,6 +341,11 @@ const char *slot_kind_name(enum slot_kind kind)
     return kind == SLOT_RAM ? "RAM" : "lazy RAM";
 }
 
+bool slot_fills(enum slot_kind kind, unsigned access)
+{
+    return slot_kind_is_lazy(kind) && !(access & ~RIGHT_RWX);
+}
+
 const struct slot *guest_slot_at(const struct guest *of, gpa_t at)
 {
     for (unsigned i = 0; i < of->slots; i++)
@@ -379,6 +387,45 @@ size_t guest_input(struct guest *of, const char *bytes, size_t n)
     for (; taken < n && of->devices.serial.input_count < 4; taken++)
         of->devices.serial.input[of->devices.serial.input_count++] = (uint8_t)bytes[taken];
     return taken;
+}
+
+/* Two devices, of which one has nothing to show. */
+static void show_lines(const struct guest *of, struct sink *to)
+{
+    format(to, "first of g%u\nsecond\n", of->number);
+}
+
+static const struct device silent_device = {.name = "silent"};
+static const struct device telling_device = {.name = "telling", .show = show_lines};
+
+const struct device *device_by_index(unsigned index)
+{
+    return index == 0 ? &silent_device : index == 1 ? &telling_device : NULL;
+}
+
+static char typed_keys[KEYBOARD_TEXT + 1];
+
+bool keyboard_has_key(char c)
+{
+    return (c >= ' ' && c <= '~') || (c >= 1 && c <= 27);
+}
+
+size_t keyboard_type(struct guest *of, const char *text, size_t n)
+{
+    memcpy(typed_keys, text, n);
+    typed_keys[n] = 0;
+    of->devices.keyboard.keyboard.text_count += (unsigned)n;
+    return n;
+}
+
+static int screen_error;
+static struct screen screen_shown;
+
+int screen_read(struct guest *of, struct screen *out)
+{
+    (void)of;
+    *out = screen_shown;
+    return screen_error;
 }
 
 static uint64_t shown_after; /* what guests_show_unfinished() was told last */
@@ -1468,6 +1515,69 @@ static void test_attach(void **state)
     assert_non_null(strstr(screen, "g2 hello2: it has ended, and so detached\n"));
 }
 
+static void test_devices(void **state)
+{
+    (void)state;
+    answers("devices g2", "  device      state\n  telling     first of g2\n"
+                          "  telling     second\n");
+    refuses(E_STATE, "devices g1", "g1 hello1 is passed, and its devices are gone with it");
+    refuses(E_NOENT, "devices g9", "there is no g9");
+}
+
+static void put_cells(unsigned row, const char *text, uint8_t attribute)
+{
+    for (unsigned i = 0; text[i]; i++) {
+        screen_shown.cell[row][i][0] = (uint8_t)text[i];
+        screen_shown.cell[row][i][1] = attribute;
+    }
+}
+
+static void test_screen(void **state)
+{
+    (void)state;
+    memset(&screen_shown, 0, sizeof(screen_shown));
+    screen_shown.columns = 20;
+    screen_shown.rows = 3;
+    screen_shown.cursor_row = 1;
+    screen_shown.cursor_column = 4;
+    screen_shown.cursor_shown = true;
+    put_cells(0, "\xc9\xcd\xbb \x01\x1b[2J\x7f \xe1", 0x07);
+    put_cells(2, "red", 0x4e);
+    screen_error = E_OK;
+    answers("screen g2", "g2 hello2: 20 by 3, cursor at row 1, column 4\n"
+                         "+=+ o<[2J^ B\n\nred\n");
+    answers("screen g1", "column 4, when it ended\n");
+    answers("screen g2 --json", "{\"kind\":\"facts\",\"record\":\"screen\",\"values\":{"
+                                "\"columns\":20,\"rows\":3,\"cursor_row\":1,"
+                                "\"cursor_column\":4,\"cursor_shown\":true}}");
+    answers("screen g2 --json", "\"values\":{\"row\":2,\"text\":\"red\"}}");
+    screen_shown.cursor_shown = false;
+    answers("screen g2 colour", ", no cursor\n");
+    answers("screen g2 colour", "\033[93;41mred\033[30;40m   ");
+    refuses(E_INVAL, "screen g2 color", "only `colour` may follow");
+    screen_error = E_UNSUPPORTED;
+    refuses(E_UNSUPPORTED, "screen g2", "g2 hello2 is in a graphics mode");
+    screen_error = E_NOENT;
+    refuses(E_NOENT, "screen g2", "guests with the option `pc` have one");
+}
+
+static void test_type(void **state)
+{
+    (void)state;
+    answers("type g2 ls -l\\n", "typed 6 characters on the keyboard of g2 hello2\n");
+    assert_string_equal(typed_keys, "ls -l\n");
+    answers("type g2 \"a  b\" \\\\\\e\\t\\b\\cc\\cZ", "typed 11 characters");
+    assert_string_equal(typed_keys, "a  b \\\033\t\b\003\032");
+    refuses(E_FORMAT, "type g2 a\\x", "behind a backslash there may be n");
+    refuses(E_FORMAT, "type g2 a\\", "behind a backslash there may be n");
+    refuses(E_FORMAT, "type g2 a\\c1", "behind a backslash there may be n");
+    refuses(E_STATE, "type g1 x", "g1 hello1 is passed: nobody is at its keyboard");
+    guest[2].devices.keyboard.keyboard.text_count = KEYBOARD_TEXT - 2;
+    refuses(E_FULL, "type g2 abc", "3 characters: there is room for 2 until g2 hello2 has read");
+    answers("type g2 ab", "typed 2 characters");
+    refuses(E_INVAL, "type g2", "an argument is missing");
+}
+
 static void test_scripts(void **state)
 {
     static const char script[] = "# nothing\r\n\n  version\nmep\nno\033 such\nguests";
@@ -1506,11 +1616,13 @@ static unsigned random_below(unsigned bound)
 /* Commands that ask, and those that change a guest: its state, its memory, what was typed to it. Of
  * both together nothing is missing but `quit`, which ends the test, and what takes its time. */
 static const char *const asking_words[] = {
-    "help",  "mem",  "layout", "walk",    "map",   "explain", "who",    "frames", "peek",
-    "dump",  "find", "guests", "regs",    "exits", "report",  "output", "eptp",   "trace",
-    "audit", "cpu",  "log",    "version", "check", "colour",  "wait",   "oracle", "print",
+    "help", "mem",    "layout", "walk",    "map",    "explain", "who",    "frames",
+    "peek", "dump",   "find",   "guests",  "regs",   "exits",   "report", "output",
+    "eptp", "trace",  "audit",  "cpu",     "log",    "version", "check",  "colour",
+    "wait", "oracle", "print",  "devices", "screen",
 };
-static const char *const changing_words[] = {"start", "pause", "resume", "kill", "attach", "poke"};
+static const char *const changing_words[] = {"start",  "pause", "resume", "kill",
+                                             "attach", "poke",  "type"};
 static const char *const slow_words[] = {"quit", "stress", "bench", "paging", "columns"};
 
 static struct {
@@ -1770,6 +1882,9 @@ int main(void)
         cmocka_unit_test_setup(test_stress_finds, set_up),
         cmocka_unit_test_setup(test_terminal, set_up),
         cmocka_unit_test_setup(test_attach, set_up),
+        cmocka_unit_test_setup(test_devices, set_up),
+        cmocka_unit_test_setup(test_screen, set_up),
+        cmocka_unit_test_setup(test_type, set_up),
         cmocka_unit_test_setup(test_scripts, set_up),
         cmocka_unit_test_setup(test_random_questions, set_up),
         cmocka_unit_test_setup(test_random_lines, set_up),

@@ -89,10 +89,25 @@ static void defaults(void **state)
     assert_string_equal(options.cmdline, "hello");
     assert_int_equal(options.memory, 16 * MiB);
     assert_int_equal(options.quota, 0);
-    assert_false(options.lazy || options.flat || options.paused);
+    assert_false(options.lazy || options.flat || options.paused || options.pc || options.bare);
+    assert_int_equal(options.entry, 0);
     assert_int_equal(options.expect, EXPECT_PASS);
     assert_int_equal(options.areas, 0);
     assert_int_equal(options.mods, 0);
+    assert_int_equal(options.reset, RESET_STOP);
+    assert_false(options.pc || options.debug_exit);
+}
+
+static void of_a_pc(void **state)
+{
+    struct guest_options options = accept("board pc debug-exit reset=restart");
+
+    (void)state;
+    assert_true(options.pc && options.debug_exit);
+    assert_int_equal(options.reset, RESET_RESTART);
+    assert_int_equal(accept("board reset=stop").reset, RESET_STOP);
+    refuse("board reset=again", "'reset=again': a guest that resets itself can stop or restart");
+    refuse("board reset", "'reset' is no option");
 }
 
 static void everything(void **state)
@@ -147,6 +162,12 @@ static void refusals(void **state)
     refuse("a mem=64K", "at least 1M");
     refuse("a mem=65T", "at most 64T");
     refuse("a quota=0", "quota");
+    assert_int_equal(accept("a entry=elf32").entry, 32);
+    assert_int_equal(accept("a entry=elf64 bare").entry, 64);
+    assert_true(accept("a bare").bare && accept("a pc").pc);
+    refuse("a entry=elf", "'entry=elf': an ELF file is entered as elf32 or elf64");
+    refuse("a pc bare", "'pc' and 'bare' are opposites");
+    refuse("a entry=elf64 flat", "'flat' and 'entry=elf64' are two ways");
     refuse("a expect=glory", "passed, failed, stopped or refused");
     refuse("a mods=9", "0 to 8");
     refuse("a mods=x", "mods=x");
@@ -181,7 +202,7 @@ static void long_command_line(void **state)
     memset(line + 5, 'x', GUEST_CMDLINE - 1);
     assert_int_equal(strlen(accept(line).cmdline), GUEST_CMDLINE - 1);
     memset(line + 5, 'x', GUEST_CMDLINE);
-    refuse(line, "longer than 255");
+    refuse(line, "longer than 2048");
 }
 
 /* A refusal fits into whatever buffer there is. */
@@ -237,6 +258,7 @@ int main(void)
         cmocka_unit_test(sizes),
         cmocka_unit_test(defaults),
         cmocka_unit_test(everything),
+        cmocka_unit_test(of_a_pc),
         cmocka_unit_test(own_command_line),
         cmocka_unit_test(refusals),
         cmocka_unit_test(too_many),

@@ -202,6 +202,50 @@ static struct leaves count_leaves(void)
     return leaves;
 }
 
+/* Video memory and ROM, which cost nothing until they are looked at. */
+/* I/O APIC, HPET, local APIC. */
+#define PC_DEVICES                                                                                 \
+    {0xfec00000, PAGE_SIZE, SLOT_DEVICE}, {0xfed00000, PAGE_SIZE, SLOT_DEVICE},                    \
+    {                                                                                              \
+        0xfee00000, PAGE_SIZE, SLOT_DEVICE                                                         \
+    }
+
+static void first_megabyte_of_a_pc(void **state)
+{
+    static const struct expected pc[] = {{0, 0xa0000, SLOT_RAM},
+                                         {0xa0000, 0x20000, SLOT_VIDEO},
+                                         {0xc0000, 0x40000, SLOT_ROM_LAZY},
+                                         {MiB, 15 * MiB, SLOT_RAM},
+                                         PC_DEVICES};
+    static const struct expected carved[] = {{0, 0xa0000, SLOT_RAM},
+                                             {0xa0000, 0x18000, SLOT_VIDEO},
+                                             {0xb8000, 0x8000, SLOT_RAM},
+                                             {0xc0000, 0x30000, SLOT_ROM_LAZY},
+                                             PC_DEVICES};
+    uint64_t frames;
+
+    (void)state;
+    begin("a pc");
+    assert_int_equal(slots_layout(guest), E_OK);
+    expect_slots(pc, ARRAY_SIZE(pc));
+    assert_int_equal(slots_back(guest), E_OK);
+    assert_int_equal(guest->slot[1].backed + guest->slot[2].backed, 0);
+    frames = buddy_owner_frames(guest_owner(guest));
+    assert_int_equal(slots_fill(guest, gpa(0xb8123)), E_OK);
+    assert_int_equal(slots_fill(guest, gpa(0xfffff)), E_OK);
+    assert_int_equal(buddy_owner_frames(guest_owner(guest)), frames + 2);
+    assert_int_equal(guest->slot[1].backed, PAGE_SIZE);
+    assert_int_equal(count_leaves().bytes, 16 * MiB - 0x60000 + 2 * PAGE_SIZE);
+    assert_true(slot_fills(SLOT_ROM_LAZY, RIGHT_R | RIGHT_X));
+    assert_false(slot_fills(SLOT_ROM_LAZY, RIGHT_W) || slot_fills(SLOT_VIDEO, RIGHT_X) ||
+                 slot_fills(SLOT_ROM, RIGHT_R));
+    end();
+    begin("a pc mem=1M ram=0xb8000+32K hole=0xf0000+64K");
+    assert_int_equal(slots_layout(guest), E_OK);
+    expect_slots(carved, ARRAY_SIZE(carved));
+    end();
+}
+
 /* The frames that guests get were used by somebody else before. */
 static void soil_memory(void)
 {
@@ -394,9 +438,11 @@ static void placing(void **state)
     assert_int_equal(back[0x11], bytes[0x10d]);
     assert_int_equal(slots_place(guest, gpa(0x9ff00), bytes, 0x200), E_RANGE);
     assert_int_equal(slots_place(guest, gpa(UINT64_MAX - 1), bytes, 0x200), E_RANGE);
-    assert_int_equal(guest_write(guest, gpa(16 * MiB - 8), bytes, 16), 0);
-    assert_int_equal(slots_fill(guest, gpa(16 * MiB - 8)), E_OK);
+    assert_int_equal(guest_read(guest, gpa(16 * MiB - 8), back, 8), 0);
     assert_int_equal(guest_write(guest, gpa(16 * MiB - 8), bytes, 16), 8);
+    assert_int_equal(guest_read(guest, gpa(16 * MiB - 8), back, 8), 8);
+    assert_memory_equal(bytes, back, 8);
+    assert_int_equal(guest_write(guest, gpa(0xa0000), bytes, 1), 0);
     end();
 }
 
@@ -430,6 +476,7 @@ int main(void)
         TEST(layout),
         TEST(carve_across),
         TEST(adding),
+        TEST(first_megabyte_of_a_pc),
         TEST(no_execute_only),
         TEST(eager),
         TEST(eager_in_few_blocks),

@@ -78,10 +78,20 @@ UNIT_TESTS += elf
 UNIT_elf_SRC := vm/elf.c
 
 UNIT_TESTS += load
-UNIT_load_SRC := vm/load.c $(patsubst %,vm/load_%.c,multiboot flat linux pc) vm/elf.c lib/error.c lib/format.c
+UNIT_load_SRC := $(wildcard vm/load*.c) vm/bios_rom.c vm/bios_geometry.c vm/elf.c lib/error.c lib/format.c \
+	$(ACPI_C)
 
 UNIT_TESTS += load_linux
 UNIT_load_linux_SRC := $(UNIT_load_SRC)
+
+UNIT_TESTS += load_pvh
+UNIT_load_pvh_SRC := $(UNIT_load_SRC)
+
+UNIT_TESTS += load_multiboot2
+UNIT_load_multiboot2_SRC := $(UNIT_load_SRC)
+
+UNIT_TESTS += load_image
+UNIT_load_image_SRC := $(UNIT_load_SRC)
 
 UNIT_TESTS += monitor
 UNIT_monitor_SRC := $(wildcard monitor/*.c) lib/error.c lib/format.c lib/log.c $(MAPPER_SRC) \
@@ -97,7 +107,7 @@ UNIT_memory_map_SRC := boot/memory_map.c boot/multiboot2.c mm/frames/memblock.c 
 
 # What vm/ is made of, on the real mapper and the real buddy, with a backend that the test plays.
 VM_SRC := $(wildcard vm/*.c mm/*.c mm/*/*.c) $(KIND_EPT) arch/x86_64/mm/guest_memory.c \
-	$(filter-out lib/string.c,$(wildcard lib/*.c)) tests/unit/fake_machine.c
+	$(filter-out lib/string.c,$(wildcard lib/*.c)) tests/unit/fake_machine.c $(ACPI_C)
 
 UNIT_TESTS += slots
 UNIT_slots_SRC := $(VM_SRC)
@@ -111,8 +121,35 @@ UNIT_frame_SRC := $(BUDDY_SRC) mm/frames/frame.c lib/format.c
 UNIT_TESTS += guests
 UNIT_guests_SRC := $(VM_SRC)
 
+UNIT_TESTS += guest_load
+UNIT_guest_load_SRC := $(VM_SRC)
+
+UNIT_TESTS += bios
+UNIT_bios_SRC := $(VM_SRC)
+
 UNIT_TESTS += interrupts
 UNIT_interrupts_SRC := $(VM_SRC)
+
+# The devices of a PC, through their ports.
+PC_SRC := $(VM_SRC) tests/unit/pc_guest.c
+
+UNIT_TESTS += dev_chipset
+UNIT_dev_chipset_SRC := $(PC_SRC)
+
+UNIT_TESTS += dev_cmos
+UNIT_dev_cmos_SRC := $(PC_SRC)
+
+UNIT_TESTS += dev_keyboard
+UNIT_dev_keyboard_SRC := $(PC_SRC)
+
+UNIT_TESTS += dev_any
+UNIT_dev_any_SRC := $(PC_SRC)
+
+UNIT_TESTS += dev_acpi
+UNIT_dev_acpi_SRC := $(PC_SRC)
+
+UNIT_TESTS += dev_vga
+UNIT_dev_vga_SRC := $(PC_SRC)
 
 UNIT_TESTS += apic
 UNIT_apic_SRC := $(VM_SRC)

@@ -6,6 +6,8 @@ matter.
     build/nested/trixie/root      the packages unpacked, one above the other
 """
 
+import contextlib
+import fcntl
 import glob
 import os
 import re
@@ -34,9 +36,43 @@ class Debian:
         self._archives = os.path.join(self._apt, "cache", "archives")
         self.log = os.path.join(folder, "fetch.log")
 
+    @contextlib.contextmanager
+    def alone(self):
+        """Nobody else fetches into this folder meanwhile."""
+        os.makedirs(os.path.dirname(self.root), exist_ok=True)
+        with open(os.path.join(os.path.dirname(self.root), "lock"), "w", encoding="ascii") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def fetch_alone(self, packages):
+        """Downloads `packages`, nothing that they depend on, and unpacks them."""
+        self._begin()
+        with open(self.log, "wb") as log:
+            self._run(log, "apt-get", "-q", "update", check=False)
+            self._run(log, "apt-get", "-q", "download", *packages, cwd=self._archives)
+            self._unpack(log)
+        shutil.rmtree(self._apt)
+
     def fetch(self, packages, kernel):
         """Downloads `packages` with all that they depend on, and the newest kernel that the package
         `kernel` stands for; unpacks them. Returns the versions, package -> version."""
+        self._begin()
+        with open(self.log, "wb") as log:
+            self._run(log, "apt-get", "-q", "update", check=False)
+            image = self._image_of(kernel)
+            flags = ("-q", "-y", "--download-only", "--no-install-recommends")
+            self._run(log, "apt-get", *flags, "install", *packages)
+            # By itself: what it depends on is for installing it.
+            self._run(log, "apt-get", "-q", "download", image, cwd=self._archives)
+            self._unpack(log)
+        versions = {}
+        for each in glob.glob(os.path.join(self._archives, "*.deb")):
+            name, version, _ = os.path.basename(each).split("_", 2)
+            versions[name] = version.replace("%3a", ":")
+        shutil.rmtree(self._apt)
+        return versions
+
+    def _begin(self):
         if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
             raise DebianError("this machine has no apt-get and dpkg-deb to fetch packages with")
         shutil.rmtree(self.root, ignore_errors=True)
@@ -46,21 +82,10 @@ class Debian:
         self._write("status", "")  # nothing counts as installed
         if self.suite:
             self._write_sources()
-        with open(self.log, "wb") as log:
-            self._run(log, "apt-get", "-q", "update", check=False)
-            image = self._image_of(kernel)
-            flags = ("-q", "-y", "--download-only", "--no-install-recommends")
-            self._run(log, "apt-get", *flags, "install", *packages)
-            # By itself: what it depends on is for installing it.
-            self._run(log, "apt-get", "-q", "download", image, cwd=self._archives)
-            for each in sorted(glob.glob(os.path.join(self._archives, "*.deb"))):
-                self._run(log, "dpkg-deb", "-x", each, self.root)
-        versions = {}
-        for each in glob.glob(os.path.join(self._archives, "*.deb")):
-            name, version, _ = os.path.basename(each).split("_", 2)
-            versions[name] = version.replace("%3a", ":")
-        shutil.rmtree(self._apt)
-        return versions
+
+    def _unpack(self, log):
+        for each in sorted(glob.glob(os.path.join(self._archives, "*.deb"))):
+            self._run(log, "dpkg-deb", "-x", each, self.root)
 
     def _write(self, name, text):
         with open(os.path.join(self._apt, name), "w", encoding="ascii") as out:

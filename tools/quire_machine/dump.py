@@ -33,6 +33,8 @@ def take(console):
             answers[command] = console.ask(command).objects
             # Its own tables; an answer that says why not where it has none.
             answers[command + " gva"] = console.ask(command + " gva").objects
+            screen = f"screen {row['values']['guest']}"
+            answers[screen] = console.ask(screen).objects
     return {
         "version": VERSION,
         "taken": datetime.datetime.now().astimezone().isoformat(" ", "minutes"),

@@ -1,6 +1,7 @@
 ; Instructions that reach a device, against themselves on memory: at one linear page there is first
 ; memory and then the HPET, whose comparators keep what is written to them. To be run with `pc`.
 
+%define PC
 %include "check64.inc"
 
 HPET equ 0xfed00000
@@ -354,3 +355,4 @@ main:   mov byte [TARGET], 0xc3 ; RET
 view_code_stepped:
         call view_code
         jmp step_from
+        IMAGE_END

@@ -1,0 +1,48 @@
+"""Boot sectors that call a BIOS: one of ours, and GRUB's for a PC with all that it loads behind it, both as they
+are."""
+
+import os
+import subprocess
+
+from image import GRUB_FOLDER
+from machines import assemble, quit_machine
+
+MODULES = ["biosdisk", "serial", "terminal", "normal", "echo", "lsmmap", "ls", "date"]
+COMMANDS = """serial --unit=0 --speed=115200
+terminal_output console serial
+echo hello from GRUB
+lsmmap
+ls
+"""
+
+
+def test_a_boot_sector_and_its_bios(boot):
+    machine = boot(modules=[(assemble("bootsector.asm"), "sector pc mem=8M")])
+    machine.expect(r"^quire: g1 sector: boot sector, memory to 8M")
+    machine.expect(r"^\[g1 sector\] read by the BIOS: the third sector")
+    machine.expect("g1 sector: (passed|failed|stopped)")
+    assert "quire: g1 sector: passed" in machine.lines
+    machine.wait_prompt()
+    quit_machine(machine)
+
+
+def test_grub_from_its_boot_sector_to_its_prompt(boot, tmp_path):
+    """Real mode and back for each call; its disk is its own image."""
+    commands, core = tmp_path / "commands", tmp_path / "core.img"
+    commands.write_text(COMMANDS)
+    made = ["grub-mkimage", "-O", "i386-pc", "-d", GRUB_FOLDER, "-p", "/boot", "-c", str(commands)]
+    subprocess.run([*made, "-o", str(core), *MODULES], check=True)
+    with open(os.path.join(GRUB_FOLDER, "boot.img"), "rb") as sector:
+        disk = sector.read() + core.read_bytes()
+    machine = boot(modules=[(disk, "grub flat pc mem=32M")])
+    machine.expect(r"^\[g1 grub\] GRUB loading\.")
+    machine.expect(r"\[g1 grub\] .*hello from GRUB", timeout=120)
+    for part in ("base_addr = 0x0, length = 0x9fc00, available", "base_addr = 0x100000, length = 0x1f00000, available"):
+        machine.expect(rf"\[g1 grub\] {part}")
+    machine.expect(r"\[g1 grub\] .*\(hd0\)")
+    machine.expect(r"\[g1 grub\] .*GNU GRUB  version")
+    machine.send("\r")
+    machine.wait_prompt()
+    machine.command("kill g1")
+    assert machine.command("check")[-1].endswith("hold.")
+    quit_machine(machine)

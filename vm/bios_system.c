@@ -1,0 +1,111 @@
+/* INT 0x15: how much memory there is (ACPI 6.5, 15.1 "INT 15H, E820H"), and A20, which is open. */
+#include "lib/bits.h"
+#include "lib/string.h"
+#include "vm/bios.h"
+#include "vm/guest_load.h"
+#include "vm/load_parts.h"
+
+#define SMAP 0x534d4150u
+#define UNSUPPORTED 0x86
+#define BELOW_16M (15 * 1024) /* KiB from 1 MiB on */
+#define BELOW_64M (63 * 1024)
+
+struct range {
+    uint64_t base, size;
+    uint32_t type;
+} __attribute__((packed));
+
+static uint32_t high_kib(const struct bios_call *call)
+{
+    struct load_region map[LOAD_MAP];
+    unsigned count = guest_memory_map(call->guest, map);
+    uint64_t at = LOAD_HIGH_FIRST;
+
+    for (unsigned i = 0; i < count; i++) {
+        if (map[i].ram && map[i].base == at)
+            at += map[i].size;
+    }
+    if (at > LOAD_LAST_32BIT)
+        at = LOAD_LAST_32BIT + 1;
+    return (uint32_t)((at - LOAD_HIGH_FIRST) / KiB);
+}
+
+static uint32_t smaller(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
+/* EBX: the number of the range, and of the next one, 0 behind the last. ES:DI: where to. */
+static bool memory_range(struct bios_call *call)
+{
+    uint64_t *gpr = call->gpr, to = call->state.segment[SEG_ES].base + bios_word(call, RDI);
+    struct load_region map[LOAD_MAP];
+    unsigned count = guest_memory_map(call->guest, map), i = (uint32_t)gpr[RBX];
+    struct range range;
+
+    if ((uint32_t)gpr[RDX] != SMAP || (uint32_t)gpr[RCX] < sizeof(range) || i >= count)
+        return false;
+    range = (struct range){map[i].base, map[i].size, load_map_type(&map[i])};
+    if (guest_write(call->guest, gpa(to), &range, sizeof(range)) != sizeof(range))
+        return false;
+    gpr[RAX] = SMAP;
+    gpr[RCX] = sizeof(range);
+    gpr[RBX] = i + 1 < count ? i + 1 : 0;
+    return true;
+}
+
+static bool memory_sizes(struct bios_call *call)
+{
+    uint32_t kib = high_kib(call), first = smaller(kib, BELOW_16M);
+
+    bios_set_word(call, RAX, (uint16_t)first);
+    bios_set_word(call, RBX, (uint16_t)smaller((kib - first) / 64, UINT16_MAX));
+    bios_set_word(call, RCX, bios_word(call, RAX));
+    bios_set_word(call, RDX, bios_word(call, RBX));
+    return true;
+}
+
+static bool gate_a20(struct bios_call *call)
+{
+    switch (bios_low(call, RAX)) {
+    case 0x01: /* open it */
+        break;
+    case 0x02:
+        bios_set_low(call, RAX, 1);
+        break;
+    case 0x03: /* by which ways it can be opened: the 8042, port 0x92 */
+        bios_set_word(call, RBX, 3);
+        break;
+    default: /* it cannot be closed */
+        return false;
+    }
+    bios_set_high(call, RAX, 0);
+    return true;
+}
+
+static bool serve(struct bios_call *call)
+{
+    switch (bios_word(call, RAX)) {
+    case 0xe820:
+        return memory_range(call);
+    case 0xe801:
+        return memory_sizes(call);
+    }
+    switch (bios_high(call, RAX)) {
+    case 0x24:
+        return gate_a20(call);
+    case 0x88:
+        bios_set_word(call, RAX, (uint16_t)smaller(high_kib(call), BELOW_64M));
+        return true;
+    }
+    return false;
+}
+
+void bios_system(struct bios_call *call)
+{
+    bool done = serve(call);
+
+    if (!done)
+        bios_set_high(call, RAX, UNSUPPORTED);
+    bios_carry(call, !done);
+}
