@@ -35,7 +35,8 @@ struct land {
 };
 
 #define LANDS 8
-extern const struct land lands[LANDS]; /* kernel, user, EPT; the same with 5 levels; NPT, with 4 and 5 */
+extern const struct land
+    lands[LANDS]; /* kernel, user, EPT; the same with 5 levels; NPT, with 4 and 5 */
 
 struct cell {
     bool present;
