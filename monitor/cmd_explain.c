@@ -210,6 +210,11 @@ static int explain_guest(const struct command *command, struct output *out,
             "g%u %s has no table (%s); `start g%u paused` makes it anew and holds "
             "it before its first instruction",
             guest->number, guest->name, guest_state_name(guest->state), guest->number);
+    if (guest->table.kind->id != KIND_EPT)
+        return command_refuse(command, out, E_UNSUPPORTED,
+                              "it knows a guest's EPT alone, and this CPU has %s tables: `walk g%u "
+                              "%s ADDRESS` shows how they are walked",
+                              guest->table.kind->name, guest->number, args->word[2]);
     query.second = &guest->table;
     struct gva_context registers;
     if (linear) {

@@ -573,8 +573,10 @@ static const struct command guests_commands[] = {
         .name = "eptp",
         .usage = "gN",
         .summary = "the root that the CPU uses for a guest, against the guest's table",
-        .details = "The EPTP is read back from the guest's VMCS by VMREAD, decoded, and each part\n"
-                   "compared with what the hypervisor's own record of the table says.\n",
+        .details =
+            "The EPTP is read back from the guest's VMCS by VMREAD (with AMD-V, nCR3 from its\n"
+            "VMCB), decoded, and each part compared with what the hypervisor's own record of\n"
+            "the table says.\n",
         .example = "eptp g1",
         .least = 1,
         .most = 1,

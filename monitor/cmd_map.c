@@ -175,7 +175,8 @@ static const char *what_is_there(const struct map_pass *pass, const struct mappi
         return host_window(run->in);
     if (!pass->guest)
         return NULL;
-    return table_guest_area(pass->guest, pass->kind == KIND_EPT ? run->in : run->out.v);
+    bool second_level = pass->kind == KIND_EPT || pass->kind == KIND_NPT;
+    return table_guest_area(pass->guest, second_level ? run->in : run->out.v);
 }
 
 /* Parts of runs may lie in one large page, which is counted once. */

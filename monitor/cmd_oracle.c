@@ -119,7 +119,7 @@ static const struct command oracle_commands[] = {
         .details =
             "Makes tables of random pages, rights and holes, some entries of which no CPU\n"
             "accepts, and tries random accesses through them: from ring 0 and ring 3 in the\n"
-            "host's, from a guest in EPTs. Each must come to the byte, or to the fault, that\n"
+            "host's, from a guest in EPTs (NPTs). Each must come to the byte, or the fault, that\n"
             "the walk of the address predicts. 10000 pairs of each kind unless told otherwise.\n",
         .example = "oracle 1000",
         .most = 2,

@@ -1,7 +1,7 @@
 /*
- * The seam between what a guest is (vm/) and how a CPU runs it (arch/x86_64/vmx/, and whatever
- * comes to stand beside it): a small structure of operations downwards, exits in neutral terms
- * upwards. Nothing here names a VMX field.
+ * The seam between what a guest is (vm/) and how a CPU runs it (arch/x86_64/vmx/ and
+ * arch/x86_64/svm/): a small structure of operations downwards, exits in neutral terms
+ * upwards. Nothing here names a field of VMCS or VMCB.
  */
 #ifndef QUIRE_VM_BACKEND_H
 #define QUIRE_VM_BACKEND_H

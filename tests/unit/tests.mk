@@ -154,6 +154,9 @@ UNIT_dev_vga_SRC := $(PC_SRC)
 UNIT_TESTS += apic
 UNIT_apic_SRC := $(PC_SRC)
 
+UNIT_TESTS += svm
+UNIT_svm_SRC := arch/x86_64/svm/instruction.c arch/x86_64/svm/names.c
+
 UNIT_TESTS += vmx_controls
 UNIT_vmx_controls_SRC := $(addprefix arch/x86_64/vmx/,controls.c names.c entry_check.c) \
 	$(addprefix arch/x86_64/guest/,debug.c legal.c)
