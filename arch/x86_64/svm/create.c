@@ -1,4 +1,5 @@
 /* vCPUs and their VMCBs. APM Vol. 2, 15.5 "VMRUN Instruction", appendix B. */
+#include "arch/x86_64/guest/reset_state.h"
 #include "arch/x86_64/svm/asid.h"
 #include "arch/x86_64/svm/vcpu.h"
 
@@ -90,26 +91,6 @@ static int prepare(struct svm_vcpu *v)
 
 int svm_vcpu_create(struct guest *guest, struct table *table, owner_t owner, struct vcpu **out)
 {
-    static const struct vcpu_state reset = {
-        .rflags = RFLAGS_FIXED,
-        .rip = 0xfff0,
-        .cr0 = CR0_ET,
-        .segment =
-            {
-                /* Real mode as after a reset but for CS, whose base lies within 1 MiB. */
-                [SEG_ES] = {.limit = 0xffff, .access = 0x93},
-                [SEG_CS] = {.limit = 0xffff, .access = 0x9b, .selector = 0xf000, .base = 0xf0000},
-                [SEG_SS] = {.limit = 0xffff, .access = 0x93},
-                [SEG_DS] = {.limit = 0xffff, .access = 0x93},
-                [SEG_FS] = {.limit = 0xffff, .access = 0x93},
-                [SEG_GS] = {.limit = 0xffff, .access = 0x93},
-                [SEG_LDTR] = {.limit = 0xffff, .access = 0x82},
-                [SEG_TR] = {.limit = 0xffff, .access = 0x8b},
-            },
-        .idt_limit = 0xffff,
-        .gdt_limit = 0xffff,
-    };
-
     if (!svm_policy.on)
         return E_STATE;
     if (table->kind != &npt_kind)
@@ -124,7 +105,7 @@ int svm_vcpu_create(struct guest *guest, struct table *table, owner_t owner, str
 
     int error = prepare(v);
     if (error == E_OK)
-        error = svm_set_state(&v->vcpu, &reset);
+        error = svm_set_state(&v->vcpu, &guest_reset_state);
     if (error != E_OK) {
         release(v);
         return error;

@@ -1,4 +1,5 @@
 /* See create.h. SDM Vol. 3, chapter 25 "Virtual machine control structures". */
+#include "arch/x86_64/guest/reset_state.h"
 #include "arch/x86_64/vmx/create.h"
 
 #include "arch/x86_64/mm/tlb.h"
@@ -125,27 +126,6 @@ static int prepare(struct vmx_vcpu *v)
 
 int vmx_vcpu_create(struct guest *guest, struct table *table, owner_t owner, struct vcpu **out)
 {
-    static const struct vcpu_state reset = {
-        .rflags = RFLAGS_FIXED,
-        .rip = 0xfff0,
-        .cr0 = CR0_ET,
-        .segment =
-            {
-                /* Real mode as after a reset but for CS, whose base lies within 1 MiB. */
-                [SEG_ES] = {.limit = 0xffff, .access = 0x93},
-                [SEG_CS] = {.limit = 0xffff, .access = 0x9b, .selector = 0xf000, .base = 0xf0000},
-                [SEG_SS] = {.limit = 0xffff, .access = 0x93},
-                [SEG_DS] = {.limit = 0xffff, .access = 0x93},
-                [SEG_FS] = {.limit = 0xffff, .access = 0x93},
-                [SEG_GS] = {.limit = 0xffff, .access = 0x93},
-                [SEG_LDTR] = {.limit = 0xffff, .access = 0x82},
-                [SEG_TR] = {.limit = 0xffff, .access = 0x8b},
-            },
-        .idt_limit = 0xffff,
-        .gdt_limit = 0xffff,
-        .dr7 = DR7_FIXED,
-    };
-
     if (!vmx_cpu() || !vmx_cpu()->on)
         return E_STATE;
     if (table->kind != &ept_kind)
@@ -160,7 +140,7 @@ int vmx_vcpu_create(struct guest *guest, struct table *table, owner_t owner, str
 
     int error = prepare(v);
     if (error == E_OK)
-        error = vmx_set_state(&v->vcpu, &reset);
+        error = vmx_set_state(&v->vcpu, &guest_reset_state);
     if (error != E_OK) {
         vmx_vcpu_put(v);
         release(v);
