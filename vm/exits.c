@@ -6,6 +6,9 @@
 #include "vm/interrupts.h"
 #include "vm/ports.h"
 #include "vm/report.h"
+#include "x86/control.h"
+
+#define IDT_LEAST (8 * 15 - 1) /* gates of 32-bit code up to that of a page fault */
 
 static void exit_halt(struct guest *guest, const struct vm_exit *exit)
 {
@@ -31,6 +34,21 @@ static void exit_unknown(struct guest *guest, const struct vm_exit *exit)
 {
     guest_stop(guest, exit, "exit that nothing handles: %s (0x%lx) at RIP 0x%lx",
                exit->name != NULL ? exit->name : "?", exit->raw, exit->rip);
+}
+
+/* What the guest's CPU could not deliver says its table of handlers, and of a page fault CR2. */
+static void exit_shutdown(struct guest *guest, const struct vm_exit *exit)
+{
+    struct vcpu_state state;
+
+    if (guests_backend()->get_state(guest->vcpu, &state) != E_OK)
+        guest_stop(guest, exit, "triple fault at RIP 0x%lx", exit->rip);
+    else if (state.cr0 & CR0_PE && (state.idt_base == 0 || state.idt_limit < IDT_LEAST))
+        guest_stop(guest, exit, "triple fault at RIP 0x%lx: no IDT was loaded, CR2 0x%lx",
+                   exit->rip, state.cr2);
+    else
+        guest_stop(guest, exit, "triple fault at RIP 0x%lx; IDT at 0x%lx, limit 0x%x, CR2 0x%lx",
+                   exit->rip, state.idt_base, state.idt_limit, state.cr2);
 }
 
 bool exit_dispatch(struct guest *guest, const struct vm_exit *exit)
@@ -67,7 +85,7 @@ bool exit_dispatch(struct guest *guest, const struct vm_exit *exit)
         exit_exception(guest, exit);
         break;
     case VM_EXIT_SHUTDOWN:
-        guest_stop(guest, exit, "triple fault at RIP 0x%lx", exit->rip);
+        exit_shutdown(guest, exit);
         guest->was_reset = true; /* as the chipset of a PC answers to it */
         break;
     case VM_EXIT_BAD_STATE:

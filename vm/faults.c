@@ -11,6 +11,7 @@
 #include "lib/error.h"
 #include "lib/log.h"
 #include "mm/paging/typed.h"
+#include "vm/device.h"
 #include "vm/exits.h"
 #include "vm/report.h"
 #include "vm/slots.h"
@@ -35,7 +36,17 @@ static const char *access_verb(unsigned access)
     return "read of";
 }
 
-/* "no memory there (hole 0xa0000..0xfffff)" or "ROM 0x300000+64K, which is not writable". */
+/* What a guest with `pc` has at an address that others have not; NULL for nothing. */
+static const char *pc_part_at(gpa_t at)
+{
+    const struct device *device;
+
+    if (at.v >= GUEST_LOW_RAM_END && at.v < GUEST_HIGH_RAM)
+        return at.v < GUEST_LOW_RAM_END + GUEST_VIDEO_SIZE ? "video memory" : "BIOS";
+    return window_at(at, &device) != NULL ? device->name : NULL;
+}
+
+/* "no memory (hole 0xa0000..0xfffff)" or "ROM at 0x300000+64K". */
 static void describe_target(const struct guest *guest, const struct vm_exit *exit,
                             char text[FAULT_TEXT])
 {
@@ -56,7 +67,12 @@ static void describe_target(const struct guest *guest, const struct vm_exit *exi
         }
         first = slot->base.v + slot->size;
     }
-    format_buffer(text, FAULT_TEXT, "no memory (hole 0x%lx..0x%lx)", first, last);
+    if (guest->options.pc || pc_part_at(exit->memory.gpa) == NULL)
+        format_buffer(text, FAULT_TEXT, "no memory (hole 0x%lx..0x%lx)", first, last);
+    else
+        format_buffer(text, FAULT_TEXT,
+                      "no memory (hole 0x%lx..0x%lx; a PC has its %s there: `pc`)", first, last,
+                      pc_part_at(exit->memory.gpa));
 }
 
 static void print_entry(struct sink *to, const struct walk_step *step)

@@ -379,7 +379,8 @@ static void stopping_exits(void **state)
         struct vm_exit exit;
         const char *reason;
     } cases[] = {
-        {{.kind = VM_EXIT_SHUTDOWN}, "triple fault at RIP 0x7c00"},
+        {{.kind = VM_EXIT_SHUTDOWN},
+         "triple fault at RIP 0x7c00; IDT at 0x0, limit 0x3ff, CR2 0x0"},
         {{.kind = VM_EXIT_BAD_STATE, .name = "invalid guest state", .bad = {33}},
          "the CPU refused to enter the guest: invalid guest state (0x21)"},
         {{.kind = VM_EXIT_UNKNOWN, .name = "SIPI", .raw = 4}, "exit that nothing handles: SIPI"},
@@ -456,13 +457,20 @@ static void faults_that_stop(void **state)
         unsigned access, allowed;
         const char *reason;
     } cases[] = {
-        {0xb8000, RIGHT_W, 0, "write to GPA 0xb8000: no memory (hole 0xa0000..0xfffff)"},
+        {0xb8000, RIGHT_W, 0,
+         "write to GPA 0xb8000: no memory (hole 0xa0000..0xfffff; a PC has its video memory there: "
+         "`pc`)"},
         {4 * MiB, RIGHT_R, 0, "read of GPA 0x400000: no memory (hole 0x400000..0xffffffffffff)"},
         {0x200010, RIGHT_W, RIGHT_RX, "write to GPA 0x200010: ROM at 0x200000+64K"},
         {0x300000, RIGHT_X, RIGHT_RW,
          "instruction fetch from GPA 0x300000: no-execute RAM at 0x300000+4K"},
         {0x301000, RIGHT_R, RIGHT_X, "read of GPA 0x301000: execute-only at 0x301000+4K"},
-        {0xfee00000, RIGHT_R, 0, "read of GPA 0xfee00000: no memory"},
+        {0xfee00000, RIGHT_R, 0,
+         "read of GPA 0xfee00000: no memory (hole 0x400000..0xffffffffffff; a PC has its local "
+         "APIC "
+         "there: `pc`)"},
+        {0xfffff, RIGHT_R, 0,
+         "read of GPA 0xfffff: no memory (hole 0xa0000..0xfffff; a PC has its BIOS"},
     };
 
     (void)state;
