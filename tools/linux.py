@@ -88,8 +88,9 @@ def build(output, elf, memory="128M", words="", folder=None, pvh=False):
     if pvh:
         with open(image, "wb") as file:
             file.write(vmlinux(kernel))
+    fate = " expect=stopped" if "once" in words.split() else ""  # `poweroff` in its shell ends it well
     modules = [
-        f"{image}:linux mem={memory} mods=1 expect=stopped -- console=ttyS0 quiet {words}".rstrip(),
+        f"{image}:linux mem={memory} mods=1{fate} -- console=ttyS0 quiet {words}".rstrip(),
         f"{initrd}:initrd",
     ]
     options = [word for module in modules for word in ("--module", module)]
