@@ -21,7 +21,7 @@ def machine(monkeypatch):
 
     def made(flags="vmx", nested="Y", trial=engines.PROBE_ALL, kvm=True, programs=tuple(there)):
         monkeypatch.setattr(engines, "cpu_flags", lambda: set(flags.split()))
-        monkeypatch.setattr(engines, "nested_parameter", lambda: nested)
+        monkeypatch.setattr(engines, "nested_parameter", lambda module: nested)
         monkeypatch.setattr(engines, "try_guest", lambda accel, cpu: trial)
         installed = [there[each] for each in programs]
 
@@ -53,8 +53,14 @@ def machine(monkeypatch):
             {"kvm": False},
             "/dev/kvm does not open: Permission denied (`sudo usermod -aG kvm $USER`, then log in anew)",
         ),
-        ({"flags": "sse2"}, "/dev/kvm opens, but this CPU shows no VMX"),
-        ({"flags": "svm"}, "this CPU has AMD's SVM, and Quire runs its guests by VMX"),
+        ({"flags": "sse2"}, "/dev/kvm opens, but this CPU shows neither VMX nor SVM"),
+        ({"flags": "svm", "kvm": None}, "there is no /dev/kvm (this CPU shows SVM: `sudo modprobe kvm_amd nested=1`)"),
+        ({"flags": "svm", "nested": "0"}, NESTED_OFF.replace("VMX", "SVM").replace("kvm_intel", "kvm_amd")),
+        ({"flags": "svm", "trial": engines.PROBE_NO_VMX}, "a guest under this KVM sees no SVM"),
+        (
+            {"flags": "svm", "trial": engines.PROBE_NO_NESTED_PAGING},
+            "a guest under this KVM sees SVM without nested paging",
+        ),
         ({"nested": "N"}, NESTED_OFF),
         ({"nested": "0"}, NESTED_OFF),
         ({"trial": engines.PROBE_NO_VMX}, "a guest under this KVM sees no VMX"),
@@ -75,6 +81,13 @@ def test_kvm_is_judged_by_what_a_guest_gets(machine, about, reason):
         assert said == [f"not kvm: {reason}", "engine bochs: it emulates VMX with EPT"]
         with pytest.raises(engines.EngineError, match="ENGINE=kvm cannot be had: "):
             engines.choose("kvm")
+
+
+def test_amd_under_kvm(machine):
+    machine(flags="svm", trial=engines.PROBE_SVM)
+    engine, said = engines.choose("auto")
+    assert (engine.name, engine.cpu) == ("kvm", "host,+svm")
+    assert said == ["engine kvm: a trial guest sees SVM and nested paging"]
 
 
 def test_without_bochs_the_host_half_remains(machine):
@@ -124,7 +137,9 @@ def test_no_such_engine():
 
 def test_the_trial_guest_runs_and_reports():
     # QEMU's own emulation offers no VMX: a real answer from the real boot sector.
-    assert engines.try_guest("tcg", "max") == engines.PROBE_NO_VMX
+    assert engines.try_guest("tcg", "qemu64,-svm") == engines.PROBE_NO_VMX
+    assert engines.try_guest("tcg", "max,-npt") == engines.PROBE_NO_NESTED_PAGING
+    assert engines.try_guest("tcg", "max") == engines.PROBE_SVM
 
 
 def test_a_trial_that_cannot_start_says_so():

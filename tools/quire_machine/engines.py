@@ -26,6 +26,7 @@ PROBE_SECONDS = 4
 
 # Status of the probe's process (2 * code + 1, see kvm_probe.asm) and what it means.
 PROBE_NO_VMX, PROBE_NO_EPT, PROBE_NO_UNRESTRICTED, PROBE_ALL = 33, 35, 37, 39
+PROBE_NO_NESTED_PAGING, PROBE_SVM = 41, 43
 
 
 class EngineError(Exception):
@@ -186,7 +187,10 @@ class Qemu:
 class Kvm(Qemu):
     name = "kvm"
     accel = ["-accel", "kvm"]
-    default_cpu = "host,+vmx"
+
+    def __init__(self, cpu=None, memory=None, cpus=1):
+        self.default_cpu = f"host,+{vendor_flag()}"
+        super().__init__(cpu, memory, cpus)
 
     def describe(self):
         return f"QEMU with nested KVM, CPU model {self.cpu}, {self.memory} MiB"
@@ -237,9 +241,18 @@ def cpu_flags(path="/proc/cpuinfo"):
     return set()
 
 
-def nested_parameter():
+def vendor_flag():
+    """What this machine's CPU calls its virtualisation: AMD's svm, else vmx."""
+    return "svm" if "svm" in cpu_flags() else "vmx"
+
+
+# By that: the module of KVM, and the name that people know.
+KVM_OF = {"vmx": ("kvm_intel", "VMX"), "svm": ("kvm_amd", "SVM")}
+
+
+def nested_parameter(module):
     try:
-        with open("/sys/module/kvm_intel/parameters/nested", encoding="ascii") as value:
+        with open(f"/sys/module/{module}/parameters/nested", encoding="ascii") as value:
             return value.read().strip()
     except OSError:
         return None
@@ -269,7 +282,7 @@ def try_guest(accel, cpu):
             return "the trial guest could not be assembled"
         except subprocess.TimeoutExpired:
             return f"a trial guest did not answer within {PROBE_SECONDS} seconds"
-    if done.returncode in (PROBE_NO_VMX, PROBE_NO_EPT, PROBE_NO_UNRESTRICTED, PROBE_ALL):
+    if PROBE_NO_VMX <= done.returncode <= PROBE_SVM:
         return done.returncode
     said = done.stderr.decode("utf-8", "replace").strip().splitlines()
     return "a trial guest did not start" + (f" ({said[-1]})" if said else "")
@@ -279,9 +292,11 @@ def why_not_kvm(device="/dev/kvm"):
     """None where KVM gives a guest all that Quire needs, else one sentence saying what is missing, and
     what would switch it on. The cheap questions come first: a machine that plainly cannot is told so at
     once."""
-    flags = cpu_flags()
+    flag = vendor_flag()
+    module, known_as = KVM_OF[flag]
+    shown = flag in cpu_flags()
     if not os.path.exists(device):
-        hint = " (this CPU shows VMX: `sudo modprobe kvm_intel nested=1`)" if "vmx" in flags else ""
+        hint = f" (this CPU shows {known_as}: `sudo modprobe {module} nested=1`)" if shown else ""
         return f"there is no {device}{hint}"
     try:
         os.close(os.open(device, os.O_RDWR | os.O_CLOEXEC))
@@ -290,22 +305,22 @@ def why_not_kvm(device="/dev/kvm"):
         if isinstance(error, PermissionError):
             hint = " (`sudo usermod -aG kvm $USER`, then log in anew)"
         return f"{device} does not open: {error.strerror}{hint}"
-    if "vmx" not in flags:
-        if "svm" in flags:
-            return "this CPU has AMD's SVM, and Quire runs its guests by VMX"
-        return f"{device} opens, but this CPU shows no VMX"
-    if nested_parameter() in ("N", "0"):
+    if not shown:
+        return f"{device} opens, but this CPU shows neither VMX nor SVM"
+    if nested_parameter(module) in ("N", "0"):
         return (
-            "nested VMX is switched off (with no virtual machine running: "
-            "`sudo modprobe -r kvm_intel && sudo modprobe kvm_intel nested=1`)"
+            f"nested {known_as} is switched off (with no virtual machine running: "
+            f"`sudo modprobe -r {module} && sudo modprobe {module} nested=1`)"
         )
     absent = missing_program(Kvm)
     if absent:
         return absent
-    status = try_guest("kvm", Kvm.default_cpu)
+    status = try_guest("kvm", f"host,+{flag}")
     return {
         PROBE_ALL: None,
-        PROBE_NO_VMX: "a guest under this KVM sees no VMX",
+        PROBE_SVM: None,
+        PROBE_NO_NESTED_PAGING: "a guest under this KVM sees SVM without nested paging",
+        PROBE_NO_VMX: f"a guest under this KVM sees no {known_as}",
         PROBE_NO_EPT: "a guest under this KVM sees VMX without EPT",
         PROBE_NO_UNRESTRICTED: "a guest under this KVM sees EPT without unrestricted guest",
     }.get(status, status)
@@ -347,7 +362,7 @@ def choose_kind(wanted, cpu, memory):
         reason = why_not_kvm()
         if reason:
             raise EngineError(f"ENGINE=kvm cannot be had: {reason}; ENGINE=bochs runs anywhere")
-        return Kvm(cpu, memory), ["engine kvm, as asked: VMX in hardware"]
+        return Kvm(cpu, memory), [f"engine kvm, as asked: {KVM_OF[vendor_flag()][1]} in hardware"]
     if wanted != "auto":
         absent = missing_program(ENGINES[wanted])
         if absent:
@@ -361,7 +376,8 @@ def choose_kind(wanted, cpu, memory):
 
     reason = why_not_kvm()
     if not reason:
-        return Kvm(cpu, memory), ["engine kvm: a trial guest sees VMX, EPT and unrestricted guest"]
+        sees = {"vmx": "VMX, EPT and unrestricted guest", "svm": "SVM and nested paging"}
+        return Kvm(cpu, memory), [f"engine kvm: a trial guest sees {sees[vendor_flag()]}"]
     said = [f"not kvm: {reason}"]
     absent = missing_program(Bochs)
     if not absent:
