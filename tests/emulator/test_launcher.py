@@ -112,10 +112,10 @@ def test_standard_input_that_is_no_terminal(iso, settings, text):
     assert shown == [*(["version", "guests"] if text else []), "quit"]
 
 
-def test_qemu_says_that_there_is_no_vmx(iso, settings):
+def test_qemu_says_what_it_emulates(iso, settings):
     done = launch(iso, "--engine", "qemu", "--cmds", "guests; walk host 0xffffffff80200000; quit")
     assert done.returncode == 0, done.stdout
-    assert "launcher: engine qemu, as asked: no VMX, so no guests; the host's half" in done.stdout
+    assert "launcher: engine qemu, as asked: AMD-V with nested paging emulated" in done.stdout
     assert "verdict: mapped" in done.stdout
 
 

@@ -69,7 +69,9 @@ def test_a_machine_in_the_background(quire):
     taken = json.loads(saved.read_text())
     assert taken["version"] == dump.VERSION
     assert set(taken["machine"]) == set(dump.WHOLE) | {
-        f"map {name}{own}" for name in ("g1", "g2") for own in ("", " gva")
+        f"{what} {name}{own}"
+        for name in ("g1", "g2")
+        for what, own in (("map", ""), ("map", " gva"), ("screen", ""))
     }
     assert taken["engine"] == f"the machine at unix:{quire.socket}" and taken["taken"]
     frames = dump.records(taken, "layout", "frames")

@@ -101,7 +101,7 @@ main:   xor ebx, ebx
         READS 0xe6, 4, eax, 0xe9ffffff
         READS 0x8000, 4, eax, -1
         READS 0xffff, 4, eax, -1
-        READS 0xcf8, 4, eax, -1
+        READS 0xcf4, 4, eax, -1
         READS 0x3fa, 2, ax, 0xffff0301  ; nothing pending; line control
         mov si, done
         call puts
