@@ -273,12 +273,15 @@ static const char *term_of(const char *word)
     return term;
 }
 
-/* Behind `gN gva`, and where an address follows gN itself: the guest's number, else 0. */
+/* Behind `gN gva`, and where an address follows gN itself, but not a filter's (from=X): the guest's
+ * number, else 0. */
 static unsigned guest_of(const struct arguments *words)
 {
     unsigned at = words->count - 2, number;
     struct complaint why;
 
+    if (strchr(words->word[at + 1], '='))
+        return 0;
     if (at > 1 && strcmp(words->word[at], "gva") == 0)
         at--;
     return at > 0 && parse_guest(words->word[at], &number, &why) == 0 ? number : 0;

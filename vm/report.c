@@ -98,8 +98,6 @@ static void print_backtrace(struct sink *to, const struct guest *guest,
     static struct backtrace trace; /* large for a stack of 16 KiB; one report, one at a time */
     char symbol[SYMBOL_TEXT], end[BACKTRACE_END];
 
-    if (guests_backend()->read_linear == NULL)
-        return;
     backtrace_take(guest->vcpu, state, &trace);
     format(to, "backtrace by frame pointers:\n");
     for (unsigned i = 0; i < trace.count && i < REPORT_FRAMES; i++) {

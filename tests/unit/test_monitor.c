@@ -30,6 +30,7 @@
 #include "arch/x86_64/symbols.h"
 #include "arch/x86_64/uart.h"
 #include "arch/x86_64/user_last.h"
+#include "arch/x86_64/svm/svm.h"
 #include "arch/x86_64/vmx/vmx.h"
 #include "arch/x86_64/vmx/vmx_caps.h"
 #include "lib/error.h"
@@ -159,6 +160,11 @@ uint64_t physical_force(hpa_t to, const void *from, uint64_t size)
 {
     memcpy(direct(to), from, size);
     return size;
+}
+
+void svm_show(struct sink *to)
+{
+    (void)to;
 }
 
 void vmx_show(struct sink *to)
@@ -1701,7 +1707,7 @@ static const char *const asking_words[] = {
     "help", "mem",    "layout", "walk",    "map",    "explain", "who",    "frames",
     "peek", "dump",   "find",   "guests",  "regs",   "exits",   "report", "output",
     "eptp", "trace",  "audit",  "cpu",     "log",    "version", "check",  "colour",
-    "wait", "oracle", "print",  "devices", "screen",
+    "wait", "oracle", "print",  "devices", "screen", "bt",
 };
 static const char *const changing_words[] = {"start",  "pause", "resume", "kill",
                                              "attach", "poke",  "type"};

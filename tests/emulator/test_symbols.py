@@ -1,0 +1,67 @@
+"""The console in a guest's own words: symbols of its ELF image or of a map, and its backtrace."""
+
+import re
+
+import pytest
+
+from machines import SPIN, demo_modules, facts, guest, quit_machine, rows
+from quire_machine.engines import Qemu
+
+PATIENCE = 120
+
+
+@pytest.fixture(params=["qemu", "bochs"])
+def engine(request):
+    return Qemu() if request.param == "qemu" else None
+
+
+def names(frames):
+    return [re.sub(r"[.+].*", "", row["symbol"]) for row in frames]
+
+
+def test_the_report_of_a_stop_says_who_called(boot, engine):
+    stray = [module for module in demo_modules() if module[1].startswith("stray ")]
+    machine = boot(modules=stray, engine=engine)
+    machine.wait_prompt(PATIENCE)
+    report = "\n".join(machine.command("report g1"))
+    assert re.search(r"#0 +0x\w+ +guest_try\.read\n +#1 +0x\w+ +guest_main\+0x\w+\n +#2 +0x\w+ +_start", report)
+    assert "the chain of frame pointers ends with 0" in report
+    # What the report calls it is what a question finds, and the other way round.
+    at = re.search(r"#1 +(0x\w+) +(\S+)", report)
+    asked = facts(machine.command(f"print g1 {at[2]}"))
+    assert (asked["value"], asked["symbol"]) == (at[1], at[2])
+    quit_machine(machine)
+
+
+def test_a_guest_that_is_held_has_a_backtrace(boot):
+    modules = [
+        (guest("longmode.elf"), "long paused"),
+        (guest("hello.elf"), "hello paused"),
+        (guest("spin.elf"), "spin"),
+    ]
+    machine = boot(modules=modules, engine=Qemu())
+    machine.wait_for(lambda: any("spin: Multiboot" in line for line in machine.lines), "the last guest")
+    machine.send("\r")
+    machine.wait_prompt(PATIENCE)
+    for name in ("g1", "g2"):
+        frames = machine.ask(f"bt {name}").records("stack frame")
+        assert [row["symbol"] for row in frames] == ["_start"]
+        assert machine.ask(f"regs {name}").records("mode")[0]["at"] == "_start"
+        walked = machine.ask(f"walk {name} gva guest_main").records("verdict")[0]
+        assert walked["symbol"] == "guest_main"
+    machine.command("pause g3")
+    frames = machine.ask("bt g3").records("stack frame")
+    assert names(frames)[-2:] == ["guest_main", "_start"]
+    assert machine.ask("bt g3").records("backtrace")[0]["ended"] == "the chain of frame pointers ends with 0"
+    quit_machine(machine)
+
+
+def test_a_map_is_for_the_console_alone(boot):
+    """The flat format takes no modules: the map is none."""
+    modules = [(SPIN, "flat mem=1M mods=1 paused"), (b"7c00 T boot\n7c80 T later\n", "System.map")]
+    machine = boot(modules=modules, engine=Qemu())
+    machine.wait_prompt(PATIENCE)
+    assert [row["state"] for row in rows(machine.command("guests"), "guest")] == ["paused"]
+    assert facts(machine.command("regs g1"))["at"] == "boot"
+    assert facts(machine.command("walk g1 gva later+4"))["gva"] == "0x7c84"
+    quit_machine(machine)
