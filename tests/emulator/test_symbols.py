@@ -1,11 +1,16 @@
 """The console in a guest's own words: symbols of its ELF image or of a map, and its backtrace."""
 
+import glob
+import os
 import re
 
 import pytest
 
+import linux
 from machines import SPIN, demo_modules, facts, guest, quit_machine, rows
+from quire_machine.debian import DebianError
 from quire_machine.engines import Qemu
+from support import BUILD
 
 PATIENCE = 120
 
@@ -64,4 +69,51 @@ def test_a_map_is_for_the_console_alone(boot):
     assert [row["state"] for row in rows(machine.command("guests"), "guest")] == ["paused"]
     assert facts(machine.command("regs g1"))["at"] == "boot"
     assert facts(machine.command("walk g1 gva later+4"))["gva"] == "0x7c84"
+    quit_machine(machine)
+
+
+# What Linux is at when it has nothing to do, and who has it there.
+INIT = """#!/bin/busybox sh
+/bin/busybox --install -s /bin
+mount -t proc proc /proc
+grep -E ' [Tt] [a-z_]*(idle|halt|startup|start_kernel)[a-z_]*$' /proc/kallsyms
+echo that is all
+exec sleep 100000
+"""
+
+
+def test_linux_by_its_system_map(boot):
+    """Its symbols are asked of itself first. The map follows the initrd, and is no part of that."""
+    try:
+        root = linux.packages(os.path.join(BUILD, "linux"))
+    except DebianError as error:
+        pytest.skip(f"Debian's packages cannot be had: {error}")
+    kernel = glob.glob(f"{root}/boot/vmlinuz-*")[0]
+    initrd = (linux.initramfs(root, INIT), "initrd")
+    words = "mem=128M mods={} -- console=ttyS0 quiet nokaslr"
+
+    def idle(*more):
+        modules = [(kernel, f"linux {words.format(1 + len(more))}"), initrd, *more]
+        machine = boot(modules=modules, engine=Qemu(memory=512))
+        machine.expect("that is all", timeout=PATIENCE)
+        machine.send("\r")
+        machine.wait_prompt(PATIENCE)
+        machine.command("pause g1")
+        return machine
+
+    machine = idle()
+    assert "g1 linux has no symbols" in machine.command("print g1 start_kernel")[-1]
+    text = "\n".join(machine.lines)
+    quit_machine(machine)
+    symbols = dict(re.findall(r"\[g1 linux\] (ffffffff\w{8}) [Tt] (\w+)$", text, re.M))
+    assert len(symbols) > 10, text
+    text = "".join(f"{address} T {symbols[address]}\n" for address in sorted(symbols))
+
+    machine = idle((text.encode(), "System.map"))
+    at = machine.ask("regs g1").records("mode")[0]["at"]
+    assert re.search("idle|halt", at), at
+    address = next(address for address, name in symbols.items() if name == "start_kernel")
+    verdict = machine.ask("walk g1 gva start_kernel").records("verdict")
+    assert (verdict[0]["gva"], verdict[0]["symbol"]) == (f"0x{address}", "start_kernel")
+    assert machine.ask("bt g1").records("backtrace")[0]["frames"] >= 1
     quit_machine(machine)
