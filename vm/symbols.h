@@ -28,6 +28,7 @@ struct symbol {
     const char *name; /* `length` bytes, not terminated */
     unsigned length;
     bool global, code;
+    bool inner; /* a label within what the symbol before it names: only its name finds it */
 };
 
 struct symbols {

@@ -77,6 +77,9 @@ static bool read_symbol(const struct symbols *symbols, const uint8_t *at, struct
         .length = (unsigned)length,
         .global = info >> 4 != STB_LOCAL,
         .code = type == STT_FUNC,
+        /* NASM's local labels: _start.loop */
+        .inner = info == (STB_LOCAL << 4 | STT_NOTYPE) &&
+                 memchr(symbols->names + name, '.', length) != NULL,
     };
     return true;
 }
@@ -118,7 +121,7 @@ bool elf_at(const struct symbols *symbols, uint64_t address, struct symbol *out)
     if (!in_image(&symbols->elf, address))
         return false;
     for (uint64_t at = 0; elf_next(symbols, &at, &symbol);) {
-        if (symbol.address > address || (found && symbol.address < out->address))
+        if (symbol.inner || symbol.address > address || (found && symbol.address < out->address))
             continue;
         if (found && symbol.address == out->address && rank(&symbol) <= rank(out))
             continue;

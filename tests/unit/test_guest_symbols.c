@@ -35,11 +35,12 @@ static const struct {
     unsigned info, section;
 } table[] = {
     {"", 0, 0, 0},
-    {"kernel.c", 0, 0x04, 0xfff1},    /* a file */
-    {"start", BASE, 0x10, 1},         /* a label, and ... */
-    {"_text", BASE, 0x10, 1},         /* ... another there */
-    {"main", BASE + 0x20, 0x12, 1},   /* a function */
-    {"helper", BASE + 0x40, 0x02, 1}, /* a local one */
+    {"kernel.c", 0, 0x04, 0xfff1},     /* a file */
+    {"start", BASE, 0x10, 1},          /* a label, and ... */
+    {"_text", BASE, 0x10, 1},          /* ... another there */
+    {"start.loop", BASE + 0x10, 0, 1}, /* a part of what is before it */
+    {"main", BASE + 0x20, 0x12, 1},    /* a function */
+    {"helper", BASE + 0x40, 0x02, 1},  /* a local one */
     {"helper", BASE + 0x60, 0x12, 1},
     {".Llabel", BASE + 0x20, 0x00, 1}, /* what a function is better than */
     {"SIZE", BASE + 0x30, 0x10, 0xfff1},
@@ -129,6 +130,7 @@ static void elf_symbols(void **state)
         assert_string_equal(name_at(&symbols, UINT64_MAX), "");
         assert_int_equal(address_of(&symbols, "main"), BASE + 0x20);
         assert_int_equal(address_of(&symbols, "helper"), BASE + 0x60);
+        assert_int_equal(address_of(&symbols, "start.loop"), BASE + 0x10);
         assert_int_equal(address_of(&symbols, "SIZE"), UINT64_MAX);
         assert_int_equal(address_of(&symbols, "elsewhere"), UINT64_MAX);
         assert_int_equal(address_of(&symbols, "mai"), UINT64_MAX);

@@ -21,7 +21,7 @@ def engine(request):
 
 
 def names(frames):
-    return [re.sub(r"[.+].*", "", row["symbol"]) for row in frames]
+    return [row["symbol"].split("+")[0] for row in frames]
 
 
 def test_the_report_of_a_stop_says_who_called(boot, engine):
@@ -29,7 +29,9 @@ def test_the_report_of_a_stop_says_who_called(boot, engine):
     machine = boot(modules=stray, engine=engine)
     machine.wait_prompt(PATIENCE)
     report = "\n".join(machine.command("report g1"))
-    assert re.search(r"#0 +0x\w+ +guest_try\.read\n +#1 +0x\w+ +guest_main\+0x\w+\n +#2 +0x\w+ +_start", report)
+    frame = r" +0x\w+ +{}\+0x\w+\n"
+    called = ["guest_try", "guest_main", "_start"]
+    assert re.search(" +".join(f"#{i}{frame.format(name)}" for i, name in enumerate(called)), report), report
     assert "the chain of frame pointers ends with 0" in report
     # What the report calls it is what a question finds, and the other way round.
     at = re.search(r"#1 +(0x\w+) +(\S+)", report)
