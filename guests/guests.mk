@@ -9,7 +9,8 @@ GUESTS16 := realmode modes
 
 GUEST := $(BUILD)/guests
 GUEST_CFLAGS := -std=gnu11 -ffreestanding -fno-pic -fno-pie -mgeneral-regs-only -mno-red-zone -O2 \
-	-fno-stack-protector -fno-asynchronous-unwind-tables -fno-strict-aliasing -Wall -Wextra -Werror -I.
+	-fno-stack-protector -fno-asynchronous-unwind-tables -fno-strict-aliasing \
+	-fno-omit-frame-pointer -fno-optimize-sibling-calls -Wall -Wextra -Werror -I.
 PROBE_ELFS32 := $(PROBES32:%=$(GUEST)/%.elf)
 PROBE_ELFS64 := $(PROBES64:%=$(GUEST)/%.elf)
 GUEST_ELFS32 := $(GUESTS32:%=$(GUEST)/%.elf) $(PROBE_ELFS32)

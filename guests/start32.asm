@@ -35,6 +35,7 @@ _start:
         push    0
         push    0
         push    ebx
+        xor     ebp, ebp                ; the outermost frame
         call    guest_main
 .stop:  cli
         hlt

@@ -102,6 +102,7 @@ _start:
         lidt    [idt_pointer]
 
         mov     edi, ebx
+        xor     ebp, ebp                ; the outermost frame
         call    guest_main
 .stop:  cli
         hlt

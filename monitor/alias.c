@@ -24,6 +24,12 @@ static const struct {
     {"i r", NULL, "regs N"},
     {"r", NULL, "regs N"},
     {"registers", NULL, "regs N"},
+    {"k", NULL, "bt N"},
+    {"kb", NULL, "bt N"},
+    {"where", NULL, "bt N"},
+    {"backtrace", NULL, "bt N"},
+    {"stack", NULL, "bt N"},
+    {"info stack", NULL, "bt N"},
     {"info cpus", "cpu", NULL},
     {"cpuid", "cpu", NULL},
     {"info status", "guests", NULL},
@@ -71,8 +77,7 @@ static const struct {
 
 #define STEPS "there are no single steps: `pause gN` holds a guest, `regs gN` shows where it is"
 #define BREAKS "there are no breakpoints: `trace on exit` records why guests come back"
-#define STACK                                                                                      \
-    "there is no backtrace of a guest: `regs gN` has its RSP, `dump gN gva X` what is there"
+#define STACK "`bt gN` follows the frame pointers of a guest"
 #define BYTES "there is no disassembler: `dump` shows the bytes, `print X` the symbol at an address"
 #define GOES_ON "`resume gN` lets a paused guest run on, `start gN` a new or an ended one"
 #define SWITCHES_OFF "`quit` switches the machine off"
@@ -123,11 +128,11 @@ static const struct {
     {"watch", BREAKS},
     {"info b", BREAKS},
     {"info breakpoints", BREAKS},
-    {"bt", STACK},
     {"k", STACK},
     {"kb", STACK},
     {"where", STACK},
     {"backtrace", STACK},
+    {"stack", STACK},
     {"info frame", STACK},
     {"info stack", STACK},
     {"u", BYTES},

@@ -203,9 +203,16 @@ void arguments_set_symbols(bool (*lookup)(const char *name, uint64_t *value))
     symbol_lookup = lookup;
 }
 
+static bool host_lookup(const void *ctx, const char *name, uint64_t *value)
+{
+    (void)ctx;
+    return symbol_lookup(name, value);
+}
+
 /* Operators and parentheses wait on one stack, values on another (the shunting yard): no recursion
  * on what somebody typed. */
 struct expression {
+    const struct symbol_book *book;
     const char *word, *what;
     struct complaint *why;
     char pending[EXPRESSION_DEPTH];
@@ -291,12 +298,12 @@ static int take_term(struct expression *e, const char **at)
         return malformed(e, "a value is missing");
     if (!is_letter(term[0]))
         return parse_plain(term, e->what, &e->value[e->values++], e->why);
-    if (symbol_lookup && symbol_lookup(term, &e->value[e->values])) {
+    if (e->book && e->book->lookup(e->book->ctx, term, &e->value[e->values])) {
         e->values++;
         return E_OK;
     }
-    complain(e->why, "\"%.40s\" is no symbol of the hypervisor, and a number starts with a digit",
-             term);
+    complain(e->why, "\"%.40s\" is no symbol of %.40s, and a number starts with a digit", term,
+             e->book ? e->book->whose : "the hypervisor");
     return E_NOENT;
 }
 
@@ -352,9 +359,10 @@ static int evaluate(struct expression *e, uint64_t *out)
     return error;
 }
 
-int parse_number(const char *word, const char *what, uint64_t *out, struct complaint *why)
+int parse_number_by(const struct symbol_book *book, const char *word, const char *what,
+                    uint64_t *out, struct complaint *why)
 {
-    struct expression expression = {.word = word, .what = what, .why = why};
+    struct expression expression = {.book = book, .word = word, .what = what, .why = why};
     bool operators = false;
 
     /* A sign in front makes no number, and is nothing to compute. */
@@ -362,16 +370,23 @@ int parse_number(const char *word, const char *what, uint64_t *out, struct compl
         operators |= *s == '(' || *s == ')' || (s > word && is_operator(*s));
     if (operators)
         return evaluate(&expression, out);
-    if (symbol_lookup && is_letter(word[0]) && symbol_lookup(word, out))
+    if (book && is_letter(word[0]) && book->lookup(book->ctx, word, out))
         return E_OK;
-    if (symbol_lookup && is_letter(word[0]) && !lacks_prefix(word)) {
+    if (book && is_letter(word[0]) && !lacks_prefix(word)) {
         complain(why,
-                 "\"%.40s\" is no %s: no symbol of the hypervisor has this name (tab completes "
+                 "\"%.40s\" is no %s: no symbol of %.40s has this name (tab completes "
                  "them), and a number starts with a digit",
-                 word, what);
+                 word, what, book->whose);
         return E_FORMAT;
     }
     return parse_plain(word, what, out, why);
+}
+
+int parse_number(const char *word, const char *what, uint64_t *out, struct complaint *why)
+{
+    static const struct symbol_book host = {.lookup = host_lookup, .whose = "the hypervisor"};
+
+    return parse_number_by(symbol_lookup ? &host : NULL, word, what, out, why);
 }
 
 int parse_guest(const char *word, unsigned *number, struct complaint *why)

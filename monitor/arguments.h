@@ -50,6 +50,16 @@ int parse_number(const char *word, const char *what, uint64_t *out, struct compl
 /* Who knows the symbols of expressions; NULL, as at first, for nobody. */
 void arguments_set_symbols(bool (*lookup)(const char *name, uint64_t *value));
 
+/* As parse_number(), with the symbols of somebody else in place of the hypervisor's; `whose` is for
+ * complaints: "g1 hello". */
+struct symbol_book {
+    bool (*lookup)(const void *ctx, const char *name, uint64_t *value);
+    const void *ctx;
+    const char *whose;
+};
+int parse_number_by(const struct symbol_book *book, const char *word, const char *what,
+                    uint64_t *out, struct complaint *why);
+
 /* A guest's name, gN. E_FORMAT; whether there is such a guest is for others to say. */
 int parse_guest(const char *word, unsigned *number, struct complaint *why);
 

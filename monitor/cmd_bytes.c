@@ -89,7 +89,10 @@ static int take_place(const struct command *command, struct output *out, struct 
         return command_refuse(command, out, E_INVAL,
                               "an argument is missing; usage: %s %s; for example: %s",
                               command->name, command->usage, command->example);
-    return command_number(command, out, args->word[place->next - 1], "address", &place->at);
+    const char *word = args->word[place->next - 1];
+    if (place->space == SPACE_GVA)
+        return command_gva(command, out, place->guest, word, "address", &place->at);
+    return command_number(command, out, word, "address", &place->at);
 }
 
 static int too_many(const struct command *command, struct output *out, const char *word)

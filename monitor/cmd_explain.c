@@ -11,6 +11,7 @@
 #include "monitor/commands.h"
 #include "monitor/tables.h"
 #include "vm/guest.h"
+#include "vm/symbols.h"
 #include "x86/msr.h"
 
 static const struct column reference_columns[] = {
@@ -41,6 +42,7 @@ static const struct column verdict_columns[] = {
     {"rule", COLUMN_TEXT, 0},
     {"manual", COLUMN_TEXT, 0},
     {"slot", COLUMN_TEXT, 0},
+    {"symbol", COLUMN_TEXT, 0},
 };
 static const struct record verdict_record = RECORD("verdict", verdict_columns);
 
@@ -86,7 +88,7 @@ static void show_explanation(struct output *out, const struct explanation *e,
                              const struct guest *guest)
 {
     char access[EXPLAIN_TEXT], code[EXPLAIN_TEXT], says[EXPLAIN_TEXT], decided[EXPLAIN_TEXT];
-    char rule[EXPLAIN_TEXT], rights[RIGHTS_TEXT];
+    char rule[EXPLAIN_TEXT], rights[RIGHTS_TEXT], symbol[SYMBOL_TEXT] = "";
     bool allowed = e->outcome == EXPLAIN_ALLOWED;
     bool fault = e->outcome == EXPLAIN_PAGE_FAULT;
     bool violation = e->outcome == EXPLAIN_EPT_VIOLATION;
@@ -95,6 +97,8 @@ static void show_explanation(struct output *out, const struct explanation *e,
     const struct slot *slot =
         guest && (exits || e->has_gpa) ? guest_slot_at(guest, gpa(gpa_shown)) : NULL;
 
+    if (guest && e->linear)
+        symbol_text(symbol, guest, e->at);
     for (unsigned i = 0; i < e->count; i++)
         show_reference(out, e, &e->step[i]);
     output_facts(
@@ -113,7 +117,8 @@ static void show_explanation(struct output *out, const struct explanation *e,
             text_if(explain_section(e)),
             guest && (exits || e->has_gpa)
                 ? as_text(slot ? slot_kind_name(slot->kind) : "outside every slot")
-                : as_nothing()});
+                : as_nothing(),
+            text_if(symbol)});
     if (violation && e->rule == EXPLAIN_EPT_ABSENT && slot && slot_fills(slot->kind, e->access))
         output_note(out, "At this exit %s gets its frame, and the guest goes on.",
                     slot_kind_name(slot->kind));
@@ -199,7 +204,8 @@ static int explain_guest(const struct command *command, struct output *out,
     if (args->count < 4)
         return command_refuse(command, out, E_INVAL, "which %s? for example: %s", args->word[2],
                               command->example);
-    error = command_number(command, out, args->word[3], "address", &query.at);
+    error = linear ? command_gva(command, out, guest, args->word[3], "address", &query.at)
+                   : command_number(command, out, args->word[3], "address", &query.at);
     if (!error)
         error = take_manner(command, out, args, 4, linear, &query);
     if (error)
@@ -254,7 +260,9 @@ static const struct command explain_commands[] = {
             "address. Then the verdict: the frame, what may be done there and the memory type; or\n"
             "the fault with its error code, or the VM exit with its qualification, and the rule.\n"
             "Without r, w or x it is a read; without `user` it is made by supervisor mode. The\n"
-            "registers are the guest's as they stand, RFLAGS.AC included; nothing is changed.\n",
+            "registers are the guest's as they stand, RFLAGS.AC included; nothing is changed. With "
+            "gva\n"
+            "the address may be a symbol of the guest.\n",
         .example = "explain g1 gpa 0x101000 w",
         .least = 2,
         .most = 5,

@@ -5,7 +5,9 @@
 #include "lib/string.h"
 #include "mm/frames/buddy.h"
 #include "monitor/commands.h"
+#include "vm/backtrace.h"
 #include "vm/guest.h"
+#include "vm/symbols.h"
 #include "x86/control.h"
 
 /* --- guests ---------------------------------------------------------------------------------- */
@@ -207,6 +209,7 @@ static const struct column segment_columns[] = {
 static const struct record segment_record = RECORD("segment", segment_columns);
 
 static const struct column mode_columns[] = {
+    {"at", COLUMN_TEXT, 0},
     {"mode", COLUMN_TEXT, 0},
     {"flags", COLUMN_TEXT, 0},
     {"halted", COLUMN_FLAG, 0},
@@ -253,7 +256,7 @@ static int regs(const struct command *command, struct output *out, const struct 
         [SEG_ES] = "es", [SEG_CS] = "cs", [SEG_SS] = "ss",     [SEG_DS] = "ds",
         [SEG_FS] = "fs", [SEG_GS] = "gs", [SEG_LDTR] = "ldtr", [SEG_TR] = "tr",
     };
-    char flags[FLAGS_TEXT];
+    char flags[FLAGS_TEXT], symbol[SYMBOL_TEXT];
     struct vcpu_state state;
     struct guest *guest;
     int error = command_guest(command, out, args->word[1], &guest);
@@ -262,10 +265,11 @@ static int regs(const struct command *command, struct output *out, const struct 
         error = command_state(command, out, guest, &state);
     if (error)
         return error;
-    output_facts(out, &mode_record,
-                 (struct value[]){as_text(mode_name(&state)),
-                                  as_text(flags_text(flags, state.rflags)),
-                                  as_number(state.halted)});
+    symbol_text(symbol, guest, linear_rip(&state));
+    output_facts(
+        out, &mode_record,
+        (struct value[]){symbol[0] ? as_text(symbol) : as_nothing(), as_text(mode_name(&state)),
+                         as_text(flags_text(flags, state.rflags)), as_number(state.halted)});
     output_row(out, &flow_record,
                (struct value[]){as_number(state.rip), as_number(state.rflags),
                                 as_number(state.efer), as_number(state.dr7)});
@@ -532,8 +536,8 @@ static const struct command guests_commands[] = {
         .usage = "gN",
         .summary = "the registers of a guest's virtual CPU",
         .details =
-            "As they stand between two instructions of the guest. Of an ended guest `report`\n"
-            "has them as they were.\n",
+            "As they stand between two instructions of the guest; `at` is the guest's symbol at\n"
+            "RIP. Of an ended guest `report` has them as they were.\n",
         .example = "regs g2",
         .least = 1,
         .most = 1,
@@ -553,7 +557,8 @@ static const struct command guests_commands[] = {
         .name = "report",
         .usage = "gN",
         .summary = "the full report of a guest that was stopped",
-        .details = "What it did, its registers and the CPU's raw state at that moment.\n",
+        .details = "What it did, who called it, its registers and the CPU's raw state at that\n"
+                   "moment.\n",
         .example = "report g5",
         .least = 1,
         .most = 1,

@@ -7,6 +7,7 @@
 #include "monitor/commands.h"
 #include "monitor/tables.h"
 #include "vm/guest.h"
+#include "vm/symbols.h"
 
 /* --- walk ------------------------------------------------------------------------------------ */
 
@@ -24,6 +25,7 @@ static const struct record step_record = RECORD_NARROW("step", step_columns, "D,
         {"page", COLUMN_SIZE, 0},     {"rights", COLUMN_TEXT, 0}, {"type", COLUMN_TEXT, 0},        \
         {"accessed", COLUMN_FLAG, 0}, {"dirty", COLUMN_FLAG, 0},  {"decided at", COLUMN_TEXT, 0},  \
         {"rule", COLUMN_TEXT, 0},     {"manual", COLUMN_TEXT, 0}, {"slot", COLUMN_TEXT, 0},        \
+        {"symbol", COLUMN_TEXT, 0},                                                                \
     };                                                                                             \
     static const struct record name##_record = RECORD("verdict", name##_columns)
 
@@ -75,11 +77,12 @@ static void show_steps(struct output *out, const struct walk *walk)
 }
 
 /* What the walk came to. `failure` says why when no entry does; `slot` is as table_guest_area() or
- * NULL. */
+ * NULL, `symbol` that of a guest's virtual address or "". */
 static void show_verdict(struct output *out, const struct record *record, enum kind_id kind,
                          uint64_t in, const struct walk *walk, const char *failure,
-                         const char *slot)
+                         const char *slot, const char *symbol)
 {
+    struct value of_symbol = *symbol ? as_text(symbol) : as_nothing();
     char rights[RIGHTS_TEXT], decided[32];
     const struct mapping *mapping = &walk->mapping;
     struct value of_slot = slot ? as_text(slot) : as_nothing();
@@ -90,7 +93,7 @@ static void show_verdict(struct output *out, const struct record *record, enum k
                      (struct value[]){as_text("not translated"), as_number(in), as_number(in),
                                       as_nothing(), as_nothing(), as_nothing(), as_nothing(),
                                       as_nothing(), as_nothing(), as_nothing(), as_nothing(),
-                                      of_slot});
+                                      of_slot, of_symbol});
         return;
     }
     if (walk->error == E_OK) {
@@ -101,7 +104,8 @@ static void show_verdict(struct output *out, const struct record *record, enum k
                                       as_text(rights_text(rights, mapping->attrs.rights)),
                                       as_text(pat_type_name(mapping->attrs.type)),
                                       as_number(mapping->accessed), as_number(mapping->dirty),
-                                      as_nothing(), as_nothing(), as_nothing(), of_slot});
+                                      as_nothing(), as_nothing(), as_nothing(), of_slot,
+                                      of_symbol});
         return;
     }
     const struct walk_step *last = walk->count ? &walk->step[walk->count - 1] : NULL;
@@ -113,15 +117,16 @@ static void show_verdict(struct output *out, const struct record *record, enum k
     if (last)
         format_buffer(decided, sizeof(decided), "%s entry %u", level_name(last->level),
                       last->index);
-    output_facts(out, record,
-                 (struct value[]){
-                     as_text(rule == RULE_NOT_PRESENT ? "not mapped"
-                             : rule != RULE_OK        ? "illegal entry"
-                                                      : "no answer"),
-                     as_number(in), as_nothing(), as_nothing(), as_nothing(), as_nothing(),
-                     as_nothing(), as_nothing(), last ? as_text(decided) : as_nothing(),
-                     as_text(rule != RULE_OK ? rule_text(rule) : failure),
-                     rule != RULE_OK ? as_text(rule_section(kind, rule)) : as_nothing(), of_slot});
+    output_facts(
+        out, record,
+        (struct value[]){as_text(rule == RULE_NOT_PRESENT ? "not mapped"
+                                 : rule != RULE_OK        ? "illegal entry"
+                                                          : "no answer"),
+                         as_number(in), as_nothing(), as_nothing(), as_nothing(), as_nothing(),
+                         as_nothing(), as_nothing(), last ? as_text(decided) : as_nothing(),
+                         as_text(rule != RULE_OK ? rule_text(rule) : failure),
+                         rule != RULE_OK ? as_text(rule_section(kind, rule)) : as_nothing(),
+                         of_slot, of_symbol});
 }
 
 /* A walk through one of our own tables: the host's, a ring-3 program's, a guest's second level. */
@@ -137,7 +142,7 @@ static int walk_table(const struct command *command, struct output *out, struct 
     table_walk(table, in, &walk);
     show_steps(out, &walk);
     show_verdict(out, guest ? &ept_verdict_record : &host_verdict_record, table->kind->id, in,
-                 &walk, "", guest ? table_guest_area(guest, in) : NULL);
+                 &walk, "", guest ? table_guest_area(guest, in) : NULL, "");
     return E_OK;
 }
 
@@ -154,6 +159,7 @@ static void take_guest_types(struct walk *walk, uint64_t pat)
 static int walk_gva(const struct command *command, struct output *out, struct guest *guest,
                     uint64_t in)
 {
+    char symbol[SYMBOL_TEXT];
     struct vcpu_state state;
     struct gva_walk walk;
     int error = command_state(command, out, guest, &state);
@@ -179,7 +185,7 @@ static int walk_gva(const struct command *command, struct output *out, struct gu
     show_verdict(out, &guest_verdict_record, KIND_GUEST64, in, &walk.walk,
                  walk.table_unbacked ? "the next table lies where the guest has no memory"
                                      : error_text(error),
-                 NULL);
+                 NULL, symbol_text(symbol, guest, in));
     if (error)
         return E_OK;
     output_title(out, "%s of g%u %s", guest->table.kind->name, guest->number, guest->name);
@@ -211,7 +217,7 @@ static int walk_snapshot(const struct command *command, struct output *out,
                          found ? as_text(mem_type_name((enum mem_type)found->attrs.type))
                                : as_nothing(),
                          as_nothing(), as_nothing(), as_nothing(), as_nothing(), as_nothing(),
-                         as_text(table_guest_area(guest, in))});
+                         as_text(table_guest_area(guest, in)), as_nothing()});
     output_note(out, "`start g%u paused` makes it anew, to be walked step by step.", guest->number);
     return E_OK;
 }
@@ -234,7 +240,8 @@ static int walk_guest(const struct command *command, struct output *out,
     if (args->count < 4)
         return command_refuse(command, out, E_INVAL, "which %s? for example: walk g%u %s 0x101000",
                               args->word[2], guest->number, args->word[2]);
-    error = command_number(command, out, args->word[3], "address", &in);
+    error = is_gva ? command_gva(command, out, guest, args->word[3], "address", &in)
+                   : command_number(command, out, args->word[3], "address", &in);
     if (error)
         return error;
     if (!guest->has_table && guest->last_map.kind && !is_gva)
@@ -268,7 +275,9 @@ static const struct command tables_commands[] = {
             "second\n"
             "level, `gva` through the guest's own tables first, as its CR3 stands now. Each step\n"
             "shows where the entry is, what it holds and what it lets through; the verdict holds\n"
-            "what all levels together do, or the rule that stopped the walk.\n",
+            "what all levels together do, or the rule that stopped the walk. With gva the address "
+            "may\n"
+            "be a symbol of the guest.\n",
         .example = "walk g1 gpa 0x101000",
         .least = 2,
         .most = 3,

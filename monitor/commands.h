@@ -42,7 +42,7 @@ extern const struct command_family memory_family, tables_family, guests_family, 
 extern const struct command_family explain_family, frames_family, bytes_family, map_family;
 extern const struct command_family trace_family, print_family, devices_family;
 extern const struct command_family layout_family, terminal_family, workbench_family;
-extern const struct command_family audit_family, oracle_family;
+extern const struct command_family audit_family, oracle_family, stack_family;
 
 /* Says "error: NAME: ..." and returns `error`, for a command to end with. The text says what is
  * wrong and what would be right. */
@@ -66,6 +66,10 @@ int command_state(const struct command *command, struct output *out, struct gues
 /* A number, or a refusal; `what` says what it stands for: "address". */
 int command_number(const struct command *command, struct output *out, const char *word,
                    const char *what, uint64_t *value);
+
+/* Likewise a guest-virtual address: a number, or a symbol of the guest's. */
+int command_gva(const struct command *command, struct output *out, const struct guest *guest,
+                const char *word, const char *what, uint64_t *value);
 
 /* Whose frames: "host", "g1 hello", "nobody". Returns `buffer` or a constant. */
 #define OWNER_TEXT 48

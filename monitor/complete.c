@@ -14,6 +14,7 @@ struct typing {
     const char *word;
     const char *term;  /* within it: behind the last operator or '=' */
     const char *words; /* what EVENT and FILTER stand for, or NULL */
+    unsigned guest;    /* whose virtual address is next, or 0 */
 };
 
 static void offer(struct completions *out, const char *typed, const char *word)
@@ -60,10 +61,16 @@ static void offer_guests(const struct typing *typing)
 /* In an address, once a letter of one has been typed: there are hundreds of them. */
 static void offer_symbols(const struct typing *typing)
 {
+    char name[COMPLETION_TEXT];
     const char *symbol;
 
     if (!*typing->term || (*typing->term >= '0' && *typing->term <= '9'))
         return;
+    if (typing->guest && typing->source->guest_symbol) {
+        for (uint64_t at = 0; typing->source->guest_symbol(typing->guest, &at, name);)
+            offer(typing->out, typing->term, name);
+        return;
+    }
     for (unsigned i = 0; (symbol = typing->source->symbol(i)); i++)
         offer(typing->out, typing->term, symbol);
 }
@@ -266,6 +273,20 @@ static const char *term_of(const char *word)
     return term;
 }
 
+/* Behind `gN gva`, and where an address follows gN itself, but not a filter's (from=X): the guest's
+ * number, else 0. */
+static unsigned guest_of(const struct arguments *words)
+{
+    unsigned at = words->count - 2, number;
+    struct complaint why;
+
+    if (strchr(words->word[at + 1], '='))
+        return 0;
+    if (at > 1 && strcmp(words->word[at], "gva") == 0)
+        at--;
+    return at > 0 && parse_guest(words->word[at], &number, &why) == 0 ? number : 0;
+}
+
 void complete(const struct completion_source *source, const char *line, struct completions *out)
 {
     /* A mark at the end makes the word being typed one that is there, even when it is empty. */
@@ -299,6 +320,7 @@ void complete(const struct completion_source *source, const char *line, struct c
     if (!usage.at)
         return;
     typing.words = source->words(words.word[0]);
+    typing.guest = guest_of(&words);
     while (*usage.at) {
         offer_alternative(&typing, usage, &words);
         skip_alternative(&usage);

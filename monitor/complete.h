@@ -1,6 +1,7 @@
 /*
  * Completion of a word that is being typed: names of commands, guests, the words that a command's
- * usage names, and the hypervisor's symbols in addresses. Whatever can be typed is said in the
+ * usage names, and symbols in addresses: the hypervisor's, and a guest's in
+ * guest-virtual ones. Whatever can be typed is said in the
  * usage alone, so that a command has nothing more to do for it:
  *
  *     gN gpa|gva X [r|w|x] [user]  lower case: as it stands; gN: a guest; [ ]: may be left out;
@@ -14,6 +15,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #define COMPLETIONS 64 /* candidates that are shown; more are counted */
 #define COMPLETION_TEXT                                                                            \
@@ -34,6 +36,8 @@ struct completion_source {
     const char *(*words)(const char *command); /* for EVENT and FILTER, by blanks; or NULL */
     const char *(*guest)(unsigned index, char name[COMPLETION_TEXT]); /* "g1" ..., then NULL */
     const char *(*symbol)(unsigned index);                            /* then NULL */
+    /* One symbol of a guest after the other; *at is 0 before the first. NULL: there are none. */
+    bool (*guest_symbol)(unsigned guest, uint64_t *at, char name[COMPLETION_TEXT]);
 };
 
 /* The words that may stand where `line` ends, each beginning with what of it is typed already. */

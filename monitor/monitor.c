@@ -15,6 +15,7 @@
 #include "monitor/terminal.h"
 #include "monitor/machine_audit.h"
 #include "vm/guest.h"
+#include "vm/symbols.h"
 
 /* Keys taken between two rounds of the guests: enough for a long line at once, and a bound for a
  * sender that never falls silent. */
@@ -68,10 +69,10 @@ static const struct command help_commands[] = {
 static const struct command_family help_family = FAMILY("help", help_commands);
 
 static const struct command_family *const families[] = {
-    &memory_family,   &layout_family, &tables_family, &map_family,    &explain_family,
-    &frames_family,   &bytes_family,  &print_family,  &guests_family, &devices_family,
-    &trace_family,    &audit_family,  &oracle_family, &system_family, &workbench_family,
-    &terminal_family, &help_family,
+    &memory_family,    &layout_family,   &tables_family, &map_family,    &explain_family,
+    &frames_family,    &bytes_family,    &print_family,  &guests_family, &devices_family,
+    &stack_family,     &trace_family,    &audit_family,  &oracle_family, &system_family,
+    &workbench_family, &terminal_family, &help_family,
 };
 
 /* Steps through all commands, family by family: family 0, command 0 is the first. */
@@ -267,6 +268,32 @@ int command_number(const struct command *command, struct output *out, const char
     return error ? command_refuse(command, out, error, "%s", why.text) : E_OK;
 }
 
+static bool guest_lookup(const void *ctx, const char *name, uint64_t *value)
+{
+    return symbols_find(ctx, name, value);
+}
+
+#define WHOSE_TEXT 40
+
+int command_gva(const struct command *command, struct output *out, const struct guest *guest,
+                const char *word, const char *what, uint64_t *value)
+{
+    char whose[WHOSE_TEXT];
+    struct symbols symbols;
+    struct symbol_book book = {guest_lookup, &symbols, whose};
+    struct complaint why;
+    bool known = symbols_of_guest(&symbols, guest);
+
+    format_buffer(whose, sizeof(whose), "g%u %s", guest->number, guest->name);
+    int error = parse_number_by(known ? &book : NULL, word, what, value, &why);
+    if (error && !known && word[0] != '-' && (word[0] < '0' || word[0] > '9'))
+        return command_refuse(command, out, error,
+                              "%s; %s has no symbols: no symbol table in its image, and no "
+                              "System.map among its modules",
+                              why.text, whose);
+    return error ? command_refuse(command, out, error, "%s", why.text) : E_OK;
+}
+
 static int run_command(struct output *out, const struct arguments *args)
 {
     const struct command *command = find_command(args->word[0]);
@@ -410,12 +437,25 @@ static const char *guest_name(unsigned index, char name[COMPLETION_TEXT])
     return index < guest_count() ? name : NULL;
 }
 
+static bool guest_symbol(unsigned number, uint64_t *at, char name[COMPLETION_TEXT])
+{
+    const struct guest *guest = guest_by_number(number);
+    struct symbols symbols;
+    struct symbol symbol;
+
+    if (!guest || !symbols_of_guest(&symbols, guest) || !symbols_next(&symbols, at, &symbol))
+        return false;
+    format_buffer(name, COMPLETION_TEXT, "%.*s", (int)symbol.length, symbol.name);
+    return true;
+}
+
 static const struct completion_source completion_source = {
     .command = command_name,
     .usage = command_usage,
     .words = command_words,
     .guest = guest_name,
     .symbol = symbol_name,
+    .guest_symbol = guest_symbol,
 };
 
 /* In columns that fit the terminal. In pieces: the line being typed comes back behind the last. */

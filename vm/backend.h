@@ -262,6 +262,11 @@ struct vm_backend {
 
     int (*read_root)(struct vcpu *vcpu, struct vm_root *out); /* E_STATE without a current VMCS */
 
+    /* Memory by a linear address, as the guest's own tables have it in `state`, whatever their
+     * rights; changes nothing. False unless all of it is RAM. */
+    bool (*read_linear)(struct vcpu *vcpu, const struct vcpu_state *state, uint64_t at, void *to,
+                        unsigned size);
+
     /* For a report: every reference of the walk by which the access of a MEMORY or MISCONFIG exit
      * went, and why the CPU ended it. */
     void (*explain)(struct vcpu *vcpu, const struct vm_exit *exit, struct sink *to);

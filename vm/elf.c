@@ -36,7 +36,7 @@ struct layout {
     uint8_t ph_size, ph_flags, ph_offset, ph_vaddr, ph_paddr, ph_filesz, ph_memsz;
     uint8_t ph_align;
     uint8_t shoff, shentsize, shnum, shstrndx;
-    uint8_t sh_size, sh_address, sh_offset, sh_length;
+    uint8_t sh_size, sh_address, sh_offset, sh_length, sh_link, sh_entsize;
     uint8_t word; /* bytes of an address or offset */
 };
 
@@ -62,6 +62,8 @@ static const struct layout layout32 = {
     .sh_address = 12,
     .sh_offset = 16,
     .sh_length = 20,
+    .sh_link = 24,
+    .sh_entsize = 36,
     .word = 4,
 };
 static const struct layout layout64 = {
@@ -86,6 +88,8 @@ static const struct layout layout64 = {
     .sh_address = 16,
     .sh_offset = 24,
     .sh_length = 32,
+    .sh_link = 40,
+    .sh_entsize = 56,
     .word = 8,
 };
 
@@ -298,6 +302,9 @@ void elf_section(const struct elf *elf, unsigned index, struct elf_section *out)
         .address = read_field(header + layout->sh_address, layout->word),
         .size = read_field(header + layout->sh_length, layout->word),
         .symbols = type == SHT_SYMTAB || type == SHT_STRTAB,
+        .table = type == SHT_SYMTAB,
+        .link = (uint32_t)read_field(header + layout->sh_link, 4),
+        .entry_size = read_field(header + layout->sh_entsize, layout->word),
         .address_at = layout->sh_address,
         .address_size = layout->word,
     };

@@ -54,7 +54,10 @@ struct elf_section {
     uint64_t size;        /* in the file */
     const uint8_t *bytes; /* NULL: none in the image */
     bool symbols;         /* a table of symbols or of strings */
-    unsigned address_at;  /* where its header has the address, and how wide that is */
+    bool table;           /* SHT_SYMTAB: `entry_size` bytes a symbol, ... */
+    uint32_t link;        /* ... whose names are in this section */
+    uint64_t entry_size;
+    unsigned address_at; /* where its header has the address, and how wide that is */
     unsigned address_size;
 };
 

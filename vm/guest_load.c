@@ -6,6 +6,7 @@
 #include "vm/bios.h"
 #include "vm/report.h"
 #include "vm/slots.h"
+#include "vm/symbols.h"
 
 static enum load_as how_to_load(const struct guest_options *options)
 {
@@ -61,6 +62,9 @@ static int describe_modules(struct guest *guest, struct loader *loader)
                            guest->options.mods, guest->image.module_count);
     for (unsigned i = 0; i < guest->options.mods; i++) {
         const struct guest_image *module = &guest->image.modules[i];
+
+        if (symbols_is_map(module->cmdline)) /* for the console alone */
+            continue;
         loader->module[loader->modules++] =
             (struct load_module){module->bytes, module->size, module->cmdline};
     }

@@ -5,6 +5,8 @@
 #include "lib/log.h"
 #include "lib/registers.h"
 #include "lib/string.h"
+#include "vm/backtrace.h"
+#include "vm/symbols.h"
 
 static void end_with(struct guest *guest, enum guest_state state, const char *reason, va_list args)
 {
@@ -88,6 +90,26 @@ static void print_registers(struct sink *to, const struct vcpu_state *state)
     format(to, "%s\n", state->halted ? "halted" : "not halted");
 }
 
+#define REPORT_FRAMES 16 /* the report has room for little more; `bt` shows them all */
+
+static void print_backtrace(struct sink *to, const struct guest *guest,
+                            const struct vcpu_state *state)
+{
+    static struct backtrace trace; /* large for a stack of 16 KiB; one report, one at a time */
+    char symbol[SYMBOL_TEXT], end[BACKTRACE_END];
+
+    backtrace_take(guest->vcpu, state, &trace);
+    format(to, "backtrace by frame pointers:\n");
+    for (unsigned i = 0; i < trace.count && i < REPORT_FRAMES; i++) {
+        (i ? symbol_text_of_return : symbol_text)(symbol, guest, trace.frame[i].at);
+        format(to, "  #%-2u 0x%lx%s%s\n", i, trace.frame[i].at, symbol[0] ? "  " : "", symbol);
+    }
+    if (trace.count > REPORT_FRAMES)
+        format(to, "  and %u frames more\n", trace.count - REPORT_FRAMES);
+    else
+        format(to, "  %s\n", backtrace_end_text(end, &trace));
+}
+
 void report_state(struct report *report, const struct vm_exit *exit)
 {
     struct guest *guest = report->guest;
@@ -96,8 +118,10 @@ void report_state(struct report *report, const struct vm_exit *exit)
     format(&report->sink, "exit: %s (0x%lx), qualification 0x%lx, RIP 0x%lx, %u bytes\n",
            exit->name != NULL ? exit->name : "?", exit->raw, exit->qualification, exit->rip,
            exit->length);
-    if (guests_backend()->get_state(guest->vcpu, &state) == E_OK)
+    if (guests_backend()->get_state(guest->vcpu, &state) == E_OK) {
+        print_backtrace(&report->sink, guest, &state);
         print_registers(&report->sink, &state);
+    }
     if (guests_backend()->dump != NULL)
         guests_backend()->dump(guest->vcpu, &report->sink);
 }

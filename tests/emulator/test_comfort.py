@@ -231,7 +231,7 @@ def test_the_launcher_says_what_the_terminal_is(settings, coloured, make_iso, mo
 
 # None of these changes a guest; the hosted test (tests/unit/test_monitor.c) types the others as well.
 COMMANDS = (
-    "help mem map walk guests regs exits report output eptp cpu log check layout version explain who frames "
+    "help mem map walk guests regs bt exits report output eptp cpu log check layout version explain who frames "
     "peek dump find trace audit colour wait"
 ).split()
 ARGUMENTS = (

@@ -59,6 +59,8 @@ RIGHT = {
     "output g1": [r"^  hello from a guest$", r"^g1 hello printed \d+ bytes"],
     "output g3": [r"^g3 waiting printed 0 bytes"],
     "report g1": [r"There is no report"],
+    "bt g2": [r"^  +0 +0x\w+ +- +-$", r"^ended: ", r"^g2 paging has no symbols: "],
+    "print g1 guest_main": [r"^symbol: guest_main$"],
     "eptp g2": [
         r"^raw: 0x\w+5e$",
         r"^levels: 4",
@@ -121,6 +123,9 @@ WRONG = {
     "regs g1": "regs: g1 hello has no virtual CPU (passed)",
     "regs g4": "regs: g4 broken has no virtual CPU (refused)",
     "regs": "regs: arguments are missing",
+    "bt g1": "bt: g1 hello has no virtual CPU (passed)",
+    "print g1 nowhere": "no symbol of g1 hello has this name",
+    "walk g2 gva start": "g2 paging has no symbols",
     "exits gx": "exits: ",
     "pause g1": "pause: g1 hello is passed: only a guest that runs can be paused",
     "pause g3": "pause: g3 waiting is paused",
@@ -206,7 +211,7 @@ def test_every_command_is_asked_rightly_and_wrongly(machine):
 def test_commands_that_take_nothing_or_one_guest_say_so(machine):
     for command in ("guests", "cpu", "version"):
         assert machine.command(f"{command} please")[0].startswith(f"error: {command}: too many arg")
-    of_a_guest = "report output exits eptp regs devices start resume kill pause"
+    of_a_guest = "report output exits eptp regs bt devices start resume kill pause"
     for command in of_a_guest.split():
         assert machine.command(f"{command} g77") == [
             f"error: {command}: there is no g77: the guests are g1 to g4"

@@ -18,6 +18,7 @@
 #include "mm/frames/buddy.h"
 #include "mm/frames/scrub.h"
 #include "tests/unit/buddy_env.h"
+#include "vm/guest.h"
 
 #define LOG_KEPT (1 << 20)
 
@@ -241,6 +242,14 @@ static int read_root(struct vcpu *vcpu, struct vm_root *out)
     return E_OK;
 }
 
+/* Without paging. */
+static bool read_linear(struct vcpu *vcpu, const struct vcpu_state *state, uint64_t at, void *to,
+                        unsigned size)
+{
+    (void)state;
+    return guest_read(vcpu->guest, gpa(at), to, size) == size;
+}
+
 static void dump(struct vcpu *vcpu, struct sink *to)
 {
     (void)vcpu;
@@ -271,6 +280,7 @@ const struct vm_backend machine_backend = {
     .want_window = want_window,
     .operand = operand_at,
     .read_root = read_root,
+    .read_linear = read_linear,
     .dump = dump,
 };
 

@@ -25,6 +25,7 @@ static const struct {
     {"many", "gN [gva|save] [FILTER ...]"},
     {"peek", "hva|hpa X [force] | gN gpa|gva X [force]"},
     {"who", "HPA"},
+    {"print", "[gN] X ..."},
     {"ring", "on [EVENT ...] | show [N] [EVENT ...] [gN|host] [cpu=N]"},
 };
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
@@ -68,7 +69,17 @@ static const char *symbol(unsigned i)
     return i - 4 < symbols ? many : NULL;
 }
 
-static const struct completion_source source = {command, usage, words, guest, symbol};
+static bool guest_symbol(unsigned number, uint64_t *at, char name[COMPLETION_TEXT])
+{
+    static const char *const names[] = {"kernel_main", "kick"};
+
+    if (number != 2 || *at == sizeof(names) / sizeof(names[0]))
+        return false;
+    strcpy(name, names[(*at)++]);
+    return true;
+}
+
+static const struct completion_source source = {command, usage, words, guest, symbol, guest_symbol};
 static struct completions found;
 
 /* All that is offered, a blank after each. */
@@ -89,7 +100,7 @@ static void test_offers(void **state)
     static const struct {
         const char *line, *words;
     } cases[] = {
-        {"", "mem map walk start trace help broken many peek who ring "},
+        {"", "mem map walk start trace help broken many peek who print ring "},
         {"m", "mem map many "},
         {"  wal", "walk "},
         {"x", ""},
@@ -138,7 +149,14 @@ static void test_offers(void **state)
         {"who kernel_text-0", ""},
         {"who m", ""},
         {"walk host ker", "kernel_text kernel_start "},
-        {"walk g2 gva g", "g1_table "},
+        {"walk g1 gpa k", "kernel_text kernel_start "},
+        {"walk g2 gva k", "kernel_main kick "},
+        {"walk g2 gva 4+kern", "kernel_main "},
+        {"walk g1 gva k", ""},
+        {"print g2 ki", "kick "},
+        {"print g2 1 + ki", ""},
+        {"print alp", "alpha "},
+        {"print g1_", "g1_table "},
         {"walk g", "g1 g2 g3 "},
         {"start ker", ""},
         {"ring ", "on show "},

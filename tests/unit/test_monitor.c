@@ -18,6 +18,7 @@
 
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/cpu_state.h"
+#include "arch/x86_64/guest/read_linear.h"
 #include "arch/x86_64/mm/ept.h"
 #include "arch/x86_64/mm/host_entry.h"
 #include "arch/x86_64/mm/kernel.h"
@@ -282,6 +283,12 @@ static int read_root(struct vcpu *from, struct vm_root *out)
     return E_OK;
 }
 
+static bool read_linear(struct vcpu *of, const struct vcpu_state *state, uint64_t at, void *to,
+                        unsigned size)
+{
+    return guest_read_linear(&guest[of - vcpu].table, state, at, to, size);
+}
+
 static const struct table_caps *backend_caps(void)
 {
     return &caps;
@@ -296,6 +303,7 @@ static const struct vm_backend backend = {.name = "VMX",
                                           .kind = &ept_kind,
                                           .get_state = get_state,
                                           .read_root = read_root,
+                                          .read_linear = read_linear,
                                           .table_caps = backend_caps,
                                           .table_env = backend_env};
 
@@ -702,7 +710,8 @@ static void test_words_of_others(void **state)
     answers("gva2gpa g3 0x1000", "here it is `walk g3 gva 0x1000`\n");
     refuses(E_NOENT, "gva2gpa 0x1000", "`walk gN gva X` goes from");
     refuses(E_NOENT, "exit", "\"exit\" is no command here: `quit` switches the machine off");
-    refuses(E_NOENT, "bt", "there is no backtrace of a guest");
+    refuses(E_NOENT, "where", "`bt gN` follows the frame pointers of a guest");
+    answers("where g3", "here it is `bt g3`\n");
     refuses(E_NOENT, "si", "there are no single steps");
     refuses(E_NOENT, "info chardev", "`help` lists what can be asked");
     answers("search kernel_text 64 \"a b\"", "here it is `find hva kernel_text 64 \"a b\"`\n");
@@ -937,6 +946,85 @@ static void test_walk_guest_virtual(void **state)
     refuses(E_UNSUPPORTED, "walk g3 gva 0", "5-level paging of a guest is not walked");
     guest[2].has_table = true;
     refuses(E_HARDWARE, "walk g2 gva 0", "cannot be read");
+}
+
+/* --- The guest's own words -------------------------------------------------------------------- */
+
+static const char guest_map[] = "ffff800000000000 T entry\n"
+                                "ffff800000000100 T start_kernel\n"
+                                "ffff800000001000 B stack\n"
+                                "ffff800000002000 B _end\n";
+
+/* g3 has a System.map, and the first 2 MiB of its upper half. */
+static void give_symbols(void)
+{
+    static const struct guest_image map = {.bytes = (const uint8_t *)guest_map,
+                                           .size = sizeof(guest_map) - 1,
+                                           .cmdline = "System.map"};
+
+    guest[3].image = (struct guest_image){.modules = &map, .module_count = 1};
+    guest[3].options.mods = 1;
+    cpu_of_guest.cr0 = CR0_PE | CR0_PG;
+    cpu_of_guest.cr3 = 0x1000;
+    cpu_of_guest.cr4 = CR4_PAE;
+    cpu_of_guest.efer = EFER_LME | EFER_LMA;
+    cpu_of_guest.segment[SEG_CS].access = 0xa09b;
+    cpu_of_guest.rip = 0xffff800000000123;
+    put_guest_entry(0x1000, 256, 0x2000 | PTE_P | PTE_RW);
+    put_guest_entry(0x2000, 0, 0x3000 | PTE_P | PTE_RW);
+    put_guest_entry(0x3000, 0, 0x200000 | PTE_P | PTE_RW | PTE_PS | PTE_A);
+}
+
+static void test_symbols_of_a_guest(void **state)
+{
+    (void)state;
+    arguments_set_symbols(symbol_address);
+    refuses(E_FORMAT, "walk g3 gva start_kernel", "g3 hello3 has no symbols: no symbol table in");
+    give_symbols();
+    answers("walk g3 gva start_kernel", "gva: 0xffff800000000100\n");
+    assert_non_null(strstr(screen, "symbol: start_kernel\n"));
+    answers("walk g3 gva start_kernel+2*8", "symbol: start_kernel+0x10\n");
+    answers("explain g3 gva stack w", "symbol: stack\n");
+    answers("dump g3 gva start_kernel 8", "0xffff800000000100");
+    answers("peek g3 gva (stack) 8", "0x0");
+    answers("print g3 stack + 8", "value: 0xffff800000001008\n");
+    assert_non_null(strstr(screen, "symbol: stack+0x8\n"));
+    answers("print g3 0x1000", "No symbol of g3 hello3 is there.\n");
+    answers("regs g3", "at: start_kernel+0x23\nmode: long, 64-bit\n");
+    /* The hypervisor's are none of the guest's, and the guest's none of the hypervisor's. */
+    refuses(E_FORMAT, "walk g3 gva kernel_text", "no symbol of g3 hello3 has this name");
+    refuses(E_NOENT, "print g3 kernel_text+1", "\"kernel_text\" is no symbol of g3 hello3");
+    refuses(E_FORMAT, "print stack", "no symbol of the hypervisor has this name");
+    refuses(E_FORMAT, "print g3 fe", "a hexadecimal number starts with 0x: 0xfe");
+    refuses(E_NOENT, "print g9 1", "there is no g9");
+    answers("walk g3 gpa 0x100 --json", "\"slot\":\"RAM\",\"symbol\":null");
+}
+
+static void put_frame(uint64_t at, uint64_t next, uint64_t back)
+{
+    put_guest_entry(0x200000 + at, 0, next);
+    put_guest_entry(0x200000 + at, 1, back);
+}
+
+static void test_backtrace(void **state)
+{
+    (void)state;
+    answers("bt g3", "frames: 1\nended: the chain of frame pointers ends with 0\n"
+                     "g3 hello3 has no symbols");
+    give_symbols();
+    cpu_of_guest.gpr[RBP] = 0xffff800000001100;
+    put_frame(0x1100, 0xffff800000001200, 0xffff800000000100);
+    put_frame(0x1200, 0xffff800000001000, 0xffff800000000010);
+    answers("bt g3", "      0  0xffff800000000123                   -  start_kernel+0x23\n"
+                     "      1  0xffff800000000100  0xffff800000001100  entry+0x100\n"
+                     "      2  0xffff800000000010  0xffff800000001200  entry+0x10\n"
+                     "frames: 3\n"
+                     "ended: 0xffff800000001000 does not lie above the frame before it");
+    answers("bt g3 --json", "{\"frame\":1,\"rip\":\"0xffff800000000100\",");
+    cpu_of_guest.gpr[RBP] = 0xffff800000200000;
+    answers("bt g3", "ended: no memory at 0xffff800000200000: RBP is no frame pointer there\n");
+    refuses(E_STATE, "bt g1", "no virtual CPU (passed)\n");
+    refuses(E_HARDWARE, "bt g2", "cannot be read");
 }
 
 static void test_guests(void **state)
@@ -1619,7 +1707,7 @@ static const char *const asking_words[] = {
     "help", "mem",    "layout", "walk",    "map",    "explain", "who",    "frames",
     "peek", "dump",   "find",   "guests",  "regs",   "exits",   "report", "output",
     "eptp", "trace",  "audit",  "cpu",     "log",    "version", "check",  "colour",
-    "wait", "oracle", "print",  "devices", "screen",
+    "wait", "oracle", "print",  "devices", "screen", "bt",
 };
 static const char *const changing_words[] = {"start",  "pause", "resume", "kill",
                                              "attach", "poke",  "type"};
@@ -1859,6 +1947,8 @@ int main(void)
         cmocka_unit_test_setup(test_ended_guest, set_up),
         cmocka_unit_test_setup(test_walk, set_up),
         cmocka_unit_test_setup(test_walk_guest_virtual, set_up),
+        cmocka_unit_test_setup(test_symbols_of_a_guest, set_up),
+        cmocka_unit_test_setup(test_backtrace, set_up),
         cmocka_unit_test_setup(test_guests, set_up),
         cmocka_unit_test_setup(test_start_and_stop, set_up),
         cmocka_unit_test_setup(test_registers, set_up),

@@ -99,7 +99,8 @@ UNIT_monitor_SRC := $(wildcard monitor/*.c) lib/error.c lib/format.c lib/log.c $
 	mm/frames/slab_check.c mm/paging/snapshot.c $(GUEST_WALK) $(KIND_EPT) arch/x86_64/mm/kind_kernel.c \
 	arch/x86_64/mm/kind_user.c arch/x86_64/mm/explain.c arch/x86_64/mm/physical.c \
 	arch/x86_64/user_last.c $(AUDIT_SRC) $(AUDIT_SELFTEST_SRC) \
-	mm/audit/audit_one.c vm/guest_audit.c mm/paging/page_source.c mm/frames/scrub.c
+	mm/audit/audit_one.c vm/guest_audit.c mm/paging/page_source.c mm/frames/scrub.c \
+	$(wildcard vm/symbols*.c) vm/backtrace.c vm/elf.c arch/x86_64/guest/read_linear.c
 
 UNIT_TESTS += memory_map
 UNIT_memory_map_SRC := boot/memory_map.c boot/multiboot2.c mm/frames/memblock.c mm/frames/regions.c lib/error.c lib/format.c \
@@ -123,6 +124,9 @@ UNIT_guests_SRC := $(VM_SRC)
 
 UNIT_TESTS += guest_load
 UNIT_guest_load_SRC := $(VM_SRC)
+
+UNIT_TESTS += guest_symbols
+UNIT_guest_symbols_SRC := $(VM_SRC)
 
 UNIT_TESTS += bios
 UNIT_bios_SRC := $(VM_SRC)

@@ -1,4 +1,5 @@
 /* SVM as struct vm_backend: the run of a vCPU, and the table of operations. */
+#include "arch/x86_64/guest/read_linear.h"
 #include "arch/x86_64/guest/slice_timer.h"
 #include "arch/x86_64/mm/npt.h"
 #include "arch/x86_64/mm/table_envs.h"
@@ -116,6 +117,12 @@ static int read_root(struct vcpu *vcpu, struct vm_root *out)
     return E_OK;
 }
 
+static bool read_linear(struct vcpu *vcpu, const struct vcpu_state *state, uint64_t at, void *to,
+                        unsigned size)
+{
+    return guest_read_linear(svm_vcpu_of(vcpu)->table, state, at, to, size);
+}
+
 const struct vm_backend svm_backend = {
     .name = "SVM",
     .cpuid = ask_cpuid,
@@ -141,5 +148,6 @@ const struct vm_backend svm_backend = {
     .operand = operand,
     .emulate = emulate,
     .read_root = read_root,
+    .read_linear = read_linear,
     .dump = svm_dump,
 };

@@ -4,6 +4,7 @@
 #include "arch/x86_64/vmx/eptp.h"
 #include "arch/x86_64/vmx/events.h"
 #include "arch/x86_64/vmx/exits.h"
+#include "arch/x86_64/guest/read_linear.h"
 #include "arch/x86_64/guest/resident.h"
 #include "arch/x86_64/guest/slice_timer.h"
 #include "arch/x86_64/vmx/state.h"
@@ -114,6 +115,12 @@ static int read_root(struct vcpu *vcpu, struct vm_root *out)
     return E_OK;
 }
 
+static bool read_linear(struct vcpu *vcpu, const struct vcpu_state *state, uint64_t at, void *to,
+                        unsigned size)
+{
+    return guest_read_linear(vmx_vcpu_of(vcpu)->table, state, at, to, size);
+}
+
 const struct vm_backend vmx_backend = {
     .name = "VMX",
     .cpuid = ask_cpuid,
@@ -139,6 +146,7 @@ const struct vm_backend vmx_backend = {
     .operand = vmx_operand,
     .emulate = vmx_emulate,
     .read_root = read_root,
+    .read_linear = read_linear,
     .explain = vmx_explain_access,
     .dump = vmx_dump,
 };
