@@ -14,7 +14,6 @@ from support import BUILD
 PACKAGES = ["ipxe", "syslinux-common"]
 IPXE, MEMDISK = "boot/ipxe.lkrn", "usr/lib/syslinux/memdisk"
 PATIENCE = 120
-ENGINES = {"vmx": None, "svm": Qemu()}
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +44,10 @@ def wait_for(machine, text, seconds=PATIENCE):
         time.sleep(0.2)
 
 
-@pytest.mark.parametrize("engine", ENGINES.values(), ids=ENGINES)
-def test_ipxe_answers_at_its_prompt(boot, files, engine):
-    """Ctrl-B, typed before it looks for two seconds, waits in the BIOS's ring."""
-    machine = boot(modules=[(os.path.join(files, IPXE), "ipxe paused mem=32M -- ")], engine=engine)
+def test_ipxe_answers_at_its_prompt(boot, files):
+    """Ctrl-B, typed before it looks for two seconds, waits in the BIOS's ring. By AMD-V in QEMU: it asks all of the
+    PCI bus for devices, which takes minutes in Bochs."""
+    machine = boot(modules=[(os.path.join(files, IPXE), "ipxe paused mem=32M -- ")], engine=Qemu())
     machine.expect(r"^quire: g1 ipxe: Linux 16-bit, memory to 32M", PATIENCE)
     machine.wait_prompt(PATIENCE)
     machine.command("type g1 \\cb")
