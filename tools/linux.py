@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Makes an image on which Debian's Linux, unmodified, is a guest: its kernel, and a busybox to talk to.
 
-usage: linux.py [--elf build/quire.elf] [--memory 128M] [--words "..."] [--pvh] -o build/linux.iso
+usage: linux.py [--elf build/quire.elf] [--memory 128M] [--words "..."] [--pvh | --entry linux16] -o build/linux.iso
 
 The packages are fetched once and unpacked under build/linux/; nothing is installed. The kernel's console is
 the guest's serial port: `attach g1` at Quire's prompt. With the word `once` the guest says what it found and
-resets itself. --pvh starts what is packed into the kernel's file, the ELF file vmlinux, at its PVH entry.
+resets itself. --pvh starts what is packed into the kernel's file, the ELF file vmlinux, at its PVH entry; --entry
+linux16 the kernel's file at its 16-bit entry, from which it asks a BIOS about the machine.
 """
 
 import argparse
@@ -77,8 +78,8 @@ def vmlinux(kernel):
     return subprocess.run(command, input=packed, stdout=subprocess.PIPE, check=True).stdout
 
 
-def build(output, elf, memory="128M", words="", folder=None, pvh=False):
-    """Makes the image; returns the kernel's file."""
+def build(output, elf, memory="128M", words="", folder=None, pvh=False, entry=None):
+    """Makes the image; returns the kernel's file. `entry`: an option's value, as linux16."""
     root = packages(folder or os.path.join(BUILD, "linux"))
     kernel = glob.glob(f"{root}/boot/vmlinuz-*")[0]
     initrd = f"{output}.initrd"
@@ -89,8 +90,9 @@ def build(output, elf, memory="128M", words="", folder=None, pvh=False):
         with open(image, "wb") as file:
             file.write(vmlinux(kernel))
     fate = " expect=stopped" if "once" in words.split() else ""  # `poweroff` in its shell ends it well
+    how = f" entry={entry}" if entry else ""
     modules = [
-        f"{image}:linux mem={memory} mods=1{fate} -- console=ttyS0 quiet {words}".rstrip(),
+        f"{image}:linux mem={memory}{how} mods=1{fate} -- console=ttyS0 quiet {words}".rstrip(),
         f"{initrd}:initrd",
     ]
     options = [word for module in modules for word in ("--module", module)]
@@ -108,9 +110,12 @@ def main():
     parser.add_argument("--memory", default="128M", help="of the guest")
     parser.add_argument("--words", default="", help="more words for the kernel's command line")
     parser.add_argument("--pvh", action="store_true", help="unpack the kernel, and start it by PVH")
+    parser.add_argument("--entry", choices=["linux16"], help="start the kernel otherwise than at its 32-bit entry")
     options = parser.parse_args()
+    if options.pvh and options.entry:
+        parser.error("--pvh and --entry are two ways to start a kernel")
     try:
-        build(options.output, options.elf, options.memory, options.words, pvh=options.pvh)
+        build(options.output, options.elf, options.memory, options.words, pvh=options.pvh, entry=options.entry)
     except (DebianError, OSError, subprocess.CalledProcessError) as error:
         sys.exit(f"linux: {error}")
 

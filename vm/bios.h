@@ -1,7 +1,7 @@
 /*
- * A BIOS for flat images that are PCs: what is behind the interrupt vectors that a boot sector
- * calls. In the guest's ROM there is a stub for each; all that it does is to write to a port, by
- * which the hypervisor carries the service out on the guest's registers and memory.
+ * A BIOS for boot sectors, and for kernels by their 16-bit entry: what is behind the interrupt
+ * vectors that they call. In the guest's ROM there is a stub for each; all that it does is to write
+ * to a port, by which the hypervisor carries the service out on the guest's registers and memory.
  *
  * Whatever the guest does with stubs and port, only its own registers and memory are concerned, and
  * no call does more than a bounded piece of work.

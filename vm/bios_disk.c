@@ -1,7 +1,7 @@
 /*
- * INT 0x13: the guest's image as its only disk, which cannot be written. An image of a diskette's
- * size is drive 0 with that diskette's geometry; any other is drive 0x80. By cylinder, head and
- * sector, or by the extensions (Phoenix "BIOS Enhanced Disk Drive Specification" 1.1).
+ * INT 0x13: a boot sector's image as its only disk, which cannot be written. An image of a
+ * diskette's size is drive 0 with that diskette's geometry; any other is drive 0x80. By cylinder,
+ * head and sector, or by the extensions (Phoenix "BIOS Enhanced Disk Drive Specification" 1.1).
  */
 #include "vm/bios.h"
 
@@ -219,7 +219,7 @@ void bios_disk(struct bios_call *call)
     if (bios_high(call, RAX) == LAST_STATUS) {
         status = (enum status)bios_data(call, BDA_DISK_STATUS, 1);
     } else {
-        if (bios_low(call, RDX) == g.drive) {
+        if (call->guest->has_disk && bios_low(call, RDX) == g.drive) {
             if (answers_by_itself(call, &g))
                 return;
             status = command(call, &g);

@@ -1,4 +1,6 @@
-/* INT 0x15: how much memory there is (ACPI 6.5, 15.1 "INT 15H, E820H"), and A20, which is open. */
+/* INT 0x15: how much memory there is (ACPI 6.5, 15.1 "INT 15H, E820H"), A20, which is open, and
+ * copying beyond 1 MiB (IBM "Personal System/2 and Personal Computer BIOS Interface Technical
+ * Reference", INT 15H, AH=87H). */
 #include "lib/bits.h"
 #include "lib/string.h"
 #include "vm/bios.h"
@@ -9,6 +11,12 @@
 #define UNSUPPORTED 0x86
 #define BELOW_16M (15 * 1024) /* KiB from 1 MiB on */
 #define BELOW_64M (63 * 1024)
+
+#define MOVE_BLOCK 0x87
+#define MOVE_MOST 0x10000 /* bytes of one call */
+#define PIECE 512         /* bytes at a time */
+enum { MOVE_FROM = 2, MOVE_TO = 3, MOVE_DESCRIPTORS = 6 };
+enum move { MOVED = 0, MOVE_INTERRUPTED = 2 };
 
 struct range {
     uint64_t base, size;
@@ -83,6 +91,60 @@ static bool gate_a20(struct bios_call *call)
     return true;
 }
 
+/* Of the descriptors, as the CPU has them: SDM Vol. 3, 3.4.5. */
+struct descriptor {
+    uint16_t limit, base;
+    uint8_t base_middle, access, limit_high, base_high;
+};
+
+static uint64_t base_of(const struct descriptor *descriptor)
+{
+    return descriptor->base | (uint64_t)descriptor->base_middle << 16 |
+           (uint64_t)descriptor->base_high << 24;
+}
+
+/* Up to the end of a page: memory that was never touched cannot be read, and is zero. */
+static bool copy_piece(struct guest *guest, uint64_t from, uint64_t to, uint64_t size)
+{
+    uint8_t bytes[PIECE] = {0};
+
+    if (guest_slot_at(guest, gpa(from)) == NULL)
+        return false;
+    (void)guest_read(guest, gpa(from), bytes, size);
+    return guest_write(guest, gpa(to), bytes, size) == size;
+}
+
+/* ES:SI: six descriptors, the third of which is the source and the fourth the destination. CX: how
+ * many words. Where there is no memory an interrupt would have occurred. */
+static bool move_block(struct bios_call *call)
+{
+    uint64_t at = call->state.segment[SEG_ES].base + bios_word(call, RSI), size, from, to;
+    struct descriptor table[MOVE_DESCRIPTORS];
+    enum move status = MOVED;
+
+    size = bios_word(call, RCX) * 2u;
+    if (guest_read(call->guest, gpa(at), table, sizeof(table)) != sizeof(table) ||
+        size > MOVE_MOST) {
+        bios_set_high(call, RAX, MOVE_INTERRUPTED);
+        return false;
+    }
+    from = base_of(&table[MOVE_FROM]);
+    to = base_of(&table[MOVE_TO]);
+    if (size > table[MOVE_FROM].limit + 1u || size > table[MOVE_TO].limit + 1u)
+        status = MOVE_INTERRUPTED;
+    for (uint64_t done = 0; done < size && status == MOVED;) {
+        uint64_t left = PAGE_SIZE - (from + done) % PAGE_SIZE, piece = size - done;
+
+        piece = piece < left ? piece : left;
+        piece = piece < PIECE ? piece : PIECE;
+        if (!copy_piece(call->guest, from + done, to + done, piece))
+            status = MOVE_INTERRUPTED;
+        done += piece;
+    }
+    bios_set_high(call, RAX, status);
+    return status == MOVED;
+}
+
 static bool serve(struct bios_call *call)
 {
     switch (bios_word(call, RAX)) {
@@ -103,8 +165,13 @@ static bool serve(struct bios_call *call)
 
 void bios_system(struct bios_call *call)
 {
-    bool done = serve(call);
+    bool done;
 
+    if (bios_high(call, RAX) == MOVE_BLOCK) { /* it says itself what went wrong */
+        bios_carry(call, !move_block(call));
+        return;
+    }
+    done = serve(call);
     if (!done)
         bios_set_high(call, RAX, UNSUPPORTED);
     bios_carry(call, !done);

@@ -222,7 +222,7 @@ static void forget_last_life(struct guest *guest)
     guest->reason[0] = '\0';
     guest->report[0] = '\0';
     guest->halted = guest->was_reset = false;
-    guest->has_bios = false;
+    guest->has_bios = guest->has_disk = false;
     guest->expect_fault.size = 0;
     guest->spurious.count = 0;
     memset(guest->exits, 0, sizeof(guest->exits));

@@ -105,6 +105,7 @@ struct guest {
 
     struct guest_devices devices;
     bool has_bios;     /* see vm/bios.h */
+    bool has_disk;     /* its image is the BIOS's disk */
     bool was_reset;    /* it ended by a reset of its machine */
     unsigned restarts; /* by itself, since it was started otherwise */
     bool halted;       /* executed HLT and nothing has woken it */

@@ -12,8 +12,16 @@ static enum load_as how_to_load(const struct guest_options *options)
 {
     if (options->flat)
         return LOAD_AS_FLAT;
-    if (options->entry != 0)
-        return options->entry == 64 ? LOAD_AS_ELF64 : LOAD_AS_ELF32;
+    switch (options->entry) {
+    case ENTRY_LINUX16:
+        return LOAD_AS_LINUX16;
+    case ENTRY_ELF32:
+        return LOAD_AS_ELF32;
+    case ENTRY_ELF64:
+        return LOAD_AS_ELF64;
+    case ENTRY_BY_IMAGE:
+        break;
+    }
     return LOAD_RECOGNISED;
 }
 
@@ -21,9 +29,11 @@ static enum load_as how_to_load(const struct guest_options *options)
 void guest_choose_machine(struct guest *guest)
 {
     struct guest_options *options = &guest->options;
+    enum load_as as = how_to_load(options);
 
-    if (!options->bare && how_to_load(options) == LOAD_RECOGNISED &&
-        load_expects_pc(guest->image.bytes, guest->image.size))
+    if (!options->bare &&
+        (as == LOAD_AS_LINUX16 ||
+         (as == LOAD_RECOGNISED && load_expects_pc(guest->image.bytes, guest->image.size))))
         options->pc = true;
 }
 
@@ -105,6 +115,7 @@ int guest_load_image(struct guest *guest, struct vcpu_state *state)
     guest->kind = loader.kind;
     *state = loader.state;
     guest->has_bios = error == E_OK && loader.bios;
+    guest->has_disk = error == E_OK && loader.disk;
     if (guest->has_bios)
         bios_start(guest);
     return error;

@@ -34,7 +34,7 @@ struct load_range {
 };
 
 /* How an image is started: as what it is recognised as, or as somebody says. */
-enum load_as { LOAD_RECOGNISED, LOAD_AS_FLAT, LOAD_AS_ELF32, LOAD_AS_ELF64 };
+enum load_as { LOAD_RECOGNISED, LOAD_AS_FLAT, LOAD_AS_ELF32, LOAD_AS_ELF64, LOAD_AS_LINUX16 };
 
 struct loader {
     /* The image and what comes with it. */
@@ -67,6 +67,7 @@ struct loader {
     unsigned used_count;
     uint64_t image_end; /* behind the image's last byte; 0: not known */
     bool bios;          /* it may call a BIOS (vm/bios.h) */
+    bool disk;          /* whose disk the image is */
     bool ebda;          /* a PC's extended data area was put at LOAD_EBDA */
 };
 

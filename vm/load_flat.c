@@ -5,8 +5,6 @@
  */
 #include "lib/error.h"
 #include "lib/format.h"
-#include "lib/string.h"
-#include "vm/bios.h"
 #include "vm/bios_disk.h"
 #include "vm/load_parts.h"
 #include "x86/control.h"
@@ -16,15 +14,8 @@
 #define FLAT_SIGNATURE 510
 #define FLAT_SECTOR 512
 
-#define BOOT_DISK 0x80 /* in DL: the first hard disk */
-
-/* Real mode's segments as after reset (SDM Vol. 3, 9.1.4), and the tables that the CPU wants. */
-#define ACCESS_DATA16 0x93
-#define ACCESS_CODE16 0x9b
-#define ACCESS_LDT 0x82
-#define ACCESS_TSS 0x8b
-#define REAL_LIMIT 0xffff
-#define IVT_LIMIT 0x3ff
+#define BOOT_DISK 0x80     /* in DL: the first hard disk */
+#define BDA_DISKS_AT 0x475 /* how many hard disks there are */
 
 enum load_verdict flat_recognise(const uint8_t *bytes, uint64_t size, char *why, size_t why_size)
 {
@@ -35,46 +26,16 @@ enum load_verdict flat_recognise(const uint8_t *bytes, uint64_t size, char *why,
     return LOAD_NO;
 }
 
-static struct segment real_segment(uint16_t access)
-{
-    return (struct segment){.limit = REAL_LIMIT, .access = access};
-}
-
-static void enter_real_mode(struct vcpu_state *state)
-{
-    memset(state, 0, sizeof(*state));
-    for (unsigned i = 0; i < SEG_COUNT; i++)
-        state->segment[i] = real_segment(ACCESS_DATA16);
-    state->segment[SEG_CS] = real_segment(ACCESS_CODE16);
-    state->segment[SEG_LDTR] = real_segment(ACCESS_LDT);
-    state->segment[SEG_TR] = real_segment(ACCESS_TSS);
-    state->gpr[RDX] = BOOT_DISK;
-    state->gpr[RSP] = FLAT_ENTRY;
-    state->rip = FLAT_ENTRY;
-    state->rflags = RFLAGS_FIXED;
-    state->cr0 = CR0_ET;
-    state->gdt_limit = REAL_LIMIT;
-    state->idt_limit = IVT_LIMIT;
-    state->dr7 = LOAD_DR7_RESET;
-}
-
-/* Of a PC: its BIOS in the last page of the ROM, and what leads there. */
+/* A BIOS finds the disk, and enters with interrupts on. */
 static int place_bios(struct loader *loader)
 {
-    uint16_t vectors[BIOS_VECTORS][2];
-    uint8_t rom[BIOS_ROM_SIZE];
-    int error;
+    uint8_t drive = bios_geometry_of(loader->size).drive, disks = drive >= BOOT_DISK;
+    int error = load_bios(loader);
 
-    for (unsigned i = 0; i < BIOS_VECTORS; i++) {
-        vectors[i][0] = LOAD_NO_VECTOR;
-        vectors[i][1] = 0;
-    }
-    bios_fill(rom, vectors);
-    error = load_place(loader, BIOS_ROM, rom, sizeof(rom), sizeof(rom), "the BIOS");
-    if (error == E_OK) /* they are occupied already */
-        error = loader->place(loader->ctx, 0, vectors, sizeof(vectors));
-    loader->bios = true;
-    loader->state.gpr[RDX] = bios_geometry_of(loader->size).drive;
+    if (error == E_OK) /* it is occupied already */
+        error = loader->place(loader->ctx, BDA_DISKS_AT, &disks, sizeof(disks));
+    loader->disk = true;
+    loader->state.gpr[RDX] = drive;
     loader->state.rflags |= RFLAGS_IF;
     return error;
 }
@@ -104,6 +65,8 @@ int load_flat(struct loader *loader)
         error = load_place(loader, FLAT_ENTRY, loader->bytes, size, size, "the flat image");
     if (error != E_OK)
         return error;
-    enter_real_mode(&loader->state);
+    load_enter_real(&loader->state, 0, FLAT_ENTRY);
+    loader->state.rip = FLAT_ENTRY;
+    loader->state.gpr[RDX] = BOOT_DISK;
     return loader->pc ? place_bios(loader) : E_OK;
 }

@@ -73,6 +73,11 @@ static int refuse_efi(struct loader *loader)
                        "or for Multiboot would do");
 }
 
+static int load_as_linux(struct loader *loader)
+{
+    return linux_has_entry32(loader) ? load_linux(loader) : load_linux16(loader);
+}
+
 /* An ELF file that none of the formats before it took. */
 static enum load_verdict elf_nearly(const uint8_t *bytes, uint64_t size, char *why, size_t why_size)
 {
@@ -93,7 +98,7 @@ static const struct format {
     bool pc;
 } formats[] = {
     {NULL, packed_recognise, refuse_packed, false},
-    {"Linux", linux_recognise, load_linux, true},
+    {"Linux", linux_recognise, load_as_linux, true},
     {NULL, efi_recognise, refuse_efi, false},
     {"Multiboot 1", multiboot_recognise, load_multiboot, true},
     {"Multiboot 2", multiboot2_recognise, load_multiboot2, true},
@@ -145,6 +150,16 @@ static int refuse_format(struct loader *loader)
     return E_FORMAT;
 }
 
+static int load_as_linux16(struct loader *loader)
+{
+    char why[WHY];
+
+    if (linux_recognise(loader->bytes, loader->size, why, sizeof(why)) == LOAD_YES)
+        return load_linux16(loader);
+    return load_refuse(loader, E_FORMAT, "entry=linux16 is for images of Linux's boot protocol: %s",
+                       why);
+}
+
 int load_image(struct loader *loader, enum load_as as)
 {
     const struct format *format;
@@ -157,6 +172,8 @@ int load_image(struct loader *loader, enum load_as as)
     case LOAD_AS_ELF32:
     case LOAD_AS_ELF64:
         return load_plain_elf(loader, as == LOAD_AS_ELF64);
+    case LOAD_AS_LINUX16:
+        return load_as_linux16(loader);
     case LOAD_RECOGNISED:
         break;
     }

@@ -1,7 +1,7 @@
 /*
- * Linux kernels: a bzImage by the Linux/x86 boot protocol (Documentation/arch/x86/boot.rst of the
- * kernel), version 2.05 and above, entered at its 32-bit entry point. Whatever else speaks the
- * protocol is loaded likewise (memtest86+).
+ * Linux kernels: a bzImage by the Linux/x86 boot protocol, version 2.05 and above, entered at its
+ * 32-bit entry point. Whatever else speaks the protocol is loaded likewise (memtest86+); what has
+ * no such entry, by the 16-bit one (vm/load_linux16.c).
  *
  * Where things go: the kernel where it prefers to be, else, where it can be moved, to the lowest
  * free RAM that fits; its initrd, all modules one behind the other, page-aligned in the lowest free
@@ -11,38 +11,14 @@
 #include "lib/error.h"
 #include "lib/format.h"
 #include "lib/string.h"
-#include "vm/load_parts.h"
+#include "vm/load_linux.h"
 #include "x86/control.h"
 
-/* The setup header, by its offset in the image and in the boot parameters. */
-enum {
-    SETUP_SECTS = 0x1f1,
-    BOOT_FLAG = 0x1fe,
-    HEADER_LENGTH = 0x201, /* of what follows 0x202 */
-    HEADER_MAGIC = 0x202,
-    VERSION = 0x206,
-    LOADER_TYPE = 0x210,
-    LOAD_FLAGS = 0x211,
-    CODE32_START = 0x214,
-    RAMDISK_IMAGE = 0x218,
-    RAMDISK_SIZE = 0x21c,
-    CMDLINE_POINTER = 0x228,
-    RAMDISK_MAX = 0x22c,
-    KERNEL_ALIGNMENT = 0x230,
-    RELOCATABLE = 0x234,
-    CMDLINE_SIZE = 0x238, /* 2.06 */
-    PREFERRED = 0x258,    /* 2.10 */
-    INIT_SIZE = 0x260,    /* 2.10 */
-};
 #define MAGIC 0x53726448u /* HdrS */
-#define VERSION_RELOCATABLE 0x0205
-#define VERSION_CMDLINE_SIZE 0x0206
-#define VERSION_PREFERRED 0x020a
-#define FLAG_HIGH BIT(0)
-#define LOADER_UNKNOWN 0xff
 #define SECTOR 512
 #define SETUP_SECTS_DEFAULT 4
 #define CMDLINE_SIZE_BEFORE 255
+#define RAMDISK_MAX_BEFORE 0x37ffffff
 
 /* Of the boot parameters besides, which are one page. */
 enum {
@@ -67,39 +43,25 @@ _Static_assert(E820_TABLE + LOAD_MAP * sizeof(struct e820_entry) <= PARAMETERS, 
 #define CODE_SELECTOR 0x10
 #define DATA_SELECTOR 0x18
 
-static uint64_t get(const uint8_t *bytes, unsigned at, unsigned width)
-{
-    uint64_t value = 0;
-
-    memcpy(&value, bytes + at, width);
-    return value;
-}
-
-static void put(uint8_t *bytes, unsigned at, unsigned width, uint64_t value)
-{
-    memcpy(bytes + at, &value, width);
-}
-
 enum load_verdict linux_recognise(const uint8_t *bytes, uint64_t size, char *why, size_t why_size)
 {
-    if (size < VERSION + 2 || get(bytes, HEADER_MAGIC, 4) != MAGIC) {
+    if (size < VERSION + 2 || linux_get(bytes, HEADER_MAGIC, 4) != MAGIC) {
         format_buffer(why, why_size, "no \"HdrS\" at 0x202");
         return LOAD_NO;
     }
-    if (get(bytes, BOOT_FLAG, 2) == 0xaa55)
+    if (linux_get(bytes, BOOT_FLAG, 2) == 0xaa55)
         return LOAD_YES;
     format_buffer(why, why_size,
                   "a Linux image without its boot signature 55 AA at 0x1fe: is the file whole?");
     return LOAD_NEARLY;
 }
 
-static uint64_t version_of(const struct loader *loader)
+uint64_t linux_version(const struct loader *loader)
 {
-    return get(loader->bytes, VERSION, 2);
+    return linux_get(loader->bytes, VERSION, 2);
 }
 
-/* The code for protected mode begins behind the boot sector and the setup sectors. */
-static uint64_t setup_size(const struct loader *loader)
+uint64_t linux_setup_size(const struct loader *loader)
 {
     uint64_t sectors = loader->bytes[SETUP_SECTS];
 
@@ -108,41 +70,44 @@ static uint64_t setup_size(const struct loader *loader)
 
 static int check_header(struct loader *loader)
 {
-    uint64_t version = version_of(loader), end = HEADER_MAGIC + loader->bytes[HEADER_LENGTH];
+    uint64_t end = HEADER_MAGIC + loader->bytes[HEADER_LENGTH];
 
-    if (version < VERSION_RELOCATABLE)
-        return load_refuse(loader, E_UNSUPPORTED,
-                           "a Linux image of boot protocol %lu.%02lu; 2.05 and later can be loaded",
-                           version >> 8, version & 0xff);
-    if (loader->size < setup_size(loader) + 1 || loader->size < PARAMETERS || end > PARAMETERS)
+    if (loader->size < linux_setup_size(loader) + 1 || loader->size < PARAMETERS ||
+        end > PARAMETERS)
         return load_refuse(loader, E_TRUNC, "the Linux image ends in its setup code");
-    if (!(loader->bytes[LOAD_FLAGS] & FLAG_HIGH))
-        return load_refuse(loader, E_UNSUPPORTED,
-                           "a zImage, which is loaded low; a bzImage would do");
     return E_OK;
+}
+
+bool linux_has_entry32(const struct loader *loader)
+{
+    return loader->size >= HEADER_MOST && linux_version(loader) >= VERSION_RELOCATABLE &&
+           loader->bytes[LOAD_FLAGS] & FLAG_HIGH && linux_get(loader->bytes, CODE32_START, 4) != 0;
 }
 
 /* What the kernel needs from its load address on until it has set up its own memory. */
 static uint64_t kernel_room(const struct loader *loader)
 {
-    uint64_t file = loader->size - setup_size(loader);
-    uint64_t init = version_of(loader) >= VERSION_PREFERRED ? get(loader->bytes, INIT_SIZE, 4) : 0;
+    uint64_t file = loader->size - linux_setup_size(loader);
+    uint64_t init =
+        linux_version(loader) >= VERSION_PREFERRED ? linux_get(loader->bytes, INIT_SIZE, 4) : 0;
 
     return init > file ? init : file;
 }
 
-static int place_kernel(struct loader *loader, uint64_t *at)
+int linux_place_kernel(struct loader *loader, uint64_t *at)
 {
-    bool prefers = version_of(loader) >= VERSION_PREFERRED;
-    uint64_t preferred = prefers ? get(loader->bytes, PREFERRED, 8) : LOAD_HIGH_FIRST;
-    uint64_t room = kernel_room(loader), align = get(loader->bytes, KERNEL_ALIGNMENT, 4), found;
-    uint64_t file = loader->size - setup_size(loader);
+    bool prefers = linux_version(loader) >= VERSION_PREFERRED;
+    bool relocatable = linux_version(loader) >= VERSION_RELOCATABLE && loader->bytes[RELOCATABLE];
+    uint64_t preferred = prefers ? linux_get(loader->bytes, PREFERRED, 8) : LOAD_HIGH_FIRST;
+    uint64_t room = kernel_room(loader), align = linux_get(loader->bytes, KERNEL_ALIGNMENT, 4),
+             found;
+    uint64_t file = loader->size - linux_setup_size(loader);
 
-    if (loader->bytes[RELOCATABLE] && (align == 0 || (align & (align - 1))))
+    if (relocatable && (align == 0 || (align & (align - 1))))
         return load_refuse(loader, E_FORMAT, "the kernel's alignment 0x%lx is no power of two",
                            align);
     *at = preferred;
-    if (loader->bytes[RELOCATABLE] &&
+    if (relocatable &&
         (load_find(loader, room, align, preferred, LOAD_LAST_32BIT, &found) == E_OK ||
          load_find(loader, room, align, LOAD_HIGH_FIRST, LOAD_LAST_32BIT, &found) == E_OK))
         *at = found;
@@ -150,28 +115,35 @@ static int place_kernel(struct loader *loader, uint64_t *at)
         return load_refuse(loader, E_NOMEM,
                            "the kernel needs 0x%lx bytes of RAM at 0x%lx; mem=%luM would do", room,
                            *at, (*at + room + MiB - 1) / MiB + 1);
-    return load_place(loader, *at, loader->bytes + setup_size(loader), file, room, "the kernel");
+    return load_place(loader, *at, loader->bytes + linux_setup_size(loader), file, room,
+                      "the kernel");
 }
 
 /* All modules, one behind the other, each from a multiple of four on as the kernel wants it. */
-static int place_initrd(struct loader *loader, uint8_t *parameters)
+int linux_place_initrd(struct loader *loader, uint8_t *header, bool highest)
 {
-    uint64_t size = 0, at, max = get(parameters, RAMDISK_MAX, 4);
+    uint64_t size = 0, at, max = RAMDISK_MAX_BEFORE;
+    int error;
 
+    if (linux_version(loader) >= VERSION_RAMDISK_MAX)
+        max = linux_get(header, RAMDISK_MAX, 4);
     for (unsigned i = 0; i < loader->modules; i++)
         size = align_up(size, 4) + loader->module[i].size;
     if (size == 0)
         return E_OK;
-    if (load_find(loader, size, PAGE_SIZE, LOAD_HIGH_FIRST, max, &at) != E_OK)
+    error = highest ? load_find_highest(loader, size, PAGE_SIZE, LOAD_HIGH_FIRST, max, &at)
+                    : load_find(loader, size, PAGE_SIZE, LOAD_HIGH_FIRST, max, &at);
+    if (error != E_OK)
         return load_refuse(loader, E_NOMEM,
                            "no room below 0x%lx for an initrd of 0x%lx bytes; more mem= would do",
                            max, size);
-    put(parameters, RAMDISK_IMAGE, 4, at);
-    put(parameters, RAMDISK_SIZE, 4, size);
+    linux_put(header, RAMDISK_IMAGE, 4, at);
+    linux_put(header, RAMDISK_SIZE, 4, size);
     for (unsigned i = 0; i < loader->modules; i++) {
         const struct load_module *module = &loader->module[i];
-        int error = load_place(loader, at, module->bytes, module->size, align_up(module->size, 4),
-                               "the initrd");
+
+        error = load_place(loader, at, module->bytes, module->size, align_up(module->size, 4),
+                           "the initrd");
         if (error != E_OK)
             return error;
         at += align_up(module->size, 4);
@@ -187,18 +159,27 @@ static int place_low(struct loader *loader, const void *bytes, uint64_t size, co
     return load_place(loader, *at, bytes, size, size, what);
 }
 
-static int place_cmdline(struct loader *loader, uint8_t *parameters)
+int linux_check_cmdline(struct loader *loader)
 {
-    uint64_t length = strlen(loader->cmdline), at;
-    uint64_t most = version_of(loader) >= VERSION_CMDLINE_SIZE ? get(parameters, CMDLINE_SIZE, 4)
-                                                               : CMDLINE_SIZE_BEFORE;
-    int error;
+    uint64_t length = strlen(loader->cmdline), most = CMDLINE_SIZE_BEFORE;
 
+    if (linux_version(loader) >= VERSION_CMDLINE_SIZE)
+        most = linux_get(loader->bytes, CMDLINE_SIZE, 4);
     if (length > most)
         return load_refuse(loader, E_RANGE,
                            "a command line of %lu characters; this kernel takes %lu", length, most);
-    error = place_low(loader, loader->cmdline, length + 1, "the command line", &at);
-    put(parameters, CMDLINE_POINTER, 4, at);
+    return E_OK;
+}
+
+static int place_cmdline(struct loader *loader, uint8_t *parameters)
+{
+    uint64_t at = 0;
+    int error = linux_check_cmdline(loader);
+
+    if (error == E_OK)
+        error = place_low(loader, loader->cmdline, strlen(loader->cmdline) + 1, "the command line",
+                          &at);
+    linux_put(parameters, CMDLINE_POINTER, 4, at);
     return error;
 }
 
@@ -218,14 +199,14 @@ static void put_map(const struct loader *loader, uint8_t *parameters)
 static void put_machine(const struct loader *loader, uint8_t *parameters)
 {
     if (loader->pc) {
-        put(parameters, SCREEN_MODE, 1, 3);
-        put(parameters, SCREEN_COLUMNS, 1, LOAD_TEXT_COLUMNS);
-        put(parameters, SCREEN_ROWS, 1, LOAD_TEXT_ROWS);
-        put(parameters, SCREEN_IS_VGA, 1, 1);
-        put(parameters, SCREEN_POINTS, 2, 16);
+        linux_put(parameters, SCREEN_MODE, 1, 3);
+        linux_put(parameters, SCREEN_COLUMNS, 1, LOAD_TEXT_COLUMNS);
+        linux_put(parameters, SCREEN_ROWS, 1, LOAD_TEXT_ROWS);
+        linux_put(parameters, SCREEN_IS_VGA, 1, 1);
+        linux_put(parameters, SCREEN_POINTS, 2, 16);
     }
     if (loader->rsdp.size != 0)
-        put(parameters, ACPI_RSDP_ADDRESS, 8, loader->rsdp.at);
+        linux_put(parameters, ACPI_RSDP_ADDRESS, 8, loader->rsdp.at);
 }
 
 static void enter(struct vcpu_state *state, uint64_t entry, uint64_t parameters, uint64_t gdt)
@@ -255,10 +236,10 @@ int load_linux(struct loader *loader)
     memcpy(parameters + SETUP_HEADER, loader->bytes + SETUP_HEADER,
            HEADER_MAGIC + loader->bytes[HEADER_LENGTH] - SETUP_HEADER);
     parameters[LOADER_TYPE] = LOADER_UNKNOWN;
-    error = place_kernel(loader, &entry);
-    put(parameters, CODE32_START, 4, entry);
+    error = linux_place_kernel(loader, &entry);
+    linux_put(parameters, CODE32_START, 4, entry);
     if (error == E_OK)
-        error = place_initrd(loader, parameters);
+        error = linux_place_initrd(loader, parameters, false);
     if (error == E_OK)
         error = place_cmdline(loader, parameters);
     if (error == E_OK)

@@ -31,7 +31,12 @@ load_recognise_fn multiboot2_recognise; /* a header in the first 32 KiB */
 load_recognise_fn pvh_recognise;        /* an ELF note */
 load_recognise_fn flat_recognise;       /* boot signature 55 AA at 510 */
 
-int load_linux(struct loader *loader);
+/* Images of Linux's boot protocol have a 16-bit entry, and most a 32-bit one. The protocol has no
+ * flag for it: one is there from 2.05 on, in images that are loaded high; and those that have it
+ * say by code32_start where it goes unless it is moved. */
+bool linux_has_entry32(const struct loader *loader);
+int load_linux(struct loader *loader);   /* by its 32-bit entry */
+int load_linux16(struct loader *loader); /* by its 16-bit entry */
 int load_multiboot(struct loader *loader);
 int load_multiboot2(struct loader *loader);
 int load_pvh(struct loader *loader);
@@ -67,6 +72,8 @@ bool load_is_free(const struct loader *loader, uint64_t first, uint64_t last);
 #define LOAD_EBDA UINT64_C(0x9fc00) /* its extended data area, to 0xa0000 */
 #define LOAD_NO_VECTOR 0x4f0        /* an IRET, in segment 0: where vectors lead */
 int load_pc_area(struct loader *loader, bool needed);
+/* After load_pc_area(): a BIOS in the last page of the ROM, and vectors that lead there. */
+int load_bios(struct loader *loader);
 
 /* --- images that say where they go --- */
 
@@ -157,6 +164,8 @@ int load_start_info(struct loader *loader, uint64_t *at);
 /* 32-bit protected mode without paging, all segments flat; registers, RIP and a GDT are the
  * caller's. */
 void load_enter_flat32(struct vcpu_state *state, uint16_t code, uint16_t data);
+/* Real mode with all segments the same, interrupts off; RIP is the caller's. */
+void load_enter_real(struct vcpu_state *state, uint16_t segment, uint16_t sp);
 /* 64-bit mode by the page tables at `tables`. */
 void load_enter_long(struct vcpu_state *state, uint64_t tables);
 

@@ -26,8 +26,9 @@ enum {
     BDA_COLUMNS = 0x4a,
     BDA_CURSOR_SHAPE = 0x60,
     BDA_CRTC = 0x63,
-    BDA_ROWS = 0x84, /* less one */
-    BDA_OWN = 0xf0,  /* 16 bytes for applications: the IRET */
+    BDA_ROWS = 0x84,   /* less one */
+    BDA_POINTS = 0x85, /* lines of a character */
+    BDA_OWN = 0xf0,    /* 16 bytes for applications: the IRET */
 };
 _Static_assert(BDA + BDA_OWN == LOAD_NO_VECTOR, "it leads to the IRET");
 #define EQUIPMENT 0x0222 /* an FPU, 80 columns in colour, one serial port */
@@ -55,6 +56,7 @@ static void fill_bda(uint8_t bda[BDA_SIZE])
     put16(bda, BDA_CRTC, CRTC);
     bda[BDA_VIDEO_MODE] = MODE_TEXT;
     bda[BDA_ROWS] = 24;
+    bda[BDA_POINTS] = 16;
     bda[BDA_OWN] = IRET;
     put16(bda, BDA_KEY_HEAD, BDA_KEYS);
     put16(bda, BDA_KEY_TAIL, BDA_KEYS);

@@ -34,6 +34,16 @@ const char *area_kind_name(enum area_kind kind)
     return (unsigned)kind < ARRAY_SIZE(names) ? names[kind] : "?";
 }
 
+const char *guest_entry_name(enum guest_entry entry)
+{
+    static const char *const names[] = {
+        [ENTRY_LINUX16] = "linux16",
+        [ENTRY_ELF32] = "elf32",
+        [ENTRY_ELF64] = "elf64",
+    };
+    return (unsigned)entry < ARRAY_SIZE(names) && names[entry] != NULL ? names[entry] : "?";
+}
+
 static bool is_space(char c)
 {
     return c == ' ' || c == '\t' || c == '\r' || c == '\n';
@@ -222,13 +232,16 @@ static int parse_mods(struct parser *parser, struct word word, struct word value
 
 static int parse_entry(struct parser *parser, struct word word, struct word value)
 {
-    if (word_is(value, "elf32"))
-        parser->out->entry = 32;
-    else if (word_is(value, "elf64"))
-        parser->out->entry = 64;
-    else
-        return REFUSE(parser, "'%.*s': an ELF file is entered as elf32 or elf64", SHOW(word));
-    return E_OK;
+    for (enum guest_entry entry = ENTRY_LINUX16; entry <= ENTRY_ELF64; entry++) {
+        if (word_is(value, guest_entry_name(entry))) {
+            parser->out->entry = entry;
+            return E_OK;
+        }
+    }
+    return REFUSE(parser,
+                  "'%.*s': an ELF file is entered as elf32 or elf64, and an image of Linux's boot "
+                  "protocol as linux16",
+                  SHOW(word));
 }
 
 static int parse_area(struct parser *parser, struct word word, struct word value,
@@ -317,11 +330,14 @@ static int check_pairs(struct parser *parser)
 {
     if (parser->out->pc && parser->out->bare)
         return REFUSE(parser, "'pc' and 'bare' are opposites: leave one of them out");
-    if (parser->out->flat && parser->out->entry != 0)
+    if (parser->out->flat && parser->out->entry != ENTRY_BY_IMAGE)
         return REFUSE(parser,
-                      "'flat' and 'entry=elf%u' are two ways to start an image: leave one of "
+                      "'flat' and 'entry=%s' are two ways to start an image: leave one of "
                       "them out",
-                      parser->out->entry);
+                      guest_entry_name(parser->out->entry));
+    if (parser->out->bare && parser->out->entry == ENTRY_LINUX16)
+        return REFUSE(parser, "'entry=linux16' calls a PC's BIOS, and 'bare' has none: leave one "
+                              "of them out");
     return E_OK;
 }
 

@@ -32,6 +32,10 @@ enum guest_expect { EXPECT_PASS, EXPECT_STOPPED, EXPECT_FAILED, EXPECT_REFUSED }
 /* What becomes of a guest that resets its machine. */
 enum guest_reset_option { RESET_STOP, RESET_RESTART };
 
+/* `entry=`: how the image is entered. */
+enum guest_entry { ENTRY_BY_IMAGE, ENTRY_LINUX16, ENTRY_ELF32, ENTRY_ELF64 };
+const char *guest_entry_name(enum guest_entry entry); /* the option's value: "elf32" */
+
 #define OPTION_AREAS 12
 #define OPTION_MODS 8
 #define OPTION_DEFAULT_MEMORY (UINT64_C(16) << 20)
@@ -43,8 +47,8 @@ struct guest_options {
     uint64_t memory; /* `mem=`: the guest's address where RAM ends */
     uint64_t quota;  /* `quota=`: bytes it may hold, tables included; 0: no limit */
     bool lazy, flat, paused;
-    bool pc, bare;   /* the first MiB as a PC's; nothing from 640K to 1M. Neither: by the image */
-    unsigned entry;  /* `entry=elf32`, `entry=elf64`: 32 or 64; 0: as the image says */
+    bool pc, bare; /* the first MiB as a PC's; nothing from 640K to 1M. Neither: by the image */
+    enum guest_entry entry;
     bool debug_exit; /* `debug-exit`: QEMU's isa-debug-exit at port 0xf4 */
     enum guest_expect expect;
     enum guest_reset_option reset;

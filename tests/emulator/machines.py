@@ -46,13 +46,13 @@ def flat_image(code):
     return code.ljust(510, b"\x90") + b"\x55\xaa"
 
 
-def assemble(name):
+def assemble(name, options=()):
     """The flat image made of tests/emulator/guests/NAME."""
     here = os.path.join(os.path.dirname(os.path.abspath(__file__)), "guests")
     source = os.path.join(here, name)
     with tempfile.TemporaryDirectory() as folder:
         output = os.path.join(folder, "image")
-        subprocess.run(["nasm", "-f", "bin", "-I", here + "/", "-o", output, source], check=True)
+        subprocess.run(["nasm", "-f", "bin", "-I", here + "/", *options, "-o", output, source], check=True)
         with open(output, "rb") as made:
             return made.read()
 

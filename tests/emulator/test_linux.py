@@ -14,9 +14,10 @@ import linux  # noqa: E402
 from quire_machine.debian import DebianError  # noqa: E402
 
 
-# By the Linux boot protocol, and by PVH: how the image is made, what it is recognised as, its memory.
+# By the Linux boot protocol's two entries, and by PVH: how the image is made, what it is recognised as, its memory.
 WAYS = {
     "bzImage": ({}, "Linux bzImage", "128M"),
+    "16-bit": ({"entry": "linux16"}, "Linux 16-bit", "128M"),
     "vmlinux": ({"pvh": True}, "PVH ELF64", "160M"),
 }
 

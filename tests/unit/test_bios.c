@@ -33,6 +33,11 @@ static void make(uint64_t size, const char *cmdline)
         image[i] = (uint8_t)(i / 512 + i % 251);
     image[510] = 0x55;
     image[511] = 0xaa;
+    if (strstr(cmdline, "linux16") != NULL) {
+        image[0x1f1] = 1;
+        memcpy(image + 0x202, "HdrS\3\2", 6);
+        image[0x211] = 1;
+    }
     from = (struct guest_image){.bytes = image, .size = size, .cmdline = cmdline};
     machine_start(64 * MiB);
     guests_init(&machine_backend, NULL);
@@ -131,6 +136,7 @@ static void start(void **state)
     assert_int_equal(guest->vcpu->gpr[RDX], 0x80);
     assert_int_equal(cpu->rflags & BIT(9), BIT(9));
     assert_int_equal(memory(0x7c00, 8), *(uint64_t *)image);
+    assert_int_equal(memory(0x475, 1), 1);
     assert_int_equal(memory(0x7e00, 8), 0); /* the rest is for the guest to load */
     assert_int_equal(memory(0x10 * 4 + 2, 2), 0xf000);
     assert_int_equal(memory(0xff000 + 0x10 * 16, 8) & 0xffffff, 0xcf00e6 | BIOS_PORT << 8);
@@ -188,6 +194,50 @@ static void memory_map(void **state)
     assert_int_equal(call_with(0x15, 0xe820, 99, 24, 0x534d4150) & CF, CF);
     assert_int_equal(call_with(0x15, 0xe820, 0, 19, 0x534d4150) & CF, CF);
     assert_int_equal(call_with(0x15, 0xe820, 0, 24, 0) & CF, CF);
+}
+
+static void descriptor(uint64_t table, unsigned i, uint16_t limit, uint32_t base)
+{
+    store(table + 8 * i, 8,
+          limit | (uint64_t)(base & 0xffffff) << 16 | 0x93ull << 40 | (uint64_t)(base >> 24) << 56);
+}
+
+static void a_block_moves(void **state)
+{
+    const uint64_t table = 0x20030;
+
+    (void)state;
+    fake_of(guest)->state.segment[SEG_ES].base = 0x20000;
+    guest->vcpu->gpr[RSI] = 0x30;
+    store(table, 8, 0);
+    store(table + 40, 8, 0);
+    for (unsigned i = 0; i < 2 * 4096; i++)
+        store(0x30ff0 + i, 1, i * 7 % 253);
+    descriptor(table, 2, 0xffff, 0x30ff1);
+    descriptor(table, 3, 0xffff, 18 * MiB + 3);
+    assert_int_equal(call_with(0x15, 0x8799, 0, 3000, 0) & CF, 0);
+    assert_int_equal(RAX_ >> 8, 0);
+    for (unsigned i = 0; i < 6000; i++)
+        assert_int_equal(memory(18 * MiB + 3 + i, 1), (i + 1) * 7 % 253);
+    assert_int_equal(memory(18 * MiB + 3 + 6000, 4), 0);
+    /* And down again, by all 32 bits of an address: where there is no memory, nothing. */
+    descriptor(table, 2, 0xffff, 18 * MiB + 3);
+    descriptor(table, 3, 0xffff, 0x40000);
+    assert_int_equal(call_with(0x15, 0x8700, 0, 1, 0) & CF, 0);
+    assert_int_equal(memory(0x40000, 4), 7 | 14 << 8);
+    descriptor(table, 2, 0xffff, 0xf1200000);
+    assert_int_equal(call_with(0x15, 0x8700, 0, 1, 0) & CF, CF);
+    assert_int_equal(RAX_ >> 8, 2);
+    descriptor(table, 2, 0xffff, 0x30000);
+    descriptor(table, 3, 0xffff, 20 * MiB - 2);
+    assert_int_equal(call_with(0x15, 0x8700, 0, 2, 0) & CF, CF);
+    /* No more than 64 KiB, nor more than the descriptors say. */
+    descriptor(table, 3, 0xffff, MiB);
+    assert_int_equal(call_with(0x15, 0x8700, 0, 0x8001, 0) & CF, CF);
+    assert_int_equal(call_with(0x15, 0x8700, 0, 0x8000, 0) & CF, 0);
+    descriptor(table, 3, 9, MiB);
+    assert_int_equal(call_with(0x15, 0x8700, 0, 5, 0) & CF, 0);
+    assert_int_equal(call_with(0x15, 0x8700, 0, 6, 0) & CF, CF);
 }
 
 /* --- disk --- */
@@ -252,6 +302,27 @@ static void disk_by_packets(void **state)
     assert_int_equal(call_with(0x13, 0x4800, 0, 0, 0x80) & CF, 0);
     assert_int_equal(memory(0x20010 + 16, 8), 6);
     assert_int_equal(memory(0x20010 + 24, 2), 512);
+}
+
+/* An image that calls a BIOS from its 16-bit entry is no disk. */
+static void a_kernel_is_no_disk(void **state)
+{
+    tear_down(state);
+    make(IMAGE, "kernel mem=4M entry=linux16");
+    assert_string_equal(guest->kind, "Linux 16-bit");
+    assert_true(guest->has_bios);
+    assert_int_equal(memory(0x475, 1), 0);
+    assert_int_equal(memory(0x13 * 4 + 2, 2), 0xf000);
+    assert_int_equal(fake_of(guest)->state.segment[SEG_CS].base + fake_of(guest)->state.rip,
+                     0x10200);
+    assert_int_equal(guest->devices.pic.chip[0].vector, 8);
+    for (unsigned drive = 0; drive < 0x100; drive += 0x80) {
+        assert_int_equal(call_with(0x13, 0x0201, 0, 1, drive) & CF, CF);
+        assert_int_equal(call_with(0x13, 0x0800, 0, 0, drive) & CF, CF);
+        assert_int_equal(call_with(0x13, 0x4100, 0x55aa, 0, drive) & CF, CF);
+    }
+    call(0x12);
+    assert_int_equal(RAX_ & 0xffff, 639);
 }
 
 static void a_diskette(void **state)
@@ -431,6 +502,8 @@ static void whatever_is_asked(void **state)
         for (unsigned j = 0; j < GPR_COUNT; j++)
             guest->vcpu->gpr[j] = random_next(&random);
         guest->vcpu->gpr[RAX] &= 0x4fff;
+        if (i % 8 == 0)
+            guest->vcpu->gpr[RAX] = 0x8700;
         if (i % 2)
             guest->vcpu->gpr[RDX] = (guest->vcpu->gpr[RDX] & ~0xffull) | 0x80;
         for (unsigned j = 0; j < SEG_COUNT; j++)
@@ -475,6 +548,8 @@ int main(void)
         TEST(start),
         TEST(sizes),
         TEST(memory_map),
+        TEST(a_block_moves),
+        TEST(a_kernel_is_no_disk),
         TEST(disk_by_geometry),
         TEST(disk_by_packets),
         TEST(a_diskette),

@@ -90,7 +90,7 @@ static void defaults(void **state)
     assert_int_equal(options.memory, 16 * MiB);
     assert_int_equal(options.quota, 0);
     assert_false(options.lazy || options.flat || options.paused || options.pc || options.bare);
-    assert_int_equal(options.entry, 0);
+    assert_int_equal(options.entry, ENTRY_BY_IMAGE);
     assert_int_equal(options.expect, EXPECT_PASS);
     assert_int_equal(options.areas, 0);
     assert_int_equal(options.mods, 0);
@@ -162,10 +162,14 @@ static void refusals(void **state)
     refuse("a mem=64K", "at least 1M");
     refuse("a mem=65T", "at most 64T");
     refuse("a quota=0", "quota");
-    assert_int_equal(accept("a entry=elf32").entry, 32);
-    assert_int_equal(accept("a entry=elf64 bare").entry, 64);
+    assert_int_equal(accept("a entry=elf32").entry, ENTRY_ELF32);
+    assert_int_equal(accept("a entry=elf64 bare").entry, ENTRY_ELF64);
+    assert_int_equal(accept("a entry=linux16 pc").entry, ENTRY_LINUX16);
     assert_true(accept("a bare").bare && accept("a pc").pc);
     refuse("a entry=elf", "'entry=elf': an ELF file is entered as elf32 or elf64");
+    refuse("a entry=linux", "an image of Linux's boot protocol as linux16");
+    refuse("a bare entry=linux16", "'entry=linux16' calls a PC's BIOS, and 'bare' has none");
+    refuse("a entry=linux16 flat", "'flat' and 'entry=linux16' are two ways");
     refuse("a pc bare", "'pc' and 'bare' are opposites");
     refuse("a entry=elf64 flat", "'flat' and 'entry=elf64' are two ways");
     refuse("a expect=glory", "passed, failed, stopped or refused");

@@ -84,6 +84,9 @@ UNIT_load_SRC := $(wildcard vm/load*.c) vm/bios_rom.c vm/bios_geometry.c vm/elf.
 UNIT_TESTS += load_linux
 UNIT_load_linux_SRC := $(UNIT_load_SRC)
 
+UNIT_TESTS += load_linux16
+UNIT_load_linux16_SRC := $(UNIT_load_SRC)
+
 UNIT_TESTS += load_pvh
 UNIT_load_pvh_SRC := $(UNIT_load_SRC)
 
