@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from machines import SPIN, guest, quit_machine, rows
+from machines import NO_SVM_CPU, SPIN, guest, quit_machine, rows
 from quire_machine.engines import Qemu
 
 WRONG = {
@@ -109,7 +109,7 @@ def test_wrong(machine, command):
 
 
 def test_where_there_are_no_guests(boot):
-    machine = boot(modules=[], engine=Qemu())
+    machine = boot(modules=[], engine=Qemu(NO_SVM_CPU))
     machine.wait_prompt()
     answer = machine.ask("bench 2")
     measured = {row["operation"].split(":")[0] for row in answer.records("bench")}
