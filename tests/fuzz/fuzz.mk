@@ -30,7 +30,7 @@ FUZZ_insn_LENGTH := 160
 FUZZ_insn_RUNS ?= 100000
 
 FUZZ_load_PRODUCT := $(wildcard vm/load*.c) vm/bios_rom.c vm/bios_geometry.c vm/elf.c
-FUZZ_load_WORLD := lib/format.c lib/error.c
+FUZZ_load_WORLD := lib/format.c lib/error.c $(ACPI_C)
 FUZZ_load_LENGTH := 4400
 FUZZ_load_RUNS ?= 20000
 
