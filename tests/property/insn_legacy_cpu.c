@@ -115,6 +115,18 @@ static bool set_entry(unsigned entry, const uint8_t *base, unsigned limit, bool 
     return syscall(SYS_modify_ldt, 0x11, &segment, sizeof(segment)) == 0;
 }
 
+/* Has the CPU the entry? There are systems that keep an LDT and never load it. */
+static bool has_entry(unsigned entry)
+{
+    uint32_t rights;
+    bool valid;
+
+    __asm__ volatile("lar %[selector], %[rights]"
+                     : [rights] "=r"(rights), "=@ccz"(valid)
+                     : [selector] "r"((uint32_t)SELECTOR(entry)));
+    return valid;
+}
+
 static uint8_t *low_memory(size_t bytes, int protection)
 {
     void *at = mmap(NULL, bytes, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
@@ -145,7 +157,8 @@ bool legacy_start(void)
     return set_entry(CODE16, code, LEGACY_CODE_LIMIT, true, false) &&
            set_entry(CODE32, code, LEGACY_CODE_LIMIT, true, true) &&
            set_entry(DATA, legacy_arena, LEGACY_BYTES - 1, false, true) &&
-           set_entry(STACK16, legacy_arena, LEGACY_BYTES - 1, false, false);
+           set_entry(STACK16, legacy_arena, LEGACY_BYTES - 1, false, false) && has_entry(CODE16) &&
+           has_entry(CODE32) && has_entry(DATA) && has_entry(STACK16);
 }
 
 uint64_t legacy_rip_for(unsigned length)
