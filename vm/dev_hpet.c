@@ -310,7 +310,7 @@ static void hpet_write(struct guest *guest, uint64_t offset, unsigned bytes, uin
 
 static void hpet_reset(struct guest *guest)
 {
-    guest->devices.hpet.tsc_hz = clock_tsc_hz();
+    guest->devices.hpet.tsc_hz = guest->devices.clock.hz;
     for (unsigned i = 0; i < HPET_TIMERS; i++)
         guest->devices.hpet.timer[i].comparator = UINT64_MAX;
     arm_all(&guest->devices.hpet);

@@ -284,7 +284,7 @@ static void pit_reset(struct guest *guest)
 {
     for (unsigned i = 0; i < 3; i++) {
         guest->devices.pit.counter[i].access = ACCESS_BOTH;
-        guest->devices.pit.counter[i].hz = clock_tsc_hz();
+        guest->devices.pit.counter[i].hz = guest->devices.clock.hz;
     }
 }
 

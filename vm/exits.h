@@ -14,6 +14,9 @@ bool exit_dispatch(struct guest *guest, const struct vm_exit *exit);
 
 void exit_memory(struct guest *guest, const struct vm_exit *exit);    /* vm/faults.c */
 void exit_misconfig(struct guest *guest, const struct vm_exit *exit); /* vm/faults.c */
+/* An access that was made for the guest and refused, as the exit that it would have been: one of
+ * those two. */
+void exit_refused(struct guest *guest, const struct vm_exit *exit);   /* vm/faults.c */
 void exit_cpuid(struct guest *guest, const struct vm_exit *exit);     /* vm/cpuid.c */
 void exit_msr(struct guest *guest, const struct vm_exit *exit);       /* vm/msr.c */
 bool exit_hypercall(struct guest *guest, const struct vm_exit *exit); /* vm/hypercall.c; as above */

@@ -67,12 +67,13 @@ static void describe_target(const struct guest *guest, const struct vm_exit *exi
         }
         first = slot->base.v + slot->size;
     }
-    if (guest->options.pc || pc_part_at(exit->memory.gpa) == NULL)
+    const char *part = guest->options.pc ? NULL : pc_part_at(exit->memory.gpa);
+    if (part == NULL)
         format_buffer(text, FAULT_TEXT, "no memory (hole 0x%lx..0x%lx)", first, last);
     else
         format_buffer(text, FAULT_TEXT,
                       "no memory (hole 0x%lx..0x%lx; a PC has its %s there: `pc`)", first, last,
-                      pc_part_at(exit->memory.gpa));
+                      part);
 }
 
 static void print_entry(struct sink *to, const struct walk_step *step)
@@ -226,17 +227,9 @@ static bool keeps_faulting(struct guest *guest, const struct vm_exit *exit)
     return ++guest->spurious.count > SPURIOUS_LIMIT;
 }
 
-static bool is_first_touch(const struct guest *guest, const struct vm_exit *exit)
-{
-    const struct slot *slot = guest_slot_at(guest, exit->memory.gpa);
-
-    return slot != NULL && slot_fills(slot->kind, exit->memory.access);
-}
-
 void exit_memory(struct guest *guest, const struct vm_exit *exit)
 {
     const struct slot *slot = guest_slot_at(guest, exit->memory.gpa);
-    int error;
 
     if (slot != NULL && slot->kind == SLOT_DEVICE) {
         exit_window(guest, exit);
@@ -249,7 +242,8 @@ void exit_memory(struct guest *guest, const struct vm_exit *exit)
                        access_verb(exit->memory.access), exit->memory.gpa.v);
         return;
     }
-    error = is_first_touch(guest, exit) ? slots_fill(guest, exit->memory.gpa) : E_NOENT;
+    bool first_touch = slot != NULL && slot_fills(slot->kind, exit->memory.access);
+    int error = first_touch ? slots_fill(guest, exit->memory.gpa) : E_NOENT;
     if (error == E_OK)
         guest->faults_filled++;
     else if (error == E_NOENT || error == E_EXIST)
@@ -276,4 +270,12 @@ void exit_misconfig(struct guest *guest, const struct vm_exit *exit)
     print_explanation(&report.sink, guest, exit);
     report_state(&report, exit);
     report_log(&report);
+}
+
+void exit_refused(struct guest *guest, const struct vm_exit *exit)
+{
+    if (exit->kind == VM_EXIT_MISCONFIG)
+        exit_misconfig(guest, exit);
+    else
+        exit_memory(guest, exit);
 }

@@ -95,13 +95,8 @@ void lapic_raise(struct guest *guest, enum lapic_lvt which)
 {
     uint32_t entry = guest->devices.lapic.lvt[which];
 
-    if (entry & LAPIC_LVT_MASKED)
-        return;
-    if (which == LAPIC_LVT_TIMER || which == LAPIC_LVT_ERROR ||
-        LVT_DELIVERY(entry) == LAPIC_DELIVER_FIXED)
-        lapic_accept(guest, (uint8_t)entry, false);
-    else if (LVT_DELIVERY(entry) == LAPIC_DELIVER_NMI)
-        guest->devices.lapic.nmi = true;
+    if (!(entry & LAPIC_LVT_MASKED)) /* timer and error have no mode but 0: fixed */
+        lapic_deliver(guest, LVT_DELIVERY(entry), (uint8_t)entry, false);
 }
 
 bool lapic_has_vector(const struct guest *guest, uint8_t vector)

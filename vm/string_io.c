@@ -73,10 +73,7 @@ static void refuse(struct string_io *io, enum vm_operand_outcome outcome,
     backend->retry(io->guest->vcpu);
     if (outcome == VM_OPERAND_AGAIN)
         return;
-    if (place->exit.kind == VM_EXIT_MISCONFIG)
-        exit_misconfig(io->guest, &place->exit);
-    else
-        exit_memory(io->guest, &place->exit);
+    exit_refused(io->guest, &place->exit);
 }
 
 /* The operand is looked at before the port is: a byte that was read from a device could not be

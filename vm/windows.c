@@ -70,10 +70,7 @@ void exit_window(struct guest *guest, const struct vm_exit *exit)
         (void)guests_backend()->inject(guest->vcpu, emulation.event);
         break;
     case VM_OPERAND_MEMORY:
-        if (emulation.exit.kind == VM_EXIT_MISCONFIG)
-            exit_misconfig(guest, &emulation.exit);
-        else
-            exit_memory(guest, &emulation.exit);
+        exit_refused(guest, &emulation.exit);
         break;
     case VM_OPERAND_UNKNOWN:
         guest_stop(guest, exit, "access to a device (%s at GPA 0x%lx) at RIP 0x%lx: %s", name,

@@ -32,6 +32,8 @@ struct operand_cpu guest_operand_cpu(const struct guest_access *access);
 struct operand_segment guest_operand_segment(const struct guest_access *access,
                                              enum segment_index index);
 
+/* The guest's own fault, for injection. */
+struct vm_event guest_fault(const struct operand_place *place);
 /* An access that the second level refuses, as the exit that it would have been. */
 void guest_tell_refusal(const struct operand_place *place, enum operand_outcome outcome,
                         struct vm_exit *exit);

@@ -69,21 +69,12 @@ static void write_device(void *ctx, gpa_t at, unsigned bytes, uint64_t value)
 
 /* ---- From the guest's CPU and back --------------------------------------------------------- */
 
-static bool segment_big(const struct guest_insn *g, enum segment_index index, uint32_t *limit)
-{
-    struct segment segment;
-
-    g->access->segment(g->access->vcpu, index, &segment);
-    *limit = segment.limit;
-    return (segment.access & ACCESS_DB) != 0;
-}
-
 static void load_cpu(struct guest_insn *g)
 {
     struct emulate_cpu *cpu = &g->cpu;
     struct insn_state *state = &cpu->state;
     struct vcpu *vcpu = g->access->vcpu;
-    uint32_t limit;
+    struct segment stack, code;
 
     cpu->access = guest_operand_cpu(g->access);
     cpu->access.reach = reach;
@@ -96,12 +87,12 @@ static void load_cpu(struct guest_insn *g)
     memcpy(state->gpr, vcpu->gpr, sizeof(state->gpr));
     g->access->place(vcpu, &state->rip, &state->gpr[INSN_RSP]);
     state->rflags = cpu->access.rflags;
+    g->access->segment(vcpu, SEG_SS, &stack);
+    g->access->segment(vcpu, SEG_CS, &code);
     bool code64 = cpu->access.code64;
-    bool big = segment_big(g, SEG_SS, &limit);
-    state->stack_bytes = code64 ? 8 : big ? 4 : 2;
-    big = segment_big(g, SEG_CS, &limit);
-    state->code_limit = limit;
-    cpu->mode = code64 ? INSN_CODE64 : big ? INSN_CODE32 : INSN_CODE16;
+    state->stack_bytes = code64 ? 8 : stack.access & ACCESS_DB ? 4 : 2;
+    state->code_limit = code.limit;
+    cpu->mode = code64 ? INSN_CODE64 : code.access & ACCESS_DB ? INSN_CODE32 : INSN_CODE16;
 }
 
 /* RIP and RFLAGS.RF are the caller's. */
@@ -134,19 +125,12 @@ static enum vm_operand_outcome refuse(struct guest_insn *g, enum emulate_outcome
 
     switch (outcome) {
     case EMULATE_EXCEPTION:
-        out->event = (struct vm_event){
-            .kind = VM_EVENT_EXCEPTION,
-            .vector = place->fault.vector,
-            .has_code = true,
-            .code = place->fault.code,
-            .address = place->fault.address,
-        };
+        out->event = guest_fault(place);
         return VM_OPERAND_EXCEPTION;
     case EMULATE_VIOLATION:
     case EMULATE_ILLEGAL:
         out->exit = *exit;
-        guest_tell_refusal(place, outcome == EMULATE_ILLEGAL ? OPERAND_ILLEGAL : OPERAND_VIOLATION,
-                           &out->exit);
+        guest_tell_refusal(place, (enum operand_outcome)outcome, &out->exit);
         return VM_OPERAND_MEMORY;
     case EMULATE_UNKNOWN:
         memcpy(out->why, g->emulation.why, sizeof(g->emulation.why));

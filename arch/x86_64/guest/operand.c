@@ -52,6 +52,17 @@ struct operand_segment guest_operand_segment(const struct guest_access *access,
     };
 }
 
+struct vm_event guest_fault(const struct operand_place *place)
+{
+    return (struct vm_event){
+        .kind = VM_EVENT_EXCEPTION,
+        .vector = place->fault.vector,
+        .has_code = true,
+        .code = place->fault.code,
+        .address = place->fault.address,
+    };
+}
+
 void guest_tell_refusal(const struct operand_place *place, enum operand_outcome outcome,
                         struct vm_exit *exit)
 {
@@ -100,13 +111,7 @@ enum vm_operand_outcome guest_operand(const struct guest_access *access, const s
                             (asked->access & RIGHT_W) != 0);
         return VM_OPERAND_REACHED;
     case OPERAND_EXCEPTION:
-        out->event = (struct vm_event){
-            .kind = VM_EVENT_EXCEPTION,
-            .vector = place.fault.vector,
-            .has_code = true,
-            .code = place.fault.code,
-            .address = place.fault.address,
-        };
+        out->event = guest_fault(&place);
         return VM_OPERAND_EXCEPTION;
     case OPERAND_VIOLATION:
     case OPERAND_ILLEGAL:

@@ -5,16 +5,6 @@
 #include "x86/control.h"
 
 _Static_assert((int)OPERAND_ES == INSN_ES && (int)OPERAND_GS == INSN_GS, "one order of segments");
-_Static_assert((int)EMULATE_EXCEPTION - (int)OPERAND_EXCEPTION ==
-                       (int)EMULATE_AGAIN - (int)OPERAND_AGAIN &&
-                   (int)EMULATE_VIOLATION - (int)OPERAND_VIOLATION ==
-                       (int)EMULATE_AGAIN - (int)OPERAND_AGAIN,
-               "one order of outcomes");
-
-static enum emulate_outcome outcome_of(enum operand_outcome outcome)
-{
-    return (enum emulate_outcome)((int)outcome + (int)EMULATE_AGAIN - (int)OPERAND_AGAIN);
-}
 
 static enum emulate_outcome protection(struct emulation *out)
 {
@@ -46,7 +36,7 @@ enum emulate_outcome emulate_decode(const struct emulate_cpu *cpu, struct emulat
                           INSN_LONGEST - count, bytes + count, &more, &out->place[0]);
 
         if (outcome != OPERAND_REACHED)
-            return outcome_of(outcome);
+            return (enum emulate_outcome)outcome;
         count += more;
         verdict = insn_decode(bytes, count, cpu->mode, &out->insn);
         if (more == 0)
@@ -157,9 +147,8 @@ static enum emulate_outcome reach_place(const struct emulate_cpu *cpu,
         .access = (place->access & INSN_READ ? RIGHT_R : 0u) |
                   (place->access & INSN_WRITE ? RIGHT_W : 0u),
     };
-    enum operand_outcome outcome = operand_reach(&cpu->access, &operand, out);
 
-    return outcome == OPERAND_REACHED ? EMULATE_DONE : outcome_of(outcome);
+    return (enum emulate_outcome)operand_reach(&cpu->access, &operand, out);
 }
 
 enum emulate_outcome emulate_step(struct emulate_cpu *cpu, struct emulation *out)

@@ -24,13 +24,14 @@ struct emulate_cpu {
     enum insn_mode mode;
 };
 
+/* What stopped an operand stops the instruction: those outcomes are the operand's. */
 enum emulate_outcome {
-    EMULATE_DONE,      /* RIP is the next instruction's */
-    EMULATE_REPEATS,   /* one iteration is done, and others follow */
-    EMULATE_EXCEPTION, /* place.fault says which */
-    EMULATE_VIOLATION, /* place.refused, as operand.h has it */
-    EMULATE_ILLEGAL,
-    EMULATE_AGAIN,
+    EMULATE_DONE = OPERAND_REACHED,        /* RIP is the next instruction's */
+    EMULATE_EXCEPTION = OPERAND_EXCEPTION, /* place.fault says which */
+    EMULATE_VIOLATION = OPERAND_VIOLATION, /* place.refused, as operand.h has it */
+    EMULATE_ILLEGAL = OPERAND_ILLEGAL,
+    EMULATE_AGAIN = OPERAND_AGAIN,
+    EMULATE_REPEATS, /* one iteration is done, and others follow */
     EMULATE_UNKNOWN, /* the decoder does not know it: `why` has a sentence */
 };
 

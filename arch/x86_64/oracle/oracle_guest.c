@@ -330,19 +330,9 @@ static uint64_t ept_fatal(const struct table *table, unsigned level, bool leaf)
 
 /* Those of the host's entries (APM Vol. 2, 5.3.3); without U/S an entry lets nothing through. What
  * QEMU does not look at is left alone: bit 8 of the root. */
-#define NPT_HARMLESS (PTE_P | PTE_RW | PTE_US | PTE_A | BITS(11, 9) | BITS(62, 59) | PTE_NX)
-
 static uint64_t npt_fatal(const struct table *table, unsigned level, bool leaf)
 {
-    uint64_t bits = table->caps.maxphyaddr < 52 ? BITS(51, table->caps.maxphyaddr) : 0;
-
-    if (level >= 4)
-        bits |= PTE_PS;
-    if (leaf && level == 2)
-        bits |= BITS(20, 13);
-    if (leaf && level == 3)
-        bits |= BITS(29, 13);
-    return bits | PTE_US;
+    return long_mode_reserved(table, level, leaf) | PTE_US;
 }
 
 static void damage(struct guest_space *space)
@@ -350,7 +340,7 @@ static void damage(struct guest_space *space)
     if (space->oracle->backend->kind == &ept_kind)
         random_table_damage(space->oracle, &space->random, EPT_HARMLESS, ept_fatal);
     else
-        random_table_damage(space->oracle, &space->random, NPT_HARMLESS, npt_fatal);
+        random_table_damage(space->oracle, &space->random, LONG_MODE_HARMLESS, npt_fatal);
 }
 
 static int map_guest_pages(struct guest_space *space, struct table *table)

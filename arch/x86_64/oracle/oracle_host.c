@@ -5,7 +5,6 @@
  * SDM Vol. 3, 4.6 "Access rights" and 4.7 "Page-fault exceptions".
  */
 #include "arch/x86_64/cpu.h"
-#include "arch/x86_64/mm/host_entry.h"
 #include "arch/x86_64/mm/host_root.h"
 #include "arch/x86_64/mm/kernel.h"
 #include "arch/x86_64/mm/layout.h"
@@ -343,22 +342,10 @@ static const struct attrs user_attrs[] = {
     {RIGHT_RWX, MEM_WB},
 };
 
-/* R/W, U/S, A, ignored bits, NX; a leaf's D, and P itself. */
-#define HOST_HARMLESS (PTE_P | PTE_RW | PTE_US | PTE_A | BITS(11, 9) | BITS(62, 59) | PTE_NX)
-
-/* Bits that are reserved here (4.4.2 of the tables in 4.5): beyond the physical width, the
- * page-size bit of the root, address bits below a large page's size. Bits 51 to the width are
- * reserved in all. */
 static uint64_t host_fatal(const struct table *table, unsigned level, bool leaf)
 {
-    uint64_t bits = table->caps.maxphyaddr < 52 ? BITS(51, table->caps.maxphyaddr) : 0;
+    uint64_t bits = long_mode_reserved(table, level, leaf);
 
-    if (level >= 4)
-        bits |= PTE_PS;
-    if (leaf && level == 2)
-        bits |= BITS(20, 13);
-    if (leaf && level == 3)
-        bits |= BITS(29, 13);
     return bits != 0 ? bits : PTE_P;
 }
 
@@ -401,7 +388,7 @@ static int try_user_table(struct host_space *space, uint64_t pairs)
         bool damaged = oracle_below(space->oracle, 3) != 0;
 
         if (damaged)
-            random_table_damage(space->oracle, &space->random, HOST_HARMLESS, host_fatal);
+            random_table_damage(space->oracle, &space->random, LONG_MODE_HARMLESS, host_fatal);
         begin_catching(&user_hook);
         invariant(host_root_set(table) == E_OK);
         error = try_pairs(space, damaged, pairs);

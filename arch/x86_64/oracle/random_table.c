@@ -206,6 +206,19 @@ static bool is_kept(const struct random_table *random, hpa_t entry)
     return false;
 }
 
+uint64_t long_mode_reserved(const struct table *table, unsigned level, bool leaf)
+{
+    uint64_t bits = table->caps.maxphyaddr < 52 ? BITS(51, table->caps.maxphyaddr) : 0;
+
+    if (level >= 4)
+        bits |= PTE_PS;
+    if (leaf && level == 2)
+        bits |= BITS(20, 13);
+    if (leaf && level == 3)
+        bits |= BITS(29, 13);
+    return bits;
+}
+
 void random_table_damage(struct oracle *oracle, struct random_table *random, uint64_t harmless,
                          uint64_t (*fatal)(const struct table *table, unsigned level, bool leaf))
 {

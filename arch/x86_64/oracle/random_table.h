@@ -5,6 +5,7 @@
 #ifndef QUIRE_ARCH_ORACLE_RANDOM_TABLE_H
 #define QUIRE_ARCH_ORACLE_RANDOM_TABLE_H
 
+#include "arch/x86_64/mm/host_entry.h"
 #include "arch/x86_64/oracle/oracle.h"
 #include "mm/paging/table.h"
 
@@ -72,6 +73,12 @@ int random_table_change(struct oracle *oracle, struct random_table *random);
  */
 void random_table_damage(struct oracle *oracle, struct random_table *random, uint64_t harmless,
                          uint64_t (*fatal)(const struct table *table, unsigned level, bool leaf));
+
+/* Entries of long mode, the host's and AMD's nested ones. Harmless: R/W, U/S, A, ignored bits, NX;
+ * a leaf's D, and P itself. Reserved (4.4.2 of the tables in 4.5): beyond the physical width, the
+ * page-size bit of the root, address bits below a large page's size. */
+#define LONG_MODE_HARMLESS (PTE_P | PTE_RW | PTE_US | PTE_A | BITS(11, 9) | BITS(62, 59) | PTE_NX)
+uint64_t long_mode_reserved(const struct table *table, unsigned level, bool leaf);
 
 /* Puts every damaged entry back, and removes all that was mapped. */
 void random_table_clear(struct random_table *random);
