@@ -298,11 +298,9 @@ static bool write_base(struct guest *guest, uint64_t value)
         return false;
     if (old != mode && ((old == 0 && mode == modes) || (old == modes && mode == APIC_BASE_EN)))
         return false;
-    lapic->base = value;
-    if (mode == 0 && old != 0) {
+    if (mode == 0 && old != 0)
         reset_registers(guest);
-        lapic->base = value;
-    }
+    lapic->base = value;
     return true;
 }
 

@@ -6,6 +6,9 @@ import struct
 import subprocess
 import tempfile
 
+import pytest
+
+from quire_machine.debian import Debian, DebianError
 from support import BUILD, ROOT
 
 # Bochs's models by what their VMX offers; see docs/ARCHITECTURE.md, "What the CPU must offer".
@@ -38,6 +41,24 @@ def demo_guests():
     """Names of the demonstration's guests, without ring-3 programs, in the order of their numbers."""
     names = [line.split()[0] for _, line in demo_modules()]
     return [name for name in names if not name.startswith("user:")]
+
+
+def package(name):
+    """The unpacked files of one of Debian's packages, without what it depends on, fetched once. Where it cannot be
+    had the test is skipped."""
+    debian = Debian(os.path.join(BUILD, "packages", name))
+    with debian.alone():
+        if not debian.is_there():
+            try:
+                debian.fetch_alone([name])
+            except DebianError as error:
+                pytest.skip(f"Debian's packages cannot be had: {error}")
+    return debian.root
+
+
+def memtest86plus():
+    """Its image, which speaks Linux's boot protocol."""
+    return os.path.join(package("memtest86+"), "boot", "memtest86+x64.bin")
 
 
 def flat_image(code):

@@ -4,29 +4,10 @@ its prompt answers, and memdisk, which makes a disk of its initrd and boots from
 import os
 import time
 
-import pytest
-
-from machines import assemble, quit_machine
-from quire_machine.debian import Debian, DebianError
+from machines import assemble, package, quit_machine
 from quire_machine.engines import Qemu
-from support import BUILD
 
-PACKAGES = ["ipxe", "syslinux-common"]
-IPXE, MEMDISK = "boot/ipxe.lkrn", "usr/lib/syslinux/memdisk"
 PATIENCE = 120
-
-
-@pytest.fixture(scope="module")
-def files():
-    """The folder of the packages' files, fetched once."""
-    debian = Debian(os.path.join(BUILD, "entry16"))
-    with debian.alone():
-        if not os.path.exists(os.path.join(debian.root, IPXE)):
-            try:
-                debian.fetch_alone(PACKAGES)
-            except DebianError as error:
-                pytest.skip(f"Debian's packages cannot be had: {error}")
-    return debian.root
 
 
 def screen(machine):
@@ -44,10 +25,11 @@ def wait_for(machine, text, seconds=PATIENCE):
         time.sleep(0.2)
 
 
-def test_ipxe_answers_at_its_prompt(boot, files):
+def test_ipxe_answers_at_its_prompt(boot):
     """Ctrl-B, typed before it looks for two seconds, waits in the BIOS's ring. By AMD-V in QEMU: it asks all of the
     PCI bus for devices, which takes minutes in Bochs."""
-    machine = boot(modules=[(os.path.join(files, IPXE), "ipxe paused mem=32M -- ")], engine=Qemu())
+    ipxe = os.path.join(package("ipxe"), "boot", "ipxe.lkrn")
+    machine = boot(modules=[(ipxe, "ipxe paused mem=32M -- ")], engine=Qemu())
     machine.expect(r"^quire: g1 ipxe: Linux 16-bit, memory to 32M", PATIENCE)
     machine.wait_prompt(PATIENCE)
     machine.command("type g1 \\cb")
@@ -61,11 +43,11 @@ def test_ipxe_answers_at_its_prompt(boot, files):
     quit_machine(machine)
 
 
-def test_memdisk_boots_from_its_initrd(boot, files):
+def test_memdisk_boots_from_its_initrd(boot):
     """Its disk lies beyond 1 MiB: each sector comes by the BIOS's block move."""
     sector = assemble("bootsector.asm", ["-DUNDER_MEMDISK"])
     disk = sector.ljust(63 * 16 * 512, b"\0")
-    memdisk = os.path.join(files, MEMDISK)
+    memdisk = os.path.join(package("syslinux-common"), "usr", "lib", "syslinux", "memdisk")
     words = "memdisk mem=32M mods=1 -- harddisk c=1 h=16 s=63"
     machine = boot(modules=[(memdisk, words), (disk, "disk")])
     machine.expect(r"^quire: g1 memdisk: Linux 16-bit, memory to 32M")

@@ -1,31 +1,16 @@
 """Memtest86+, unmodified, from Debian's package: it looks at the machine by itself, shows what it finds on a VGA, and
 is told what to do at a keyboard."""
 
-import os
 import re
 
 import pytest
 
-from support import BUILD
-
-from quire_machine.debian import Debian, DebianError
-
-
-def image():
-    debian = Debian(os.path.join(BUILD, "memtest86"))
-    path = os.path.join(debian.root, "boot", "memtest86+x64.bin")
-    if not os.path.exists(path):
-        debian.fetch_alone(["memtest86+"])
-    return path
+from machines import memtest86plus
 
 
 @pytest.mark.seconds(600)
 def test_memtest86(boot):
-    try:
-        path = image()
-    except DebianError as error:
-        pytest.skip(f"Debian's package cannot be had: {error}")
-    machine = boot(modules=[(path, "memtest mem=8M expect=stopped -- console=none")])
+    machine = boot(modules=[(memtest86plus(), "memtest mem=8M expect=stopped -- console=none")])
     machine.expect("g1 memtest: Linux bzImage")
     machine.send("\r")
     machine.wait_prompt()

@@ -3,28 +3,16 @@ Linux's boot protocol, and Xen, which is a Multiboot kernel. Each is held to wha
 
 import glob
 import gzip
-import os
 
 import pytest
 
-from machines import quit_machine
-from quire_machine.debian import Debian, DebianError
-from support import BUILD
-
-PACKAGES = ["memtest86+", "xen-hypervisor-4.17-amd64"]
+from machines import memtest86plus, package, quit_machine
 
 
 @pytest.fixture(scope="module")
-def files():
-    """The folder of the packages' /boot, fetched once."""
-    debian = Debian(os.path.join(BUILD, "public"))
-    with debian.alone():
-        if not glob.glob(f"{debian.root}/boot/xen-*.gz"):
-            try:
-                debian.fetch_alone(PACKAGES)
-            except DebianError as error:
-                pytest.skip(f"Debian's packages cannot be had: {error}")
-    return os.path.join(debian.root, "boot")
+def xen():
+    """The packed kernel."""
+    return glob.glob(f"{package('xen-hypervisor-4.17-amd64')}/boot/xen-*.gz")[0]
 
 
 def end(machine):
@@ -35,20 +23,19 @@ def end(machine):
     quit_machine(machine)
 
 
-def test_memtest86plus(boot, files):
+def test_memtest86plus(boot):
     """It sets up long mode, finds its memory and begins to test it."""
-    kernel = os.path.join(files, "memtest86+x64.bin")
-    machine = boot(modules=[(kernel, "memtest mem=32M -- console=ttyS0,115200")])
+    machine = boot(modules=[(memtest86plus(), "memtest mem=32M -- console=ttyS0,115200")])
     machine.expect("^quire: g1 memtest: Linux bzImage, memory to 32M")
     machine.expect(r"^\[g1 memtest\] .*Memtest86\+ v\d", timeout=300)
     machine.expect(r"^\[g1 memtest\] .*\[Address test", timeout=300)
     end(machine)
 
 
-def test_xen(boot, files, tmp_path):
+def test_xen(boot, xen, tmp_path):
     """It relocates itself, turns on paging, and reads the memory map as Multiboot gives it."""
     kernel = tmp_path / "xen"
-    with gzip.open(glob.glob(f"{files}/xen-*.gz")[0]) as packed:
+    with gzip.open(xen) as packed:
         kernel.write_bytes(packed.read())
     words = "xen mem=128M mods=1 -- com1=115200,8n1 console=com1"
     machine = boot(modules=[(str(kernel), words), (bytes(8192), "no kernel")], memory=384)
@@ -60,6 +47,6 @@ def test_xen(boot, files, tmp_path):
     machine.expect(r"^\[g1 xen\] \(XEN\) System RAM: 127MB")
 
 
-def test_a_packed_kernel_is_named(boot, files):
-    machine = boot(modules=[(glob.glob(f"{files}/xen-*.gz")[0], "xen expect=refused")])
+def test_a_packed_kernel_is_named(boot, xen):
+    machine = boot(modules=[(xen, "xen expect=refused")])
     machine.expect("g1 xen: refused: a gzip file: unpack it first, by gunzip")

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from machines import quit_machine
-from quire_machine.debian import Debian, DebianError
+from machines import memtest86plus, quit_machine
+from quire_machine.debian import DebianError
 from quire_machine.engines import Qemu
 from support import BUILD, ROOT
 
@@ -18,24 +18,20 @@ import linux  # noqa: E402
 LINUX = "mem=96M mods=1 expect=stopped -- console=ttyS0 quiet once"
 
 
-def files():
+def linux_files():
     root = linux.packages(os.path.join(BUILD, "linux"))
-    debian = Debian(os.path.join(BUILD, "memtest86"))
-    memtest = os.path.join(debian.root, "boot", "memtest86+x64.bin")
-    if not os.path.exists(memtest):
-        debian.fetch_alone(["memtest86+"])
-    return glob.glob(f"{root}/boot/vmlinuz-*")[0], linux.initramfs(root, linux.INIT), memtest
+    return glob.glob(f"{root}/boot/vmlinuz-*")[0], linux.initramfs(root)
 
 
 @pytest.mark.seconds(600)
 def test_two_linux_and_memtest86plus(boot):
     try:
-        kernel, initrd, memtest = files()
+        kernel, initrd = linux_files()
     except DebianError as error:
         pytest.skip(f"Debian's packages cannot be had: {error}")
     machine = boot(
         modules=[
-            (memtest, "memtest mem=8M -- console=none"),
+            (memtest86plus(), "memtest mem=8M -- console=none"),
             (kernel, f"one {LINUX}"),
             (initrd, "initrd"),
             (kernel, f"two {LINUX}"),

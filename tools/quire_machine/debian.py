@@ -44,6 +44,10 @@ class Debian:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
+    def is_there(self):
+        """Has something been unpacked, and to its end?"""
+        return os.path.isdir(self.root) and not os.path.exists(self._apt)
+
     def fetch_alone(self, packages):
         """Downloads `packages`, nothing that they depend on, and unpacks them."""
         self._begin()
