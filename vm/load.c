@@ -98,6 +98,17 @@ int load_place(struct loader *loader, uint64_t at, const void *from, uint64_t fi
     return E_OK;
 }
 
+/* What of a region of RAM lies within [first, last]; false: nothing. */
+static bool clip(const struct load_region *region, uint64_t first, uint64_t last, uint64_t *from,
+                 uint64_t *to)
+{
+    uint64_t end = region->base + region->size - 1;
+
+    *from = region->base > first ? region->base : first;
+    *to = end < last ? end : last;
+    return region->ram && *from <= *to;
+}
+
 /* The lowest fit within one region, stepping over what is occupied. */
 static bool find_in_region(const struct loader *loader, uint64_t first, uint64_t last,
                            uint64_t size, uint64_t align, uint64_t *out)
@@ -125,16 +136,10 @@ int load_find(const struct loader *loader, uint64_t size, uint64_t align, uint64
               uint64_t last, uint64_t *out)
 {
     for (unsigned i = 0; i < loader->regions; i++) {
-        const struct load_region *region = &loader->region[i];
-        uint64_t from = region->base, to = region->base + region->size - 1;
+        uint64_t from, to;
 
-        if (!region->ram || to < first || from > last)
-            continue;
-        if (from < first)
-            from = first;
-        if (to > last)
-            to = last;
-        if (find_in_region(loader, from, to, size, align, out))
+        if (clip(&loader->region[i], first, last, &from, &to) &&
+            find_in_region(loader, from, to, size, align, out))
             return E_OK;
     }
     return E_NOMEM;
@@ -196,16 +201,10 @@ int load_find_highest(const struct loader *loader, uint64_t size, uint64_t align
                       uint64_t last, uint64_t *out)
 {
     for (unsigned i = loader->regions; i-- > 0;) {
-        const struct load_region *region = &loader->region[i];
-        uint64_t from = region->base, to = region->base + region->size - 1;
+        uint64_t from, to;
 
-        if (!region->ram || to < first || from > last)
-            continue;
-        if (from < first)
-            from = first;
-        if (to > last)
-            to = last;
-        if (find_down_in_region(loader, from, to, size, align, out))
+        if (clip(&loader->region[i], first, last, &from, &to) &&
+            find_down_in_region(loader, from, to, size, align, out))
             return E_OK;
     }
     return E_NOMEM;
