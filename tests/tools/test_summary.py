@@ -32,6 +32,20 @@ CRASHED = """[ RUN      ] one
 Segmentation fault
 exit status 139
 """
+SKIPPED = """[==========] Running 2 test(s).
+[ RUN      ] one
+[       OK ] one
+[ RUN      ] two
+no such thing on this system
+[  SKIPPED ] two
+[==========] 2 test(s) run.
+[  PASSED  ] 1 test(s).
+[  SKIPPED ] 1 test(s), listed below:
+[  SKIPPED ] two
+
+ 1 SKIPPED TEST(S)
+exit status 0
+"""
 LEAKED = PASSING.replace("exit status 0", "ERROR: LeakSanitizer\nexit status 1")
 JUNIT = """<testsuites><testsuite><testcase classname="a" name="one"/>
 <testcase classname="a" name="two"><skipped message="no"/></testcase>{}</testsuite></testsuites>"""
@@ -72,6 +86,12 @@ def test_failures_are_shown_and_counted(tmp_path):
     assert lines[-1] == "2 passed, 2 failed"
     assert "    [  ERROR   ] --- 1 != 2" in lines
     assert "--- a.three" in lines and "    assert 1 == 2" in lines
+
+
+def test_a_skipped_test_is_counted_once(tmp_path):
+    """cmocka names it as it runs and once more in the list at the end."""
+    status, lines = summary(tmp_path, ("unit.log", SKIPPED))
+    assert (status, lines[0]) == (0, "unit           1 passed, 0 failed, 1 skipped")
 
 
 def test_a_crash_fails_the_test_it_was_in(tmp_path):
