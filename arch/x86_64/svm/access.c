@@ -1,6 +1,7 @@
 /* What the VMCB says of a guest's CPU, for instructions that are carried out for it. */
 #include "arch/x86_64/svm/vcpu.h"
 
+#include "arch/x86_64/mm/npt.h"
 #include "mm/paging/typed.h"
 
 /* The CPU reads PDPTEs at each walk (APM Vol. 2, 15.25.10 "Legacy PAE Mode"): so they are read here
@@ -73,6 +74,16 @@ static uint64_t delivering(struct vcpu *vcpu)
     return event & EVENT_VALID ? event : 0;
 }
 
+/* As EXITINFO1 of a nested page fault. */
+static uint64_t tell(const struct operand_place *place)
+{
+    unsigned access = place->refused.access;
+
+    return PF_USER | (place->refused.allowed != RIGHT_NONE ? PF_PRESENT : 0) |
+           (access & RIGHT_W ? PF_WRITE : 0) | (access & RIGHT_X ? PF_FETCH : 0) |
+           (place->refused.walk ? NPT_FAULT_WALK : NPT_FAULT_FINAL);
+}
+
 struct guest_access svm_guest_access(struct svm_vcpu *v)
 {
     return (struct guest_access){
@@ -86,6 +97,7 @@ struct guest_access svm_guest_access(struct svm_vcpu *v)
         .iterated = svm_iterated,
         .retry = svm_retry,
         .note_memory = svm_note_memory,
+        .tell = tell,
         .delivering = delivering,
     };
 }
