@@ -11,6 +11,7 @@
 #include "mm/paging/ops.h"
 #include "x86/control.h"
 
+/* SDM Vol. 3, table 4-8; APM Vol. 2, 5.2.3. */
 #define PDPTE_RESERVED (BITS(2, 1) | BITS(8, 5))
 
 uint64_t guest_load(const struct table_cursor *c, uint64_t node, unsigned index)
@@ -111,9 +112,11 @@ static void walk_pae(struct guest_table *guest, uint64_t at, struct walk *walk)
         guest->unbacked = true;
         return;
     }
-    walk->error = !(pdpte & PTE_P)                                                    ? E_NOENT
-                  : pdpte & (PDPTE_RESERVED | BITS(63, guest->table.caps.maxphyaddr)) ? E_ILLEGAL
-                                                                                      : E_OK;
+    /* QEMU sets A in what it reads from memory, where the manual has a reserved bit. */
+    uint64_t reserved = PDPTE_RESERVED | BITS(63, guest->table.caps.maxphyaddr);
+    if (context->pdpte_in_memory)
+        reserved &= ~PTE_A;
+    walk->error = !(pdpte & PTE_P) ? E_NOENT : pdpte & reserved ? E_ILLEGAL : E_OK;
     struct walk_step first = pdpte_step(guest, index, pdpte, walk->error);
     if (walk->error == E_OK)
         walk_below_pdpte(guest, pdpte, at, walk);

@@ -1,11 +1,13 @@
 /* What the VMCB says of a guest's CPU, for instructions that are carried out for it. */
 #include "arch/x86_64/svm/vcpu.h"
 
+#include "arch/x86_64/mm/host_entry.h"
 #include "arch/x86_64/mm/npt.h"
+#include "lib/string.h"
 #include "mm/paging/typed.h"
 
 /* The CPU reads PDPTEs at each walk (APM Vol. 2, 15.25.10 "Legacy PAE Mode"): so they are read here
- * from where CR3 says. */
+ * from where CR3 says, without the A that QEMU sets in them. */
 static void read_pdptes(struct svm_vcpu *v, uint64_t pdpte[4])
 {
     const struct vmcb *vmcb = v->vmcb;
@@ -13,8 +15,9 @@ static void read_pdptes(struct svm_vcpu *v, uint64_t pdpte[4])
     gpa_t at = gpa(vmcb->cr3 & BITS(31, 5));
 
     if (!pae || gpa_read(v->table, at, RIGHT_R, pdpte, 32) != 32)
-        for (unsigned i = 0; i < 4; i++)
-            pdpte[i] = 0;
+        memset(pdpte, 0, 32);
+    for (unsigned i = 0; i < 4; i++)
+        pdpte[i] &= ~PTE_A;
 }
 
 static void registers(struct vcpu *vcpu, struct operand_cpu *out)
