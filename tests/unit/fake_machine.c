@@ -262,6 +262,7 @@ static void dump(struct vcpu *vcpu, struct sink *to)
 }
 
 const struct vm_backend machine_backend = {
+    .detail = "qualification",
     .name = "fake",
     .cpuid = cpuid,
     .ticks = ticks,

@@ -86,6 +86,9 @@ void svm_requeue_event(struct svm_vcpu *v);
 /* exits.c */
 void svm_decode_exit(struct svm_vcpu *v, struct vm_exit *exit);
 
+/* explain_exit.c: why an access ended in a nested page fault. */
+void svm_explain_access(struct vcpu *vcpu, const struct vm_exit *exit, struct sink *to);
+
 /* access.c */
 struct guest_access svm_guest_access(struct svm_vcpu *v);
 

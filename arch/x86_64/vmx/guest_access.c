@@ -1,4 +1,5 @@
 /* What the VMCS says of a guest's CPU, for instructions that are carried out for it. */
+#include "arch/x86_64/mm/ept.h"
 #include "arch/x86_64/vmx/exits.h"
 #include "arch/x86_64/vmx/state.h"
 
@@ -63,6 +64,14 @@ static uint64_t delivering(struct vcpu *vcpu)
     return info & INTERRUPTION_VALID ? info : 0;
 }
 
+/* As the qualification of an EPT violation. */
+static uint64_t tell(const struct operand_place *place)
+{
+    return place->refused.access |
+           (uint64_t)(place->refused.allowed & RIGHT_RWX) << QUALIFICATION_ALLOWED_SHIFT |
+           QUALIFICATION_LINEAR | (place->refused.walk ? 0 : QUALIFICATION_FINAL);
+}
+
 struct guest_access vmx_guest_access(struct vmx_vcpu *v)
 {
     return (struct guest_access){
@@ -76,6 +85,7 @@ struct guest_access vmx_guest_access(struct vmx_vcpu *v)
         .iterated = vmx_iterated,
         .retry = vmx_retry,
         .note_memory = note_memory,
+        .tell = tell,
         .delivering = delivering,
     };
 }
