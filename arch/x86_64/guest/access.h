@@ -24,6 +24,8 @@ struct guest_access {
     void (*retry)(struct vcpu *vcpu);
     /* What the instruction in progress accesses, for breakpoints. */
     void (*note_memory)(struct vcpu *vcpu, uint64_t linear, unsigned bytes, bool write);
+    /* Could a breakpoint be met by an access? */
+    bool (*watches)(struct vcpu *vcpu);
     /* The event whose delivery the exit interrupted; 0: it was an instruction. */
     uint64_t (*delivering)(struct vcpu *vcpu);
 };

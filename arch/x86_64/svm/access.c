@@ -86,6 +86,7 @@ struct guest_access svm_guest_access(struct svm_vcpu *v)
         .iterated = svm_iterated,
         .retry = svm_retry,
         .note_memory = svm_note_memory,
+        .watches = svm_watches,
         .delivering = delivering,
     };
 }
