@@ -210,6 +210,7 @@ static enum vm_operand_outcome operand_at(struct vcpu *vcpu, const struct vm_exi
     unsigned left = operand->bytes;
 
     memset(out, 0, sizeof(*out));
+    out->run = 1;
     for (unsigned i = 0; left > 0; i++) {
         uint64_t room = PAGE_SIZE - linear % PAGE_SIZE;
         unsigned bytes = left < room ? left : (unsigned)room, allowed = 0;

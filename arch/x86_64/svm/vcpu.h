@@ -77,6 +77,7 @@ bool svm_skip_to(struct svm_vcpu *v, uint64_t rip);
 bool svm_iterated(struct vcpu *vcpu);
 void svm_retry(struct vcpu *vcpu);
 void svm_note_port(struct vcpu *vcpu, uint16_t port, unsigned width);
+bool svm_watches(struct vcpu *vcpu);
 void svm_note_memory(struct vcpu *vcpu, uint64_t linear, unsigned bytes, bool write);
 void svm_iret_exit(struct svm_vcpu *v);
 /* First thing after an exit: an event whose delivery it interrupted is delivered by the next entry.
