@@ -145,6 +145,7 @@ struct vm_operand {
     uint8_t address_bytes; /* 2, 4, 8 */
     uint8_t bytes;         /* 1, 2, 4, 8 */
     unsigned access;       /* RIGHT_R or RIGHT_W */
+    int8_t direction;      /* 1 or -1: others like it follow upwards, or downwards; 0: none does */
 };
 
 enum vm_operand_outcome {
@@ -160,6 +161,7 @@ struct vm_operand_place {
         uint8_t *at;
         unsigned bytes;
     } piece[2];
+    unsigned run; /* so many like it, itself included, are reached in the first piece's page */
     struct vm_event event;
     struct vm_exit exit;
 };
@@ -186,6 +188,7 @@ struct vcpu {
     uint64_t gpr[GPR_COUNT]; /* live while the vCPU is out; RSP is kept by the backend */
     uint64_t entries;        /* VM entries that succeeded */
     uint64_t frames;         /* that it holds under its owner's number */
+    uint64_t deadline;       /* clock at which its turn ends: no work for it goes on for longer */
     uint8_t cr8;             /* bits 7:4 of the local APIC's task priority */
 };
 
@@ -228,6 +231,8 @@ struct vm_backend {
     int (*get_state)(struct vcpu *vcpu, struct vcpu_state *out);
     int (*get_modes)(struct vcpu *vcpu, struct vm_modes *out);
     int (*set_state)(struct vcpu *vcpu, const struct vcpu_state *in);
+    /* What is added to the clock when the guest reads it as its TSC, modulo 2^64. */
+    void (*set_clock)(struct vcpu *vcpu, uint64_t offset);
 
     /* Runs until the next exit that vm/ must see, at most about `slice` instructions-worth of TSC
      * ticks. E_OK and *exit, or E_HARDWARE with exit->kind VM_EXIT_BAD_STATE. */

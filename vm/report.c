@@ -128,14 +128,15 @@ void report_state(struct report *report, const struct vm_exit *exit)
 
 void report_log(const struct report *report)
 {
-    const struct guest *guest = report->guest;
+    struct guest *guest = report->guest;
     const char *line = guest->report;
 
+    guest_flush_output(guest);
     while (*line != '\0') {
         const char *end = strchr(line, '\n');
         size_t length = end != NULL ? (size_t)(end - line) : strlen(line);
 
-        log_line("g%u %s: | %.*s", guest->number, guest->name, (int)length, line);
+        log_guest("g%u %s: | %.*s", guest->number, guest->name, (int)length, line);
         line += length + (end != NULL);
     }
 }

@@ -125,6 +125,9 @@ UNIT_frame_SRC := $(BUDDY_SRC) mm/frames/frame.c lib/format.c
 UNIT_TESTS += guests
 UNIT_guests_SRC := $(VM_SRC)
 
+UNIT_TESTS += shares
+UNIT_shares_SRC := $(VM_SRC)
+
 UNIT_TESTS += guest_load
 UNIT_guest_load_SRC := $(VM_SRC)
 

@@ -26,6 +26,8 @@ struct guest_access {
     void (*note_memory)(struct vcpu *vcpu, uint64_t linear, unsigned bytes, bool write);
     /* A refused access as this backend's exits tell it, for people. */
     uint64_t (*tell)(const struct operand_place *refused);
+    /* Could a breakpoint be met by an access? */
+    bool (*watches)(struct vcpu *vcpu);
     /* The event whose delivery the exit interrupted; 0: it was an instruction. */
     uint64_t (*delivering)(struct vcpu *vcpu);
 };

@@ -5,13 +5,14 @@
  */
 #include "arch/x86_64/guest/access.h"
 
+#include "arch/x86_64/cpu.h"
 #include "arch/x86_64/guest/legal.h"
 #include "arch/x86_64/mm/guest_memory.h"
 #include "lib/string.h"
 
-/* Iterations of a repeated string at one exit: the rest follows at the next, so that a guest cannot
- * hold the CPU beyond its slice. */
-#define ITERATIONS 256
+/* Iterations of a repeated string between two looks at the clock: at the end of the guest's turn
+ * the rest has to wait for its next. */
+#define ITERATIONS 16
 
 _Static_assert((int)INSN_REGISTERS == (int)GPR_COUNT && (int)INSN_RSP == (int)RSP,
                "one order of registers");
@@ -152,14 +153,16 @@ static enum emulate_outcome step(struct guest_insn *g)
 {
     enum emulate_outcome outcome = EMULATE_REPEATS;
 
-    for (unsigned i = 0; i < ITERATIONS && outcome == EMULATE_REPEATS; i++) {
+    for (unsigned done = 1; outcome == EMULATE_REPEATS; done++) {
         outcome = emulate_step(&g->cpu, &g->emulation);
         if (outcome != EMULATE_DONE && outcome != EMULATE_REPEATS)
             return outcome;
         note_places(g);
         store_cpu(g);
         g->cpu.access.rflags = g->cpu.state.rflags;
-        if (outcome == EMULATE_REPEATS && g->access->iterated(g->access->vcpu))
+        if (outcome == EMULATE_REPEATS &&
+            (g->access->iterated(g->access->vcpu) ||
+             (done % ITERATIONS == 0 && rdtsc() >= g->access->vcpu->deadline)))
             return outcome;
     }
     if (outcome == EMULATE_DONE)

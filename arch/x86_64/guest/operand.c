@@ -76,6 +76,33 @@ void guest_tell_refusal(const struct guest_access *access, const struct operand_
     exit->qualification = access->tell(place);
 }
 
+/* Elements in the page that has been reached, as far as each passes the checks that this one has
+ * passed: within the segment, and by the offset's width not beyond its end. */
+static unsigned run_in_page(const struct operand_cpu *cpu, const struct operand *operand,
+                            const struct operand_place *place, int direction)
+{
+    uint64_t into = place->linear & (PAGE_SIZE - 1), bytes = operand->bytes, count;
+    uint64_t offset = operand->offset, most = UINT64_MAX;
+
+    if (operand->address_bytes < 8) {
+        most = BITS(8 * operand->address_bytes - 1, 0);
+        offset &= most;
+    }
+    if (!cpu->code64 && operand->segment.limit < most)
+        most = operand->segment.limit;
+    if (into + bytes > PAGE_SIZE || offset > most || most - offset < bytes - 1 ||
+        (!cpu->code64 && segment_expands_down(&operand->segment)))
+        return 1;
+    if (direction > 0) {
+        uint64_t left = (most - offset - (bytes - 1)) / bytes + 1;
+
+        count = (PAGE_SIZE - into) / bytes;
+        return (unsigned)(left < count ? left : count);
+    }
+    count = into / bytes + 1;
+    return (unsigned)(offset / bytes + 1 < count ? offset / bytes + 1 : count);
+}
+
 enum vm_operand_outcome guest_operand(const struct guest_access *access, const struct vm_exit *exit,
                                       const struct vm_operand *asked, struct vm_operand_place *out)
 {
@@ -99,6 +126,9 @@ enum vm_operand_outcome guest_operand(const struct guest_access *access, const s
         }
         access->note_memory(access->vcpu, place.linear, asked->bytes,
                             (asked->access & RIGHT_W) != 0);
+        out->run = asked->direction != 0 && !access->watches(access->vcpu)
+                       ? run_in_page(&cpu, &operand, &place, asked->direction)
+                       : 1;
         return VM_OPERAND_REACHED;
     case OPERAND_EXCEPTION:
         out->event = guest_fault(&place);

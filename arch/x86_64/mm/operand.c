@@ -9,8 +9,7 @@
 #include "lib/string.h"
 
 /* A segment's access rights. */
-#define TYPE_ACCESSIBLE BIT(1)  /* data: writable; code: readable */
-#define TYPE_EXPAND_DOWN BIT(2) /* data */
+#define TYPE_ACCESSIBLE BIT(1) /* data: writable; code: readable */
 #define TYPE_CODE BIT(3)
 #define SEGMENT_CODE_OR_DATA BIT(4)
 #define SEGMENT_PRESENT BIT(7)
@@ -37,7 +36,7 @@ static bool within_limit(const struct operand_segment *segment, uint64_t first, 
 {
     uint64_t last = first + bytes - 1;
 
-    if (!(segment->access & TYPE_CODE) && (segment->access & TYPE_EXPAND_DOWN)) {
+    if (segment_expands_down(segment)) {
         uint64_t top = segment->access & SEGMENT_BIG ? UINT32_MAX : UINT16_MAX;
         return first > segment->limit && last <= top;
     }

@@ -101,6 +101,7 @@ struct guest_access svm_guest_access(struct svm_vcpu *v)
         .retry = svm_retry,
         .note_memory = svm_note_memory,
         .tell = tell,
+        .watches = svm_watches,
         .delivering = delivering,
     };
 }
