@@ -1,7 +1,7 @@
 /*
- * See lib/log.h. Positions in a ring count bytes ever written and never wrap, so that "was this line
- * overwritten meanwhile" is one comparison. Each line has its number before it, by which the rings
- * are read as one. A panic does not come by here: it may have struck while the lock was held.
+ * See lib/log.h. Positions in a ring count bytes ever written and never wrap, so that "was this
+ * line overwritten meanwhile" is one comparison. Each line has its number before it, by which the
+ * rings are read as one. A panic does not come by here: it may have struck while the lock was held.
  */
 #include "lib/log.h"
 

@@ -2,7 +2,8 @@
  * COM1 of a guest: a 16550A at 0x3f8. What it transmits is the guest's output; what the console
  * sends waits in its receiver. The transmitter is ready as long as the ring of the output has room,
  * so that a guest which heeds it goes no faster than the console shows, and loses nothing. The line
- * settings are kept and have no effect. IRQ 4 is driven as IIR tells, through the gate that OUT2 is on a PC.
+ * settings are kept and have no effect. IRQ 4 is driven as IIR tells, through the gate that OUT2 is
+ * on a PC.
  */
 #include "lib/bits.h"
 #include "vm/device.h"

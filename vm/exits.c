@@ -21,7 +21,7 @@ static void exit_halt(struct guest *guest, const struct vm_exit *exit)
     guest->state = GUEST_HALTED;
     guest_flush_output(guest);
     log_guest("g%u %s: halted (HLT at 0x%lx; no device of its own can wake it)", guest->number,
-             guest->name, exit->rip);
+              guest->name, exit->rip);
 }
 
 static void exit_exception(struct guest *guest, const struct vm_exit *exit)

@@ -183,11 +183,11 @@ static void log_expected(const struct report *report)
     if (guest->faults_refused <= LOGGED_LIMIT) {
         report_log(report);
         log_guest("g%u %s: this fault was announced; the guest goes on at 0x%lx", guest->number,
-                 guest->name, guest->expect_fault.resume);
+                  guest->name, guest->expect_fault.resume);
     }
     if (guest->faults_refused == LOGGED_LIMIT)
         log_guest("g%u %s: further announced faults are counted, not logged", guest->number,
-                 guest->name);
+                  guest->name);
 }
 
 /* The registers go into the kept report always, into the log only where the guest stops. */

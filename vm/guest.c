@@ -108,11 +108,11 @@ static void log_end(const struct guest *guest)
         break;
     case GUEST_FAILED:
         log_guest("g%u %s: failed (%u): %s", guest->number, guest->name, guest->verdict,
-                 guest->reason);
+                  guest->reason);
         break;
     default:
         log_guest("g%u %s: %s: %s", guest->number, guest->name, guest_state_name(guest->state),
-                 guest->reason);
+                  guest->reason);
     }
 }
 
@@ -275,8 +275,8 @@ static int make(struct guest *guest)
     for (unsigned i = 0; i < guest->slots; i++)
         bytes += guest->slot[i].backed;
     log_guest("g%u %s: %s, memory to %s, %s backed by %lu frames, %lu table frames", guest->number,
-             guest->name, guest->kind, size_text(size, guest->memory), size_text(backed, bytes),
-             (bytes / PAGE_SIZE), guest->table.table_frames);
+              guest->name, guest->kind, size_text(size, guest->memory), size_text(backed, bytes),
+              (bytes / PAGE_SIZE), guest->table.table_frames);
     return E_OK;
 }
 

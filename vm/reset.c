@@ -22,14 +22,14 @@ void guest_restart(struct guest *guest)
         return;
     if (restarts == RESET_RESTARTS) {
         log_guest("g%u %s: restarted %u times; it stays stopped until `start g%u`", guest->number,
-                 guest->name, restarts, guest->number);
+                  guest->name, restarts, guest->number);
         return;
     }
     log_guest("g%u %s: restarts (%u of %u)", guest->number, guest->name, restarts + 1,
-             RESET_RESTARTS);
+              RESET_RESTARTS);
     error = guest_start(guest);
     guest->restarts = restarts + 1;
     if (error != E_OK)
         log_guest("g%u %s: cannot be made anew: %s", guest->number, guest->name,
-                 guest->reason[0] != '\0' ? guest->reason : error_text(error));
+                  guest->reason[0] != '\0' ? guest->reason : error_text(error));
 }

@@ -41,8 +41,8 @@ int slots_back(struct guest *guest);
  * one, E_NOMEM, E_QUOTA. */
 int slots_fill(struct guest *guest, gpa_t at);
 
-/* Unmaps from guest->release_from on and gives every frame back, after the flush, until the clock is
- * at `deadline`. True: the table is empty, and stays. */
+/* Unmaps from guest->release_from on and gives every frame back, after the flush, until the clock
+ * is at `deadline`. True: the table is empty, and stays. */
 bool slots_release_by(struct guest *guest, uint64_t deadline);
 
 /*

@@ -90,7 +90,9 @@ static bool reach_element(struct string_io *io)
         .address_bytes = exit->port.address_bytes,
         .bytes = exit->port.width,
         .access = exit->port.in ? RIGHT_W : RIGHT_R,
-        .direction = !exit->port.rep ? 0 : io->step < 0 ? -1 : 1,
+        .direction = !exit->port.rep ? 0
+                     : io->step < 0  ? -1
+                                     : 1,
     };
     enum vm_operand_outcome outcome;
 

@@ -1155,8 +1155,8 @@ static void string_input(void **state)
     expect_log("(GVA 0x200000) at RIP");
 }
 
-/* A long transfer ends with the guest's turn, and goes on in its next: the instruction is not passed
- * before all of it is done. */
+/* A long transfer ends with the guest's turn, and goes on in its next: the instruction is not
+ * passed before all of it is done. */
 static void string_in_bursts(void **state)
 {
     struct guest *guest = make("long mem=1M");

@@ -685,7 +685,8 @@ static bool has_room(void)
     return live_has_room;
 }
 
-/* Without room lines of guests wait, and the hypervisor's do not. What is lost meanwhile is said. */
+/* Without room lines of guests wait, and the hypervisor's do not. What is lost meanwhile is said.
+ */
 static void log_waits_for_room(void **state)
 {
     (void)state;
@@ -710,7 +711,8 @@ static void log_waits_for_room(void **state)
     assert_true(log_pass_on(true));
     unsigned kept = live.writes - 1;
     char told[120];
-    snprintf(told, sizeof(told), "quire: %u lines of guests came too fast to be shown; `log` has the newest\n",
+    snprintf(told, sizeof(told),
+             "quire: %u lines of guests came too fast to be shown; `log` has the newest\n",
              3000 - kept);
     assert_memory_equal(live.bytes, told, strlen(told));
     assert_int_equal(kept, 32768 / (8 + 99 + 1));

@@ -221,7 +221,8 @@ static void screen_write(struct sink *sink, const char *bytes, size_t n)
 struct sink uart_sink = {screen_write};
 struct sink uart_queue_sink = {screen_write};
 
-static bool line_busy; /* the serial line has no room, until somebody has asked for the fourth time */
+static bool
+    line_busy; /* the serial line has no room, until somebody has asked for the fourth time */
 
 bool uart_has_room(void)
 {
@@ -2052,7 +2053,7 @@ int main(void)
         cmocka_unit_test_setup(test_stress_finds, set_up),
         cmocka_unit_test_setup(test_terminal, set_up),
         cmocka_unit_test_setup(test_attach, set_up),
-cmocka_unit_test_setup(test_attach_to_a_fast_one, set_up),
+        cmocka_unit_test_setup(test_attach_to_a_fast_one, set_up),
         cmocka_unit_test_setup(test_devices, set_up),
         cmocka_unit_test_setup(test_screen, set_up),
         cmocka_unit_test_setup(test_type, set_up),

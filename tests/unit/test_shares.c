@@ -1,6 +1,6 @@
 /*
- * Shares of the CPU, with a CPU and a clock that the test plays: whatever a guest has the hypervisor
- * do is charged to it, and what it prints holds nobody up.
+ * Shares of the CPU, with a CPU and a clock that the test plays: whatever a guest has the
+ * hypervisor do is charged to it, and what it prints holds nobody up.
  */
 #include "vm/share.h"
 
@@ -202,10 +202,11 @@ static void dropped_output_is_counted_and_said(void **state)
     assert_int_equal(count_log("] what a guest prints"), 0);
     has_room_now = true;
     rounds(20);
-    snprintf(line, sizeof(line),
-             "g%u flood: %u bytes of its output were dropped here, it prints too fast; `output g%u` "
-             "has the newest\n",
-             guest->number, 31 * 1000 - GUEST_OUTPUT, guest->number);
+    snprintf(
+        line, sizeof(line),
+        "g%u flood: %u bytes of its output were dropped here, it prints too fast; `output g%u` "
+        "has the newest\n",
+        guest->number, 31 * 1000 - GUEST_OUTPUT, guest->number);
     assert_int_equal(count_log(line), 1);
     assert_int_equal(guest->output_dropped, 31 * 1000 - GUEST_OUTPUT);
     assert_int_equal(guest->output_untold, 0);

@@ -9,7 +9,7 @@
 #include "lib/string.h"
 
 /* A segment's access rights. */
-#define TYPE_ACCESSIBLE BIT(1)  /* data: writable; code: readable */
+#define TYPE_ACCESSIBLE BIT(1) /* data: writable; code: readable */
 #define TYPE_CODE BIT(3)
 #define SEGMENT_CODE_OR_DATA BIT(4)
 #define SEGMENT_PRESENT BIT(7)

@@ -6,7 +6,6 @@
 #include "arch/x86_64/guest/debug.h"
 #include "arch/x86_64/svm/vcpu.h"
 
-
 static void set_rf(struct vmcb *vmcb, bool set)
 {
     vmcb->rflags = set ? vmcb->rflags | RFLAGS_RF : vmcb->rflags & ~RFLAGS_RF;

@@ -9,7 +9,6 @@
 #include "arch/x86_64/guest/resident.h"
 #include "arch/x86_64/vmx/state.h"
 
-
 /* An event for the next entry is there already. */
 static bool event_pending(void)
 {
