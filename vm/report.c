@@ -115,9 +115,9 @@ void report_state(struct report *report, const struct vm_exit *exit)
     struct guest *guest = report->guest;
     struct vcpu_state state;
 
-    format(&report->sink, "exit: %s (0x%lx), qualification 0x%lx, RIP 0x%lx, %u bytes\n",
-           exit->name != NULL ? exit->name : "?", exit->raw, exit->qualification, exit->rip,
-           exit->length);
+    format(&report->sink, "exit: %s (0x%lx), %s 0x%lx, RIP 0x%lx, %u bytes\n",
+           exit->name != NULL ? exit->name : "?", exit->raw, guests_backend()->detail,
+           exit->qualification, exit->rip, exit->length);
     if (guests_backend()->get_state(guest->vcpu, &state) == E_OK) {
         print_backtrace(&report->sink, guest, &state);
         print_registers(&report->sink, &state);

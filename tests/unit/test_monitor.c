@@ -1788,7 +1788,7 @@ static const char *const asking_words[] = {
     "help", "mem",    "layout", "walk",    "map",    "explain", "who",    "frames",
     "peek", "dump",   "find",   "guests",  "regs",   "exits",   "report", "output",
     "eptp", "trace",  "audit",  "cpu",     "log",    "version", "check",  "colour",
-    "wait", "oracle", "print",  "devices", "screen", "bt",
+    "wait", "oracle", "print",  "devices", "screen", "bt",      "digest",
 };
 static const char *const changing_words[] = {"start",  "pause", "resume", "kill",
                                              "attach", "poke",  "type"};

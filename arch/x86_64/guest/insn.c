@@ -40,6 +40,14 @@ static int reach(void *ctx, gpa_t at, unsigned access, uint8_t **bytes, unsigned
     return access & RIGHT_X ? E_PERM : E_OK;
 }
 
+/* Where there is no bus to ask. */
+static int reach_memory(void *ctx, gpa_t at, unsigned access, uint8_t **bytes, unsigned *allowed)
+{
+    struct guest_insn *g = ctx;
+
+    return guest_memory_reach(g->access->table, at, access, bytes, allowed);
+}
+
 static void mark(void *ctx, gpa_t at, bool write)
 {
     struct guest_insn *g = ctx;
@@ -131,7 +139,7 @@ static enum vm_operand_outcome refuse(struct guest_insn *g, enum emulate_outcome
     case EMULATE_VIOLATION:
     case EMULATE_ILLEGAL:
         out->exit = *exit;
-        guest_tell_refusal(place, (enum operand_outcome)outcome, &out->exit);
+        guest_tell_refusal(g->access, place, (enum operand_outcome)outcome, &out->exit);
         return VM_OPERAND_MEMORY;
     case EMULATE_UNKNOWN:
         memcpy(out->why, g->emulation.why, sizeof(g->emulation.why));
@@ -184,4 +192,34 @@ enum vm_operand_outcome guest_emulate(const struct guest_access *access, const s
         return VM_OPERAND_REACHED;
     access->retry(access->vcpu);
     return refuse(&g, outcome, exit, out);
+}
+
+/* A and D are the CPU's affair, which has read the instruction already. */
+static void leave(void *ctx, gpa_t at, bool write)
+{
+    (void)ctx;
+    (void)at;
+    (void)write;
+}
+
+unsigned guest_insn_places(const struct guest_access *access, struct guest_place out[GUEST_PLACES])
+{
+    struct guest_insn g = {.access = access};
+    unsigned count = 0;
+
+    load_cpu(&g);
+    g.cpu.access.reach = reach_memory;
+    g.cpu.access.mark = leave;
+    out[count++] = (struct guest_place){emulate_code_address(&g.cpu), RIGHT_X};
+    if (emulate_decode(&g.cpu, &g.emulation) != EMULATE_DONE)
+        return count;
+    unsigned places = insn_places(&g.emulation.insn, &g.cpu.state, g.emulation.asked);
+    for (unsigned i = 0; i < places; i++) {
+        struct operand_place place;
+        const struct operand operand = emulate_operand(&g.cpu, &g.emulation.asked[i]);
+
+        if (operand_linear(&g.cpu.access, &operand, &place) == OPERAND_REACHED)
+            out[count++] = (struct guest_place){place.linear, operand.access};
+    }
+    return count;
 }

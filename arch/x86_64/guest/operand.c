@@ -3,11 +3,6 @@
 #include "arch/x86_64/guest/access.h"
 #include "arch/x86_64/mm/guest_memory.h"
 
-/* As VMX tells an access with a linear address (SDM Vol. 3, 28.2.1, table 28-7); for people. */
-#define QUALIFICATION_ALLOWED_SHIFT 3
-#define QUALIFICATION_LINEAR BIT(7)
-#define QUALIFICATION_FINAL BIT(8)
-
 _Static_assert((int)OPERAND_ES == SEG_ES && (int)OPERAND_CS == SEG_CS &&
                    (int)OPERAND_SS == SEG_SS && (int)OPERAND_DS == SEG_DS &&
                    (int)OPERAND_FS == SEG_FS && (int)OPERAND_GS == SEG_GS,
@@ -63,11 +58,9 @@ struct vm_event guest_fault(const struct operand_place *place)
     };
 }
 
-void guest_tell_refusal(const struct operand_place *place, enum operand_outcome outcome,
-                        struct vm_exit *exit)
+void guest_tell_refusal(const struct guest_access *access, const struct operand_place *place,
+                        enum operand_outcome outcome, struct vm_exit *exit)
 {
-    bool walk = place->refused.walk;
-
     if (outcome == OPERAND_ILLEGAL) {
         exit->kind = VM_EXIT_MISCONFIG;
         exit->memory.gpa = place->refused.gpa;
@@ -77,13 +70,10 @@ void guest_tell_refusal(const struct operand_place *place, enum operand_outcome 
     exit->memory.gpa = place->refused.gpa;
     exit->memory.gva = place->refused.gva;
     exit->memory.gva_valid = true;
-    exit->memory.walk = walk;
+    exit->memory.walk = place->refused.walk;
     exit->memory.access = place->refused.access;
     exit->memory.allowed = place->refused.allowed;
-    exit->qualification = place->refused.access |
-                          (uint64_t)(place->refused.allowed & RIGHT_RWX)
-                              << QUALIFICATION_ALLOWED_SHIFT |
-                          QUALIFICATION_LINEAR | (walk ? 0 : QUALIFICATION_FINAL);
+    exit->qualification = access->tell(place);
 }
 
 /* Elements in the page that has been reached, as far as each passes the checks that this one has
@@ -146,7 +136,7 @@ enum vm_operand_outcome guest_operand(const struct guest_access *access, const s
     case OPERAND_VIOLATION:
     case OPERAND_ILLEGAL:
         out->exit = *exit;
-        guest_tell_refusal(&place, outcome, &out->exit);
+        guest_tell_refusal(access, &place, outcome, &out->exit);
         return VM_OPERAND_MEMORY;
     case OPERAND_AGAIN:
         break;

@@ -77,8 +77,8 @@ static enum operand_outcome to_linear64(const struct operand *operand, uint64_t 
     return OPERAND_REACHED;
 }
 
-static enum operand_outcome to_linear(const struct operand_cpu *cpu, const struct operand *operand,
-                                      struct operand_place *out)
+enum operand_outcome operand_linear(const struct operand_cpu *cpu, const struct operand *operand,
+                                    struct operand_place *out)
 {
     uint64_t offset = operand->offset & low_bytes(operand->address_bytes);
 
@@ -244,7 +244,7 @@ enum operand_outcome operand_reach(const struct operand_cpu *cpu, const struct o
                                    struct operand_place *out)
 {
     memset(out, 0, sizeof(*out));
-    enum operand_outcome outcome = to_linear(cpu, operand, out);
+    enum operand_outcome outcome = operand_linear(cpu, operand, out);
     if (outcome != OPERAND_REACHED)
         return outcome;
     if (is_misaligned(cpu, operand, out->linear))

@@ -1,5 +1,6 @@
 /* What the VMCS says of a guest's CPU, for instructions that are carried out for it. */
 #include "arch/x86_64/guest/debug.h"
+#include "arch/x86_64/mm/ept.h"
 #include "arch/x86_64/vmx/exits.h"
 #include "arch/x86_64/vmx/state.h"
 
@@ -70,6 +71,14 @@ static uint64_t delivering(struct vcpu *vcpu)
     return info & INTERRUPTION_VALID ? info : 0;
 }
 
+/* As the qualification of an EPT violation. */
+static uint64_t tell(const struct operand_place *place)
+{
+    return place->refused.access |
+           (uint64_t)(place->refused.allowed & RIGHT_RWX) << QUALIFICATION_ALLOWED_SHIFT |
+           QUALIFICATION_LINEAR | (place->refused.walk ? 0 : QUALIFICATION_FINAL);
+}
+
 struct guest_access vmx_guest_access(struct vmx_vcpu *v)
 {
     return (struct guest_access){
@@ -84,6 +93,7 @@ struct guest_access vmx_guest_access(struct vmx_vcpu *v)
         .retry = vmx_retry,
         .note_memory = note_memory,
         .watches = watches,
+        .tell = tell,
         .delivering = delivering,
     };
 }
