@@ -309,6 +309,8 @@ static const struct record exit_record = RECORD("exit", exit_columns);
 static const struct column exit_total_columns[] = {
     {"exits", COLUMN_NUMBER, 0},
     {"lazy frames given", COLUMN_NUMBER, 0},
+    {"first writes to shared or watched pages", COLUMN_NUMBER, 0},
+    {"pages copied for them", COLUMN_NUMBER, 0},
     {"faults reported", COLUMN_NUMBER, 0},
     {"faults gone when looked at", COLUMN_NUMBER, 0},
     {"accesses to ports of no device", COLUMN_NUMBER, 0},
@@ -334,6 +336,7 @@ const char *vm_exit_text(enum vm_exit_kind kind)
         [VM_EXIT_EXCEPTION] = "exception",
         [VM_EXIT_SHUTDOWN] = "shutdown",
         [VM_EXIT_BAD_STATE] = "bad state",
+        [VM_EXIT_LOG_FULL] = "dirty log full",
         [VM_EXIT_HANDLED] = "handled below",
         [VM_EXIT_UNKNOWN] = "unknown",
     };
@@ -356,6 +359,7 @@ static int exits(const struct command *command, struct output *out, const struct
     output_facts(
         out, &exit_total_record,
         (struct value[]){as_number(vm_exit_total(guest)), as_number(guest->faults_filled),
+                         as_number(guest->faults_opened), as_number(guest->pages_copied),
                          as_number(guest->faults_refused), as_number(guest->faults_spurious),
                          as_number(guest->devices.unclaimed),
                          guest->devices.unclaimed ? as_number(guest->devices.last_unclaimed)

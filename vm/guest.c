@@ -8,6 +8,7 @@
 #include "lib/string.h"
 #include "mm/frames/buddy.h"
 #include "vm/device.h"
+#include "vm/dirty.h"
 #include "vm/guest_audit.h"
 #include "vm/guest_load.h"
 #include "vm/interrupts.h"
@@ -123,6 +124,7 @@ static void release_resources(struct guest *guest)
     uint64_t held = buddy_owner_frames(owner), left;
 
     guest_audit(guest);
+    dirty_end(guest);
     if (guest->vcpu != NULL)
         all.backend->vcpu_destroy(guest->vcpu);
     guest->vcpu = NULL;
@@ -227,6 +229,7 @@ static void forget_last_life(struct guest *guest)
     guest->spurious.count = 0;
     memset(guest->exits, 0, sizeof(guest->exits));
     guest->faults_filled = guest->faults_refused = guest->faults_spurious = 0;
+    guest->faults_opened = guest->pages_copied = 0;
     guest->frames_peak = 0;
     guest->ticks = 0;
     guest->line_length = guest->line_shown = 0;

@@ -23,6 +23,7 @@
 #include "vm/backend.h"
 #include "vm/devices.h"
 #include "vm/options.h"
+#include "vm/page_set.h"
 #include "vm/screen.h"
 
 enum slot_kind {
@@ -82,6 +83,10 @@ struct guest_image {
 #define GUEST_OUTPUT 4096
 #define GUEST_REPORT 8192
 
+/* How the pages that a guest writes are found, and who wants to know (vm/dirty.h). */
+enum dirty_way { DIRTY_OFF, DIRTY_BY_MARKS, DIRTY_BY_LOG, DIRTY_BY_PROTECTION };
+enum dirty_asker { DIRTY_CONSOLE, DIRTY_SNAPSHOT, DIRTY_ASKERS };
+
 struct guest {
     unsigned number;             /* gN, from 1; its owner: OWNER_FIRST_GUEST + number */
     char name[GUEST_NAME];       /* first word of the module's command line */
@@ -100,6 +105,12 @@ struct guest {
     unsigned slots;
     struct table table; /* second-level: EPT */
     bool has_table;
+    struct { /* vm/dirty.h */
+        enum dirty_way way;
+        unsigned askers;                   /* bit n: enum dirty_asker n */
+        struct page_set set[DIRTY_ASKERS]; /* written since each emptied its set */
+        struct page_set open;              /* not watched, until the next collection */
+    } dirty;
     struct snapshot last_map; /* what the table mapped when the guest ended last */
     struct vcpu *vcpu;
 
@@ -121,6 +132,8 @@ struct guest {
     uint64_t exits[VM_EXIT_COUNT];
     uint64_t interrupts;       /* of its devices, delivered */
     uint64_t faults_filled;    /* lazy frames given */
+    uint64_t faults_opened;    /* first writes to pages that were shared or watched */
+    uint64_t pages_copied;     /* of them, those that were shared */
     uint64_t faults_refused;   /* faults reported, expected ones included */
     uint64_t faults_spurious;  /* the table allowed the access by the time it was looked at */
     uint64_t frames_peak;      /* most frames held at once, tables included */

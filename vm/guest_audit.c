@@ -3,6 +3,7 @@
 
 #include "lib/error.h"
 #include "lib/format.h"
+#include "vm/dirty.h"
 
 static int read_root(const struct audit_table *table, struct audit_root *out)
 {
@@ -22,7 +23,7 @@ void guest_describe(struct guest *guest, char name[GUEST_AUDIT_NAME], struct aud
         .table = &guest->table,
         .name = name,
         .shows = BIT(PURPOSE_GUEST_RAM),
-        .others = guest->vcpu != NULL ? guest->vcpu->frames : 0,
+        .others = (guest->vcpu != NULL ? guest->vcpu->frames : 0) + dirty_frames(guest),
         .read_root = guest->vcpu != NULL ? read_root : NULL,
         .ctx = guest,
     };

@@ -3,11 +3,6 @@
 
 #include "lib/bits.h"
 #include "lib/error.h"
-#include "lib/panic.h"
-#include "lib/string.h"
-#include "mm/frames/buddy.h"
-#include "mm/frames/scrub.h"
-#include "mm/paging/typed.h"
 #include "vm/cpuid.h"
 #include "vm/device.h"
 
@@ -41,11 +36,6 @@ bool slot_fills(enum slot_kind kind, unsigned access)
     return slot_kind_is_lazy(kind) && (access & ~slot_rights(kind)) == 0;
 }
 
-static uint64_t slot_last(const struct slot *slot)
-{
-    return slot->base.v + slot->size - 1;
-}
-
 const struct slot *guest_slot_at(const struct guest *guest, gpa_t at)
 {
     for (unsigned i = 0; i < guest->slots; i++) {
@@ -54,11 +44,6 @@ const struct slot *guest_slot_at(const struct guest *guest, gpa_t at)
             return slot;
     }
     return NULL;
-}
-
-static struct slot *slot_at(struct guest *guest, gpa_t at)
-{
-    return (struct slot *)guest_slot_at(guest, at);
 }
 
 int slot_add(struct guest *guest, gpa_t base, uint64_t size, enum slot_kind kind)
@@ -225,200 +210,4 @@ int slots_layout(struct guest *guest)
             return layout_refused(guest, error, area_kind_name(area->kind), area->base, area->size);
     }
     return E_OK;
-}
-
-/* One zeroed block of 2^order frames, mapped at `at`. */
-static int back_block(struct guest *guest, struct slot *slot, gpa_t at, unsigned order)
-{
-    uint64_t size = PAGE_SIZE << order;
-    struct flush_batch batch;
-    hpa_t block;
-    int error = scrub_alloc(order, PURPOSE_GUEST_RAM, guest_owner(guest), &block);
-
-    if (error != E_OK)
-        return error;
-    flush_begin(&batch, &guest->table);
-    error = gpa_map(&guest->table, at, block, size, attrs_of(slot_rights(slot->kind), MEM_WB),
-                    MAP_DEFAULT, &batch);
-    flush_commit(&batch);
-    if (error != E_OK) {
-        invariant(buddy_free(block, order, guest_owner(guest)) == E_OK);
-        return error;
-    }
-    slot->backed += size;
-    guest_note_frames(guest);
-    return E_OK;
-}
-
-static uint64_t min_bytes(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
-
-/* How much of [at, at + left) to ask for at once: what leaves of the largest size possible at
- * `at` can map, up to where larger ones become possible. */
-static uint64_t stretch_at(const struct guest *guest, gpa_t at, uint64_t left)
-{
-    const struct table_kind *kind = guest->table.kind;
-
-    for (unsigned level = guest->table.caps.leaf_top; level > 1; level--) {
-        uint64_t size = level_size(kind, level), into = at.v & (size - 1);
-
-        if (into != 0)
-            left = min_bytes(left, size - into);
-        else if (size <= left)
-            break;
-    }
-    return left;
-}
-
-/* Backs `at` with the largest block that this allows and the buddy has. A block may be larger
- * than a leaf: its frames are contiguous, and it costs one request. *size receives what it
- * covers. */
-static int back_largest(struct guest *guest, struct slot *slot, gpa_t at, uint64_t *size)
-{
-    uint64_t stretch = stretch_at(guest, at, slot_last(slot) - at.v + 1);
-    unsigned order = highest_bit(stretch / PAGE_SIZE);
-    int error;
-
-    if (order > BUDDY_MAX_ORDER)
-        order = BUDDY_MAX_ORDER;
-    for (;; order--) {
-        *size = PAGE_SIZE << order;
-        error = back_block(guest, slot, at, order);
-        if (order == 0 || (error != E_NOMEM && error != E_QUOTA))
-            return error;
-    }
-}
-
-int slots_back(struct guest *guest)
-{
-    for (unsigned i = 0; i < guest->slots; i++) {
-        struct slot *slot = &guest->slot[i];
-        uint64_t size;
-
-        if (slot_kind_is_lazy(slot->kind) || slot->kind == SLOT_DEVICE)
-            continue;
-        for (uint64_t done = 0; done < slot->size; done += size) {
-            int error = back_largest(guest, slot, gpa_add(slot->base, done), &size);
-            if (error != E_OK)
-                return error;
-        }
-    }
-    return E_OK;
-}
-
-int slots_fill(struct guest *guest, gpa_t at)
-{
-    gpa_t page = gpa(align_down(at.v, PAGE_SIZE));
-    struct slot *slot = slot_at(guest, page);
-
-    if (slot == NULL || !slot_kind_is_lazy(slot->kind))
-        return E_NOENT;
-    return back_block(guest, slot, page, 0);
-}
-
-struct release {
-    struct flush_batch batch;
-    uint64_t bytes;
-};
-
-/* A block may be mapped by several leaves, once a large page was split: it goes with its first. */
-static int release_leaf(void *ctx, const struct mapping *mapping)
-{
-    struct release *release = ctx;
-    struct frame_info info;
-    hpa_t head;
-
-    invariant(frame_query(mapping->out, &info, &head) == E_OK);
-    if (head.v == mapping->out.v)
-        flush_free_after(&release->batch, head);
-    return 0;
-}
-
-void slots_release(struct guest *guest)
-{
-    struct table *table = &guest->table;
-    gpa_t first = gpa(table->kind->input_first), last = gpa(table->kind->input_last);
-    struct release release;
-
-    flush_begin(&release.batch, table);
-    gpa_visit(table, first, last, VISIT_PAGES, release_leaf, &release);
-    invariant(gpa_unmap(table, first, last.v - first.v + 1, &release.batch) == E_OK);
-    flush_commit(&release.batch);
-    for (unsigned i = 0; i < guest->slots; i++)
-        guest->slot[i].backed = 0;
-}
-
-/* The host's view of the page that backs `at`, whatever the guest may do with it, and how many
- * bytes follow in it; NULL for none. */
-static uint8_t *backing_of(struct guest *guest, gpa_t at, uint64_t *room)
-{
-    struct mapping mapping;
-
-    if (!guest->has_table || gpa_translate(&guest->table, at, &mapping) != E_OK)
-        return NULL;
-    *room = mapping.last - at.v + 1;
-    return (uint8_t *)direct(hpa_add(mapping.out, at.v - mapping.in));
-}
-
-uint64_t guest_read(struct guest *guest, gpa_t from, void *to, uint64_t size)
-{
-    return guest->has_table ? gpa_read(&guest->table, from, RIGHT_R, to, size) : 0;
-}
-
-/* Up to the end of one page (of the table's leaf), backed on demand. Zeroes are what absent lazy
- * memory reads as anyway, so they need no frame. */
-static int place_piece(struct guest *guest, gpa_t at, const uint8_t *from, uint64_t size,
-                       uint64_t *placed)
-{
-    uint64_t room = 0;
-    uint8_t *bytes = backing_of(guest, at, &room);
-
-    if (bytes == NULL) {
-        const struct slot *slot = guest_slot_at(guest, at);
-        int error = E_OK;
-
-        if (slot == NULL || !slot_kind_is_lazy(slot->kind))
-            return E_RANGE;
-        if (from == NULL) {
-            *placed = min_bytes(size, PAGE_SIZE - (at.v & (PAGE_SIZE - 1)));
-            return E_OK;
-        }
-        error = slots_fill(guest, at);
-        if (error != E_OK)
-            return error;
-        bytes = backing_of(guest, at, &room);
-        invariant(bytes != NULL);
-    }
-    *placed = min_bytes(room, size);
-    if (from != NULL)
-        memcpy(bytes, from, *placed);
-    else
-        memset(bytes, 0, *placed);
-    return E_OK;
-}
-
-int slots_place(struct guest *guest, gpa_t at, const void *from, uint64_t size)
-{
-    uint64_t placed = 0;
-
-    for (uint64_t done = 0; done < size; done += placed) {
-        int error =
-            place_piece(guest, gpa_add(at, done),
-                        from != NULL ? (const uint8_t *)from + done : NULL, size - done, &placed);
-        if (error != E_OK)
-            return error;
-    }
-    return E_OK;
-}
-
-uint64_t guest_write(struct guest *guest, gpa_t to, const void *from, uint64_t size)
-{
-    uint64_t done = 0, placed;
-
-    while (done < size && place_piece(guest, gpa_add(to, done), (const uint8_t *)from + done,
-                                      size - done, &placed) == E_OK)
-        done += placed;
-    return done;
 }

@@ -34,6 +34,7 @@ void (*machine_cpuid)(uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
 struct table_caps machine_caps;
 uint64_t machine_base, machine_unmapped, machine_read_only, machine_xcr0_mask;
 int machine_vcpu_error;
+bool machine_logs;
 
 static const struct table_caps *table_caps(void)
 {
@@ -236,6 +237,29 @@ static enum vm_operand_outcome operand_at(struct vcpu *vcpu, const struct vm_exi
     return VM_OPERAND_REACHED;
 }
 
+static int log_start(struct vcpu *vcpu)
+{
+    if (!machine_logs)
+        return E_UNSUPPORTED;
+    ((struct fake_vcpu *)vcpu)->logs = true;
+    return E_OK;
+}
+
+static void log_stop(struct vcpu *vcpu)
+{
+    ((struct fake_vcpu *)vcpu)->logs = false;
+    ((struct fake_vcpu *)vcpu)->logged = 0;
+}
+
+static void log_take(struct vcpu *vcpu, vm_logged_fn fn, void *ctx)
+{
+    struct fake_vcpu *fake = (struct fake_vcpu *)vcpu;
+
+    for (unsigned i = 0; i < fake->logged; i++)
+        fn(ctx, fake->log[i]);
+    fake->logged = 0;
+}
+
 static int read_root(struct vcpu *vcpu, struct vm_root *out)
 {
     *out = (struct vm_root){.frame = vcpu->guest->table.root, .type = MEM_WB, .levels = 4};
@@ -279,6 +303,9 @@ const struct vm_backend machine_backend = {
     .interrupts_open = interrupts_open,
     .want_window = want_window,
     .operand = operand_at,
+    .log_start = log_start,
+    .log_stop = log_stop,
+    .log_take = log_take,
     .read_root = read_root,
     .read_linear = read_linear,
     .dump = dump,
@@ -345,6 +372,7 @@ void machine_start(uint64_t bytes)
     machine_unmapped = machine_read_only = UINT64_MAX;
     machine_xcr0_mask = 0;
     machine_vcpu_error = E_OK;
+    machine_logs = false;
     machine_forget_log();
     log_attach(&log_sink);
 }

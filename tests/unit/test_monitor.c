@@ -41,6 +41,7 @@
 #include "monitor/commands.h"
 #include "monitor/line_editor.h"
 #include "tests/unit/buddy_env.h"
+#include "vm/dirty.h"
 #include "vm/device.h"
 #include "vm/guest.h"
 #include "vm/keyboard.h"
@@ -1710,7 +1711,7 @@ static const char *const asking_words[] = {
     "wait", "oracle", "print",  "devices", "screen", "bt",
 };
 static const char *const changing_words[] = {"start",  "pause", "resume", "kill",
-                                             "attach", "poke",  "type"};
+                                             "attach", "poke",  "type",   "dirty"};
 static const char *const slow_words[] = {"quit", "stress", "bench", "paging", "columns"};
 
 static struct {
@@ -1876,6 +1877,8 @@ static void type_at_random(bool changing, void (*before_quit)(void))
     serve("");
     assert_true(random_typing.lines > RANDOM_LINES);
     run("trace off");
+    for (unsigned i = 1; i <= GUESTS; i++)
+        dirty_stop(guest_by_number(i), DIRTY_CONSOLE);
     forget_kept();
     buddy_stats(&after);
     assert_int_equal(before.free_frames, after.free_frames);

@@ -1,0 +1,44 @@
+/*
+ * What the console asks of vm/dirty.h and its like, for the tests that play the machine themselves:
+ * a guest that writes the pages at 0x3000 and 0x4000 between any two questions.
+ */
+#include "lib/error.h"
+#include "vm/dirty.h"
+
+#include <stddef.h>
+
+const char *dirty_way_name(enum dirty_way way)
+{
+    return way == DIRTY_BY_MARKS ? "the table's dirty bits" : "off";
+}
+
+int dirty_start(struct guest *guest, enum dirty_asker asker)
+{
+    struct page_set *set = &guest->dirty.set[asker];
+
+    if (dirty_asked(guest, asker))
+        return E_STATE;
+    page_set_begin(set, OWNER_HOST);
+    int error = page_set_cover(set, 0, MiB);
+    if (error != E_OK)
+        return error;
+    guest->dirty.askers |= 1u << asker;
+    guest->dirty.way = DIRTY_BY_MARKS;
+    return E_OK;
+}
+
+void dirty_stop(struct guest *guest, enum dirty_asker asker)
+{
+    if (!dirty_asked(guest, asker))
+        return;
+    guest->dirty.askers &= ~(1u << asker);
+    guest->dirty.way = DIRTY_OFF;
+    page_set_end(&guest->dirty.set[asker]);
+}
+
+void dirty_collect(struct guest *guest)
+{
+    for (unsigned i = 0; i < DIRTY_ASKERS; i++)
+        if (dirty_asked(guest, (enum dirty_asker)i))
+            page_set_add(&guest->dirty.set[i], 0x3000, 2 * PAGE_SIZE);
+}
