@@ -92,6 +92,9 @@ static int start(const struct command *command, struct output *out, const struct
                               "g%u %s is halted, and nothing can wake it; `kill g%u; start g%u` "
                               "begins anew",
                               guest->number, guest->name, guest->number, guest->number);
+    error = command_not_held(command, out, guest);
+    if (error)
+        return error;
     error = guest_start(guest);
     if (error == E_STATE)
         return command_refuse(command, out, error, "g%u %s is %s already; `kill g%u` ends it",
@@ -135,6 +138,9 @@ static int resume(const struct command *command, struct output *out, const struc
                               "g%u %s is %s: only a paused guest can be resumed%s", guest->number,
                               guest->name, guest_state_name(guest->state),
                               guest_ended(guest) ? "; `start` runs an ended one again" : "");
+    error = command_not_held(command, out, guest);
+    if (error)
+        return error;
     error = guest_start(guest);
     if (error)
         return command_refuse(command, out, error, "g%u %s cannot be resumed: %s", guest->number,

@@ -227,6 +227,9 @@ struct vm_backend {
 
     int (*vcpu_create)(struct guest *guest, struct table *table, owner_t owner, struct vcpu **out);
     void (*vcpu_destroy)(struct vcpu *vcpu);
+    /* Makes `to` what `from` is: every register, what is pending and what is blocked. Both are out
+     * of their CPU; their tables, tags and logs stay their own. */
+    int (*vcpu_copy)(struct vcpu *to, struct vcpu *from);
 
     int (*get_state)(struct vcpu *vcpu, struct vcpu_state *out);
     int (*get_modes)(struct vcpu *vcpu, struct vm_modes *out);

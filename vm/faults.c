@@ -10,6 +10,7 @@
 #include "guests/abi.h"
 #include "lib/error.h"
 #include "lib/log.h"
+#include "mm/frames/buddy.h"
 #include "mm/paging/typed.h"
 #include "vm/cow.h"
 #include "vm/device.h"
@@ -228,6 +229,26 @@ static bool keeps_faulting(struct guest *guest, const struct vm_exit *exit)
     return ++guest->spurious.count > SPURIOUS_LIMIT;
 }
 
+/* There is no frame for it just now. The access is made again when the guest goes on. */
+static void hold(struct guest *guest, const struct vm_exit *exit, int error)
+{
+    uint64_t held = buddy_owner_frames(guest_owner(guest)) * PAGE_SIZE;
+    uint64_t quota = buddy_quota(guest_owner(guest));
+    char has[SIZE_TEXT], most[SIZE_TEXT];
+
+    if (quota != UINT64_MAX && held + PAGE_SIZE > quota * PAGE_SIZE)
+        guest_hold(guest,
+                   "no frame for GPA 0x%lx: it holds %s, its quota is %s; `quota g%u SIZE`, then "
+                   "`resume g%u`",
+                   exit->memory.gpa.v, size_text(has, held), size_text(most, quota * PAGE_SIZE),
+                   guest->number, guest->number);
+    else
+        guest_hold(guest,
+                   "no frame for GPA 0x%lx: the machine's memory is given away (%s); `resume g%u` "
+                   "once there is room",
+                   exit->memory.gpa.v, error_name(error), guest->number);
+}
+
 /* A first touch, or a first write. E_NOENT: the slot does not allow it. */
 static int make_reachable(struct guest *guest, const struct slot *slot, const struct vm_exit *exit)
 {
@@ -266,8 +287,7 @@ void exit_memory(struct guest *guest, const struct vm_exit *exit)
     if (error == E_NOENT)
         refuse(guest, exit);
     else if (error != E_OK)
-        guest_stop(guest, exit, "no frame for lazy memory at GPA 0x%lx: %s (%s)",
-                   exit->memory.gpa.v, error_text(error), error_name(error));
+        hold(guest, exit, error);
 }
 
 void exit_misconfig(struct guest *guest, const struct vm_exit *exit)

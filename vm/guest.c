@@ -13,6 +13,7 @@
 #include "vm/guest_load.h"
 #include "vm/interrupts.h"
 #include "vm/slots.h"
+#include "vm/snapshot.h"
 
 static struct {
     const struct vm_backend *backend;
@@ -123,6 +124,7 @@ static void release_resources(struct guest *guest)
     owner_t owner = guest_owner(guest);
     uint64_t held = buddy_owner_frames(owner), left;
 
+    guest_snapshot_drop(guest);
     guest_audit(guest);
     dirty_end(guest);
     if (guest->vcpu != NULL)
@@ -255,7 +257,7 @@ static int make(struct guest *guest)
     return E_OK;
 }
 
-static struct guest *register_guest(void)
+struct guest *guest_register(void)
 {
     uint64_t frames = (sizeof(struct guest) + PAGE_SIZE - 1) / PAGE_SIZE;
     struct guest *guest;
@@ -279,7 +281,7 @@ int guest_create(const struct guest_image *image, struct guest **out)
     *out = NULL;
     if (all.backend == NULL)
         return E_UNSUPPORTED;
-    guest = register_guest();
+    guest = guest_register();
     if (guest == NULL)
         return all.count == GUEST_LIMIT ? E_FULL : E_NOMEM;
     *out = guest;
@@ -304,7 +306,8 @@ int guest_start(struct guest *guest)
 {
     int error;
 
-    if (guest->state == GUEST_RUNNING || guest->state == GUEST_HALTED)
+    if (guest->state == GUEST_RUNNING || guest->state == GUEST_HALTED ||
+        guest->held_end != GUEST_READY)
         return E_STATE;
     if (guest_ended(guest)) {
         error = options_parse(guest->image.cmdline, &guest->options, guest->reason,
@@ -316,6 +319,7 @@ int guest_start(struct guest *guest)
         if (error != E_OK)
             return error;
     }
+    guest->reason[0] = '\0';
     guest->state = guest->halted && !interrupts_can_wake(guest) ? GUEST_HALTED : GUEST_RUNNING;
     return E_OK;
 }
@@ -333,6 +337,7 @@ int guest_kill(struct guest *guest)
     if (guest_ended(guest))
         return E_STATE;
     guest->state = GUEST_KILLED;
+    guest->held_end = GUEST_READY;
     guest_finish(guest);
     return E_OK;
 }

@@ -87,6 +87,18 @@ struct guest_image {
 enum dirty_way { DIRTY_OFF, DIRTY_BY_MARKS, DIRTY_BY_LOG, DIRTY_BY_PROTECTION };
 enum dirty_asker { DIRTY_CONSOLE, DIRTY_SNAPSHOT, DIRTY_ASKERS };
 
+/* QUIRE_HC_EXPECT_FAULT; size 0: none expected. */
+struct expected_fault {
+    uint64_t base, size, resume;
+};
+
+/* What a snapshot or a fork takes beside memory and CPU (vm/life.c). */
+struct guest_life {
+    struct guest_devices devices;
+    bool has_bios, has_disk, halted;
+    struct expected_fault expect_fault;
+};
+
 struct guest {
     unsigned number;             /* gN, from 1; its owner: OWNER_FIRST_GUEST + number */
     char name[GUEST_NAME];       /* first word of the module's command line */
@@ -111,7 +123,9 @@ struct guest {
         struct page_set set[DIRTY_ASKERS]; /* written since each emptied its set */
         struct page_set open;              /* not watched, until the next collection */
     } dirty;
-    struct snapshot last_map; /* what the table mapped when the guest ended last */
+    struct guest_snapshot *snapshot; /* vm/snapshot.h; NULL: none */
+    enum guest_state held_end;       /* it ended so, and is held for its snapshot; READY: not */
+    struct snapshot last_map;        /* what the table mapped when the guest ended last */
     struct vcpu *vcpu;
 
     struct guest_devices devices;
@@ -121,9 +135,7 @@ struct guest {
     unsigned restarts; /* by itself, since it was started otherwise */
     bool halted;       /* executed HLT and nothing has woken it */
 
-    struct { /* QUIRE_HC_EXPECT_FAULT; size 0: none expected */
-        uint64_t base, size, resume;
-    } expect_fault;
+    struct expected_fault expect_fault;
     struct { /* a fault that the table does not explain, and how often */
         uint64_t gpa, rip;
         unsigned count;
@@ -167,7 +179,7 @@ bool guest_is_user_program(const char *cmdline);
 bool guest_is_script(const char *cmdline);
 
 /* READY or PAUSED -> RUNNING (or HALTED, where it halted before); ended -> made anew and RUNNING.
- * E_STATE: running already, or halted. */
+ * E_STATE: running already, or halted, or held at its end for its snapshot. */
 int guest_start(struct guest *guest);
 int guest_pause(struct guest *guest); /* E_STATE unless RUNNING or HALTED */
 int guest_kill(struct guest *guest);  /* E_STATE when it has ended */
@@ -183,6 +195,10 @@ static inline owner_t guest_owner(const struct guest *guest)
 /* Within vm/: reports a guest whose state says that it has ended, and gives back all that it holds.
  * It must not be on a CPU. */
 void guest_finish(struct guest *guest);
+/* Within vm/: another guest in the list, READY and with nothing; NULL: no room. */
+struct guest *guest_register(void);
+void life_save(const struct guest *guest, struct guest_life *out);
+void life_restore(struct guest *guest, const struct guest_life *in);
 /* Within vm/: brings frames_peak up to date. */
 void guest_note_frames(struct guest *guest);
 

@@ -11,6 +11,7 @@
 #include "vm/interrupts.h"
 #include "vm/report.h"
 #include "vm/reset.h"
+#include "vm/snapshot.h"
 
 #define SLICE_TICKS UINT64_C(1000000)
 
@@ -58,6 +59,16 @@ static void run_slice(struct guest *guest)
     guest->ticks += now - start;
 }
 
+static void end(struct guest *guest)
+{
+    if (guest->snapshot != NULL) {
+        guest_hold_ended(guest);
+        return;
+    }
+    guest_finish(guest);
+    guest_restart(guest);
+}
+
 unsigned guests_round(void)
 {
     unsigned runnable = 0;
@@ -69,8 +80,7 @@ unsigned guests_round(void)
             continue;
         run_slice(guest);
         if (guest_ended(guest)) {
-            guest_finish(guest);
-            guest_restart(guest);
+            end(guest);
         }
         runnable += guest->state == GUEST_RUNNING;
     }

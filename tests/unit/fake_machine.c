@@ -81,6 +81,18 @@ static void vcpu_destroy(struct vcpu *vcpu)
     free(vcpu);
 }
 
+static int vcpu_copy(struct vcpu *to, struct vcpu *from)
+{
+    struct fake_vcpu *target = (struct fake_vcpu *)to, *source = (struct fake_vcpu *)from;
+
+    memcpy(to->gpr, from->gpr, sizeof(to->gpr));
+    to->cr8 = from->cr8;
+    target->state = source->state;
+    target->halted = source->halted;
+    target->window = source->window;
+    return E_OK;
+}
+
 static int get_state(struct vcpu *vcpu, struct vcpu_state *out)
 {
     struct fake_vcpu *fake = (struct fake_vcpu *)vcpu;
@@ -290,6 +302,7 @@ const struct vm_backend machine_backend = {
     .kind = &ept_kind,
     .vcpu_create = vcpu_create,
     .vcpu_destroy = vcpu_destroy,
+    .vcpu_copy = vcpu_copy,
     .get_state = get_state,
     .get_modes = get_modes,
     .set_state = set_state,

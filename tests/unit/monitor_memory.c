@@ -4,6 +4,8 @@
  */
 #include "lib/error.h"
 #include "vm/dirty.h"
+#include "vm/fork.h"
+#include "vm/snapshot.h"
 
 #include <stddef.h>
 
@@ -41,4 +43,28 @@ void dirty_collect(struct guest *guest)
     for (unsigned i = 0; i < DIRTY_ASKERS; i++)
         if (dirty_asked(guest, (enum dirty_asker)i))
             page_set_add(&guest->dirty.set[i], 0x3000, 2 * PAGE_SIZE);
+}
+
+uint64_t guest_snapshot_frames(const struct guest *guest)
+{
+    (void)guest;
+    return 0;
+}
+
+int guest_snapshot(struct guest *guest)
+{
+    (void)guest;
+    return E_QUOTA;
+}
+
+int guest_back(struct guest *guest)
+{
+    (void)guest;
+    return E_NOENT;
+}
+
+int guest_fork(struct guest *guest, struct guest **out)
+{
+    *out = guest;
+    return E_NOMEM;
 }

@@ -20,15 +20,19 @@
 #include "tests/unit/fake_machine.h"
 #include "tests/unit/random.h"
 #include "vm/dirty.h"
+#include "vm/cow.h"
 #include "vm/exits.h"
+#include "vm/fork.h"
 #include "vm/guest_audit.h"
 #include "vm/slots.h"
+#include "vm/snapshot.h"
 
 #define MEMORY (96 * MiB)
 #define PAGES 2048u /* of a guest: 8 MiB, of which 640K .. 1M is a hole */
 #define HOLE_FIRST 0xa0u
 #define HOLE_END 0x100u
 #define LOG_ENTRIES 512u
+#define GUESTS 8u
 
 static uint8_t sector[512];
 static uint64_t frames_before;
@@ -67,18 +71,25 @@ static void stop_machine(void)
 /* ---- The model ------------------------------------------------------------------------------- */
 
 struct page {
-    uint64_t stamp; /* at its first byte; all else is 0 */
+    uint64_t stamp[2]; /* its first and its last word; the others stay as they are */
+    uint64_t kept[2];  /* what they were when the snapshot was taken */
     bool dirty;
 };
 
+/* Where a page's words are. */
+static gpa_t place_of(unsigned page, unsigned which)
+{
+    return gpa(page * PAGE_SIZE + which * (PAGE_SIZE - sizeof(uint64_t)));
+}
+
 struct model {
     struct guest *guest;
-    bool asked;
+    bool asked, has_snapshot;
     struct page page[PAGES];
 };
 
-static struct model models[4];
-static unsigned living;
+static struct model models[GUESTS];
+static unsigned living; /* models in use, of guests that may have ended */
 
 static struct model *make(const char *cmdline)
 {
@@ -89,7 +100,8 @@ static struct model *make(const char *cmdline)
     if (guest_create(&image, &model->guest) != E_OK)
         fail_msg("%s: %s", cmdline, model->guest != NULL ? model->guest->reason : "no guest");
     for (unsigned i = 0; i < PAGES; i++) /* what the loader has left */
-        (void)guest_read(model->guest, gpa(i * PAGE_SIZE), &model->page[i].stamp, 8);
+        for (unsigned which = 0; which < 2; which++)
+            (void)guest_read(model->guest, place_of(i, which), &model->page[i].stamp[which], 8);
     return model;
 }
 
@@ -109,6 +121,10 @@ static void audit_all(void)
         if (guest_by_number(i)->has_table) {
             guest_describe(guest_by_number(i), names[audit.tables], &tables[audit.tables]);
             audit.tables++;
+            if (guest_by_number(i)->snapshot == NULL)
+                continue;
+            guest_describe_snapshot(guest_by_number(i), names[audit.tables], &tables[audit.tables]);
+            audit.tables++;
         }
     machine_forget_log();
     if (audit_run(&audit, NULL, NULL, &totals) != E_OK) {
@@ -123,16 +139,17 @@ static void audit_all(void)
 
 static void expect_contents(const struct model *model)
 {
-    for (unsigned i = 0; i < PAGES; i++) {
+    for (unsigned i = 0; i < 2 * PAGES; i++) {
+        unsigned page = i / 2, which = i % 2;
         uint64_t word = 0;
 
-        if (!is_memory(i))
+        if (!is_memory(page))
             continue;
-        if (guest_read(model->guest, gpa(i * PAGE_SIZE), &word, sizeof(word)) == 0)
+        if (guest_read(model->guest, place_of(page, which), &word, sizeof(word)) == 0)
             word = 0; /* lazy, and never touched */
-        if (word != model->page[i].stamp)
-            fail_msg("g%u, page 0x%x: 0x%lx, not 0x%lx", model->guest->number, i, word,
-                     model->page[i].stamp);
+        if (word != model->page[page].stamp[which])
+            fail_msg("g%u, page 0x%x: 0x%lx, not 0x%lx", model->guest->number, page, word,
+                     model->page[page].stamp[which]);
     }
 }
 
@@ -185,29 +202,32 @@ static uint64_t *reach(struct guest *guest, gpa_t at, unsigned access)
 
 static bool cpu_write(struct model *model, unsigned page, uint64_t stamp)
 {
-    uint64_t *word = reach(model->guest, gpa(page * PAGE_SIZE), RIGHT_W);
+    unsigned which = stamp % 2;
+    uint64_t *word = reach(model->guest, place_of(page, which), RIGHT_W);
 
     if (word == NULL)
         return false;
     *word = stamp;
-    model->page[page].stamp = stamp;
+    model->page[page].stamp[which] = stamp;
     model->page[page].dirty = true;
     return true;
 }
 
 static void cpu_read(struct model *model, unsigned page)
 {
-    const uint64_t *word = reach(model->guest, gpa(page * PAGE_SIZE), RIGHT_R);
+    const uint64_t *word = reach(model->guest, place_of(page, 0), RIGHT_R);
 
     assert_non_null(word);
-    assert_int_equal(*word, model->page[page].stamp);
+    assert_int_equal(*word, model->page[page].stamp[0]);
 }
 
 static void host_write(struct model *model, unsigned page, uint64_t stamp)
 {
-    assert_int_equal(guest_write(model->guest, gpa(page * PAGE_SIZE), &stamp, sizeof(stamp)),
+    unsigned which = stamp % 2;
+
+    assert_int_equal(guest_write(model->guest, place_of(page, which), &stamp, sizeof(stamp)),
                      sizeof(stamp));
-    model->page[page].stamp = stamp;
+    model->page[page].stamp[which] = stamp;
     model->page[page].dirty = true;
 }
 
@@ -408,6 +428,333 @@ static void every_shortage_at_the_start(void **state)
     stop_machine();
 }
 
+/* ---- Snapshots and forks --------------------------------------------------------------------- */
+
+static void take_snapshot(struct model *model)
+{
+    assert_int_equal(guest_snapshot(model->guest), E_OK);
+    model->has_snapshot = true;
+    for (unsigned i = 0; i < PAGES; i++)
+        memcpy(model->page[i].kept, model->page[i].stamp, sizeof(model->page[i].kept));
+}
+
+static void go_back(struct model *model)
+{
+    int error = guest_back(model->guest);
+
+    assert_int_equal(error, model->has_snapshot ? E_OK : E_NOENT);
+    for (unsigned i = 0; model->has_snapshot && i < PAGES; i++) {
+        struct page *page = &model->page[i];
+
+        page->dirty |= memcmp(page->stamp, page->kept, sizeof(page->kept)) != 0;
+        memcpy(page->stamp, page->kept, sizeof(page->kept));
+    }
+    if (model->has_snapshot)
+        assert_int_equal(model->guest->dirty.set[DIRTY_SNAPSHOT].pages, 0);
+}
+
+static void make_fork(struct model *from)
+{
+    struct model *model = &models[living];
+
+    if (living == GUESTS)
+        return;
+    *model = *from;
+    assert_int_equal(guest_fork(from->guest, &model->guest), E_OK);
+    living++;
+    model->asked = model->has_snapshot = false;
+}
+
+static void end_one(struct model *model)
+{
+    assert_int_equal(guest_kill(model->guest), E_OK);
+    model->guest = NULL;
+}
+
+static struct model *some_model(void)
+{
+    struct model *model;
+
+    do
+        model = &models[random_below(&chance, living)];
+    while (model->guest == NULL);
+    return model;
+}
+
+static unsigned guests_alive(void)
+{
+    unsigned alive = 0;
+
+    for (unsigned i = 0; i < living; i++)
+        alive += models[i].guest != NULL;
+    return alive;
+}
+
+/* What was put back counts as written, though it may be the same as before: so no page that was
+ * written may be missing, and none that was neither written nor put back may be there. */
+static void ask_again(struct model *model)
+{
+    struct page_set *set = &model->guest->dirty.set[DIRTY_CONSOLE];
+
+    if (!model->asked) {
+        ask(model);
+        return;
+    }
+    dirty_collect(model->guest);
+    for (unsigned i = 0; i < PAGES; i++)
+        if (model->page[i].dirty && !page_set_has(set, i * PAGE_SIZE))
+            fail_msg("g%u, page 0x%x: was written", model->guest->number, i);
+    page_set_clear(set);
+    for (unsigned i = 0; i < PAGES; i++)
+        model->page[i].dirty = false;
+}
+
+static void change(struct model *model)
+{
+    switch (random_below(&chance, 16)) {
+    case 0:
+        take_snapshot(model);
+        break;
+    case 1:
+    case 2:
+        go_back(model);
+        break;
+    case 3:
+        make_fork(model);
+        break;
+    case 4:
+        if (guests_alive() > 1)
+            end_one(model);
+        break;
+    case 5:
+        ask_again(model);
+        break;
+    case 6:
+        if (random_below(&chance, 3) == 0) {
+            guest_snapshot_drop(model->guest);
+            model->has_snapshot = false;
+        }
+        break;
+    case 7:
+        if (random_below(&chance, 3) == 0)
+            ask_no_more(model);
+        break;
+    case 8:
+    case 9:
+        host_write(model, some_page(), random_next(&chance));
+        break;
+    case 10:
+        cpu_read(model, some_page());
+        break;
+    default:
+        for (unsigned n = 0; n < 8; n++)
+            assert_true(cpu_write(model, some_page(), random_next(&chance)));
+    }
+}
+
+static void run_copies(enum way way, const char *options, uint64_t seed)
+{
+    start_machine(way);
+    chance.state = seed;
+    living = 0;
+    make(options);
+    for (unsigned n = 0; n < 300; n++) {
+        change(some_model());
+        audit_all();
+        if (n % 8 == 0)
+            expect_contents(some_model());
+    }
+    for (unsigned i = 0; i < living; i++)
+        if (models[i].guest != NULL) {
+            expect_contents(&models[i]);
+            end_one(&models[i]);
+            audit_all();
+        }
+    stop_machine();
+}
+
+static void copies_are_what_they_are_copies_of(void **state)
+{
+    (void)state;
+    for (enum way way = 0; way < WAYS; way++)
+        for (uint64_t seed = 0; seed < 3; seed++) {
+            run_copies(way, "eager mem=8M", 100 + 10 * seed + way);
+            run_copies(way, "lazy lazy mem=8M", 200 + 10 * seed + way);
+        }
+}
+
+/* CPU, devices and what is pending. */
+static void copies_have_the_cpu_and_the_devices(void **state)
+{
+    struct guest *fork;
+
+    (void)state;
+    start_machine(BY_MARKS);
+    living = 0;
+    struct guest *guest = make("cpu mem=1M")->guest;
+    guest->vcpu->gpr[RBX] = 77;
+    fake_of(guest)->state.rip = 0x1234;
+    guest->devices.cmos.started = 99;
+    guest->expect_fault.size = 5;
+    assert_int_equal(guest_snapshot(guest), E_OK);
+    assert_int_equal(guest_fork(guest, &fork), E_OK);
+    guest->vcpu->gpr[RBX] = 1;
+    fake_of(guest)->state.rip = 2;
+    guest->devices.cmos.started = 3;
+    guest->expect_fault.size = 0;
+    assert_int_equal(guest_back(guest), E_OK);
+    for (unsigned i = 0; i < 2; i++, guest = fork) {
+        assert_int_equal(guest->vcpu->gpr[RBX], 77);
+        assert_int_equal(fake_of(guest)->state.rip, 0x1234);
+        assert_int_equal(guest->devices.cmos.started, 99);
+        assert_int_equal(guest->expect_fault.size, 5);
+        assert_int_equal(guest->state, GUEST_RUNNING);
+    }
+    assert_int_equal(guest_kill(guest_by_number(1)), E_OK);
+    assert_int_equal(guest_kill(fork), E_OK);
+    assert_int_equal(guest_snapshot(fork), E_STATE);
+    assert_int_equal(guest_fork(fork, &guest), E_STATE);
+    stop_machine();
+}
+
+/* A guest that ends with a snapshot is held, and goes back. */
+static void shut_down(struct fake_vcpu *vcpu, struct vm_exit *exit)
+{
+    (void)vcpu;
+    exit->kind = VM_EXIT_SHUTDOWN;
+}
+
+static void a_guest_with_a_snapshot_does_not_end(void **state)
+{
+    (void)state;
+    start_machine(BY_MARKS);
+    living = 0;
+    struct guest *guest = make("ends mem=1M")->guest;
+    assert_int_equal(guest_snapshot(guest), E_OK);
+    machine_cpu = shut_down;
+    guests_round();
+    assert_int_equal(guest->state, GUEST_PAUSED);
+    assert_int_equal(guest->held_end, GUEST_STOPPED);
+    assert_non_null(strstr(machine_log(), "`reset g1` goes back to it"));
+    assert_int_equal(guest_start(guest), E_STATE);
+    assert_int_equal(guest_snapshot(guest), E_STATE);
+    assert_int_equal(guest_back(guest), E_OK);
+    assert_int_equal(guest->state, GUEST_RUNNING);
+    assert_int_equal(guest_pause(guest), E_OK);
+    assert_int_equal(guest_back(guest), E_OK);
+    assert_int_equal(guest->state, GUEST_PAUSED);
+    assert_int_equal(guest_kill(guest), E_OK);
+    assert_int_equal(guest_start(guest), E_OK);
+    assert_int_equal(guest_kill(guest), E_OK);
+    stop_machine();
+}
+
+/* With any number of frames a snapshot or a fork is made, or nothing has changed. */
+static void every_shortage_of_copies(void **state)
+{
+    (void)state;
+    for (enum way way = 0; way < WAYS; way++) {
+        struct guest *fork = NULL;
+        int error = E_QUOTA;
+
+        start_machine(way);
+        living = 0;
+        struct model *model = make("short mem=8M quota=12M");
+        owner_t owner = guest_owner(model->guest);
+        cpu_write(model, 600, 1);
+        for (unsigned k = 0; error != E_OK; k++) {
+            uint64_t held = buddy_owner_frames(owner);
+
+            buddy_set_quota(owner, held + k);
+            error = guest_snapshot(model->guest);
+            assert_true(error == E_OK || error == E_QUOTA);
+            assert_true((error == E_OK) == (model->guest->snapshot != NULL));
+            assert_true(error == E_OK || buddy_owner_frames(owner) == held);
+            audit_all();
+        }
+        error = E_QUOTA;
+        for (unsigned k = 0; error != E_OK && living + k < GUEST_LIMIT; k++) {
+            model->guest->options.quota = k * PAGE_SIZE + PAGE_SIZE;
+            error = guest_fork(model->guest, &fork);
+            assert_true(error == E_OK || error == E_QUOTA);
+            assert_true(error == E_OK || buddy_owner_frames(guest_owner(fork)) == 0);
+            audit_all();
+        }
+        assert_int_equal(error, E_OK);
+        expect_contents(model);
+        /* The first has no quota left: its write waits, and goes through later. */
+        buddy_set_quota(owner, buddy_owner_frames(owner));
+        assert_false(cpu_write(model, 700, 5));
+        assert_int_equal(model->guest->state, GUEST_PAUSED);
+        assert_non_null(strstr(model->guest->reason, "its quota is"));
+        audit_all();
+        buddy_set_quota(owner, UINT64_MAX);
+        assert_int_equal(guest_start(model->guest), E_OK);
+        assert_true(cpu_write(model, 700, 5));
+        expect_contents(model);
+        assert_int_equal(guest_kill(model->guest), E_OK);
+        assert_int_equal(guest_kill(fork), E_OK);
+        stop_machine();
+    }
+}
+
+/* The way back asks for frames where a fork has pages of the guest's. */
+static void back_without_frames_can_be_tried_again(void **state)
+{
+    struct guest *fork;
+
+    (void)state;
+    start_machine(BY_MARKS);
+    living = 0;
+    struct model *model = make("back mem=8M");
+    owner_t owner = guest_owner(model->guest);
+    take_snapshot(model);
+    for (unsigned i = 0; i < 20; i++)
+        cpu_write(model, 600 + i, 5);
+    assert_int_equal(guest_fork(model->guest, &fork), E_OK);
+    buddy_set_quota(owner, buddy_owner_frames(owner) + 7);
+    assert_int_equal(guest_back(model->guest), E_QUOTA);
+    assert_int_equal(model->guest->state, GUEST_PAUSED);
+    audit_all();
+    buddy_set_quota(owner, UINT64_MAX);
+    go_back(model);
+    expect_contents(model);
+    assert_int_equal(guest_kill(model->guest), E_OK);
+    assert_int_equal(guest_kill(fork), E_OK);
+    stop_machine();
+}
+
+/* Large pages are shared whole: a fork costs its nodes, and no more. */
+static void large_pages_are_shared_whole(void **state)
+{
+    struct guest *fork;
+    uint64_t word = 7;
+
+    (void)state;
+    start_machine(BY_MARKS);
+    living = 0;
+    struct model *model = make("large mem=8M");
+    uint64_t tables = model->guest->table.table_frames;
+    assert_int_equal(guest_fork(model->guest, &fork), E_OK);
+    assert_int_equal(fork->table.table_frames, tables);
+    assert_int_equal(buddy_owner_frames(guest_owner(fork)), tables);
+    assert_int_equal(guest_write(fork, gpa(4 * MiB), &word, sizeof(word)), sizeof(word));
+    assert_int_equal(fork->table.table_frames, tables + 1);
+    assert_int_equal(model->guest->table.table_frames, tables);
+    assert_int_equal(buddy_owner_frames(guest_owner(fork)), tables + 2);
+    expect_contents(model);
+    /* Alone with what it shared, the first takes it over: whole where it is whole. */
+    assert_int_equal(guest_kill(fork), E_OK);
+    uint64_t copied = model->guest->pages_copied;
+    for (unsigned page = 1024; page < PAGES; page++)
+        cpu_write(model, page, page);
+    assert_int_equal(model->guest->pages_copied, copied);
+    audit_all();
+    expect_contents(model);
+    assert_int_equal(guest_kill(model->guest), E_OK);
+    stop_machine();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -416,6 +763,12 @@ int main(void)
         cmocka_unit_test(large_pages_are_split_and_joined),
         cmocka_unit_test(without_frames_it_is_too_much_and_never_too_little),
         cmocka_unit_test(every_shortage_at_the_start),
+        cmocka_unit_test(copies_are_what_they_are_copies_of),
+        cmocka_unit_test(copies_have_the_cpu_and_the_devices),
+        cmocka_unit_test(a_guest_with_a_snapshot_does_not_end),
+        cmocka_unit_test(every_shortage_of_copies),
+        cmocka_unit_test(back_without_frames_can_be_tried_again),
+        cmocka_unit_test(large_pages_are_shared_whole),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1710,8 +1710,9 @@ static const char *const asking_words[] = {
     "eptp", "trace",  "audit",  "cpu",     "log",    "version", "check",  "colour",
     "wait", "oracle", "print",  "devices", "screen", "bt",
 };
-static const char *const changing_words[] = {"start",  "pause", "resume", "kill",
-                                             "attach", "poke",  "type",   "dirty"};
+static const char *const changing_words[] = {"start",    "pause", "resume", "kill",
+                                             "attach",   "poke",  "type",   "dirty",
+                                             "snapshot", "reset", "fork",   "quota"};
 static const char *const slow_words[] = {"quit", "stress", "bench", "paging", "columns"};
 
 static struct {

@@ -132,6 +132,7 @@ const struct vm_backend vmx_backend = {
     .kind = &ept_kind,
     .vcpu_create = vmx_vcpu_create,
     .vcpu_destroy = vmx_vcpu_destroy,
+    .vcpu_copy = vmx_vcpu_copy,
     .get_state = vmx_get_state,
     .get_modes = vmx_get_modes,
     .set_state = vmx_set_state,
