@@ -71,7 +71,8 @@ static int reset(const struct command *command, struct output *out, const struct
     return E_OK;
 }
 
-static int fork(const struct command *command, struct output *out, const struct arguments *args)
+static int make_fork(const struct command *command, struct output *out,
+                     const struct arguments *args)
 {
     struct guest *guest, *made;
     int error = living(command, out, args->word[1], &guest);
@@ -153,7 +154,7 @@ static const struct command copies_commands[] = {
         .example = "fork g4",
         .least = 1,
         .most = 1,
-        .run = fork,
+        .run = make_fork,
     },
     {
         .name = "quota",
