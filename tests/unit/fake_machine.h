@@ -17,6 +17,7 @@ struct fake_vcpu {
     struct vm_event event; /* the last one that was injected ... */
     unsigned events;       /* ... and how many there were */
     bool halted, window;
+    uint64_t clock;   /* offset of its TSC */
     unsigned retries; /* how often an instruction was to be run again */
     unsigned logged;  /* pages in its log of dirty pages */
     bool logs;
