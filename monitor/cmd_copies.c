@@ -136,8 +136,8 @@ static const struct command copies_commands[] = {
         .usage = "gN",
         .summary = "send a guest back to its snapshot",
         .details =
-            "Only pages that were written since are put back. The clock goes on: timers find that\n"
-            "time has passed. A paused guest stays paused, unless it was held at its end.\n",
+            "Only pages that were written since are put back. The guest's clock goes back, too. A\n"
+            "paused guest stays paused, unless it was held at its end.\n",
         .example = "reset g4",
         .least = 1,
         .most = 1,

@@ -98,6 +98,7 @@ struct guest_life {
     struct guest_devices devices;
     bool has_bios, has_disk, halted;
     struct expected_fault expect_fault;
+    uint64_t clock; /* where it stood */
 };
 
 struct guest {

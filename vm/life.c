@@ -9,6 +9,7 @@ void life_save(const struct guest *guest, struct guest_life *out)
         .has_disk = guest->has_disk,
         .halted = guest->halted,
         .expect_fault = guest->expect_fault,
+        .clock = guest_now(guest),
     };
 }
 
@@ -19,5 +20,6 @@ void life_restore(struct guest *guest, const struct guest_life *in)
     guest->has_disk = in->has_disk;
     guest->halted = in->halted;
     guest->expect_fault = in->expect_fault;
+    guest->clock = (struct guest_clock){.stopped = true, .at = in->clock};
     guest->was_reset = false;
 }

@@ -30,6 +30,7 @@ void guest_hold(struct guest *guest, const char *reason, ...)
     va_start(args, reason);
     end_with(guest, GUEST_PAUSED, reason, args);
     va_end(args);
+    guest_clock_stop(guest);
     log_line("g%u %s: paused: %s", guest->number, guest->name, guest->reason);
 }
 

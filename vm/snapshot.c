@@ -182,6 +182,7 @@ int guest_back(struct guest *guest)
         error = guests_backend()->vcpu_copy(guest->vcpu, snapshot->vcpu);
     if (error != E_OK) {
         guest->state = GUEST_PAUSED;
+        guest_clock_stop(guest);
         return error;
     }
     bool runs = guest->state != GUEST_PAUSED || guest->held_end != GUEST_READY;
@@ -201,6 +202,7 @@ void guest_hold_ended(struct guest *guest)
     guest_flush_line(guest);
     guest->held_end = guest->state;
     guest->state = GUEST_PAUSED;
+    guest_clock_stop(guest);
     log_line("g%u %s: %s%s%s; it has a snapshot: `reset g%u` goes back to it, `kill g%u` ends it",
              guest->number, guest->name, guest_state_name(guest->held_end),
              guest->reason[0] != '\0' ? ": " : "", guest->reason, guest->number, guest->number);
