@@ -136,6 +136,8 @@ struct guest {
     bool has_disk;     /* its image is the BIOS's disk */
     bool was_reset;    /* it ended by a reset of its machine */
     unsigned restarts; /* by itself, since it was started otherwise */
+    bool in_round;     /* of vm/fuzz.h */
+    bool round_over;   /* it has said that it is done */
     bool halted;       /* executed HLT and nothing has woken it */
 
     struct expected_fault expect_fault;
@@ -208,6 +210,10 @@ void guest_note_frames(struct guest *guest);
 /* Passed, or ended the way it was expected to. */
 bool guest_ok(const struct guest *guest);
 bool guest_ended(const struct guest *guest);
+
+/* Within vm/: runs one guest alone until it says that it is done (round_over), no longer runs, or
+ * `most` ticks of the clock have passed, to a slice. It is not finished if it has ended. */
+void guest_run_round(struct guest *guest, uint64_t most);
 
 /* Runs each runnable guest for one slice. Returns how many still can run. */
 unsigned guests_round(void);

@@ -61,6 +61,18 @@ static void run_slice(struct guest *guest)
     guest->ticks += now - start;
 }
 
+void guest_run_round(struct guest *guest, uint64_t most)
+{
+    uint64_t start = guests_backend()->ticks();
+
+    guest->in_round = true;
+    guest->round_over = false;
+    while (guest->state == GUEST_RUNNING && !guest->round_over &&
+           guests_backend()->ticks() - start < most)
+        run_slice(guest);
+    guest->in_round = false;
+}
+
 static void end(struct guest *guest)
 {
     if (guest->snapshot != NULL) {

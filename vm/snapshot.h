@@ -11,6 +11,17 @@
 
 #include "vm/guest.h"
 
+/* The first crash that fuzzing from the snapshot has come to (vm/fuzz.h). */
+#define FUZZ_INPUT 1024
+struct fuzz_crash {
+    bool found;
+    gpa_t at;
+    unsigned size;
+    uint64_t round, rip;
+    char reason[160];
+    uint8_t input[FUZZ_INPUT];
+};
+
 struct guest_snapshot {
     struct table table; /* what was where: the frames, read-only */
     struct vcpu *vcpu;  /* never runs */
@@ -18,6 +29,7 @@ struct guest_snapshot {
     uint64_t frames;   /* of this structure */
     uint64_t resets;   /* so far ... */
     uint64_t put_back; /* ... and the pages of the last one */
+    struct fuzz_crash crash;
 };
 
 /* Replaces the snapshot that there is. E_STATE: the guest has ended. E_NOMEM, E_QUOTA, E_FULL: it

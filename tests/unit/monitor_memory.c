@@ -5,6 +5,7 @@
 #include "lib/error.h"
 #include "vm/dirty.h"
 #include "vm/fork.h"
+#include "vm/fuzz.h"
 #include "vm/snapshot.h"
 
 #include <stddef.h>
@@ -67,4 +68,27 @@ int guest_fork(struct guest *guest, struct guest **out)
 {
     *out = guest;
     return E_NOMEM;
+}
+
+uint64_t clock_tsc_hz(void)
+{
+    return UINT64_C(1000000000);
+}
+
+int fuzz_run(struct guest *guest, const struct fuzz *fuzz, int (*poll)(void *ctx), void *ctx,
+             struct fuzz_result *result)
+{
+    (void)guest;
+    (void)poll;
+    (void)ctx;
+    *result = (struct fuzz_result){.rounds = 0};
+    return fuzz->size <= FUZZ_INPUT ? E_STATE : E_INVAL;
+}
+
+int fuzz_replay(struct guest *guest, const struct fuzz *fuzz, bool *same)
+{
+    (void)guest;
+    (void)fuzz;
+    *same = false;
+    return E_NOENT;
 }

@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "guests/abi.h"
 #include "lib/bits.h"
 #include "lib/error.h"
 #include "mm/audit/audit.h"
@@ -23,6 +24,7 @@
 #include "vm/cow.h"
 #include "vm/exits.h"
 #include "vm/fork.h"
+#include "vm/fuzz.h"
 #include "vm/guest_audit.h"
 #include "vm/slots.h"
 #include "vm/snapshot.h"
@@ -758,6 +760,91 @@ static void large_pages_are_shared_whole(void **state)
     stop_machine();
 }
 
+/* ---- Fuzzing --------------------------------------------------------------------------------- */
+
+#define INPUT_AT 0x300000u
+#define INPUT_SIZE 16u
+
+/* A program that counts its rounds in memory, crashes when a byte of its input is 0xff, halts when
+ * one is 0xfe, and never ends when one is 0x80. */
+static void fuzzed_cpu(struct fake_vcpu *vcpu, struct vm_exit *exit)
+{
+    struct guest *guest = vcpu->vcpu.guest;
+    uint8_t input[INPUT_SIZE] = {0};
+    uint64_t *count = reach(guest, gpa(0x5000), RIGHT_W);
+
+    assert_non_null(count);
+    *count += 1;
+    assert_true(*count == 1 || *count < 100000);
+    (void)guest_read(guest, gpa(INPUT_AT), input, sizeof(input));
+    exit->length = 3;
+    if (memchr(input, 0x80, sizeof(input)) != NULL) {
+        exit->kind = VM_EXIT_SLICE;
+        return;
+    }
+    assert_int_equal(*count, 1); /* it has been sent back before */
+    vcpu->state.rip = 0x1000 + input[3];
+    if (memchr(input, 0xff, sizeof(input)) != NULL) {
+        exit->kind = VM_EXIT_SHUTDOWN;
+    } else if (memchr(input, 0xfe, sizeof(input)) != NULL) {
+        exit->kind = VM_EXIT_HALT;
+    } else {
+        exit->kind = VM_EXIT_HYPERCALL;
+        vcpu->vcpu.gpr[RAX] = QUIRE_HC_DONE;
+    }
+}
+
+static int no_more_than_ten(void *ctx)
+{
+    return ++*(unsigned *)ctx > 10;
+}
+
+static void fuzzing_finds_and_finds_again(void **state)
+{
+    struct fuzz fuzz = {gpa(INPUT_AT), INPUT_SIZE, 5000, 7, 3000000};
+    struct fuzz_result result, again;
+    unsigned asked = 0;
+    bool same;
+
+    (void)state;
+    for (enum way way = 0; way < WAYS; way++) {
+        start_machine(way);
+        living = 0;
+        struct model *model = make("fuzzed mem=8M");
+        struct guest *guest = model->guest;
+
+        assert_int_equal(fuzz_replay(guest, &fuzz, &same), E_NOENT);
+        machine_cpu = fuzzed_cpu;
+        assert_int_equal(fuzz_run(guest, &fuzz, NULL, NULL, &result), E_OK);
+        assert_true(result.crashed);
+        assert_true(result.rounds > 1);
+        assert_int_equal(result.rounds, guest->snapshot->crash.round);
+        assert_int_equal(result.done + result.halted + result.hung + 1, result.rounds);
+        assert_non_null(memchr(guest->snapshot->crash.input, 0xff, INPUT_SIZE));
+        assert_int_equal(guest->state, GUEST_PAUSED);
+        audit_all();
+        expect_contents(model); /* as if nothing had been */
+        assert_int_equal(fuzz_run(guest, &fuzz, NULL, NULL, &again), E_OK);
+        assert_int_equal(again.rounds, result.rounds);
+        assert_int_equal(fuzz_replay(guest, &fuzz, &same), E_OK);
+        assert_true(same);
+        assert_int_equal(guest->held_end, GUEST_STOPPED);
+        assert_int_equal(fake_of(guest)->state.rip, guest->snapshot->crash.rip);
+        fuzz.seed = 8;
+        assert_int_equal(fuzz_run(guest, &fuzz, no_more_than_ten, &asked, &again), E_OK);
+        assert_true(again.stopped || again.crashed);
+        fuzz.seed = 7;
+        fuzz.at = gpa(0xa0000);
+        assert_int_equal(fuzz_run(guest, &fuzz, NULL, NULL, &again), E_RANGE);
+        fuzz.at = gpa(INPUT_AT);
+        machine_cpu = NULL;
+        expect_contents(model);
+        assert_int_equal(guest_kill(guest), E_OK);
+        assert_int_equal(fuzz_run(guest, &fuzz, NULL, NULL, &again), E_STATE);
+        stop_machine();
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -772,6 +859,7 @@ int main(void)
         cmocka_unit_test(every_shortage_of_copies),
         cmocka_unit_test(back_without_frames_can_be_tried_again),
         cmocka_unit_test(large_pages_are_shared_whole),
+        cmocka_unit_test(fuzzing_finds_and_finds_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
