@@ -106,13 +106,17 @@ int slots_fill(struct guest *guest, gpa_t at)
     return back_block(guest, slot, page, 0);
 }
 
-void slots_release(struct guest *guest)
+bool slots_release_by(struct guest *guest, uint64_t deadline)
 {
-    const struct table_kind *kind = guest->table.kind;
+    uint64_t last = guest->table.kind->input_last;
+    bool done = false;
 
-    pages_release(&guest->table, kind->input_first, kind->input_last - kind->input_first + 1);
-    for (unsigned i = 0; i < guest->slots; i++)
+    do
+        done = pages_release(&guest->table, &guest->release_from, last);
+    while (!done && guests_backend()->ticks() < deadline);
+    for (unsigned i = 0; done && i < guest->slots; i++)
         guest->slot[i].backed = 0;
+    return done;
 }
 
 /* A run of neighbours that a slot lets the guest write, and the table does not. */
@@ -175,8 +179,7 @@ uint64_t guest_read(struct guest *guest, gpa_t from, void *to, uint64_t size)
     return guest->has_table ? gpa_read(&guest->table, from, RIGHT_R, to, size) : 0;
 }
 
-/* Up to the end of one page (of the table's leaf), backed on demand. Zeroes are what absent lazy
- * memory reads as anyway, so they need no frame. */
+/* Up to the end of one page (of the table's leaf), backed on demand. */
 static int place_piece(struct guest *guest, gpa_t at, const uint8_t *from, uint64_t size,
                        uint64_t *placed)
 {
@@ -189,10 +192,6 @@ static int place_piece(struct guest *guest, gpa_t at, const uint8_t *from, uint6
 
         if (slot == NULL || !slot_kind_is_lazy(slot->kind))
             return E_RANGE;
-        if (from == NULL) {
-            *placed = min_bytes(size, PAGE_SIZE - (at.v & (PAGE_SIZE - 1)));
-            return E_OK;
-        }
         error = slots_fill(guest, at);
         if (error != E_OK)
             return error;
@@ -206,10 +205,41 @@ static int place_piece(struct guest *guest, gpa_t at, const uint8_t *from, uint6
     room = min_bytes(room, PAGE_SIZE - (at.v & (PAGE_SIZE - 1)));
     *placed = min_bytes(room, size);
     dirty_wrote(guest, at, *placed);
-    if (from != NULL)
-        memcpy(bytes, from, *placed);
-    else
-        memset(bytes, 0, *placed);
+    memcpy(bytes, from, *placed);
+    return E_OK;
+}
+
+struct stretch {
+    uint64_t first, last;
+};
+
+static int zero_run(void *ctx, const struct mapping *run)
+{
+    const struct stretch *stretch = ctx;
+    uint64_t first = run->in > stretch->first ? run->in : stretch->first;
+    uint64_t last = run->last < stretch->last ? run->last : stretch->last;
+
+    memset(direct(hpa_add(run->out, first - run->in)), 0, last - first + 1);
+    return 0;
+}
+
+/* Zeroes are what absent lazy memory reads as anyway: only what is there is written. While a guest
+ * is loaded it shares nothing yet. */
+static int place_zeroes(struct guest *guest, gpa_t at, uint64_t size)
+{
+    while (size != 0) {
+        const struct slot *slot = guest_slot_at(guest, at);
+        struct stretch stretch = {.first = at.v};
+        uint64_t piece;
+
+        if (slot == NULL || slot->kind == SLOT_DEVICE)
+            return E_RANGE;
+        piece = min_bytes(size, slot_last(slot) - at.v + 1);
+        stretch.last = at.v + piece - 1;
+        gpa_visit(&guest->table, at, gpa(stretch.last), VISIT_RUNS, zero_run, &stretch);
+        at = gpa_add(at, piece);
+        size -= piece;
+    }
     return E_OK;
 }
 
@@ -217,10 +247,11 @@ int slots_place(struct guest *guest, gpa_t at, const void *from, uint64_t size)
 {
     uint64_t placed = 0;
 
+    if (from == NULL)
+        return place_zeroes(guest, at, size);
     for (uint64_t done = 0; done < size; done += placed) {
-        int error =
-            place_piece(guest, gpa_add(at, done),
-                        from != NULL ? (const uint8_t *)from + done : NULL, size - done, &placed);
+        int error = place_piece(guest, gpa_add(at, done), (const uint8_t *)from + done, size - done,
+                                &placed);
         if (error != E_OK)
             return error;
     }

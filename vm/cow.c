@@ -209,18 +209,20 @@ void pages_share(struct table *table)
                 NULL);
 }
 
+/* Leaves that go at once: some ten thousand instructions. */
+#define RELEASE_LEAVES 256
+
 struct release {
     struct flush_batch batch;
-    owner_t owner;
+    unsigned leaves;
+    bool stopped;
+    uint64_t next; /* where it stopped */
 };
 
-/* What others hold as well is let go at once: they keep it in use. What is left to this holder
- * alone goes by way of the batch, as its own. A block of one's own may be mapped by several leaves,
- * once a large page was split: it goes with its first. */
-static int release_leaf(void *ctx, const struct mapping *leaf)
+/* Blocks behind the leaf. What others hold as well is let go at once: they keep it in use. What is
+ * left to this holder alone goes by way of the batch, whoever's it is. */
+static void release_blocks(struct release *release, const struct mapping *leaf)
 {
-    struct release *release = ctx;
-
     for (uint64_t done = 0; done < leaf_size(leaf);) {
         hpa_t at = hpa_add(leaf->out, done);
         struct block block = block_at(at);
@@ -233,15 +235,37 @@ static int release_leaf(void *ctx, const struct mapping *leaf)
             flush_free_after(&release->batch, block.head);
         done = block.head.v + (PAGE_SIZE << block.order) - leaf->out.v;
     }
+}
+
+/* A block of one's own may be mapped by several leaves, once a large page was split: it goes with
+ * its first. So it is before a first one that this stops. */
+static int release_leaf(void *ctx, const struct mapping *leaf)
+{
+    struct release *release = ctx;
+    struct block block = block_at(leaf->out);
+
+    if (!block.several && block.head.v != leaf->out.v)
+        return 0;
+    if (release->leaves++ == RELEASE_LEAVES) {
+        release->stopped = true;
+        release->next = leaf->in;
+        return 1;
+    }
+    release_blocks(release, leaf);
     return 0;
 }
 
-void pages_release(struct table *table, uint64_t in, uint64_t size)
+bool pages_release(struct table *table, uint64_t *from, uint64_t last)
 {
-    struct release release = {.owner = table->owner};
+    struct release release = {.leaves = 0};
+    uint64_t first = *from;
 
     flush_begin(&release.batch, table);
-    table_visit(table, in, in + size - 1, VISIT_PAGES, release_leaf, &release);
-    invariant(table_unmap(table, in, size, &release.batch) == E_OK);
+    table_visit(table, first, last, VISIT_PAGES, release_leaf, &release);
+    if (release.stopped)
+        last = release.next - 1;
+    invariant(table_unmap(table, first, last - first + 1, &release.batch) == E_OK);
     flush_commit(&release.batch);
+    *from = release.next;
+    return !release.stopped;
 }

@@ -24,10 +24,12 @@ int page_open(struct guest *guest, gpa_t at);
  * cloned. */
 void pages_share(struct table *table);
 
-/* Unmaps [in, in + size) of a table and gives back what is behind it: the guest's own frames, and
- * its hold of those that it shares. Whole leaves. The vCPU is not running, and does not until the
- * flush is done. */
-void pages_release(struct table *table, uint64_t in, uint64_t size);
+/* Unmaps what a table maps from *from to `last` and gives back what is behind it: the guest's own
+ * frames, and its hold of those that it shares. A few hundred leaves at a call: true when nothing
+ * is left, else *from is where to go on. The vCPU is not running, and does not until the flush is
+ * done.
+ */
+bool pages_release(struct table *table, uint64_t *from, uint64_t last);
 
 /* Is everything behind the leaf `owner`'s? */
 bool leaf_is_own(const struct mapping *leaf, owner_t owner);

@@ -65,7 +65,7 @@ static void sleep(struct guest *guest, uint16_t control)
     if (CONTROL_TYPE(control) != TYPE_SOFT_OFF || guest_ended(guest))
         return; /* another that \_Sx does not offer */
     guest_end(guest, GUEST_PASSED, "powered off by ACPI");
-    log_line("g%u %s: powered off by ACPI", guest->number, guest->name);
+    log_guest("g%u %s: powered off by ACPI", guest->number, guest->name);
 }
 
 /* The register that a byte at a port belongs to, which half of it, and its value. */

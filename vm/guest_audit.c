@@ -43,7 +43,14 @@ void guest_describe_snapshot(struct guest *guest, char name[GUEST_AUDIT_NAME],
     };
 }
 
-void guest_audit(struct guest *guest)
+static bool is_over(void *ctx)
+{
+    const uint64_t *deadline = ctx;
+
+    return guests_backend()->ticks() >= *deadline;
+}
+
+void guest_audit(struct guest *guest, uint64_t deadline)
 {
     char name[GUEST_AUDIT_NAME];
     struct audit_table table;
@@ -51,5 +58,5 @@ void guest_audit(struct guest *guest)
     if (!guest->has_table)
         return;
     guest_describe(guest, name, &table);
-    audit_one(&table);
+    audit_one(&table, deadline != UINT64_MAX ? is_over : NULL, &deadline);
 }

@@ -18,7 +18,8 @@ void guest_describe(struct guest *guest, char name[GUEST_AUDIT_NAME], struct aud
 void guest_describe_snapshot(struct guest *guest, char name[GUEST_AUDIT_NAME],
                              struct audit_table *out);
 
-/* Judges the guest's table by itself, if it has one, and logs what breaks a rule. */
-void guest_audit(struct guest *guest);
+/* Judges the guest's table by itself, if it has one, and logs what breaks a rule, or that it came
+ * no further until the clock was at `deadline`. */
+void guest_audit(struct guest *guest, uint64_t deadline);
 
 #endif

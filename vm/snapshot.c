@@ -115,12 +115,14 @@ int guest_snapshot(struct guest *guest)
 void guest_snapshot_drop(struct guest *guest)
 {
     struct guest_snapshot *snapshot = guest->snapshot;
-    const struct table_kind *kind = guest->table.kind;
 
     if (snapshot == NULL)
         return;
+    const struct table_kind *kind = guest->table.kind;
     guest->snapshot = NULL;
-    pages_release(&snapshot->table, kind->input_first, kind->input_last - kind->input_first + 1);
+    uint64_t from = kind->input_first;
+    while (!pages_release(&snapshot->table, &from, kind->input_last))
+        continue;
     empty(guest, snapshot);
 }
 
@@ -199,11 +201,11 @@ int guest_back(struct guest *guest)
 
 void guest_hold_ended(struct guest *guest)
 {
-    guest_flush_line(guest);
+    guest_flush_output(guest);
     guest->held_end = guest->state;
     guest->state = GUEST_PAUSED;
     guest_clock_stop(guest);
-    log_line("g%u %s: %s%s%s; it has a snapshot: `reset g%u` goes back to it, `kill g%u` ends it",
-             guest->number, guest->name, guest_state_name(guest->held_end),
-             guest->reason[0] != '\0' ? ": " : "", guest->reason, guest->number, guest->number);
+    log_guest("g%u %s: %s%s%s; it has a snapshot: `reset g%u` goes back to it, `kill g%u` ends it",
+              guest->number, guest->name, guest_state_name(guest->held_end),
+              guest->reason[0] != '\0' ? ": " : "", guest->reason, guest->number, guest->number);
 }

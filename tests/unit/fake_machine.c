@@ -223,6 +223,7 @@ static enum vm_operand_outcome operand_at(struct vcpu *vcpu, const struct vm_exi
     unsigned left = operand->bytes;
 
     memset(out, 0, sizeof(*out));
+    out->run = 1;
     for (unsigned i = 0; left > 0; i++) {
         uint64_t room = PAGE_SIZE - linear % PAGE_SIZE;
         unsigned bytes = left < room ? left : (unsigned)room, allowed = 0;
@@ -298,6 +299,7 @@ static void dump(struct vcpu *vcpu, struct sink *to)
 }
 
 const struct vm_backend machine_backend = {
+    .detail = "qualification",
     .name = "fake",
     .cpuid = cpuid,
     .ticks = ticks,

@@ -131,7 +131,7 @@ static void audit_all(void)
     machine_forget_log();
     if (audit_run(&audit, NULL, NULL, &totals) != E_OK) {
         for (unsigned i = 0; i < audit.tables; i++)
-            audit_one(&tables[i]);
+            audit_one(&tables[i], NULL, NULL);
         for (unsigned i = 0; i < AUDIT_RULES; i++)
             if (totals.findings[i] != 0)
                 print_message("%s: not\n", audit_rule_text((enum audit_rule)i));

@@ -125,6 +125,7 @@ static bool read_linear(struct vcpu *vcpu, const struct vcpu_state *state, uint6
 
 const struct vm_backend svm_backend = {
     .name = "SVM",
+    .detail = "EXITINFO1",
     .cpuid = ask_cpuid,
     .ticks = ticks,
     .xcr0_mask = xcr0_mask,
@@ -151,5 +152,6 @@ const struct vm_backend svm_backend = {
     .emulate = emulate,
     .read_root = read_root,
     .read_linear = read_linear,
+    .explain = svm_explain_access,
     .dump = svm_dump,
 };

@@ -78,6 +78,7 @@ bool svm_skip_to(struct svm_vcpu *v, uint64_t rip);
 bool svm_iterated(struct vcpu *vcpu);
 void svm_retry(struct vcpu *vcpu);
 void svm_note_port(struct vcpu *vcpu, uint16_t port, unsigned width);
+bool svm_watches(struct vcpu *vcpu);
 void svm_note_memory(struct vcpu *vcpu, uint64_t linear, unsigned bytes, bool write);
 void svm_iret_exit(struct svm_vcpu *v);
 /* First thing after an exit: an event whose delivery it interrupted is delivered by the next entry.
@@ -86,6 +87,9 @@ void svm_requeue_event(struct svm_vcpu *v);
 
 /* exits.c */
 void svm_decode_exit(struct svm_vcpu *v, struct vm_exit *exit);
+
+/* explain_exit.c: why an access ended in a nested page fault. */
+void svm_explain_access(struct vcpu *vcpu, const struct vm_exit *exit, struct sink *to);
 
 /* access.c */
 struct guest_access svm_guest_access(struct svm_vcpu *v);
