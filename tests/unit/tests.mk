@@ -103,7 +103,8 @@ UNIT_monitor_SRC := $(wildcard monitor/*.c) lib/error.c lib/format.c lib/log.c $
 	arch/x86_64/mm/kind_user.c $(EXPLAIN_SRC) arch/x86_64/mm/physical.c \
 	arch/x86_64/user_last.c $(AUDIT_SRC) $(AUDIT_SELFTEST_SRC) \
 	mm/audit/audit_one.c vm/guest_audit.c mm/paging/page_source.c mm/frames/scrub.c \
-	$(wildcard vm/symbols*.c) vm/backtrace.c vm/elf.c arch/x86_64/guest/read_linear.c
+	$(wildcard vm/symbols*.c) vm/backtrace.c vm/elf.c arch/x86_64/guest/read_linear.c \
+	vm/page_set.c tests/unit/monitor_memory.c
 
 UNIT_TESTS += memory_map
 UNIT_memory_map_SRC := boot/memory_map.c boot/multiboot2.c mm/frames/memblock.c mm/frames/regions.c lib/error.c lib/format.c \
@@ -124,6 +125,13 @@ UNIT_frame_SRC := $(BUDDY_SRC) mm/frames/frame.c lib/format.c
 
 UNIT_TESTS += guests
 UNIT_guests_SRC := $(VM_SRC)
+
+# Dirty pages, copies on write: with the auditor after each step.
+UNIT_TESTS += guest_memory
+UNIT_guest_memory_SRC := $(VM_SRC)
+
+UNIT_TESTS += page_set
+UNIT_page_set_SRC := vm/page_set.c mm/frames/scrub.c $(BUDDY_SRC) mm/frames/frame.c mm/addr.c lib/format.c
 
 UNIT_TESTS += shares
 UNIT_shares_SRC := $(VM_SRC)

@@ -229,3 +229,16 @@ void resident_drop(struct resident *v)
     if (here.now == v)
         resident_switch(NULL);
 }
+
+void resident_copy(struct resident *to, struct resident *from)
+{
+    void *area = to->fpu;
+    hpa_t frame = to->fpu_frame;
+
+    resident_drop(from);
+    resident_drop(to);
+    memcpy(area, from->fpu, PAGE_SIZE << resident_fpu_order);
+    *to = *from;
+    to->fpu = area;
+    to->fpu_frame = frame;
+}

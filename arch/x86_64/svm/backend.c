@@ -134,6 +134,7 @@ const struct vm_backend svm_backend = {
     .kind = &npt_kind,
     .vcpu_create = svm_vcpu_create,
     .vcpu_destroy = svm_vcpu_destroy,
+    .vcpu_copy = svm_vcpu_copy,
     .get_state = svm_get_state,
     .get_modes = svm_get_modes,
     .set_state = svm_set_state,

@@ -56,6 +56,7 @@ void svm_enter(uint64_t gpr[GPR_COUNT], uint64_t guest, uint64_t host);
 void svm_vcpus_init(void);
 int svm_vcpu_create(struct guest *guest, struct table *table, owner_t owner, struct vcpu **out);
 void svm_vcpu_destroy(struct vcpu *vcpu);
+int svm_vcpu_copy(struct vcpu *to, struct vcpu *from);
 
 /* state.c */
 int svm_get_state(struct vcpu *vcpu, struct vcpu_state *out);

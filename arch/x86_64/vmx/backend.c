@@ -7,6 +7,7 @@
 #include "arch/x86_64/guest/read_linear.h"
 #include "arch/x86_64/guest/resident.h"
 #include "arch/x86_64/guest/slice_timer.h"
+#include "arch/x86_64/vmx/log.h"
 #include "arch/x86_64/vmx/state.h"
 #include "arch/x86_64/vmx/vmx.h"
 #include "mm/paging/typed.h"
@@ -137,6 +138,7 @@ const struct vm_backend vmx_backend = {
     .kind = &ept_kind,
     .vcpu_create = vmx_vcpu_create,
     .vcpu_destroy = vmx_vcpu_destroy,
+    .vcpu_copy = vmx_vcpu_copy,
     .get_state = vmx_get_state,
     .get_modes = vmx_get_modes,
     .set_state = vmx_set_state,
@@ -152,6 +154,9 @@ const struct vm_backend vmx_backend = {
     .want_window = vmx_want_window,
     .operand = vmx_operand,
     .emulate = vmx_emulate,
+    .log_start = vmx_log_start,
+    .log_stop = vmx_log_stop,
+    .log_take = vmx_log_take,
     .read_root = read_root,
     .read_linear = read_linear,
     .tells_first_level = tells_first_level,

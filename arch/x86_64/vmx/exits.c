@@ -191,6 +191,9 @@ static bool event_exit(struct vmx_vcpu *v, unsigned basic, struct vm_exit *exit)
     case EXIT_EPT_VIOLATION:
         ept_violation_exit(exit);
         return true;
+    case EXIT_LOG_FULL:
+        exit->kind = VM_EXIT_LOG_FULL;
+        return true;
     case EXIT_EPT_MISCONFIGURATION:
         exit->kind = VM_EXIT_MISCONFIG;
         exit->length = 0;

@@ -37,6 +37,8 @@ struct vmx_vcpu {
 
     struct resident resident;
 
+    hpa_t log; /* page-modification log; 0: none */
+
     bool window;    /* it exits as soon as it can take an interrupt */
     unsigned traps; /* breakpoints that the instruction in progress has met: bits 3:0 of DR6 */
     uint64_t reasons[EXIT_REASON_COUNT]; /* exits by basic reason */
@@ -61,6 +63,7 @@ struct vmx_policy {
     uint64_t guest_cr4;
     hpa_t msr_bitmap;
     bool vpid;
+    bool log; /* page-modification logging */
     struct table_caps ept;
 };
 extern struct vmx_policy vmx_policy;

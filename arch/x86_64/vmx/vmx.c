@@ -279,6 +279,7 @@ static int prepare(void)
                       invvpid_choose(vmx_caps.ept_vpid, INVVPID_SINGLE_CONTEXT, &ignored) == E_OK;
     if (!vmx_policy.vpid)
         vmx_policy.control[CONTROLS_PROC2] &= ~(uint32_t)PROC2_VPID;
+    vmx_policy.log = vmx_policy.ept.accessed_dirty && vmx_offers(CONTROLS_PROC2, PROC2_PML);
     vmx_vcpus_init();
     error = vmx_enable_cpu();
     if (error == E_OK)
