@@ -3,6 +3,7 @@
 
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/percpu.h"
+#include "arch/x86_64/speculation.h"
 #include "lib/string.h"
 
 #define LEAF_XSAVE 0xd
@@ -63,8 +64,8 @@ static unsigned fpu_order(uint64_t xcr0)
 }
 
 /* What the registers are set to while they are nobody's: TS keeps programs from reading them, but
- * not the CPU from running ahead with what it finds there (CVE-2018-3665). No component is in it, so
- * that each is initialised (SDM Vol. 1, 13.8). */
+ * not the CPU from running ahead with what it finds there (CVE-2018-3665). No component is in it,
+ * so that each is initialised (SDM Vol. 1, 13.8). */
 static uint8_t nobodys_fpu[1024] __attribute__((aligned(64)));
 
 static void make_image(uint8_t *area)
@@ -221,6 +222,7 @@ void resident_switch(struct resident *next)
         set_xcr0(next ? next->xcr0 : here.host_xcr0);
     write_cr0(read_cr0() | CR0_TS);
     here.now = next;
+    speculation_between_guests();
     this_cpu()->put_guest = next ? put_resident : NULL;
 }
 
