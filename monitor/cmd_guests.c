@@ -584,8 +584,8 @@ static const struct command guests_commands[] = {
         .usage = "gN",
         .summary = "the root that the CPU uses for a guest, against the guest's table",
         .details =
-            "The EPTP is read back from the guest's VMCS by VMREAD (with AMD-V, nCR3 from its\n"
-            "VMCB), decoded, and each part compared with what the hypervisor's own record of\n"
+            "What the CPU has as the root (the EPTP by VMREAD; with AMD-V, nCR3 in the VMCB) is\n"
+            "read back, decoded, and each part compared with what the hypervisor's own record of\n"
             "the table says.\n",
         .example = "eptp g1",
         .least = 1,
