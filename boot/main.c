@@ -6,6 +6,7 @@
  *
  * What cannot be done without stops the machine with a sentence; the rest is said and goes on.
  */
+#include "arch/x86_64/speculation.h"
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/idle.h"
 #include "arch/x86_64/mm/kernel.h"
@@ -266,6 +267,7 @@ static void start_backend(void)
     const struct vm_backend *backend = NULL;
     const char *why_not = NULL;
     bool amd = cpu_features.svm && !cpu_features.vmx;
+    speculation_init();
     int error = amd ? svm_init(&backend, &why_not) : vmx_init(&backend, &why_not);
     if (error) {
         backend = NULL;

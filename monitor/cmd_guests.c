@@ -344,6 +344,7 @@ const char *vm_exit_text(enum vm_exit_kind kind)
         [VM_EXIT_HYPERCALL] = "hypercall",
         [VM_EXIT_EXCEPTION] = "exception",
         [VM_EXIT_SHUTDOWN] = "shutdown",
+        [VM_EXIT_MACHINE_CHECK] = "machine check",
         [VM_EXIT_BAD_STATE] = "bad state",
         [VM_EXIT_LOG_FULL] = "dirty log full",
         [VM_EXIT_HANDLED] = "handled below",

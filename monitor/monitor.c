@@ -643,18 +643,20 @@ struct boot_facts boot_facts = {.cmdline = "", .loader = ""};
 void monitor_init(void)
 {
     struct terminal *terminal = &monitor.terminal;
+    struct sink *line = &uart_queue_sink;
 
     monitor.unfinished = UNFINISHED_TICKS;
     if (tsc_counts_instructions()) {
         monitor.unfinished = UNFINISHED_INSTRUCTIONS;
         uart_hold_sender();
+        line = &uart_sink; /* a slice lasts hundreds of bytes there, and the port takes one */
     }
     monitor.counted = false;
     monitor.scripts = 0;
     terminal->attached = NULL;
     terminal->colour = false;
     terminal->columns = LINE_COLUMNS;
-    line_init(&terminal->editor, &uart_queue_sink, MONITOR_PROMPT);
+    line_init(&terminal->editor, line, MONITOR_PROMPT);
     pager_init(&terminal->pager, &terminal->editor.plain, uart_getc);
     arguments_set_symbols(symbol_address);
     log_attach(&terminal->editor.around);

@@ -80,12 +80,13 @@ enum vm_exit_kind {
     VM_EXIT_CPUID,
     VM_EXIT_HALT,
     VM_EXIT_HYPERCALL,
-    VM_EXIT_EXCEPTION, /* one that was asked to be intercepted */
-    VM_EXIT_SHUTDOWN,  /* triple fault */
-    VM_EXIT_BAD_STATE, /* the CPU refused to enter the guest */
-    VM_EXIT_LOG_FULL,  /* log_start()'s list has no room for another page */
-    VM_EXIT_HANDLED,   /* dealt with inside the backend (CR access, XSETBV, ...): just resume */
-    VM_EXIT_UNKNOWN,   /* nothing knows this one: stop the guest; `name` and `raw` say what */
+    VM_EXIT_EXCEPTION,     /* one that was asked to be intercepted */
+    VM_EXIT_SHUTDOWN,      /* triple fault */
+    VM_EXIT_MACHINE_CHECK, /* the host's hardware has failed while it ran; `name` says how */
+    VM_EXIT_BAD_STATE,     /* the CPU refused to enter the guest */
+    VM_EXIT_LOG_FULL,      /* log_start()'s list has no room for another page */
+    VM_EXIT_HANDLED,       /* dealt with inside the backend (CR access, XSETBV, ...): just resume */
+    VM_EXIT_UNKNOWN,       /* nothing knows this one: stop the guest; `name` and `raw` say what */
     VM_EXIT_COUNT
 };
 

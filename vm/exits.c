@@ -93,6 +93,10 @@ bool exit_dispatch(struct guest *guest, const struct vm_exit *exit)
         exit_shutdown(guest, exit);
         guest->was_reset = true; /* as the chipset of a PC answers to it */
         break;
+    case VM_EXIT_MACHINE_CHECK:
+        guest_stop(guest, exit, "the host's hardware failed while it ran, a machine check: %s",
+                   exit->name);
+        break;
     case VM_EXIT_BAD_STATE:
         guest_stop(guest, exit, "the CPU refused to enter the guest: %s (0x%x)",
                    exit->name != NULL ? exit->name : "?", exit->bad.error);

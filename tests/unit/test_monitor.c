@@ -39,6 +39,7 @@
 #include "mm/frames/buddy.h"
 #include "mm/frames/slab.h"
 #include "mm/paging/table.h"
+#include "arch/x86_64/speculation.h"
 #include "monitor/commands.h"
 #include "monitor/line_editor.h"
 #include "tests/unit/buddy_env.h"

@@ -3,6 +3,7 @@
 
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/percpu.h"
+#include "arch/x86_64/speculation.h"
 #include "lib/string.h"
 
 #define LEAF_XSAVE 0xd
@@ -221,6 +222,7 @@ void resident_switch(struct resident *next)
         set_xcr0(next ? next->xcr0 : here.host_xcr0);
     write_cr0(read_cr0() | CR0_TS);
     here.now = next;
+    speculation_between_guests();
     this_cpu()->put_guest = next ? put_resident : NULL;
 }
 

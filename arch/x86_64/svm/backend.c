@@ -1,4 +1,5 @@
 /* SVM as struct vm_backend: the run of a vCPU, and the table of operations. */
+#include "arch/x86_64/speculation.h"
 #include "arch/x86_64/guest/read_linear.h"
 #include "arch/x86_64/guest/slice_timer.h"
 #include "arch/x86_64/mm/npt.h"
@@ -39,6 +40,7 @@ static int run(struct vcpu *vcpu, uint64_t slice, struct vm_exit *exit)
     resident_switch(&v->resident);
     prepare_entry(v);
     slice_timer_start(slice);
+    speculation_before_entry();
     svm_enter(vcpu->gpr, v->frame.v, svm_policy.host_vmcb.v);
     slice_timer_stop();
     vcpu->gpr[RAX] = v->vmcb->rax;

@@ -4,10 +4,12 @@
 #include "arch/x86_64/vmx/eptp.h"
 #include "arch/x86_64/vmx/events.h"
 #include "arch/x86_64/vmx/exits.h"
+#include "arch/x86_64/guest/machine_check_exit.h"
 #include "arch/x86_64/guest/read_linear.h"
 #include "arch/x86_64/guest/resident.h"
 #include "arch/x86_64/guest/slice_timer.h"
 #include "arch/x86_64/vmx/log.h"
+#include "arch/x86_64/speculation.h"
 #include "arch/x86_64/vmx/state.h"
 #include "arch/x86_64/vmx/vmx.h"
 #include "mm/paging/typed.h"
@@ -52,6 +54,7 @@ static int run(struct vcpu *vcpu, uint64_t slice, struct vm_exit *exit)
     }
     resident_switch(&v->resident);
     start_slice(slice);
+    speculation_before_entry();
     enum vmx_enter outcome = vmx_enter(vcpu->gpr, &v->live, v->launched);
     end_slice();
     if (outcome != VMX_ENTERED) {
@@ -63,6 +66,11 @@ static int run(struct vcpu *vcpu, uint64_t slice, struct vm_exit *exit)
     uint32_t reason = (uint32_t)vmread(VMCS_EXIT_REASON);
     unsigned basic = (unsigned)(reason & EXIT_REASON_BASIC);
     v->reasons[basic < EXIT_REASON_COUNT ? basic : EXIT_REASON_COUNT - 1]++;
+    if (basic == EXIT_ENTRY_MACHINE_CHECK) { /* 27.9 */
+        *exit = (struct vm_exit){.raw = reason, .rip = vmread(VMCS_GUEST_RIP)};
+        machine_check_exit(exit);
+        return E_OK;
+    }
     if (reason & EXIT_REASON_ENTRY_FAILURE) {
         vmx_explain_entry(v, reason, exit);
         return E_HARDWARE;

@@ -5,6 +5,7 @@
  */
 #include "arch/x86_64/vmx/exits.h"
 
+#include "arch/x86_64/guest/machine_check_exit.h"
 #include "arch/x86_64/lapic.h"
 #include "arch/x86_64/vmx/names.h"
 #include "arch/x86_64/vmx/state.h"
@@ -75,6 +76,10 @@ static void exception_exit(struct vmx_vcpu *v, struct vm_exit *exit)
     }
     if (vector == VECTOR_DB) {
         deliver_debug(v, info, exit);
+        return;
+    }
+    if (vector == VECTOR_MC) {
+        machine_check_exit(exit);
         return;
     }
     if (vector == VECTOR_AC) {

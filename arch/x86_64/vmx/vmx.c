@@ -2,6 +2,8 @@
  * operation". */
 #include "arch/x86_64/vmx/vmx.h"
 
+#include "arch/x86_64/speculation.h"
+
 #include "arch/x86_64/lapic.h"
 #include "arch/x86_64/mm/tlb.h"
 #include "arch/x86_64/trap.h"
@@ -83,9 +85,10 @@ static struct table_caps ept_table_caps(void)
     const struct ept_vpid_caps *ept = &vmx_caps.ept_vpid;
     return (struct table_caps){
         .maxphyaddr = cpu_features.maxphyaddr,
-        .leaf_top = ept->page_1g   ? 3
-                    : ept->page_2m ? 2
-                                   : 1,
+        .leaf_top = speculation_plan()->small_leaves ? 1
+                    : ept->page_1g                   ? 3
+                    : ept->page_2m                   ? 2
+                                                     : 1,
         .nx = true,
         .accessed_dirty = ept->accessed_dirty,
         .execute_only = ept->execute_only,
