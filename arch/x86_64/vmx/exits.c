@@ -6,6 +6,7 @@
 #include "arch/x86_64/vmx/exits.h"
 
 #include "arch/x86_64/lapic.h"
+#include "arch/x86_64/trap.h"
 #include "arch/x86_64/vmx/names.h"
 #include "arch/x86_64/vmx/state.h"
 
@@ -60,6 +61,8 @@ static void nmi_exit(struct vm_exit *exit)
 {
     vmx_cpu()->nmis++;
     this_cpu()->nmis++;
+    if (cpus_nmi)
+        cpus_nmi(NULL);
     vmx_unblock_nmi();
     exit->kind = VM_EXIT_INTERRUPT;
 }
