@@ -46,14 +46,16 @@ struct boot_options {
     uint64_t reserve; /* bytes that only the host may take */
     uint64_t memory;  /* bytes of free memory to use; the rest is left alone */
     char selftest[OPTION_TEXT];
-    uint64_t cpus;   /* at most so many of the machine's */
+    uint64_t cpus;            /* at most so many of the machine's */
     char stress[OPTION_TEXT]; /* the arguments of the console's command; empty: none */
 };
 
 static struct boot_info info;
 static struct memblock memory;
 static struct early early;
-static struct boot_options options = {.reserve = DEFAULT_RESERVE, .memory = UINT64_MAX, .cpus = UINT64_MAX};
+static struct boot_options options = {.reserve = DEFAULT_RESERVE,
+                                      .memory = UINT64_MAX,
+                                      .cpus = UINT64_MAX};
 
 /* linker.ld, entry.asm */
 extern const char kernel_text[], kernel_text_end[], kernel_data[], kernel_data_end[];

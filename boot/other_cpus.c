@@ -22,8 +22,7 @@ void other_cpus_find(const struct boot_info *info)
     if (madt_read(&info->rsdp, reach, NULL, &found, why, sizeof(why)) != E_OK)
         log_line("ACPI: %s; this CPU is the only one", why);
     if (found.dropped)
-        log_line("ACPI: %u CPUs more than the %u that there is room for", found.dropped,
-                 MADT_CPUS);
+        log_line("ACPI: %u CPUs more than the %u that there is room for", found.dropped, MADT_CPUS);
 }
 
 /* An id that no firmware gives: the last of xAPIC mode. */

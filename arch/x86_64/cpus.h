@@ -41,8 +41,8 @@ typedef int (*cpu_enable_fn)(char *why);
 /*
  * Starts each candidate that is enabled and is not the CPU that this runs on, one after the other.
  * `page` is a page of RAM below 1 MiB, for the trampoline; it has its contents back afterwards.
- * `enable` (may be NULL) is called on each. Returns how many CPUs run now. To be called once, on the
- * CPU that booted, before anything has been published to shootdown_load().
+ * `enable` (may be NULL) is called on each. Returns how many CPUs run now. To be called once, on
+ * the CPU that booted, before anything has been published to shootdown_load().
  */
 unsigned cpus_start(const struct cpu_candidate *candidates, unsigned count, hpa_t page,
                     cpu_enable_fn enable);

@@ -1,7 +1,7 @@
 /*
  * This CPU's local APIC, as far as the hypervisor uses it: its timer, which takes the CPU back from
- * a ring-3 program that does not end, and what it sends to other CPUs. In xAPIC mode the registers are reached through the fixmap,
- * in x2APIC mode by MSR; which mode the firmware left is kept.
+ * a ring-3 program that does not end, and what it sends to other CPUs. In xAPIC mode the registers
+ * are reached through the fixmap, in x2APIC mode by MSR; which mode the firmware left is kept.
  *
  * SDM Vol. 3, chapter 11 "Advanced Programmable Interrupt Controller (APIC)".
  */
@@ -14,7 +14,7 @@
 /* Vectors of the highest priority class. The rest stay below the task priority, so that nothing a
  * device or the firmware left pending can arrive. */
 #define VECTOR_TIMER 0xf0
-#define VECTOR_WAKE 0xf1  /* out of HLT, to look for work */
+#define VECTOR_WAKE 0xf1     /* out of HLT, to look for work */
 #define VECTOR_SPURIOUS 0xff /* its low four bits must be ones on old CPUs; no end of interrupt */
 
 /*

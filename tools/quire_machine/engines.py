@@ -82,6 +82,9 @@ class Bochs:
                 firmware = "bochs"
             else:
                 self.memory = self.low_memory
+        # SeaBIOS tells of one CPU here: it asks a register of QEMU's how many there are.
+        if cpus > 1 and os.path.exists(self.firmwares["bochs"]):
+            firmware = "bochs"
         self.memory = min(self.memory, self.most_memory)
         self.firmware = self.firmwares[firmware]
 

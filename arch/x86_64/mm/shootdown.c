@@ -13,8 +13,8 @@ struct cpu {
     uint64_t asked __attribute__((aligned(64))); /* the flush that it is to take part in */
     struct table *context[CONTEXT_COUNT] __attribute__((aligned(64)));
     uint64_t answered; /* the last flush that it has taken part in */
-    uint64_t owes;     /* one whose answer waits for the end of a read; old if not above `answered` */
-    unsigned reading;  /* depth of reads */
+    uint64_t owes; /* one whose answer waits for the end of a read; old if not above `answered` */
+    unsigned reading; /* depth of reads */
     struct shootdown_counters counters;
 };
 

@@ -17,12 +17,12 @@
  *
  * Of the two looks at least one sees what the other CPU did before it.
  *
- * One flush is under way at a time. `shootdown.lock` comes last in the order of locks: a table's and
- * the buddy's may be held. Who answers takes no lock.
+ * One flush is under way at a time. `shootdown.lock` comes last in the order of locks: a table's
+ * and the buddy's may be held. Who answers takes no lock.
  *
- * A CPU that only reads a table (translate, walk, visit) takes no lock, and frames must not be freed
- * under it: where other CPUs may write at the same time it reads between shootdown_read_begin() and
- * shootdown_read_end(), and answers no sooner than at the latter.
+ * A CPU that only reads a table (translate, walk, visit) takes no lock, and frames must not be
+ * freed under it: where other CPUs may write at the same time it reads between
+ * shootdown_read_begin() and shootdown_read_end(), and answers no sooner than at the latter.
  *
  * Portable: what is the machine's comes as struct shootdown_ops.
  */
@@ -44,11 +44,11 @@ enum shootdown_context {
 };
 
 struct shootdown_ops {
-    unsigned (*self)(void);      /* the number of the CPU that this runs on */
-    void (*send)(unsigned cpu);  /* an NMI: that CPU is to call shootdown_answer() */
+    unsigned (*self)(void);     /* the number of the CPU that this runs on */
+    void (*send)(unsigned cpu); /* an NMI: that CPU is to call shootdown_answer() */
     void (*forget)(struct table *table, const struct flush_batch *batch); /* this CPU alone */
-    uint64_t (*now)(void);       /* ticks; called again and again while answers are missing */
-    uint64_t patience;           /* ticks after which a CPU that has not answered is missing */
+    uint64_t (*now)(void); /* ticks; called again and again while answers are missing */
+    uint64_t patience;     /* ticks after which a CPU that has not answered is missing */
     void (*missing)(unsigned cpu, const struct table *table); /* does not return */
 };
 
@@ -85,10 +85,10 @@ void shootdown_fence(void);
 void shootdown_answer(void);
 
 /*
- * This CPU is about to use `table` (NULL: no longer any) as `context`. `seen` is where it keeps what
- * it knew of the table last, 0 at first: true when that is out of date, and it has to forget all of
- * the table's translations before it uses any. NULL where every load forgets anyway, as CR3's does.
- * Cheap for a table that is the context already.
+ * This CPU is about to use `table` (NULL: no longer any) as `context`. `seen` is where it keeps
+ * what it knew of the table last, 0 at first: true when that is out of date, and it has to forget
+ * all of the table's translations before it uses any. NULL where every load forgets anyway, as
+ * CR3's does. Cheap for a table that is the context already.
  */
 bool shootdown_load(enum shootdown_context context, struct table *table, uint64_t *seen);
 

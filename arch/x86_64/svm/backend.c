@@ -10,9 +10,9 @@
 #include "arch/x86_64/svm/svm.h"
 #include "arch/x86_64/svm/vcpu.h"
 
-/* What follows from the moment, for the entry that comes. An NMI that asks for a flush must not come
- * between the look at what is stale and VMRUN: with GIF clear it waits, and then ends the guest's
- * run at once (APM Vol. 2, 15.17). */
+/* What follows from the moment, for the entry that comes. An NMI that asks for a flush must not
+ * come between the look at what is stale and VMRUN: with GIF clear it waits, and then ends the
+ * guest's run at once (APM Vol. 2, 15.17). */
 static void prepare_entry(struct svm_vcpu *v)
 {
     struct vmcb *vmcb = v->vmcb;

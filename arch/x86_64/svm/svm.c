@@ -165,9 +165,9 @@ int svm_enable_cpu(char *why_not)
     struct svm_policy first = svm_policy;
     int error = judge_cpu();
 
-    if (error == E_OK && (svm_policy.revision != first.revision ||
-                          svm_policy.asids != first.asids ||
-                          svm_policy.flush_by_asid != first.flush_by_asid))
+    if (error == E_OK &&
+        (svm_policy.revision != first.revision || svm_policy.asids != first.asids ||
+         svm_policy.flush_by_asid != first.flush_by_asid))
         error = because(E_UNSUPPORTED, "its SVM has another revision or other ASIDs than that of "
                                        "the CPU that booted");
     svm_policy = first;

@@ -51,8 +51,8 @@ static int run(struct vcpu *vcpu, uint64_t slice, struct vm_exit *exit)
         return error;
     }
     resident_switch(&v->resident);
-    /* 29.4.3.3: what this CPU has cached of the EPT it has to forget, if it was not told of a flush.
-     * An NMI that asks for one between here and the entry is taken at once. */
+    /* 29.4.3.3: what this CPU has cached of the EPT it has to forget, if it was not told of a
+     * flush. An NMI that asks for one between here and the entry is taken at once. */
     if (shootdown_load(CONTEXT_GUEST, v->table, &v->seen[shootdown_self()]))
         vmx_vcpu_forget(v);
     start_slice(slice);

@@ -32,9 +32,9 @@ struct vmx_vcpu {
     struct table *table; /* its EPT */
     owner_t owner;       /* of its frames */
     hpa_t vmcs;
-    bool launched;       /* since the last VMCLEAR */
-    struct vmx_cpu *cpu; /* where its VMCS is active; NULL: nowhere */
-    uint16_t vpid;       /* 0: none */
+    bool launched;                 /* since the last VMCLEAR */
+    struct vmx_cpu *cpu;           /* where its VMCS is active; NULL: nowhere */
+    uint16_t vpid;                 /* 0: none */
     uint64_t seen[SHOOTDOWN_CPUS]; /* of the table's flushes, on each CPU: shootdown_load() */
 
     struct resident resident;

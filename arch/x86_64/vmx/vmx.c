@@ -383,6 +383,5 @@ void vmx_show(struct sink *to)
     format(to, "guests may set CR4 0x%lx, XCR0 0x%lx\n", vmx_policy.guest_cr4, resident_xcr0);
     show_controls(to);
     format(to, "exits by interrupt %lu, by NMI %lu; INVEPT single %lu, all %lu; INVVPID %lu\n",
-           cpu->external_interrupts, cpu->nmis, tlb.invept_single, tlb.invept_all,
-           tlb.invvpid);
+           cpu->external_interrupts, cpu->nmis, tlb.invept_single, tlb.invept_all, tlb.invvpid);
 }
