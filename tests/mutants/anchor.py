@@ -12,6 +12,9 @@ A block is
 definition alone, so that a change elsewhere breaks nothing. The piece is one line, whatever lines
 the source has it on: a space stands for any white space. It must occur there once; `-2` means the
 second of several. A `+` alone removes it. A block may have several pairs, one after the other.
+In assembly the function is a label, and its definition ends before the next that is not local.
+
+`by:` lines name tests that must notice; product.py has them.
 """
 
 import re
@@ -25,12 +28,14 @@ class Mutant:
     def __init__(self, name, file, function, means, changes):
         self.name, self.file, self.function, self.means = name, file, function, means
         self.changes = changes  # (old, nth or 0, new)
+        self.tests = []
         self.result = None  # "killed", or what is wrong
         self.by = ""
 
     def apply(self, text):
         """The file's text with the break in it."""
-        first, end = definition(text, self.function)
+        find = labelled if self.file.endswith(".asm") else definition
+        first, end = find(text, self.function)
         part = text[first:end]
         for old, nth, new in self.changes:
             part = replace(part, old, nth, new)
@@ -49,6 +54,14 @@ def definition(text, name):
     ]
     if len(found) != 1:
         raise Misplaced(f"{name} is defined {len(found)} times")
+    return found[0].span()
+
+
+def labelled(text, name):
+    """From a label of assembly to the next that is not local."""
+    found = [*re.finditer(rf"^{re.escape(name)}:.*?(?=^[A-Za-z_]\w*:|\Z)", text, re.M | re.S)]
+    if len(found) != 1:
+        raise Misplaced(f"the label {name} is there {len(found)} times")
     return found[0].span()
 
 
@@ -75,6 +88,8 @@ def parse(text, path="list.txt"):
             block.file, block.function = at.groups()
         elif line.startswith("means: "):
             block.means = line[7:]
+        elif line.startswith("by: "):
+            block.tests.append(line[4:])
         elif minus := re.fullmatch(r"-(\d*) (.*\S.*)", line):
             block.changes.append([minus[2], int(minus[1] or 0), None])
         elif (plus := re.fullmatch(r"\+( .*)?", line)) and block.changes and block.changes[-1][2] is None:

@@ -1,4 +1,4 @@
-# `make mutants`: does a broken mapper fail its tests? tests/mutants/run.py says how. What was broken, and by what it
+# `make mutants`: does a broken product fail its tests? tests/mutants/run.py says how. What was broken, and by what it
 # was noticed, is in build/MUTANTS.md then.
 
 .PHONY: mutants mutants-check
@@ -7,7 +7,7 @@ MUTANTS = $(PYTHON) -B tests/mutants/run.py --jobs $(JOBS) $(if $(ONLY),--only "
 MUTANTS_WORLD = $(filter-out tests/property/rounds_%,$(PROPERTY_mapper_rounds_SRC))
 MUTANTS_SRC = --world $(sort $(MUTANTS_WORLD) $(HOSTED_COMMON)) --flush $(sort $(UNIT_flush_SRC) $(HOSTED_COMMON))
 
-mutants: ## break the mapper in many ways, one at a time: do the tests notice? (ONLY=text; writes build/MUTANTS.md)
+mutants: $(QUIRE_ISO) ## break the product in many ways, one at a time: do the tests notice? (ONLY=text; writes build/MUTANTS.md)
 	@mkdir -p $(BUILD)
 	@$(MUTANTS) $(if $(ONLY),,--write $(BUILD)/MUTANTS.md) $(BUILD) $(MUTANTS_SRC)
 

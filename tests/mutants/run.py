@@ -1,173 +1,32 @@
 #!/usr/bin/python3
-"""Breaks the mapper on purpose, one break at a time, and sees whether its tests notice.
+"""Breaks the product on purpose, one break at a time, and sees whether the tests notice.
 
-    tests/mutants/run.py [--write FILE] [--only TEXT] [--jobs N] [--check] BUILD --world SOURCE... --flush SOURCE...
+    tests/mutants/run.py [--write FILE] [--only TEXT,...] [--jobs N] [--check] BUILD --world SOURCE... --flush SOURCE...
 
-The breaks are in tests/mutants/list.txt; tests/mutants/anchor.py says how they find their place. The tests
-are those of TESTS; --world are the files that those of tests/property are linked with, --flush those of
-tests/unit/test_flush.c. Each break is built in a folder of its own beside an untouched tree (a changed
-header is found before the true one) with one test after the other, until one fails. Status 1 when a break
-does not apply any more, does not compile, or survives. --check only looks whether each break applies.
+The breaks of the mapper are tried by mapper.py, all others by product.py; anchor.py says how they are
+written down and how they find their place. Status 1 when a break does not apply any more, does not
+build, or survives. --check only looks whether each break applies.
 """
 
 import argparse
-import concurrent.futures
-import glob
 import os
 import re
-import resource
-import shutil
-import signal
-import subprocess
 import sys
 import time
 
 import anchor
-
-LIST = "tests/mutants/list.txt"
-# With their arguments; the quickest to notice comes first.
-TESTS = {"mapper_rounds": [], "mapper_entries": [], "mapper_conformance": ["30"], "flush": []}
-CFLAGS = "-std=gnu11 -DQUIRE_HOSTED -w".split()
-SECONDS = 40  # of CPU time, for one test program: a break may well loop for ever
-
-
-def sources_of(test, arguments):
-    """All that a test program is linked from: test_mapper_rounds.c, rounds_*.c and the world."""
-    if test == "flush":
-        return ["tests/unit/test_flush.c", *arguments.flush]
-    parts = glob.glob(f"tests/property/{test.removeprefix('mapper_')}_*.c")
-    return [f"tests/property/test_{test}.c", *sorted(parts), *arguments.world]
-
-
-def object_of(folder, source):
-    return f"{folder}/{source.replace('/', '_')}.o"
-
-
-def compile_one(folder, source, overlay=None):
-    """Compiles a source, or its changed version; returns an error's text or None."""
-    target = object_of(folder, source)
-    include = [f"-I{overlay}"] if overlay else []
-    changed = f"{overlay}/{source}" if overlay else ""
-    path = changed if overlay and os.path.exists(changed) else source
-    # What changes each time is compiled fast, the world around it to run fast.
-    command = ["gcc", *CFLAGS, "-O0" if overlay else "-O1", *include, "-I.", "-MMD", "-c", path, "-o", target]
-    done = subprocess.run(command, capture_output=True, text=True)
-    return done.stderr if done.returncode else None
-
-
-def depends_on(folder, source, file):
-    with open(object_of(folder, source)[:-2] + ".d", encoding="utf-8") as rule:
-        return file in rule.read().replace("\\\n", " ").replace("./", "").split()
-
-
-def link(objects, target):
-    done = subprocess.run(
-        ["gcc", *objects, "-lcmocka", "-o", target], capture_output=True, text=True
-    )
-    return done.stderr if done.returncode else None
-
-
-def limit():
-    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 1))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-def run_test(program, test):
-    """What the test says when it fails; None when it passes."""
-    at_once = {**os.environ, "CMOCKA_TEST_ABORT": "1"}
-    done = subprocess.run([program, *TESTS[test]], capture_output=True, text=True, preexec_fn=limit, env=at_once)
-    if done.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
-        return f"still running after {SECONDS} s"
-    if done.returncode == 0:
-        return None
-    for line in done.stderr.replace(f"{os.path.dirname(program)}/tree/", "").splitlines():
-        said = re.search(r"(?:ERROR: |error: |panic: )(.*)", line)
-        if said and "Failure!" not in said.group(1):
-            return said.group(1)
-    begun = re.findall(r"^\[ RUN      \] (\w+)", done.stdout + done.stderr, re.M)
-    return begun[-1] if begun else f"died with status {done.returncode}"
-
-
-def broken(mutant):
-    """The text of the mutant's file with the break in it."""
-    with open(mutant.file, encoding="utf-8") as file:
-        return mutant.apply(file.read())
-
-
-def try_one(base, mutant, number, arguments):
-    try:
-        text = broken(mutant)
-    except (anchor.Misplaced, OSError) as why:
-        mutant.result = f"does not apply: {why}"
-        return
-    folder = f"{base}/{number}"
-    overlay = f"{folder}/tree"
-    os.makedirs(os.path.dirname(f"{overlay}/{mutant.file}"), exist_ok=True)
-    with open(f"{overlay}/{mutant.file}", "w", encoding="utf-8") as file:
-        file.write(text)
-    objects = {}
-    for test in TESTS:
-        sources = sources_of(test, arguments)
-        for source in sources:
-            if source in objects:
-                continue
-            objects[source] = object_of(f"{base}/true", source)
-            if depends_on(f"{base}/true", source, mutant.file):
-                error = compile_one(folder, source, overlay)
-                if error:
-                    mutant.result = "does not compile: " + error.strip().splitlines()[0]
-                    return
-                objects[source] = object_of(folder, source)
-        program = f"{folder}/{test}"
-        error = link([objects[source] for source in sources], program)
-        if error:
-            mutant.result = "does not link: " + error.strip().splitlines()[0]
-            return
-        said = run_test(program, test)
-        os.remove(program)
-        if said:
-            said = said.replace(f"{os.path.abspath(overlay)}/", "").replace(f"{overlay}/", "")
-            mutant.result, mutant.by = "killed", f"{test}: {said}"
-            break
-    else:
-        mutant.result = "SURVIVES"
-    shutil.rmtree(folder)
-
-
-def snapshot(base):
-    """A copy of what is built, so that an edit meanwhile is no mutant; everything happens there."""
-    tree = f"{base}/source"
-    shutil.rmtree(base, ignore_errors=True)
-    for room in ("lib", "mm", "arch", "x86", "tests/property", "tests/unit"):
-        shutil.copytree(room, f"{tree}/{room}")
-    os.chdir(tree)
-
-
-def build_true(base, arguments):
-    """The untouched program: it must pass, or nothing can be learnt."""
-    folder = f"{base}/true"
-    os.makedirs(folder, exist_ok=True)
-    sources = sorted({source for test in TESTS for source in sources_of(test, arguments)})
-    with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
-        for error in pool.map(lambda source: compile_one(folder, source), sources):
-            if error:
-                sys.exit(error)
-    for test in TESTS:
-        objects = [object_of(folder, source) for source in sources_of(test, arguments)]
-        error = link(objects, f"{folder}/{test}")
-        said = error or run_test(f"{folder}/{test}", test)
-        if said:
-            sys.exit(f"{test} fails as it is: {said}")
+import mapper
+import product
 
 
 def write_document(path, mutants):
     killed = sum(mutant.result == "killed" for mutant in mutants)
     lines = [
-        "# Mutants of the mapper",
+        "# Mutants",
         "",
-        "Deliberate breaks, one at a time, and the test that notices. Made by `make mutants` from",
-        "`tests/mutants/list.txt`, which says what each changes. It fails when one of them survives, or does",
-        "not apply any more.",
+        "Deliberate breaks, one at a time, and the test that notices. Made by `make mutants` from the lists in",
+        "`tests/mutants/`, which say what each changes. It fails when one of them survives, or does not",
+        "apply any more.",
         "",
         f"**{killed} of {len(mutants)} killed.**",
         "",
@@ -188,12 +47,26 @@ def check(mutants):
     lost = 0
     for mutant in mutants:
         try:
-            broken(mutant)
+            with open(mutant.file, encoding="utf-8") as file:
+                mutant.apply(file.read())
         except (anchor.Misplaced, OSError) as why:
             print(f"{mutant.name}: {mutant.file}: {why}")
             lost += 1
     print(f"{len(mutants) - lost} of {len(mutants)} apply")
     return lost != 0
+
+
+def chosen(mutants, only):
+    texts = only.split(",")
+    return [
+        mutant
+        for mutant in mutants
+        if any(text in f"{mutant.name} {mutant.file} {mutant.function}" for text in texts)
+    ]
+
+
+def show(mutant):
+    print(f"{mutant.result:<9} {mutant.name} ({mutant.by[:90]})", flush=True)
 
 
 def main():
@@ -207,33 +80,21 @@ def main():
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
     base = os.path.abspath(f"{arguments.build}/mutants")
-    document = arguments.write and os.path.abspath(arguments.write)
-    with open(LIST, encoding="utf-8") as file:
-        mutants = anchor.parse(file.read(), LIST)
-    mutants = [
-        mutant
-        for mutant in mutants
-        if any(text in f"{mutant.name} {mutant.file} {mutant.function}" for text in arguments.only.split(","))
-    ]
+    of_mapper = chosen(mapper.load(), arguments.only)
+    of_product = chosen(product.load(), arguments.only)
+    mutants = of_mapper + of_product
     if arguments.check:
         sys.exit(check(mutants))
     start = time.monotonic()
-    snapshot(base)
-    build_true(base, arguments)
-    with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
-        runs = {
-            pool.submit(try_one, base, mutant, number, arguments): mutant
-            for number, mutant in enumerate(mutants, 1)
-        }
-        for done in concurrent.futures.as_completed(runs):
-            done.result()
-            mutant = runs[done]
-            print(f"{mutant.result:<9} {mutant.name} ({mutant.by[:90]})", flush=True)
+    if of_mapper:
+        mapper.run_all(base, of_mapper, arguments, show)
+    if of_product:
+        product.run_all(base, of_product, arguments.jobs, show)
     killed = sum(mutant.result == "killed" for mutant in mutants)
     seconds = int(time.monotonic() - start)
     print(f"{killed} of {len(mutants)} killed ({100 * killed // max(len(mutants), 1)} %), {seconds} s")
-    if document:
-        write_document(document, mutants)
+    if arguments.write:
+        write_document(arguments.write, mutants)
     sys.exit(killed != len(mutants))
 
 

@@ -11,6 +11,8 @@ ROOT = os.path.dirname(os.path.abspath(TOOLS))
 sys.path.insert(0, os.path.join(ROOT, "tests/mutants"))
 
 import anchor  # noqa: E402
+import mapper  # noqa: E402
+import product  # noqa: E402
 
 SOURCE = """#define MOST 8
 #define SUM(a, b)                                                                                  \\
@@ -117,10 +119,42 @@ def test_what_has_no_place_does_not_apply(at, pairs):
         broken(at, pairs)
 
 
-def test_the_list_applies():
-    with open(f"{ROOT}/tests/mutants/list.txt", encoding="utf-8") as file:
-        mutants = anchor.parse(file.read())
-    for mutant in mutants:
-        with open(f"{ROOT}/{mutant.file}", encoding="utf-8") as file:
+ASSEMBLY = """global enter
+enter:
+        mov rax, rdx
+.again: dec rax
+        jnz .again
+leave:
+        mov rax, rdx
+"""
+
+
+def test_a_label_of_assembly():
+    (mutant,) = anchor.parse(block("enter", "- mov rax, rdx\n+").replace("a.c", "a.asm"))
+    assert mutant.apply(ASSEMBLY) == ASSEMBLY.replace("mov rax, rdx", "", 1)
+    for label in ("again", "third"):
+        (mutant,) = anchor.parse(block(label, "- rax\n+ rbx").replace("a.c", "a.asm"))
+        with pytest.raises(anchor.Misplaced):
+            mutant.apply(ASSEMBLY)
+
+
+def in_product(tmp_path, monkeypatch, test):
+    (tmp_path / "some.txt").write_text(block("f", f"- a\n+ b\n{test}"))
+    monkeypatch.setattr(product, "LISTS", str(tmp_path))
+    return product.load()
+
+
+def test_the_tests_that_must_notice_are_named(tmp_path, monkeypatch):
+    (mutant,) = in_product(tmp_path, monkeypatch, "by: unit svm\nby: emulator test_svm.py -k spinning")
+    assert mutant.tests == ["unit svm", "emulator test_svm.py -k spinning"]
+    for wrong in ("", "by: hope"):
+        with pytest.raises(SystemExit):
+            in_product(tmp_path, monkeypatch, wrong)
+
+
+def test_the_lists_apply(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    for mutant in mapper.load() + product.load():
+        with open(mutant.file, encoding="utf-8") as file:
             text = file.read()
         assert mutant.apply(text) != text, mutant.name
