@@ -31,6 +31,7 @@ static struct {
 
 void shootdown_init(const struct shootdown_ops *ops)
 {
+    shootdown.lock = LOCK_INIT;
     shootdown.ops = ops;
     shootdown.members = 0;
     shootdown.number = 0;

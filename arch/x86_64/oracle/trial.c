@@ -158,12 +158,10 @@ static void read_user(void *argument)
     while (!trial_over(user->trial)) {
         invariant(host_root_set(user->trial->table) == E_OK);
         user->loads++;
-        user_access_begin();
         for (unsigned i = 0; i < READS_A_LOAD && !trial_over(user->trial); i++) {
             read_page(user);
             trial_begun(user);
         }
-        user_access_end();
         invariant(host_root_set(&kernel_table) == E_OK);
     }
 }
@@ -189,7 +187,7 @@ static int try_user(struct trial *trial, struct trial_counts *counts)
     table.tag = OWNER_FIRST_USER; /* no program runs: its PCID is free */
     trial->table = &table;
     trial->at = USER_AT;
-    trial->attrs = attrs_of(RIGHT_RW | RIGHT_U, MEM_WB);
+    trial->attrs = attrs_of(RIGHT_RW, MEM_WB); /* of a program's table, but for ring 0 */
     error = table_share_upper(&table, &kernel_table);
     if (error == E_OK)
         error = trial_change(trial, cpus_online() / 2, read_user, counts);
