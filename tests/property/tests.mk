@@ -39,6 +39,9 @@ $(PROPERTY_TSAN): tests/property/test_mapper_threads.c $(HOSTED_COMMON) $(MAPPER
 	$(Q)$(HOSTCC) $(TSAN_CFLAGS) -include sched.h -D__builtin_ia32_pause=sched_yield $(filter %.c,$^) \
 		-lcmocka -o $@
 
+# The protocol of flushes on several CPUs, by all of its interleavings.
+PROPERTY_TESTS += shootdown_model
+
 PROPERTY_TESTS += buddy_damage
 PROPERTY_buddy_damage_SRC := $(BUDDY_SRC) mm/frames/frame.c lib/format.c mm/addr.c
 

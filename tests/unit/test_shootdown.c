@@ -195,6 +195,21 @@ static void test_an_answer_waits_for_the_end_of_a_read(void **state)
     assert_int_equal(shootdown_counters_of(1).late, 1);
 }
 
+/* Also of a table that it has not published. */
+static void test_a_reader_of_any_table_is_asked(void **state)
+{
+    (void)state;
+    moments = 0;
+    act(1, start_reading);
+    meanwhile = read_on_for_a_while;
+    flush(&other);
+    assert_int_equal(forgot, 0x3);
+    assert_int_equal(shootdown_counters_of(1).late, 1);
+    meanwhile = NULL;
+    flush(&other);
+    assert_int_equal(forgot, 0x1);
+}
+
 static void test_a_barrier_needs_no_end_of_a_read(void **state)
 {
     (void)state;
@@ -233,6 +248,7 @@ int main(void)
         cmocka_unit_test_setup(test_only_those_who_published, set_up),
         cmocka_unit_test_setup(test_a_flush_that_was_missed, set_up),
         cmocka_unit_test_setup(test_an_answer_waits_for_the_end_of_a_read, set_up),
+        cmocka_unit_test_setup(test_a_reader_of_any_table_is_asked, set_up),
         cmocka_unit_test_setup(test_a_barrier_needs_no_end_of_a_read, set_up),
         cmocka_unit_test_setup(test_an_nmi_of_somebody_elses, set_up),
         cmocka_unit_test_setup(test_who_does_not_answer_is_named, set_up),

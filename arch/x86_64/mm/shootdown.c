@@ -65,7 +65,7 @@ unsigned shootdown_cpus(void)
     return count ? count : 1;
 }
 
-/* The CPUs that may use the table: of the kernel's, all. */
+/* The CPUs that may use the table: of the kernel's, all; and those that read one, whichever. */
 static uint64_t users_of(const struct table *table)
 {
     uint64_t members = __atomic_load_n(&shootdown.members, __ATOMIC_SEQ_CST), users = 0;
@@ -75,6 +75,8 @@ static uint64_t users_of(const struct table *table)
     for (uint64_t left = members; left; left &= left - 1) {
         const struct cpu *cpu = &shootdown.cpu[lowest_bit(left)];
 
+        if (__atomic_load_n(&cpu->reading, __ATOMIC_SEQ_CST))
+            users |= left & -left;
         for (unsigned i = 0; i < CONTEXT_COUNT; i++)
             if (__atomic_load_n(&cpu->context[i], __ATOMIC_SEQ_CST) == table)
                 users |= left & -left;
@@ -180,8 +182,9 @@ void shootdown_read_begin(void)
         return;
     struct cpu *self = &shootdown.cpu[shootdown.ops->self()];
 
-    __atomic_store_n(&self->reading, self->reading + 1, __ATOMIC_RELAXED);
-    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    /* A barrier, as where a table is published: a flush that does not see it was counted before,
+     * and what it has detached is not found any more. */
+    __atomic_store_n(&self->reading, self->reading + 1, __ATOMIC_SEQ_CST);
 }
 
 /* An NMI after `reading` has become 0 gives the answer itself. */

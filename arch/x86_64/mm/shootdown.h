@@ -22,7 +22,8 @@
  *
  * A CPU that only reads a table (translate, walk, visit) takes no lock, and frames must not be
  * freed under it: where other CPUs may write at the same time it reads between
- * shootdown_read_begin() and shootdown_read_end(), and answers no sooner than at the latter.
+ * shootdown_read_begin() and shootdown_read_end(), takes part in flushes of any table meanwhile,
+ * and answers no sooner than at the end.
  *
  * Portable: what is the machine's comes as struct shootdown_ops.
  */
