@@ -1274,7 +1274,9 @@ static void test_oracle(void **state)
 static void test_cpus(void **state)
 {
     (void)state;
-    answers("cpus", "    1        2  online   idle                    11       0       21        0        31 ");
+    answers(
+        "cpus",
+        "    1        2  online   idle                    11       0       21        0        31 ");
     assert_non_null(strstr(screen, "    -        6  silent   -"));
     assert_non_null(strstr(screen, "The CPU with APIC id 6 is left out: no answer.\n"));
     answers("cpus trial", "No CPU used a translation after its flush.\n");
@@ -1788,7 +1790,7 @@ static const char *const asking_words[] = {
     "help", "mem",    "layout", "walk",    "map",    "explain", "who",    "frames",
     "peek", "dump",   "find",   "guests",  "regs",   "exits",   "report", "output",
     "eptp", "trace",  "audit",  "cpu",     "log",    "version", "check",  "colour",
-    "wait", "oracle", "print",  "devices", "screen", "bt", "cpus",
+    "wait", "oracle", "print",  "devices", "screen", "bt",      "cpus",
 };
 static const char *const changing_words[] = {"start",  "pause", "resume", "kill",
                                              "attach", "poke",  "type"};

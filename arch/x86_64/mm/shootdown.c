@@ -195,7 +195,7 @@ void shootdown_read_end(void)
     struct cpu *self = &shootdown.cpu[shootdown.ops->self()];
 
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    __atomic_store_n(&self->reading, self->reading - 1, __ATOMIC_RELAXED);
+    __atomic_store_n(&self->reading, self->reading - 1, __ATOMIC_RELEASE); /* after the reads */
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     if (self->reading)
         return;
