@@ -101,6 +101,7 @@ HOSTED_COMMON := tests/unit/hosted.c tests/unit/no_tlb.c lib/lock.c
 BUDDY_SRC := $(sort $(wildcard mm/frames/buddy*.c))
 MAPPER_SRC := $(patsubst %,mm/paging/%.c,table cursor nodes copies flush legal attrs) mm/addr.c
 GUEST_WALK := $(patsubst %,arch/x86_64/mm/%.c,guest_walk kind_guest32 kind_guestpae kind_guest64)
+EXPLAIN_SRC := $(wildcard arch/x86_64/mm/explain*.c)
 KIND_EPT := arch/x86_64/mm/kind_ept.c
 
 -include tests/unit/tests.mk tests/property/tests.mk

@@ -29,6 +29,7 @@ static const struct {
     [-E_HARDWARE] = {"E_HARDWARE", "refused by the CPU"},
     [-E_ILLEGAL] = {"E_ILLEGAL", "illegal table entry"},
     [-E_SHARED] = {"E_SHARED", "frame has several holders"},
+    [-E_STOPPED] = {"E_STOPPED", "stopped before its end"},
 };
 
 static bool is_known(int error)

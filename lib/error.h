@@ -26,6 +26,7 @@ enum error {
     E_HARDWARE = -16,    /* the CPU refused (VMfail, failed VM entry) */
     E_ILLEGAL = -17,     /* a table entry that the CPU would call reserved or misconfigured */
     E_SHARED = -18,      /* a frame with several holders, treated as if it had one */
+    E_STOPPED = -19,     /* whoever asked for it has had it stopped before its end */
 };
 
 const char *error_name(int error);

@@ -185,7 +185,7 @@ static int from_gva(struct place *place, unsigned access, struct stretch *stretc
 
     explain(&query, &e);
     if (e.outcome != EXPLAIN_ALLOWED) {
-        format_buffer(stretch->why, sizeof(stretch->why), "%s: %s", explain_outcome_name(e.outcome),
+        format_buffer(stretch->why, sizeof(stretch->why), "%s: %s", explain_outcome_name(&e),
                       explain_rule_text(rule, &e));
         return E_PERM;
     }

@@ -6,7 +6,6 @@
 #include "arch/x86_64/mm/explain.h"
 #include "arch/x86_64/mm/kernel.h"
 #include "arch/x86_64/mm/physical.h"
-#include "arch/x86_64/vmx/vmx_caps.h"
 #include "lib/string.h"
 #include "monitor/commands.h"
 #include "monitor/tables.h"
@@ -90,9 +89,7 @@ static void show_explanation(struct output *out, const struct explanation *e,
     char access[EXPLAIN_TEXT], code[EXPLAIN_TEXT], says[EXPLAIN_TEXT], decided[EXPLAIN_TEXT];
     char rule[EXPLAIN_TEXT], rights[RIGHTS_TEXT], symbol[SYMBOL_TEXT] = "";
     bool allowed = e->outcome == EXPLAIN_ALLOWED;
-    bool fault = e->outcome == EXPLAIN_PAGE_FAULT;
-    bool violation = e->outcome == EXPLAIN_EPT_VIOLATION;
-    bool exits = violation || e->outcome == EXPLAIN_EPT_MISCONFIG;
+    bool exits = explain_exits(e);
     uint64_t gpa_shown = exits ? e->exit_gpa.v : e->gpa.v;
     const struct slot *slot =
         guest && (exits || e->has_gpa) ? guest_slot_at(guest, gpa(gpa_shown)) : NULL;
@@ -101,25 +98,27 @@ static void show_explanation(struct output *out, const struct explanation *e,
         symbol_text(symbol, guest, e->at);
     for (unsigned i = 0; i < e->count; i++)
         show_reference(out, e, &e->step[i]);
-    output_facts(
-        out, &verdict_record,
-        (struct value[]){
-            as_text(explain_outcome_name(e->outcome)), as_text(explain_access_text(access, e)),
-            number_if(e->linear && !guest, e->at), number_if(e->linear && guest, e->at),
-            number_if(guest && (exits || e->has_gpa), gpa_shown), number_if(e->has_hpa, e->hpa.v),
-            number_if(allowed && e->page, e->page),
-            allowed ? as_text(rights_text(rights, e->rights)) : as_nothing(),
-            allowed ? as_text(pat_type_name(e->type)) : as_nothing(), number_if(fault, e->code),
-            fault ? as_text(explain_code_text(code, e->code)) : as_nothing(),
-            number_if(violation, e->qualification),
-            violation ? as_text(explain_qualification_text(says, e->qualification)) : as_nothing(),
-            text_if(explain_decided_text(decided, e)), as_text(explain_rule_text(rule, e)),
-            text_if(explain_section(e)),
-            guest && (exits || e->has_gpa)
-                ? as_text(slot ? slot_kind_name(slot->kind) : "outside every slot")
-                : as_nothing(),
-            text_if(symbol)});
-    if (violation && e->rule == EXPLAIN_EPT_ABSENT && slot && slot_fills(slot->kind, e->access))
+    output_facts(out, &verdict_record,
+                 (struct value[]){
+                     as_text(explain_outcome_name(e)), as_text(explain_access_text(access, e)),
+                     number_if(e->linear && !guest, e->at), number_if(e->linear && guest, e->at),
+                     number_if(guest && (exits || e->has_gpa), gpa_shown),
+                     number_if(e->has_hpa, e->hpa.v), number_if(allowed && e->page, e->page),
+                     allowed ? as_text(rights_text(rights, e->rights)) : as_nothing(),
+                     allowed ? as_text(pat_type_name(e->type)) : as_nothing(),
+                     number_if(e->has_code, e->code),
+                     e->has_code ? as_text(explain_code_text(code, e->code)) : as_nothing(),
+                     number_if(e->has_qualification, e->qualification),
+                     e->has_qualification
+                         ? as_text(explain_qualification_text(says, e->qualification))
+                         : as_nothing(),
+                     text_if(explain_decided_text(decided, e)), as_text(explain_rule_text(rule, e)),
+                     text_if(explain_section(e)),
+                     guest && (exits || e->has_gpa)
+                         ? as_text(slot ? slot_kind_name(slot->kind) : "outside every slot")
+                         : as_nothing(),
+                     text_if(symbol)});
+    if (e->rule == EXPLAIN_SECOND_ABSENT && slot && slot_fills(slot->kind, e->access))
         output_note(out, "At this exit %s gets its frame, and the guest goes on.",
                     slot_kind_name(slot->kind));
 }
@@ -186,8 +185,7 @@ static int explain_host(const struct command *command, struct output *out,
 static int explain_guest(const struct command *command, struct output *out,
                          const struct arguments *args)
 {
-    struct explain_query query = {.load = physical_load,
-                                  .advanced = vmx_caps.ept_vpid.advanced_exits};
+    struct explain_query query = {.load = physical_load};
     struct vcpu_state state;
     struct explanation e;
     struct guest *guest;
@@ -216,12 +214,8 @@ static int explain_guest(const struct command *command, struct output *out,
             "g%u %s has no table (%s); `start g%u paused` makes it anew and holds "
             "it before its first instruction",
             guest->number, guest->name, guest_state_name(guest->state), guest->number);
-    if (guest->table.kind->id != KIND_EPT)
-        return command_refuse(command, out, E_UNSUPPORTED,
-                              "it knows a guest's EPT alone, and this CPU has %s tables: `walk g%u "
-                              "%s ADDRESS` shows how they are walked",
-                              guest->table.kind->name, guest->number, args->word[2]);
     query.second = &guest->table;
+    query.advanced = guests_backend()->tells_first_level && guests_backend()->tells_first_level();
     struct gva_context registers;
     if (linear) {
         error = command_state(command, out, guest, &state);
@@ -258,7 +252,8 @@ static const struct command explain_commands[] = {
             "guest's\n"
             "virtual address up to 24, since each entry of its tables lies at a guest-physical\n"
             "address. Then the verdict: the frame, what may be done there and the memory type; or\n"
-            "the fault with its error code, or the VM exit with its qualification, and the rule.\n"
+            "the fault with its error code, or the exit with what the CPU tells of it, and the "
+            "rule.\n"
             "Without r, w or x it is a read; without `user` it is made by supervisor mode. The\n"
             "registers are the guest's as they stand, RFLAGS.AC included; nothing is changed. With "
             "gva\n"

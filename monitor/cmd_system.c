@@ -274,9 +274,14 @@ static bool end_guests(void)
 {
     uint64_t leaked = 0;
 
-    for (unsigned i = 1; i <= guest_count(); i++)
-        if (!guest_ended(guest_by_number(i)))
-            guest_kill(guest_by_number(i));
+    for (unsigned i = 1; i <= guest_count(); i++) {
+        struct guest *guest = guest_by_number(i);
+
+        if (!guest_ended(guest))
+            guest_kill(guest);
+        else if (guest_holds(guest))
+            guest_finish(guest);
+    }
     for (unsigned i = 1; i <= guest_count(); i++) {
         const struct guest *guest = guest_by_number(i);
         uint64_t held = buddy_owner_frames(guest_owner(guest));
@@ -293,7 +298,10 @@ static int quit(const struct command *command, struct output *out, const struct 
     (void)command;
     (void)out;
     (void)args;
-    power_off(end_guests() ? 0 : 1);
+    bool fine = end_guests();
+
+    log_pass_on(true);
+    power_off(fine ? 0 : 1);
 }
 
 static const struct command system_commands[] = {

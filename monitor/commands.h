@@ -42,7 +42,8 @@ extern const struct command_family memory_family, tables_family, guests_family, 
 extern const struct command_family explain_family, frames_family, bytes_family, map_family;
 extern const struct command_family trace_family, print_family, devices_family;
 extern const struct command_family layout_family, terminal_family, workbench_family;
-extern const struct command_family audit_family, oracle_family, stack_family, cpus_family;
+extern const struct command_family audit_family, oracle_family, stack_family, digest_family;
+extern const struct command_family cpus_family;
 
 /* Says "error: NAME: ..." and returns `error`, for a command to end with. The text says what is
  * wrong and what would be right. */

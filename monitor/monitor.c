@@ -69,10 +69,10 @@ static const struct command help_commands[] = {
 static const struct command_family help_family = FAMILY("help", help_commands);
 
 static const struct command_family *const families[] = {
-    &memory_family, &layout_family,    &tables_family,   &map_family,    &explain_family,
-    &frames_family, &bytes_family,     &print_family,    &guests_family, &devices_family,
-    &stack_family,  &trace_family,     &audit_family,    &oracle_family, &cpus_family,
-    &system_family, &workbench_family, &terminal_family, &help_family,
+    &memory_family, &layout_family, &tables_family,    &map_family,      &explain_family,
+    &frames_family, &bytes_family,  &print_family,     &guests_family,   &devices_family,
+    &digest_family, &stack_family,  &trace_family,     &audit_family,    &oracle_family,
+    &cpus_family,   &system_family, &workbench_family, &terminal_family, &help_family,
 };
 
 /* Steps through all commands, family by family: family 0, command 0 is the first. */
@@ -580,6 +580,8 @@ static void take_keys(void)
             silent = 0;
         } else if (taken == 0) {
             return;
+        } else if (uart_is_queued()) {
+            uart_attend();
         }
     }
 }
@@ -605,6 +607,7 @@ static void sum_up(void)
     unsigned count = guest_count(), ok = 0;
 
     monitor.counted = true;
+    log_pass_on(true);
     machine_audit_log();
     if (count == 0) {
         log_line("guests: none%s%s", guests_why_not() ? ": " : "",
@@ -650,10 +653,12 @@ void monitor_init(void)
     terminal->attached = NULL;
     terminal->colour = false;
     terminal->columns = LINE_COLUMNS;
-    line_init(&terminal->editor, &uart_sink, MONITOR_PROMPT);
+    line_init(&terminal->editor, &uart_queue_sink, MONITOR_PROMPT);
     pager_init(&terminal->pager, &terminal->editor.plain, uart_getc);
     arguments_set_symbols(symbol_address);
     log_attach(&terminal->editor.around);
+    log_set_room(uart_has_room);
+    guests_set_between(uart_attend);
 }
 
 int monitor_script(const char *name, const char *text, uint64_t size)
@@ -721,6 +726,7 @@ unsigned monitor_round(void)
 {
     unsigned left = guests_round();
 
+    log_pass_on(false);
     /* When nobody runs, nothing follows. */
     guests_show_unfinished(left ? monitor.unfinished : 0);
     return left;
@@ -773,7 +779,7 @@ _Noreturn void monitor_run(void)
         take_keys();
         unsigned left = monitor_round();
         terminal_show(&monitor.terminal);
-        if (left > 0)
+        if (left > 0 || uart_is_queued())
             continue;
         if (!monitor.counted && !any_paused())
             sum_up();

@@ -3,6 +3,7 @@
  */
 #include "monitor/terminal.h"
 
+#include "arch/x86_64/uart.h"
 #include "lib/list.h"
 #include "lib/log.h"
 #include "lib/string.h"
@@ -63,6 +64,7 @@ void terminal_attach(struct terminal *terminal, struct guest *guest)
 {
     terminal->attached = guest;
     terminal->shown = line_start(guest);
+    guest_output_read(guest, terminal->shown);
     terminal->mid_line = false;
     terminal->log.write = write_log;
     log_attach(&terminal->log);
@@ -73,6 +75,7 @@ static void let_go(struct terminal *terminal, const char *why)
     fresh_row(terminal);
     format(terminal->editor.terminal, "g%u %s: %s\n", terminal->attached->number,
            terminal->attached->name, why);
+    guest_output_read(terminal->attached, UINT64_MAX);
     terminal->attached = NULL;
     log_attach(&terminal->editor.around);
     line_begin(&terminal->editor);
@@ -88,20 +91,29 @@ void terminal_key(struct terminal *terminal, unsigned char key)
         put(terminal, "\a", 1); /* it does not read, and its port is full */
 }
 
+/* What a guest prints by other ways than its serial port cannot wait for the line. */
+static void skip_lost(struct terminal *terminal, uint64_t lost)
+{
+    if (terminal->mid_line)
+        put(terminal, "\n", 1);
+    format(terminal->editor.terminal, "... %lu bytes of g%u's output were dropped ...\n", lost,
+           terminal->attached->number);
+    terminal->mid_line = false;
+    terminal->shown += lost;
+}
+
 void terminal_show(struct terminal *terminal)
 {
-    const struct guest *guest = terminal->attached;
+    struct guest *guest = terminal->attached;
 
     if (!guest)
         return;
     uint64_t total = guest->output_total;
-    /* Made anew since: its output begins anew as well. */
-    if (terminal->shown > total)
-        terminal->shown = 0;
     if (total - terminal->shown > GUEST_OUTPUT)
-        terminal->shown = total - GUEST_OUTPUT;
-    for (; terminal->shown < total; terminal->shown++)
-        put_guest_byte(terminal, guest->output[terminal->shown % GUEST_OUTPUT]);
+        skip_lost(terminal, total - terminal->shown - GUEST_OUTPUT);
+    while (terminal->shown < total && (guest_ended(guest) || uart_has_room()))
+        put_guest_byte(terminal, guest->output[terminal->shown++ % GUEST_OUTPUT]);
+    guest_output_read(guest, terminal->shown);
     if (guest_ended(guest))
         let_go(terminal, "it has ended, and so detached");
 }

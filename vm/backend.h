@@ -1,7 +1,7 @@
 /*
  * The seam between what a guest is (vm/) and how a CPU runs it (arch/x86_64/vmx/ and
  * arch/x86_64/svm/): a small structure of operations downwards, exits in neutral terms
- * upwards. Nothing here names a field of VMCS or VMCB.
+ * upwards. Nothing here names what only one CPU has.
  */
 #ifndef QUIRE_VM_BACKEND_H
 #define QUIRE_VM_BACKEND_H
@@ -90,9 +90,9 @@ enum vm_exit_kind {
 
 struct vm_exit {
     enum vm_exit_kind kind;
-    const char *name;       /* the backend's name of the raw reason: "EPT violation" */
+    const char *name;       /* the backend's name of the raw reason */
     uint64_t raw;           /* raw reason, and ... */
-    uint64_t qualification; /* ... qualification, for people */
+    uint64_t qualification; /* ... what the CPU tells beside it, for people: vm_backend.detail */
     uint64_t rip;
     unsigned length; /* of the instruction, where the backend knows it; else 0 */
     union {
@@ -145,6 +145,7 @@ struct vm_operand {
     uint8_t address_bytes; /* 2, 4, 8 */
     uint8_t bytes;         /* 1, 2, 4, 8 */
     unsigned access;       /* RIGHT_R or RIGHT_W */
+    int8_t direction;      /* 1 or -1: others like it follow upwards, or downwards; 0: none does */
 };
 
 enum vm_operand_outcome {
@@ -160,6 +161,7 @@ struct vm_operand_place {
         uint8_t *at;
         unsigned bytes;
     } piece[2];
+    unsigned run; /* so many like it, itself included, are reached in the first piece's page */
     struct vm_event event;
     struct vm_exit exit;
 };
@@ -186,6 +188,7 @@ struct vcpu {
     uint64_t gpr[GPR_COUNT]; /* live while the vCPU is out; RSP is kept by the backend */
     uint64_t entries;        /* VM entries that succeeded */
     uint64_t frames;         /* that it holds under its owner's number */
+    uint64_t deadline;       /* clock at which its turn ends: no work for it goes on for longer */
     uint8_t cr8;             /* bits 7:4 of the local APIC's task priority */
 };
 
@@ -195,7 +198,7 @@ struct vm_modes {
     bool code64; /* 64-bit mode */
 };
 
-/* How the root that the CPU uses for this guest reads back, decoded (for VMX: EPTP by VMREAD). */
+/* How the root that the CPU uses for this guest reads back, decoded. */
 struct vm_root {
     uint64_t raw;
     hpa_t frame;
@@ -206,6 +209,7 @@ struct vm_root {
 
 struct vm_backend {
     const char *name;
+    const char *detail; /* the manual's name of vm_exit.qualification */
 
     /* What the CPU itself answers to CPUID (EAX EBX ECX EDX), before vm/cpuid.c's policy, and its
      * running clock (TSC ticks). */
@@ -227,6 +231,8 @@ struct vm_backend {
     int (*get_state)(struct vcpu *vcpu, struct vcpu_state *out);
     int (*get_modes)(struct vcpu *vcpu, struct vm_modes *out);
     int (*set_state)(struct vcpu *vcpu, const struct vcpu_state *in);
+    /* What is added to the clock when the guest reads it as its TSC, modulo 2^64. */
+    void (*set_clock)(struct vcpu *vcpu, uint64_t offset);
 
     /* Runs until the next exit that vm/ must see, at most about `slice` instructions-worth of TSC
      * ticks. E_OK and *exit, or E_HARDWARE with exit->kind VM_EXIT_BAD_STATE. */
@@ -260,12 +266,16 @@ struct vm_backend {
     enum vm_operand_outcome (*emulate)(struct vcpu *vcpu, const struct vm_exit *exit,
                                        const struct vm_bus *bus, struct vm_emulation *out);
 
-    int (*read_root)(struct vcpu *vcpu, struct vm_root *out); /* E_STATE without a current VMCS */
+    int (*read_root)(struct vcpu *vcpu, struct vm_root *out); /* E_STATE where there is none */
 
     /* Memory by a linear address, as the guest's own tables have it in `state`, whatever their
      * rights; changes nothing. False unless all of it is RAM. */
     bool (*read_linear)(struct vcpu *vcpu, const struct vcpu_state *state, uint64_t at, void *to,
                         unsigned size);
+
+    /* Does the qualification of a MEMORY exit tell what the guest's own tables say of the address?
+     * NULL: it does not. */
+    bool (*tells_first_level)(void);
 
     /* For a report: every reference of the walk by which the access of a MEMORY or MISCONFIG exit
      * went, and why the CPU ended it. */

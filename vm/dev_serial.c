@@ -1,7 +1,9 @@
 /*
  * COM1 of a guest: a 16550A at 0x3f8. What it transmits is the guest's output; what the console
- * sends waits in its receiver. The transmitter is always ready, the line settings are kept and
- * have no effect. IRQ 4 is driven as IIR tells, through the gate that OUT2 is on a PC.
+ * sends waits in its receiver. The transmitter is ready as long as the ring of the output has room,
+ * so that a guest which heeds it goes no faster than the console shows, and loses nothing. The line
+ * settings are kept and have no effect. IRQ 4 is driven as IIR tells, through the gate that OUT2 is
+ * on a PC.
  */
 #include "lib/bits.h"
 #include "vm/device.h"
@@ -58,6 +60,12 @@ static uint8_t cause(const struct dev_serial *serial)
     return serial->transmit_interrupt && serial->ier & IER_TRANSMIT ? IIR_TRANSMIT : IIR_NONE;
 }
 
+/* In loop-back mode nothing leaves the port. */
+static bool can_transmit(const struct guest *guest)
+{
+    return guest->devices.serial.mcr & MCR_LOOP || guest_output_room(guest);
+}
+
 static void drive_line(struct guest *guest)
 {
     const struct dev_serial *serial = &guest->devices.serial;
@@ -70,7 +78,9 @@ bool serial_listens(const struct guest *guest)
 {
     const struct dev_serial *serial = &guest->devices.serial;
 
-    return serial->ier & IER_RECEIVED && serial->mcr & MCR_OUT2 && !irq_masked(guest, IRQ_SERIAL);
+    bool waits = serial->ier & IER_RECEIVED || (serial->ier & IER_TRANSMIT && !can_transmit(guest));
+
+    return waits && serial->mcr & MCR_OUT2 && !irq_masked(guest, IRQ_SERIAL);
 }
 
 size_t guest_input(struct guest *guest, const char *bytes, size_t n)
@@ -106,9 +116,10 @@ static uint8_t read_identification(struct dev_serial *serial)
     return found | (serial->fifo ? IIR_FIFO : 0);
 }
 
-static uint8_t read_line_status(struct dev_serial *serial)
+static uint8_t read_line_status(struct guest *guest)
 {
-    uint8_t status = LSR_TRANSMIT_READY;
+    struct dev_serial *serial = &guest->devices.serial;
+    uint8_t status = can_transmit(guest) ? LSR_TRANSMIT_READY : 0;
 
     if (serial->input_count != 0)
         status |= LSR_DATA;
@@ -128,8 +139,10 @@ static uint8_t read_modem_status(const struct dev_serial *serial)
     return (uint8_t)((mcr & BIT(1)) << 3 | (mcr & BIT(0)) << 5 | (mcr & (BIT(2) | BIT(3))) << 4);
 }
 
-static uint8_t read_register(struct dev_serial *serial, enum serial_register which)
+static uint8_t read_register(struct guest *guest, enum serial_register which)
 {
+    struct dev_serial *serial = &guest->devices.serial;
+
     switch (which) {
     case DATA:
         return serial->lcr & LCR_DIVISOR ? serial->divisor_low : read_data(serial);
@@ -142,7 +155,7 @@ static uint8_t read_register(struct dev_serial *serial, enum serial_register whi
     case MCR:
         return serial->mcr;
     case LSR:
-        return read_line_status(serial);
+        return read_line_status(guest);
     case MSR:
         return read_modem_status(serial);
     case SCRATCH:
@@ -153,7 +166,7 @@ static uint8_t read_register(struct dev_serial *serial, enum serial_register whi
 
 static uint32_t serial_read(struct guest *guest, uint16_t port, unsigned width)
 {
-    uint8_t value = read_register(&guest->devices.serial, (enum serial_register)(port - COM1));
+    uint8_t value = read_register(guest, (enum serial_register)(port - COM1));
 
     (void)width;
     drive_line(guest);
@@ -168,9 +181,16 @@ static void transmit(struct guest *guest, uint8_t byte)
         receive(serial, byte);
     else
         guest_putc(guest, (char)byte);
-    serial->transmit_interrupt = false; /* while it is on its way, which takes no time: an edge */
+    serial->transmit_interrupt = false; /* while it is on its way: an edge, if that takes no time */
     drive_line(guest);
-    serial->transmit_interrupt = true;
+    serial->transmit_interrupt = can_transmit(guest);
+}
+
+void serial_room(struct guest *guest)
+{
+    guest->devices.serial.transmit_interrupt = true;
+    drive_line(guest);
+    interrupts_stir(guest);
 }
 
 static void write_fifo_control(struct dev_serial *serial, uint8_t value)
@@ -199,7 +219,7 @@ static void serial_write(struct guest *guest, uint16_t port, unsigned width, uin
             break;
         }
         if (byte & IER_TRANSMIT && !(serial->ier & IER_TRANSMIT))
-            serial->transmit_interrupt = true;
+            serial->transmit_interrupt = can_transmit(guest);
         serial->ier = byte & IER_USED;
         break;
     case IIR_FCR:

@@ -19,8 +19,9 @@ static void exit_halt(struct guest *guest, const struct vm_exit *exit)
     if (interrupts_can_wake(guest))
         return; /* it keeps its turn, and takes it when an interrupt has come */
     guest->state = GUEST_HALTED;
-    log_line("g%u %s: halted (HLT at 0x%lx; no device of its own can wake it)", guest->number,
-             guest->name, exit->rip);
+    guest_flush_output(guest);
+    log_guest("g%u %s: halted (HLT at 0x%lx; no device of its own can wake it)", guest->number,
+              guest->name, exit->rip);
 }
 
 static void exit_exception(struct guest *guest, const struct vm_exit *exit)

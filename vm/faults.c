@@ -134,8 +134,8 @@ static void print_fault(struct sink *to, struct guest *guest, const struct vm_ex
     format(to, " at RIP 0x%lx\n", exit->rip);
     format(to, "target: %s\n", target);
     format(to, "tried %s, ", rights_text(rights, exit->memory.access));
-    format(to, "allowed %s, qualification 0x%lx\n", rights_text(rights, exit->memory.allowed),
-           exit->qualification);
+    format(to, "allowed %s, %s 0x%lx\n", rights_text(rights, exit->memory.allowed),
+           guests_backend()->detail, exit->qualification);
     format(to, "walk of GPA 0x%lx in the guest's %s table:\n", exit->memory.gpa.v,
            guest->table.kind->name);
     print_walk(to, &walk);
@@ -182,12 +182,12 @@ static void log_expected(const struct report *report)
 
     if (guest->faults_refused <= LOGGED_LIMIT) {
         report_log(report);
-        log_line("g%u %s: this fault was announced; the guest goes on at 0x%lx", guest->number,
-                 guest->name, guest->expect_fault.resume);
+        log_guest("g%u %s: this fault was announced; the guest goes on at 0x%lx", guest->number,
+                  guest->name, guest->expect_fault.resume);
     }
     if (guest->faults_refused == LOGGED_LIMIT)
-        log_line("g%u %s: further announced faults are counted, not logged", guest->number,
-                 guest->name);
+        log_guest("g%u %s: further announced faults are counted, not logged", guest->number,
+                  guest->name);
 }
 
 /* The registers go into the kept report always, into the log only where the guest stops. */

@@ -104,48 +104,75 @@ static void log_end(const struct guest *guest)
     switch (guest->state) {
     case GUEST_PASSED:
     case GUEST_KILLED:
-        log_line("g%u %s: %s", guest->number, guest->name, guest_state_name(guest->state));
+        log_guest("g%u %s: %s", guest->number, guest->name, guest_state_name(guest->state));
         break;
     case GUEST_FAILED:
-        log_line("g%u %s: failed (%u): %s", guest->number, guest->name, guest->verdict,
-                 guest->reason);
+        log_guest("g%u %s: failed (%u): %s", guest->number, guest->name, guest->verdict,
+                  guest->reason);
         break;
     default:
-        log_line("g%u %s: %s: %s", guest->number, guest->name, guest_state_name(guest->state),
-                 guest->reason);
+        log_guest("g%u %s: %s: %s", guest->number, guest->name, guest_state_name(guest->state),
+                  guest->reason);
     }
 }
 
-/* Gives back all that the guest holds; its structure and its fate stay. */
-static void release_resources(struct guest *guest)
-{
-    owner_t owner = guest_owner(guest);
-    uint64_t held = buddy_owner_frames(owner), left;
+/* An audit cannot be put off, and ends after so long: some 30,000 pages of 4 KiB, scattered. */
+#define AUDIT_TICKS (16 * SLICE_TICKS)
 
-    guest_audit(guest);
+/* The last look at a guest, and the end of its CPU. Its memory goes by and by. */
+static void begin_finish(struct guest *guest, uint64_t deadline)
+{
+    if (deadline != UINT64_MAX)
+        deadline = all.backend->ticks() + AUDIT_TICKS;
+    guest_flush_output(guest);
+    log_end(guest);
+    screen_keep(guest);
+    guest->held = buddy_owner_frames(guest_owner(guest));
+    guest_audit(guest, deadline);
     if (guest->vcpu != NULL)
         all.backend->vcpu_destroy(guest->vcpu);
     guest->vcpu = NULL;
-    if (guest->has_table) {
+    if (guest->has_table)
         snapshot_take(&guest->last_map, &guest->table);
-        slots_release(guest);
+    guest->release_from = guest->table.kind != NULL ? guest->table.kind->input_first : 0;
+    guest->finishing = true;
+}
+
+/* Its structure and its fate stay. */
+static void end_finish(struct guest *guest)
+{
+    owner_t owner = guest_owner(guest);
+    uint64_t left;
+
+    if (guest->has_table)
         invariant(table_destroy(&guest->table) == E_OK);
-    }
-    guest->has_table = false;
+    guest->has_table = guest->finishing = false;
     buddy_set_quota(owner, UINT64_MAX);
     left = buddy_owner_frames(owner);
-    if (held != 0)
-        log_line("g%u %s: gave back %lu frames of %lu", guest->number, guest->name, (held - left),
-                 held);
+    if (guest->held != 0)
+        log_guest("g%u %s: gave back %lu frames of %lu", guest->number, guest->name,
+                  (guest->held - left), guest->held);
     invariant(left == 0);
+}
+
+bool guest_holds(const struct guest *guest)
+{
+    return guest_ended(guest) && (guest->has_table || guest->finishing);
+}
+
+bool guest_finish_by(struct guest *guest, uint64_t deadline)
+{
+    if (!guest->finishing)
+        begin_finish(guest, deadline);
+    if (guest->has_table && !slots_release_by(guest, deadline))
+        return false;
+    end_finish(guest);
+    return true;
 }
 
 void guest_finish(struct guest *guest)
 {
-    guest_flush_line(guest);
-    log_end(guest);
-    screen_keep(guest);
-    release_resources(guest);
+    (void)guest_finish_by(guest, UINT64_MAX);
 }
 
 /* Without a quota of its own, what ran out is what the host leaves to guests. */
@@ -192,6 +219,7 @@ static int build(struct guest *guest)
     struct vcpu_state state;
     int error;
 
+    guest_clock_reset(guest);
     devices_reset(guest);
     guest_choose_machine(guest);
     error = build_memory(guest);
@@ -230,6 +258,7 @@ static void forget_last_life(struct guest *guest)
     guest->frames_peak = 0;
     guest->ticks = 0;
     guest->line_length = guest->line_shown = 0;
+    guest->output_read = UINT64_MAX;
 }
 
 static int make(struct guest *guest)
@@ -246,9 +275,9 @@ static int make(struct guest *guest)
     }
     for (unsigned i = 0; i < guest->slots; i++)
         bytes += guest->slot[i].backed;
-    log_line("g%u %s: %s, memory to %s, %s backed by %lu frames, %lu table frames", guest->number,
-             guest->name, guest->kind, size_text(size, guest->memory), size_text(backed, bytes),
-             (bytes / PAGE_SIZE), guest->table.table_frames);
+    log_guest("g%u %s: %s, memory to %s, %s backed by %lu frames, %lu table frames", guest->number,
+              guest->name, guest->kind, size_text(size, guest->memory), size_text(backed, bytes),
+              (bytes / PAGE_SIZE), guest->table.table_frames);
     return E_OK;
 }
 
@@ -265,6 +294,7 @@ static struct guest *register_guest(void)
     memset(guest, 0, sizeof(*guest));
     all.guest[all.count++] = guest;
     guest->number = all.count;
+    guest->output_read = UINT64_MAX;
     return guest;
 }
 
@@ -304,6 +334,8 @@ int guest_start(struct guest *guest)
     if (guest->state == GUEST_RUNNING || guest->state == GUEST_HALTED)
         return E_STATE;
     if (guest_ended(guest)) {
+        if (guest_holds(guest))
+            guest_finish(guest);
         error = options_parse(guest->image.cmdline, &guest->options, guest->reason,
                               sizeof(guest->reason));
         if (error != E_OK)
@@ -322,6 +354,7 @@ int guest_pause(struct guest *guest)
     if (guest->state != GUEST_RUNNING && guest->state != GUEST_HALTED)
         return E_STATE;
     guest->state = GUEST_PAUSED;
+    guest_clock_stop(guest);
     return E_OK;
 }
 

@@ -21,9 +21,11 @@
 #include "mm/paging/snapshot.h"
 #include "mm/paging/table.h"
 #include "vm/backend.h"
+#include "vm/clock.h"
 #include "vm/devices.h"
 #include "vm/options.h"
 #include "vm/screen.h"
+#include "vm/share.h"
 
 enum slot_kind {
     SLOT_RAM,       /* backed when the guest is made, in the largest blocks to be had */
@@ -103,6 +105,7 @@ struct guest {
     struct snapshot last_map; /* what the table mapped when the guest ended last */
     struct vcpu *vcpu;
 
+    struct guest_clock clock;
     struct guest_devices devices;
     bool has_bios;     /* see vm/bios.h */
     bool has_disk;     /* its image is the BIOS's disk */
@@ -124,10 +127,19 @@ struct guest {
     uint64_t faults_refused;   /* faults reported, expected ones included */
     uint64_t faults_spurious;  /* the table allowed the access by the time it was looked at */
     uint64_t frames_peak;      /* most frames held at once, tables included */
-    uint64_t ticks;            /* TSC ticks spent inside */
+    uint64_t ticks;            /* TSC ticks that it has had: inside, and at its exits */
+    struct share share;        /* kept over its lives */
+    bool finishing;            /* ended, and what it holds is being given back */
+    uint64_t held;             /* frames at its end */
+    uint64_t release_from;     /* and how far that has come, by guest-physical addresses */
     char output[GUEST_OUTPUT]; /* ring of what it printed */
     uint64_t output_total;     /* bytes ever printed */
-    char line[160];            /* the line being collected for the console */
+    uint64_t output_logged;    /* of these, how many went to the log, or were dropped */
+    uint64_t output_dropped;   /* of these, how many the ring lost before the log had them */
+    uint64_t output_untold;    /* of these, how many have not been said */
+    unsigned tell_after;       /* so many lines more it is said */
+    uint64_t output_read;      /* how far the terminal is that is attached; UINT64_MAX: none */
+    char line[160];            /* the line being collected for the log */
     unsigned line_length;
     struct screen last_screen; /* at its end; no rows: it had none */
     unsigned line_shown;       /* bytes of it that the console has shown already */
@@ -167,9 +179,13 @@ static inline owner_t guest_owner(const struct guest *guest)
     return (owner_t)(OWNER_FIRST_GUEST + guest->number);
 }
 
-/* Within vm/: reports a guest whose state says that it has ended, and gives back all that it holds.
- * It must not be on a CPU. */
-void guest_finish(struct guest *guest);
+/* Within vm/: reports a guest whose state says that it has ended, and gives back all that it holds,
+ * as far as it comes until the clock is at `deadline`. True: it is done. The guest must not be on a
+ * CPU. */
+bool guest_finish_by(struct guest *guest, uint64_t deadline);
+void guest_finish(struct guest *guest); /* to the end */
+/* Has it something to give back still? */
+bool guest_holds(const struct guest *guest);
 /* Within vm/: brings frames_peak up to date. */
 void guest_note_frames(struct guest *guest);
 
@@ -177,8 +193,13 @@ void guest_note_frames(struct guest *guest);
 bool guest_ok(const struct guest *guest);
 bool guest_ended(const struct guest *guest);
 
-/* Runs each runnable guest for one slice. Returns how many still can run. */
+/* Runs each runnable guest for one slice. Returns how many still can run, or have ended and hold
+ * memory still. */
 unsigned guests_round(void);
+
+/* What is called after each slice, NULL for nothing. True ends the round there; the next one goes
+ * on with the next guest. */
+void guests_set_between(bool (*between)(void));
 
 /* The clock (TSC ticks) right before the first entry into any guest; 0 when none has run. */
 uint64_t guests_first_entry(void);
@@ -192,16 +213,31 @@ uint64_t guest_write(struct guest *guest, gpa_t to, const void *from, uint64_t s
 
 const struct slot *guest_slot_at(const struct guest *guest, gpa_t gpa); /* NULL */
 
-/* One character of the guest's output: kept in its ring, passed on to the console line by line with
- * its name in front. */
+/* One character of the guest's output, for its ring, which keeps the newest. */
 void guest_putc(struct guest *guest, char c);
 
-/* Sends on a line that has no newline yet. */
-void guest_flush_line(struct guest *guest);
+/* Is there room in the ring before anybody who reads it misses something? A guest that can wait, by
+ * its serial port's transmitter, does. */
+bool guest_output_room(const struct guest *guest);
+
+/* Passes on what guests have printed to the log, line by line with the guest's name in front, one
+ * guest after the other, as long as the log's line has room, and each for a part of a slice that is
+ * charged to it. */
+void guests_show_output(void);
+
+/* All of what a guest has printed, a line that has no newline yet too: before the log says
+ * something of the guest itself. */
+void guest_flush_output(struct guest *guest);
 
 /* Shows lines without a newline whose new part has waited for `ticks` of the clock: a prompt. They
  * stay open, and are shown whole when they end. */
 void guests_show_unfinished(uint64_t ticks);
+
+/* Whoever is attached has come to `position` of the output; UINT64_MAX: nobody is. */
+void guest_output_read(struct guest *guest, uint64_t position);
+
+/* There is room again in the ring for what its serial port's transmitter has to send. */
+void serial_room(struct guest *guest);
 
 /* Bytes for the guest's serial port. Returns how many its input buffer took. */
 size_t guest_input(struct guest *guest, const char *bytes, size_t n);

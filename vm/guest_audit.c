@@ -28,7 +28,14 @@ void guest_describe(struct guest *guest, char name[GUEST_AUDIT_NAME], struct aud
     };
 }
 
-void guest_audit(struct guest *guest)
+static bool is_over(void *ctx)
+{
+    const uint64_t *deadline = ctx;
+
+    return guests_backend()->ticks() >= *deadline;
+}
+
+void guest_audit(struct guest *guest, uint64_t deadline)
 {
     char name[GUEST_AUDIT_NAME];
     struct audit_table table;
@@ -36,5 +43,5 @@ void guest_audit(struct guest *guest)
     if (!guest->has_table)
         return;
     guest_describe(guest, name, &table);
-    audit_one(&table);
+    audit_one(&table, deadline != UINT64_MAX ? is_over : NULL, &deadline);
 }

@@ -115,9 +115,9 @@ void report_state(struct report *report, const struct vm_exit *exit)
     struct guest *guest = report->guest;
     struct vcpu_state state;
 
-    format(&report->sink, "exit: %s (0x%lx), qualification 0x%lx, RIP 0x%lx, %u bytes\n",
-           exit->name != NULL ? exit->name : "?", exit->raw, exit->qualification, exit->rip,
-           exit->length);
+    format(&report->sink, "exit: %s (0x%lx), %s 0x%lx, RIP 0x%lx, %u bytes\n",
+           exit->name != NULL ? exit->name : "?", exit->raw, guests_backend()->detail,
+           exit->qualification, exit->rip, exit->length);
     if (guests_backend()->get_state(guest->vcpu, &state) == E_OK) {
         print_backtrace(&report->sink, guest, &state);
         print_registers(&report->sink, &state);
@@ -128,14 +128,15 @@ void report_state(struct report *report, const struct vm_exit *exit)
 
 void report_log(const struct report *report)
 {
-    const struct guest *guest = report->guest;
+    struct guest *guest = report->guest;
     const char *line = guest->report;
 
+    guest_flush_output(guest);
     while (*line != '\0') {
         const char *end = strchr(line, '\n');
         size_t length = end != NULL ? (size_t)(end - line) : strlen(line);
 
-        log_line("g%u %s: | %.*s", guest->number, guest->name, (int)length, line);
+        log_guest("g%u %s: | %.*s", guest->number, guest->name, (int)length, line);
         line += length + (end != NULL);
     }
 }

@@ -21,15 +21,15 @@ void guest_restart(struct guest *guest)
     if (!guest->was_reset || guest->options.reset != RESET_RESTART)
         return;
     if (restarts == RESET_RESTARTS) {
-        log_line("g%u %s: restarted %u times; it stays stopped until `start g%u`", guest->number,
-                 guest->name, restarts, guest->number);
+        log_guest("g%u %s: restarted %u times; it stays stopped until `start g%u`", guest->number,
+                  guest->name, restarts, guest->number);
         return;
     }
-    log_line("g%u %s: restarts (%u of %u)", guest->number, guest->name, restarts + 1,
-             RESET_RESTARTS);
+    log_guest("g%u %s: restarts (%u of %u)", guest->number, guest->name, restarts + 1,
+              RESET_RESTARTS);
     error = guest_start(guest);
     guest->restarts = restarts + 1;
     if (error != E_OK)
-        log_line("g%u %s: cannot be made anew: %s", guest->number, guest->name,
-                 guest->reason[0] != '\0' ? guest->reason : error_text(error));
+        log_guest("g%u %s: cannot be made anew: %s", guest->number, guest->name,
+                  guest->reason[0] != '\0' ? guest->reason : error_text(error));
 }

@@ -1,9 +1,9 @@
 /*
- * Who runs when: every runnable guest in turn, for one slice each.
+ * Who runs when: every runnable guest in turn, for one slice each (vm/share.h).
  *
- * A slice is a budget of clock ticks that exits use up as well, so that a guest that does
- * nothing but exit gets no more of the CPU than one that computes. One CPU runs them all for
- * now; what a second would need to share is the list in vm/guest.c.
+ * All that is done for a guest counts for its slice: its exits, what it prints, what it gives back
+ * at its end. So a guest that does nothing but exit gets no more of the CPU than one that computes.
+ * One CPU runs them all for now; what a second would need to share is the list in vm/guest.c.
  */
 #include "lib/error.h"
 #include "mm/trace.h"
@@ -11,8 +11,6 @@
 #include "vm/interrupts.h"
 #include "vm/report.h"
 #include "vm/reset.h"
-
-#define SLICE_TICKS UINT64_C(1000000)
 
 static uint64_t first_entry;
 
@@ -28,18 +26,16 @@ static void run_failed(struct guest *guest, int error)
     guest_stop(guest, &exit, "it could not be run: %s", error_text(error));
 }
 
-/* Runs until the slice is used up, given up, or the guest no longer runs. */
-static void run_slice(struct guest *guest)
+/* Runs until the clock says `end`, the turn is given up, or the guest no longer runs. */
+static void run_until(struct guest *guest, uint64_t now, uint64_t end)
 {
     const struct vm_backend *backend = guests_backend();
-    uint64_t start = backend->ticks(), now = start;
     bool goes_on = true;
 
-    if (first_entry == 0)
-        first_entry = start;
-    while (goes_on && now - start < SLICE_TICKS) {
+    guest->vcpu->deadline = end;
+    while (goes_on && now < end) {
         struct vm_exit exit = {.kind = VM_EXIT_COUNT};
-        uint64_t left = SLICE_TICKS - (now - start), next = interrupts_offer(guest, now);
+        uint64_t left = end - now, next = interrupts_offer(guest, now);
 
         if (guest->halted)
             break; /* nothing has come for it yet */
@@ -55,24 +51,58 @@ static void run_slice(struct guest *guest)
         goes_on = goes_on && guest->state == GUEST_RUNNING;
         now = backend->ticks();
     }
-    guest->ticks += now - start;
+}
+
+/* A guest that ends gives back what it held by and by, in turns of its own. */
+static void take_turn(struct guest *guest)
+{
+    uint64_t start, turn = share_turn(&guest->share), used;
+
+    if (turn != 0 && guest->state == GUEST_RUNNING)
+        guest_clock_go(guest);
+    start = guests_backend()->ticks();
+    if (first_entry == 0)
+        first_entry = start;
+    if (turn != 0 && guest->state == GUEST_RUNNING)
+        run_until(guest, start, start + turn);
+    used = guests_backend()->ticks() - start;
+    guest->ticks += used;
+    if (guest_ended(guest) && turn != 0 && guest_finish_by(guest, start + turn))
+        guest_restart(guest);
+    used = guests_backend()->ticks() - start;
+    if (used > turn)
+        share_owe(&guest->share, used - turn);
+}
+
+static bool wants_turn(const struct guest *guest)
+{
+    return guest->state == GUEST_RUNNING || guest_holds(guest);
+}
+
+static bool (*between)(void);
+static unsigned last; /* whose turn it was */
+
+void guests_set_between(bool (*wanted)(void))
+{
+    between = wanted;
 }
 
 unsigned guests_round(void)
 {
-    unsigned runnable = 0;
+    unsigned count = guest_count(), runnable = 0;
 
-    for (unsigned number = 1; number <= guest_count(); number++) {
-        struct guest *guest = guest_by_number(number);
+    for (unsigned i = 0; i < count; i++) {
+        struct guest *guest = guest_by_number(last % count + 1);
 
-        if (guest->state != GUEST_RUNNING)
+        last = guest->number;
+        if (!wants_turn(guest))
             continue;
-        run_slice(guest);
-        if (guest_ended(guest)) {
-            guest_finish(guest);
-            guest_restart(guest);
-        }
-        runnable += guest->state == GUEST_RUNNING;
+        take_turn(guest);
+        guests_show_output();
+        if (between != NULL && between())
+            break;
     }
+    for (unsigned number = 1; number <= count; number++)
+        runnable += wants_turn(guest_by_number(number));
     return runnable;
 }

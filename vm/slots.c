@@ -318,12 +318,18 @@ int slots_fill(struct guest *guest, gpa_t at)
     return back_block(guest, slot, page, 0);
 }
 
+/* Leaves that go at once: some ten thousand instructions. */
+#define RELEASE_LEAVES 256
+
 struct release {
     struct flush_batch batch;
-    uint64_t bytes;
+    unsigned leaves;
+    bool stopped;
+    uint64_t next; /* where it stopped */
 };
 
-/* A block may be mapped by several leaves, once a large page was split: it goes with its first. */
+/* A block may be mapped by several leaves, once a large page was split: it goes with its first. So
+ * it is before a first one that this stops. */
 static int release_leaf(void *ctx, const struct mapping *mapping)
 {
     struct release *release = ctx;
@@ -331,23 +337,44 @@ static int release_leaf(void *ctx, const struct mapping *mapping)
     hpa_t head;
 
     invariant(frame_query(mapping->out, &info, &head) == E_OK);
-    if (head.v == mapping->out.v)
-        flush_free_after(&release->batch, head);
+    if (head.v != mapping->out.v)
+        return 0;
+    if (release->leaves++ == RELEASE_LEAVES) {
+        release->stopped = true;
+        release->next = mapping->in;
+        return 1;
+    }
+    flush_free_after(&release->batch, head);
     return 0;
 }
 
-void slots_release(struct guest *guest)
+/* From guest->release_from on. True: nothing is left. */
+static bool release_some(struct guest *guest)
 {
     struct table *table = &guest->table;
-    gpa_t first = gpa(table->kind->input_first), last = gpa(table->kind->input_last);
-    struct release release;
+    uint64_t first = guest->release_from, last = table->kind->input_last;
+    struct release release = {.leaves = 0};
 
     flush_begin(&release.batch, table);
-    gpa_visit(table, first, last, VISIT_PAGES, release_leaf, &release);
-    invariant(gpa_unmap(table, first, last.v - first.v + 1, &release.batch) == E_OK);
+    gpa_visit(table, gpa(first), gpa(last), VISIT_PAGES, release_leaf, &release);
+    if (release.stopped)
+        last = release.next - 1;
+    invariant(gpa_unmap(table, gpa(first), last - first + 1, &release.batch) == E_OK);
     flush_commit(&release.batch);
-    for (unsigned i = 0; i < guest->slots; i++)
+    guest->release_from = release.next;
+    return !release.stopped;
+}
+
+bool slots_release_by(struct guest *guest, uint64_t deadline)
+{
+    bool done = false;
+
+    do
+        done = release_some(guest);
+    while (!done && guests_backend()->ticks() < deadline);
+    for (unsigned i = 0; done && i < guest->slots; i++)
         guest->slot[i].backed = 0;
+    return done;
 }
 
 /* The host's view of the page that backs `at`, whatever the guest may do with it, and how many
@@ -367,8 +394,7 @@ uint64_t guest_read(struct guest *guest, gpa_t from, void *to, uint64_t size)
     return guest->has_table ? gpa_read(&guest->table, from, RIGHT_R, to, size) : 0;
 }
 
-/* Up to the end of one page (of the table's leaf), backed on demand. Zeroes are what absent lazy
- * memory reads as anyway, so they need no frame. */
+/* Up to the end of one page (of the table's leaf), backed on demand. */
 static int place_piece(struct guest *guest, gpa_t at, const uint8_t *from, uint64_t size,
                        uint64_t *placed)
 {
@@ -381,10 +407,6 @@ static int place_piece(struct guest *guest, gpa_t at, const uint8_t *from, uint6
 
         if (slot == NULL || !slot_kind_is_lazy(slot->kind))
             return E_RANGE;
-        if (from == NULL) {
-            *placed = min_bytes(size, PAGE_SIZE - (at.v & (PAGE_SIZE - 1)));
-            return E_OK;
-        }
         error = slots_fill(guest, at);
         if (error != E_OK)
             return error;
@@ -392,10 +414,40 @@ static int place_piece(struct guest *guest, gpa_t at, const uint8_t *from, uint6
         invariant(bytes != NULL);
     }
     *placed = min_bytes(room, size);
-    if (from != NULL)
-        memcpy(bytes, from, *placed);
-    else
-        memset(bytes, 0, *placed);
+    memcpy(bytes, from, *placed);
+    return E_OK;
+}
+
+struct stretch {
+    uint64_t first, last;
+};
+
+static int zero_run(void *ctx, const struct mapping *run)
+{
+    const struct stretch *stretch = ctx;
+    uint64_t first = run->in > stretch->first ? run->in : stretch->first;
+    uint64_t last = run->last < stretch->last ? run->last : stretch->last;
+
+    memset(direct(hpa_add(run->out, first - run->in)), 0, last - first + 1);
+    return 0;
+}
+
+/* Zeroes are what absent lazy memory reads as anyway: only what is there is written. */
+static int place_zeroes(struct guest *guest, gpa_t at, uint64_t size)
+{
+    while (size != 0) {
+        const struct slot *slot = guest_slot_at(guest, at);
+        struct stretch stretch = {.first = at.v};
+        uint64_t piece;
+
+        if (slot == NULL || slot->kind == SLOT_DEVICE)
+            return E_RANGE;
+        piece = min_bytes(size, slot_last(slot) - at.v + 1);
+        stretch.last = at.v + piece - 1;
+        gpa_visit(&guest->table, at, gpa(stretch.last), VISIT_RUNS, zero_run, &stretch);
+        at = gpa_add(at, piece);
+        size -= piece;
+    }
     return E_OK;
 }
 
@@ -403,10 +455,11 @@ int slots_place(struct guest *guest, gpa_t at, const void *from, uint64_t size)
 {
     uint64_t placed = 0;
 
+    if (from == NULL)
+        return place_zeroes(guest, at, size);
     for (uint64_t done = 0; done < size; done += placed) {
-        int error =
-            place_piece(guest, gpa_add(at, done),
-                        from != NULL ? (const uint8_t *)from + done : NULL, size - done, &placed);
+        int error = place_piece(guest, gpa_add(at, done), (const uint8_t *)from + done, size - done,
+                                &placed);
         if (error != E_OK)
             return error;
     }

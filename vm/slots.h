@@ -34,15 +34,16 @@ int slots_layout(struct guest *guest);
 unsigned slot_rights(enum slot_kind kind);
 
 /* Backs every slot that is not lazy, zeroed. On an error (E_NOMEM, E_QUOTA) what was backed so far
- * stays, for slots_release(). */
+ * stays, for slots_release_by(). */
 int slots_back(struct guest *guest);
 
 /* Gives lazy memory at `at` its frame. E_NOENT where no lazy slot covers it, E_EXIST when it has
  * one, E_NOMEM, E_QUOTA. */
 int slots_fill(struct guest *guest, gpa_t at);
 
-/* Unmaps everything and gives every frame back, after the flush. The table stays, empty. */
-void slots_release(struct guest *guest);
+/* Unmaps from guest->release_from on and gives every frame back, after the flush, until the clock
+ * is at `deadline`. True: the table is empty, and stays. */
+bool slots_release_by(struct guest *guest, uint64_t deadline);
 
 /*
  * For loaders: copies `size` bytes (zeroes where `from` is NULL) into the guest's memory, whatever

@@ -15,15 +15,17 @@
 #include "vm/report.h"
 #include "x86/control.h"
 
-/* Elements that are done at one exit; the rest follow at the next, so that a guest cannot hold the
- * CPU beyond its slice. */
-#define STRING_BURST 1024
+/* Elements between two looks at the clock: at the end of the guest's turn the rest has to wait for
+ * its next. */
+#define STRING_BURST 64
 
 struct string_io {
     struct guest *guest;
     const struct vm_exit *exit;
     uint64_t mask; /* of SI, DI and CX by the address size */
     int64_t step;
+    struct vm_operand_place place; /* of the element that comes next ... */
+    unsigned reached;              /* ... while so many are known to be reached there */
 };
 
 /* Replaces the part of a register that the address size covers; a 32-bit result clears the upper
@@ -77,50 +79,73 @@ static void refuse(struct string_io *io, enum vm_operand_outcome outcome,
 }
 
 /* The operand is looked at before the port is: a byte that was read from a device could not be
- * given back. False: nothing was done. */
-static bool string_element(struct string_io *io)
+ * given back. All elements in a page are looked at with the first of them. False: nothing was done.
+ */
+static bool reach_element(struct string_io *io)
 {
     const struct vm_exit *exit = io->exit;
-    enum gpr index = exit->port.in ? RDI : RSI;
-    uint64_t offset = io->guest->vcpu->gpr[index];
-    struct vm_operand_place place;
     struct vm_operand operand = {
         .segment = exit->port.segment,
-        .offset = offset,
+        .offset = io->guest->vcpu->gpr[exit->port.in ? RDI : RSI],
         .address_bytes = exit->port.address_bytes,
         .bytes = exit->port.width,
         .access = exit->port.in ? RIGHT_W : RIGHT_R,
+        .direction = !exit->port.rep ? 0
+                     : io->step < 0  ? -1
+                                     : 1,
     };
-    enum vm_operand_outcome outcome =
-        guests_backend()->operand(io->guest->vcpu, exit, &operand, &place);
+    enum vm_operand_outcome outcome;
 
+    if (io->reached != 0)
+        return true;
+    outcome = guests_backend()->operand(io->guest->vcpu, exit, &operand, &io->place);
     if (outcome != VM_OPERAND_REACHED) {
-        refuse(io, outcome, &place);
+        refuse(io, outcome, &io->place);
         return false;
     }
+    io->reached = io->place.run;
     guests_backend()->note_port(io->guest->vcpu, exit->port.port, exit->port.width);
-    transfer(io, &place);
-    set_register(io, index, offset + (uint64_t)io->step);
     return true;
 }
 
-/* Elements from `count` down. True when none is left. */
+static bool string_element(struct string_io *io)
+{
+    enum gpr index = io->exit->port.in ? RDI : RSI;
+
+    if (!reach_element(io))
+        return false;
+    transfer(io, &io->place);
+    set_register(io, index, io->guest->vcpu->gpr[index] + (uint64_t)io->step);
+    io->place.piece[0].at += io->step;
+    io->reached--;
+    return true;
+}
+
+/* Elements from `count` down. True when none is left. Where several are reached at once, no
+ * breakpoint is armed, and what follows the first iteration follows them all. */
 static bool string_repeat(struct string_io *io, uint64_t count)
 {
-    for (unsigned done = 0; count > 0 && done < STRING_BURST; done++) {
+    const struct vm_backend *backend = guests_backend();
+    struct vcpu *vcpu = io->guest->vcpu;
+
+    for (unsigned done = 1; count > 0; done++) {
+        bool first = io->reached == 0;
+
         if (!string_element(io) || guest_ended(io->guest))
             return false;
         set_register(io, RCX, --count);
-        if (count > 0 && guests_backend()->iterated(io->guest->vcpu))
+        if (count > 0 && first && backend->iterated(vcpu))
             return false;
+        if (done % STRING_BURST == 0 && backend->ticks() >= vcpu->deadline)
+            return count == 0;
     }
-    return count == 0;
+    return true;
 }
 
 void exit_string(struct guest *guest, const struct vm_exit *exit)
 {
     unsigned address_bytes = exit->port.address_bytes, width = exit->port.width;
-    struct string_io io = {.guest = guest, .exit = exit};
+    struct string_io io = {.guest = guest, .exit = exit, .reached = 0};
     struct vcpu_state state;
     bool finished;
 

@@ -35,6 +35,12 @@ static bool present;
 static unsigned depth; /* bytes that the transmitter takes when it is empty */
 static unsigned room;  /* bytes that it surely takes now: it only gets emptier by itself */
 
+/* What waits for the transmitter. A line of the log with what the console draws around it fits into
+ * a fourth of it; half of it takes 90 ms at 115200 baud. */
+#define QUEUE 2048u
+static char queue[QUEUE];
+static unsigned queue_first, queued;
+
 bool uart_init(void)
 {
     outb(UART_SCRATCH, 0x5a);
@@ -49,6 +55,7 @@ bool uart_init(void)
     outb(UART_FCR, FCR_ENABLE_AND_CLEAR);
     depth = (inb(UART_IIR) & IIR_FIFOS) == IIR_FIFOS ? FIFO_DEPTH : 1;
     room = 0;
+    queued = 0;
     outb(UART_MCR, MCR_DTR_RTS);
     return true;
 }
@@ -89,8 +96,6 @@ void uart_hold_sender(void)
 /* One look at the status for a whole FIFO: under nested virtualisation a port access costs most. */
 static void send(char c)
 {
-    if (!present)
-        return;
     if (room == 0) {
         if (!wait_for(LSR_HOLDING_EMPTY))
             return;
@@ -100,9 +105,22 @@ static void send(char c)
     outb(UART_DATA, (uint8_t)c);
 }
 
+static void send_queued(void)
+{
+    char c = queue[queue_first];
+
+    queue_first = (queue_first + 1) % QUEUE;
+    queued--; /* first, as above */
+    send(c);
+}
+
 static void write(struct sink *sink, const char *bytes, size_t n)
 {
     (void)sink;
+    if (!present)
+        return;
+    while (queued)
+        send_queued();
     for (size_t i = 0; i < n; i++) {
         if (bytes[i] == '\n')
             send('\r');
@@ -112,8 +130,62 @@ static void write(struct sink *sink, const char *bytes, size_t n)
 
 struct sink uart_sink = {write};
 
+static void enqueue(char c)
+{
+    if (queued == QUEUE)
+        send_queued();
+    queue[(queue_first + queued) % QUEUE] = c;
+    queued++;
+}
+
+static void write_queue(struct sink *sink, const char *bytes, size_t n)
+{
+    (void)sink;
+    if (!present)
+        return;
+    for (size_t i = 0; i < n; i++) {
+        if (bytes[i] == '\n')
+            enqueue('\r');
+        enqueue(bytes[i]);
+    }
+    uart_attend();
+}
+
+struct sink uart_queue_sink = {write_queue};
+
+bool uart_attend(void)
+{
+    uint8_t status;
+
+    if (!present)
+        return false;
+    for (;;) {
+        while (queued && room)
+            send_queued();
+        status = inb(UART_LSR);
+        if (!queued || !(status & LSR_HOLDING_EMPTY))
+            return (status & LSR_DATA_READY) != 0;
+        room = depth;
+    }
+}
+
+bool uart_is_queued(void)
+{
+    return queued != 0;
+}
+
+bool uart_has_room(void)
+{
+    if (queued > QUEUE / 2)
+        uart_attend();
+    return queued <= QUEUE / 2;
+}
+
 void uart_flush(void)
 {
-    if (present)
-        wait_for(LSR_ALL_SENT);
+    if (!present)
+        return;
+    while (queued)
+        send_queued();
+    wait_for(LSR_ALL_SENT);
 }

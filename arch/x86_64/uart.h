@@ -30,10 +30,22 @@ enum uart_interrupt {
 };
 void uart_interrupt(enum uart_interrupt what);
 
-/* A sink that sends, with '\n' as CR LF. Waits for the transmitter, but never for ever. */
+/* A sink that sends, with '\n' as CR LF, behind whatever is queued. Waits for the transmitter, but
+ * never for ever. */
 extern struct sink uart_sink;
 
-/* Waits until the last byte has left the shift register. */
+/* The same, but what the transmitter does not take at once is queued, and uart_attend() sends it.
+ * Waits only while the queue is full. For the console, which has to go on meanwhile. */
+extern struct sink uart_queue_sink;
+
+/* Sends of the queue what the transmitter takes without waiting. True: a byte has been received. */
+bool uart_attend(void);
+
+/* The queue has room for a line or two, and little is before them. */
+bool uart_has_room(void);
+bool uart_is_queued(void); /* something waits in it */
+
+/* Waits until the queue is empty and the last byte has left the shift register. */
 void uart_flush(void);
 
 #endif

@@ -286,7 +286,7 @@ static void audit_program(struct user_run *run)
 
     format_buffer(name, sizeof(name), "user %s", run->name);
     user_space_describe(&run->space, &kernel_table, name, &table);
-    audit_one(&table);
+    audit_one(&table, NULL, NULL);
 }
 
 static int refuse(const char *name, struct user_result *result, int error, const char *why)

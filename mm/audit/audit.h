@@ -96,6 +96,8 @@ struct audit {
     unsigned tables;
     const struct audit_guard *guard;
     unsigned guards;
+    bool (*stopped)(void *ctx); /* asked at each node: true ends the audit; NULL: never */
+    void *stopped_ctx;
     bool everyone; /* these are all tables of the machine: AUDIT_RECORDS are for every owner, not
                     * only for the owners of these tables */
 };
@@ -129,17 +131,17 @@ struct audit_totals {
 };
 
 /*
- * Judges. E_OK: all rules hold. E_STATE: there are findings. E_NOMEM: scratch memory ran out; the
- * findings until then count, and the rest was not judged. `report` may be NULL. Tables without
- * frame records can be judged by AUDIT_ADDRESS_SPACE alone; E_INVAL where other rules are asked
- * for.
+ * Judges. E_OK: all rules hold. E_STATE: there are findings. E_NOMEM: scratch memory ran out,
+ * E_STOPPED: `stopped` said so; the findings until then count, and the rest was not judged.
+ * `report` may be NULL. Tables without frame records can be judged by AUDIT_ADDRESS_SPACE alone;
+ * E_INVAL where other rules are asked for.
  */
 int audit_run(const struct audit *audit, audit_report_fn report, void *ctx,
               struct audit_totals *totals);
 
-/* Judges one table by itself, before it is given back, and logs each finding in a line. Returns
- * what audit_run() did. mm/audit/audit_one.c. */
-int audit_one(const struct audit_table *table);
+/* Judges one table by itself, before it is given back, and logs each finding in a line. `stopped`
+ * as in struct audit. Returns what audit_run() did. mm/audit/audit_one.c. */
+int audit_one(const struct audit_table *table, bool (*stopped)(void *ctx), void *ctx);
 
 /* One line: "g1 hello: 0x1000 (frame 0x5000): it shows a free frame". Returns `text`. */
 #define AUDIT_LINE 256

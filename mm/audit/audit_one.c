@@ -10,9 +10,15 @@ static void log_finding(void *ctx, const struct audit_finding *finding)
     log_line("audit: %s", audit_line(text, finding));
 }
 
-int audit_one(const struct audit_table *table)
+int audit_one(const struct audit_table *table, bool (*stopped)(void *ctx), void *ctx)
 {
-    struct audit audit = {.rules = AUDIT_ALL & ~AUDIT_RECORDS, .table = table, .tables = 1};
+    struct audit audit = {
+        .rules = AUDIT_ALL & ~AUDIT_RECORDS,
+        .table = table,
+        .tables = 1,
+        .stopped = stopped,
+        .stopped_ctx = ctx,
+    };
     struct audit_totals totals;
     int error = audit_run(&audit, log_finding, NULL, &totals);
 

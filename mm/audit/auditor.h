@@ -23,7 +23,7 @@ struct auditor {
     void *ctx;
     struct audit_totals *totals;
     struct tally reached;
-    int error;                          /* E_NOMEM: no scratch memory; nothing more is judged */
+    int error; /* E_NOMEM: no scratch memory, E_STOPPED; nothing more is judged */
     uint64_t unsafe[AUDIT_TABLES / 64]; /* bit n: table n leads where nobody should read */
 
     /* Of the table that is being judged. */

@@ -156,7 +156,13 @@ static void describe(const struct audit_selftest *setup)
         .first = setup->kernel->input_first + KERNEL_GUARD,
         .count = 1,
     };
-    scratch.audit = (struct audit){AUDIT_ALL, scratch.described, TABLES, &scratch.guard, 1, false};
+    scratch.audit = (struct audit){
+        .rules = AUDIT_ALL,
+        .table = scratch.described,
+        .tables = TABLES,
+        .guard = &scratch.guard,
+        .guards = 1,
+    };
 }
 
 int scratch_build(const struct audit_selftest *setup)

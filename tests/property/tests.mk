@@ -50,7 +50,7 @@ PROPERTY_buddy_model_SRC := $(BUDDY_SRC) mm/frames/frame.c lib/format.c
 
 # Operands of instructions that are carried out for guests, against a model of their own.
 PROPERTY_TESTS += operand
-PROPERTY_operand_SRC := arch/x86_64/mm/operand.c arch/x86_64/mm/explain.c $(GUEST_WALK) $(KIND_EPT) \
+PROPERTY_operand_SRC := arch/x86_64/mm/operand.c $(EXPLAIN_SRC) $(GUEST_WALK) $(KIND_EPT) \
 	$(MAPPER_SRC) $(BUDDY_SRC) mm/frames/frame.c lib/format.c
 
 # Instructions that reach devices, against the same on memory.

@@ -210,6 +210,7 @@ static enum vm_operand_outcome operand_at(struct vcpu *vcpu, const struct vm_exi
     unsigned left = operand->bytes;
 
     memset(out, 0, sizeof(*out));
+    out->run = 1;
     for (unsigned i = 0; left > 0; i++) {
         uint64_t room = PAGE_SIZE - linear % PAGE_SIZE;
         unsigned bytes = left < room ? left : (unsigned)room, allowed = 0;
@@ -250,6 +251,11 @@ static bool read_linear(struct vcpu *vcpu, const struct vcpu_state *state, uint6
     return guest_read(vcpu->guest, gpa(at), to, size) == size;
 }
 
+static void set_clock(struct vcpu *vcpu, uint64_t offset)
+{
+    ((struct fake_vcpu *)vcpu)->clock = offset;
+}
+
 static void dump(struct vcpu *vcpu, struct sink *to)
 {
     (void)vcpu;
@@ -257,6 +263,7 @@ static void dump(struct vcpu *vcpu, struct sink *to)
 }
 
 const struct vm_backend machine_backend = {
+    .detail = "qualification",
     .name = "fake",
     .cpuid = cpuid,
     .ticks = ticks,
@@ -269,6 +276,7 @@ const struct vm_backend machine_backend = {
     .get_state = get_state,
     .get_modes = get_modes,
     .set_state = set_state,
+    .set_clock = set_clock,
     .run = run,
     .skip = skip_exit,
     .iterated = iterated,

@@ -138,8 +138,8 @@ static void check_fault(uint32_t code, enum explain_rule rule, unsigned at_line)
 
     if (e.outcome == EXPLAIN_PAGE_FAULT && e.code == code && e.rule == rule)
         return;
-    print_error("line %u: %s, code 0x%x, rule %u: %s\n", at_line, explain_outcome_name(e.outcome),
-                e.code, e.rule, explain_rule_text(text, &e));
+    print_error("line %u: %s, code 0x%lx, rule %u: %s\n", at_line, explain_outcome_name(&e), e.code,
+                e.rule, explain_rule_text(text, &e));
     fail();
 }
 #define faults(code, rule) check_fault(code, rule, __LINE__)
@@ -150,7 +150,7 @@ static void check_allowed(unsigned at_line)
 
     if (e.outcome == EXPLAIN_ALLOWED)
         return;
-    print_error("line %u: %s: %s\n", at_line, explain_outcome_name(e.outcome),
+    print_error("line %u: %s: %s\n", at_line, explain_outcome_name(&e),
                 explain_rule_text(text, &e));
     fail();
 }
@@ -160,9 +160,9 @@ static void check_violation(uint64_t qualification, enum explain_rule rule, unsi
 {
     char text[EXPLAIN_TEXT];
 
-    if (e.outcome == EXPLAIN_EPT_VIOLATION && e.qualification == qualification && e.rule == rule)
+    if (e.outcome == EXPLAIN_VIOLATION && e.qualification == qualification && e.rule == rule)
         return;
-    print_error("line %u: %s, qualification 0x%lx: %s\n", at_line, explain_outcome_name(e.outcome),
+    print_error("line %u: %s, qualification 0x%lx: %s\n", at_line, explain_outcome_name(&e),
                 e.qualification, explain_rule_text(text, &e));
     fail();
 }
@@ -224,7 +224,7 @@ static void test_no_paging(void **state)
     assert_int_equal(e.rule, EXPLAIN_BEYOND_32_BITS);
     query.advanced = true; /* 28.2.1: as a writable, executable user-mode address */
     ask(2 * MiB, RIGHT_R, false);
-    violates(0x781, EXPLAIN_EPT_ABSENT);
+    violates(0x781, EXPLAIN_SECOND_ABSENT);
 }
 
 static void test_canonical(void **state)
@@ -425,7 +425,7 @@ static void test_32bit_without_large_pages(void **state)
     assert_int_equal(e.step[9].entry.raw, 0x2000 | OPEN | PTE_PS);
     regs.cr4 = CR4_PSE; /* a large page, with bit 13 for bit 32 of its address */
     ask(0x403010, RIGHT_R, false);
-    assert_int_equal(e.rule, EXPLAIN_EPT_ABSENT);
+    assert_int_equal(e.rule, EXPLAIN_SECOND_ABSENT);
     assert_int_equal(e.exit_gpa.v, 0x100003010);
 }
 
@@ -466,25 +466,25 @@ static void test_violations_at_the_final_address(void **state)
     goes_through();
     assert_int_equal(e.rights, RIGHT_R);
     ask(LINEAR, RIGHT_W, false);
-    violates(0x18a, EXPLAIN_EPT_NO_WRITE);
+    violates(0x18a, EXPLAIN_SECOND_NO_WRITE);
     assert_int_equal(e.exit_gpa.v, 0x10000);
     assert_false(e.during_walk);
     assert_int_equal(e.decided, 23);
     ask(LINEAR, RIGHT_X, true);
-    violates(0x18c, EXPLAIN_EPT_NO_EXECUTE);
+    violates(0x18c, EXPLAIN_SECOND_NO_EXECUTE);
     map_ept(0x10000, PAGE_SIZE, RIGHT_X);
     ask(LINEAR, RIGHT_R, false);
-    violates(0x1a1, EXPLAIN_EPT_NO_READ);
+    violates(0x1a1, EXPLAIN_SECOND_NO_READ);
     ask(LINEAR, RIGHT_X, false);
     goes_through();
     *ept_entry(0x10000, 1) = 0;
     ask(LINEAR, RIGHT_W, true);
-    violates(0x182, EXPLAIN_EPT_ABSENT);
+    violates(0x182, EXPLAIN_SECOND_ABSENT);
     /* Advanced information: a user-mode, writable address that may not be executed. */
     query.advanced = true;
     leaf8(0, OPEN | PTE_D | PTE_NX);
     ask(LINEAR, RIGHT_W, true);
-    violates(0xf82, EXPLAIN_EPT_ABSENT);
+    violates(0xf82, EXPLAIN_SECOND_ABSENT);
 }
 
 /* The rights of all levels of the EPT count, and the first that lacks one is named. */
@@ -493,7 +493,7 @@ static void test_violation_by_an_upper_entry(void **state)
     (void)state;
     *ept_entry(0, 2) &= ~EPT_X;
     ask(LINEAR, RIGHT_X, false);
-    violates(0x19c, EXPLAIN_EPT_NO_EXECUTE);
+    violates(0x19c, EXPLAIN_SECOND_NO_EXECUTE);
     assert_int_equal(e.step[e.decided].entry.level, 2);
     assert_int_equal(e.decided, 22);
 }
@@ -508,11 +508,11 @@ static void test_order(void **state)
     ask(LINEAR, RIGHT_W, false);
     faults(PF_PRESENT | PF_WRITE, EXPLAIN_READ_ONLY);
     ask(LINEAR, RIGHT_R, false);
-    violates(0x181, EXPLAIN_EPT_ABSENT);
+    violates(0x181, EXPLAIN_SECOND_ABSENT);
     put8(0x2000, 0, 0);
     *ept_entry(0x2000, 1) = 0;
     ask(LINEAR, RIGHT_R, false);
-    violates(0x083, EXPLAIN_EPT_ABSENT);
+    violates(0x083, EXPLAIN_SECOND_ABSENT);
     assert_true(e.during_walk);
     assert_int_equal(e.exit_gpa.v, 0x2000);
 }
@@ -522,7 +522,7 @@ static void test_walk_counts_as_write(void **state)
     (void)state;
     map_ept(0x3000, PAGE_SIZE, RIGHT_RX);
     ask(LINEAR, RIGHT_X, false);
-    violates(0x0ab, EXPLAIN_EPT_WALK);
+    violates(0x0ab, EXPLAIN_SECOND_WALK);
     assert_int_equal(e.exit_gpa.v, 0x3000);
     assert_int_equal(e.step[e.decided].entry.level, 1);
 
@@ -532,19 +532,19 @@ static void test_walk_counts_as_write(void **state)
     goes_through();
     map_ept(0x3000, PAGE_SIZE, RIGHT_X);
     ask(LINEAR, RIGHT_X, false);
-    violates(0x0a1, EXPLAIN_EPT_NO_READ);
+    violates(0x0a1, EXPLAIN_SECOND_NO_READ);
     /* ... but for an entry whose A or D is to be set. */
     map_ept(0x3000, PAGE_SIZE, RIGHT_RX);
     put8(0x3000, 0, 0x4000 | (OPEN & ~PTE_A));
     ask(LINEAR, RIGHT_R, false);
-    violates(0x0aa, EXPLAIN_EPT_UPDATE);
+    violates(0x0aa, EXPLAIN_SECOND_UPDATE);
     put8(0x3000, 0, 0x4000 | OPEN);
     map_ept(0x4000, PAGE_SIZE, RIGHT_RX);
     leaf8(0, OPEN);
     ask(LINEAR, RIGHT_R, false);
     goes_through();
     ask(LINEAR, RIGHT_W, false);
-    violates(0x0aa, EXPLAIN_EPT_UPDATE);
+    violates(0x0aa, EXPLAIN_SECOND_UPDATE);
 }
 
 static void check_misconfig(uint64_t entry, unsigned level, enum rule rule, unsigned at_line)
@@ -554,9 +554,8 @@ static void check_misconfig(uint64_t entry, unsigned level, enum rule rule, unsi
     *slot = entry;
     ask(LINEAR, RIGHT_R, false);
     *slot = old;
-    if (e.outcome != EXPLAIN_EPT_MISCONFIG || e.entry_rule != rule)
-        fail_msg("line %u: %s by %s", at_line, explain_outcome_name(e.outcome),
-                 rule_text(e.entry_rule));
+    if (e.outcome != EXPLAIN_MISCONFIG || e.entry_rule != rule)
+        fail_msg("line %u: %s by %s", at_line, explain_outcome_name(&e), rule_text(e.entry_rule));
 }
 #define misconfigures(entry, level, rule) check_misconfig(entry, level, rule, __LINE__)
 
@@ -586,9 +585,9 @@ static void test_guest_physical(void **state)
     assert_int_equal(e.hpa.v, GUEST_AT + 0x10123);
     map_ept(0x10000, PAGE_SIZE, RIGHT_RX);
     ask(0x10123, RIGHT_W, false);
-    violates(0x2a, EXPLAIN_EPT_NO_WRITE); /* nothing about a linear address */
+    violates(0x2a, EXPLAIN_SECOND_NO_WRITE); /* nothing about a linear address */
     ask(BIT(48), RIGHT_R, false);
-    violates(1, EXPLAIN_EPT_BEYOND);
+    violates(1, EXPLAIN_SECOND_BEYOND);
 }
 
 static void test_large_pages(void **state)

@@ -202,6 +202,35 @@ static void born_paused(void **state)
     finish(guest);
 }
 
+/* Its TSC is 0 when it first gets the CPU, and stands still while it is paused. */
+static void a_pause_is_not_seen(void **state)
+{
+    struct guest *guest = make("clock mem=1M");
+    uint64_t before;
+
+    (void)state;
+    assert_int_equal(guest_now(guest), 0);
+    machine_pass(1000000000);
+    assert_int_equal(guest_now(guest), 0);
+    assert_int_equal(guests_round(), 1);
+    assert_in_range(guest_now(guest), 1000, 2000000);
+    assert_int_equal(guest_clock_at(guest, 5), 5 + fake_of(guest)->clock);
+    before = guest_now(guest);
+    assert_int_equal(guest_pause(guest), E_OK);
+    machine_pass(1000000000);
+    assert_in_range(guest_now(guest), before, before + 2000);
+    assert_int_equal(guest_now(guest), guest_now(guest));
+    assert_int_equal(guest_start(guest), E_OK);
+    assert_int_equal(guests_round(), 1);
+    assert_in_range(guest_now(guest), before, before + 2000000);
+    assert_int_equal(guest_clock_at(guest, 5), 5 + fake_of(guest)->clock);
+    finish(guest);
+    /* A new life has a new clock. */
+    assert_int_equal(guest_start(guest), E_OK);
+    assert_int_equal(guest_now(guest), 0);
+    finish(guest);
+}
+
 static void slices_are_fair(void **state)
 {
     struct guest *a = make("a mem=1M"), *b = make("b mem=1M");
@@ -1155,7 +1184,8 @@ static void string_input(void **state)
     expect_log("(GVA 0x200000) at RIP");
 }
 
-/* A long transfer comes in pieces: the instruction is not passed before all of it is done. */
+/* A long transfer ends with the guest's turn, and goes on in its next: the instruction is not
+ * passed before all of it is done. */
 static void string_in_bursts(void **state)
 {
     struct guest *guest = make("long mem=1M");
@@ -1165,14 +1195,14 @@ static void string_in_bursts(void **state)
 
     (void)state;
     gpr[RSI] = 0;
-    gpr[RCX] = 5000;
+    gpr[RCX] = 0x20000;
     while (vcpu->state.rip == 0x7c00) {
         make_exit(guest, string_exit(false, 1, true, 4, QUIRE_PORT_DEBUG, 0x10000));
         exits++;
         assert_true(exits < 100);
     }
     assert_true(exits > 1);
-    assert_int_equal(guest->output_total, 5000);
+    assert_int_equal(guest->output_total, 0x20000);
     assert_int_equal(gpr[RCX], 0);
     finish(guest);
 }
@@ -1376,6 +1406,7 @@ int main(void)
         TEST(born_and_killed),
         TEST(made_anew),
         TEST(born_paused),
+        TEST(a_pause_is_not_seen),
         TEST(slices_are_fair),
         TEST(exits_use_up_the_slice),
         TEST(verdicts),

@@ -98,6 +98,51 @@ static void test_explain_nonsense(void **state)
     answers("explain g3 gpa 0x1000", "verdict: allowed");
 }
 
+/* FNV-1a, by its definition. */
+#define FNV_START UINT64_C(14695981039346656037)
+
+static uint64_t fnv_of(uint64_t value, const void *bytes, size_t count)
+{
+    const uint8_t *byte = bytes;
+
+    for (size_t i = 0; i < count; i++)
+        value = (value ^ byte[i]) * UINT64_C(1099511628211);
+    return value;
+}
+
+static uint64_t digest_told(const char *line)
+{
+    answers(line, "\ndigest: 0x");
+    return strtoull(strstr(screen, "\ndigest: ") + 9, NULL, 16);
+}
+
+/* Pages without a frame count as zeroes, so that lazy memory and other is the same. */
+static void test_digest(void **state)
+{
+    static uint8_t nothing[1 * MiB];
+    char said[80];
+
+    (void)state;
+    assert_true(fnv_of(FNV_START, "foobar", 6) == UINT64_C(0x85944171f73967e8)); /* its authors' */
+    uint64_t slot[] = {
+        fnv_of(FNV_START, arena + G3_FRAMES, 0xa0000),
+        fnv_of(fnv_of(FNV_START, nothing, 1 * MiB), arena + G3_FRAMES + 2 * MiB, 2 * MiB),
+    };
+    uint64_t all = fnv_of(FNV_START, slot, sizeof(slot));
+    assert_true(digest_told("digest g3") == all);
+    snprintf(said, sizeof(said), "           0x0      640K  RAM                 640K  %#18lx\n",
+             slot[0]);
+    assert_non_null(strstr(screen, said));
+    assert_non_null(strstr(screen, "0x100000        3M  lazy RAM              2M  0x"));
+    assert_non_null(strstr(screen, "memory: 3712K\nthere: 2688K\n"));
+    arena[G3_FRAMES + 0x9ffff] ^= 1;
+    assert_true(digest_told("digest g3") != all);
+    arena[G3_FRAMES + 0x9ffff] ^= 1;
+    assert_true(digest_told("digest g3") == all);
+    refuses(E_STATE, "digest g1", "g1 hello1 has no table (passed)");
+    refuses(E_NOENT, "digest g9", "there is no g9");
+}
+
 static void test_who(void **state)
 {
     char said[160];
@@ -577,6 +622,7 @@ int main(void)
         cmocka_unit_test_setup(test_explain, set_up),
         cmocka_unit_test_setup(test_a_guests_table_outside_memory, set_up),
         cmocka_unit_test_setup(test_explain_nonsense, set_up),
+        cmocka_unit_test_setup(test_digest, set_up),
         cmocka_unit_test_setup(test_who, set_up),
         cmocka_unit_test_setup(test_frames, set_up),
         cmocka_unit_test_setup(test_peek_and_poke, set_up),

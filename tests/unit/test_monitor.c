@@ -4,6 +4,7 @@
  * that run, control registers, the serial port) is played by the fakes below.
  */
 #include "monitor/monitor.h"
+#include "monitor/terminal.h"
 
 #include <limits.h>
 #include <setjmp.h>
@@ -272,6 +273,27 @@ static void screen_write(struct sink *sink, const char *bytes, size_t n)
 }
 
 struct sink uart_sink = {screen_write};
+struct sink uart_queue_sink = {screen_write};
+
+static bool
+    line_busy; /* the serial line has no room, until somebody has asked for the fourth time */
+
+bool uart_has_room(void)
+{
+    static unsigned asked;
+
+    return !line_busy || ++asked % 4 == 0;
+}
+
+bool uart_attend(void)
+{
+    return false;
+}
+
+bool uart_is_queued(void)
+{
+    return false;
+}
 
 static void screen_clear(void)
 {
@@ -488,6 +510,32 @@ int screen_read(struct guest *of, struct screen *out)
     (void)of;
     *out = screen_shown;
     return screen_error;
+}
+
+static uint64_t read_to; /* how far the terminal has said that it was */
+
+void guest_output_read(struct guest *of, uint64_t position)
+{
+    (void)of;
+    read_to = position;
+}
+
+bool guest_holds(const struct guest *of)
+{
+    (void)of;
+    return false;
+}
+
+void guest_finish(struct guest *of)
+{
+    (void)of;
+}
+
+static bool (*between)(void);
+
+void guests_set_between(bool (*wanted)(void))
+{
+    between = wanted;
 }
 
 static uint64_t shown_after; /* what guests_show_unfinished() was told last */
@@ -1686,6 +1734,39 @@ static void test_attach(void **state)
     assert_non_null(strstr(screen, "g2 hello2: it has ended, and so detached\n"));
 }
 
+/* What is printed faster than the line takes waits for it; what the ring has lost is said. */
+static void test_attach_to_a_fast_one(void **state)
+{
+    (void)state;
+    rounds_left = 100000;
+    typist = one_at_a_time;
+    next_round = 0;
+    line_busy = true;
+    memset(guest[2].output, 'f', GUEST_OUTPUT);
+    guest[2].output_total = 0;
+    slow_keys = "attach g2\r";
+    struct terminal *terminal = monitor_terminal();
+    monitor_init();
+    assert_ptr_equal(between, uart_attend);
+    terminal_attach(terminal, &guest[2]);
+    guest[2].output_total = 5;
+    terminal_show(terminal);
+    uint64_t first = read_to;
+    assert_true(first < 5);
+    for (unsigned i = 0; i < 25; i++)
+        terminal_show(terminal);
+    assert_int_equal(read_to, 5);
+    assert_non_null(strstr(screen, "fffff"));
+    line_busy = false;
+    guest[2].output_total = 5 + GUEST_OUTPUT + 77;
+    terminal_show(terminal);
+    assert_non_null(strstr(screen, "fffff\n... 77 bytes of g2's output were dropped ...\nff"));
+    assert_int_equal(read_to, guest[2].output_total);
+    terminal_key(terminal, TERMINAL_LEAVE);
+    assert_int_equal(read_to, UINT64_MAX);
+    log_attach(NULL);
+}
+
 static void test_devices(void **state)
 {
     (void)state;
@@ -1790,7 +1871,7 @@ static const char *const asking_words[] = {
     "help", "mem",    "layout", "walk",    "map",    "explain", "who",    "frames",
     "peek", "dump",   "find",   "guests",  "regs",   "exits",   "report", "output",
     "eptp", "trace",  "audit",  "cpu",     "log",    "version", "check",  "colour",
-    "wait", "oracle", "print",  "devices", "screen", "bt",      "cpus",
+    "wait", "oracle", "print",  "devices", "screen", "bt",      "digest", "cpus",
 };
 static const char *const changing_words[] = {"start",  "pause", "resume", "kill",
                                              "attach", "poke",  "type"};
@@ -2056,6 +2137,7 @@ int main(void)
         cmocka_unit_test_setup(test_stress_finds, set_up),
         cmocka_unit_test_setup(test_terminal, set_up),
         cmocka_unit_test_setup(test_attach, set_up),
+        cmocka_unit_test_setup(test_attach_to_a_fast_one, set_up),
         cmocka_unit_test_setup(test_devices, set_up),
         cmocka_unit_test_setup(test_screen, set_up),
         cmocka_unit_test_setup(test_type, set_up),

@@ -186,6 +186,45 @@ static void a_port_that_sends_nothing_stops_nobody(void **state)
     assert_int_equal(port.lost, 0);
 }
 
+static void say_queued(unsigned first, unsigned end)
+{
+    for (unsigned i = first; i < end; i++)
+        format(&uart_queue_sink, "line %u of text\n", i);
+}
+
+/* Nothing waits for the transmitter as long as the queue has room; what is sent directly comes
+ * behind it. */
+static void a_queue_waits_for_nobody(void **state)
+{
+    (void)state;
+    for (unsigned fifo = 0; fifo < 2; fifo++) {
+        begin(fifo, 1000);
+        say_queued(0, 40);
+        assert_true(port.status_reads < 1000 && port.sent_count == 0);
+        assert_true(uart_has_room() && uart_is_queued());
+        for (unsigned i = 0; i < 500; i++)
+            assert_false(uart_attend());
+        assert_int_equal(port.sent_count, 0);
+        format(&uart_sink, "line %u of text\n", 40);
+        assert_false(uart_is_queued());
+        uart_flush();
+        expect_lines(41);
+    }
+}
+
+static void a_full_queue_loses_nothing(void **state)
+{
+    (void)state;
+    begin(true, 3);
+    say_queued(0, 300);
+    assert_false(uart_has_room());
+    for (unsigned i = 0; uart_is_queued() && i < 100000; i++)
+        uart_attend();
+    assert_true(uart_has_room());
+    uart_flush();
+    expect_lines(300);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -194,6 +233,8 @@ int main(void)
         cmocka_unit_test(a_16550_has_no_fifo_to_rely_on),
         cmocka_unit_test(giving_up_the_fifo_loses_nothing),
         cmocka_unit_test(a_port_that_sends_nothing_stops_nobody),
+        cmocka_unit_test(a_queue_waits_for_nobody),
+        cmocka_unit_test(a_full_queue_loses_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -110,7 +110,7 @@ UNIT_TESTS += monitor
 UNIT_monitor_SRC := $(wildcard monitor/*.c) lib/error.c lib/format.c lib/log.c $(MAPPER_SRC) \
 	$(BUDDY_SRC) mm/frames/frame.c mm/frames/memblock.c mm/frames/regions.c mm/frames/slab.c \
 	mm/frames/slab_check.c mm/paging/snapshot.c $(GUEST_WALK) $(KIND_EPT) arch/x86_64/mm/kind_kernel.c \
-	arch/x86_64/mm/kind_user.c arch/x86_64/mm/explain.c arch/x86_64/mm/physical.c \
+	arch/x86_64/mm/kind_user.c $(EXPLAIN_SRC) arch/x86_64/mm/physical.c \
 	arch/x86_64/user_last.c $(AUDIT_SRC) $(AUDIT_SELFTEST_SRC) \
 	mm/audit/audit_one.c vm/guest_audit.c mm/paging/page_source.c mm/frames/scrub.c \
 	$(wildcard vm/symbols*.c) vm/backtrace.c vm/elf.c arch/x86_64/guest/read_linear.c
@@ -134,6 +134,9 @@ UNIT_frame_SRC := $(BUDDY_SRC) mm/frames/frame.c lib/format.c
 
 UNIT_TESTS += guests
 UNIT_guests_SRC := $(VM_SRC)
+
+UNIT_TESTS += shares
+UNIT_shares_SRC := $(VM_SRC)
 
 UNIT_TESTS += guest_load
 UNIT_guest_load_SRC := $(VM_SRC)
@@ -193,8 +196,12 @@ UNIT_TESTS += inspector
 UNIT_inspector_SRC = $(UNIT_monitor_SRC)
 
 UNIT_TESTS += explain
-UNIT_explain_SRC := arch/x86_64/mm/explain.c $(GUEST_WALK) $(KIND_EPT) \
+UNIT_explain_SRC := $(EXPLAIN_SRC) $(GUEST_WALK) $(KIND_EPT) \
 	$(MAPPER_SRC) $(BUDDY_SRC) mm/frames/frame.c lib/format.c
+
+# Over AMD's nested tables, on the memory that the test before plays.
+UNIT_TESTS += explain_npt
+UNIT_explain_npt_SRC := $(UNIT_explain_SRC) arch/x86_64/mm/kind_npt.c
 
 UNIT_TESTS += complete
 UNIT_complete_SRC := monitor/complete.c monitor/arguments.c lib/format.c

@@ -5,7 +5,7 @@
 #ifndef QUIRE_ARCH_GUEST_ACCESS_H
 #define QUIRE_ARCH_GUEST_ACCESS_H
 
-#include "arch/x86_64/mm/operand.h"
+#include "arch/x86_64/mm/emulate.h"
 #include "vm/backend.h"
 
 /* A vCPU that has exited, as its backend shows it. */
@@ -24,6 +24,10 @@ struct guest_access {
     void (*retry)(struct vcpu *vcpu);
     /* What the instruction in progress accesses, for breakpoints. */
     void (*note_memory)(struct vcpu *vcpu, uint64_t linear, unsigned bytes, bool write);
+    /* A refused access as this backend's exits tell it, for people. */
+    uint64_t (*tell)(const struct operand_place *refused);
+    /* Could a breakpoint be met by an access? */
+    bool (*watches)(struct vcpu *vcpu);
     /* The event whose delivery the exit interrupted; 0: it was an instruction. */
     uint64_t (*delivering)(struct vcpu *vcpu);
 };
@@ -35,11 +39,19 @@ struct operand_segment guest_operand_segment(const struct guest_access *access,
 /* The guest's own fault, for injection. */
 struct vm_event guest_fault(const struct operand_place *place);
 /* An access that the second level refuses, as the exit that it would have been. */
-void guest_tell_refusal(const struct operand_place *place, enum operand_outcome outcome,
-                        struct vm_exit *exit);
+void guest_tell_refusal(const struct guest_access *access, const struct operand_place *place,
+                        enum operand_outcome outcome, struct vm_exit *exit);
 
 enum vm_operand_outcome guest_operand(const struct guest_access *access, const struct vm_exit *exit,
                                       const struct vm_operand *asked, struct vm_operand_place *out);
+/* Where the instruction at RIP goes: its accesses in the CPU's order, as linear addresses, the
+ * fetch at RIP first. Returns how many. Reads the instruction and nothing else. */
+#define GUEST_PLACES (1 + INSN_PLACES)
+struct guest_place {
+    uint64_t linear;
+    unsigned access; /* RIGHT_R, RIGHT_W, both, or RIGHT_X */
+};
+unsigned guest_insn_places(const struct guest_access *access, struct guest_place out[GUEST_PLACES]);
 enum vm_operand_outcome guest_emulate(const struct guest_access *access, const struct vm_exit *exit,
                                       const struct vm_bus *bus, struct vm_emulation *out);
 

@@ -7,6 +7,8 @@
 
 #include <stdint.h>
 
+#define DR7_ENABLES UINT64_C(0xff) /* L0, G0 .. L3, G3 */
+
 enum debug_access { DEBUG_WRITE = 1, DEBUG_PORT = 2, DEBUG_READ = 3 }; /* as R/W of DR7 says */
 
 /* Those enabled breakpoints (bit n: DRn) that an access of `bytes` at `at` meets. R/W 3 of DR7

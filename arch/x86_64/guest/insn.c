@@ -3,16 +3,16 @@
  * backend says of the guest. The exit tells where, and nothing of the instruction (SDM Vol. 3,
  * 28.2.5: its length is undefined for EPT violations; nor does every CPU with SVM give its bytes).
  */
-#include "arch/x86_64/mm/emulate.h"
-
 #include "arch/x86_64/guest/access.h"
+
+#include "arch/x86_64/cpu.h"
 #include "arch/x86_64/guest/legal.h"
 #include "arch/x86_64/mm/guest_memory.h"
 #include "lib/string.h"
 
-/* Iterations of a repeated string at one exit: the rest follows at the next, so that a guest cannot
- * hold the CPU beyond its slice. */
-#define ITERATIONS 256
+/* Iterations of a repeated string between two looks at the clock: at the end of the guest's turn
+ * the rest has to wait for its next. */
+#define ITERATIONS 16
 
 _Static_assert((int)INSN_REGISTERS == (int)GPR_COUNT && (int)INSN_RSP == (int)RSP,
                "one order of registers");
@@ -37,6 +37,14 @@ static int reach(void *ctx, gpa_t at, unsigned access, uint8_t **bytes, unsigned
     *bytes = NULL;
     *allowed = RIGHT_RW;
     return access & RIGHT_X ? E_PERM : E_OK;
+}
+
+/* Where there is no bus to ask. */
+static int reach_memory(void *ctx, gpa_t at, unsigned access, uint8_t **bytes, unsigned *allowed)
+{
+    struct guest_insn *g = ctx;
+
+    return guest_memory_reach(g->access->table, at, access, bytes, allowed);
 }
 
 static void mark(void *ctx, gpa_t at, bool write)
@@ -130,7 +138,7 @@ static enum vm_operand_outcome refuse(struct guest_insn *g, enum emulate_outcome
     case EMULATE_VIOLATION:
     case EMULATE_ILLEGAL:
         out->exit = *exit;
-        guest_tell_refusal(place, (enum operand_outcome)outcome, &out->exit);
+        guest_tell_refusal(g->access, place, (enum operand_outcome)outcome, &out->exit);
         return VM_OPERAND_MEMORY;
     case EMULATE_UNKNOWN:
         memcpy(out->why, g->emulation.why, sizeof(g->emulation.why));
@@ -145,14 +153,16 @@ static enum emulate_outcome step(struct guest_insn *g)
 {
     enum emulate_outcome outcome = EMULATE_REPEATS;
 
-    for (unsigned i = 0; i < ITERATIONS && outcome == EMULATE_REPEATS; i++) {
+    for (unsigned done = 1; outcome == EMULATE_REPEATS; done++) {
         outcome = emulate_step(&g->cpu, &g->emulation);
         if (outcome != EMULATE_DONE && outcome != EMULATE_REPEATS)
             return outcome;
         note_places(g);
         store_cpu(g);
         g->cpu.access.rflags = g->cpu.state.rflags;
-        if (outcome == EMULATE_REPEATS && g->access->iterated(g->access->vcpu))
+        if (outcome == EMULATE_REPEATS &&
+            (g->access->iterated(g->access->vcpu) ||
+             (done % ITERATIONS == 0 && rdtsc() >= g->access->vcpu->deadline)))
             return outcome;
     }
     if (outcome == EMULATE_DONE)
@@ -181,4 +191,34 @@ enum vm_operand_outcome guest_emulate(const struct guest_access *access, const s
         return VM_OPERAND_REACHED;
     access->retry(access->vcpu);
     return refuse(&g, outcome, exit, out);
+}
+
+/* A and D are the CPU's affair, which has read the instruction already. */
+static void leave(void *ctx, gpa_t at, bool write)
+{
+    (void)ctx;
+    (void)at;
+    (void)write;
+}
+
+unsigned guest_insn_places(const struct guest_access *access, struct guest_place out[GUEST_PLACES])
+{
+    struct guest_insn g = {.access = access};
+    unsigned count = 0;
+
+    load_cpu(&g);
+    g.cpu.access.reach = reach_memory;
+    g.cpu.access.mark = leave;
+    out[count++] = (struct guest_place){emulate_code_address(&g.cpu), RIGHT_X};
+    if (emulate_decode(&g.cpu, &g.emulation) != EMULATE_DONE)
+        return count;
+    unsigned places = insn_places(&g.emulation.insn, &g.cpu.state, g.emulation.asked);
+    for (unsigned i = 0; i < places; i++) {
+        struct operand_place place;
+        const struct operand operand = emulate_operand(&g.cpu, &g.emulation.asked[i]);
+
+        if (operand_linear(&g.cpu.access, &operand, &place) == OPERAND_REACHED)
+            out[count++] = (struct guest_place){place.linear, operand.access};
+    }
+    return count;
 }

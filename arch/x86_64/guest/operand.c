@@ -3,11 +3,6 @@
 #include "arch/x86_64/guest/access.h"
 #include "arch/x86_64/mm/guest_memory.h"
 
-/* As VMX tells an access with a linear address (SDM Vol. 3, 28.2.1, table 28-7); for people. */
-#define QUALIFICATION_ALLOWED_SHIFT 3
-#define QUALIFICATION_LINEAR BIT(7)
-#define QUALIFICATION_FINAL BIT(8)
-
 _Static_assert((int)OPERAND_ES == SEG_ES && (int)OPERAND_CS == SEG_CS &&
                    (int)OPERAND_SS == SEG_SS && (int)OPERAND_DS == SEG_DS &&
                    (int)OPERAND_FS == SEG_FS && (int)OPERAND_GS == SEG_GS,
@@ -63,11 +58,9 @@ struct vm_event guest_fault(const struct operand_place *place)
     };
 }
 
-void guest_tell_refusal(const struct operand_place *place, enum operand_outcome outcome,
-                        struct vm_exit *exit)
+void guest_tell_refusal(const struct guest_access *access, const struct operand_place *place,
+                        enum operand_outcome outcome, struct vm_exit *exit)
 {
-    bool walk = place->refused.walk;
-
     if (outcome == OPERAND_ILLEGAL) {
         exit->kind = VM_EXIT_MISCONFIG;
         exit->memory.gpa = place->refused.gpa;
@@ -77,13 +70,37 @@ void guest_tell_refusal(const struct operand_place *place, enum operand_outcome 
     exit->memory.gpa = place->refused.gpa;
     exit->memory.gva = place->refused.gva;
     exit->memory.gva_valid = true;
-    exit->memory.walk = walk;
+    exit->memory.walk = place->refused.walk;
     exit->memory.access = place->refused.access;
     exit->memory.allowed = place->refused.allowed;
-    exit->qualification = place->refused.access |
-                          (uint64_t)(place->refused.allowed & RIGHT_RWX)
-                              << QUALIFICATION_ALLOWED_SHIFT |
-                          QUALIFICATION_LINEAR | (walk ? 0 : QUALIFICATION_FINAL);
+    exit->qualification = access->tell(place);
+}
+
+/* Elements in the page that has been reached, as far as each passes the checks that this one has
+ * passed: within the segment, and by the offset's width not beyond its end. */
+static unsigned run_in_page(const struct operand_cpu *cpu, const struct operand *operand,
+                            const struct operand_place *place, int direction)
+{
+    uint64_t into = place->linear & (PAGE_SIZE - 1), bytes = operand->bytes, count;
+    uint64_t offset = operand->offset, most = UINT64_MAX;
+
+    if (operand->address_bytes < 8) {
+        most = BITS(8 * operand->address_bytes - 1, 0);
+        offset &= most;
+    }
+    if (!cpu->code64 && operand->segment.limit < most)
+        most = operand->segment.limit;
+    if (into + bytes > PAGE_SIZE || offset > most || most - offset < bytes - 1 ||
+        (!cpu->code64 && segment_expands_down(&operand->segment)))
+        return 1;
+    if (direction > 0) {
+        uint64_t left = (most - offset - (bytes - 1)) / bytes + 1;
+
+        count = (PAGE_SIZE - into) / bytes;
+        return (unsigned)(left < count ? left : count);
+    }
+    count = into / bytes + 1;
+    return (unsigned)(offset / bytes + 1 < count ? offset / bytes + 1 : count);
 }
 
 enum vm_operand_outcome guest_operand(const struct guest_access *access, const struct vm_exit *exit,
@@ -109,6 +126,9 @@ enum vm_operand_outcome guest_operand(const struct guest_access *access, const s
         }
         access->note_memory(access->vcpu, place.linear, asked->bytes,
                             (asked->access & RIGHT_W) != 0);
+        out->run = asked->direction != 0 && !access->watches(access->vcpu)
+                       ? run_in_page(&cpu, &operand, &place, asked->direction)
+                       : 1;
         return VM_OPERAND_REACHED;
     case OPERAND_EXCEPTION:
         out->event = guest_fault(&place);
@@ -116,7 +136,7 @@ enum vm_operand_outcome guest_operand(const struct guest_access *access, const s
     case OPERAND_VIOLATION:
     case OPERAND_ILLEGAL:
         out->exit = *exit;
-        guest_tell_refusal(&place, outcome, &out->exit);
+        guest_tell_refusal(access, &place, outcome, &out->exit);
         return VM_OPERAND_MEMORY;
     case OPERAND_AGAIN:
         break;

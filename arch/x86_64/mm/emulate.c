@@ -23,6 +23,11 @@ static uint64_t code_address(const struct emulate_cpu *cpu, uint64_t offset)
     return (cpu->segment(cpu->ctx, OPERAND_CS).base + offset) & UINT32_MAX;
 }
 
+uint64_t emulate_code_address(const struct emulate_cpu *cpu)
+{
+    return code_address(cpu, cpu->state.rip);
+}
+
 /* The second page is fetched only where the instruction goes on there. */
 enum emulate_outcome emulate_decode(const struct emulate_cpu *cpu, struct emulation *out)
 {
@@ -135,10 +140,9 @@ static int write_place(void *ctx, const struct insn_place *asked, const uint64_t
 
 /* ---- The whole ----------------------------------------------------------------------------- */
 
-static enum emulate_outcome reach_place(const struct emulate_cpu *cpu,
-                                        const struct insn_place *place, struct operand_place *out)
+struct operand emulate_operand(const struct emulate_cpu *cpu, const struct insn_place *place)
 {
-    const struct operand operand = {
+    return (struct operand){
         .which = (enum operand_register)place->segment,
         .segment = cpu->segment(cpu->ctx, (enum operand_register)place->segment),
         .offset = place->offset,
@@ -147,6 +151,12 @@ static enum emulate_outcome reach_place(const struct emulate_cpu *cpu,
         .access = (place->access & INSN_READ ? RIGHT_R : 0u) |
                   (place->access & INSN_WRITE ? RIGHT_W : 0u),
     };
+}
+
+static enum emulate_outcome reach_place(const struct emulate_cpu *cpu,
+                                        const struct insn_place *place, struct operand_place *out)
+{
+    const struct operand operand = emulate_operand(cpu, place);
 
     return (enum emulate_outcome)operand_reach(&cpu->access, &operand, out);
 }

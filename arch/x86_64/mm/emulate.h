@@ -46,6 +46,10 @@ struct emulation {
 /* Fetches what lies at RIP. EMULATE_DONE: out->insn is it. */
 enum emulate_outcome emulate_decode(const struct emulate_cpu *cpu, struct emulation *out);
 
+/* RIP as a linear address; and one of the instruction's places as the operand to be reached. */
+uint64_t emulate_code_address(const struct emulate_cpu *cpu);
+struct operand emulate_operand(const struct emulate_cpu *cpu, const struct insn_place *place);
+
 /* Carries it out once; a repeated string: one iteration. Unless the outcome is DONE or REPEATS,
  * registers and memory are as they were. */
 enum emulate_outcome emulate_step(struct emulate_cpu *cpu, struct emulation *out);

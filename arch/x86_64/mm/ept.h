@@ -26,6 +26,16 @@
 #define EPTP_SUPERVISOR_SHADOW_STACK BIT(7)
 #define EPTP_RESERVED BITS(11, 8)
 
+/* Exit qualification of an EPT violation, SDM Vol. 3, 28.2.1, table 28-7: the access in bits 2:0,
+ * then what the table lets through, and what is known of the linear address. */
+#define QUALIFICATION_ALLOWED_SHIFT 3
+#define QUALIFICATION_USER_EXECUTE BIT(6)
+#define QUALIFICATION_LINEAR BIT(7)
+#define QUALIFICATION_FINAL BIT(8)
+#define QUALIFICATION_USER_ADDRESS BIT(9)
+#define QUALIFICATION_WRITABLE BIT(10)
+#define QUALIFICATION_NO_EXECUTE BIT(11)
+
 struct eptp {
     uint64_t raw;
     hpa_t root;         /* the PML4's frame: the address alone, no attribute bit left in it */

@@ -1,6 +1,6 @@
 /*
- * See guest_walk.h. A PAE guest's top level is four registers instead of a table in memory; what
- * they hold is checked when they are loaded, so the walk begins below them.
+ * See guest_walk.h. A PAE guest's top level is four registers, below which the walk begins; or, as
+ * the context says, four entries in memory.
  */
 #include "arch/x86_64/mm/guest_walk.h"
 
@@ -11,6 +11,7 @@
 #include "mm/paging/ops.h"
 #include "x86/control.h"
 
+/* SDM Vol. 3, table 4-8; APM Vol. 2, 5.2.3. */
 #define PDPTE_RESERVED (BITS(2, 1) | BITS(8, 5))
 
 uint64_t guest_load(const struct table_cursor *c, uint64_t node, unsigned index)
@@ -68,24 +69,61 @@ const char *paging_mode_name(enum paging_mode mode)
     return "?";
 }
 
-static void walk_pae(struct guest_table *guest, uint64_t at, struct walk *walk)
+/* Where the PDPTE lies in memory; it has neither rights nor A. */
+static struct walk_step pdpte_step(const struct guest_table *guest, unsigned index, uint64_t raw,
+                                   int error)
 {
-    uint64_t pdpte = guest->context->pdpte[(at >> 30) & 3];
+    return (struct walk_step){
+        .level = 3,
+        .index = (uint16_t)index,
+        .address = hpa((guest->context->cr3 & BITS(31, 5)) + index * sizeof(raw)),
+        .raw = raw,
+        .class = error == E_NOENT ? ENTRY_ABSENT
+                 : error          ? ENTRY_BAD
+                                  : ENTRY_TABLE,
+        .rule = error == E_ILLEGAL ? RULE_RESERVED_BITS : RULE_OK,
+        .attrs = attrs_of(RIGHT_RWX | RIGHT_U, MEM_WB),
+    };
+}
+
+static void walk_below_pdpte(struct guest_table *guest, uint64_t pdpte, uint64_t at,
+                             struct walk *walk)
+{
     uint64_t base = align_down(at, GiB);
 
+    walk_guest(guest, &guestpae_kind, pdpte & ENTRY_ADDRESS, at - base, walk);
+    walk->mapping.in += base;
+    walk->mapping.last += base;
+}
+
+static void walk_pae(struct guest_table *guest, uint64_t at, struct walk *walk)
+{
+    const struct gva_context *context = guest->context;
+    unsigned index = (unsigned)(at >> 30) & 3;
+    uint64_t pdpte = context->pdpte[index];
+
     walk->count = 0;
-    if (at > UINT32_MAX) {
-        walk->error = E_RANGE;
+    walk->error = E_RANGE;
+    if (at > UINT32_MAX)
+        return;
+    if (context->pdpte_in_memory &&
+        !context->read(context->ctx, gpa((context->cr3 & BITS(31, 5)) + index * sizeof(pdpte)),
+                       &pdpte, sizeof(pdpte))) {
+        guest->unbacked = true;
         return;
     }
-    if (!(pdpte & PTE_P)) {
-        walk->error = E_NOENT;
-    } else if (pdpte & (PDPTE_RESERVED | BITS(63, guest->table.caps.maxphyaddr))) {
-        walk->error = E_ILLEGAL;
-    } else {
-        walk_guest(guest, &guestpae_kind, pdpte & ENTRY_ADDRESS, at - base, walk);
-        walk->mapping.in += base;
-        walk->mapping.last += base;
+    /* QEMU sets A in what it reads from memory, where the manual has a reserved bit. */
+    uint64_t reserved = PDPTE_RESERVED | BITS(63, guest->table.caps.maxphyaddr);
+    if (context->pdpte_in_memory)
+        reserved &= ~PTE_A;
+    walk->error = !(pdpte & PTE_P) ? E_NOENT : pdpte & reserved ? E_ILLEGAL : E_OK;
+    struct walk_step first = pdpte_step(guest, index, pdpte, walk->error);
+    if (walk->error == E_OK)
+        walk_below_pdpte(guest, pdpte, at, walk);
+    if (context->pdpte_in_memory) {
+        memmove(&walk->step[1], &walk->step[0], walk->count * sizeof(walk->step[0]));
+        walk->step[0] = first;
+        walk->count++;
     }
 }
 

@@ -2,7 +2,7 @@
  * A guest's own page tables, read from outside: guest-virtual to guest-physical.
  *
  * The guest's tables are walked by the same walker as ours; only where an entry is read from
- * differs: each lies in guest-physical memory, which the caller reads through the guest's EPT.
+ * differs: each lies in guest-physical memory, which the caller reads through the second level.
  */
 #ifndef QUIRE_ARCH_X86_64_MM_GUEST_WALK_H
 #define QUIRE_ARCH_X86_64_MM_GUEST_WALK_H
@@ -14,9 +14,12 @@ const char *paging_mode_name(enum paging_mode mode);
 
 struct gva_context {
     uint64_t cr0, cr3, cr4, efer; /* as the guest sees them */
-    uint64_t pdpte[4];            /* PAE: the registers, as the VMCS holds them */
-    uint8_t maxphyaddr;           /* as the guest's CPUID tells it */
-    bool page_1g; /* the CPU has leaves of 1 GiB; else bit 7 of a PDPTE is reserved */
+    /* PAE: the registers, as a VMCS holds them; or they are read from memory at each walk, as AMD's
+     * CPUs do with nested paging (APM Vol. 2, 15.25.10). */
+    uint64_t pdpte[4];
+    bool pdpte_in_memory;
+    uint8_t maxphyaddr; /* as the guest's CPUID tells it */
+    bool page_1g;       /* the CPU has leaves of 1 GiB; else bit 7 of a PDPTE is reserved */
     /* Reads `size` bytes of guest-physical memory; false when they are not backed. */
     bool (*read)(void *ctx, gpa_t from, void *to, unsigned size);
     void *ctx;

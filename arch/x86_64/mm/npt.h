@@ -11,6 +11,10 @@
 #define NCR3_PWT BIT(3)
 #define NCR3_PCD BIT(4)
 
+/* EXITINFO1 of a nested page fault (15.25.6): the error code of a page fault, and one of these. */
+#define NPT_FAULT_FINAL BIT(32) /* at the final address */
+#define NPT_FAULT_WALK BIT(33)  /* at an entry of the guest's own tables */
+
 struct ncr3 {
     uint64_t raw;
     hpa_t root;         /* the root table's frame: the address alone */

@@ -9,8 +9,7 @@
 #include "lib/string.h"
 
 /* A segment's access rights. */
-#define TYPE_ACCESSIBLE BIT(1)  /* data: writable; code: readable */
-#define TYPE_EXPAND_DOWN BIT(2) /* data */
+#define TYPE_ACCESSIBLE BIT(1) /* data: writable; code: readable */
 #define TYPE_CODE BIT(3)
 #define SEGMENT_CODE_OR_DATA BIT(4)
 #define SEGMENT_PRESENT BIT(7)
@@ -37,7 +36,7 @@ static bool within_limit(const struct operand_segment *segment, uint64_t first, 
 {
     uint64_t last = first + bytes - 1;
 
-    if (!(segment->access & TYPE_CODE) && (segment->access & TYPE_EXPAND_DOWN)) {
+    if (segment_expands_down(segment)) {
         uint64_t top = segment->access & SEGMENT_BIG ? UINT32_MAX : UINT16_MAX;
         return first > segment->limit && last <= top;
     }
@@ -78,8 +77,8 @@ static enum operand_outcome to_linear64(const struct operand *operand, uint64_t 
     return OPERAND_REACHED;
 }
 
-static enum operand_outcome to_linear(const struct operand_cpu *cpu, const struct operand *operand,
-                                      struct operand_place *out)
+enum operand_outcome operand_linear(const struct operand_cpu *cpu, const struct operand *operand,
+                                    struct operand_place *out)
 {
     uint64_t offset = operand->offset & low_bytes(operand->address_bytes);
 
@@ -245,7 +244,7 @@ enum operand_outcome operand_reach(const struct operand_cpu *cpu, const struct o
                                    struct operand_place *out)
 {
     memset(out, 0, sizeof(*out));
-    enum operand_outcome outcome = to_linear(cpu, operand, out);
+    enum operand_outcome outcome = operand_linear(cpu, operand, out);
     if (outcome != OPERAND_REACHED)
         return outcome;
     if (is_misaligned(cpu, operand, out->linear))

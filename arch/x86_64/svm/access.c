@@ -1,10 +1,13 @@
 /* What the VMCB says of a guest's CPU, for instructions that are carried out for it. */
 #include "arch/x86_64/svm/vcpu.h"
 
+#include "arch/x86_64/mm/host_entry.h"
+#include "arch/x86_64/mm/npt.h"
+#include "lib/string.h"
 #include "mm/paging/typed.h"
 
 /* The CPU reads PDPTEs at each walk (APM Vol. 2, 15.25.10 "Legacy PAE Mode"): so they are read here
- * from where CR3 says. */
+ * from where CR3 says, without the A that QEMU sets in them. */
 static void read_pdptes(struct svm_vcpu *v, uint64_t pdpte[4])
 {
     const struct vmcb *vmcb = v->vmcb;
@@ -12,8 +15,9 @@ static void read_pdptes(struct svm_vcpu *v, uint64_t pdpte[4])
     gpa_t at = gpa(vmcb->cr3 & BITS(31, 5));
 
     if (!pae || gpa_read(v->table, at, RIGHT_R, pdpte, 32) != 32)
-        for (unsigned i = 0; i < 4; i++)
-            pdpte[i] = 0;
+        memset(pdpte, 0, 32);
+    for (unsigned i = 0; i < 4; i++)
+        pdpte[i] &= ~PTE_A;
 }
 
 static void registers(struct vcpu *vcpu, struct operand_cpu *out)
@@ -73,6 +77,16 @@ static uint64_t delivering(struct vcpu *vcpu)
     return event & EVENT_VALID ? event : 0;
 }
 
+/* As EXITINFO1 of a nested page fault. */
+static uint64_t tell(const struct operand_place *place)
+{
+    unsigned access = place->refused.access;
+
+    return PF_USER | (place->refused.allowed != RIGHT_NONE ? PF_PRESENT : 0) |
+           (access & RIGHT_W ? PF_WRITE : 0) | (access & RIGHT_X ? PF_FETCH : 0) |
+           (place->refused.walk ? NPT_FAULT_WALK : NPT_FAULT_FINAL);
+}
+
 struct guest_access svm_guest_access(struct svm_vcpu *v)
 {
     return (struct guest_access){
@@ -86,6 +100,8 @@ struct guest_access svm_guest_access(struct svm_vcpu *v)
         .iterated = svm_iterated,
         .retry = svm_retry,
         .note_memory = svm_note_memory,
+        .tell = tell,
+        .watches = svm_watches,
         .delivering = delivering,
     };
 }

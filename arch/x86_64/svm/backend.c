@@ -133,6 +133,7 @@ static bool read_linear(struct vcpu *vcpu, const struct vcpu_state *state, uint6
 
 const struct vm_backend svm_backend = {
     .name = "SVM",
+    .detail = "EXITINFO1",
     .cpuid = ask_cpuid,
     .ticks = ticks,
     .xcr0_mask = xcr0_mask,
@@ -144,6 +145,7 @@ const struct vm_backend svm_backend = {
     .get_state = svm_get_state,
     .get_modes = svm_get_modes,
     .set_state = svm_set_state,
+    .set_clock = svm_set_clock,
     .run = run,
     .skip = svm_skip,
     .iterated = svm_iterated,
@@ -157,5 +159,6 @@ const struct vm_backend svm_backend = {
     .emulate = emulate,
     .read_root = read_root,
     .read_linear = read_linear,
+    .explain = svm_explain_access,
     .dump = svm_dump,
 };

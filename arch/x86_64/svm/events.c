@@ -6,8 +6,6 @@
 #include "arch/x86_64/guest/debug.h"
 #include "arch/x86_64/svm/vcpu.h"
 
-#define DR7_ENABLES BITS(7, 0)
-
 static void set_rf(struct vmcb *vmcb, bool set)
 {
     vmcb->rflags = set ? vmcb->rflags | RFLAGS_RF : vmcb->rflags & ~RFLAGS_RF;
@@ -171,6 +169,11 @@ void svm_note_port(struct vcpu *vcpu, uint16_t port, unsigned width)
 void svm_note_memory(struct vcpu *vcpu, uint64_t linear, unsigned bytes, bool write)
 {
     note(svm_vcpu_of(vcpu), write ? DEBUG_WRITE : DEBUG_READ, linear, bytes);
+}
+
+bool svm_watches(struct vcpu *vcpu)
+{
+    return (svm_vcpu_of(vcpu)->vmcb->dr7 & DR7_ENABLES) != 0;
 }
 
 void svm_iret_exit(struct svm_vcpu *v)

@@ -3,6 +3,7 @@
  * of vm/backend.h. APM Vol. 2, 15.9 "Instruction Intercepts", 15.12 "Exception Intercepts", 15.25.6
  * "Nested versus Guest Page Faults", appendix C.
  */
+#include "arch/x86_64/mm/npt.h"
 #include "arch/x86_64/mm/tlb.h"
 #include "arch/x86_64/svm/instruction.h"
 #include "arch/x86_64/svm/names.h"
@@ -237,7 +238,7 @@ static void nested_fault_exit(struct svm_vcpu *v, struct vm_exit *exit)
     exit->kind = VM_EXIT_MEMORY;
     exit->memory.gpa = at;
     exit->memory.gva_valid = false;
-    exit->memory.walk = (info & NPF_WALK) != 0;
+    exit->memory.walk = (info & NPT_FAULT_WALK) != 0;
     exit->memory.access = info & PF_FETCH ? RIGHT_X : info & PF_WRITE ? RIGHT_W : RIGHT_R;
     exit->memory.allowed = error == E_OK ? page.attrs.rights : RIGHT_NONE;
 }

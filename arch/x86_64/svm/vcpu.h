@@ -63,6 +63,7 @@ void svm_vcpu_destroy(struct vcpu *vcpu);
 int svm_get_state(struct vcpu *vcpu, struct vcpu_state *out);
 int svm_get_modes(struct vcpu *vcpu, struct vm_modes *out);
 int svm_set_state(struct vcpu *vcpu, const struct vcpu_state *in);
+void svm_set_clock(struct vcpu *vcpu, uint64_t offset);
 void svm_read_segment(const struct vmcb *vmcb, enum segment_index index, struct segment *out);
 bool svm_in_64bit_mode(const struct vmcb *vmcb);
 void svm_dump(struct vcpu *vcpu, struct sink *to);
@@ -78,6 +79,7 @@ bool svm_skip_to(struct svm_vcpu *v, uint64_t rip);
 bool svm_iterated(struct vcpu *vcpu);
 void svm_retry(struct vcpu *vcpu);
 void svm_note_port(struct vcpu *vcpu, uint16_t port, unsigned width);
+bool svm_watches(struct vcpu *vcpu);
 void svm_note_memory(struct vcpu *vcpu, uint64_t linear, unsigned bytes, bool write);
 void svm_iret_exit(struct svm_vcpu *v);
 /* First thing after an exit: an event whose delivery it interrupted is delivered by the next entry.
@@ -86,6 +88,9 @@ void svm_requeue_event(struct svm_vcpu *v);
 
 /* exits.c */
 void svm_decode_exit(struct svm_vcpu *v, struct vm_exit *exit);
+
+/* explain_exit.c: why an access ended in a nested page fault. */
+void svm_explain_access(struct vcpu *vcpu, const struct vm_exit *exit, struct sink *to);
 
 /* access.c */
 struct guest_access svm_guest_access(struct svm_vcpu *v);

@@ -175,8 +175,4 @@ enum svm_exit_code {
 #define IOIO_SIZE_SHIFT 4 /* one bit for 1, 2, 4 bytes: the size itself */
 #define IOIO_PORT_SHIFT 16
 
-/* EXITINFO1 of a nested page fault (15.25.6): the error code of a page fault, and two bits. */
-#define NPF_FINAL BIT(32) /* at the final address */
-#define NPF_WALK BIT(33)  /* at an entry of the guest's own tables */
-
 #endif

@@ -126,8 +126,14 @@ static bool read_linear(struct vcpu *vcpu, const struct vcpu_state *state, uint6
     return guest_read_linear(vmx_vcpu_of(vcpu)->table, state, at, to, size);
 }
 
+static bool tells_first_level(void)
+{
+    return vmx_caps.ept_vpid.advanced_exits;
+}
+
 const struct vm_backend vmx_backend = {
     .name = "VMX",
+    .detail = "qualification",
     .cpuid = ask_cpuid,
     .ticks = ticks,
     .xcr0_mask = xcr0_mask,
@@ -139,6 +145,7 @@ const struct vm_backend vmx_backend = {
     .get_state = vmx_get_state,
     .get_modes = vmx_get_modes,
     .set_state = vmx_set_state,
+    .set_clock = vmx_set_clock,
     .run = run,
     .skip = vmx_skip,
     .iterated = vmx_iterated,
@@ -152,6 +159,7 @@ const struct vm_backend vmx_backend = {
     .emulate = vmx_emulate,
     .read_root = read_root,
     .read_linear = read_linear,
+    .tells_first_level = tells_first_level,
     .explain = vmx_explain_access,
     .dump = vmx_dump,
 };

@@ -9,8 +9,6 @@
 #include "arch/x86_64/guest/resident.h"
 #include "arch/x86_64/vmx/state.h"
 
-#define DR7_ENABLES BITS(7, 0) /* L0, G0 .. L3, G3 */
-
 /* An event for the next entry is there already. */
 static bool event_pending(void)
 {

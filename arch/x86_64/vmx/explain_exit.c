@@ -35,8 +35,8 @@ static void compare(const struct vm_exit *exit, const struct explanation *e, str
     /* A walk that counts as a write is told as read and write; Bochs leaves out the read. */
     if (e->during_walk && (told & RIGHT_W))
         told |= e->qualification & RIGHT_R;
-    if (misconfig ? e->outcome != EXPLAIN_EPT_MISCONFIG
-                  : e->outcome != EXPLAIN_EPT_VIOLATION || (by_gva && e->qualification != told))
+    if (misconfig ? e->outcome != EXPLAIN_MISCONFIG
+                  : e->outcome != EXPLAIN_VIOLATION || (by_gva && e->qualification != told))
         format(to,
                "the CPU told %s, qualification 0x%lx: not what the walk as it stands foretells\n",
                exit->name, exit->qualification);

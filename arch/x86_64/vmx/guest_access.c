@@ -1,4 +1,6 @@
 /* What the VMCS says of a guest's CPU, for instructions that are carried out for it. */
+#include "arch/x86_64/mm/ept.h"
+#include "arch/x86_64/guest/debug.h"
 #include "arch/x86_64/vmx/exits.h"
 #include "arch/x86_64/vmx/state.h"
 
@@ -55,12 +57,26 @@ static void note_memory(struct vcpu *vcpu, uint64_t linear, unsigned bytes, bool
     vmx_note_memory(vmx_vcpu_of(vcpu), linear, bytes, write);
 }
 
+static bool watches(struct vcpu *vcpu)
+{
+    (void)vcpu;
+    return (vmread(VMCS_GUEST_DR7) & DR7_ENABLES) != 0;
+}
+
 static uint64_t delivering(struct vcpu *vcpu)
 {
     uint64_t info = vmread(VMCS_IDT_VECTORING);
 
     (void)vcpu;
     return info & INTERRUPTION_VALID ? info : 0;
+}
+
+/* As the qualification of an EPT violation. */
+static uint64_t tell(const struct operand_place *place)
+{
+    return place->refused.access |
+           (uint64_t)(place->refused.allowed & RIGHT_RWX) << QUALIFICATION_ALLOWED_SHIFT |
+           QUALIFICATION_LINEAR | (place->refused.walk ? 0 : QUALIFICATION_FINAL);
 }
 
 struct guest_access vmx_guest_access(struct vmx_vcpu *v)
@@ -76,6 +92,8 @@ struct guest_access vmx_guest_access(struct vmx_vcpu *v)
         .iterated = vmx_iterated,
         .retry = vmx_retry,
         .note_memory = note_memory,
+        .tell = tell,
+        .watches = watches,
         .delivering = delivering,
     };
 }

@@ -30,8 +30,10 @@ static bool tell(struct task_switch *s, enum operand_outcome outcome,
         return false;
     }
     s->exit->kind = VM_EXIT_HANDLED;
-    if (outcome != OPERAND_AGAIN)
-        guest_tell_refusal(place, outcome, s->exit);
+    if (outcome != OPERAND_AGAIN) {
+        struct guest_access access = vmx_guest_access(s->v);
+        guest_tell_refusal(&access, place, outcome, s->exit);
+    }
     /* It is all tried again: the instruction, or the delivery of the event. */
     if (s->vectoring)
         vmx_deliver_again(s->v);
