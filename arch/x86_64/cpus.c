@@ -36,6 +36,15 @@ static struct cpu_entry *entry_of(unsigned number)
     return NULL;
 }
 
+/* By CPUID: the local APIC may be off. */
+static uint32_t initial_apic_id(void)
+{
+    uint32_t r[4];
+
+    cpuid(1, 0, r);
+    return r[CPUID_EBX] >> 24;
+}
+
 bool cpus_info(unsigned index, struct cpu_info *out)
 {
     if (index >= cpus.count)
@@ -46,7 +55,7 @@ bool cpus_info(unsigned index, struct cpu_info *out)
     *out = (struct cpu_info){
         .status = entry->status,
         .number = entry->number,
-        .apic_id = index == 0 ? lapic_id() : entry->apic_id,
+        .apic_id = entry->percpu || index ? entry->apic_id : initial_apic_id(),
     };
     memcpy(out->why, entry->why, sizeof(out->why));
     if (entry->status != CPU_ONLINE)
@@ -137,7 +146,9 @@ const struct shootdown_ops cpus_shootdown_ops = {
 
 /* ---- The end ------------------------------------------------------------------------------- */
 
-static bool stopping;
+#define NO_CPU UINT32_MAX
+
+static uint32_t reporter = NO_CPU; /* the CPU that ends the machine */
 
 static _Noreturn void stop_here(const struct trap_frame *frame)
 {
@@ -151,7 +162,10 @@ static _Noreturn void stop_here(const struct trap_frame *frame)
 
 void cpus_take_nmi(const struct trap_frame *frame)
 {
-    if (__atomic_load_n(&stopping, __ATOMIC_ACQUIRE))
+    uint32_t who = __atomic_load_n(&reporter, __ATOMIC_ACQUIRE);
+
+    /* The one that reports may still get an NMI for a flush. */
+    if (who != NO_CPU && who != this_cpu()->number)
         stop_here(frame);
     shootdown_answer();
 }
@@ -174,12 +188,12 @@ static void show_stopped(struct sink *to, const struct cpu_entry *entry)
 
 void cpus_stop_all_others(struct sink *to)
 {
-    unsigned self = this_cpu()->number;
+    uint32_t self = this_cpu()->number, nobody = NO_CPU;
     struct trap_frame nowhere = {0};
 
-    /* Another one was first, and reports. */
-    if (__atomic_exchange_n(&stopping, true, __ATOMIC_ACQ_REL))
-        stop_here(&nowhere);
+    if (!__atomic_compare_exchange_n(&reporter, &nobody, self, false, __ATOMIC_ACQ_REL,
+                                     __ATOMIC_ACQUIRE))
+        stop_here(&nowhere); /* another one was first */
     for (unsigned n = 0; n < cpus.online; n++)
         if (n != self)
             send_nmi(n);

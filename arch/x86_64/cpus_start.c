@@ -239,8 +239,14 @@ unsigned cpus_start(const struct cpu_candidate *candidates, unsigned count, hpa_
 {
     size_t size = (size_t)(ap_trampoline_end - ap_trampoline);
     static uint8_t saved[PAGE_SIZE];
-    uint32_t self = lapic_id();
+    int error = lapic_enable();
 
+    if (error != E_OK) {
+        log_line("CPUs: this one's local APIC cannot be used (%s), and so no other is started",
+                 error_text(error));
+        return cpus.online;
+    }
+    uint32_t self = lapic_id();
     memcpy(saved, direct(page), sizeof(saved));
     memcpy(direct(page), ap_trampoline, size);
     prepare_for_others();

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from machines import demo_guests, facts, guest, quit_machine, rows
+from machines import NO_SVM_CPU, demo_guests, facts, guest, quit_machine, rows
 from quire_machine import MachineError
 from quire_machine.engines import Qemu
 
@@ -101,6 +101,18 @@ def test_all_cpus_stop_before_a_report(boot):
         assert re.search(rf"^quire: CPU {other} stopped at 0x\w+ \w+\+0x", text, re.M)
     assert "broken invariant: selftest == NULL" in text
     assert "break_invariant_on_second" in text
+
+
+def test_without_guests(boot):
+    """CPUs are started, and flushes tried but for those of guests, where no guest can run."""
+    machine = boot(modules=[], engine=Qemu(NO_SVM_CPU, cpus=2))
+    machine.expect("quire: no guests can run")
+    machine.expect("quire: CPUs: 2 of 2 are online")
+    machine.wait_prompt(PATIENCE)
+    told = trial(machine, 3)
+    assert told["kernel"]["changes"] == "3"
+    assert told["guest"]["changes"] == "0"
+    quit_machine(machine)
 
 
 def test_as_many_as_asked_for(boot):
