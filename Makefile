@@ -58,11 +58,11 @@ $(QUIRE_ISO): boot/grub.cfg tools/image.py $(QUIRE_ELF) $(GUEST_IMAGES)
 	@echo "iso   $@"
 	$(Q)$(PYTHON) tools/image.py build --config boot/grub.cfg --files $(BUILD) -o $@
 
-# ENGINE=auto|kvm|bochs|qemu|nested  CPU=model  MEMORY=MiB  CMDS="guests; mem; quit"
+# ENGINE=auto|kvm|bochs|qemu|nested  CPU=model  CPUS=N  MEMORY=MiB  CMDS="guests; mem; quit"
 # PATIENCE=seconds  SUITE=trixie (Debian's, for ENGINE=nested)
-export ENGINE CPU MEMORY CMDS PATIENCE SUITE
+export ENGINE CPU CPUS MEMORY CMDS PATIENCE SUITE
 
-run: ## install what is missing, build, boot, and stay at the console (ENGINE= CPU= MEMORY= CMDS=)
+run: ## install what is missing, build, boot, and stay at the console (ENGINE= CPU= CPUS= MEMORY= CMDS=)
 	@tools/setup.sh run
 	@$(MAKE) --no-print-directory $(PARALLEL) $(QUIRE_ISO)
 	@$(PYTHON) tools/launch.py $(QUIRE_ISO)

@@ -177,7 +177,10 @@ struct cpu_features {
 };
 extern struct cpu_features cpu_features;
 
-/* Fills cpu_features. Changes nothing. */
+/* What the CPU that this runs on offers, by CPUID. */
+void cpu_features_read(struct cpu_features *out);
+
+/* Fills cpu_features, on the CPU that boots. Changes nothing. */
 void cpu_detect(void);
 
 /* Whether the time-stamp counter ticks once an instruction, as some emulators have it: then

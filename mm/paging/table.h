@@ -70,6 +70,7 @@ struct table {
         uint64_t ranges, whole; /* invalidations done, by range and of the whole context */
         uint64_t spared;        /* writes that needed none: absent to present */
     } flushes;
+    uint64_t generation;   /* the environment's: flushes of this table, where it counts them */
     uint64_t open_batches; /* that owe something and were not committed: 0 at rest */
     /* Told of each page whose D is set by software, for an access that it carries out; NULL: nobody
      * is. Whoever sets it calls (arch/x86_64/mm/guest_memory.h). */

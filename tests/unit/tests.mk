@@ -20,6 +20,12 @@ UNIT_memblock_SRC := mm/frames/memblock.c mm/frames/regions.c
 UNIT_TESTS += multiboot2
 UNIT_multiboot2_SRC := boot/multiboot2.c lib/format.c tests/unit/boot_table.c
 
+UNIT_TESTS += madt
+UNIT_madt_SRC := boot/madt.c lib/format.c
+
+UNIT_TESTS += low_page
+UNIT_low_page_SRC := boot/low_page.c boot/multiboot2.c mm/addr.c lib/format.c tests/unit/boot_table.c
+
 UNIT_TESTS += early
 UNIT_early_SRC := mm/frames/early.c mm/frames/memblock.c mm/frames/regions.c $(BUDDY_SRC) mm/frames/frame.c mm/addr.c lib/format.c
 
@@ -46,6 +52,10 @@ UNIT_kernel_windows_SRC := arch/x86_64/mm/windows.c arch/x86_64/mm/window.c \
 UNIT_TESTS += user_space
 UNIT_user_space_SRC := arch/x86_64/user_space.c arch/x86_64/mm/kind_user.c vm/elf.c \
 	$(UNIT_KERNEL_TABLE)
+
+# On CPUs that the test plays.
+UNIT_TESTS += shootdown
+UNIT_shootdown_SRC := arch/x86_64/mm/shootdown.c arch/x86_64/mm/kind_user.c $(KIND_EPT) $(UNIT_KERNEL_TABLE)
 
 UNIT_AUDIT := $(AUDIT_SRC) tests/unit/audit_fixture.c arch/x86_64/mm/kind_user.c $(KIND_EPT) \
 	$(UNIT_KERNEL_TABLE)

@@ -1,4 +1,5 @@
 /* VMX as struct vm_backend: the run of a vCPU, and the table of operations. */
+#include "arch/x86_64/mm/shootdown.h"
 #include "arch/x86_64/mm/table_envs.h"
 #include "arch/x86_64/vmx/create.h"
 #include "arch/x86_64/vmx/eptp.h"
@@ -53,6 +54,10 @@ static int run(struct vcpu *vcpu, uint64_t slice, struct vm_exit *exit)
         return error;
     }
     resident_switch(&v->resident);
+    /* 29.4.3.3: what this CPU has cached of the EPT it has to forget, if it was not told of a
+     * flush. An NMI that asks for one between here and the entry is taken at once. */
+    if (shootdown_load(CONTEXT_GUEST, v->table, &v->seen[shootdown_self()]))
+        vmx_vcpu_forget(v);
     start_slice(slice);
     speculation_before_entry();
     enum vmx_enter outcome = vmx_enter(vcpu->gpr, &v->live, v->launched);

@@ -2,8 +2,8 @@
  * operation". */
 #include "arch/x86_64/vmx/vmx.h"
 
+#include "arch/x86_64/cpus.h"
 #include "arch/x86_64/speculation.h"
-
 #include "arch/x86_64/lapic.h"
 #include "arch/x86_64/mm/tlb.h"
 #include "arch/x86_64/trap.h"
@@ -212,11 +212,11 @@ static int vmxon(struct vmx_cpu *cpu)
 static void forget_translations(void)
 {
     if (vmx_caps.ept_vpid.invept_all) {
-        tlb_counters.invept_all++;
+        tlb_count()->invept_all++;
         invariant(invept(INVEPT_ALL_CONTEXTS, 0) == E_OK);
     }
     if (vmx_policy.vpid && vmx_caps.ept_vpid.invvpid_all) {
-        tlb_counters.invvpid++;
+        tlb_count()->invvpid++;
         invariant(invvpid(INVVPID_ALL_CONTEXTS, 0, 0) == E_OK);
     }
 }
@@ -255,6 +255,35 @@ int vmx_enable_cpu(void)
     self->vmx = cpu;
     forget_translations();
     return E_OK;
+}
+
+static bool same_caps(const struct vmx_caps *a, const struct vmx_caps *b)
+{
+    return a->basic_raw == b->basic_raw && a->misc_raw == b->misc_raw &&
+           a->ept_vpid_raw == b->ept_vpid_raw &&
+           memcmp(a->control, b->control, sizeof(a->control)) == 0 &&
+           memcmp(&a->cr0, &b->cr0, sizeof(a->cr0)) == 0 &&
+           memcmp(&a->cr4, &b->cr4, sizeof(a->cr4)) == 0;
+}
+
+int vmx_enable_other(char *why_not)
+{
+    struct vmx_caps first = vmx_caps;
+    uint32_t missing;
+    int error = vmx_caps_read(&missing);
+
+    if (error != E_OK)
+        because(error, "its VMX lacks the capability MSR 0x%x", missing);
+    else if (!same_caps(&vmx_caps, &first))
+        error = because(E_UNSUPPORTED, "its VMX offers other things than that of the CPU that "
+                                       "booted");
+    vmx_caps = first;
+    if (error == E_OK)
+        error = vmx_enable_cpu();
+    if (error != E_OK)
+        format_buffer(why_not, CPU_WHY, "%s", why);
+    why[0] = 0;
+    return error;
 }
 
 static int find_slice_timer(void)
@@ -330,6 +359,7 @@ void vmx_show(struct sink *to)
 {
     const struct vmx_cpu *cpu = vmx_cpu();
     const struct ept_vpid_caps *ept = &vmx_caps.ept_vpid;
+    struct tlb_counters tlb = tlb_counters_total();
 
     if (why[0])
         format(to, "VMX: %s\n", why);
@@ -356,6 +386,5 @@ void vmx_show(struct sink *to)
     format(to, "guests may set CR4 0x%lx, XCR0 0x%lx\n", vmx_policy.guest_cr4, resident_xcr0);
     show_controls(to);
     format(to, "exits by interrupt %lu, by NMI %lu; INVEPT single %lu, all %lu; INVVPID %lu\n",
-           cpu->external_interrupts, cpu->nmis, tlb_counters.invept_single, tlb_counters.invept_all,
-           tlb_counters.invvpid);
+           cpu->external_interrupts, cpu->nmis, tlb.invept_single, tlb.invept_all, tlb.invvpid);
 }
