@@ -28,6 +28,7 @@ class Mutant:
     def __init__(self, name, file, function, means, changes):
         self.name, self.file, self.function, self.means = name, file, function, means
         self.changes = changes  # (old, nth or 0, new)
+        self.list = ""  # the file that it is written down in
         self.tests = []
         self.result = None  # "killed", or what is wrong
         self.by = ""
@@ -81,6 +82,7 @@ def parse(text, path="list.txt"):
     for number, line in enumerate(lines, 1):
         if line.startswith("# "):
             block = Mutant(line[2:], None, None, None, [])
+            block.list = path
             mutants.append(block)
         elif not line.strip() or block is None:
             continue  # what stands before the first block is for people

@@ -6,10 +6,12 @@ A block of tests/mutants/product/*.txt has, beside what anchor.py says, one or m
     by: emulator FILE [-k X]   whole-machine tests, tests/emulator/FILE; `nested` likewise
 
 which are tried in that order until one fails. Each worker has a copy of the tree with its build, in
-which make builds what the break changes: what is tried is what ships.
+which make builds what the break changes: what is tried is what ships. The copies stay, and the next
+run builds in them what has changed since.
 """
 
 import concurrent.futures
+import filecmp
 import os
 import queue
 import re
@@ -28,6 +30,13 @@ PYTEST = ["/usr/bin/python3", "-B", "-m", "pytest", "-x", "-q", "--tb=short", "-
 
 class DoesNotBuild(Exception):
     pass
+
+
+def sources():
+    """The files of the tree, those that git does not know yet among them."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\0")
+    return {name for name in names if os.path.lexists(name) and name}
 
 
 def load():
@@ -67,18 +76,39 @@ class Tree:
 
     def __init__(self, folder):
         self.folder = folder
-        shutil.rmtree(folder, ignore_errors=True)
-        os.makedirs(f"{folder}/build")
-        files = subprocess.run(["git", "ls-files", "-z"], capture_output=True, text=True, check=True).stdout
-        for file in filter(None, files.split("\0")):
-            os.makedirs(os.path.dirname(f"{folder}/{file}") or folder, exist_ok=True)
-            shutil.copy2(file, f"{folder}/{file}", follow_symlinks=False)
+        if os.path.exists(f"{folder}/build"):
+            self.refresh()
+        else:
+            self.copy()
+
+    def copy(self):
+        for file in sources():
+            os.makedirs(os.path.dirname(f"{self.folder}/{file}") or self.folder, exist_ok=True)
+            shutil.copy2(file, f"{self.folder}/{file}", follow_symlinks=False)
+        os.makedirs(f"{self.folder}/new")
         for name in os.listdir("build"):
             if name in CACHES:
-                os.symlink(os.path.abspath(f"build/{name}"), f"{folder}/build/{name}")
+                os.symlink(os.path.abspath(f"build/{name}"), f"{self.folder}/new/{name}")
             elif name not in ("mutants", "fuzz"):
                 # With its times, or make would build all of it again.
-                subprocess.run(["cp", "-a", f"build/{name}", f"{folder}/build/{name}"], check=True)
+                subprocess.run(["cp", "-a", f"build/{name}", f"{self.folder}/new/{name}"], check=True)
+        os.rename(f"{self.folder}/new", f"{self.folder}/build")  # it is whole
+
+    def refresh(self):
+        """Makes a tree of an earlier run what the sources are now. What changes gets the time of now:
+        it may have been broken, and built so, when that run ended."""
+        wanted = sources()
+        for folder, folders, files in os.walk(self.folder):
+            if folder == self.folder:
+                folders.remove("build")
+            for name in files:
+                if os.path.relpath(f"{folder}/{name}", self.folder) not in wanted:
+                    os.remove(f"{folder}/{name}")
+        for file in wanted:
+            path = f"{self.folder}/{file}"
+            if not os.path.exists(path) or not filecmp.cmp(file, path, shallow=False):
+                os.makedirs(os.path.dirname(path) or self.folder, exist_ok=True)
+                shutil.copy(file, path, follow_symlinks=False)
 
     def make(self, target):
         # Warnings are no errors here: a break may well leave something unused.
@@ -163,7 +193,10 @@ def run_all(base, mutants, jobs, each):
             trees.put(tree)
 
     def passes(test):
-        said = with_tree(lambda tree: tree.notices(test))
+        try:
+            said = with_tree(lambda tree: tree.notices(test))
+        except DoesNotBuild as why:
+            said = str(why)
         if said:
             raise SystemExit(f"{test} fails as it is: {said}")
 
@@ -174,5 +207,3 @@ def run_all(base, mutants, jobs, each):
         for done in concurrent.futures.as_completed(runs):
             done.result()
             each(runs[done])
-    for _ in range(trees.qsize()):
-        shutil.rmtree(trees.get().folder)

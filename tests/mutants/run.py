@@ -61,7 +61,7 @@ def chosen(mutants, only):
     return [
         mutant
         for mutant in mutants
-        if any(text in f"{mutant.name} {mutant.file} {mutant.function}" for text in texts)
+        if any(text in f"{mutant.list} {mutant.name} {mutant.file} {mutant.function}" for text in texts)
     ]
 
 
