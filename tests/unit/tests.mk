@@ -92,6 +92,14 @@ UNIT_TESTS += vmx
 UNIT_vmx_SRC := $(MODEL_GUEST)
 UNIT_vmx_MODEL := $(wildcard arch/x86_64/vmx/*.c) $(BACKEND_SRC)
 
+UNIT_TESTS += vmx_exits
+UNIT_vmx_exits_SRC := $(UNIT_vmx_SRC)
+UNIT_vmx_exits_MODEL := $(UNIT_vmx_MODEL)
+
+UNIT_TESTS += svm_guest
+UNIT_svm_guest_SRC := $(filter-out %/model_vmx.c %/model_vmx_checks.c,$(MODEL_GUEST)) tests/unit/model_svm.c
+UNIT_svm_guest_MODEL := $(wildcard arch/x86_64/svm/*.c) arch/x86_64/vmx/vmx_caps.c arch/x86_64/vmx/controls.c $(BACKEND_SRC)
+
 UNIT_TESTS += options
 UNIT_options_SRC := vm/options.c lib/format.c
 
