@@ -227,6 +227,8 @@ struct vm_backend {
     int (*get_state)(struct vcpu *vcpu, struct vcpu_state *out);
     int (*get_modes)(struct vcpu *vcpu, struct vm_modes *out);
     int (*set_state)(struct vcpu *vcpu, const struct vcpu_state *in);
+    /* What is added to the clock when the guest reads it as its TSC, modulo 2^64. */
+    void (*set_clock)(struct vcpu *vcpu, uint64_t offset);
 
     /* Runs until the next exit that vm/ must see, at most about `slice` instructions-worth of TSC
      * ticks. E_OK and *exit, or E_HARDWARE with exit->kind VM_EXIT_BAD_STATE. */

@@ -4,6 +4,36 @@
 #include "vm/cpuid.h"
 #include "vm/guest.h"
 
+uint64_t guest_clock_at(const struct guest *guest, uint64_t ticks)
+{
+    return guest->clock.stopped ? guest->clock.at : ticks + guest->clock.offset;
+}
+
+uint64_t guest_now(const struct guest *guest)
+{
+    return guest_clock_at(guest, guests_backend()->ticks());
+}
+
+void guest_clock_reset(struct guest *guest)
+{
+    guest->clock = (struct guest_clock){.stopped = true};
+}
+
+void guest_clock_go(struct guest *guest)
+{
+    if (!guest->clock.stopped)
+        return;
+    guest->clock.stopped = false;
+    guest->clock.offset = guest->clock.at - guests_backend()->ticks();
+    guests_backend()->set_clock(guest->vcpu, guest->clock.offset);
+}
+
+void guest_clock_stop(struct guest *guest)
+{
+    guest->clock.at = guest_now(guest);
+    guest->clock.stopped = true;
+}
+
 #define TSC_HZ_DEFAULT (UINT64_C(1193182) * 1024)
 #define TSC_HZ_MAX (UINT64_C(1) << 40)
 

@@ -1,11 +1,33 @@
 /*
- * The clocks of a guest's devices: each counts at a rate of its own against the clock that the
- * guest reads as its TSC.
+ * Time as a guest has it. Its TSC is the machine's clock with an offset: it begins at 0 when the
+ * guest first gets the CPU, and stands still while the guest is paused, so that the guest sees no
+ * gap. The clocks of its devices each count at a rate of their own against that.
  */
 #ifndef QUIRE_VM_CLOCK_H
 #define QUIRE_VM_CLOCK_H
 
+#include <stdbool.h>
 #include <stdint.h>
+
+struct guest;
+
+/* All zeroes: the machine's own clock. */
+struct guest_clock {
+    uint64_t offset; /* what is added to the machine's clock, modulo 2^64 */
+    bool stopped;
+    uint64_t at; /* where it stands, when it is stopped */
+};
+
+/* The guest's TSC now; and at some reading of the machine's clock. */
+uint64_t guest_now(const struct guest *guest);
+uint64_t guest_clock_at(const struct guest *guest, uint64_t ticks);
+
+/* To 0, where it stands still until guest_clock_go(). */
+void guest_clock_reset(struct guest *guest);
+/* Goes on from where it stands; stands still. Without effect on one that does already. Only a guest
+ * with a vCPU has a clock that goes. */
+void guest_clock_go(struct guest *guest);
+void guest_clock_stop(struct guest *guest);
 
 /* What CPUID tells of the TSC's rate; where it tells none, 1024 ticks for each count of the 8254,
  * so that a guest that measures finds 1.2218 GHz. */

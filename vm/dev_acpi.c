@@ -86,7 +86,7 @@ static uint32_t acpi_read(struct guest *guest, uint16_t port, unsigned width)
 {
     uint16_t value;
 
-    acpi_update(guest, guests_backend()->ticks());
+    acpi_update(guest, guest_now(guest));
     value = register_at(&guest->devices.acpi, port);
     return width == 2 ? value : value >> 8 * (port & 1);
 }
@@ -98,7 +98,7 @@ static void acpi_write(struct guest *guest, uint16_t port, unsigned width, uint3
     uint16_t bits = (uint16_t)(value << shift),
              mask = width == 2 ? 0xffff : (uint16_t)(0xff << shift);
 
-    acpi_update(guest, guests_backend()->ticks());
+    acpi_update(guest, guest_now(guest));
     switch (port & ~1) {
     case PM1_STATUS: /* ones clear */
         acpi->status &= (uint16_t)~bits;
@@ -112,12 +112,12 @@ static void acpi_write(struct guest *guest, uint16_t port, unsigned width, uint3
             sleep(guest, acpi->control);
         break;
     }
-    acpi_update(guest, guests_backend()->ticks());
+    acpi_update(guest, guest_now(guest));
 }
 
 static uint32_t timer_read(struct guest *guest, uint16_t port, unsigned width)
 {
-    uint64_t counts = counts_at(guest, guests_backend()->ticks());
+    uint64_t counts = counts_at(guest, guest_now(guest));
 
     (void)width;
     return (uint32_t)counts >> 8 * (port - PM_TIMER);

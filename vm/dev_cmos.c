@@ -166,7 +166,7 @@ static uint32_t cmos_read(struct guest *guest, uint16_t port, unsigned width)
     (void)width;
     if (port == CMOS_INDEX)
         return 0xff; /* can only be written */
-    catch_up(guest, guests_backend()->ticks());
+    catch_up(guest, guest_now(guest));
     value = cmos->ram[cmos->index];
     if (cmos->index == CMOS_STATUS_A)
         return read_status_a(cmos);
@@ -185,7 +185,7 @@ static void write_status_a(struct guest *guest, uint8_t value)
 
     cmos->ram[CMOS_STATUS_A] = value & (uint8_t)~A_UPDATING;
     if (!ran && divider_runs(cmos)) {
-        cmos->started = guests_backend()->ticks();
+        cmos->started = guest_now(guest);
         cmos->phase = cmos->counted = CRYSTAL / 2;
     }
 }
@@ -219,7 +219,7 @@ static void cmos_write(struct guest *guest, uint16_t port, unsigned width, uint3
         guest->devices.cmos.index = value & CMOS_INDEX_MASK;
         return;
     }
-    catch_up(guest, guests_backend()->ticks());
+    catch_up(guest, guest_now(guest));
     write_register(guest, (uint8_t)value);
 }
 
@@ -241,7 +241,7 @@ static void cmos_reset(struct guest *guest)
     cmos->ram[CMOS_STATUS_B] = DATE_B_24H;
     cmos->ram[CMOS_STATUS_D] = D_VALID;
     cmos->started = guest->devices.clock.started;
-    date_put(cmos->ram, clock_date(cmos->started, guest->devices.clock.hz));
+    date_put(cmos->ram, clock_date(guests_backend()->ticks(), guest->devices.clock.hz));
     put16(cmos, CMOS_BASE_KIB, GUEST_LOW_RAM_END / KiB);
     put16(cmos, CMOS_EXTENDED_KIB, extended / KiB);
     put16(cmos, CMOS_EXTENDED_KIB_COPY, extended / KiB);

@@ -61,15 +61,15 @@ static uint64_t counter_at(const struct dev_hpet *hpet, uint64_t now)
     return hpet->base + clock_counts(now - hpet->started, hpet->tsc_hz, RATE);
 }
 
-static uint64_t counter_now(const struct dev_hpet *hpet)
+static uint64_t counter_now(const struct guest *guest)
 {
-    return counter_at(hpet, guests_backend()->ticks());
+    return counter_at(&guest->devices.hpet, guest_now(guest));
 }
 
-static void set_counter(struct dev_hpet *hpet, uint64_t value)
+static void set_counter(struct guest *guest, uint64_t value)
 {
-    hpet->base = value;
-    hpet->started = guests_backend()->ticks();
+    guest->devices.hpet.base = value;
+    guest->devices.hpet.started = guest_now(guest);
 }
 
 /* ---- Comparators ----------------------------------------------------------------------------- */
@@ -80,18 +80,18 @@ static uint64_t width_mask(const struct hpet_timer *timer)
 }
 
 /* The next match is so far from here; one that is here already comes after a whole round. */
-static void arm(struct dev_hpet *hpet, struct hpet_timer *timer)
+static void arm(const struct guest *guest, struct hpet_timer *timer)
 {
-    timer->armed_at = counter_now(hpet);
+    timer->armed_at = counter_now(guest);
     timer->distance = (timer->comparator - timer->armed_at) & width_mask(timer);
     if (timer->distance == 0)
         timer->distance = timer->config & TIMER_32BIT ? BIT(32) : UINT64_MAX;
 }
 
-static void arm_all(struct dev_hpet *hpet)
+static void arm_all(struct guest *guest)
 {
     for (unsigned i = 0; i < HPET_TIMERS; i++)
-        arm(hpet, &hpet->timer[i]);
+        arm(guest, &guest->devices.hpet.timer[i]);
 }
 
 bool hpet_replaces_legacy(const struct guest *guest)
@@ -190,8 +190,10 @@ static uint64_t read_timer(const struct dev_hpet *hpet, unsigned which, unsigned
     return 0;
 }
 
-static uint64_t read_register(const struct dev_hpet *hpet, unsigned offset)
+static uint64_t read_register(const struct guest *guest, unsigned offset)
 {
+    const struct dev_hpet *hpet = &guest->devices.hpet;
+
     if (offset >= REGISTER_TIMERS && offset < REGISTER_TIMERS + HPET_TIMERS * TIMER_STRIDE)
         return read_timer(hpet, (offset - REGISTER_TIMERS) / TIMER_STRIDE, offset % TIMER_STRIDE);
     switch (offset) {
@@ -203,7 +205,7 @@ static uint64_t read_register(const struct dev_hpet *hpet, unsigned offset)
     case REGISTER_STATUS:
         return hpet->status;
     case REGISTER_COUNTER:
-        return counter_now(hpet);
+        return counter_now(guest);
     }
     return 0;
 }
@@ -212,9 +214,9 @@ static void write_config(struct guest *guest, uint64_t value)
 {
     struct dev_hpet *hpet = &guest->devices.hpet;
 
-    set_counter(hpet, counter_now(hpet)); /* what it has come to; it stops there or goes on */
+    set_counter(guest, counter_now(guest)); /* what it has come to; it stops there or goes on */
     hpet->config = (uint32_t)(value & (CONFIG_ENABLED | CONFIG_LEGACY));
-    arm_all(hpet);
+    arm_all(guest);
 }
 
 /* A status bit that is cleared takes back its level. */
@@ -232,7 +234,7 @@ static void write_status(struct guest *guest, uint64_t value)
 
 /* Of a periodic one a write sets the period, and the comparator as well where that was asked for
  * before, by TIMER_SETS_VALUE (2.3.9.2.2). */
-static void write_comparator(struct dev_hpet *hpet, struct hpet_timer *timer, uint64_t value)
+static void write_comparator(const struct guest *guest, struct hpet_timer *timer, uint64_t value)
 {
     value &= width_mask(timer);
     if (!(timer->config & TIMER_PERIODIC)) {
@@ -244,7 +246,7 @@ static void write_comparator(struct dev_hpet *hpet, struct hpet_timer *timer, ui
             timer->period = value;
         timer->config &= (uint32_t)~TIMER_SETS_VALUE;
     }
-    arm(hpet, timer);
+    arm(guest, timer);
 }
 
 static void write_timer(struct guest *guest, unsigned which, unsigned offset, uint64_t value)
@@ -258,10 +260,10 @@ static void write_timer(struct guest *guest, unsigned which, unsigned offset, ui
             write_status(guest, BIT(which)); /* a level does not outlive what it was raised by */
         timer->config = (uint32_t)(value & TIMER_WRITABLE);
         timer->comparator &= width_mask(timer);
-        arm(hpet, timer);
+        arm(guest, timer);
         break;
     case TIMER_COMPARATOR:
-        write_comparator(hpet, timer, value);
+        write_comparator(guest, timer, value);
         break;
     }
 }
@@ -284,7 +286,7 @@ static void write_register(struct guest *guest, unsigned offset, uint64_t value)
     case REGISTER_COUNTER:
         if (!is_counting(
                 hpet)) /* while it counts, a write is undefined (2.3.7), here of no effect */
-            set_counter(hpet, value);
+            set_counter(guest, value);
         break;
     }
 }
@@ -293,7 +295,7 @@ static void write_register(struct guest *guest, unsigned offset, uint64_t value)
 static uint64_t hpet_read(struct guest *guest, uint64_t offset, unsigned bytes)
 {
     (void)bytes;
-    return read_register(&guest->devices.hpet, (unsigned)offset & ~7u) >> 8 * (offset % 8);
+    return read_register(guest, (unsigned)offset & ~7u) >> 8 * (offset % 8);
 }
 
 static void hpet_write(struct guest *guest, uint64_t offset, unsigned bytes, uint64_t value)
@@ -304,7 +306,7 @@ static void hpet_write(struct guest *guest, uint64_t offset, unsigned bytes, uin
     if (bytes < 4)
         return;
     if (whole != REGISTER_STATUS) /* there a 0 leaves what is */
-        kept = read_register(&guest->devices.hpet, whole) & ~part;
+        kept = read_register(guest, whole) & ~part;
     write_register(guest, whole, kept | value << shift);
 }
 
@@ -313,7 +315,7 @@ static void hpet_reset(struct guest *guest)
     guest->devices.hpet.tsc_hz = guest->devices.clock.hz;
     for (unsigned i = 0; i < HPET_TIMERS; i++)
         guest->devices.hpet.timer[i].comparator = UINT64_MAX;
-    arm_all(&guest->devices.hpet);
+    arm_all(guest);
 }
 
 static void hpet_show(const struct guest *guest, struct sink *to)
@@ -321,7 +323,7 @@ static void hpet_show(const struct guest *guest, struct sink *to)
     const struct dev_hpet *hpet = &guest->devices.hpet;
 
     format(to, "%s%s, counter 0x%lx\n", is_counting(hpet) ? "counts" : "stands still",
-           hpet->config & CONFIG_LEGACY ? ", legacy replacement" : "", counter_now(hpet));
+           hpet->config & CONFIG_LEGACY ? ", legacy replacement" : "", counter_now(guest));
     for (unsigned i = 0; i < HPET_TIMERS; i++) {
         const struct hpet_timer *timer = &hpet->timer[i];
 

@@ -130,14 +130,14 @@ static uint64_t keyboard_next(const struct guest *guest, uint64_t now)
 static void occupy_wire(struct guest *guest)
 {
     guest->devices.keyboard.ready =
-        guests_backend()->ticks() + clock_ticks(1, guest->devices.clock.hz, WIRE_HZ);
+        guest_now(guest) + clock_ticks(1, guest->devices.clock.hz, WIRE_HZ);
 }
 
 size_t keyboard_type(struct guest *guest, const char *text, size_t n)
 {
     size_t taken = keyboard_take_text(&guest->devices.keyboard.keyboard, text, n);
 
-    keyboard_update(guest, guests_backend()->ticks());
+    keyboard_update(guest, guest_now(guest));
     interrupts_stir(guest);
     return taken;
 }
@@ -260,7 +260,7 @@ static uint32_t keyboard_read(struct guest *guest, uint16_t port, unsigned width
     uint8_t byte;
 
     (void)width;
-    keyboard_update(guest, guests_backend()->ticks());
+    keyboard_update(guest, guest_now(guest));
     if (port == KEYBOARD_COMMAND)
         return status(controller);
     byte = controller->output; /* an empty buffer holds what was there last */
@@ -279,7 +279,7 @@ static void keyboard_write(struct guest *guest, uint16_t port, unsigned width, u
         command(guest, (uint8_t)value);
     else
         data(guest, (uint8_t)value);
-    keyboard_update(guest, guests_backend()->ticks());
+    keyboard_update(guest, guest_now(guest));
 }
 
 static void keyboard_reset(struct guest *guest)

@@ -49,11 +49,6 @@ static uint64_t counts_until(const struct pit_counter *counter, uint64_t now)
     return clock_counts(now - counter->started, counter->hz, PIT_HZ);
 }
 
-static uint64_t counts_since(const struct pit_counter *counter)
-{
-    return counts_until(counter, guests_backend()->ticks());
-}
-
 /* Ticks until so many counts are over. */
 static uint64_t ticks_of(const struct pit_counter *counter, uint64_t counts)
 {
@@ -70,29 +65,29 @@ static bool is_periodic(const struct pit_counter *counter)
     return counter->mode == 2 || counter->mode == 3;
 }
 
-static uint16_t count_now(const struct pit_counter *counter)
+static uint16_t count_at(const struct pit_counter *counter, uint64_t now)
 {
-    uint64_t passed = counts_since(counter);
+    uint64_t passed = counts_until(counter, now);
 
     if (is_periodic(counter))
         return (uint16_t)(period(counter) - passed % period(counter));
     return (uint16_t)(period(counter) - passed); /* a one-shot wraps and counts on */
 }
 
-static bool output_now(const struct pit_counter *counter)
+static bool output_at(const struct pit_counter *counter, uint64_t now)
 {
     if (!counter->loaded)
         return counter->mode != MODE_TERMINAL_COUNT;
     if (counter->mode == 3)
-        return counts_since(counter) % period(counter) < (period(counter) + 1) / 2;
+        return counts_until(counter, now) % period(counter) < (period(counter) + 1) / 2;
     if (is_periodic(counter))
         return true;
-    return counts_since(counter) >= period(counter);
+    return counts_until(counter, now) >= period(counter);
 }
 
-static uint8_t read_counter(struct pit_counter *counter)
+static uint8_t read_counter(struct pit_counter *counter, uint64_t now)
 {
-    uint16_t count = counter->latched ? counter->latch : count_now(counter);
+    uint16_t count = counter->latched ? counter->latch : count_at(counter, now);
     bool high;
 
     if (counter->status_latched) {
@@ -107,10 +102,10 @@ static uint8_t read_counter(struct pit_counter *counter)
     return (uint8_t)(high ? count >> 8 : count);
 }
 
-static void load_counter(struct pit_counter *counter, uint16_t count)
+static void load_counter(struct pit_counter *counter, uint16_t count, uint64_t now)
 {
     counter->reload = count;
-    counter->started = guests_backend()->ticks();
+    counter->started = now;
     counter->edges = 0;
     counter->loaded = true;
 }
@@ -169,45 +164,46 @@ static uint64_t pit_next(const struct guest *guest, uint64_t now)
 
 /* ---- Registers ------------------------------------------------------------------------------ */
 
-static void write_counter(struct pit_counter *counter, uint8_t value)
+static void write_counter(struct pit_counter *counter, uint8_t value, uint64_t now)
 {
     switch (counter->access) {
     case ACCESS_LOW:
-        load_counter(counter, value);
+        load_counter(counter, value, now);
         break;
     case ACCESS_HIGH:
-        load_counter(counter, (uint16_t)(value << 8));
+        load_counter(counter, (uint16_t)(value << 8), now);
         break;
     default:
         if (counter->write_high)
-            load_counter(counter, (uint16_t)(value << 8 | counter->write_low));
+            load_counter(counter, (uint16_t)(value << 8 | counter->write_low), now);
         else
             counter->write_low = value;
         counter->write_high = !counter->write_high;
     }
 }
 
-static void latch_count(struct pit_counter *counter)
+static void latch_count(struct pit_counter *counter, uint64_t now)
 {
     if (counter->latched)
         return;
     counter->latched = true;
-    counter->latch = count_now(counter);
+    counter->latch = count_at(counter, now);
 }
 
-static void latch_status(struct pit_counter *counter)
+static void latch_status(struct pit_counter *counter, uint64_t now)
 {
     if (counter->status_latched)
         return;
     counter->status_latched = true;
-    counter->status = (uint8_t)((output_now(counter) ? STATUS_OUTPUT : 0) | counter->access << 4 |
-                                counter->mode << 1);
+    counter->status = (uint8_t)((output_at(counter, now) ? STATUS_OUTPUT : 0) |
+                                counter->access << 4 | counter->mode << 1);
 }
 
 static void write_control(struct guest *guest, uint8_t value)
 {
     struct dev_pit *pit = &guest->devices.pit;
     unsigned select = CONTROL_SELECT(value);
+    uint64_t now = guest_now(guest);
     struct pit_counter *counter = &pit->counter[select % 3];
 
     if (select == SELECT_READ_BACK) {
@@ -215,14 +211,14 @@ static void write_control(struct guest *guest, uint8_t value)
             if (!(value & BIT(i + 1)))
                 continue;
             if (!(value & READ_BACK_NO_COUNT))
-                latch_count(&pit->counter[i]);
+                latch_count(&pit->counter[i], now);
             if (!(value & READ_BACK_NO_STATUS))
-                latch_status(&pit->counter[i]);
+                latch_status(&pit->counter[i], now);
         }
         return;
     }
     if (CONTROL_ACCESS(value) == ACCESS_LATCH) {
-        latch_count(counter);
+        latch_count(counter, now);
         return;
     }
     if (select == 0 && CONTROL_MODE(value) == MODE_TERMINAL_COUNT)
@@ -230,7 +226,7 @@ static void write_control(struct guest *guest, uint8_t value)
     *counter = (struct pit_counter){
         .mode = CONTROL_MODE(value) & (CONTROL_MODE(value) & 2 ? 3 : 7), /* 6 and 7 are 2 and 3 */
         .access = CONTROL_ACCESS(value),
-        .started = guests_backend()->ticks(),
+        .started = now,
         .hz = counter->hz,
     };
 }
@@ -240,7 +236,7 @@ static uint32_t pit_read(struct guest *guest, uint16_t port, unsigned width)
     (void)width;
     if (port == PIT_CONTROL)
         return 0xff;
-    return read_counter(&guest->devices.pit.counter[port - PIT_COUNTER0]);
+    return read_counter(&guest->devices.pit.counter[port - PIT_COUNTER0], guest_now(guest));
 }
 
 static void pit_write(struct guest *guest, uint16_t port, unsigned width, uint32_t value)
@@ -251,19 +247,20 @@ static void pit_write(struct guest *guest, uint16_t port, unsigned width, uint32
     if (port == PIT_CONTROL)
         write_control(guest, (uint8_t)value);
     else
-        write_counter(&pit->counter[port - PIT_COUNTER0], (uint8_t)value);
+        write_counter(&pit->counter[port - PIT_COUNTER0], (uint8_t)value, guest_now(guest));
 }
 
 static uint32_t speaker_read(struct guest *guest, uint16_t port, unsigned width)
 {
     const struct dev_pit *pit = &guest->devices.pit;
+    uint64_t now = guest_now(guest);
     uint32_t value = pit->gate;
 
     (void)port;
     (void)width;
-    if (counts_since(&pit->counter[2]) & 1)
+    if (counts_until(&pit->counter[2], now) & 1)
         value |= SPEAKER_REFRESH;
-    if (output_now(&pit->counter[2]))
+    if (output_at(&pit->counter[2], now))
         value |= SPEAKER_OUTPUT;
     return value;
 }
@@ -276,7 +273,7 @@ static void speaker_write(struct guest *guest, uint16_t port, unsigned width, ui
     (void)width;
     /* A rising gate starts the third counter anew (modes 1, 2, 3, 5). */
     if (value & SPEAKER_GATE && !(pit->gate & SPEAKER_GATE))
-        pit->counter[2].started = guests_backend()->ticks();
+        pit->counter[2].started = guest_now(guest);
     pit->gate = value & SPEAKER_WRITABLE;
 }
 

@@ -124,7 +124,7 @@ static void crtc_write(struct guest *guest, uint16_t port, unsigned width, uint3
 static uint32_t status_read(struct guest *guest, uint16_t port, unsigned width)
 {
     struct dev_vga *vga = &guest->devices.vga;
-    uint64_t passed = guests_backend()->ticks() - guest->devices.clock.started;
+    uint64_t passed = guest_now(guest) - guest->devices.clock.started;
     uint64_t at = clock_counts(passed, guest->devices.clock.hz, CHARACTER_HZ) % (LINE * FRAME);
     uint64_t line = at / LINE;
 

@@ -26,7 +26,7 @@ struct device {
     bool silent; /* no access to it bears on an interrupt */
 
     /* Both or none: of those that raise interrupts as time goes by. Brings its lines up to date at
-     * `now` (ticks of the backend's clock); and how many ticks it is from then to the next
+     * `now` (of the guest's TSC); and how many ticks it is from then to the next
      * interrupt, UINT64_MAX: there will be none. */
     void (*update)(struct guest *guest, uint64_t now);
     uint64_t (*next)(const struct guest *guest, uint64_t now);

@@ -19,7 +19,7 @@ const struct device *device_by_index(unsigned index)
 void devices_reset(struct guest *guest)
 {
     memset(&guest->devices, 0, sizeof(guest->devices));
-    guest->devices.clock.started = guests_backend()->ticks();
+    guest->devices.clock.started = guest_now(guest);
     guest->devices.clock.hz = clock_tsc_hz();
     for (unsigned i = 0; i < ARRAY_SIZE(devices); i++) {
         if (devices[i]->reset != NULL)

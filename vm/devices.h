@@ -34,7 +34,7 @@ struct dev_cmos {
     uint32_t alarm_in; /* seconds from `counted` on; 0: never */
 };
 
-/* 8254: three counters that follow the host's clock, scaled (vm/dev_pit.c). The first drives IRQ 0.
+/* 8254: three counters that follow the guest's TSC, scaled (vm/dev_pit.c). The first drives IRQ 0.
  */
 struct dev_pit {
     struct pit_counter {

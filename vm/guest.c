@@ -192,6 +192,7 @@ static int build(struct guest *guest)
     struct vcpu_state state;
     int error;
 
+    guest_clock_reset(guest);
     devices_reset(guest);
     guest_choose_machine(guest);
     error = build_memory(guest);
@@ -322,6 +323,7 @@ int guest_pause(struct guest *guest)
     if (guest->state != GUEST_RUNNING && guest->state != GUEST_HALTED)
         return E_STATE;
     guest->state = GUEST_PAUSED;
+    guest_clock_stop(guest);
     return E_OK;
 }
 

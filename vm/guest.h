@@ -21,6 +21,7 @@
 #include "mm/paging/snapshot.h"
 #include "mm/paging/table.h"
 #include "vm/backend.h"
+#include "vm/clock.h"
 #include "vm/devices.h"
 #include "vm/options.h"
 #include "vm/screen.h"
@@ -103,6 +104,7 @@ struct guest {
     struct snapshot last_map; /* what the table mapped when the guest ended last */
     struct vcpu *vcpu;
 
+    struct guest_clock clock;
     struct guest_devices devices;
     bool has_bios;     /* see vm/bios.h */
     bool has_disk;     /* its image is the BIOS's disk */

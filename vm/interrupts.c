@@ -91,9 +91,10 @@ void interrupts_stir(struct guest *guest)
     guest->devices.quiet_until = 0;
 }
 
-uint64_t interrupts_offer(struct guest *guest, uint64_t now)
+uint64_t interrupts_offer(struct guest *guest, uint64_t ticks)
 {
     const struct vm_backend *backend = guests_backend();
+    uint64_t now = guest_clock_at(guest, ticks);
     enum source source;
     uint64_t next;
 
@@ -116,7 +117,7 @@ uint64_t interrupts_offer(struct guest *guest, uint64_t now)
 
 bool interrupts_can_wake(struct guest *guest)
 {
-    uint64_t now = guests_backend()->ticks();
+    uint64_t now = guest_now(guest);
 
     if (guest->devices.lapic.nmi)
         return true;

@@ -69,9 +69,10 @@ void interrupts_stir(struct guest *guest);
 
 /* ---- The CPU --------------------------------------------------------------------------------- */
 
-/* Before each entry: hands the CPU what waits, if it can take it, or has it tell when it can.
- * Returns for how many ticks the guest may run until a device has something new. */
-uint64_t interrupts_offer(struct guest *guest, uint64_t now);
+/* Before each entry, at `ticks` of the machine's clock: hands the CPU what waits, if it can take
+ * it, or has it tell when it can. Returns for how many ticks the guest may run until a device has
+ * something new. */
+uint64_t interrupts_offer(struct guest *guest, uint64_t ticks);
 
 /* Of a guest that has executed HLT: will anything of its own ever wake it? */
 bool interrupts_can_wake(struct guest *guest);

@@ -69,13 +69,13 @@ void lapic_timer_start_count(struct guest *guest, uint32_t count)
         return;
     timer->initial = count;
     timer->runs = count != 0;
-    timer->started = guests_backend()->ticks();
+    timer->started = guest_now(guest);
 }
 
 uint32_t lapic_timer_count(const struct guest *guest)
 {
     const struct lapic_timer *timer = &guest->devices.lapic.timer;
-    uint64_t ticks = guests_backend()->ticks() - timer->started;
+    uint64_t ticks = guest_now(guest) - timer->started;
 
     if (!timer->runs)
         return 0;
@@ -93,7 +93,7 @@ void lapic_timer_set_divide(struct guest *guest, uint32_t value)
     uint32_t left = lapic_timer_count(guest);
 
     timer->divide = value & DIVIDE_WRITABLE;
-    timer->started = guests_backend()->ticks() - ticks_of(timer, timer->initial - left);
+    timer->started = guest_now(guest) - ticks_of(timer, timer->initial - left);
 }
 
 void lapic_timer_mode_changed(struct guest *guest, uint32_t before)

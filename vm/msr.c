@@ -45,13 +45,13 @@ const struct msr_policy *msr_policy_of(uint32_t index)
     return NULL;
 }
 
-static bool msr_read(uint32_t index, uint64_t *value)
+static bool msr_read(const struct guest *guest, uint32_t index, uint64_t *value)
 {
     const struct msr_policy *policy = msr_policy_of(index);
 
     if (policy == NULL || policy->read == MSR_READ_FAULT)
         return false;
-    *value = policy->read == MSR_READ_CLOCK ? guests_backend()->ticks() : policy->value;
+    *value = policy->read == MSR_READ_CLOCK ? guest_now(guest) : policy->value;
     return true;
 }
 
@@ -75,7 +75,7 @@ void exit_msr(struct guest *guest, const struct vm_exit *exit)
         fine =
             exit->msr.write ? lapic_wrmsr(guest, index, value) : lapic_rdmsr(guest, index, &value);
     else
-        fine = exit->msr.write ? msr_write(index, value) : msr_read(index, &value);
+        fine = exit->msr.write ? msr_write(index, value) : msr_read(guest, index, &value);
 
     if (!fine) {
         inject_gp(guest);

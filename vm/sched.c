@@ -32,9 +32,11 @@ static void run_failed(struct guest *guest, int error)
 static void run_slice(struct guest *guest)
 {
     const struct vm_backend *backend = guests_backend();
-    uint64_t start = backend->ticks(), now = start;
+    uint64_t start, now;
     bool goes_on = true;
 
+    guest_clock_go(guest);
+    start = now = backend->ticks();
     if (first_entry == 0)
         first_entry = start;
     while (goes_on && now - start < SLICE_TICKS) {

@@ -250,6 +250,11 @@ static bool read_linear(struct vcpu *vcpu, const struct vcpu_state *state, uint6
     return guest_read(vcpu->guest, gpa(at), to, size) == size;
 }
 
+static void set_clock(struct vcpu *vcpu, uint64_t offset)
+{
+    ((struct fake_vcpu *)vcpu)->clock = offset;
+}
+
 static void dump(struct vcpu *vcpu, struct sink *to)
 {
     (void)vcpu;
@@ -269,6 +274,7 @@ const struct vm_backend machine_backend = {
     .get_state = get_state,
     .get_modes = get_modes,
     .set_state = set_state,
+    .set_clock = set_clock,
     .run = run,
     .skip = skip_exit,
     .iterated = iterated,

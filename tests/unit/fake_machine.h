@@ -17,6 +17,7 @@ struct fake_vcpu {
     struct vm_event event; /* the last one that was injected ... */
     unsigned events;       /* ... and how many there were */
     bool halted, window;
+    uint64_t clock;   /* offset of its TSC */
     unsigned retries; /* how often an instruction was to be run again */
     uint32_t noted;   /* where the last access to a port ended */
 };

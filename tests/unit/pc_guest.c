@@ -30,6 +30,7 @@ int pc_set_up_with(const char *cmdline)
     sector[511] = 0xaa;
     if (guest_create(&image, &pc) != E_OK)
         return 1;
+    guest_clock_go(pc);
     out8(0x43, 0x30); /* its BIOS has set the timer off */
     return 0;
 }
@@ -76,7 +77,7 @@ void pass_us(uint64_t microseconds)
     uint64_t hz = pc->devices.clock.hz;
 
     machine_pass(microseconds / 1000000 * hz + microseconds % 1000000 * hz / 1000000 + 1);
-    devices_update(pc, guests_backend()->ticks());
+    devices_update(pc, guest_now(pc));
 }
 
 void open_lines(void)

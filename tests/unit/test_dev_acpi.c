@@ -219,10 +219,10 @@ static void test_next_is_when_it_asks(void **state)
 
     (void)state;
     open_lines();
-    now = guests_backend()->ticks();
+    now = guest_now(pc);
     assert_true(acpi_device.next(pc, now) == UINT64_MAX);
     out16(0x602, 0x0001);
-    now = guests_backend()->ticks();
+    now = guest_now(pc);
     next = acpi_device.next(pc, now);
     acpi_device.update(pc, now + next - 1);
     assert_int_equal(take_irq(), -1);

@@ -114,7 +114,7 @@ static void type_or_send(void)
  */
 static void check_time(void)
 {
-    uint64_t now = guests_backend()->ticks(), next;
+    uint64_t now = guest_now(pc), next;
 
     devices_update(pc, now);
     next = devices_next(pc, now);

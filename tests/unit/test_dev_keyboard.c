@@ -312,7 +312,7 @@ static void test_next_is_when_it_asks(void **state)
     type("x");
     in8(0x60);
     take_irq();
-    now = guests_backend()->ticks();
+    now = guest_now(pc);
     after = keyboard_device.next(pc, now);
     assert_true(after <= pc->devices.clock.hz / 2000 + 1);
     keyboard_device.update(pc, now + after - 1);

@@ -202,6 +202,35 @@ static void born_paused(void **state)
     finish(guest);
 }
 
+/* Its TSC is 0 when it first gets the CPU, and stands still while it is paused. */
+static void a_pause_is_not_seen(void **state)
+{
+    struct guest *guest = make("clock mem=1M");
+    uint64_t before;
+
+    (void)state;
+    assert_int_equal(guest_now(guest), 0);
+    machine_pass(1000000000);
+    assert_int_equal(guest_now(guest), 0);
+    assert_int_equal(guests_round(), 1);
+    assert_in_range(guest_now(guest), 1000, 2000000);
+    assert_int_equal(guest_clock_at(guest, 5), 5 + fake_of(guest)->clock);
+    before = guest_now(guest);
+    assert_int_equal(guest_pause(guest), E_OK);
+    machine_pass(1000000000);
+    assert_in_range(guest_now(guest), before, before + 2000);
+    assert_int_equal(guest_now(guest), guest_now(guest));
+    assert_int_equal(guest_start(guest), E_OK);
+    assert_int_equal(guests_round(), 1);
+    assert_in_range(guest_now(guest), before, before + 2000000);
+    assert_int_equal(guest_clock_at(guest, 5), 5 + fake_of(guest)->clock);
+    finish(guest);
+    /* A new life has a new clock. */
+    assert_int_equal(guest_start(guest), E_OK);
+    assert_int_equal(guest_now(guest), 0);
+    finish(guest);
+}
+
 static void slices_are_fair(void **state)
 {
     struct guest *a = make("a mem=1M"), *b = make("b mem=1M");
@@ -1376,6 +1405,7 @@ int main(void)
         TEST(born_and_killed),
         TEST(made_anew),
         TEST(born_paused),
+        TEST(a_pause_is_not_seen),
         TEST(slices_are_fair),
         TEST(exits_use_up_the_slice),
         TEST(verdicts),

@@ -136,6 +136,7 @@ const struct vm_backend svm_backend = {
     .get_state = svm_get_state,
     .get_modes = svm_get_modes,
     .set_state = svm_set_state,
+    .set_clock = svm_set_clock,
     .run = run,
     .skip = svm_skip,
     .iterated = svm_iterated,

@@ -149,6 +149,11 @@ int svm_set_state(struct vcpu *vcpu, const struct vcpu_state *in)
     return E_OK;
 }
 
+void svm_set_clock(struct vcpu *vcpu, uint64_t offset)
+{
+    svm_vcpu_of(vcpu)->vmcb->tsc_offset = offset;
+}
+
 void svm_dump(struct vcpu *vcpu, struct sink *to)
 {
     const struct svm_vcpu *v = svm_vcpu_of(vcpu);

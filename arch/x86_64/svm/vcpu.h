@@ -61,6 +61,7 @@ void svm_vcpu_destroy(struct vcpu *vcpu);
 int svm_get_state(struct vcpu *vcpu, struct vcpu_state *out);
 int svm_get_modes(struct vcpu *vcpu, struct vm_modes *out);
 int svm_set_state(struct vcpu *vcpu, const struct vcpu_state *in);
+void svm_set_clock(struct vcpu *vcpu, uint64_t offset);
 void svm_read_segment(const struct vmcb *vmcb, enum segment_index index, struct segment *out);
 bool svm_in_64bit_mode(const struct vmcb *vmcb);
 void svm_dump(struct vcpu *vcpu, struct sink *to);

@@ -135,6 +135,7 @@ const struct vm_backend vmx_backend = {
     .get_state = vmx_get_state,
     .get_modes = vmx_get_modes,
     .set_state = vmx_set_state,
+    .set_clock = vmx_set_clock,
     .run = run,
     .skip = vmx_skip,
     .iterated = vmx_iterated,

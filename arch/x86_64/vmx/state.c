@@ -159,6 +159,13 @@ int vmx_set_state(struct vcpu *vcpu, const struct vcpu_state *in)
     return E_OK;
 }
 
+/* SDM Vol. 3, 26.3 "Changes to instruction behavior": RDTSC gives the TSC plus this. */
+void vmx_set_clock(struct vcpu *vcpu, uint64_t offset)
+{
+    if (vmx_vcpu_load(vmx_vcpu_of(vcpu)) == E_OK) /* where not, its run says so */
+        vmwrite(VMCS_TSC_OFFSET, offset);
+}
+
 /* What a value of a field means, where it is more than a number. */
 static void show_meaning(struct sink *to, uint32_t field, uint64_t value)
 {

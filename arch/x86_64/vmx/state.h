@@ -16,6 +16,7 @@ int vmx_get_modes(struct vcpu *vcpu, struct vm_modes *out);
  * CPU does not offer to guests. The whole state is replaced: an event that was on its way is
  * dropped. */
 int vmx_set_state(struct vcpu *vcpu, const struct vcpu_state *in);
+void vmx_set_clock(struct vcpu *vcpu, uint64_t offset);
 
 /* Controls and exit information that are not zero, two a line; the guest's registers are shown by
  * vm/. */
