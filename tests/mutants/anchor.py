@@ -49,7 +49,8 @@ def definition(text, name):
     found = [
         # The text between a function's parameters and its body has no semicolon.
         *re.finditer(rf"^[A-Za-z_][^;{{}}#]*?\b{word}\)?\s*\([^;{{}}]*\)\s*\n?{{.*?^}}", text, re.M | re.S),
-        *re.finditer(rf"^[A-Za-z_][^;{{}}#\n]*\b{word}(\[[^\n]*\])? = {{.*?^}};", text, re.M | re.S),
+        # The other end of a structure without a name may stand before a variable's.
+        *re.finditer(rf"^(?:[A-Za-z_]|}}(?= ))[^;{{}}#\n]*\b{word}(\[[^\n]*\])? = {{.*?^}};", text, re.M | re.S),
         *re.finditer(rf"^(struct|enum) {word} {{.*?^}}", text, re.M | re.S),
         *re.finditer(rf"^#define {word}\b([^\n]*\\\n)*[^\n]*$", text, re.M),
     ]

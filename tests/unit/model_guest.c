@@ -14,7 +14,7 @@
 #include "mm/frames/slab.h"
 #include "tests/unit/model_guest.h"
 
-#define MEMORY (UINT64_C(8) << 20)
+#define MEMORY (UINT64_C(4) << 20)
 
 struct model_guest g;
 static uint8_t *memory;
@@ -26,8 +26,10 @@ void model_machine_start(void)
 
     model_cpu_start();
     memset(&g, 0, sizeof(g));
-    memory = aligned_alloc(UINT64_C(1) << 21, MEMORY);
-    records = aligned_alloc(PAGE_SIZE, align_up(bytes, PAGE_SIZE));
+    if (!memory) { /* one is enough for all machines that follow each other */
+        memory = aligned_alloc(UINT64_C(1) << 21, MEMORY);
+        records = aligned_alloc(PAGE_SIZE, align_up(bytes, PAGE_SIZE));
+    }
     assert_true(memory && records);
     memset(memory, 0xa5, MEMORY);
     direct_base = (uint64_t)(uintptr_t)memory;
@@ -41,8 +43,6 @@ void model_machine_start(void)
 void model_machine_stop(void)
 {
     slab_destroy_all();
-    free(memory);
-    free(records);
 }
 
 uint64_t model_free_frames(void)

@@ -72,7 +72,8 @@ static const char *rule(const struct vmcb *v)
               "CS has L and D");
     refuse_if(!(v->intercept2 & 1), "VMRUN is not intercepted");
     refuse_if(v->asid == 0, "ASID 0");
-    refuse_if(!(v->nested & 1) || (v->ncr3 & 0xfe7) || (v->ncr3 >> cpu_features.maxphyaddr), "nCR3");
+    refuse_if(!(v->nested & 1) || (v->ncr3 & 0xfe7) || (v->ncr3 >> cpu_features.maxphyaddr),
+              "nCR3");
     refuse_if((v->iopm & 0xfff) || (v->msrpm & 0xfff), "a permission map's address");
     return event_rule(v);
 }

@@ -177,6 +177,7 @@ static void what_exits(void **state)
     assert_int_equal(vmcb()->intercept_exceptions, BIT(1) | BIT(6) | BIT(17) | BIT(18));
     assert_int_equal(vmcb()->intercept1, 0x9d44801f);
     assert_int_equal(vmcb()->intercept2, 0x3eff);
+    assert_int_equal(vmcb()->intercept3 | vmcb()->intercept_dr | vmcb()->tsc_offset, 0);
     assert_int_equal(vmcb()->ncr3, g.table.root.v);
     assert_int_equal(vmcb()->asid, guest()->asid);
     assert_int_equal(g.table.tag, guest()->asid);
@@ -315,6 +316,7 @@ static void state_goes_in_and_out(void **state)
     s.segment[SEG_FS].base = 0xffff800000000000;
     s.segment[SEG_SS].access = 0xc0f3;
     s.segment[SEG_CS].access = 0xa0fb;
+    s.segment[SEG_GS].unusable = true; /* whatever else is said of it */
     s.gdt_base = 0xffff900000000000;
     s.gdt_limit = 0x127;
     s.idt_base = 0xffff910000000000;
@@ -593,7 +595,8 @@ static void memory_and_ports(void **state)
     struct flush_batch batch;
 
     (void)state;
-    exit_by((struct model_svm_exit){.code = SVM_EXIT_NPF, .info1 = BIT(32) | 6, .info2 = GUEST_BYTES});
+    exit_by(
+        (struct model_svm_exit){.code = SVM_EXIT_NPF, .info1 = BIT(32) | 6, .info2 = GUEST_BYTES});
     assert_int_equal(g.exit.kind, VM_EXIT_MEMORY);
     assert_int_equal(g.exit.memory.gpa.v, GUEST_BYTES);
     assert_int_equal(g.exit.memory.access, RIGHT_W);
@@ -603,7 +606,8 @@ static void memory_and_ports(void **state)
     assert_int_equal(table_protect(&g.table, 0x5000, PAGE_SIZE, attrs_of(RIGHT_R, MEM_WB), &batch),
                      E_OK);
     flush_commit(&batch);
-    exit_by((struct model_svm_exit){.code = SVM_EXIT_NPF, .info1 = BIT(33) | 0x15, .info2 = 0x5008});
+    exit_by(
+        (struct model_svm_exit){.code = SVM_EXIT_NPF, .info1 = BIT(33) | 0x15, .info2 = 0x5008});
     assert_int_equal(g.exit.memory.access, RIGHT_X);
     assert_int_equal(g.exit.memory.allowed, RIGHT_R);
     assert_true(g.exit.memory.walk);
@@ -641,7 +645,7 @@ static void msrs_and_control_registers(void **state)
     do {                                                                                           \
         CODE_IS(0x0f, 0x30);                                                                       \
         gpr[RCX] = (index);                                                                        \
-        g.vcpu->gpr[RAX] = (low);                                                                       \
+        g.vcpu->gpr[RAX] = (low);                                                                  \
         gpr[RDX] = (high);                                                                         \
         exit_by((struct model_svm_exit){.code = SVM_EXIT_MSR, .info1 = 1});                        \
     } while (0)
@@ -703,6 +707,12 @@ static void msrs_and_control_registers(void **state)
     g.vcpu->gpr[RAX] = 6;
     exit_by((struct model_svm_exit){.code = SVM_EXIT_XSETBV});
     assert_raises(13, true);
+    CODE_IS(0x0f, 0x01, 0xd1); /* from ring 3 */
+    g.vcpu->gpr[RAX] = 3;
+    vmcb()->cpl = 3;
+    exit_by((struct model_svm_exit){.code = SVM_EXIT_XSETBV});
+    assert_raises(13, true);
+    assert_int_equal(model_cpu.xcr0, 7);
 }
 
 static void a_refused_entry_is_told(void **state)

@@ -178,7 +178,7 @@ static int change_lonely(struct flush_batch *batch)
     if (random_below(&random_, 2))
         return table_map(&t.table, in, hpa(UINT64_C(3) << 30), PAGE_SIZE, some_attrs(), MAP_REPLACE,
                          batch);
-    return table_unmap(&t.table, t.base + WINDOW, UINT64_C(2) << 20, batch);
+    return table_unmap(&t.table, in, PAGE_SIZE, batch);
 }
 
 /* The frames that it maps are mapped in another table as well, and written to by nobody. */

@@ -1,6 +1,6 @@
 /*
- * VMX's exits and events, on a CPU that is played (tests/unit/model_vmx.h): what each exit comes to,
- * what is carried out for the guest, and that the next entry is one that the manual allows.
+ * VMX's exits and events, on a CPU that is played (tests/unit/model_vmx.h): what each exit comes
+ * to, what is carried out for the guest, and that the next entry is one that the manual allows.
  */
 #include "tests/unit/model_cpu.h"
 
@@ -122,10 +122,10 @@ static void exceptions_as_the_cpu_has_them(void **state)
         bool has_code, rf;
         unsigned type, length;
     } all[] = {
-        {0, false, true, 3, 0},  {1, false, false, 3, 0},  {3, false, false, 6, 1},
-        {4, false, false, 6, 1}, {6, false, true, 3, 0},   {8, true, false, 3, 0},
-        {10, true, true, 3, 0},  {13, true, true, 3, 0},   {14, true, true, 3, 0},
-        {16, false, true, 3, 0}, {17, true, true, 3, 0},   {18, false, false, 3, 0},
+        {0, false, true, 3, 0},  {1, false, false, 3, 0}, {3, false, false, 6, 1},
+        {4, false, false, 6, 1}, {6, false, true, 3, 0},  {8, true, false, 3, 0},
+        {10, true, true, 3, 0},  {13, true, true, 3, 0},  {14, true, true, 3, 0},
+        {16, false, true, 3, 0}, {17, true, true, 3, 0},  {18, false, false, 3, 0},
         {19, false, true, 3, 0}, {31, false, true, 3, 0},
     };
 
@@ -138,11 +138,12 @@ static void exceptions_as_the_cpu_has_them(void **state)
             s.rflags = 2 | RFLAGS_IF;
             in_mode(s);
             set_field(VMCS_GUEST_INTERRUPTIBILITY, BLOCKING_BY_STI);
-            assert_int_equal(inject(VM_EVENT_EXCEPTION, all[i].vector, all[i].has_code, 0x77), E_OK);
+            assert_int_equal(inject(VM_EVENT_EXCEPTION, all[i].vector, all[i].has_code, 0x77),
+                             E_OK);
             assert_int_equal(field(VMCS_GUEST_INTERRUPTIBILITY), 0);
             assert_int_equal((field(VMCS_GUEST_RFLAGS) & RFLAGS_RF) != 0, all[i].rf);
-            assert_int_equal(next_event(), VALID | TYPE(all[i].type) | (has_code ? CODE : 0) |
-                                               all[i].vector);
+            assert_int_equal(next_event(),
+                             VALID | TYPE(all[i].type) | (has_code ? CODE : 0) | all[i].vector);
             assert_int_equal(model_vmx.code, has_code ? 0x77 : 0);
             if (all[i].length)
                 assert_int_equal(model_vmx.event_length, 1);
@@ -243,7 +244,8 @@ static void nmis_and_iret(void **state)
         struct model_exit exit = irets[i].exit;
         exit.guest = unblock_nmis;
         vmx_exit_by(exit);
-        assert_int_equal(field(VMCS_GUEST_INTERRUPTIBILITY), irets[i].blocked ? BLOCKING_BY_NMI : 0);
+        assert_int_equal(field(VMCS_GUEST_INTERRUPTIBILITY),
+                         irets[i].blocked ? BLOCKING_BY_NMI : 0);
     }
 }
 
@@ -265,7 +267,8 @@ static void in_the_shadow_of_mov_ss(void)
 static void instructions_end(void **state)
 {
     (void)state;
-    vmx_exit_by((struct model_exit){.reason = EXIT_CPUID, .length = 2, .guest = in_the_shadow_of_sti});
+    vmx_exit_by(
+        (struct model_exit){.reason = EXIT_CPUID, .length = 2, .guest = in_the_shadow_of_sti});
     assert_false(g.backend->skip(g.vcpu, &g.exit));
     assert_int_equal(field(VMCS_GUEST_RIP), 0x1002);
     assert_int_equal(field(VMCS_GUEST_INTERRUPTIBILITY), 0);
@@ -273,7 +276,8 @@ static void instructions_end(void **state)
     assert_int_equal(next_event(), 0);
 
     /* One that is run again keeps its shadow, and has RF. */
-    vmx_exit_by((struct model_exit){.reason = EXIT_CPUID, .length = 2, .guest = in_the_shadow_of_sti});
+    vmx_exit_by(
+        (struct model_exit){.reason = EXIT_CPUID, .length = 2, .guest = in_the_shadow_of_sti});
     set_field(VMCS_GUEST_RFLAGS, 2 | RFLAGS_IF);
     g.backend->retry(g.vcpu);
     assert_int_equal(field(VMCS_GUEST_INTERRUPTIBILITY), BLOCKING_BY_STI);
@@ -302,7 +306,8 @@ static void single_steps(void **state)
 
     /* What is pending of an instruction that has not taken place is dropped, ... */
     set_field(VMCS_GUEST_PENDING_DEBUG, 0);
-    vmx_exit_by((struct model_exit){.reason = EXIT_CPUID, .length = 2, .guest = in_the_shadow_of_mov_ss});
+    vmx_exit_by(
+        (struct model_exit){.reason = EXIT_CPUID, .length = 2, .guest = in_the_shadow_of_mov_ss});
     assert_int_equal(field(VMCS_GUEST_PENDING_DEBUG), DEBUG_BS); /* but for that shadow */
     g.backend->retry(g.vcpu);
     assert_int_equal(next_event(), 0);
@@ -332,7 +337,7 @@ static void breakpoints(void **state)
     assert_int_equal(vmx_guest()->traps, 0);
     set_field(VMCS_GUEST_DR7, 0x400 | 1u << 20);
     g.backend->note_port(g.vcpu, 0x71, 1);
-    assert_int_equal(vmx_guest()->traps, 0); /* not enabled */
+    assert_int_equal(vmx_guest()->traps, 0);         /* not enabled */
     set_field(VMCS_GUEST_DR7, 0x400 | 4 | 1u << 20); /* L1: writes */
     vmx_note_memory(vmx_guest(), 0x71, 1, false);
     assert_int_equal(vmx_guest()->traps, 0);
@@ -350,11 +355,16 @@ static void kinds_of_exits(void **state)
         uint32_t reason;
         enum vm_exit_kind kind;
     } all[] = {
-        {EXIT_PREEMPTION_TIMER, VM_EXIT_SLICE},  {EXIT_CPUID, VM_EXIT_CPUID},
-        {EXIT_HLT, VM_EXIT_HALT},                {EXIT_VMCALL, VM_EXIT_HYPERCALL},
-        {EXIT_TRIPLE_FAULT, VM_EXIT_SHUTDOWN},   {EXIT_INTERRUPT_WINDOW, VM_EXIT_WINDOW},
-        {EXIT_INIT, VM_EXIT_UNKNOWN},            {EXIT_MOV_DR, VM_EXIT_UNKNOWN},
-        {EXIT_INVLPG, VM_EXIT_UNKNOWN},          {EXIT_RDTSC, VM_EXIT_UNKNOWN},
+        {EXIT_PREEMPTION_TIMER, VM_EXIT_SLICE},
+        {EXIT_CPUID, VM_EXIT_CPUID},
+        {EXIT_HLT, VM_EXIT_HALT},
+        {EXIT_VMCALL, VM_EXIT_HYPERCALL},
+        {EXIT_TRIPLE_FAULT, VM_EXIT_SHUTDOWN},
+        {EXIT_INTERRUPT_WINDOW, VM_EXIT_WINDOW},
+        {EXIT_INIT, VM_EXIT_UNKNOWN},
+        {EXIT_MOV_DR, VM_EXIT_UNKNOWN},
+        {EXIT_INVLPG, VM_EXIT_UNKNOWN},
+        {EXIT_RDTSC, VM_EXIT_UNKNOWN},
         {EXIT_PAUSE, VM_EXIT_UNKNOWN},
     };
 
@@ -373,10 +383,10 @@ static void kinds_of_exits(void **state)
 
 static void instructions_that_are_not_offered(void **state)
 {
-    static const uint32_t undefined[] = {
-        EXIT_GETSEC,  EXIT_VMCLEAR, EXIT_VMLAUNCH, EXIT_VMPTRLD, EXIT_VMPTRST, EXIT_VMREAD,
-        EXIT_VMRESUME, EXIT_VMWRITE, EXIT_VMXOFF,   EXIT_VMXON,   EXIT_INVEPT,  EXIT_INVVPID,
-        EXIT_VMFUNC,  EXIT_MWAIT,   EXIT_MONITOR,  EXIT_ENCLS};
+    static const uint32_t undefined[] = {EXIT_GETSEC,  EXIT_VMCLEAR, EXIT_VMLAUNCH, EXIT_VMPTRLD,
+                                         EXIT_VMPTRST, EXIT_VMREAD,  EXIT_VMRESUME, EXIT_VMWRITE,
+                                         EXIT_VMXOFF,  EXIT_VMXON,   EXIT_INVEPT,   EXIT_INVVPID,
+                                         EXIT_VMFUNC,  EXIT_MWAIT,   EXIT_MONITOR,  EXIT_ENCLS};
 
     (void)state;
     for (unsigned i = 0; i < ARRAY_SIZE(undefined); i++) {
@@ -430,8 +440,10 @@ static void port_exits(void **state)
     assert_int_equal(g.exit.port.port, 0x3f8);
     assert_int_equal(g.exit.port.width, 2);
     assert_false(g.exit.port.in || g.exit.port.string || g.exit.port.rep);
-    vmx_exit_by((struct model_exit){
-        .reason = EXIT_IO, .qualification = 0x60003b, .length = 2, .instruction = 2u << 7 | 4u << 15});
+    vmx_exit_by((struct model_exit){.reason = EXIT_IO,
+                                    .qualification = 0x60003b,
+                                    .length = 2,
+                                    .instruction = 2u << 7 | 4u << 15});
     assert_true(g.exit.port.in && g.exit.port.string && g.exit.port.rep);
     assert_int_equal(g.exit.port.width, 4);
     assert_int_equal(g.exit.port.address_bytes, 8);
@@ -442,7 +454,8 @@ static void port_exits(void **state)
     assert_int_equal(g.exit.port.segment, SEG_FS);
     /* A CPU that does not tell: as the code segment has it. */
     vmx_caps.basic.ins_outs_info = false;
-    vmx_exit_by((struct model_exit){.reason = EXIT_IO, .qualification = 0x600010, .instruction = 4u << 15});
+    vmx_exit_by(
+        (struct model_exit){.reason = EXIT_IO, .qualification = 0x600010, .instruction = 4u << 15});
     assert_int_equal(g.exit.port.address_bytes, 8);
     assert_int_equal(g.exit.port.segment, SEG_DS);
     in_mode(model_flat_mode(0x1000));
@@ -475,8 +488,9 @@ static void exceptions_that_exit(void **state)
 
     vmx_exit_by((struct model_exit){.interruption = VALID | TYPE(3) | CODE | 17});
     assert_raises(17, true, 0);
-    vmx_exit_by((struct model_exit){
-        .interruption = VALID | TYPE(3) | CODE | 14, .interruption_code = 6, .qualification = 0x9000});
+    vmx_exit_by((struct model_exit){.interruption = VALID | TYPE(3) | CODE | 14,
+                                    .interruption_code = 6,
+                                    .qualification = 0x9000});
     assert_int_equal(g.exit.kind, VM_EXIT_EXCEPTION);
     assert_int_equal(g.exit.exception.vector, 14);
     assert_int_equal(g.exit.exception.code, 6);
@@ -500,13 +514,15 @@ static void interrupts_of_the_host(void **state)
     (void)state;
     for (unsigned i = 0; i < ARRAY_SIZE(all); i++) {
         model_cpu.ended = 0;
-        vmx_exit_by((struct model_exit){.reason = EXIT_EXTERNAL_INTERRUPT, .interruption = all[i].info});
+        vmx_exit_by(
+            (struct model_exit){.reason = EXIT_EXTERNAL_INTERRUPT, .interruption = all[i].info});
         assert_int_equal(g.exit.kind, all[i].kind);
         assert_int_equal(model_cpu.ended, all[i].ended);
     }
     vmx_cpu()->lapic = false;
     model_cpu.ended = 0;
-    vmx_exit_by((struct model_exit){.reason = EXIT_EXTERNAL_INTERRUPT, .interruption = VALID | 0x40});
+    vmx_exit_by(
+        (struct model_exit){.reason = EXIT_EXTERNAL_INTERRUPT, .interruption = VALID | 0x40});
     assert_int_equal(model_cpu.ended, 0);
     assert_int_equal(vmx_cpu()->external_interrupts, 5);
     vmx_exit_by((struct model_exit){.interruption = VALID | TYPE(2) | 2});
@@ -557,8 +573,8 @@ static void msr_exits(void **state)
 
 static void cr_exit(uint64_t qualification)
 {
-    vmx_exit_by((struct model_exit){
-        .reason = EXIT_CR_ACCESS, .qualification = qualification, .length = 3});
+    vmx_exit_by(
+        (struct model_exit){.reason = EXIT_CR_ACCESS, .qualification = qualification, .length = 3});
 }
 
 static struct tlb_way mine(void)
@@ -589,8 +605,8 @@ static void control_registers_and_the_tlb(void **state)
     static const struct {
         uint64_t bit;
         unsigned left;
-    } of_cr4[] = {{CR4_PGE, 0}, {CR4_PSE, 0}, {CR4_SMEP, 0}, {CR4_SMAP, 0}, {CR4_PCIDE, 0},
-                  {CR4_TSD, 2}, {CR4_DE, 2},  {CR4_MCE, 2}};
+    } of_cr4[] = {{CR4_PGE, 0},   {CR4_PSE, 0}, {CR4_SMEP, 0}, {CR4_SMAP, 0},
+                  {CR4_PCIDE, 0}, {CR4_TSD, 2}, {CR4_DE, 2},   {CR4_MCE, 2}};
 
     (void)state;
     for (unsigned i = 0; i < ARRAY_SIZE(of_cr4); i++) {
@@ -641,15 +657,15 @@ static void control_registers_as_the_cpu_judges_them(void **state)
         cr_exit(MOV_TO(cr, RSI));                                                                  \
         assert_raises(13, true, 0);                                                                \
     } while (0)
-    REFUSED(0, CR0_PG | CR0_ET);                   /* without PE */
-    REFUSED(0, CR0_PE | CR0_PG | CR0_NW);          /* without CD */
+    REFUSED(0, CR0_PG | CR0_ET);          /* without PE */
+    REFUSED(0, CR0_PE | CR0_PG | CR0_NW); /* without CD */
     REFUSED(0, CR0_PE | CR0_PG | BIT(32));
-    REFUSED(0, CR0_PE);                            /* out of 64-bit mode */
-    REFUSED(4, 0);                                 /* PAE in long mode */
+    REFUSED(0, CR0_PE); /* out of 64-bit mode */
+    REFUSED(4, 0);      /* PAE in long mode */
     REFUSED(4, CR4_PAE | CR4_VMXE);
     REFUSED(4, CR4_PAE | CR4_LA57);
     REFUSED(3, BIT(40));
-    REFUSED(3, BIT(63));                           /* without PCIDs it is reserved */
+    REFUSED(3, BIT(63)); /* without PCIDs it is reserved */
     REFUSED(8, 16);
 #undef REFUSED
     in_mode(model_long_mode(0x1000));

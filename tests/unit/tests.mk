@@ -89,7 +89,7 @@ BACKEND_SRC := $(filter-out %/resident.c,$(wildcard arch/x86_64/guest/*.c)) \
 	$(patsubst %,arch/x86_64/mm/%.c,tlb guest_memory operand emulate explain physical table_envs)
 
 UNIT_TESTS += vmx
-UNIT_vmx_SRC := $(MODEL_GUEST)
+UNIT_vmx_SRC := $(MODEL_GUEST) tests/unit/vmx_guest.c
 UNIT_vmx_MODEL := $(wildcard arch/x86_64/vmx/*.c) $(BACKEND_SRC)
 
 UNIT_TESTS += vmx_exits
