@@ -118,18 +118,27 @@ $(HOSTED)/obj/%.o: %.c Makefile
 	@echo "cc    $@"
 	$(Q)$(HOSTCC) $(HOSTED_CFLAGS) -MMD -MP -c $< -o $@
 
-# $(call hosted_test,folder,name,sources)
+# Sources that use privileged instructions, for the CPU that a test plays.
+$(HOSTED)/model/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	@echo "cc    $@"
+	$(Q)$(HOSTCC) $(HOSTED_CFLAGS) -include tests/unit/model_cpu.h -MMD -MP -c $< -o $@
+
+# $(call hosted_test,folder,name,sources,sources for the model of a CPU)
 define hosted_test
-$(HOSTED)/$(1)/$(2): $(patsubst %.c,$(HOSTED)/obj/%.o,tests/$(1)/test_$(2).c $(HOSTED_COMMON) $(3))
+$(HOSTED)/$(1)/$(2): $(patsubst %.c,$(HOSTED)/obj/%.o,tests/$(1)/test_$(2).c $(HOSTED_COMMON) $(3)) \
+		$(patsubst %.c,$(HOSTED)/model/%.o,$(4))
 	@mkdir -p $$(@D)
 	@echo "link  $$@"
 	$$(Q)$$(HOSTCC) $$(HOSTED_CFLAGS) $$^ $$($(2)_LIBS) -lcmocka -o $$@
 -include $(patsubst %.c,$(HOSTED)/obj/%.d,tests/$(1)/test_$(2).c)
 HOSTED_PRODUCT += $(3)
+MODEL_PRODUCT += $(4)
 endef
-$(foreach t,$(UNIT_TESTS),$(eval $(call hosted_test,unit,$(t),$(UNIT_$(t)_SRC))))
+$(foreach t,$(UNIT_TESTS),$(eval $(call hosted_test,unit,$(t),$(UNIT_$(t)_SRC),$(UNIT_$(t)_MODEL))))
 $(foreach t,$(PROPERTY_TESTS),$(eval $(call hosted_test,property,$(t),$(PROPERTY_$(t)_SRC))))
 -include $(patsubst %.c,$(HOSTED)/obj/%.d,$(sort $(HOSTED_PRODUCT) $(HOSTED_COMMON)))
+-include $(patsubst %.c,$(HOSTED)/model/%.d,$(sort $(MODEL_PRODUCT)))
 
 # Always run again; a failure is in the log, for the summary to find, and stops no other test.
 $(HOSTED)/%.log: $(HOSTED)/% FORCE

@@ -142,6 +142,22 @@ static inline struct descriptor_table sidt(void)
     return table;
 }
 
+static inline void lgdt(const struct descriptor_table *table)
+{
+    __asm__ volatile("lgdt %0" : : "m"(*table));
+}
+
+static inline void lidt(const struct descriptor_table *table)
+{
+    __asm__ volatile("lidt %0" : : "m"(*table));
+}
+
+/* For a moment, so that what is pending is taken (SDM Vol. 2, STI: not before the second NOP). */
+static inline void open_interrupts(void)
+{
+    __asm__ volatile("sti\n\tnop\n\tnop\n\tcli" : : : "memory");
+}
+
 static inline void cpu_pause(void)
 {
     __asm__ volatile("pause" : : : "memory");

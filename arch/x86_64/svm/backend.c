@@ -34,7 +34,7 @@ static void prepare_entry(struct svm_vcpu *v)
 static void take_interrupts(void)
 {
     svm_policy.interrupts++;
-    __asm__ volatile("sti\n\tnop\n\tnop\n\tcli" : : : "memory");
+    open_interrupts();
 }
 
 static int run(struct vcpu *vcpu, uint64_t slice, struct vm_exit *exit)

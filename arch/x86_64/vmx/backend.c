@@ -40,7 +40,8 @@ static void end_slice(void)
  * in what lies behind the tables. */
 static void restore_limits(const struct vmx_cpu *cpu)
 {
-    __asm__ volatile("lgdt %0\n\tlidt %1" : : "m"(cpu->gdt), "m"(cpu->idt));
+    lgdt(&cpu->gdt);
+    lidt(&cpu->idt);
 }
 
 static int run(struct vcpu *vcpu, uint64_t slice, struct vm_exit *exit)

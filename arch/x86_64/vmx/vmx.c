@@ -8,6 +8,7 @@
 #include "arch/x86_64/mm/tlb.h"
 #include "arch/x86_64/trap.h"
 #include "arch/x86_64/vmx/create.h"
+#include "arch/x86_64/vmx/instructions.h"
 #include "arch/x86_64/vmx/names.h"
 #include "arch/x86_64/guest/resident.h"
 #include "arch/x86_64/guest/slice_timer.h"
@@ -187,23 +188,19 @@ static int take_frame(hpa_t *out)
 
 static int vmxon(struct vmx_cpu *cpu)
 {
-    bool invalid, valid;
     uint64_t cr0 = cr_force(read_cr0(), vmx_caps.cr0), cr4 = read_cr4() | CR4_VMXE;
 
     if (!cr_fits(cr4, vmx_caps.cr4))
         return because(E_UNSUPPORTED, "VMX operation needs other bits of CR4 than 0x%lx", cr4);
     write_cr0(cr0 | CR0_TS);
     write_cr4(cr4);
-    __asm__ volatile("vmxon %[region]"
-                     : "=@ccc"(invalid), "=@ccz"(valid)
-                     : [region] "m"(cpu->vmxon_region.v)
-                     : "memory");
-    if (!invalid && !valid)
+    struct vm_flags failed = insn_vmxon(cpu->vmxon_region.v);
+    if (!failed.invalid && !failed.valid)
         return E_OK;
     write_cr4(cr4 & ~CR4_VMXE);
     return because(E_HARDWARE, "VMXON failed (%s)",
-                   valid ? vm_instruction_error_name(15)
-                         : "VMfailInvalid: the region or its address");
+                   failed.valid ? vm_instruction_error_name(15)
+                                : "VMfailInvalid: the region or its address");
 }
 
 /* What an earlier stay in VMX operation left cached must not serve this one: the manual asks for
