@@ -3,9 +3,9 @@
 #include "arch/x86_64/vmx/vmx.h"
 
 #include "arch/x86_64/cpus.h"
-#include "arch/x86_64/speculation.h"
 #include "arch/x86_64/lapic.h"
 #include "arch/x86_64/mm/tlb.h"
+#include "arch/x86_64/speculation.h"
 #include "arch/x86_64/trap.h"
 #include "arch/x86_64/vmx/create.h"
 #include "arch/x86_64/vmx/instructions.h"
