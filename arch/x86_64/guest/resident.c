@@ -69,8 +69,8 @@ static unsigned fpu_order(uint64_t xcr0)
 }
 
 /* What the registers are set to while they are nobody's: TS keeps programs from reading them, but
- * not the CPU from running ahead with what it finds there (CVE-2018-3665). No component is in it, so
- * that each is initialised (SDM Vol. 1, 13.8). */
+ * not the CPU from running ahead with what it finds there (CVE-2018-3665). No component is in it,
+ * so that each is initialised (SDM Vol. 1, 13.8). */
 static uint8_t nobodys_fpu[1024] __attribute__((aligned(64)));
 
 static void make_image(uint8_t *area)
