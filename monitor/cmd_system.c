@@ -1,6 +1,7 @@
 /*
  * The machine and the hypervisor as a whole: `cpu`, `log`, `version`, `check`, `quit`.
  */
+#include "arch/x86_64/speculation.h"
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/cpu_state.h"
 #include "arch/x86_64/mm/kernel_space.h"
@@ -98,6 +99,29 @@ static void show_features(struct output *out, uint64_t cr4, uint64_t efer)
                                     as_text(rows[i].purpose)});
 }
 
+static const struct column speculation_columns[] = {
+    {"ahead of time", COLUMN_TEXT, 19},
+    {"this CPU", COLUMN_TEXT, 12},
+    {"what is done", COLUMN_TEXT, 0},
+};
+static const struct record speculation_record = RECORD("speculation", speculation_columns);
+
+static void show_speculation(struct output *out)
+{
+    const struct speculation_plan *plan = speculation_plan();
+
+    for (enum speculation_issue issue = 0; issue < ISSUE_COUNT; issue++) {
+        enum speculation_state state = plan->state[issue];
+
+        output_row(out, &speculation_record,
+                   (struct value[]){as_text(speculation_issue_name(issue)),
+                                    as_text(speculation_state_name(state)),
+                                    state == SPECULATION_DEFENDED
+                                        ? as_text(speculation_defence(issue))
+                                        : as_nothing()});
+    }
+}
+
 static int cpu(const struct command *command, struct output *out, const struct arguments *args)
 {
     const struct cpu_features *f = &cpu_features;
@@ -117,6 +141,7 @@ static int cpu(const struct command *command, struct output *out, const struct a
                (struct value[]){as_number(state.cr0), as_number(state.cr3), as_number(state.cr4),
                                 as_number(state.efer)});
     show_features(out, state.cr4, state.efer);
+    show_speculation(out);
     output_title(out, "guests run by: %s",
                  guests_backend()   ? guests_backend()->name
                  : guests_why_not() ? guests_why_not()

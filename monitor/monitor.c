@@ -69,10 +69,11 @@ static const struct command help_commands[] = {
 static const struct command_family help_family = FAMILY("help", help_commands);
 
 static const struct command_family *const families[] = {
-    &memory_family, &layout_family,    &tables_family,   &map_family,    &explain_family,
-    &frames_family, &bytes_family,     &print_family,    &guests_family, &devices_family,
-    &digest_family, &stack_family,     &trace_family,    &audit_family,  &oracle_family,
-    &system_family, &workbench_family, &terminal_family, &help_family,
+    &memory_family,    &layout_family,   &tables_family, &map_family,    &explain_family,
+    &frames_family,    &bytes_family,    &print_family,  &guests_family, &devices_family,
+    &digest_family,    &stack_family,    &dirty_family,  &copies_family, &fuzz_family,
+    &trace_family,     &audit_family,    &oracle_family, &cpus_family,   &system_family,
+    &workbench_family, &terminal_family, &help_family,
 };
 
 /* Steps through all commands, family by family: family 0, command 0 is the first. */
@@ -642,18 +643,20 @@ struct boot_facts boot_facts = {.cmdline = "", .loader = ""};
 void monitor_init(void)
 {
     struct terminal *terminal = &monitor.terminal;
+    struct sink *line = &uart_queue_sink;
 
     monitor.unfinished = UNFINISHED_TICKS;
     if (tsc_counts_instructions()) {
         monitor.unfinished = UNFINISHED_INSTRUCTIONS;
         uart_hold_sender();
+        line = &uart_sink; /* a slice lasts hundreds of bytes there, and the port takes one */
     }
     monitor.counted = false;
     monitor.scripts = 0;
     terminal->attached = NULL;
     terminal->colour = false;
     terminal->columns = LINE_COLUMNS;
-    line_init(&terminal->editor, &uart_queue_sink, MONITOR_PROMPT);
+    line_init(&terminal->editor, line, MONITOR_PROMPT);
     pager_init(&terminal->pager, &terminal->editor.plain, uart_getc);
     arguments_set_symbols(symbol_address);
     log_attach(&terminal->editor.around);

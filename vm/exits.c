@@ -2,6 +2,7 @@
 #include "vm/exits.h"
 
 #include "lib/log.h"
+#include "vm/dirty.h"
 #include "vm/inject.h"
 #include "vm/interrupts.h"
 #include "vm/ports.h"
@@ -62,6 +63,9 @@ bool exit_dispatch(struct guest *guest, const struct vm_exit *exit)
     case VM_EXIT_WINDOW:
     case VM_EXIT_HANDLED:
         return true;
+    case VM_EXIT_LOG_FULL:
+        dirty_drain(guest);
+        return true;
     case VM_EXIT_MEMORY:
         exit_memory(guest, exit);
         break;
@@ -88,6 +92,10 @@ bool exit_dispatch(struct guest *guest, const struct vm_exit *exit)
     case VM_EXIT_SHUTDOWN:
         exit_shutdown(guest, exit);
         guest->was_reset = true; /* as the chipset of a PC answers to it */
+        break;
+    case VM_EXIT_MACHINE_CHECK:
+        guest_stop(guest, exit, "the host's hardware failed while it ran, a machine check: %s",
+                   exit->name);
         break;
     case VM_EXIT_BAD_STATE:
         guest_stop(guest, exit, "the CPU refused to enter the guest: %s (0x%x)",

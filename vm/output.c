@@ -130,6 +130,9 @@ void guests_show_output(void)
 {
     static unsigned last; /* whose line it was */
     unsigned count = guest_count(), idle = 0;
+
+    if (!guests_backend())
+        return; /* none of them has ever run */
     uint64_t start = guests_backend()->ticks(), before = start;
 
     while (idle < count && before - start < SHOW_TICKS && log_has_room()) {

@@ -2,7 +2,9 @@
 #include "arch/x86_64/guest/resident.h"
 
 #include "arch/x86_64/cpu.h"
+#include "arch/x86_64/mm/shootdown.h"
 #include "arch/x86_64/percpu.h"
+#include "arch/x86_64/speculation.h"
 #include "lib/string.h"
 
 #define LEAF_XSAVE 0xd
@@ -21,12 +23,17 @@ static const uint32_t shared_msr_index[SHARED_MSR_COUNT] = {
     [SHARED_KERNEL_GS_BASE] = IA32_KERNEL_GS_BASE,
 };
 
-/* Of the one CPU that runs guests. */
-static struct {
+/* Of each CPU, by its number. */
+static struct here {
     struct resident *now;
     uint64_t host_msr[SHARED_MSR_COUNT];
     uint64_t host_xcr0;
-} here;
+} of_cpu[SHOOTDOWN_CPUS];
+
+static struct here *here(void)
+{
+    return &of_cpu[this_cpu()->number];
+}
 
 uint64_t resident_xcr0;
 unsigned resident_fpu_order;
@@ -62,26 +69,38 @@ static unsigned fpu_order(uint64_t xcr0)
     return order;
 }
 
+/* What the registers are set to while they are nobody's: TS keeps programs from reading them, but
+ * not the CPU from running ahead with what it finds there (CVE-2018-3665). No component is in it,
+ * so that each is initialised (SDM Vol. 1, 13.8). */
+static uint8_t nobodys_fpu[1024] __attribute__((aligned(64)));
+
+static void make_image(uint8_t *area)
+{
+    uint32_t mxcsr = MXCSR_RESET;
+    uint16_t fcw = FCW_RESET;
+
+    memcpy(area + FXSAVE_MXCSR, &mxcsr, sizeof(mxcsr));
+    memcpy(area + FXSAVE_FCW, &fcw, sizeof(fcw));
+}
+
 void resident_init(void)
 {
+    make_image(nobodys_fpu);
     resident_xcr0 = guest_xcr0();
     resident_fpu_order = fpu_order(resident_xcr0);
 }
 
 const struct resident *resident_now(void)
 {
-    return here.now;
+    return here()->now;
 }
 
 void resident_reset(struct resident *v)
 {
     uint8_t *area = v->fpu;
-    uint32_t mxcsr = MXCSR_RESET;
-    uint16_t fcw = FCW_RESET;
     uint64_t present = XCR0_X87 | XCR0_SSE;
 
-    memcpy(area + FXSAVE_MXCSR, &mxcsr, sizeof(mxcsr));
-    memcpy(area + FXSAVE_FCW, &fcw, sizeof(fcw));
+    make_image(area);
     if (resident_xcr0) /* XSTATE_BV: these two components are in the image */
         memcpy(area + 512, &present, sizeof(present));
     v->xcr0 = XCR0_X87;
@@ -177,6 +196,8 @@ static void msrs_restore(const uint64_t from[SHARED_MSR_COUNT])
         wrmsr(shared_msr_index[i], from[i]);
 }
 
+static const struct resident nobody = {.fpu = nobodys_fpu, .dr6 = DR6_RESET};
+
 static void put_resident(void)
 {
     resident_switch(NULL);
@@ -184,7 +205,8 @@ static void put_resident(void)
 
 void resident_switch(struct resident *next)
 {
-    struct resident *last = here.now;
+    struct here *cpu = here();
+    struct resident *last = cpu->now;
 
     if (last == next)
         return;
@@ -196,26 +218,36 @@ void resident_switch(struct resident *next)
         debug_save(last);
         msrs_save(last->msr);
     } else {
-        msrs_save(here.host_msr);
+        msrs_save(cpu->host_msr);
         if (resident_xcr0)
-            here.host_xcr0 = xgetbv(0);
+            cpu->host_xcr0 = xgetbv(0);
     }
-    if (next) {
-        fpu_restore(next->fpu);
-        debug_restore(next);
-        msrs_restore(next->msr);
-    } else {
-        msrs_restore(here.host_msr);
-    }
+    fpu_restore(next ? next->fpu : nobody.fpu);
+    debug_restore(next ? next : &nobody);
+    msrs_restore(next ? next->msr : cpu->host_msr);
     if (resident_xcr0)
-        set_xcr0(next ? next->xcr0 : here.host_xcr0);
+        set_xcr0(next ? next->xcr0 : cpu->host_xcr0);
     write_cr0(read_cr0() | CR0_TS);
-    here.now = next;
+    cpu->now = next;
+    speculation_between_guests();
     this_cpu()->put_guest = next ? put_resident : NULL;
 }
 
 void resident_drop(struct resident *v)
 {
-    if (here.now == v)
+    if (here()->now == v)
         resident_switch(NULL);
+}
+
+void resident_copy(struct resident *to, struct resident *from)
+{
+    void *area = to->fpu;
+    hpa_t frame = to->fpu_frame;
+
+    resident_drop(from);
+    resident_drop(to);
+    memcpy(area, from->fpu, PAGE_SIZE << resident_fpu_order);
+    *to = *from;
+    to->fpu = area;
+    to->fpu_frame = frame;
 }

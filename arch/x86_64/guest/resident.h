@@ -3,7 +3,8 @@
  * AVX state, XCR0, DR0..DR3 and DR6, and the MSRs of SYSCALL and SWAPGS.
  *
  * The hypervisor itself uses none of them, so they stay in the CPU from exit to entry and change
- * hands only when another vCPU runs, or when ring 3 is about to (percpu.put_guest). In between
+ * hands only when another vCPU runs, or when ring 3 is about to (percpu.put_guest): then they are
+ * as after a reset, so that nothing of a guest is left for a program. In between
  * CR0.TS is set in the host, by every exit, so that a stray use there traps instead of reading a
  * guest's values.
  */
@@ -51,6 +52,9 @@ void resident_switch(struct resident *next);
 
 /* DR0 .. DR3 of the vCPU that is resident. */
 void resident_debug(uint64_t dr[4]);
+
+/* What `from` holds goes into `to`, whose own is forgotten. The areas stay where they are. */
+void resident_copy(struct resident *to, struct resident *from);
 
 /* For a vCPU that is going away: forgets its registers. */
 void resident_drop(struct resident *v);

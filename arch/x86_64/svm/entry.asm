@@ -5,6 +5,8 @@
 bits 64
 default rel
 
+%include "arch/x86_64/stuff_returns.inc"
+
 %define GPR(n) 8 * n                    ; enum gpr of vm/backend.h
 G_RCX equ 1
 G_RDX equ 2
@@ -78,6 +80,7 @@ svm_enter:
         pop rax
         vmload                          ; GS is the host's again
         stgi
+        STUFF_RETURNS
 
         xor eax, eax
         xor ecx, ecx

@@ -4,6 +4,7 @@
  * "Nested versus Guest Page Faults", appendix C.
  */
 #include "arch/x86_64/mm/npt.h"
+#include "arch/x86_64/guest/machine_check_exit.h"
 #include "arch/x86_64/mm/tlb.h"
 #include "arch/x86_64/svm/instruction.h"
 #include "arch/x86_64/svm/names.h"
@@ -204,6 +205,9 @@ static void exception_exit(struct svm_vcpu *v, uint8_t vector, struct vm_exit *e
     switch (vector) {
     case VECTOR_UD:
         undefined_exit(v, exit);
+        return;
+    case VECTOR_MC:
+        machine_check_exit(exit);
         return;
     case VECTOR_DB:
     case VECTOR_AC:

@@ -5,6 +5,8 @@
 bits 64
 default rel
 
+%include "arch/x86_64/stuff_returns.inc"
+
 VMCS_HOST_RSP equ 0x6c14
 
 ; Offsets in the array of general registers: enum gpr of vm/backend.h, eight bytes each.
@@ -111,6 +113,7 @@ vmx_exited:
         mov [rsi + LIVE_CR2], rax
         xor eax, eax                    ; ENTERED
 leave_guest:
+        STUFF_RETURNS
         xor ecx, ecx
         xor edx, edx
         xor esi, esi
