@@ -392,6 +392,16 @@ static void a_greedy_guest_has_a_quota(void **state)
             assert_int_equal(slots_fill(modest, gpa(at)), E_EXIST);
 }
 
+/* Where no guest can run there is no clock to be asked. */
+static void without_guests_nothing_is_shown(void **state)
+{
+    (void)state;
+    guests_init(NULL, "this CPU has nothing");
+    guests_show_unfinished(0);
+    assert_int_equal(guests_round(), 0);
+    guests_init(&machine_backend, NULL);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -407,6 +417,7 @@ int main(void)
         TEST(a_step_is_short),
         TEST(zeroes_over_lazy_memory_cost_nothing),
         TEST(a_greedy_guest_has_a_quota),
+        TEST(without_guests_nothing_is_shown),
     };
     return cmocka_run_group_tests_name("shares", tests, NULL, NULL);
 }
