@@ -58,11 +58,11 @@ $(QUIRE_ISO): boot/grub.cfg tools/image.py $(QUIRE_ELF) $(GUEST_IMAGES)
 	@echo "iso   $@"
 	$(Q)$(PYTHON) tools/image.py build --config boot/grub.cfg --files $(BUILD) -o $@
 
-# ENGINE=auto|kvm|bochs|qemu|nested  CPU=model  MEMORY=MiB  CMDS="guests; mem; quit"
+# ENGINE=auto|kvm|bochs|qemu|nested  CPU=model  CPUS=N  MEMORY=MiB  CMDS="guests; mem; quit"
 # PATIENCE=seconds  SUITE=trixie (Debian's, for ENGINE=nested)
-export ENGINE CPU MEMORY CMDS PATIENCE SUITE
+export ENGINE CPU CPUS MEMORY CMDS PATIENCE SUITE
 
-run: ## install what is missing, build, boot, and stay at the console (ENGINE= CPU= MEMORY= CMDS=)
+run: ## install what is missing, build, boot, and stay at the console (ENGINE= CPU= CPUS= MEMORY= CMDS=)
 	@tools/setup.sh run
 	@$(MAKE) --no-print-directory $(PARALLEL) $(QUIRE_ISO)
 	@$(PYTHON) tools/launch.py $(QUIRE_ISO)
@@ -118,18 +118,27 @@ $(HOSTED)/obj/%.o: %.c Makefile
 	@echo "cc    $@"
 	$(Q)$(HOSTCC) $(HOSTED_CFLAGS) -MMD -MP -c $< -o $@
 
-# $(call hosted_test,folder,name,sources)
+# Sources that use privileged instructions, for the CPU that a test plays.
+$(HOSTED)/model/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	@echo "cc    $@"
+	$(Q)$(HOSTCC) $(HOSTED_CFLAGS) -include tests/unit/model_cpu.h -MMD -MP -c $< -o $@
+
+# $(call hosted_test,folder,name,sources,sources for the model of a CPU)
 define hosted_test
-$(HOSTED)/$(1)/$(2): $(patsubst %.c,$(HOSTED)/obj/%.o,tests/$(1)/test_$(2).c $(HOSTED_COMMON) $(3))
+$(HOSTED)/$(1)/$(2): $(patsubst %.c,$(HOSTED)/obj/%.o,tests/$(1)/test_$(2).c $(HOSTED_COMMON) $(3)) \
+		$(patsubst %.c,$(HOSTED)/model/%.o,$(4))
 	@mkdir -p $$(@D)
 	@echo "link  $$@"
 	$$(Q)$$(HOSTCC) $$(HOSTED_CFLAGS) $$^ $$($(2)_LIBS) -lcmocka -o $$@
 -include $(patsubst %.c,$(HOSTED)/obj/%.d,tests/$(1)/test_$(2).c)
 HOSTED_PRODUCT += $(3)
+MODEL_PRODUCT += $(4)
 endef
-$(foreach t,$(UNIT_TESTS),$(eval $(call hosted_test,unit,$(t),$(UNIT_$(t)_SRC))))
+$(foreach t,$(UNIT_TESTS),$(eval $(call hosted_test,unit,$(t),$(UNIT_$(t)_SRC),$(UNIT_$(t)_MODEL))))
 $(foreach t,$(PROPERTY_TESTS),$(eval $(call hosted_test,property,$(t),$(PROPERTY_$(t)_SRC))))
 -include $(patsubst %.c,$(HOSTED)/obj/%.d,$(sort $(HOSTED_PRODUCT) $(HOSTED_COMMON)))
+-include $(patsubst %.c,$(HOSTED)/model/%.d,$(sort $(MODEL_PRODUCT)))
 
 # Always run again; a failure is in the log, for the summary to find, and stops no other test.
 $(HOSTED)/%.log: $(HOSTED)/% FORCE

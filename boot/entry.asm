@@ -49,6 +49,7 @@ KERNEL_DATA     equ 0x10
 
 global boot_entry
 global boot_entry_tsc
+global boot_pml4
 global boot_stack_guard
 global boot_stack
 global boot_stack_top

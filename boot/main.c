@@ -23,6 +23,7 @@
 #include "boot/host_date.h"
 #include "boot/memory_map.h"
 #include "boot/multiboot2.h"
+#include "boot/other_cpus.h"
 #include "boot/selftest.h"
 #include "lib/log.h"
 #include "lib/string.h"
@@ -46,13 +47,16 @@ struct boot_options {
     uint64_t reserve; /* bytes that only the host may take */
     uint64_t memory;  /* bytes of free memory to use; the rest is left alone */
     char selftest[OPTION_TEXT];
+    uint64_t cpus;            /* at most so many of the machine's */
     char stress[OPTION_TEXT]; /* the arguments of the console's command; empty: none */
 };
 
 static struct boot_info info;
 static struct memblock memory;
 static struct early early;
-static struct boot_options options = {.reserve = DEFAULT_RESERVE, .memory = UINT64_MAX};
+static struct boot_options options = {.reserve = DEFAULT_RESERVE,
+                                      .memory = UINT64_MAX,
+                                      .cpus = UINT64_MAX};
 
 /* linker.ld, entry.asm */
 extern const char kernel_text[], kernel_text_end[], kernel_data[], kernel_data_end[];
@@ -133,6 +137,9 @@ static void parse_option(const char *word, size_t length)
     if ((value = option_value(word, length, "memory=", &n)) &&
         parse_size(value, n, &options.memory) == E_OK)
         return;
+    if ((value = option_value(word, length, "cpus=", &n)) &&
+        parse_size(value, n, &options.cpus) == E_OK)
+        return;
     if ((value = option_value(word, length, "selftest=", &n)) && n < OPTION_TEXT) {
         memcpy(options.selftest, value, n);
         options.selftest[n] = 0;
@@ -140,7 +147,7 @@ static void parse_option(const char *word, size_t length)
     }
     if ((value = option_value(word, length, "stress=", &n)) && parse_stress(value, n))
         return;
-    log_line("boot: option \"%.*s\" means nothing here; known: memory=SIZE reserve=SIZE "
+    log_line("boot: option \"%.*s\" means nothing here; known: cpus=N memory=SIZE reserve=SIZE "
              "selftest=NAME stress=SIZE[,SEED]",
              (int)(length < OPTION_TEXT ? length : OPTION_TEXT), word);
 }
@@ -273,6 +280,10 @@ static void start_backend(void)
         backend = NULL;
         log_line("no guests can run: %s", why_not ? why_not : error_text(error));
     }
+    cpu_enable_fn enable = amd ? svm_enable_cpu : vmx_enable_other;
+    other_cpus_start(&info, options.cpus, backend ? enable : NULL,
+                     selftest_has_lost_cpu(options.selftest));
+    selftest_of_cpus(options.selftest);
     guests_init(backend, why_not);
 }
 
@@ -397,6 +408,7 @@ void quire_main(uint32_t magic, uint32_t info_address)
     show_cpu();
     parse_boot_information(magic, info_address);
     parse_options(info.cmdline);
+    other_cpus_find(&info);
     find_memory(info_address);
     leave_memory();
     build_kernel_space();

@@ -3,9 +3,13 @@
 
 #include <stdint.h>
 
+#include "arch/x86_64/cpu.h"
+#include "arch/x86_64/cpus.h"
+#include "arch/x86_64/mm/kernel.h"
 #include "arch/x86_64/mm/layout.h"
 #include "arch/x86_64/percpu.h"
 #include "arch/x86_64/trap.h"
+#include "lib/error.h"
 #include "lib/log.h"
 #include "lib/panic.h"
 #include "lib/string.h"
@@ -67,21 +71,77 @@ static void broken_invariant(void)
     invariant(selftest == NULL);
 }
 
-void selftest(const char *name)
+static void flush_without_answers(void)
 {
-    static const struct {
-        const char *name;
-        void (*commit)(void);
-    } faults[] = {
-        {"pf", page_fault},       {"wp", write_text},          {"nx", execute_data},
-        {"ud", undefined_opcode}, {"df", double_fault},        {"stack", overflow_stack},
-        {"nest", nested_fault},   {"panic", broken_invariant},
-    };
-    for (unsigned i = 0; i < ARRAY_SIZE(faults); i++) {
-        if (strcmp(name, faults[i].name) != 0)
+    struct flush_batch batch;
+
+    cpus_nmi = NULL;
+    flush_begin(&batch, &kernel_table);
+    flush_whole(&batch);
+    flush_commit(&batch);
+}
+
+static void break_invariant_on_second(void *ignored)
+{
+    (void)ignored;
+    broken_invariant();
+}
+
+static void second_cpu_ends(void)
+{
+    if (cpus_run(1, "selftest", break_invariant_on_second, NULL) == E_OK)
+        for (;;)
+            cpu_pause();
+}
+
+struct fault {
+    const char *name;
+    void (*commit)(void);
+};
+
+static const struct fault faults[] = {
+    {"pf", page_fault},       {"wp", write_text},          {"nx", execute_data},
+    {"ud", undefined_opcode}, {"df", double_fault},        {"stack", overflow_stack},
+    {"nest", nested_fault},   {"panic", broken_invariant},
+};
+
+static const struct fault cpu_faults[] = {
+    {"deaf", flush_without_answers},
+    {"second", second_cpu_ends},
+};
+
+static bool commit(const char *name, const struct fault *list, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        if (strcmp(name, list[i].name) != 0)
             continue;
         log_line("selftest: committing `%s`", name);
-        faults[i].commit();
+        list[i].commit();
+        return true;
     }
-    log_line("selftest: there is no `%s`; known: pf wp nx ud df stack nest panic", name);
+    return false;
+}
+
+static bool is_one_of_cpus(const char *name)
+{
+    return strcmp(name, "lost") == 0 || strcmp(name, "deaf") == 0 || strcmp(name, "second") == 0;
+}
+
+void selftest(const char *name)
+{
+    if (!commit(name, faults, ARRAY_SIZE(faults)) && !is_one_of_cpus(name))
+        log_line("selftest: there is no `%s`; known: pf wp nx ud df stack nest panic, with "
+                 "several CPUs lost deaf second",
+                 name);
+}
+
+void selftest_of_cpus(const char *name)
+{
+    if (commit(name, cpu_faults, ARRAY_SIZE(cpu_faults)))
+        log_line("selftest: `%s` wants several CPUs", name);
+}
+
+bool selftest_has_lost_cpu(const char *name)
+{
+    return strcmp(name, "lost") == 0;
 }

@@ -4,6 +4,8 @@
 #ifndef QUIRE_BOOT_SELFTEST_H
 #define QUIRE_BOOT_SELFTEST_H
 
+#include <stdbool.h>
+
 /*
  * Commits the fault that the kernel command line's `selftest=NAME` asks for and does not come back;
  * returns, with a line in the log, when there is none of that name.
@@ -15,7 +17,18 @@
  *   stack  calls without end, into the guard page
  *   nest   a fault in the middle of a report
  *   panic  a broken invariant
+ * Those of selftest_of_cpus() and selftest_has_lost_cpu() are passed over.
  */
 void selftest(const char *name);
+
+/*
+ * Likewise, once all CPUs run:
+ *   deaf   no CPU answers when a flush wants it to
+ *   second a broken invariant, on CPU 1
+ */
+void selftest_of_cpus(const char *name);
+
+/* `lost`: whether one CPU more is to be started than there are. */
+bool selftest_has_lost_cpu(const char *name);
 
 #endif

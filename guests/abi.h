@@ -37,6 +37,8 @@
 #define QUIRE_HC_EXPECT_FAULT 0x51520005
 /* Asks how a guest-physical address (EBX) is backed: EAX = QUIRE_BACKING_*. */
 #define QUIRE_HC_BACKING 0x51520006
+/* An input has been dealt with: where the guest is fuzzed, the end of a round; else nothing. */
+#define QUIRE_HC_DONE 0x51520007
 
 #define QUIRE_FAULT_READ 1
 #define QUIRE_FAULT_WRITE 2

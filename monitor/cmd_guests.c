@@ -92,6 +92,9 @@ static int start(const struct command *command, struct output *out, const struct
                               "g%u %s is halted, and nothing can wake it; `kill g%u; start g%u` "
                               "begins anew",
                               guest->number, guest->name, guest->number, guest->number);
+    error = command_not_held(command, out, guest);
+    if (error)
+        return error;
     error = guest_start(guest);
     if (error == E_STATE)
         return command_refuse(command, out, error, "g%u %s is %s already; `kill g%u` ends it",
@@ -135,6 +138,9 @@ static int resume(const struct command *command, struct output *out, const struc
                               "g%u %s is %s: only a paused guest can be resumed%s", guest->number,
                               guest->name, guest_state_name(guest->state),
                               guest_ended(guest) ? "; `start` runs an ended one again" : "");
+    error = command_not_held(command, out, guest);
+    if (error)
+        return error;
     error = guest_start(guest);
     if (error)
         return command_refuse(command, out, error, "g%u %s cannot be resumed: %s", guest->number,
@@ -309,6 +315,8 @@ static const struct record exit_record = RECORD("exit", exit_columns);
 static const struct column exit_total_columns[] = {
     {"exits", COLUMN_NUMBER, 0},
     {"lazy frames given", COLUMN_NUMBER, 0},
+    {"first writes to shared or watched pages", COLUMN_NUMBER, 0},
+    {"pages copied for them", COLUMN_NUMBER, 0},
     {"faults reported", COLUMN_NUMBER, 0},
     {"faults gone when looked at", COLUMN_NUMBER, 0},
     {"accesses to ports of no device", COLUMN_NUMBER, 0},
@@ -338,6 +346,7 @@ const char *vm_exit_text(enum vm_exit_kind kind)
         [VM_EXIT_SHUTDOWN] = "shutdown",
         [VM_EXIT_MACHINE_CHECK] = "machine check",
         [VM_EXIT_BAD_STATE] = "bad state",
+        [VM_EXIT_LOG_FULL] = "dirty log full",
         [VM_EXIT_HANDLED] = "handled below",
         [VM_EXIT_UNKNOWN] = "unknown",
     };
@@ -361,6 +370,7 @@ static int exits(const struct command *command, struct output *out, const struct
         out, &exit_total_record,
         (struct value[]){
             as_number(vm_exit_total(guest)), as_number(guest->faults_filled),
+            as_number(guest->faults_opened), as_number(guest->pages_copied),
             as_number(guest->faults_refused), as_number(guest->faults_spurious),
             as_number(guest->devices.unclaimed),
             guest->devices.unclaimed ? as_number(guest->devices.last_unclaimed) : as_nothing(),

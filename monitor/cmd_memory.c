@@ -151,6 +151,8 @@ const char *owner_text(char buffer[OWNER_TEXT], owner_t owner)
         return "nobody";
     if (owner == OWNER_HOST)
         return "host";
+    if (owner == OWNER_SHARED)
+        return "shared";
     if (owner < OWNER_FIRST_GUEST) {
         format_buffer(buffer, OWNER_TEXT, "program %u", owner - OWNER_FIRST_USER);
         return buffer;

@@ -370,7 +370,7 @@ static void show_flushes(struct output *out, const char *name, const struct tabl
 static int trace_counters(const struct command *command, struct output *out,
                           const struct arguments *args)
 {
-    const struct tlb_counters *tlb = &tlb_counters;
+    struct tlb_counters tlb = tlb_counters_total();
     char name[OWNER_TEXT];
 
     if (args->count > 2)
@@ -381,10 +381,10 @@ static int trace_counters(const struct command *command, struct output *out,
             show_flushes(out, owner_text(name, guest_owner(guest_by_number(i))),
                          &guest_by_number(i)->table);
     output_facts(out, &tlb_record,
-                 (struct value[]){as_number(tlb->invlpg), as_number(tlb->cr3_loads),
-                                  as_number(tlb->invpcid), as_number(tlb->all_global),
-                                  as_number(tlb->invept_single), as_number(tlb->invept_all),
-                                  as_number(tlb->invvpid), as_number(tlb->asid)});
+                 (struct value[]){as_number(tlb.invlpg), as_number(tlb.cr3_loads),
+                                  as_number(tlb.invpcid), as_number(tlb.all_global),
+                                  as_number(tlb.invept_single), as_number(tlb.invept_all),
+                                  as_number(tlb.invvpid), as_number(tlb.asid)});
     return E_OK;
 }
 

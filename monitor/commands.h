@@ -43,6 +43,7 @@ extern const struct command_family explain_family, frames_family, bytes_family, 
 extern const struct command_family trace_family, print_family, devices_family;
 extern const struct command_family layout_family, terminal_family, workbench_family;
 extern const struct command_family audit_family, oracle_family, stack_family, digest_family;
+extern const struct command_family dirty_family, copies_family, fuzz_family, cpus_family;
 
 /* Says "error: NAME: ..." and returns `error`, for a command to end with. The text says what is
  * wrong and what would be right. */
@@ -62,6 +63,10 @@ int command_guest(const struct command *command, struct output *out, const char 
  * what the backend answered. */
 int command_state(const struct command *command, struct output *out, struct guest *guest,
                   struct vcpu_state *state);
+
+/* E_OK, or a refusal of a guest that has ended and waits to be sent back to its snapshot: E_STATE.
+ */
+int command_not_held(const struct command *command, struct output *out, const struct guest *guest);
 
 /* A number, or a refusal; `what` says what it stands for: "address". */
 int command_number(const struct command *command, struct output *out, const char *word,

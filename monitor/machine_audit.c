@@ -5,7 +5,7 @@
 #include "lib/log.h"
 #include "vm/guest_audit.h"
 
-#define TABLES_LIMIT (1 + GUEST_LIMIT)
+#define TABLES_LIMIT (1 + 2 * GUEST_LIMIT) /* a guest may have a snapshot */
 
 /* Too large for a stack; there is one console. */
 static struct {
@@ -30,6 +30,9 @@ static void describe(struct audit *audit)
 
         if (guest->has_table)
             guest_describe(guest, machine.name[next], &machine.table[audit->tables++]);
+        next = audit->tables;
+        if (guest->snapshot != NULL)
+            guest_describe_snapshot(guest, machine.name[next], &machine.table[audit->tables++]);
     }
 }
 

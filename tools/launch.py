@@ -5,7 +5,7 @@
 
 Settings come from options, or from the environment, where `make run` puts them:
 
-    ENGINE=auto|kvm|bochs|qemu|nested   CPU=model   MEMORY=MiB   CMDS="guests; mem; quit"
+    ENGINE=auto|kvm|bochs|qemu|nested   CPU=model   CPUS=N   MEMORY=MiB   CMDS="guests; mem; quit"
     PATIENCE=seconds   SUITE=trixie (of Debian, for nested)
 
 With CMDS each command is typed at the prompt and the transcript printed; where guests run on and keep
@@ -34,6 +34,9 @@ def arguments():
     parser.add_argument(
         "--memory", type=engines.memory_size, default=setting("MEMORY") or "256", help="in MiB"
     )
+    parser.add_argument(
+        "--cpus", type=engines.cpu_count, default=setting("CPUS") or "1", help="how many CPUs"
+    )
     parser.add_argument("--cmds", default=setting("CMDS") or None, help="commands, split at ';'")
     parser.add_argument(
         "--patience",
@@ -58,7 +61,7 @@ def note(text, start=""):
 def run(options):
     """Returns the exit status."""
     try:
-        engine, reasons = engines.choose(options.engine, options.cpu, options.memory)
+        engine, reasons = engines.choose(options.engine, options.cpu, options.memory, options.cpus)
     except engines.EngineError as error:
         note(error)
         return 2

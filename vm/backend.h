@@ -84,6 +84,7 @@ enum vm_exit_kind {
     VM_EXIT_SHUTDOWN,      /* triple fault */
     VM_EXIT_MACHINE_CHECK, /* the host's hardware has failed while it ran; `name` says how */
     VM_EXIT_BAD_STATE,     /* the CPU refused to enter the guest */
+    VM_EXIT_LOG_FULL,      /* log_start()'s list has no room for another page */
     VM_EXIT_HANDLED,       /* dealt with inside the backend (CR access, XSETBV, ...): just resume */
     VM_EXIT_UNKNOWN,       /* nothing knows this one: stop the guest; `name` and `raw` say what */
     VM_EXIT_COUNT
@@ -199,6 +200,9 @@ struct vm_modes {
     bool code64; /* 64-bit mode */
 };
 
+/* Told of a page that was written; `page` is a 4 KiB boundary. */
+typedef void (*vm_logged_fn)(void *ctx, gpa_t page);
+
 /* How the root that the CPU uses for this guest reads back, decoded. */
 struct vm_root {
     uint64_t raw;
@@ -228,6 +232,9 @@ struct vm_backend {
 
     int (*vcpu_create)(struct guest *guest, struct table *table, owner_t owner, struct vcpu **out);
     void (*vcpu_destroy)(struct vcpu *vcpu);
+    /* Makes `to` what `from` is: every register, what is pending and what is blocked. Both are out
+     * of their CPU; their tables, tags and logs stay their own. */
+    int (*vcpu_copy)(struct vcpu *to, struct vcpu *from);
 
     int (*get_state)(struct vcpu *vcpu, struct vcpu_state *out);
     int (*get_modes)(struct vcpu *vcpu, struct vm_modes *out);
@@ -266,6 +273,13 @@ struct vm_backend {
      * the bus; of a repeated string as many iterations as one exit may take. REACHED: done. */
     enum vm_operand_outcome (*emulate)(struct vcpu *vcpu, const struct vm_exit *exit,
                                        const struct vm_bus *bus, struct vm_emulation *out);
+
+    /* Has the CPU itself keep a list of the pages whose D it sets, from now on; log_take() empties
+     * it. All NULL, or E_UNSUPPORTED: this CPU does not. E_NOMEM, E_QUOTA. The list's frame counts
+     * in vcpu.frames. */
+    int (*log_start)(struct vcpu *vcpu);
+    void (*log_stop)(struct vcpu *vcpu);
+    void (*log_take)(struct vcpu *vcpu, vm_logged_fn fn, void *ctx);
 
     int (*read_root)(struct vcpu *vcpu, struct vm_root *out); /* E_STATE where there is none */
 

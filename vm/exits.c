@@ -2,6 +2,7 @@
 #include "vm/exits.h"
 
 #include "lib/log.h"
+#include "vm/dirty.h"
 #include "vm/inject.h"
 #include "vm/interrupts.h"
 #include "vm/ports.h"
@@ -61,6 +62,9 @@ bool exit_dispatch(struct guest *guest, const struct vm_exit *exit)
     case VM_EXIT_INTERRUPT:
     case VM_EXIT_WINDOW:
     case VM_EXIT_HANDLED:
+        return true;
+    case VM_EXIT_LOG_FULL:
+        dirty_drain(guest);
         return true;
     case VM_EXIT_MEMORY:
         exit_memory(guest, exit);

@@ -10,7 +10,9 @@
 #include "guests/abi.h"
 #include "lib/error.h"
 #include "lib/log.h"
+#include "mm/frames/buddy.h"
 #include "mm/paging/typed.h"
+#include "vm/cow.h"
 #include "vm/device.h"
 #include "vm/exits.h"
 #include "vm/report.h"
@@ -227,6 +229,45 @@ static bool keeps_faulting(struct guest *guest, const struct vm_exit *exit)
     return ++guest->spurious.count > SPURIOUS_LIMIT;
 }
 
+/* There is no frame for it just now. The access is made again when the guest goes on. */
+static void hold(struct guest *guest, const struct vm_exit *exit, int error)
+{
+    uint64_t held = buddy_owner_frames(guest_owner(guest)) * PAGE_SIZE;
+    uint64_t quota = buddy_quota(guest_owner(guest));
+    char has[SIZE_TEXT], most[SIZE_TEXT];
+
+    if (quota != UINT64_MAX && held + PAGE_SIZE > quota * PAGE_SIZE)
+        guest_hold(guest,
+                   "no frame for GPA 0x%lx: it holds %s, its quota is %s; `quota g%u SIZE`, then "
+                   "`resume g%u`",
+                   exit->memory.gpa.v, size_text(has, held), size_text(most, quota * PAGE_SIZE),
+                   guest->number, guest->number);
+    else
+        guest_hold(guest,
+                   "no frame for GPA 0x%lx: the machine's memory is given away (%s); `resume g%u` "
+                   "once there is room",
+                   exit->memory.gpa.v, error_name(error), guest->number);
+}
+
+/* A first touch, or a first write. E_NOENT: the slot does not allow it. */
+static int make_reachable(struct guest *guest, const struct slot *slot, const struct vm_exit *exit)
+{
+    struct mapping mapping;
+    int error;
+
+    if (slot == NULL || (exit->memory.access & ~slot_rights(slot->kind)) != 0)
+        return E_NOENT;
+    if (gpa_translate(&guest->table, exit->memory.gpa, &mapping) == E_OK) {
+        error = exit->memory.access & RIGHT_W ? page_open(guest, exit->memory.gpa) : E_NOENT;
+        guest->faults_opened += error == E_OK;
+    } else {
+        error = slot_fills(slot->kind, exit->memory.access) ? slots_fill(guest, exit->memory.gpa)
+                                                            : E_NOENT;
+        guest->faults_filled += error == E_OK;
+    }
+    return error;
+}
+
 void exit_memory(struct guest *guest, const struct vm_exit *exit)
 {
     const struct slot *slot = guest_slot_at(guest, exit->memory.gpa);
@@ -242,15 +283,11 @@ void exit_memory(struct guest *guest, const struct vm_exit *exit)
                        access_verb(exit->memory.access), exit->memory.gpa.v);
         return;
     }
-    bool first_touch = slot != NULL && slot_fills(slot->kind, exit->memory.access);
-    int error = first_touch ? slots_fill(guest, exit->memory.gpa) : E_NOENT;
-    if (error == E_OK)
-        guest->faults_filled++;
-    else if (error == E_NOENT || error == E_EXIST)
+    int error = make_reachable(guest, slot, exit);
+    if (error == E_NOENT)
         refuse(guest, exit);
-    else
-        guest_stop(guest, exit, "no frame for lazy memory at GPA 0x%lx: %s (%s)",
-                   exit->memory.gpa.v, error_text(error), error_name(error));
+    else if (error != E_OK)
+        hold(guest, exit, error);
 }
 
 void exit_misconfig(struct guest *guest, const struct vm_exit *exit)

@@ -8,10 +8,12 @@
 #include "lib/string.h"
 #include "mm/frames/buddy.h"
 #include "vm/device.h"
+#include "vm/dirty.h"
 #include "vm/guest_audit.h"
 #include "vm/guest_load.h"
 #include "vm/interrupts.h"
 #include "vm/slots.h"
+#include "vm/snapshot.h"
 
 static struct {
     const struct vm_backend *backend;
@@ -127,6 +129,8 @@ static void begin_finish(struct guest *guest, uint64_t deadline)
     guest_flush_output(guest);
     log_end(guest);
     screen_keep(guest);
+    dirty_end(guest);
+    guest_snapshot_drop(guest);
     guest->held = buddy_owner_frames(guest_owner(guest));
     guest_audit(guest, deadline);
     if (guest->vcpu != NULL)
@@ -267,6 +271,7 @@ static void forget_last_life(struct guest *guest)
     guest->spurious.count = 0;
     memset(guest->exits, 0, sizeof(guest->exits));
     guest->faults_filled = guest->faults_refused = guest->faults_spurious = 0;
+    guest->faults_opened = guest->pages_copied = 0;
     guest->frames_peak = 0;
     guest->ticks = 0;
     guest->line_length = guest->line_shown = 0;
@@ -293,7 +298,7 @@ static int make(struct guest *guest)
     return E_OK;
 }
 
-static struct guest *register_guest(void)
+struct guest *guest_register(void)
 {
     uint64_t frames = (sizeof(struct guest) + PAGE_SIZE - 1) / PAGE_SIZE;
     struct guest *guest;
@@ -318,7 +323,7 @@ int guest_create(const struct guest_image *image, struct guest **out)
     *out = NULL;
     if (all.backend == NULL)
         return E_UNSUPPORTED;
-    guest = register_guest();
+    guest = guest_register();
     if (guest == NULL)
         return all.count == GUEST_LIMIT ? E_FULL : E_NOMEM;
     *out = guest;
@@ -343,7 +348,8 @@ int guest_start(struct guest *guest)
 {
     int error;
 
-    if (guest->state == GUEST_RUNNING || guest->state == GUEST_HALTED)
+    if (guest->state == GUEST_RUNNING || guest->state == GUEST_HALTED ||
+        guest->held_end != GUEST_READY)
         return E_STATE;
     if (guest_ended(guest)) {
         if (guest_holds(guest))
@@ -357,6 +363,7 @@ int guest_start(struct guest *guest)
         if (error != E_OK)
             return error;
     }
+    guest->reason[0] = '\0';
     guest->state = guest->halted && !interrupts_can_wake(guest) ? GUEST_HALTED : GUEST_RUNNING;
     return E_OK;
 }
@@ -375,6 +382,7 @@ int guest_kill(struct guest *guest)
     if (guest_ended(guest))
         return E_STATE;
     guest->state = GUEST_KILLED;
+    guest->held_end = GUEST_READY;
     guest_finish(guest);
     return E_OK;
 }

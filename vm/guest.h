@@ -24,6 +24,7 @@
 #include "vm/clock.h"
 #include "vm/devices.h"
 #include "vm/options.h"
+#include "vm/page_set.h"
 #include "vm/screen.h"
 #include "vm/share.h"
 
@@ -84,6 +85,23 @@ struct guest_image {
 #define GUEST_OUTPUT 4096
 #define GUEST_REPORT 8192
 
+/* How the pages that a guest writes are found, and who wants to know (vm/dirty.h). */
+enum dirty_way { DIRTY_OFF, DIRTY_BY_MARKS, DIRTY_BY_LOG, DIRTY_BY_PROTECTION };
+enum dirty_asker { DIRTY_CONSOLE, DIRTY_SNAPSHOT, DIRTY_ASKERS };
+
+/* QUIRE_HC_EXPECT_FAULT; size 0: none expected. */
+struct expected_fault {
+    uint64_t base, size, resume;
+};
+
+/* What a snapshot or a fork takes beside memory and CPU (vm/life.c). */
+struct guest_life {
+    struct guest_devices devices;
+    bool has_bios, has_disk, halted;
+    struct expected_fault expect_fault;
+    uint64_t clock; /* where it stood */
+};
+
 struct guest {
     unsigned number;             /* gN, from 1; its owner: OWNER_FIRST_GUEST + number */
     char name[GUEST_NAME];       /* first word of the module's command line */
@@ -102,7 +120,15 @@ struct guest {
     unsigned slots;
     struct table table; /* the second level */
     bool has_table;
-    struct snapshot last_map; /* what the table mapped when the guest ended last */
+    struct { /* vm/dirty.h */
+        enum dirty_way way;
+        unsigned askers;                   /* bit n: enum dirty_asker n */
+        struct page_set set[DIRTY_ASKERS]; /* written since each emptied its set */
+        struct page_set open;              /* not watched, until the next collection */
+    } dirty;
+    struct guest_snapshot *snapshot; /* vm/snapshot.h; NULL: none */
+    enum guest_state held_end;       /* it ended so, and is held for its snapshot; READY: not */
+    struct snapshot last_map;        /* what the table mapped when the guest ended last */
     struct vcpu *vcpu;
 
     struct guest_clock clock;
@@ -111,11 +137,11 @@ struct guest {
     bool has_disk;     /* its image is the BIOS's disk */
     bool was_reset;    /* it ended by a reset of its machine */
     unsigned restarts; /* by itself, since it was started otherwise */
+    bool in_round;     /* of vm/fuzz.h */
+    bool round_over;   /* it has said that it is done */
     bool halted;       /* executed HLT and nothing has woken it */
 
-    struct { /* QUIRE_HC_EXPECT_FAULT; size 0: none expected */
-        uint64_t base, size, resume;
-    } expect_fault;
+    struct expected_fault expect_fault;
     struct { /* a fault that the table does not explain, and how often */
         uint64_t gpa, rip;
         unsigned count;
@@ -124,6 +150,8 @@ struct guest {
     uint64_t exits[VM_EXIT_COUNT];
     uint64_t interrupts;       /* of its devices, delivered */
     uint64_t faults_filled;    /* lazy frames given */
+    uint64_t faults_opened;    /* first writes to pages that were shared or watched */
+    uint64_t pages_copied;     /* of them, those that were shared */
     uint64_t faults_refused;   /* faults reported, expected ones included */
     uint64_t faults_spurious;  /* the table allowed the access by the time it was looked at */
     uint64_t frames_peak;      /* most frames held at once, tables included */
@@ -166,7 +194,7 @@ bool guest_is_user_program(const char *cmdline);
 bool guest_is_script(const char *cmdline);
 
 /* READY or PAUSED -> RUNNING (or HALTED, where it halted before); ended -> made anew and RUNNING.
- * E_STATE: running already, or halted. */
+ * E_STATE: running already, or halted, or held at its end for its snapshot. */
 int guest_start(struct guest *guest);
 int guest_pause(struct guest *guest); /* E_STATE unless RUNNING or HALTED */
 int guest_kill(struct guest *guest);  /* E_STATE when it has ended */
@@ -186,12 +214,20 @@ bool guest_finish_by(struct guest *guest, uint64_t deadline);
 void guest_finish(struct guest *guest); /* to the end */
 /* Has it something to give back still? */
 bool guest_holds(const struct guest *guest);
+/* Within vm/: another guest in the list, READY and with nothing; NULL: no room. */
+struct guest *guest_register(void);
+void life_save(const struct guest *guest, struct guest_life *out);
+void life_restore(struct guest *guest, const struct guest_life *in);
 /* Within vm/: brings frames_peak up to date. */
 void guest_note_frames(struct guest *guest);
 
 /* Passed, or ended the way it was expected to. */
 bool guest_ok(const struct guest *guest);
 bool guest_ended(const struct guest *guest);
+
+/* Within vm/: runs one guest alone until it says that it is done (round_over), no longer runs, or
+ * `most` ticks of the clock have passed, to a slice. It is not finished if it has ended. */
+void guest_run_round(struct guest *guest, uint64_t most);
 
 /* Runs each runnable guest for one slice. Returns how many still can run, or have ended and hold
  * memory still. */

@@ -3,6 +3,8 @@
 
 #include "lib/error.h"
 #include "lib/format.h"
+#include "vm/dirty.h"
+#include "vm/snapshot.h"
 
 static int read_root(const struct audit_table *table, struct audit_root *out)
 {
@@ -22,9 +24,22 @@ void guest_describe(struct guest *guest, char name[GUEST_AUDIT_NAME], struct aud
         .table = &guest->table,
         .name = name,
         .shows = BIT(PURPOSE_GUEST_RAM),
-        .others = guest->vcpu != NULL ? guest->vcpu->frames : 0,
+        .others = (guest->vcpu != NULL ? guest->vcpu->frames : 0) + dirty_frames(guest) +
+                  guest_snapshot_frames(guest),
         .read_root = guest->vcpu != NULL ? read_root : NULL,
         .ctx = guest,
+    };
+}
+
+void guest_describe_snapshot(struct guest *guest, char name[GUEST_AUDIT_NAME],
+                             struct audit_table *out)
+{
+    format_buffer(name, GUEST_AUDIT_NAME, "g%u's snapshot", guest->number);
+    *out = (struct audit_table){
+        .table = &guest->snapshot->table,
+        .name = name,
+        .shows = BIT(PURPOSE_GUEST_RAM),
+        .others = AUDIT_UNKNOWN, /* they are the guest's, and judged there */
     };
 }
 

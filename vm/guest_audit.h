@@ -14,6 +14,10 @@
  * `name`, which has to stay for as long as `out`. */
 void guest_describe(struct guest *guest, char name[GUEST_AUDIT_NAME], struct audit_table *out);
 
+/* Likewise the table of its snapshot; it has one. */
+void guest_describe_snapshot(struct guest *guest, char name[GUEST_AUDIT_NAME],
+                             struct audit_table *out);
+
 /* Judges the guest's table by itself, if it has one, and logs what breaks a rule, or that it came
  * no further until the clock was at `deadline`. */
 void guest_audit(struct guest *guest, uint64_t deadline);

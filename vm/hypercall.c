@@ -127,6 +127,10 @@ bool exit_hypercall(struct guest *guest, const struct vm_exit *exit)
     case QUIRE_HC_YIELD:
         yields = true;
         break;
+    case QUIRE_HC_DONE:
+        guest->round_over = true;
+        yields = guest->in_round;
+        break;
     case QUIRE_HC_EXPECT_FAULT:
         answer = call_expect_fault(guest, &call);
         break;

@@ -130,11 +130,11 @@ void guests_show_output(void)
 {
     static unsigned last; /* whose line it was */
     unsigned count = guest_count(), idle = 0;
-    uint64_t start, before;
 
-    if (count == 0) /* nor need there be a backend */
-        return;
-    start = before = guests_backend()->ticks();
+    if (!guests_backend())
+        return; /* none of them has ever run */
+    uint64_t start = guests_backend()->ticks(), before = start;
+
     while (idle < count && before - start < SHOW_TICKS && log_has_room()) {
         struct guest *guest = guest_by_number(last % count + 1);
 

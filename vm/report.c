@@ -23,6 +23,17 @@ void guest_end(struct guest *guest, enum guest_state state, const char *reason, 
     va_end(args);
 }
 
+void guest_hold(struct guest *guest, const char *reason, ...)
+{
+    va_list args;
+
+    va_start(args, reason);
+    end_with(guest, GUEST_PAUSED, reason, args);
+    va_end(args);
+    guest_clock_stop(guest);
+    log_guest("g%u %s: paused: %s", guest->number, guest->name, guest->reason);
+}
+
 void guest_stop(struct guest *guest, const struct vm_exit *exit, const char *reason, ...)
 {
     struct report report;

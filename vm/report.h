@@ -16,6 +16,9 @@ void guest_end(struct guest *guest, enum guest_state state, const char *reason, 
 void guest_stop(struct guest *guest, const struct vm_exit *exit, const char *reason, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* Pauses a guest that cannot go on just now; the reason says what would let it. */
+void guest_hold(struct guest *guest, const char *reason, ...) __attribute__((format(printf, 2, 3)));
+
 /* The report that is being written: guest->report as a sink. report_begin() empties it;
  * report_log() sends it to the log line by line. */
 struct report {

@@ -11,6 +11,7 @@
 #include "vm/interrupts.h"
 #include "vm/report.h"
 #include "vm/reset.h"
+#include "vm/snapshot.h"
 
 static uint64_t first_entry;
 
@@ -68,7 +69,9 @@ static void take_turn(struct guest *guest)
         run_until(guest, start, start + turn);
     used = guests_backend()->ticks() - start;
     guest->ticks += used;
-    if (guest_ended(guest) && turn != 0 && guest_finish_by(guest, start + turn))
+    if (guest_ended(guest) && guest->snapshot != NULL)
+        guest_hold_ended(guest);
+    else if (guest_ended(guest) && turn != 0 && guest_finish_by(guest, start + turn))
         guest_restart(guest);
     used = guests_backend()->ticks() - start;
     if (used > turn)
@@ -86,6 +89,20 @@ static unsigned last; /* whose turn it was */
 void guests_set_between(bool (*wanted)(void))
 {
     between = wanted;
+}
+
+void guest_run_round(struct guest *guest, uint64_t most)
+{
+    uint64_t start = guests_backend()->ticks();
+
+    guest->in_round = true;
+    guest->round_over = false;
+    guest_clock_go(guest);
+    for (uint64_t now = start;
+         now - start < most && guest->state == GUEST_RUNNING && !guest->round_over;
+         now = guests_backend()->ticks())
+        run_until(guest, now, start + most);
+    guest->in_round = false;
 }
 
 unsigned guests_round(void)

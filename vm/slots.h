@@ -23,6 +23,16 @@
 #define GUEST_VIDEO_SIZE UINT64_C(0x20000)  /* behind it, with `pc`; then ROM */
 #define GUEST_HIGH_RAM UINT64_C(0x100000)   /* ... and the rest begins */
 
+static inline uint64_t slot_last(const struct slot *slot)
+{
+    return slot->base.v + slot->size - 1;
+}
+
+static inline struct slot *slot_at(struct guest *guest, gpa_t at)
+{
+    return (struct slot *)guest_slot_at(guest, at);
+}
+
 /* Adds a slot, keeping the list sorted. E_ALIGN, E_RANGE (size 0, or beyond what the guest's table
  * can map), E_EXIST where it overlaps another, E_FULL. */
 int slot_add(struct guest *guest, gpa_t base, uint64_t size, enum slot_kind kind);
@@ -40,6 +50,10 @@ int slots_back(struct guest *guest);
 /* Gives lazy memory at `at` its frame. E_NOENT where no lazy slot covers it, E_EXIST when it has
  * one, E_NOMEM, E_QUOTA. */
 int slots_fill(struct guest *guest, gpa_t at);
+
+/* Gives back the right to write where nothing stands against it any more: to whole leaves of the
+ * guest's own. */
+void slots_restore_rights(struct guest *guest);
 
 /* Unmaps from guest->release_from on and gives every frame back, after the flush, until the clock
  * is at `deadline`. True: the table is empty, and stays. */

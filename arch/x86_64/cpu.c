@@ -149,12 +149,16 @@ static void detect_extended(struct cpu_features *f)
     }
 }
 
+void cpu_features_read(struct cpu_features *out)
+{
+    *out = (struct cpu_features){0};
+    detect_basic(out);
+    detect_extended(out);
+}
+
 void cpu_detect(void)
 {
-    struct cpu_features found = {0};
-    detect_basic(&found);
-    detect_extended(&found);
-    cpu_features = found;
+    cpu_features_read(&cpu_features);
 }
 
 /*

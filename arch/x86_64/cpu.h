@@ -142,6 +142,22 @@ static inline struct descriptor_table sidt(void)
     return table;
 }
 
+static inline void lgdt(const struct descriptor_table *table)
+{
+    __asm__ volatile("lgdt %0" : : "m"(*table));
+}
+
+static inline void lidt(const struct descriptor_table *table)
+{
+    __asm__ volatile("lidt %0" : : "m"(*table));
+}
+
+/* For a moment, so that what is pending is taken (SDM Vol. 2, STI: not before the second NOP). */
+static inline void open_interrupts(void)
+{
+    __asm__ volatile("sti\n\tnop\n\tnop\n\tcli" : : : "memory");
+}
+
 static inline void cpu_pause(void)
 {
     __asm__ volatile("pause" : : : "memory");
@@ -177,7 +193,10 @@ struct cpu_features {
 };
 extern struct cpu_features cpu_features;
 
-/* Fills cpu_features. Changes nothing. */
+/* What the CPU that this runs on offers, by CPUID. */
+void cpu_features_read(struct cpu_features *out);
+
+/* Fills cpu_features, on the CPU that boots. Changes nothing. */
 void cpu_detect(void);
 
 /* Whether the time-stamp counter ticks once an instruction, as some emulators have it: then

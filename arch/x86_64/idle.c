@@ -16,8 +16,6 @@
 
 /* idle_entry.asm */
 void idle_interrupt(void);
-void idle_timer(void);
-void idle_spurious(void);
 
 volatile uint32_t idle_interrupts; /* that have arrived */
 

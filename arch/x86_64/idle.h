@@ -13,4 +13,9 @@ void idle_init(void);
  * PAUSE. Interrupts are off before and after. */
 void cpu_idle(void);
 
+/* For trap_set_gate(), in idle_entry.asm: one that ends the interrupt at the local APIC and does
+ * nothing else, and one that does nothing. */
+void idle_timer(void);
+void idle_spurious(void);
+
 #endif

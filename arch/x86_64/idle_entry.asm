@@ -22,7 +22,8 @@ idle_interrupt:
         pop     rax
         iretq
 
-; The local APIC's timer, raised while a guest's slice or a program's budget was being stopped.
+; The local APIC's timer, raised while a guest's slice or a program's budget was being stopped; and
+; VECTOR_WAKE, which has done all that it is for when HLT is over.
 idle_timer:
         push    rax
         push    rcx

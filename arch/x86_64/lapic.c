@@ -11,10 +11,13 @@
 #define APIC_BASE_ADDRESS BITS(51, 12)
 
 /* SDM Vol. 3, table 11-1 "Local APIC Register Address Map" and 11-6 for x2APIC mode. */
+#define LAPIC_ID 0x020
 #define LAPIC_TPR 0x080
 #define LAPIC_EOI 0x0b0
 #define LAPIC_SVR 0x0f0
 #define LAPIC_IRR 0x200 /* eight registers of 32 vectors, 16 bytes apart */
+#define LAPIC_ICR_LOW 0x300
+#define LAPIC_ICR_HIGH 0x310
 #define LAPIC_LVT_TIMER 0x320
 #define LAPIC_LVT_LINT0 0x350
 #define LAPIC_TIMER_INITIAL 0x380
@@ -26,6 +29,16 @@
 #define LVT_MASKED BIT(16)
 #define LVT_EXTINT 0x700
 #define DIVIDE_BY_16 0x3
+
+/* 11.6.1: delivery mode, level and status in the low word, the destination in the high one. */
+#define ICR_NMI 0x400
+#define ICR_INIT 0x500
+#define ICR_STARTUP 0x600
+#define ICR_PENDING BIT(12)
+#define ICR_ASSERT 0x4000
+#define XAPIC_ID_SHIFT 24
+#define XAPIC_IDS 255 /* 255 is everybody */
+#define SEND_POLLS 100000u
 
 #define PRIORITY_CLASS(vector) ((vector)&0xf0)
 
@@ -113,4 +126,61 @@ void lapic_end_of_interrupt(void)
 void lapic_take_pic(bool on)
 {
     lapic_write(LAPIC_LVT_LINT0, on ? LVT_EXTINT : LVT_EXTINT | LVT_MASKED);
+}
+
+uint32_t lapic_id(void)
+{
+    if (!(rdmsr(IA32_APIC_BASE) & APIC_BASE_EN))
+        return 0;
+    uint32_t id = lapic_read(LAPIC_ID);
+    return x2apic_mode() ? id : id >> XAPIC_ID_SHIFT;
+}
+
+bool lapic_x2apic(void)
+{
+    return x2apic_mode();
+}
+
+void lapic_enter_x2apic(void)
+{
+    wrmsr(IA32_APIC_BASE, rdmsr(IA32_APIC_BASE) | APIC_BASE_EN | APIC_BASE_EXTD);
+}
+
+/* In x2APIC mode one write, of which nothing is pending afterwards (11.12.9). An NMI handler that
+ * came between the two writes of xAPIC mode would change the destination: it sends nothing. */
+static int send(uint32_t id, uint32_t command)
+{
+    if (x2apic_mode()) {
+        /* A WRMSR to the APIC does not wait for stores before it (11.12.3). */
+        __asm__ volatile("mfence; lfence" : : : "memory");
+        wrmsr(X2APIC_MSR_BASE + LAPIC_ICR_LOW / 16, (uint64_t)id << 32 | command);
+        return E_OK;
+    }
+    if (id >= XAPIC_IDS)
+        return E_RANGE;
+    *reg(LAPIC_ICR_HIGH) = id << XAPIC_ID_SHIFT;
+    *reg(LAPIC_ICR_LOW) = command;
+    for (unsigned polls = 0; polls < SEND_POLLS && (*reg(LAPIC_ICR_LOW) & ICR_PENDING); polls++)
+        cpu_pause();
+    return E_OK;
+}
+
+int lapic_send_init(uint32_t id)
+{
+    return send(id, ICR_INIT | ICR_ASSERT);
+}
+
+int lapic_send_startup(uint32_t id, uint8_t page)
+{
+    return send(id, ICR_STARTUP | ICR_ASSERT | page);
+}
+
+int lapic_send_nmi(uint32_t id)
+{
+    return send(id, ICR_NMI | ICR_ASSERT);
+}
+
+int lapic_send_vector(uint32_t id, uint8_t vector)
+{
+    return send(id, ICR_ASSERT | vector);
 }

@@ -1,7 +1,7 @@
 /*
  * This CPU's local APIC, as far as the hypervisor uses it: its timer, which takes the CPU back from
- * a ring-3 program that does not end. In xAPIC mode the registers are reached through the fixmap,
- * in x2APIC mode by MSR; which mode the firmware left is kept.
+ * a ring-3 program that does not end, and what it sends to other CPUs. In xAPIC mode the registers
+ * are reached through the fixmap, in x2APIC mode by MSR; which mode the firmware left is kept.
  *
  * SDM Vol. 3, chapter 11 "Advanced Programmable Interrupt Controller (APIC)".
  */
@@ -14,6 +14,7 @@
 /* Vectors of the highest priority class. The rest stay below the task priority, so that nothing a
  * device or the firmware left pending can arrive. */
 #define VECTOR_TIMER 0xf0
+#define VECTOR_WAKE 0xf1     /* out of HLT, to look for work */
 #define VECTOR_SPURIOUS 0xff /* its low four bits must be ones on old CPUs; no end of interrupt */
 
 /*
@@ -22,6 +23,23 @@
  * when there is none or the firmware has switched it off; errors of fixmap_map(). Idempotent.
  */
 int lapic_enable(void);
+
+/* The id that other CPUs address this one by; 0 without a local APIC. */
+uint32_t lapic_id(void);
+
+/* In x2APIC mode? And: into it, where the CPU that booted is in it (11.12). */
+bool lapic_x2apic(void);
+void lapic_enter_x2apic(void);
+
+/*
+ * To another CPU, by its APIC id (11.6.1 "Interrupt Command Register"): INIT, which has it wait for
+ * a start-up IPI; that one, which has it begin in real mode at page * 4 KiB; an NMI; a vector.
+ * Return when the APIC has taken the message. E_RANGE: in xAPIC mode ids are below 255.
+ */
+int lapic_send_init(uint32_t id);
+int lapic_send_startup(uint32_t id, uint8_t page);
+int lapic_send_nmi(uint32_t id);
+int lapic_send_vector(uint32_t id, uint8_t vector);
 
 /* One interrupt VECTOR_TIMER after `count` ticks of the bus clock divided by 16. */
 void lapic_timer_start(uint32_t count);

@@ -29,11 +29,8 @@ const char *const cpu_stack_names[STACK_COUNT] = {
 
 void percpu_install(struct percpu *cpu, unsigned number)
 {
-    uint32_t r[4];
-    cpuid(1, 0, r);
     cpu->self = cpu;
     cpu->number = number;
-    cpu->apic_id = r[CPUID_EBX] >> 24;
     wrmsr(IA32_GS_BASE, (uint64_t)(uintptr_t)cpu);
     wrmsr(IA32_KERNEL_GS_BASE, 0);
 }

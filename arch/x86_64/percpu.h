@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "arch/x86_64/descriptors.h"
+#include "mm/addr.h"
 
 /* Offsets for NASM code, held to the structure by assertions below. */
 #define PERCPU_SELF 0
@@ -40,12 +41,12 @@ struct percpu {
     uint64_t kernel_rsp; /* SYSCALL entry: where the kernel's stack starts */
     uint64_t user_rsp;   /* SYSCALL entry: scratch */
     unsigned number;     /* 0 is the CPU that booted */
-    unsigned apic_id;
     struct stack_range stack[STACK_COUNT];
     unsigned reporting; /* reports begun and not ended: a trap while reporting sees 1 */
     uint64_t nmis;      /* taken in host mode */
     struct user_run *user;
     struct vmx_cpu *vmx;
+    hpa_t svm_host_save, svm_host_vmcb; /* arch/x86_64/svm/: 0 where that is not on */
     /* Takes a guest's registers that stayed on this CPU off it, before ring 3 can see or lose them.
      * NULL: there are none. */
     void (*put_guest)(void);

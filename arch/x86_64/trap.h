@@ -29,9 +29,23 @@ static inline bool trap_from_user(const struct trap_frame *frame)
  * first. */
 void traps_init_early(void);
 
-/* Gives double fault, NMI, machine check and debug their own guarded stacks on this CPU. E_NOMEM.
- */
+/* Gives double fault, NMI, machine check and debug their own guarded stacks on this CPU, the first,
+ * and has the gates use them. E_NOMEM. */
 int traps_init(void);
+
+/* For another CPU: its stacks, before it starts; and on it, descriptor tables, after
+ * percpu_install(). */
+struct percpu;
+int traps_give_stacks(struct percpu *cpu);
+void traps_load(void);
+
+/*
+ * Where there are several CPUs (cpus.h). The first is called by each NMI, in host mode and out of a
+ * guest (then with NULL), with further ones blocked. The second before a report that ends the
+ * machine: no other CPU goes on, and each says where it was.
+ */
+extern void (*cpus_nmi)(const struct trap_frame *frame);
+extern void (*cpus_stop_others)(struct sink *to);
 
 /* Has `entry` (an assembly routine that ends in IRETQ) take a vector from 32 up, on the stack that
  * a trap of that ring starts on; ring 3 may raise it by INT n if `from_ring3`. For every CPU. */

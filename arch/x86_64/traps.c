@@ -36,6 +36,22 @@ void trap_dispatch(struct trap_frame *frame);
 
 bool (*trap_user_hook)(struct trap_frame *frame);
 bool (*trap_probe_hook)(struct trap_frame *frame);
+void (*cpus_nmi)(const struct trap_frame *frame);
+void (*cpus_stop_others)(struct sink *to);
+
+/* These have stacks of their own on each CPU. */
+static const struct {
+    uint8_t vector;
+    enum ist ist;
+    enum cpu_stack stack;
+} own_stack[] = {
+    {VECTOR_DF, IST_DOUBLE_FAULT, STACK_DOUBLE_FAULT},
+    {VECTOR_NMI, IST_NMI, STACK_NMI},
+    {VECTOR_MC, IST_MACHINE_CHECK, STACK_MACHINE_CHECK},
+    /* Ring 3 can arrange for #DB to arrive at the first instruction of a SYSCALL handler, when
+     * the stack is still its own. */
+    {VECTOR_DB, IST_DEBUG, STACK_DEBUG},
+};
 
 static struct gate interrupt_gate(uint64_t entry)
 {
@@ -62,26 +78,18 @@ void traps_init_early(void)
         idt[i] = interrupt_gate(trap_stubs[i]);
     idt[VECTOR_BP].type |= GATE_RING3; /* INT3 of ring 3 is a breakpoint, no protection fault */
 
+    traps_load();
+}
+
+void traps_load(void)
+{
     descriptors_load(this_cpu());
     struct descriptor_table table = {sizeof(idt) - 1, (uint64_t)(uintptr_t)idt};
     __asm__ volatile("lidt %0" : : "m"(table));
 }
 
-int traps_init(void)
+int traps_give_stacks(struct percpu *cpu)
 {
-    static const struct {
-        uint8_t vector;
-        enum ist ist;
-        enum cpu_stack stack;
-    } own_stack[] = {
-        {VECTOR_DF, IST_DOUBLE_FAULT, STACK_DOUBLE_FAULT},
-        {VECTOR_NMI, IST_NMI, STACK_NMI},
-        {VECTOR_MC, IST_MACHINE_CHECK, STACK_MACHINE_CHECK},
-        /* Ring 3 can arrange for #DB to arrive at the first instruction of a SYSCALL handler, when
-         * the stack is still its own. */
-        {VECTOR_DB, IST_DEBUG, STACK_DEBUG},
-    };
-    struct percpu *cpu = this_cpu();
     for (unsigned i = 0; i < ARRAY_SIZE(own_stack); i++) {
         hva_t top;
         int error = stack_alloc(&top);
@@ -90,6 +98,14 @@ int traps_init(void)
         cpu->stack[own_stack[i].stack] = (struct stack_range){top.v - STACK_SIZE, top.v};
         cpu->tss.ist[own_stack[i].ist - 1] = top.v;
     }
+    return E_OK;
+}
+
+int traps_init(void)
+{
+    int error = traps_give_stacks(this_cpu());
+    if (error)
+        return error;
     for (unsigned i = 0; i < ARRAY_SIZE(own_stack); i++)
         idt[own_stack[i].vector].ist = own_stack[i].ist;
     return E_OK;
@@ -151,8 +167,11 @@ int wrmsr_safe(uint32_t index, uint64_t value)
 static void report_begin(const char *what, uint64_t rip)
 {
     unsigned before = this_cpu()->reporting++;
-    if (before == 0)
+    if (before == 0) {
+        if (cpus_stop_others)
+            cpus_stop_others(&uart_sink);
         return;
+    }
     if (before > 1)
         cpu_stop();
     format(&uart_sink, "\nquire: %s at rip %016lx, cr2 %016lx, while reporting\n", what, rip,
@@ -193,9 +212,10 @@ static bool is_abort(uint64_t vector)
 
 void trap_dispatch(struct trap_frame *frame)
 {
-    /* An NMI asks for nothing yet but to be taken; its return unmasks the next one. */
     if (frame->vector == VECTOR_NMI) {
         this_cpu()->nmis++;
+        if (cpus_nmi)
+            cpus_nmi(frame);
         return;
     }
     if (trap_from_user(frame) && !is_abort(frame->vector) && trap_user_hook &&

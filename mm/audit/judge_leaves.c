@@ -42,8 +42,10 @@ static enum audit_rule shown_rule(const struct audit_table *t, const struct fram
     }
     if ((t->shows >> info->purpose & 1) == 0)
         return AUDIT_LEAF_PURPOSE;
-    return info->owner != t->table->owner && info->state != FRAME_SHARED ? AUDIT_LEAF_OWNER
-                                                                         : AUDIT_RULES;
+    return info->owner != t->table->owner && info->owner != OWNER_SHARED &&
+                   info->state != FRAME_SHARED
+               ? AUDIT_LEAF_OWNER
+               : AUDIT_RULES;
 }
 
 /* Judges [base, base + size), shown from `in` on, block by block, up to the first that is wrong. */

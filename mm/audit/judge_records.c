@@ -76,7 +76,7 @@ static void judge_shares(struct auditor *a, const char *name, uint64_t pfn, uint
         for (; pfn < next && pfn < end; pfn++) {
             unsigned shown = tally_count(&a->reached, pfn);
 
-            if (shown > 1 && shown != holders) {
+            if (shown != holders && (shown > 1 || (shown == 1 && a->audit->everyone))) {
                 found(a, AUDIT_LEAF_SHARED, name, at_frame(hpa_of_pfn(pfn)),
                       "it is shown %u times, and its record says it is shared by %lu", shown,
                       info.payload);

@@ -9,8 +9,8 @@
  * record and 0.15 of bitmaps a frame. Blocks come from the top of memory down, so that what only
  * low memory can serve (buddy_alloc_within) finds it free for longest.
  *
- * Offered as a library, and not used by this hypervisor: buddy_alloc_at(), buddy_share(),
- * buddy_release(), buddy_is_free(), and buddy_set_cpus() for as long as one CPU runs.
+ * Offered as a library, and not used by this hypervisor: buddy_alloc_at(), buddy_is_free(), and
+ * buddy_set_cpus() for as long as one CPU runs.
  */
 #ifndef QUIRE_MM_BUDDY_H
 #define QUIRE_MM_BUDDY_H
@@ -107,6 +107,14 @@ int buddy_free_frames(const hpa_t *frames, unsigned n, owner_t owner);
  */
 int buddy_share(hpa_t head, owner_t owner);
 int buddy_release(hpa_t head, unsigned order, owner_t owner, bool *last);
+
+/* A block in use becomes 2^(order - into) blocks of order `into`, each with its owner, its purpose,
+ * and as many holders. Errors as buddy_free(), but for E_SHARED. */
+int buddy_divide(hpa_t head, unsigned order, unsigned into, owner_t owner);
+
+/* A block in use, whoever holds it, belongs to `to` from now on, and is charged to it. E_QUOTA, and
+ * nothing has changed; E_INVAL (no such owner); else as buddy_release(). */
+int buddy_transfer(hpa_t head, unsigned order, owner_t owner, owner_t to);
 
 /* Returns everything that per-CPU caches hold to the buddy. */
 void buddy_drain(void);

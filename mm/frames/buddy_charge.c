@@ -90,6 +90,18 @@ int buddy_charge(struct cpu *self, uint64_t key, uint64_t frames)
     return E_OK;
 }
 
+int buddy_move_charge(struct cpu *self, uint64_t from, uint64_t to, uint64_t frames)
+{
+    owner_t owner = frame_record_owner(to);
+    if (quota_left(owner) < frames)
+        buddy_recall_leases(self, owner);
+    if (quota_left(owner) < frames)
+        return E_QUOTA;
+    buddy_add_charge(to, frames);
+    buddy_add_charge(from, -frames);
+    return E_OK;
+}
+
 int buddy_set_quota(owner_t owner, uint64_t frames)
 {
     if (owner == OWNER_NONE || owner >= OWNER_LIMIT)

@@ -1,4 +1,4 @@
-/* The buddy allocator: one block given back, shared, or released by one of its holders. */
+/* The buddy allocator: one block given back. */
 #include "mm/frames/buddy_blocks.h"
 #include "mm/frames/buddy_cache.h"
 
@@ -27,8 +27,7 @@ int buddy_refuse(int error)
     return error;
 }
 
-/* Is `head` the first frame of a block in use that belongs to `owner`? The lock is held. */
-static int check_block(hpa_t head, owner_t owner, uint64_t *record)
+int buddy_check_block(hpa_t head, owner_t owner, uint64_t *record)
 {
     uint64_t pfn = pfn_of(head), first;
     if (!is_aligned(head.v, PAGE_SIZE))
@@ -50,8 +49,7 @@ static int check_block(hpa_t head, owner_t owner, uint64_t *record)
     return first == pfn ? E_OK : E_ORDER;
 }
 
-/* Gives back a block that check_block() has passed. */
-static void free_locked(struct cpu *self, uint64_t pfn, uint64_t record)
+void buddy_free_locked(struct cpu *self, uint64_t pfn, uint64_t record)
 {
     unsigned order = frame_record_order(record);
     buddy_add_charge(key_of_record(record), -order_frames(order));
@@ -74,7 +72,7 @@ static void free_locked(struct cpu *self, uint64_t pfn, uint64_t record)
 /* The same of a block that is to be freed. */
 int buddy_check_free(hpa_t head, unsigned order, owner_t owner, uint64_t *record)
 {
-    int error = check_block(head, owner, record);
+    int error = buddy_check_block(head, owner, record);
     if (error == E_OK && frame_record_state(*record) == FRAME_SHARED)
         error = E_SHARED;
     if (error == E_OK && frame_record_order(*record) != order)
@@ -88,7 +86,7 @@ static __attribute__((noinline)) int free_slow(hpa_t head, unsigned order, owner
     struct cpu *self = buddy_take_lock();
     int error = buddy_check_free(head, order, owner, &record);
     if (error == E_OK)
-        free_locked(self, pfn_of(head), record);
+        buddy_free_locked(self, pfn_of(head), record);
     else
         buddy_refuse(error);
     buddy_drop_lock();
@@ -166,50 +164,6 @@ int buddy_free(hpa_t head, unsigned order, owner_t owner)
     if (!peek(buddy_alone_open))
         return free_on_this_cpu(head, order, owner);
     return order != 0 ? free_block_alone(head, order, owner) : free_frame_alone(head, owner);
-}
-
-int buddy_share(hpa_t head, owner_t owner)
-{
-    uint64_t record;
-    buddy_take_lock();
-    int error = check_block(head, owner, &record);
-    if (error == E_OK) {
-        bool shared = frame_record_state(record) == FRAME_SHARED;
-        uint64_t holders = shared ? (record >> FRAME_PAYLOAD_SHIFT) + 1 : 2;
-        record &= ~(FRAME_PAYLOAD_MASK | FRAME_STATE_MASK);
-        poke(frame_records[pfn_of(head)], record | FRAME_SHARED | holders << FRAME_PAYLOAD_SHIFT);
-    } else {
-        buddy_refuse(error);
-    }
-    buddy_drop_lock();
-    trace(TRACE_SHARE, owner, head.v, 0, 0, error);
-    return error;
-}
-
-int buddy_release(hpa_t head, unsigned order, owner_t owner, bool *last)
-{
-    uint64_t record;
-    bool freed = false;
-    struct cpu *self = buddy_take_lock();
-    int error = check_block(head, owner, &record);
-    if (error == E_OK && frame_record_order(record) != order)
-        error = E_ORDER;
-    if (error != E_OK) {
-        buddy_refuse(error);
-    } else if (frame_record_state(record) == FRAME_SHARED) {
-        uint64_t holders = (record >> FRAME_PAYLOAD_SHIFT) - 1;
-        record &= ~(FRAME_PAYLOAD_MASK | FRAME_STATE_MASK);
-        record |= holders > 1 ? FRAME_SHARED | holders << FRAME_PAYLOAD_SHIFT : FRAME_USED;
-        poke(frame_records[pfn_of(head)], record);
-    } else {
-        free_locked(self, pfn_of(head), record);
-        freed = true;
-    }
-    buddy_drop_lock();
-    if (last != NULL)
-        *last = freed;
-    trace(TRACE_RELEASE, owner, head.v, order, freed, error);
-    return error;
 }
 
 void buddy_drain(void)

@@ -204,6 +204,11 @@ static inline bool can_own(enum frame_purpose purpose, owner_t owner)
 int buddy_check_free(hpa_t head, unsigned order, owner_t owner, uint64_t *record);
 int buddy_refuse(int error);
 
+/* Is `head` the first frame of a block in use that belongs to `owner`? Gives back one that is. The
+ * lock is held. */
+int buddy_check_block(hpa_t head, owner_t owner, uint64_t *record);
+void buddy_free_locked(struct cpu *self, uint64_t pfn, uint64_t record);
+
 /* Tells who watches. */
 static inline void note_taken(uint64_t pfn, uint64_t frames)
 {
@@ -242,6 +247,9 @@ static inline uint64_t quota_of(owner_t owner)
 
 /* May so many frames be charged? If so, they are. */
 int buddy_charge(struct cpu *self, uint64_t key, uint64_t frames);
+
+/* From one owner to another, for the same purpose; E_QUOTA is the other's. */
+int buddy_move_charge(struct cpu *self, uint64_t from, uint64_t to, uint64_t frames);
 
 /* Changes what is charged by `frames`, modulo 2^64. */
 void buddy_add_charge(uint64_t key, uint64_t frames);

@@ -61,8 +61,9 @@ const char *purpose_name(enum frame_purpose purpose);
 typedef uint16_t owner_t;
 #define OWNER_NONE 0
 #define OWNER_HOST 1
-#define OWNER_FIRST_USER 2   /* ring-3 programs: 2..15 */
-#define OWNER_FIRST_GUEST 16 /* guest gN is owner 16 + N */
+#define OWNER_FIRST_USER 2             /* ring-3 programs: 2..15 */
+#define OWNER_FIRST_GUEST 16           /* guest gN is owner 16 + N */
+#define OWNER_SHARED OWNER_FIRST_GUEST /* there is no g0: memory that several guests may hold */
 #define OWNER_LIMIT 2048
 
 #define FRAME_ORDER_SHIFT 3

@@ -18,7 +18,7 @@
  * because in + size - 1 is its last address.
  *
  * Offered as a library, and not used by this hypervisor: table_map_fresh() with page_source.h,
- * table_clone(), table_copy(), table_harvest() and table_merge_sweep().
+ * table_clone() and table_copy().
  */
 #ifndef QUIRE_MM_TABLE_H
 #define QUIRE_MM_TABLE_H
@@ -70,8 +70,12 @@ struct table {
         uint64_t ranges, whole; /* invalidations done, by range and of the whole context */
         uint64_t spared;        /* writes that needed none: absent to present */
     } flushes;
+    uint64_t generation;   /* the environment's: flushes of this table, where it counts them */
     uint64_t open_batches; /* that owe something and were not committed: 0 at rest */
-    bool root_pinned;      /* root entries are shared with other tables: never removed */
+    /* Told of each page whose D is set by software, for an access that it carries out; NULL: nobody
+     * is. Whoever sets it calls (arch/x86_64/mm/guest_memory.h). */
+    void (*marked)(struct table *table, uint64_t in);
+    bool root_pinned; /* root entries are shared with other tables: never removed */
 };
 
 /* Takes a root frame and starts an empty table. */

@@ -74,6 +74,7 @@ RIGHT = {
     "screen g3 colour": [r"^g3 waiting: 80 by 25, "],
     "type g3 ls -l\\n": [r"^typed 6 characters on the keyboard of g3 waiting$"],
     "cpu": [r"^vendor: GenuineIntel", r"^  NX +yes +yes", r"^  VMX +yes +yes", r"EPT"],
+    "cpus": [r"^ +0 +0 +online +guests and console "],
     "log": [r"^  quire: CPU: ", r"g4 broken: refused"],
     "log 2": [r"\A  .*\n  .*\Z"],
     "version": [r'^boot loader: GRUB', r"^command line: reserve=4M$", r"^ticks since entry: \d+"],
@@ -111,6 +112,7 @@ WRONG = {
     "mem all": "mem: too many arguments; usage: mem",
     "map": "map: arguments are missing; usage: map host|user|gN",
     "map elsewhere": "map: ",
+    "cpus all": "cpus: \"all\": it is `cpus`, or `cpus trial [CHANGES]`",
     "map g9": "map: there is no g9: the guests are g1 to g4",
     "walk": "walk: arguments are missing",
     "walk host": "walk: an argument is missing",
@@ -185,6 +187,7 @@ RIGHT_BY_SVM = {
     "eptp g2": [r"^raw: 0x\w+000$", r"^levels: 4", r"^memory type: WB", r"translates by the table of g2"],
     "cpu": [r"^vendor: AuthenticAMD", r"^  NX +yes +yes", r"^  SVM +yes +yes", r"^guests run by: SVM$"],
     "oracle 300": [r"^  guest +6 +300 .* 0$", r"of 900 predictions \(seed 1\)$"],
+    "exits g2": [r"^  interrupt +\d+", r"^most frames held: \d+"],  # the host's timer ends slices
     "bench 1": [r"^  NPT: translate ", r"^a tick is an instruction: no$"],
 }
 

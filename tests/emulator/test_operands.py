@@ -9,9 +9,12 @@ import pytest
 from machines import NO_ACCESSED_DIRTY_CPU, assemble, quit_machine
 from quire_machine.engines import Bochs, Qemu
 
-ENGINES = [Bochs("corei7_skylake_x"), Bochs(NO_ACCESSED_DIRTY_CPU), Qemu()]
+ENGINES = [Bochs("corei7_skylake_x"), Bochs(NO_ACCESSED_DIRTY_CPU)]
+BOTH_VENDORS = [*ENGINES, Qemu()]
 
-pytestmark = pytest.mark.one_vendor("names its engines")
+# QEMU 7.2's half of a case is not the manual's (docs/SVM.md): faults push RF clear, real mode has no limits, a reserved
+# bit's page fault lacks P. So nearly every guest here finds a case in which the two halves differ.
+pytestmark = pytest.mark.one_vendor("half of each case is the CPU's own, and QEMU's differs from the manual")
 
 
 def said(machine, name):
@@ -67,7 +70,7 @@ def test_lazy_memory_rom_and_holes(boot, engine):
         assert any(text in line for line in report), report
 
 
-@pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.cpu)
+@pytest.mark.parametrize("engine", BOTH_VENDORS, ids=lambda engine: engine.cpu)
 def test_accessed_and_dirty_in_the_second_level(boot, engine):
     """Of memory that only INS and OUTS have used; where the second level keeps A and D."""
     machine = run_cases(boot, engine, "untouched", "mem=16M", 2)
@@ -79,7 +82,7 @@ def test_accessed_and_dirty_in_the_second_level(boot, engine):
         assert leaf.split()[-2:] == wanted, walk
 
 
-@pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.cpu)
+@pytest.mark.parametrize("engine", BOTH_VENDORS, ids=lambda engine: engine.cpu)
 def test_page_tables_in_rom(boot, engine):
     """With A/D in the EPT, and always with AMD-V, each walk counts as a write (docs/BRING-YOUR-OWN-GUEST.md)."""
     image = assemble("romtables.asm")

@@ -4,7 +4,7 @@
 
 FUZZ := $(BUILD)/fuzz
 FUZZ_SECONDS ?= 600
-FUZZ_TARGETS ?= mapper buddy memory_map insn load
+FUZZ_TARGETS ?= mapper buddy memory_map madt insn load
 FUZZ_LOGS := $(FUZZ_TARGETS:%=$(FUZZ)/%.log)
 
 # Of each target: what is watched and sanitized; the world around it, which only has to be fast; the longest input; how
@@ -23,6 +23,11 @@ FUZZ_memory_map_PRODUCT := boot/multiboot2.c boot/memory_map.c mm/frames/membloc
 FUZZ_memory_map_WORLD := lib/format.c lib/error.c
 FUZZ_memory_map_LENGTH := 1024
 FUZZ_memory_map_RUNS ?= 20000
+
+FUZZ_madt_PRODUCT := boot/madt.c
+FUZZ_madt_WORLD := lib/format.c
+FUZZ_madt_LENGTH := 1024
+FUZZ_madt_RUNS ?= 100000
 
 FUZZ_insn_PRODUCT := $(INSN_SRC)
 FUZZ_insn_WORLD := lib/format.c
@@ -99,7 +104,7 @@ cp $(FUZZ)/kept/$(1)/* tests/fuzz/corpus/$(1)/
 
 endef
 
-fuzz: $(FUZZ_TARGETS:%=$(FUZZ)/%) ## fuzz mapper, buddy, memory maps, instructions, loaders (FUZZ_SECONDS=600 each, FUZZ_TARGETS=)
+fuzz: $(FUZZ_TARGETS:%=$(FUZZ)/%) ## fuzz mapper, buddy, memory maps, ACPI's CPUs, instructions, loaders (FUZZ_SECONDS=600 each, FUZZ_TARGETS=)
 	$(foreach t,$(FUZZ_TARGETS),$(call fuzz_for_long,$(t)))
 
 fuzz-keep: $(FUZZ_TARGETS:%=$(FUZZ)/%) ## make tests/fuzz/corpus the smallest that covers what was found

@@ -28,6 +28,7 @@ class Mutant:
     def __init__(self, name, file, function, means, changes):
         self.name, self.file, self.function, self.means = name, file, function, means
         self.changes = changes  # (old, nth or 0, new)
+        self.list = ""  # the file that it is written down in
         self.tests = []
         self.result = None  # "killed", or what is wrong
         self.by = ""
@@ -48,7 +49,8 @@ def definition(text, name):
     found = [
         # The text between a function's parameters and its body has no semicolon.
         *re.finditer(rf"^[A-Za-z_][^;{{}}#]*?\b{word}\)?\s*\([^;{{}}]*\)\s*\n?{{.*?^}}", text, re.M | re.S),
-        *re.finditer(rf"^[A-Za-z_][^;{{}}#\n]*\b{word}(\[[^\n]*\])? = {{.*?^}};", text, re.M | re.S),
+        # The other end of a structure without a name may stand before a variable's.
+        *re.finditer(rf"^(?:[A-Za-z_]|}}(?= ))[^;{{}}#\n]*\b{word}(\[[^\n]*\])? = {{.*?^}};", text, re.M | re.S),
         *re.finditer(rf"^(struct|enum) {word} {{.*?^}}", text, re.M | re.S),
         *re.finditer(rf"^#define {word}\b([^\n]*\\\n)*[^\n]*$", text, re.M),
     ]
@@ -81,6 +83,7 @@ def parse(text, path="list.txt"):
     for number, line in enumerate(lines, 1):
         if line.startswith("# "):
             block = Mutant(line[2:], None, None, None, [])
+            block.list = path
             mutants.append(block)
         elif not line.strip() or block is None:
             continue  # what stands before the first block is for people

@@ -1,11 +1,12 @@
 #!/usr/bin/python3
 """Breaks the product on purpose, one break at a time, and sees whether the tests notice.
 
-    tests/mutants/run.py [--write FILE] [--only TEXT,...] [--jobs N] [--check] BUILD --world SOURCE... --flush SOURCE...
+    tests/mutants/run.py [--write FILE] [--only TEXT,...] [--by KIND] [--jobs N] [--check] BUILD --world SOURCE... --flush SOURCE...
 
 The breaks of the mapper are tried by mapper.py, all others by product.py; anchor.py says how they are
 written down and how they find their place. Status 1 when a break does not apply any more, does not
-build, or survives. --check only looks whether each break applies.
+build, or survives. --by unit: only what hosted tests notice, in seconds. --check only looks whether each
+break applies.
 """
 
 import argparse
@@ -56,12 +57,15 @@ def check(mutants):
     return lost != 0
 
 
-def chosen(mutants, only):
+def chosen(mutants, only, by):
+    """Those with one of these texts in their list's name, their own, their file or function; of these, those
+    whose tests are all of that kind."""
     texts = only.split(",")
     return [
         mutant
         for mutant in mutants
-        if any(text in f"{mutant.name} {mutant.file} {mutant.function}" for text in texts)
+        if any(text in f"{mutant.list} {mutant.name} {mutant.file} {mutant.function}" for text in texts)
+        and all(test.startswith(by) for test in mutant.tests)
     ]
 
 
@@ -76,12 +80,13 @@ def main():
     parser.add_argument("--flush", nargs="+", required=True)
     parser.add_argument("--write")
     parser.add_argument("--only", default="")
+    parser.add_argument("--by", default="")
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
     base = os.path.abspath(f"{arguments.build}/mutants")
-    of_mapper = chosen(mapper.load(), arguments.only)
-    of_product = chosen(product.load(), arguments.only)
+    of_mapper = chosen(mapper.load(), arguments.only, "")
+    of_product = chosen(product.load(), arguments.only, arguments.by)
     mutants = of_mapper + of_product
     if arguments.check:
         sys.exit(check(mutants))

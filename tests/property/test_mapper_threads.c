@@ -1,11 +1,13 @@
 /*
- * Real threads on one table: two that write and two that read, each a CPU.
+ * Real threads on one table: two that write and two that read, each a CPU; the flushes are the
+ * hypervisor's own (arch/x86_64/mm/shootdown.h), with a signal for the NMI, which like it is taken
+ * wherever a thread is, also while it spins for the table's lock.
  *
  * A writer takes the table's lock itself; a reader (translate, walk, visit) takes none. Every page
  * of the window is only ever mapped to one of two frames, with one of a few sets of attributes, so
  * that a reader knows what it may find: one of those, or nothing. What keeps a reader from walking
- * through a table that has gone back to the allocator is the flush hook alone, which here returns
- * when each reader has ended the read that it was in; frames are overwritten as they go back. At
+ * through a table that has gone back to the allocator is the flush hook alone, which returns when
+ * each reader has ended the read that it was in; frames are overwritten as they go back. At
  * the end everything is unmapped, and every count must have come to rest.
  *
  * Meaningful under ThreadSanitizer, which sees whether any word of a live table, of a struct table
@@ -21,12 +23,12 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include <linux/membarrier.h>
 #include <pthread.h>
 #include <sched.h>
-#include <sys/syscall.h>
-#include <unistd.h>
+#include <signal.h>
+#include <time.h>
 
+#include "arch/x86_64/mm/shootdown.h"
 #include "lib/lock.h"
 #include "mm/frames/buddy.h"
 #include "tests/unit/random.h"
@@ -35,7 +37,7 @@
 #define OWNER 40
 #define WRITERS 2u
 #define READERS 2u
-#define ROUNDS 4000u
+#define ROUNDS 400u
 #define PAGES                                                                                      \
     1536u /* of the window: three level-1 tables, of which the middle one is often a large page */
 
@@ -58,9 +60,8 @@ static void note_wrong(const char *what, int line)
 /* ---- The table's environment
  * ---------------------------------------------------------------------- */
 
-/* Of each reader: odd while it reads. */
-static uint64_t reading[READERS];
-static bool over; /* the writers have ended */
+static bool begun, over; /* all threads are there; the writers have ended */
+static unsigned writers_done;
 
 static int take(const struct table_env *env, struct table *table, hpa_t *out)
 {
@@ -75,21 +76,68 @@ static void give(const struct table_env *env, struct table *table, hpa_t frame)
     check(buddy_free(frame, 0, table->owner) == E_OK);
 }
 
-/* What the IPI does: nothing is invalidated, for these CPUs have no TLBs; but no read of before
- * goes on. */
+/* ---- The machine: a thread is a CPU, a signal is its NMI ---- */
+
+static pthread_t threads[WRITERS + READERS];
+static uint64_t forgotten[WRITERS + READERS];
+
+static unsigned self(void)
+{
+    return my_cpu;
+}
+
+static void send(unsigned cpu)
+{
+    check(pthread_kill(threads[cpu], SIGUSR1) == 0);
+}
+
+/* These CPUs have no TLBs. What the sender asks for must be there until each has answered. */
+static void forget(struct table *table, const struct flush_batch *batch)
+{
+    check(batch->table == table && batch->open);
+    forgotten[my_cpu]++;
+}
+
+static uint64_t now(void)
+{
+    struct timespec time;
+
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
+}
+
+static void missing(unsigned cpu, const struct table *table)
+{
+    fprintf(stderr, "CPU %u does not answer a flush of %s\n", cpu,
+            table ? table->kind->name : "nothing");
+    abort();
+}
+
+#define PATIENCE UINT64_C(120000000000)
+static const struct shootdown_ops ops = {.self = self,
+                                         .send = send,
+                                         .forget = forget,
+                                         .now = now,
+                                         .patience = PATIENCE,
+                                         .missing = missing};
+
+static void take_signal(int number)
+{
+    (void)number;
+    shootdown_answer();
+}
+
 static void flush(const struct table_env *env, struct table *table, const struct flush_batch *batch)
 {
-    uint64_t before[READERS];
-
     (void)env;
-    (void)batch;
-    if (table != &shared)
-        return;
-    for (unsigned i = 0; i < READERS; i++) /* a full barrier as well: after the writer's stores */
-        before[i] = __atomic_fetch_add(&reading[i], 0, __ATOMIC_SEQ_CST);
-    for (unsigned i = 0; i < READERS; i++)
-        while (before[i] % 2 && __atomic_load_n(&reading[i], __ATOMIC_ACQUIRE) == before[i])
-            sched_yield();
+    shootdown_flush(table, batch);
+}
+
+/* Until all threads are there, and again until nobody asks any more. */
+static void wait_for(const bool *flag)
+{
+    while (!__atomic_load_n(flag, __ATOMIC_ACQUIRE))
+        sched_yield();
 }
 
 static const struct table_env env = {.take = take,
@@ -169,11 +217,15 @@ static void *read_on(void *argument)
     uint64_t reads = 0;
 
     my_cpu = WRITERS + number;
+    wait_for(&begun);
     while (!__atomic_load_n(&over, __ATOMIC_RELAXED)) {
-        __atomic_fetch_add(&reading[number], 1, __ATOMIC_SEQ_CST);
+        /* Whether it uses the table or only looks at it. */
+        if (reads % 64 == 0)
+            shootdown_load(CONTEXT_PROGRAM, random_below(&random, 2) ? &shared : NULL, NULL);
+        shootdown_read_begin();
         for (unsigned n = 0; n < 16; n++, reads++)
             read_once(&random);
-        __atomic_fetch_add(&reading[number], 1, __ATOMIC_SEQ_CST);
+        shootdown_read_end();
         if (reads % 256 == 0)
             sched_yield();
     }
@@ -253,25 +305,20 @@ static void *write_on(void *argument)
     struct table mine;
 
     my_cpu = number;
+    wait_for(&begun);
     check(table_init(&mine, shared.kind, &shared.caps, &env, PURPOSE_TEST, OWNER) == E_OK);
     for (unsigned round = 0; round < ROUNDS; round++)
         write_once(&random, &mine);
     check(table_destroy(&mine) == E_OK);
+    /* The other may still ask. */
+    if (__atomic_add_fetch(&writers_done, 1, __ATOMIC_ACQ_REL) == WRITERS)
+        __atomic_store_n(&over, true, __ATOMIC_RELEASE);
+    wait_for(&over);
     return NULL;
 }
 
 /* ---- All of them
  * ------------------------------------------------------------------------------------- */
-
-static unsigned current_cpu(void)
-{
-    return my_cpu;
-}
-
-static void fence(void)
-{
-    syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
-}
 
 static void start(const struct table_kind *kind)
 {
@@ -289,14 +336,16 @@ static void start(const struct table_kind *kind)
     memset(metadata, 0xa5, size);
     direct_base = (uint64_t)(uintptr_t)arena;
     my_cpu = 0;
+    shootdown_init(&ops);
     assert_int_equal(buddy_init(metadata, size, ARENA_BYTES), E_OK);
-    assert_int_equal(buddy_set_cpus(current_cpu, fence), E_OK);
+    assert_int_equal(buddy_set_cpus(self, shootdown_fence), E_OK);
     assert_int_equal(buddy_add(hpa(0), ARENA_BYTES), E_OK);
     assert_int_equal(table_init(&shared, kind, &caps, &env, PURPOSE_TEST, OWNER), E_OK);
     base = (kind->input_first ? kind->input_first : 0) + 16 * GiB;
-    over = false;
+    begun = over = false;
+    writers_done = 0;
     wrong = NULL;
-    memset(reading, 0, sizeof(reading));
+    memset(forgotten, 0, sizeof(forgotten));
 }
 
 static void finish(void)
@@ -320,21 +369,28 @@ static void finish(void)
 
 static void run(const struct table_kind *kind)
 {
-    pthread_t writer[WRITERS], reader[READERS];
     unsigned number[WRITERS > READERS ? WRITERS : READERS];
 
     start(kind);
     for (unsigned i = 0; i < ARRAY_SIZE(number); i++)
         number[i] = i;
     for (unsigned i = 0; i < READERS; i++)
-        assert_int_equal(pthread_create(&reader[i], NULL, read_on, &number[i]), 0);
+        assert_int_equal(pthread_create(&threads[WRITERS + i], NULL, read_on, &number[i]), 0);
     for (unsigned i = 0; i < WRITERS; i++)
-        assert_int_equal(pthread_create(&writer[i], NULL, write_on, &number[i]), 0);
-    for (unsigned i = 0; i < WRITERS; i++)
-        assert_int_equal(pthread_join(writer[i], NULL), 0);
-    __atomic_store_n(&over, true, __ATOMIC_RELAXED);
-    for (unsigned i = 0; i < READERS; i++)
-        assert_int_equal(pthread_join(reader[i], NULL), 0);
+        assert_int_equal(pthread_create(&threads[i], NULL, write_on, &number[i]), 0);
+    for (my_cpu = 0; my_cpu < WRITERS + READERS; my_cpu++)
+        shootdown_join();
+    my_cpu = 0;
+    __atomic_store_n(&begun, true, __ATOMIC_RELEASE);
+    for (unsigned i = 0; i < WRITERS + READERS; i++)
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    for (unsigned i = 0; i < WRITERS + READERS; i++) {
+        assert_true(forgotten[i] > 0);
+        /* Of the kernel's table all are asked, of others those that read or have loaded it. */
+        assert_true(shootdown_counters_of(i).answered > 0 ||
+                    (i < WRITERS && kind->id != KIND_KERNEL));
+    }
+    shootdown_init(&ops); /* one CPU again */
     finish();
 }
 
@@ -370,10 +426,9 @@ int main(void)
         cmocka_unit_test(test_ept),
         cmocka_unit_test(test_npt),
     };
-    if (syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) != 0) {
-        print_message("skipped: this kernel has no expedited membarrier\n");
-        return 0;
-    }
+    struct sigaction action = {.sa_handler = take_signal, .sa_flags = SA_RESTART};
+    if (sigaction(SIGUSR1, &action, NULL) != 0)
+        return 1;
     int failed = cmocka_run_group_tests_name("mapper threads", tests, NULL, NULL);
     free(arena);
     free(metadata);

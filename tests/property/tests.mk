@@ -15,7 +15,7 @@ MAPPER_UNHOOKED := $(filter-out $(MAPPER_HOOKED_SRC:tests/property/hooked_%=mm/p
 
 # They, and the world in which they are put to the proof.
 MAPPER_WORLD_SRC := $(sort $(wildcard tests/property/world*.c)) tests/property/sdm_rules.c $(MAPPER_HOOKED_SRC) \
-	$(MAPPER_UNHOOKED) $(BUDDY_SRC) \
+	$(MAPPER_UNHOOKED) $(BUDDY_SRC) arch/x86_64/mm/shootdown.c \
 	mm/frames/frame.c lib/error.c lib/format.c tests/unit/no_tlb.c
 
 PROPERTY_TESTS += mapper_conformance
@@ -32,12 +32,15 @@ PROPERTY_mapper_rounds_SRC := $(sort $(wildcard tests/property/rounds_*.c)) $(MA
 # lock is handed on in order.
 PROPERTY_TSAN := $(HOSTED)/property/mapper_threads_tsan
 $(PROPERTY_TSAN): tests/property/test_mapper_threads.c $(HOSTED_COMMON) $(MAPPER_SRC) $(BUDDY_SRC) mm/frames/frame.c \
-		$(WRITTEN_KINDS) lib/error.c lib/format.c \
+		$(WRITTEN_KINDS) arch/x86_64/mm/shootdown.c lib/error.c lib/format.c \
 		$(wildcard mm/*.h mm/*/*.h lib/*.h arch/x86_64/mm/*.h tests/unit/*.h)
 	@mkdir -p $(@D)
 	@echo "link  $@"
 	$(Q)$(HOSTCC) $(TSAN_CFLAGS) -include sched.h -D__builtin_ia32_pause=sched_yield $(filter %.c,$^) \
 		-lcmocka -o $@
+
+# The protocol of flushes on several CPUs, by all of its interleavings.
+PROPERTY_TESTS += shootdown_model
 
 PROPERTY_TESTS += buddy_damage
 PROPERTY_buddy_damage_SRC := $(BUDDY_SRC) mm/frames/frame.c lib/format.c mm/addr.c

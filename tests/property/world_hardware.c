@@ -1,7 +1,13 @@
 /*
  * CPUs with TLBs and paging-structure caches. They use pages at the worst moments, set A and D,
  * also through entries that have gone stale, and forget exactly what a flush names.
+ *
+ * The flush goes to them by the hypervisor's own protocol (arch/x86_64/mm/shootdown.h). The first
+ * CPU writes; the others take their NMIs late, and go on meanwhile. But for the kernel's table,
+ * which all have at all times, each loads the table and leaves it; what it has cached it keeps, as
+ * under a tag, and may use again where it has missed no flush.
  */
+#include "arch/x86_64/mm/shootdown.h"
 #include "tests/property/world_internal.h"
 
 #define STRUCTURES 64 /* paging-structure entries of one level, by the low bits of their prefix */
@@ -19,11 +25,49 @@ struct structure {
 };
 
 static struct cpu {
+    bool loaded;   /* it has the table as its context; of the kernel's, see has_loaded() */
+    uint64_t seen; /* of the table's flushes */
     struct translation tlb[CELLS][PARTS];
     struct structure structure[MAX_LEVELS][STRUCTURES];
 } cpus[CPUS];
 
+static unsigned acting; /* the CPU whose instructions are run */
+static uint64_t nmis;   /* a bit for each CPU that has one coming */
+static uint64_t clock_ticks;
+
 struct random chance;
+
+static bool has_loaded(const struct cpu *cpu)
+{
+    return w.land->kind->id == KIND_KERNEL || cpu->loaded;
+}
+
+/* Whether it may use what it has cached, now or after its next load. */
+static bool may_use_caches(const struct cpu *cpu)
+{
+    return has_loaded(cpu) || cpu->seen == w.table.generation + 1;
+}
+
+static void forget_all(struct cpu *cpu)
+{
+    memset(cpu->tlb, 0, sizeof(cpu->tlb));
+    memset(cpu->structure, 0, sizeof(cpu->structure));
+}
+
+/* CPU `number` loads the table or leaves it. */
+static void load(unsigned number, bool on)
+{
+    struct cpu *cpu = &cpus[number];
+    unsigned was = acting;
+
+    if (w.land->kind->id == KIND_KERNEL || cpu->loaded == on)
+        return;
+    acting = number;
+    if (shootdown_load(CONTEXT_GUEST, on ? &w.table : NULL, &cpu->seen))
+        forget_all(cpu);
+    cpu->loaded = on;
+    acting = was;
+}
 
 static uint64_t hardware_sets(uint64_t *slot, uint64_t bits)
 {
@@ -79,6 +123,8 @@ static void cpu_access(struct cpu *cpu, unsigned i, unsigned part, bool write, b
     struct translation *cached = &cpu->tlb[i][part];
     struct structure from;
 
+    if (!has_loaded(cpu))
+        return;
     if (cached->valid && in - cached->in < cached->bytes &&
         (!write || cached->dirty || !keeps_ad || !(cached->attrs.rights & RIGHT_W)))
         return;
@@ -128,8 +174,10 @@ void some_access(uint64_t in, uint64_t bytes)
 {
     unsigned first, end;
 
-    if (w.strike && w.events == w.strike_at)
+    if (w.strike && w.events == w.strike_at) {
+        load(1, true);
         cpu_access(&cpus[1], w.strike_cell, w.strike_part % parts(), true, true);
+    }
     w.events++;
     if (!w.hardware || random_below(&chance, op.quiet))
         return;
@@ -138,6 +186,11 @@ void some_access(uint64_t in, uint64_t bytes)
         bytes = op.call.count * w.unit;
     }
     cells_of(in, bytes, &first, &end);
+    if (random_below(&chance, 16) == 0) {
+        unsigned number = (unsigned)random_below(&chance, CPUS);
+
+        load(number, !cpus[number].loaded);
+    }
     unsigned i = first < end && random_below(&chance, 4)
                      ? first + (unsigned)random_below(&chance, end - first)
                      : (unsigned)random_below(&chance, CELLS);
@@ -145,9 +198,12 @@ void some_access(uint64_t in, uint64_t bytes)
                random_below(&chance, 2), random_below(&chance, 3));
 }
 
+static void start_protocol(void);
+
 void world_forget(void)
 {
     memset(cpus, 0, sizeof(cpus));
+    start_protocol();
 }
 
 void world_fill_caches(void)
@@ -156,6 +212,8 @@ void world_fill_caches(void)
      * clean. */
     bool writing = random_below(&chance, 4) == 0;
 
+    for (unsigned c = 0; c < CPUS; c++)
+        load(c, c < 2 || random_below(&chance, 4));
     for (unsigned c = 0; c < CPUS; c++)
         for (unsigned i = 0; i < CELLS; i++)
             for (unsigned part = 0; part < parts(); part++)
@@ -197,15 +255,66 @@ static void cpu_invalidate(struct cpu *cpu, const struct flush_batch *batch)
     }
 }
 
+static unsigned self(void)
+{
+    return acting;
+}
+
+static void send(unsigned cpu)
+{
+    must(cpu != acting && cpu < CPUS);
+    nmis |= UINT64_C(1) << cpu;
+}
+
+static void forget(struct table *table, const struct flush_batch *batch)
+{
+    must(table == &w.table && batch->table == table);
+    cpu_invalidate(&cpus[acting], batch);
+}
+
+/* A look at the clock, while answers are missing: the others go on, and some CPU takes its NMI. */
+static uint64_t now(void)
+{
+    for (unsigned times = 0; times < 4 && op.active; times++)
+        some_access(w.base, w.end - w.base);
+    unsigned cpu = (unsigned)random_below(&chance, CPUS);
+    if (nmis >> cpu & 1) {
+        nmis &= ~(UINT64_C(1) << cpu);
+        acting = cpu;
+        shootdown_answer();
+        acting = 0;
+    }
+    return clock_ticks++;
+}
+
+static void missing(unsigned cpu, const struct table *table)
+{
+    wrong("CPU %u never answers a flush of the %s table", cpu, table->kind->name);
+}
+
+static void start_protocol(void)
+{
+    static const struct shootdown_ops ops = {.self = self,
+                                             .send = send,
+                                             .forget = forget,
+                                             .now = now,
+                                             .patience = 100000,
+                                             .missing = missing};
+
+    nmis = 0;
+    acting = 0;
+    shootdown_init(&ops);
+    for (acting = 1; acting < CPUS; acting++)
+        shootdown_join();
+    acting = 0;
+}
+
 void cpus_invalidate(const struct flush_batch *batch)
 {
-    unsigned start = (unsigned)random_below(&chance, CPUS);
-
-    for (unsigned n = 0; n < CPUS; n++) {
-        for (unsigned times = 0; times < 4 && op.active; times++)
-            some_access(w.base, w.end - w.base);
-        cpu_invalidate(&cpus[(start + n) % CPUS], batch);
-    }
+    for (unsigned times = 0; times < 4 && op.active; times++)
+        some_access(w.base, w.end - w.base);
+    shootdown_flush(&w.table, batch);
+    must(nmis == 0);
 }
 
 bool added_rights_are_free(void)
@@ -254,10 +363,11 @@ static void check_structures(const struct cpu *cpu)
 
 void check_caches(void)
 {
-    for (unsigned c = 0; c < CPUS; c++) {
-        check_tlb(&cpus[c]);
-        check_structures(&cpus[c]);
-    }
+    for (unsigned c = 0; c < CPUS; c++)
+        if (may_use_caches(&cpus[c])) {
+            check_tlb(&cpus[c]);
+            check_structures(&cpus[c]);
+        }
 }
 
 void check_not_walked(uint64_t first, uint64_t bytes)
@@ -267,7 +377,7 @@ void check_not_walked(uint64_t first, uint64_t bytes)
             for (unsigned n = 0; n < STRUCTURES; n++) {
                 const struct structure *known = &cpus[c].structure[level][n];
 
-                if (known->valid && known->table - first < bytes)
+                if (may_use_caches(&cpus[c]) && known->valid && known->table - first < bytes)
                     wrong("frame %#lx given back while CPU %u still walks through it", first, c);
             }
 }
@@ -279,7 +389,8 @@ void check_unreachable(uint64_t first, uint64_t bytes)
         for (unsigned i = 0; i < CELLS * PARTS; i++) {
             const struct translation *cached = &cpus[c].tlb[i / PARTS][i % PARTS];
 
-            if (cached->valid && cached->out < first + bytes && first < cached->out + cached->bytes)
+            if (may_use_caches(&cpus[c]) && cached->valid && cached->out < first + bytes &&
+                first < cached->out + cached->bytes)
                 wrong("frame %#lx given back while CPU %u still translates to it", first, c);
         }
 }

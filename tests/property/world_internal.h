@@ -3,7 +3,7 @@
  *
  *   world.c            its memory, its beginning and its end
  *   world_walk.c       the manual's walk, and the cells of the model
- *   world_hardware.c   CPUs with TLBs and paging-structure caches
+ *   world_hardware.c   CPUs with TLBs and paging-structure caches, which load and leave the table
  *   world_shadow.c     copies of all live nodes
  *   world_stores.c     judges each store into a live table
  *   world_env.c        frames and flushes, as the table asks for them
@@ -170,11 +170,12 @@ bool says(const struct found *found, const struct cell *cell, uint64_t offset);
 
 /* ---- CPUs (world_hardware.c) ---- */
 
-#define CPUS 3
+#define CPUS 4
 
 /* A moment between two steps of the mapper: some CPU uses some page. */
 void some_access(uint64_t in, uint64_t bytes);
-/* One CPU after the other forgets what the batch names, while the rest go on. */
+/* Each CPU that may hold translations forgets what the batch names, by the hypervisor's own
+ * protocol, sooner or later, while the rest go on. */
 void cpus_invalidate(const struct flush_batch *batch);
 /* An EPT violation walks the tables anew before it is reported; a page fault goes to a handler, and
  * ours does not retry (SDM Vol. 3, 29.4.3.1 and 4.10.4.3). */

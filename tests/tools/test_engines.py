@@ -170,3 +170,27 @@ def test_a_trial_that_cannot_start_says_so():
     said = engines.try_guest("tcg", "no-such-cpu")
     assert said.startswith("a trial guest did not start (")
     assert "no-such-cpu" in said
+
+
+def test_several_cpus(machine, tmp_path):
+    machine()
+    for name in ("bochs", "qemu", "kvm"):
+        engine, _ = engines.choose_kind(name, None, None, 4)
+        assert engine.cpus == 4
+        assert ", 4 CPUs, " in engine.describe()
+    assert "CPUs" not in engines.Qemu().describe()
+    command = engines.Qemu(cpus=4).command(str(tmp_path / "x.iso"), "pty", str(tmp_path))
+    assert command[command.index("-smp") + 1] == "4"
+    # SeaBIOS tells of one CPU in Bochs.
+    own = engines.Bochs.firmwares["bochs"]
+    assert engines.Bochs(cpus=2).firmware == (own if os.path.exists(own) else engines.Bochs.firmwares["seabios"])
+    assert engines.Bochs().firmware == engines.Bochs.firmwares["seabios"]
+
+
+def test_how_many_cpus():
+    assert engines.cpu_count("64") == 64
+    for wrong in ("0", "65", "two", "-1"):
+        with pytest.raises(engines.argparse.ArgumentTypeError, match="cpus is a number from 1 to 64"):
+            engines.cpu_count(wrong)
+    with pytest.raises(engines.EngineError, match="ENGINE=nested has one CPU"):
+        engines.Nested(cpus=2)

@@ -13,6 +13,7 @@ sys.path.insert(0, os.path.join(ROOT, "tests/mutants"))
 import anchor  # noqa: E402
 import mapper  # noqa: E402
 import product  # noqa: E402
+import run  # noqa: E402
 
 SOURCE = """#define MOST 8
 #define SUM(a, b)                                                                                  \\
@@ -158,3 +159,18 @@ def test_the_lists_apply(monkeypatch):
         with open(mutant.file, encoding="utf-8") as file:
             text = file.read()
         assert mutant.apply(text) != text, mutant.name
+
+
+def test_some_of_them():
+    hosted, booted = anchor.parse(block("f", "- a\n+ b\nby: unit x") + block("g", "- a\n+ b\nby: nested y", "another"), "z/svm.txt")
+    both = [hosted, booted]
+    assert run.chosen(both, "", "") == both
+    assert run.chosen(both, "svm.txt", "") == both
+    assert run.chosen(both, "", "unit") == [hosted]
+    assert run.chosen(both, "no such text", "") == []
+
+
+def test_a_variable_of_a_structure_without_a_name():
+    text = "static const struct {\n    int a;\n} wishes[] = {\n    {1},\n};\n"
+    first, end = anchor.definition(text, "wishes")
+    assert text[first:end] == "} wishes[] = {\n    {1},\n};"

@@ -34,6 +34,7 @@ void (*machine_cpuid)(uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
 struct table_caps machine_caps;
 uint64_t machine_base, machine_unmapped, machine_read_only, machine_xcr0_mask;
 int machine_vcpu_error;
+bool machine_logs;
 
 static const struct table_caps *table_caps(void)
 {
@@ -78,6 +79,18 @@ static int vcpu_create(struct guest *guest, struct table *table, owner_t owner, 
 static void vcpu_destroy(struct vcpu *vcpu)
 {
     free(vcpu);
+}
+
+static int vcpu_copy(struct vcpu *to, struct vcpu *from)
+{
+    struct fake_vcpu *target = (struct fake_vcpu *)to, *source = (struct fake_vcpu *)from;
+
+    memcpy(to->gpr, from->gpr, sizeof(to->gpr));
+    to->cr8 = from->cr8;
+    target->state = source->state;
+    target->halted = source->halted;
+    target->window = source->window;
+    return E_OK;
 }
 
 static int get_state(struct vcpu *vcpu, struct vcpu_state *out)
@@ -237,6 +250,29 @@ static enum vm_operand_outcome operand_at(struct vcpu *vcpu, const struct vm_exi
     return VM_OPERAND_REACHED;
 }
 
+static int log_start(struct vcpu *vcpu)
+{
+    if (!machine_logs)
+        return E_UNSUPPORTED;
+    ((struct fake_vcpu *)vcpu)->logs = true;
+    return E_OK;
+}
+
+static void log_stop(struct vcpu *vcpu)
+{
+    ((struct fake_vcpu *)vcpu)->logs = false;
+    ((struct fake_vcpu *)vcpu)->logged = 0;
+}
+
+static void log_take(struct vcpu *vcpu, vm_logged_fn fn, void *ctx)
+{
+    struct fake_vcpu *fake = (struct fake_vcpu *)vcpu;
+
+    for (unsigned i = 0; i < fake->logged; i++)
+        fn(ctx, fake->log[i]);
+    fake->logged = 0;
+}
+
 static int read_root(struct vcpu *vcpu, struct vm_root *out)
 {
     *out = (struct vm_root){.frame = vcpu->guest->table.root, .type = MEM_WB, .levels = 4};
@@ -273,6 +309,7 @@ const struct vm_backend machine_backend = {
     .kind = &ept_kind,
     .vcpu_create = vcpu_create,
     .vcpu_destroy = vcpu_destroy,
+    .vcpu_copy = vcpu_copy,
     .get_state = get_state,
     .get_modes = get_modes,
     .set_state = set_state,
@@ -287,6 +324,9 @@ const struct vm_backend machine_backend = {
     .interrupts_open = interrupts_open,
     .want_window = want_window,
     .operand = operand_at,
+    .log_start = log_start,
+    .log_stop = log_stop,
+    .log_take = log_take,
     .read_root = read_root,
     .read_linear = read_linear,
     .dump = dump,
@@ -353,6 +393,7 @@ void machine_start(uint64_t bytes)
     machine_unmapped = machine_read_only = UINT64_MAX;
     machine_xcr0_mask = 0;
     machine_vcpu_error = E_OK;
+    machine_logs = false;
     machine_forget_log();
     log_attach(&log_sink);
 }

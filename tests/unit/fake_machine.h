@@ -19,7 +19,10 @@ struct fake_vcpu {
     bool halted, window;
     uint64_t clock;   /* offset of its TSC */
     unsigned retries; /* how often an instruction was to be run again */
-    uint32_t noted;   /* where the last access to a port ended */
+    unsigned logged;  /* pages in its log of dirty pages */
+    bool logs;
+    gpa_t log[512];
+    uint32_t noted; /* where the last access to a port ended */
 };
 
 /* The CPU: fills *exit. Without one (NULL) every run ends with its slice. */
@@ -37,6 +40,9 @@ extern uint64_t machine_base, machine_unmapped, machine_read_only;
 
 /* The XSAVE components that guests may have; machine_start() sets none. */
 extern uint64_t machine_xcr0_mask;
+
+/* Does the CPU keep a log of dirty pages? After machine_start() it does not. */
+extern bool machine_logs;
 
 /* What vcpu_create answers from now on; E_OK: it works. */
 extern int machine_vcpu_error;

@@ -26,7 +26,9 @@
 #include "arch/x86_64/mm/kernel_space.h"
 #include "arch/x86_64/mm/physical.h"
 #include "arch/x86_64/mm/tlb.h"
+#include "arch/x86_64/cpus.h"
 #include "arch/x86_64/oracle/oracle.h"
+#include "arch/x86_64/oracle/trial.h"
 #include "arch/x86_64/power.h"
 #include "arch/x86_64/symbols.h"
 #include "arch/x86_64/uart.h"
@@ -43,6 +45,7 @@
 #include "monitor/commands.h"
 #include "monitor/line_editor.h"
 #include "tests/unit/buddy_env.h"
+#include "vm/dirty.h"
 #include "vm/device.h"
 #include "vm/guest.h"
 #include "vm/keyboard.h"
@@ -91,7 +94,59 @@ unsigned cpu_number(void)
     return this_cpu;
 }
 
-struct tlb_counters tlb_counters;
+static struct tlb_counters tlb_counters;
+
+struct tlb_counters tlb_counters_total(void)
+{
+    return tlb_counters;
+}
+
+/* The machine's CPUs: three run, one does not. */
+static unsigned online = 3;
+
+unsigned cpus_online(void)
+{
+    return online;
+}
+
+const char *cpu_status_name(enum cpu_status status)
+{
+    return status == CPU_ONLINE ? "online" : "silent";
+}
+
+bool cpus_info(unsigned index, struct cpu_info *out)
+{
+    *out = (struct cpu_info){.status = index < online ? CPU_ONLINE : CPU_SILENT,
+                             .number = index,
+                             .apic_id = 2 * index,
+                             .doing = index ? "idle" : "console",
+                             .why = "no answer",
+                             .nmis = 10 + index,
+                             .flushes = {.sent = 20 + index, .answered = 30 + index}};
+    return index < 4;
+}
+
+/* What a trial of flushes comes to. */
+static struct {
+    int error;
+    uint64_t stale, disturbed, changes;
+} trial_says;
+
+const char *trial_space_name(enum trial_space space)
+{
+    return space == TRIAL_GUEST ? "guest" : "kernel";
+}
+
+int trial_run(const struct vm_backend *with, uint64_t changes,
+              struct trial_counts counts[TRIAL_SPACES])
+{
+    (void)with;
+    memset(counts, 0, sizeof(*counts) * TRIAL_SPACES);
+    trial_says.changes = changes;
+    counts[TRIAL_GUEST] = (struct trial_counts){
+        .changes = changes, .stale = trial_says.stale, .disturbed = trial_says.disturbed};
+    return trial_says.error;
+}
 
 /* Every caller is at the same place. */
 const char *symbol_of(uint64_t address, uint64_t *offset)
@@ -709,7 +764,9 @@ static void test_every_command_is_described(void **state)
         commands++;
         snprintf(line, sizeof(line), "help %s", name);
         answers(line, "example: ");
-        assert_int_equal(sscanf(screen, "%127[^:]", usage), 1);
+        const char *colon = strstr(screen, ": "); /* one in a usage has no blank behind it */
+        assert_non_null(colon);
+        snprintf(usage, sizeof(usage), "%.*s", (int)(colon - screen), screen);
         snprintf(line, sizeof(line), "\n### `%s`\n", usage);
         if (!strstr(reference, line))
             fail_msg("docs/MONITOR.md has no heading `%s`", usage);
@@ -1273,6 +1330,35 @@ static void test_oracle(void **state)
     answers("oracle", "No guests can run here, so no table of theirs was tried.\n");
 }
 
+static void test_cpus(void **state)
+{
+    (void)state;
+    answers(
+        "cpus",
+        "    1        2  online   idle                    11       0       21        0        31 ");
+    assert_non_null(strstr(screen, "    -        6  silent   -"));
+    assert_non_null(strstr(screen, "The CPU with APIC id 6 is left out: no answer.\n"));
+    answers("cpus trial", "No CPU used a translation after its flush.\n");
+    assert_int_equal(trial_says.changes, 100);
+    answers("cpus trial 5", "No CPU used a translation after its flush.\n");
+    assert_int_equal(trial_says.changes, 5);
+    trial_says.error = E_HARDWARE;
+    trial_says.stale = 7;
+    refuses(E_HARDWARE, "cpus trial", "7 reads used a translation after its flush, 0 CPUs were");
+    trial_says.stale = 0;
+    trial_says.disturbed = 2;
+    refuses(E_HARDWARE, "cpus trial", "2 CPUs were");
+    trial_says.disturbed = 0;
+    trial_says.error = E_NOMEM;
+    refuses(E_NOMEM, "cpus trial", "ended early: ");
+    trial_says.error = E_STATE;
+    refuses(E_STATE, "cpus trial", "one CPU is online");
+    trial_says.error = E_OK;
+    refuses(E_RANGE, "cpus trial 0", "0 changes? 1 to 10000000");
+    refuses(E_FORMAT, "cpus trial x", "is no number of changes");
+    refuses(E_INVAL, "cpus all", "it is `cpus`, or `cpus trial [CHANGES]`");
+}
+
 static void test_system(void **state)
 {
     (void)state;
@@ -1796,10 +1882,11 @@ static const char *const asking_words[] = {
     "help", "mem",    "layout", "walk",    "map",    "explain", "who",    "frames",
     "peek", "dump",   "find",   "guests",  "regs",   "exits",   "report", "output",
     "eptp", "trace",  "audit",  "cpu",     "log",    "version", "check",  "colour",
-    "wait", "oracle", "print",  "devices", "screen", "bt",      "digest",
+    "wait", "oracle", "print",  "devices", "screen", "bt",      "digest", "cpus",
 };
-static const char *const changing_words[] = {"start",  "pause", "resume", "kill",
-                                             "attach", "poke",  "type"};
+static const char *const changing_words[] = {"start", "pause", "resume", "kill",     "attach",
+                                             "poke",  "type",  "dirty",  "snapshot", "reset",
+                                             "fork",  "quota", "fuzz"};
 static const char *const slow_words[] = {"quit", "stress", "bench", "paging", "columns"};
 
 static struct {
@@ -1965,6 +2052,8 @@ static void type_at_random(bool changing, void (*before_quit)(void))
     serve("");
     assert_true(random_typing.lines > RANDOM_LINES);
     run("trace off");
+    for (unsigned i = 1; i <= GUESTS; i++)
+        dirty_stop(guest_by_number(i), DIRTY_CONSOLE);
     forget_kept();
     buddy_stats(&after);
     assert_int_equal(before.free_frames, after.free_frames);
@@ -2047,6 +2136,7 @@ int main(void)
         cmocka_unit_test_setup(test_check, set_up),
         cmocka_unit_test_setup(test_audit, set_up),
         cmocka_unit_test_setup(test_oracle, set_up),
+        cmocka_unit_test_setup(test_cpus, set_up),
         cmocka_unit_test_setup(test_system, set_up),
         cmocka_unit_test_setup(test_quit_names_leaks, set_up),
         cmocka_unit_test_setup(test_guests_run_before_the_prompt, set_up),

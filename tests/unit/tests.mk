@@ -20,11 +20,19 @@ UNIT_memblock_SRC := mm/frames/memblock.c mm/frames/regions.c
 UNIT_TESTS += multiboot2
 UNIT_multiboot2_SRC := boot/multiboot2.c lib/format.c tests/unit/boot_table.c
 
+UNIT_TESTS += madt
+UNIT_madt_SRC := boot/madt.c lib/format.c
+
+UNIT_TESTS += low_page
+UNIT_low_page_SRC := boot/low_page.c boot/multiboot2.c mm/addr.c lib/format.c tests/unit/boot_table.c
+
 UNIT_TESTS += early
 UNIT_early_SRC := mm/frames/early.c mm/frames/memblock.c mm/frames/regions.c $(BUDDY_SRC) mm/frames/frame.c mm/addr.c lib/format.c
 
 UNIT_TESTS += window
 UNIT_window_SRC := arch/x86_64/mm/window.c
+
+INSN_SRC := $(sort $(wildcard arch/x86_64/insn/*.c))
 
 # The mapper, the buddy under it, and the kernel kind.
 UNIT_KERNEL_TABLE := $(MAPPER_SRC) $(BUDDY_SRC) mm/frames/frame.c \
@@ -46,6 +54,10 @@ UNIT_kernel_windows_SRC := arch/x86_64/mm/windows.c arch/x86_64/mm/window.c \
 UNIT_TESTS += user_space
 UNIT_user_space_SRC := arch/x86_64/user_space.c arch/x86_64/mm/kind_user.c vm/elf.c \
 	$(UNIT_KERNEL_TABLE)
+
+# On CPUs that the test plays.
+UNIT_TESTS += shootdown
+UNIT_shootdown_SRC := arch/x86_64/mm/shootdown.c arch/x86_64/mm/kind_user.c $(KIND_EPT) $(UNIT_KERNEL_TABLE)
 
 UNIT_AUDIT := $(AUDIT_SRC) tests/unit/audit_fixture.c arch/x86_64/mm/kind_user.c $(KIND_EPT) \
 	$(UNIT_KERNEL_TABLE)
@@ -70,6 +82,33 @@ UNIT_translate_SRC := arch/x86_64/mm/kind_user.c arch/x86_64/mm/kind_ept.c $(UNI
 
 UNIT_TESTS += flush
 UNIT_flush_SRC := arch/x86_64/mm/kind_user.c arch/x86_64/mm/kind_ept.c arch/x86_64/mm/kind_npt.c $(UNIT_KERNEL_TABLE)
+
+# What a CPU has cached after each writer, by the instructions that the kinds and backends really use. The sources of
+# UNIT_name_MODEL are compiled for the CPU that tests/unit/model_cpu.h plays.
+MODEL_VMX := $(patsubst %,tests/unit/model_%.c,cpu tlb vmx vmx_checks)
+
+UNIT_TESTS += tlb
+UNIT_tlb_SRC := $(MODEL_VMX) arch/x86_64/mm/kind_ept.c arch/x86_64/mm/kind_npt.c \
+	arch/x86_64/vmx/controls.c arch/x86_64/vmx/names.c arch/x86_64/guest/legal.c $(UNIT_KERNEL_TABLE)
+UNIT_tlb_MODEL := $(addprefix arch/x86_64/,mm/tlb.c mm/kind_user.c vmx/vmcs.c vmx/eptp.c vmx/vpid.c svm/asid.c)
+
+# The backends as they stand, on that CPU. What stays in the CPU between exits is the model's.
+MODEL_GUEST := $(MODEL_VMX) tests/unit/model_guest.c mm/frames/early.c mm/frames/slab.c mm/frames/slab_check.c \
+	arch/x86_64/mm/kind_npt.c $(GUEST_WALK) $(INSN_SRC) lib/log.c $(KIND_EPT) $(UNIT_KERNEL_TABLE)
+BACKEND_SRC := $(filter-out %/resident.c,$(wildcard arch/x86_64/guest/*.c)) \
+	$(patsubst %,arch/x86_64/mm/%.c,tlb guest_memory operand emulate explain physical table_envs)
+
+UNIT_TESTS += vmx
+UNIT_vmx_SRC := $(MODEL_GUEST) tests/unit/vmx_guest.c
+UNIT_vmx_MODEL := $(wildcard arch/x86_64/vmx/*.c) $(BACKEND_SRC)
+
+UNIT_TESTS += vmx_exits
+UNIT_vmx_exits_SRC := $(UNIT_vmx_SRC)
+UNIT_vmx_exits_MODEL := $(UNIT_vmx_MODEL)
+
+UNIT_TESTS += svm_guest
+UNIT_svm_guest_SRC := $(filter-out %/model_vmx.c %/model_vmx_checks.c,$(MODEL_GUEST)) tests/unit/model_svm.c
+UNIT_svm_guest_MODEL := $(wildcard arch/x86_64/svm/*.c) arch/x86_64/vmx/vmx_caps.c arch/x86_64/vmx/controls.c $(BACKEND_SRC)
 
 UNIT_TESTS += options
 UNIT_options_SRC := vm/options.c lib/format.c
@@ -103,7 +142,8 @@ UNIT_monitor_SRC := $(wildcard monitor/*.c) lib/error.c lib/format.c lib/log.c $
 	arch/x86_64/mm/kind_user.c $(EXPLAIN_SRC) arch/x86_64/mm/physical.c \
 	arch/x86_64/user_last.c arch/x86_64/speculation_decide.c $(AUDIT_SRC) $(AUDIT_SELFTEST_SRC) \
 	mm/audit/audit_one.c vm/guest_audit.c mm/paging/page_source.c mm/frames/scrub.c \
-	$(wildcard vm/symbols*.c) vm/backtrace.c vm/elf.c arch/x86_64/guest/read_linear.c
+	$(wildcard vm/symbols*.c) vm/backtrace.c vm/elf.c arch/x86_64/guest/read_linear.c \
+	vm/page_set.c tests/unit/monitor_memory.c
 
 UNIT_TESTS += memory_map
 UNIT_memory_map_SRC := boot/memory_map.c boot/multiboot2.c mm/frames/memblock.c mm/frames/regions.c lib/error.c lib/format.c \
@@ -124,6 +164,13 @@ UNIT_frame_SRC := $(BUDDY_SRC) mm/frames/frame.c lib/format.c
 
 UNIT_TESTS += guests
 UNIT_guests_SRC := $(VM_SRC)
+
+# Dirty pages, copies on write: with the auditor after each step.
+UNIT_TESTS += guest_memory
+UNIT_guest_memory_SRC := $(VM_SRC)
+
+UNIT_TESTS += page_set
+UNIT_page_set_SRC := vm/page_set.c mm/frames/scrub.c $(BUDDY_SRC) mm/frames/frame.c mm/addr.c lib/format.c
 
 UNIT_TESTS += speculation
 UNIT_speculation_SRC := arch/x86_64/speculation_decide.c
@@ -215,7 +262,6 @@ UNIT_scrub_SRC := mm/frames/scrub.c mm/paging/page_source.c $(BUDDY_SRC) mm/fram
 UNIT_TESTS += slab
 UNIT_slab_SRC := mm/frames/slab.c mm/frames/slab_check.c $(BUDDY_SRC) mm/frames/frame.c mm/addr.c lib/format.c
 
-INSN_SRC := $(sort $(wildcard arch/x86_64/insn/*.c))
 UNIT_TESTS += insn
 UNIT_insn_SRC := $(INSN_SRC) lib/format.c
 

@@ -52,6 +52,10 @@ def output_of(command):
     return done.stdout.decode("utf-8", "replace")
 
 
+def cpus_text(cpus):
+    return "" if cpus == 1 else f", {cpus} CPUs"
+
+
 class Bochs:
     """SeaBIOS is the firmware: Bochs's own is broken in some distributions (Ubuntu 24.04's faults
     before it boots). `firmware="bochs"` asks for that one, which locks IA32_FEATURE_CONTROL."""
@@ -81,11 +85,14 @@ class Bochs:
                 firmware = "bochs"
             else:
                 self.memory = self.low_memory
+        # SeaBIOS tells of one CPU here: it asks a register of QEMU's how many there are.
+        if cpus > 1 and os.path.exists(self.firmwares["bochs"]):
+            firmware = "bochs"
         self.memory = min(self.memory, self.most_memory)
         self.firmware = self.firmwares[firmware]
 
     def describe(self):
-        text = f"Bochs, CPU model {self.cpu}, {self.memory} MiB"
+        text = f"Bochs, CPU model {self.cpu}{cpus_text(self.cpus)}, {self.memory} MiB"
         if self.memory > self.low_memory:
             text += f" ({self.memory - self.low_memory} MiB of them above 4 GiB)"
         if self.memory < self.wanted:
@@ -165,7 +172,7 @@ class Qemu:
         self.cpus = cpus
 
     def describe(self):
-        return f"QEMU with SVM emulated, CPU model {self.cpu}, {self.memory} MiB"
+        return f"QEMU with SVM emulated, CPU model {self.cpu}{cpus_text(self.cpus)}, {self.memory} MiB"
 
     @staticmethod
     def models():
@@ -196,7 +203,7 @@ class Kvm(Qemu):
         super().__init__(cpu, memory, cpus)
 
     def describe(self):
-        return f"QEMU with nested KVM, CPU model {self.cpu}, {self.memory} MiB"
+        return f"QEMU with nested KVM, CPU model {self.cpu}{cpus_text(self.cpus)}, {self.memory} MiB"
 
 
 class Nested:
@@ -206,7 +213,9 @@ class Nested:
     default_cpu = "host,+vmx"
     programs = ("bochs", "lz4", "strip", "readelf")
 
-    def __init__(self, cpu=None, memory=None, suite=None):
+    def __init__(self, cpu=None, memory=None, cpus=1, suite=None):
+        if cpus != 1:
+            raise EngineError("ENGINE=nested has one CPU; CPUS is for bochs, qemu and kvm")
         self.cpu = cpu or self.default_cpu
         self.memory = memory or 256
         # Debian's suite that Linux and QEMU are taken from, in place of the system's own sources.
@@ -342,10 +351,10 @@ def check_model(engine):
         )
 
 
-def choose(wanted="auto", cpu=None, memory=None):
+def choose(wanted="auto", cpu=None, memory=None, cpus=1):
     """Returns the engine to use and the sentences that say why. Raises EngineError with a sentence
     where what was asked for cannot be had."""
-    engine, said = choose_kind(wanted, cpu, memory)
+    engine, said = choose_kind(wanted, cpu, memory, cpus)
     check_model(engine)
     return engine, said
 
@@ -357,7 +366,17 @@ def memory_size(text):
     return int(text)
 
 
-def choose_kind(wanted, cpu, memory):
+MOST_CPUS = 64
+
+
+def cpu_count(text):
+    """A number of CPUs of the person's, for argparse."""
+    if not str(text).isdigit() or not 1 <= int(text) <= MOST_CPUS:
+        raise argparse.ArgumentTypeError(f"cpus is a number from 1 to {MOST_CPUS}, not {text!r}")
+    return int(text)
+
+
+def choose_kind(wanted, cpu, memory, cpus):
     wanted = wanted or "auto"
     if wanted not in ("auto", *ENGINES):
         raise EngineError(f"there is no engine {wanted!r}; ENGINE is auto, kvm, bochs, qemu or nested")
@@ -365,7 +384,7 @@ def choose_kind(wanted, cpu, memory):
         reason = why_not_kvm()
         if reason:
             raise EngineError(f"ENGINE=kvm cannot be had: {reason}; ENGINE=bochs runs anywhere")
-        return Kvm(cpu, memory), [f"engine kvm, as asked: {KVM_OF[vendor_flag()][1]} in hardware"]
+        return Kvm(cpu, memory, cpus), [f"engine kvm, as asked: {KVM_OF[vendor_flag()][1]} in hardware"]
     if wanted != "auto":
         absent = missing_program(ENGINES[wanted])
         if absent:
@@ -375,13 +394,13 @@ def choose_kind(wanted, cpu, memory):
             "qemu": "AMD-V with nested paging emulated",
             "nested": "the real KVM, in a Linux in Bochs",
         }
-        return ENGINES[wanted](cpu, memory), [f"engine {wanted}, as asked: {said[wanted]}"]
+        return ENGINES[wanted](cpu, memory, cpus), [f"engine {wanted}, as asked: {said[wanted]}"]
 
     reason = why_not_kvm()
     if not reason:
         sees = {"vmx": "VMX, EPT and unrestricted guest", "svm": "SVM and nested paging"}
-        return Kvm(cpu, memory), [f"engine kvm: a trial guest sees {sees[vendor_flag()]}"]
-    return choose_emulator(cpu, memory, [f"not kvm: {reason}"])
+        return Kvm(cpu, memory, cpus), [f"engine kvm: a trial guest sees {sees[vendor_flag()]}"]
+    return choose_emulator(cpu, memory, cpus, [f"not kvm: {reason}"])
 
 
 EMULATES = {Bochs: "it emulates VMX with EPT", Qemu: "it emulates AMD-V with nested paging"}
@@ -396,7 +415,7 @@ def has_model(engine, cpu):
     return cpu.split(",")[0] in (engine.default_cpu, *engine.models())
 
 
-def choose_emulator(cpu, memory, said):
+def choose_emulator(cpu, memory, cpus, said):
     """QEMU, unless the CPU model is one that Bochs has and QEMU has not, or only Bochs is installed."""
     order = [Qemu, Bochs]
     why = ""
@@ -410,5 +429,5 @@ def choose_emulator(cpu, memory, said):
             continue
         other = order[1 - order.index(engine)]
         hint = INSTEAD[engine] if not missing_program(other) else ""
-        return engine(cpu, memory), said + [f"engine {engine.name}: {EMULATES[engine]}{why}{hint}"]
+        return engine(cpu, memory, cpus), said + [f"engine {engine.name}: {EMULATES[engine]}{why}{hint}"]
     raise EngineError("; ".join(said))

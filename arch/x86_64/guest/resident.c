@@ -2,6 +2,7 @@
 #include "arch/x86_64/guest/resident.h"
 
 #include "arch/x86_64/cpu.h"
+#include "arch/x86_64/mm/shootdown.h"
 #include "arch/x86_64/percpu.h"
 #include "arch/x86_64/speculation.h"
 #include "lib/string.h"
@@ -22,12 +23,17 @@ static const uint32_t shared_msr_index[SHARED_MSR_COUNT] = {
     [SHARED_KERNEL_GS_BASE] = IA32_KERNEL_GS_BASE,
 };
 
-/* Of the one CPU that runs guests. */
-static struct {
+/* Of each CPU, by its number. */
+static struct here {
     struct resident *now;
     uint64_t host_msr[SHARED_MSR_COUNT];
     uint64_t host_xcr0;
-} here;
+} of_cpu[SHOOTDOWN_CPUS];
+
+static struct here *here(void)
+{
+    return &of_cpu[this_cpu()->number];
+}
 
 uint64_t resident_xcr0;
 unsigned resident_fpu_order;
@@ -86,7 +92,7 @@ void resident_init(void)
 
 const struct resident *resident_now(void)
 {
-    return here.now;
+    return here()->now;
 }
 
 void resident_reset(struct resident *v)
@@ -199,7 +205,8 @@ static void put_resident(void)
 
 void resident_switch(struct resident *next)
 {
-    struct resident *last = here.now;
+    struct here *cpu = here();
+    struct resident *last = cpu->now;
 
     if (last == next)
         return;
@@ -211,23 +218,36 @@ void resident_switch(struct resident *next)
         debug_save(last);
         msrs_save(last->msr);
     } else {
-        msrs_save(here.host_msr);
+        msrs_save(cpu->host_msr);
         if (resident_xcr0)
-            here.host_xcr0 = xgetbv(0);
+            cpu->host_xcr0 = xgetbv(0);
     }
     fpu_restore(next ? next->fpu : nobody.fpu);
     debug_restore(next ? next : &nobody);
-    msrs_restore(next ? next->msr : here.host_msr);
+    msrs_restore(next ? next->msr : cpu->host_msr);
     if (resident_xcr0)
-        set_xcr0(next ? next->xcr0 : here.host_xcr0);
+        set_xcr0(next ? next->xcr0 : cpu->host_xcr0);
     write_cr0(read_cr0() | CR0_TS);
-    here.now = next;
+    cpu->now = next;
     speculation_between_guests();
     this_cpu()->put_guest = next ? put_resident : NULL;
 }
 
 void resident_drop(struct resident *v)
 {
-    if (here.now == v)
+    if (here()->now == v)
         resident_switch(NULL);
+}
+
+void resident_copy(struct resident *to, struct resident *from)
+{
+    void *area = to->fpu;
+    hpa_t frame = to->fpu_frame;
+
+    resident_drop(from);
+    resident_drop(to);
+    memcpy(area, from->fpu, PAGE_SIZE << resident_fpu_order);
+    *to = *from;
+    to->fpu = area;
+    to->fpu_frame = frame;
 }

@@ -53,6 +53,9 @@ void resident_switch(struct resident *next);
 /* DR0 .. DR3 of the vCPU that is resident. */
 void resident_debug(uint64_t dr[4]);
 
+/* What `from` holds goes into `to`, whose own is forgotten. The areas stay where they are. */
+void resident_copy(struct resident *to, struct resident *from);
+
 /* For a vCPU that is going away: forgets its registers. */
 void resident_drop(struct resident *v);
 

@@ -43,5 +43,7 @@ int guest_memory_mark(struct table *table, gpa_t at, bool dirty)
             pte_set_bits(direct(step->address), bits);
     }
     lock_drop(&table->lock);
+    if (error == E_OK && dirty && !page.dirty && table->marked)
+        table->marked(table, align_down(at.v, PAGE_SIZE));
     return error;
 }

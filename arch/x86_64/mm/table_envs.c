@@ -1,6 +1,7 @@
 /* See table_envs.h. */
 #include "arch/x86_64/mm/table_envs.h"
 
+#include "arch/x86_64/mm/shootdown.h"
 #include "lib/list.h"
 #include "lib/panic.h"
 
@@ -36,12 +37,11 @@ static void give_many_to_buddy(const struct table_env *env, struct table *table,
         refused(table, frames[0], error);
 }
 
-/* One CPU runs so far. When there are more, this is the place that waits for all of them. */
 static void flush_everywhere(const struct table_env *env, struct table *table,
                              const struct flush_batch *batch)
 {
     (void)env;
-    table->kind->flush(table, batch);
+    shootdown_flush(table, batch);
 }
 
 const struct table_env buddy_table_env = {

@@ -3,8 +3,6 @@
 
 #include "arch/x86_64/cpu.h"
 
-struct tlb_counters tlb_counters;
-
 void tlb_flush_pages(const struct flush_batch *batch)
 {
     for (unsigned i = 0; i < batch->count; i++) {
@@ -13,7 +11,7 @@ void tlb_flush_pages(const struct flush_batch *batch)
 
         for (uint64_t at = range->first;; at += step) {
             invlpg(at);
-            tlb_counters.invlpg++;
+            tlb_count()->invlpg++;
             if (range->last - at < step)
                 break;
         }
@@ -22,7 +20,7 @@ void tlb_flush_pages(const struct flush_batch *batch)
 
 void tlb_flush_current(void)
 {
-    tlb_counters.cr3_loads++;
+    tlb_count()->cr3_loads++;
     write_cr3(read_cr3()); /* without CR3_KEEP */
 }
 
@@ -32,14 +30,14 @@ void tlb_flush_pcid(uint16_t pcid)
         tlb_flush_all();
         return;
     }
-    tlb_counters.invpcid++;
+    tlb_count()->invpcid++;
     invpcid(INVPCID_SINGLE, pcid, 0);
 }
 
 /* A change of CR4.PGE does it where INVPCID is absent. */
 void tlb_flush_all(void)
 {
-    tlb_counters.all_global++;
+    tlb_count()->all_global++;
     if (cpu_features.invpcid) {
         invpcid(INVPCID_ALL_GLOBAL, 0, 0);
         return;

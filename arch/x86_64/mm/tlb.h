@@ -26,10 +26,13 @@ void tlb_flush_ept(uint64_t eptp);
  * VMCB. In arch/x86_64/svm/asid.c. */
 void tlb_flush_asid(uint16_t asid);
 
-/* How often each instruction was used since boot. */
+/* How often each instruction was used since boot, on one CPU. */
 struct tlb_counters {
     uint64_t invlpg, cr3_loads, invpcid, all_global, invept_single, invept_all, invvpid, asid;
 };
-extern struct tlb_counters tlb_counters;
+/* This CPU's, to be counted up; those of a CPU; and of all together. In tlb_counters.c. */
+struct tlb_counters *tlb_count(void);
+const struct tlb_counters *tlb_counters_of(unsigned cpu);
+struct tlb_counters tlb_counters_total(void);
 
 #endif

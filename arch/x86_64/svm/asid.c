@@ -1,6 +1,7 @@
 /* See asid.h. */
 #include "arch/x86_64/svm/asid.h"
 
+#include "arch/x86_64/mm/shootdown.h"
 #include "arch/x86_64/mm/tlb.h"
 #include "lib/lock.h"
 
@@ -10,7 +11,7 @@ static struct {
     struct lock lock;
     uint32_t count;
     bool taken[ASID_MOST];
-    bool stale[ASID_MOST];
+    bool stale[SHOOTDOWN_CPUS][ASID_MOST]; /* each CPU has TLBs of its own */
 } asids;
 
 void asid_init(uint32_t count)
@@ -26,7 +27,9 @@ int asid_take(uint16_t *out)
     for (unsigned i = 1; i < asids.count && error != E_OK; i++) {
         if (asids.taken[i])
             continue;
-        asids.taken[i] = asids.stale[i] = true;
+        asids.taken[i] = true;
+        for (unsigned cpu = 0; cpu < SHOOTDOWN_CPUS; cpu++)
+            asids.stale[cpu][i] = true;
         *out = (uint16_t)i;
         error = E_OK;
     }
@@ -43,14 +46,14 @@ void asid_give(uint16_t asid)
 
 void tlb_flush_asid(uint16_t asid)
 {
-    tlb_counters.asid++;
-    asids.stale[asid] = true;
+    tlb_count()->asid++;
+    asids.stale[shootdown_self()][asid] = true;
 }
 
 bool asid_take_stale(uint16_t asid)
 {
-    bool stale = asids.stale[asid];
+    bool *stale = &asids.stale[shootdown_self()][asid], was = *stale;
 
-    asids.stale[asid] = false;
-    return stale;
+    *stale = false;
+    return was;
 }

@@ -15,8 +15,8 @@ void asid_init(uint32_t count);
 int asid_take(uint16_t *out);
 void asid_give(uint16_t asid);
 
-/* Whether translations under this ASID have to be forgotten by the entry that follows: asked once.
- */
+/* Whether translations under this ASID have to be forgotten by the entry that follows on this CPU:
+ * asked once, and with GIF clear. */
 bool asid_take_stale(uint16_t asid);
 
 #endif

@@ -3,17 +3,25 @@
 #include "arch/x86_64/guest/read_linear.h"
 #include "arch/x86_64/guest/slice_timer.h"
 #include "arch/x86_64/mm/npt.h"
+#include "arch/x86_64/mm/shootdown.h"
 #include "arch/x86_64/mm/table_envs.h"
+#include "arch/x86_64/mm/tlb.h"
+#include "arch/x86_64/percpu.h"
 #include "arch/x86_64/svm/asid.h"
 #include "arch/x86_64/svm/svm.h"
 #include "arch/x86_64/svm/vcpu.h"
 
-/* What follows from the moment, for the entry that comes. */
+/* What follows from the moment, for the entry that comes. An NMI that asks for a flush must not
+ * come between the look at what is stale and VMRUN: with GIF clear it waits, and then ends the
+ * guest's run at once (APM Vol. 2, 15.17). */
 static void prepare_entry(struct svm_vcpu *v)
 {
     struct vmcb *vmcb = v->vmcb;
     uint64_t window = V_IRQ | V_IGNORE_TPR | BITS(3, 0) << V_PRIORITY_SHIFT;
 
+    if (shootdown_load(CONTEXT_GUEST, v->table, &v->seen[shootdown_self()]))
+        tlb_flush_asid(v->asid);
+    __asm__ volatile("clgi" : : : "memory"); /* until svm_enter() is over */
     vmcb->interrupt = (uint32_t)(V_INTR_MASKING | (v->window ? window : 0));
     vmcb->tlb_control = !asid_take_stale(v->asid)  ? TLB_CONTROL_NOTHING
                         : svm_policy.flush_by_asid ? TLB_CONTROL_ASID
@@ -26,7 +34,7 @@ static void prepare_entry(struct svm_vcpu *v)
 static void take_interrupts(void)
 {
     svm_policy.interrupts++;
-    __asm__ volatile("sti\n\tnop\n\tnop\n\tcli" : : : "memory");
+    open_interrupts();
 }
 
 static int run(struct vcpu *vcpu, uint64_t slice, struct vm_exit *exit)
@@ -38,10 +46,10 @@ static int run(struct vcpu *vcpu, uint64_t slice, struct vm_exit *exit)
         return E_OK;
     }
     resident_switch(&v->resident);
-    prepare_entry(v);
     slice_timer_start(slice);
+    prepare_entry(v);
     speculation_before_entry();
-    svm_enter(vcpu->gpr, v->frame.v, svm_policy.host_vmcb.v);
+    svm_enter(vcpu->gpr, v->frame.v, this_cpu()->svm_host_vmcb.v);
     slice_timer_stop();
     vcpu->gpr[RAX] = v->vmcb->rax;
     if (v->vmcb->exit_code == SVM_EXIT_INVALID) {
@@ -136,6 +144,7 @@ const struct vm_backend svm_backend = {
     .kind = &npt_kind,
     .vcpu_create = svm_vcpu_create,
     .vcpu_destroy = svm_vcpu_destroy,
+    .vcpu_copy = svm_vcpu_copy,
     .get_state = svm_get_state,
     .get_modes = svm_get_modes,
     .set_state = svm_set_state,

@@ -4,6 +4,8 @@
 #include "arch/x86_64/svm/vcpu.h"
 
 #include "arch/x86_64/mm/npt.h"
+#include "arch/x86_64/mm/tlb.h"
+#include "lib/string.h"
 #include "mm/frames/buddy.h"
 #include "mm/frames/scrub.h"
 #include "mm/frames/slab.h"
@@ -117,4 +119,27 @@ int svm_vcpu_create(struct guest *guest, struct table *table, owner_t owner, str
 void svm_vcpu_destroy(struct vcpu *vcpu)
 {
     release(svm_vcpu_of(vcpu));
+}
+
+/* The VMCB is what the guest is, but for its tag and its table. */
+int svm_vcpu_copy(struct vcpu *to, struct vcpu *from)
+{
+    struct svm_vcpu *target = svm_vcpu_of(to);
+    const struct svm_vcpu *source = svm_vcpu_of(from);
+    uint64_t root = target->vmcb->ncr3;
+
+    resident_copy(&target->resident, &svm_vcpu_of(from)->resident);
+    memcpy(target->vmcb, source->vmcb, sizeof(*target->vmcb));
+    target->vmcb->asid = target->asid;
+    target->vmcb->ncr3 = root;
+    memcpy(to->gpr, from->gpr, sizeof(to->gpr));
+    to->cr8 = from->cr8;
+    target->window = source->window;
+    target->halted = source->halted;
+    target->nmi_blocked = source->nmi_blocked;
+    target->iret = source->iret;
+    target->iret_rip = source->iret_rip;
+    target->traps = source->traps;
+    tlb_flush_asid(target->asid);
+    return E_OK;
 }

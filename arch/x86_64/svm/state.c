@@ -141,6 +141,8 @@ int svm_set_state(struct vcpu *vcpu, const struct vcpu_state *in)
     vmcb->dr7 = in->dr7 | DR7_FIXED;
     vmcb->shadow = 0;
     vmcb->event = 0;
+    vmcb->intercept1 &= ~(uint32_t)INTERCEPT1_IRET;
+    v->nmi_blocked = v->iret = false;
     v->traps = 0;
     v->halted = in->halted;
     tlb_flush_asid(v->asid);

@@ -1,10 +1,12 @@
 /* See svm.h. APM Vol. 2, 15.4 "Enabling SVM", 15.25.12 "Detecting Nested Paging Support". */
 #include "arch/x86_64/svm/svm.h"
 
+#include "arch/x86_64/cpus.h"
 #include "arch/x86_64/guest/slice_timer.h"
 #include "arch/x86_64/lapic.h"
 #include "arch/x86_64/mm/tlb.h"
 #include "arch/x86_64/svm/asid.h"
+#include "arch/x86_64/percpu.h"
 #include "arch/x86_64/svm/vcpu.h"
 #include "arch/x86_64/trap.h"
 #include "lib/log.h"
@@ -111,8 +113,6 @@ static int take_blocks(void)
     } blocks[] = {
         {&svm_policy.iopm, IOPM_ORDER},
         {&svm_policy.msrpm, MSRPM_ORDER},
-        {&svm_policy.host_save, 0},
-        {&svm_policy.host_vmcb, 0},
     };
 
     for (unsigned i = 0; i < ARRAY_SIZE(blocks); i++) {
@@ -121,6 +121,22 @@ static int take_blocks(void)
         memset(direct(*blocks[i].at), 0, PAGE_SIZE << blocks[i].order);
     }
     fill_maps();
+    return E_OK;
+}
+
+/* 15.4, 15.30.4: where VMRUN keeps this CPU's state, and where entry.asm keeps the rest. */
+static int switch_on(void)
+{
+    struct percpu *cpu = this_cpu();
+    hpa_t *const frames[] = {&cpu->svm_host_save, &cpu->svm_host_vmcb};
+
+    for (unsigned i = 0; i < ARRAY_SIZE(frames); i++) {
+        if (buddy_alloc(0, PURPOSE_VCPU, OWNER_HOST, frames[i]) != E_OK)
+            return because(E_NOMEM, "no frames for SVM's host state of a CPU");
+        memset(direct(*frames[i]), 0, PAGE_SIZE);
+    }
+    wrmsr(IA32_EFER, rdmsr(IA32_EFER) | EFER_SVME);
+    wrmsr(MSR_VM_HSAVE_PA, cpu->svm_host_save.v);
     return E_OK;
 }
 
@@ -139,10 +155,28 @@ static int prepare(void)
     svm_policy.npt = npt_table_caps();
     asid_init(svm_policy.asids);
     svm_vcpus_init();
-    wrmsr(IA32_EFER, rdmsr(IA32_EFER) | EFER_SVME);
-    wrmsr(MSR_VM_HSAVE_PA, svm_policy.host_save.v);
-    svm_policy.on = true;
-    return E_OK;
+    error = switch_on();
+    svm_policy.on = error == E_OK;
+    return error;
+}
+
+int svm_enable_cpu(char *why_not)
+{
+    struct svm_policy first = svm_policy;
+    int error = judge_cpu();
+
+    if (error == E_OK &&
+        (svm_policy.revision != first.revision || svm_policy.asids != first.asids ||
+         svm_policy.flush_by_asid != first.flush_by_asid))
+        error = because(E_UNSUPPORTED, "its SVM has another revision or other ASIDs than that of "
+                                       "the CPU that booted");
+    svm_policy = first;
+    if (error == E_OK)
+        error = switch_on();
+    if (error != E_OK)
+        format_buffer(why_not, CPU_WHY, "%s", why);
+    why[0] = 0;
+    return error;
 }
 
 int svm_init(const struct vm_backend **backend, const char **why_not)
@@ -169,5 +203,5 @@ void svm_show(struct sink *to)
            svm_policy.flush_by_asid ? ", flushed one by one" : "");
     format(to, "guests may set CR4 0x%lx, XCR0 0x%lx\n", svm_policy.guest_cr4, resident_xcr0);
     format(to, "exits by interrupt %lu, by NMI %lu; flushes of an ASID %lu\n",
-           svm_policy.interrupts, svm_policy.nmis, tlb_counters.asid);
+           svm_policy.interrupts, svm_policy.nmis, tlb_counters_total().asid);
 }

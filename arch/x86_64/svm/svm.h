@@ -11,6 +11,10 @@
 /* As vmx_init(): E_OK and the backend, or why guests cannot run, in one sentence. */
 int svm_init(const struct vm_backend **backend, const char **why_not);
 
+/* SVM on the CPU that runs this, svm_init() having succeeded on the first one, which waits: a
+ * cpu_enable_fn (arch/x86_64/cpus.h). */
+int svm_enable_cpu(char *why_not);
+
 /* For the console. */
 void svm_show(struct sink *to);
 

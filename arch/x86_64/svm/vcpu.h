@@ -9,6 +9,7 @@
 #include "arch/x86_64/guest/access.h"
 #include "arch/x86_64/guest/legal.h"
 #include "arch/x86_64/guest/resident.h"
+#include "arch/x86_64/mm/shootdown.h"
 #include "arch/x86_64/svm/vmcb.h"
 #include "lib/error.h"
 #include "lib/list.h"
@@ -22,6 +23,7 @@ struct svm_vcpu {
     hpa_t frame;         /* of the VMCB */
     struct vmcb *vmcb;
     uint16_t asid;
+    uint64_t seen[SHOOTDOWN_CPUS]; /* of the table's flushes, on each CPU: shootdown_load() */
     struct resident resident;
 
     bool window;      /* it exits as soon as it can take an interrupt */
@@ -43,7 +45,7 @@ struct svm_policy {
     uint32_t revision, asids;
     bool on, flush_by_asid;
     uint64_t guest_cr4; /* bits that guests may set */
-    hpa_t iopm, msrpm, host_save, host_vmcb;
+    hpa_t iopm, msrpm;
     struct table_caps npt;
     uint64_t interrupts, nmis; /* exits by them */
 };
@@ -56,6 +58,7 @@ void svm_enter(uint64_t gpr[GPR_COUNT], uint64_t guest, uint64_t host);
 void svm_vcpus_init(void);
 int svm_vcpu_create(struct guest *guest, struct table *table, owner_t owner, struct vcpu **out);
 void svm_vcpu_destroy(struct vcpu *vcpu);
+int svm_vcpu_copy(struct vcpu *to, struct vcpu *from);
 
 /* state.c */
 int svm_get_state(struct vcpu *vcpu, struct vcpu_state *out);

@@ -1,4 +1,5 @@
 /* VMX as struct vm_backend: the run of a vCPU, and the table of operations. */
+#include "arch/x86_64/mm/shootdown.h"
 #include "arch/x86_64/mm/table_envs.h"
 #include "arch/x86_64/vmx/create.h"
 #include "arch/x86_64/vmx/eptp.h"
@@ -8,6 +9,7 @@
 #include "arch/x86_64/guest/read_linear.h"
 #include "arch/x86_64/guest/resident.h"
 #include "arch/x86_64/guest/slice_timer.h"
+#include "arch/x86_64/vmx/log.h"
 #include "arch/x86_64/speculation.h"
 #include "arch/x86_64/vmx/state.h"
 #include "arch/x86_64/vmx/vmx.h"
@@ -38,7 +40,8 @@ static void end_slice(void)
  * in what lies behind the tables. */
 static void restore_limits(const struct vmx_cpu *cpu)
 {
-    __asm__ volatile("lgdt %0\n\tlidt %1" : : "m"(cpu->gdt), "m"(cpu->idt));
+    lgdt(&cpu->gdt);
+    lidt(&cpu->idt);
 }
 
 static int run(struct vcpu *vcpu, uint64_t slice, struct vm_exit *exit)
@@ -52,6 +55,10 @@ static int run(struct vcpu *vcpu, uint64_t slice, struct vm_exit *exit)
         return error;
     }
     resident_switch(&v->resident);
+    /* 29.4.3.3: what this CPU has cached of the EPT it has to forget, if it was not told of a
+     * flush. An NMI that asks for one between here and the entry is taken at once. */
+    if (shootdown_load(CONTEXT_GUEST, v->table, &v->seen[shootdown_self()]))
+        vmx_vcpu_forget(v);
     start_slice(slice);
     speculation_before_entry();
     enum vmx_enter outcome = vmx_enter(vcpu->gpr, &v->live, v->launched);
@@ -145,6 +152,7 @@ const struct vm_backend vmx_backend = {
     .kind = &ept_kind,
     .vcpu_create = vmx_vcpu_create,
     .vcpu_destroy = vmx_vcpu_destroy,
+    .vcpu_copy = vmx_vcpu_copy,
     .get_state = vmx_get_state,
     .get_modes = vmx_get_modes,
     .set_state = vmx_set_state,
@@ -160,6 +168,9 @@ const struct vm_backend vmx_backend = {
     .want_window = vmx_want_window,
     .operand = vmx_operand,
     .emulate = vmx_emulate,
+    .log_start = vmx_log_start,
+    .log_stop = vmx_log_stop,
+    .log_take = vmx_log_take,
     .read_root = read_root,
     .read_linear = read_linear,
     .tells_first_level = tells_first_level,

@@ -253,6 +253,7 @@ enum exit_reason {
     EXIT_INVPCID = 58,
     EXIT_VMFUNC = 59,
     EXIT_ENCLS = 60,
+    EXIT_LOG_FULL = 62,
     EXIT_REASON_COUNT = 80
 };
 #define EXIT_REASON_BASIC BITS(15, 0)

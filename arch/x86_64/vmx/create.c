@@ -5,6 +5,7 @@
 #include "arch/x86_64/mm/tlb.h"
 #include "arch/x86_64/vmx/eptp.h"
 #include "arch/x86_64/guest/resident.h"
+#include "arch/x86_64/vmx/log.h"
 #include "arch/x86_64/vmx/state.h"
 #include "arch/x86_64/vmx/vpid.h"
 #include "mm/frames/buddy.h"
@@ -116,7 +117,7 @@ static int prepare(struct vmx_vcpu *v)
     write_fixed_guest_state();
     v->table->tag = v->vpid;
     if (!vmx_caps.ept_vpid.invept_all) {
-        tlb_counters.invept_single++;
+        tlb_count()->invept_single++;
         error = invept(INVEPT_SINGLE_CONTEXT, ept_eptp(v->table));
         if (error != E_OK)
             return error;
@@ -154,6 +155,7 @@ void vmx_vcpu_destroy(struct vcpu *vcpu)
 {
     struct vmx_vcpu *v = vmx_vcpu_of(vcpu);
 
+    vmx_log_stop(vcpu);
     vmx_vcpu_put(v);
     release(v);
 }

@@ -21,7 +21,7 @@ int ept_root_set(const struct table *table)
 
 void tlb_flush_ept(uint64_t eptp)
 {
-    tlb_counters.invept_single++;
+    tlb_count()->invept_single++;
     int error = invept(INVEPT_SINGLE_CONTEXT, eptp);
     if (error)
         panic("INVEPT of EPTP %#lx: %s", eptp, error_text(error));

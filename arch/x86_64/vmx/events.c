@@ -249,7 +249,7 @@ static void block_nmi_again(unsigned reason, uint64_t qualification)
 {
     bool unblocked = false;
 
-    if (reason == EXIT_EPT_VIOLATION)
+    if (reason == EXIT_EPT_VIOLATION || reason == EXIT_LOG_FULL) /* both: bit 12 */
         unblocked = ept_violation_decode(qualification).nmi_unblocked;
     if (reason == EXIT_EXCEPTION_OR_NMI) {
         uint64_t info = vmread(VMCS_EXIT_INTERRUPTION);

@@ -7,6 +7,7 @@
 
 #include "arch/x86_64/guest/machine_check_exit.h"
 #include "arch/x86_64/lapic.h"
+#include "arch/x86_64/trap.h"
 #include "arch/x86_64/vmx/names.h"
 #include "arch/x86_64/vmx/state.h"
 
@@ -61,6 +62,8 @@ static void nmi_exit(struct vm_exit *exit)
 {
     vmx_cpu()->nmis++;
     this_cpu()->nmis++;
+    if (cpus_nmi)
+        cpus_nmi(NULL);
     vmx_unblock_nmi();
     exit->kind = VM_EXIT_INTERRUPT;
 }
@@ -195,6 +198,9 @@ static bool event_exit(struct vmx_vcpu *v, unsigned basic, struct vm_exit *exit)
         return true;
     case EXIT_EPT_VIOLATION:
         ept_violation_exit(exit);
+        return true;
+    case EXIT_LOG_FULL:
+        exit->kind = VM_EXIT_LOG_FULL;
         return true;
     case EXIT_EPT_MISCONFIGURATION:
         exit->kind = VM_EXIT_MISCONFIG;

@@ -20,6 +20,7 @@ void vmx_set_clock(struct vcpu *vcpu, uint64_t offset);
 
 /* Controls and exit information that are not zero, two a line; the guest's registers are shown by
  * vm/. */
+int vmx_vcpu_copy(struct vcpu *to, struct vcpu *from);
 void vmx_dump(struct vcpu *vcpu, struct sink *to);
 
 /* With the VMCS current: CR0 and CR4 as the guest sees them, whether it runs 64-bit

@@ -2,6 +2,9 @@
 #include "arch/x86_64/vmx/vcpu.h"
 
 #include "arch/x86_64/guest/resident.h"
+#include "arch/x86_64/mm/ept.h"
+#include "arch/x86_64/mm/tlb.h"
+#include "arch/x86_64/vmx/vpid.h"
 
 /* What may have changed in the host since this CPU last held the VMCS: a ring-3 program's table,
  * bits that boot sets late. */
@@ -67,4 +70,12 @@ void vmx_vcpu_put(struct vmx_vcpu *v)
     invariant(vmcs_clear(v->vmcs) == E_OK);
     v->launched = false;
     v->cpu = NULL;
+}
+
+/* INVEPT drops combined and guest-physical mappings; under the VPID another guest's linear ones may
+ * be left, from before the tag was this one's (29.4.3.3). */
+void vmx_vcpu_forget(const struct vmx_vcpu *v)
+{
+    tlb_flush_ept(ept_eptp(v->table));
+    vpid_flush(v->vpid);
 }

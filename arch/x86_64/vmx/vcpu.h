@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "arch/x86_64/guest/resident.h"
+#include "arch/x86_64/mm/shootdown.h"
 #include "arch/x86_64/vmx/vmx_caps.h"
 #include "arch/x86_64/vmx/vmx_cpu.h"
 #include "lib/error.h"
@@ -31,11 +32,14 @@ struct vmx_vcpu {
     struct table *table; /* its EPT */
     owner_t owner;       /* of its frames */
     hpa_t vmcs;
-    bool launched;       /* since the last VMCLEAR */
-    struct vmx_cpu *cpu; /* where its VMCS is active; NULL: nowhere */
-    uint16_t vpid;       /* 0: none */
+    bool launched;                 /* since the last VMCLEAR */
+    struct vmx_cpu *cpu;           /* where its VMCS is active; NULL: nowhere */
+    uint16_t vpid;                 /* 0: none */
+    uint64_t seen[SHOOTDOWN_CPUS]; /* of the table's flushes, on each CPU: shootdown_load() */
 
     struct resident resident;
+
+    hpa_t log; /* page-modification log; 0: none */
 
     bool window;    /* it exits as soon as it can take an interrupt */
     unsigned traps; /* breakpoints that the instruction in progress has met: bits 3:0 of DR6 */
@@ -61,6 +65,7 @@ struct vmx_policy {
     uint64_t guest_cr4;
     hpa_t msr_bitmap;
     bool vpid;
+    bool log; /* page-modification logging */
     struct table_caps ept;
 };
 extern struct vmx_policy vmx_policy;
@@ -98,6 +103,9 @@ static inline int vmx_vcpu_load(struct vmx_vcpu *v)
         return E_OK;
     return vmx_vcpu_make_current(v);
 }
+/* Has this CPU forget what it has cached by the vCPU's EPT and VPID: INVEPT, INVVPID. */
+void vmx_vcpu_forget(const struct vmx_vcpu *v);
+
 /* Takes the vCPU off this CPU: its registers into its structure, its VMCS cleared. Nothing when it
  * is active nowhere. */
 void vmx_vcpu_put(struct vmx_vcpu *v);

@@ -2,6 +2,7 @@
  * "VMX instruction reference". */
 #include "arch/x86_64/vmx/vmcs.h"
 
+#include "arch/x86_64/vmx/instructions.h"
 #include "arch/x86_64/vmx/names.h"
 #include "arch/x86_64/vmx/vmx_caps.h"
 #include "arch/x86_64/vmx/vmx_cpu.h"
@@ -13,25 +14,10 @@ const uint32_t vmcs_control_field[CONTROLS_COUNT] = {
     [CONTROLS_ENTRY] = VMCS_ENTRY_CONTROLS,
 };
 
-/* How a VMX instruction ends (31.2 "Conventions"). */
-struct vm_flags {
-    bool invalid; /* CF: VMfailInvalid, there is no current VMCS to hold a number */
-    bool valid;   /* ZF: VMfailValid, the number is in the VM-instruction error field */
-};
-
-static uint64_t read_field(uint64_t field, struct vm_flags *failed)
-{
-    uint64_t value;
-    __asm__ volatile("vmread %[field], %[value]"
-                     : [value] "=r"(value), "=@ccc"(failed->invalid), "=@ccz"(failed->valid)
-                     : [field] "r"(field));
-    return value;
-}
-
 static void note_error(struct vmx_cpu *cpu)
 {
-    struct vm_flags failed;
-    uint64_t error = read_field(VMCS_INSTRUCTION_ERROR, &failed);
+    uint64_t error;
+    struct vm_flags failed = insn_vmread(VMCS_INSTRUCTION_ERROR, &error);
     cpu->instruction_error = failed.invalid || failed.valid ? 0 : (uint32_t)error;
 }
 
@@ -54,11 +40,10 @@ static struct vmx_cpu *cpu_in_vmx(void)
 int vmcs_read(uint32_t field, uint64_t *out)
 {
     struct vmx_cpu *cpu = cpu_in_vmx();
-    struct vm_flags failed;
+    uint64_t value;
     if (!cpu || !cpu->has_current)
         return E_STATE;
-    uint64_t value = read_field(field, &failed);
-    int error = outcome(cpu, failed);
+    int error = outcome(cpu, insn_vmread(field, &value));
     if (error == E_OK)
         *out = value;
     return error;
@@ -67,14 +52,9 @@ int vmcs_read(uint32_t field, uint64_t *out)
 int vmcs_write(uint32_t field, uint64_t value)
 {
     struct vmx_cpu *cpu = cpu_in_vmx();
-    struct vm_flags failed;
     if (!cpu || !cpu->has_current)
         return E_STATE;
-    __asm__ volatile("vmwrite %[value], %[field]"
-                     : "=@ccc"(failed.invalid), "=@ccz"(failed.valid)
-                     : [value] "r"(value), [field] "r"((uint64_t)field)
-                     : "memory");
-    return outcome(cpu, failed);
+    return outcome(cpu, insn_vmwrite(field, value));
 }
 
 uint32_t vmcs_error(void)
@@ -86,15 +66,11 @@ uint32_t vmcs_error(void)
 int vmcs_load(hpa_t region)
 {
     struct vmx_cpu *cpu = cpu_in_vmx();
-    struct vm_flags failed;
     if (!cpu)
         return E_STATE;
     if (cpu->has_current && cpu->current.v == region.v)
         return E_OK;
-    __asm__ volatile("vmptrld %[region]"
-                     : "=@ccc"(failed.invalid), "=@ccz"(failed.valid)
-                     : [region] "m"(region.v)
-                     : "memory");
+    struct vm_flags failed = insn_vmptrld(region.v);
     if (failed.valid || failed.invalid) {
         /* What was current stays current; with nothing current there is no number. */
         cpu->instruction_error = 0;
@@ -110,13 +86,9 @@ int vmcs_load(hpa_t region)
 int vmcs_clear(hpa_t region)
 {
     struct vmx_cpu *cpu = cpu_in_vmx();
-    struct vm_flags failed;
     if (!cpu)
         return E_STATE;
-    __asm__ volatile("vmclear %[region]"
-                     : "=@ccc"(failed.invalid), "=@ccz"(failed.valid)
-                     : [region] "m"(region.v)
-                     : "memory");
+    struct vm_flags failed = insn_vmclear(region.v);
     if (failed.valid || failed.invalid) {
         cpu->instruction_error = 0;
         if (failed.valid)
@@ -140,20 +112,13 @@ bool vmcs_current(hpa_t *region)
 int invept(unsigned type, uint64_t eptp)
 {
     struct vmx_cpu *cpu = cpu_in_vmx();
-    struct vm_flags failed;
     unsigned use;
     if (!cpu)
         return E_STATE;
     int error = invept_choose(vmx_caps.ept_vpid, type, &use);
     if (error != E_OK)
         return error;
-    struct {
-        uint64_t eptp, reserved;
-    } descriptor = {eptp, 0};
-    __asm__ volatile("invept %[descriptor], %[type]"
-                     : "=@ccc"(failed.invalid), "=@ccz"(failed.valid)
-                     : [descriptor] "m"(descriptor), [type] "r"((uint64_t)use)
-                     : "memory");
+    struct vm_flags failed = insn_invept(use, eptp, 0);
     if (failed.invalid)
         return E_HARDWARE; /* refused, and no current VMCS to say why */
     return outcome(cpu, failed);
@@ -162,20 +127,13 @@ int invept(unsigned type, uint64_t eptp)
 int invvpid(unsigned type, uint16_t vpid, uint64_t gva)
 {
     struct vmx_cpu *cpu = cpu_in_vmx();
-    struct vm_flags failed;
     unsigned use;
     if (!cpu)
         return E_STATE;
     int error = invvpid_choose(vmx_caps.ept_vpid, type, &use);
     if (error != E_OK)
         return error;
-    struct {
-        uint64_t vpid, gva;
-    } descriptor = {vpid, gva};
-    __asm__ volatile("invvpid %[descriptor], %[type]"
-                     : "=@ccc"(failed.invalid), "=@ccz"(failed.valid)
-                     : [descriptor] "m"(descriptor), [type] "r"((uint64_t)use)
-                     : "memory");
+    struct vm_flags failed = insn_invvpid(use, vpid, gva);
     if (failed.invalid)
         return E_HARDWARE;
     return outcome(cpu, failed);

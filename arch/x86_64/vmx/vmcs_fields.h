@@ -23,6 +23,7 @@
     FIELD(GUEST_GS_SELECTOR, 0x080a, "guest GS selector")                                          \
     FIELD(GUEST_LDTR_SELECTOR, 0x080c, "guest LDTR selector")                                      \
     FIELD(GUEST_TR_SELECTOR, 0x080e, "guest TR selector")                                          \
+    FIELD(PML_INDEX, 0x0812, "PML index")                                                          \
     FIELD(HOST_ES_SELECTOR, 0x0c00, "host ES selector")                                            \
     FIELD(HOST_CS_SELECTOR, 0x0c02, "host CS selector")                                            \
     FIELD(HOST_SS_SELECTOR, 0x0c04, "host SS selector")                                            \
@@ -35,6 +36,7 @@
     FIELD(EXIT_MSR_STORE, 0x2006, "VM-exit MSR-store address")                                     \
     FIELD(EXIT_MSR_LOAD, 0x2008, "VM-exit MSR-load address")                                       \
     FIELD(ENTRY_MSR_LOAD, 0x200a, "VM-entry MSR-load address")                                     \
+    FIELD(PML_ADDRESS, 0x200e, "PML address")                                                      \
     FIELD(TSC_OFFSET, 0x2010, "TSC offset")                                                        \
     FIELD(EPT_POINTER, 0x201a, "EPT pointer")                                                      \
     FIELD(ENCLS_EXITING, 0x202e, "ENCLS-exiting bitmap")                                           \

@@ -2,12 +2,13 @@
  * operation". */
 #include "arch/x86_64/vmx/vmx.h"
 
+#include "arch/x86_64/cpus.h"
 #include "arch/x86_64/speculation.h"
-
 #include "arch/x86_64/lapic.h"
 #include "arch/x86_64/mm/tlb.h"
 #include "arch/x86_64/trap.h"
 #include "arch/x86_64/vmx/create.h"
+#include "arch/x86_64/vmx/instructions.h"
 #include "arch/x86_64/vmx/names.h"
 #include "arch/x86_64/guest/resident.h"
 #include "arch/x86_64/guest/slice_timer.h"
@@ -187,23 +188,19 @@ static int take_frame(hpa_t *out)
 
 static int vmxon(struct vmx_cpu *cpu)
 {
-    bool invalid, valid;
     uint64_t cr0 = cr_force(read_cr0(), vmx_caps.cr0), cr4 = read_cr4() | CR4_VMXE;
 
     if (!cr_fits(cr4, vmx_caps.cr4))
         return because(E_UNSUPPORTED, "VMX operation needs other bits of CR4 than 0x%lx", cr4);
     write_cr0(cr0 | CR0_TS);
     write_cr4(cr4);
-    __asm__ volatile("vmxon %[region]"
-                     : "=@ccc"(invalid), "=@ccz"(valid)
-                     : [region] "m"(cpu->vmxon_region.v)
-                     : "memory");
-    if (!invalid && !valid)
+    struct vm_flags failed = insn_vmxon(cpu->vmxon_region.v);
+    if (!failed.invalid && !failed.valid)
         return E_OK;
     write_cr4(cr4 & ~CR4_VMXE);
     return because(E_HARDWARE, "VMXON failed (%s)",
-                   valid ? vm_instruction_error_name(15)
-                         : "VMfailInvalid: the region or its address");
+                   failed.valid ? vm_instruction_error_name(15)
+                                : "VMfailInvalid: the region or its address");
 }
 
 /* What an earlier stay in VMX operation left cached must not serve this one: the manual asks for
@@ -212,11 +209,11 @@ static int vmxon(struct vmx_cpu *cpu)
 static void forget_translations(void)
 {
     if (vmx_caps.ept_vpid.invept_all) {
-        tlb_counters.invept_all++;
+        tlb_count()->invept_all++;
         invariant(invept(INVEPT_ALL_CONTEXTS, 0) == E_OK);
     }
     if (vmx_policy.vpid && vmx_caps.ept_vpid.invvpid_all) {
-        tlb_counters.invvpid++;
+        tlb_count()->invvpid++;
         invariant(invvpid(INVVPID_ALL_CONTEXTS, 0, 0) == E_OK);
     }
 }
@@ -257,6 +254,35 @@ int vmx_enable_cpu(void)
     return E_OK;
 }
 
+static bool same_caps(const struct vmx_caps *a, const struct vmx_caps *b)
+{
+    return a->basic_raw == b->basic_raw && a->misc_raw == b->misc_raw &&
+           a->ept_vpid_raw == b->ept_vpid_raw &&
+           memcmp(a->control, b->control, sizeof(a->control)) == 0 &&
+           memcmp(&a->cr0, &b->cr0, sizeof(a->cr0)) == 0 &&
+           memcmp(&a->cr4, &b->cr4, sizeof(a->cr4)) == 0;
+}
+
+int vmx_enable_other(char *why_not)
+{
+    struct vmx_caps first = vmx_caps;
+    uint32_t missing;
+    int error = vmx_caps_read(&missing);
+
+    if (error != E_OK)
+        because(error, "its VMX lacks the capability MSR 0x%x", missing);
+    else if (!same_caps(&vmx_caps, &first))
+        error = because(E_UNSUPPORTED, "its VMX offers other things than that of the CPU that "
+                                       "booted");
+    vmx_caps = first;
+    if (error == E_OK)
+        error = vmx_enable_cpu();
+    if (error != E_OK)
+        format_buffer(why_not, CPU_WHY, "%s", why);
+    why[0] = 0;
+    return error;
+}
+
 static int find_slice_timer(void)
 {
     if (vmx_policy.control[CONTROLS_PIN] & PIN_PREEMPTION_TIMER)
@@ -282,6 +308,7 @@ static int prepare(void)
                       invvpid_choose(vmx_caps.ept_vpid, INVVPID_SINGLE_CONTEXT, &ignored) == E_OK;
     if (!vmx_policy.vpid)
         vmx_policy.control[CONTROLS_PROC2] &= ~(uint32_t)PROC2_VPID;
+    vmx_policy.log = vmx_policy.ept.accessed_dirty && vmx_offers(CONTROLS_PROC2, PROC2_PML);
     vmx_vcpus_init();
     error = vmx_enable_cpu();
     if (error == E_OK)
@@ -329,6 +356,7 @@ void vmx_show(struct sink *to)
 {
     const struct vmx_cpu *cpu = vmx_cpu();
     const struct ept_vpid_caps *ept = &vmx_caps.ept_vpid;
+    struct tlb_counters tlb = tlb_counters_total();
 
     if (why[0])
         format(to, "VMX: %s\n", why);
@@ -355,6 +383,5 @@ void vmx_show(struct sink *to)
     format(to, "guests may set CR4 0x%lx, XCR0 0x%lx\n", vmx_policy.guest_cr4, resident_xcr0);
     show_controls(to);
     format(to, "exits by interrupt %lu, by NMI %lu; INVEPT single %lu, all %lu; INVVPID %lu\n",
-           cpu->external_interrupts, cpu->nmis, tlb_counters.invept_single, tlb_counters.invept_all,
-           tlb_counters.invvpid);
+           cpu->external_interrupts, cpu->nmis, tlb.invept_single, tlb.invept_all, tlb.invvpid);
 }

@@ -20,6 +20,10 @@ int vmx_init(const struct vm_backend **backend, const char **why_not);
  * E_NOMEM, E_HARDWARE, E_PERM (the firmware has locked VMX off on this CPU). */
 int vmx_enable_cpu(void);
 
+/* The same on another CPU while the first waits, if its VMX is like the first one's: a
+ * cpu_enable_fn (arch/x86_64/cpus.h). */
+int vmx_enable_other(char *why_not);
+
 /* For the console: the capabilities found, the controls in use, counters. */
 void vmx_show(struct sink *to);
 

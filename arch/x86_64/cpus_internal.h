@@ -1,0 +1,42 @@
+/* What cpus.c and cpus_start.c share. */
+#ifndef QUIRE_ARCH_CPUS_INTERNAL_H
+#define QUIRE_ARCH_CPUS_INTERNAL_H
+
+#include "arch/x86_64/cpus.h"
+#include "arch/x86_64/percpu.h"
+#include "lib/error.h"
+#include "lib/format.h"
+#include "lib/string.h"
+
+struct cpu_entry {
+    enum cpu_status status;
+    unsigned number;
+    uint32_t apic_id;
+    struct percpu *percpu;
+    char why[CPU_WHY];
+    /* What it is to do: NULL in `what` is nothing, and everything else is the giver's until `what`
+     * is stored, the CPU's own until it is NULL again. */
+    const char *what;
+    void (*fn)(void *argument);
+    void *argument;
+    uint64_t wakes;
+    /* Where it was when another CPU reported the end. */
+    bool stopped, stopped_in_guest;
+    uint64_t stopped_at;
+};
+
+struct cpus {
+    struct cpu_entry entry[CPUS_MOST];
+    unsigned count;  /* entries in use; the first is the CPU that booted */
+    unsigned online; /* CPUs that run, numbered from 0 */
+};
+extern struct cpus cpus;
+
+extern const struct shootdown_ops cpus_shootdown_ops;
+
+_Noreturn void cpus_idle(struct cpu_entry *self);
+struct trap_frame;
+void cpus_take_nmi(const struct trap_frame *frame);
+void cpus_stop_all_others(struct sink *to);
+
+#endif

@@ -1,0 +1,173 @@
+/* Copies of guests: snapshots and the way back to them, forks; and how much a guest may hold. */
+#include "lib/string.h"
+#include "mm/frames/buddy.h"
+#include "monitor/commands.h"
+#include "vm/fork.h"
+#include "vm/snapshot.h"
+
+int command_not_held(const struct command *command, struct output *out, const struct guest *guest)
+{
+    if (guest->held_end == GUEST_READY)
+        return E_OK;
+    return command_refuse(command, out, E_STATE,
+                          "g%u %s has %s and is held at its end; `reset g%u` goes back to its "
+                          "snapshot, `kill g%u` ends it",
+                          guest->number, guest->name, guest_state_name(guest->held_end),
+                          guest->number, guest->number);
+}
+
+/* The guest, alive. */
+static int living(const struct command *command, struct output *out, const char *word,
+                  struct guest **guest)
+{
+    int error = command_guest(command, out, word, guest);
+
+    if (!error && (*guest)->vcpu == NULL)
+        return command_refuse(
+            command, out, E_STATE, "g%u %s has no memory (%s); `start g%u paused` makes it anew",
+            (*guest)->number, (*guest)->name, guest_state_name((*guest)->state), (*guest)->number);
+    return error;
+}
+
+static int snapshot(const struct command *command, struct output *out, const struct arguments *args)
+{
+    struct guest *guest;
+    int error = living(command, out, args->word[1], &guest);
+
+    if (!error)
+        error = command_not_held(command, out, guest);
+    if (error)
+        return error;
+    error = guest_snapshot(guest);
+    if (error)
+        return command_refuse(command, out, error,
+                              "g%u %s has no snapshot now: %s (its quota covers the tables of one)",
+                              guest->number, guest->name, error_text(error));
+    output_note(out, "g%u %s: `reset g%u` comes back to here; it holds %lu table frames for it",
+                guest->number, guest->name, guest->number, guest->snapshot->table.table_frames);
+    return E_OK;
+}
+
+static int reset(const struct command *command, struct output *out, const struct arguments *args)
+{
+    struct guest *guest;
+    int error = living(command, out, args->word[1], &guest);
+
+    if (error)
+        return error;
+    error = guest_back(guest);
+    if (error == E_NOENT)
+        return command_refuse(command, out, error,
+                              "g%u %s has no snapshot to go back to; `snapshot g%u` takes one",
+                              guest->number, guest->name, guest->number);
+    if (error)
+        return command_refuse(command, out, error,
+                              "g%u %s is on the way back and cannot go on, for a fork has some of "
+                              "its pages: %s; `reset g%u` again once there is room",
+                              guest->number, guest->name, error_text(error), guest->number);
+    output_note(out, "g%u %s: back, %lu page%s put back; %s", guest->number, guest->name,
+                guest->snapshot->put_back, guest->snapshot->put_back == 1 ? "" : "s",
+                guest_state_name(guest->state));
+    return E_OK;
+}
+
+static int make_fork(const struct command *command, struct output *out,
+                     const struct arguments *args)
+{
+    struct guest *guest, *made;
+    int error = living(command, out, args->word[1], &guest);
+
+    if (!error)
+        error = command_not_held(command, out, guest);
+    if (error)
+        return error;
+    error = guest_fork(guest, &made);
+    if (error == E_FULL)
+        return command_refuse(command, out, error, "there are %u guests, and there can be no more",
+                              guest_count());
+    if (error)
+        return command_refuse(command, out, error, "g%u %s: %s", guest->number, guest->name,
+                              error_text(error));
+    output_note(out, "g%u %s: a fork of g%u, %s", made->number, made->name, guest->number,
+                guest_state_name(made->state));
+    return E_OK;
+}
+
+static int quota(const struct command *command, struct output *out, const struct arguments *args)
+{
+    struct guest *guest;
+    char held[SIZE_TEXT], size[SIZE_TEXT];
+    uint64_t bytes;
+    int error = living(command, out, args->word[1], &guest);
+
+    if (error)
+        return error;
+    bool none = strcmp(args->word[2], "none") == 0;
+    if (!none) {
+        error = command_number(command, out, args->word[2], "size", &bytes);
+        if (error)
+            return error;
+    }
+    error = buddy_set_quota(guest_owner(guest), none ? UINT64_MAX : bytes / PAGE_SIZE);
+    if (error)
+        return command_refuse(command, out, error, "%s", error_text(error));
+    output_note(out, "g%u %s: may hold %s, holds %s", guest->number, guest->name,
+                none ? "what the host leaves" : size_text(size, bytes),
+                size_text(held, buddy_owner_frames(guest_owner(guest)) * PAGE_SIZE));
+    return E_OK;
+}
+
+static const struct command copies_commands[] = {
+    {
+        .name = "snapshot",
+        .usage = "gN",
+        .summary = "keep how a guest is now, for `reset` to come back to",
+        .details =
+            "Memory, CPU and devices. The memory is shared with the guest until it writes, so it\n"
+            "costs what the guest's table costs. There is one a guest: a new one replaces it. A\n"
+            "guest with a snapshot that would end is held, so that it can go back.\n",
+        .example = "snapshot g4",
+        .least = 1,
+        .most = 1,
+        .run = snapshot,
+    },
+    {
+        .name = "reset",
+        .usage = "gN",
+        .summary = "send a guest back to its snapshot",
+        .details =
+            "Only pages that were written since are put back. The guest's clock goes back, too. A\n"
+            "paused guest stays paused, unless it was held at its end.\n",
+        .example = "reset g4",
+        .least = 1,
+        .most = 1,
+        .run = reset,
+    },
+    {
+        .name = "fork",
+        .usage = "gN",
+        .summary = "make a second guest that goes on from where a guest is",
+        .details =
+            "Its memory is shared with the first until either of them writes, CPU and devices are\n"
+            "copied. It runs if the first runs. Shared memory is charged to neither; what is\n"
+            "copied, to who wrote.\n",
+        .example = "fork g4",
+        .least = 1,
+        .most = 1,
+        .run = make_fork,
+    },
+    {
+        .name = "quota",
+        .usage = "gN SIZE|none",
+        .summary = "how much memory a guest may hold, from now on",
+        .details =
+            "Its tables and vCPU included. One that needs more is paused and says so; `resume`\n"
+            "lets it go on once there is room. What it has it keeps.\n",
+        .example = "quota g4 none",
+        .least = 2,
+        .most = 2,
+        .run = quota,
+    },
+};
+
+const struct command_family copies_family = FAMILY("copies of guests", copies_commands);

@@ -1,0 +1,137 @@
+/*
+ * `cpus`: the machine's CPUs, what each does, and flushes on several of them tried.
+ */
+#include "arch/x86_64/cpus.h"
+#include "arch/x86_64/oracle/trial.h"
+#include "lib/string.h"
+#include "monitor/commands.h"
+#include "vm/guest.h"
+
+#define DEFAULT_CHANGES 100
+#define CHANGES_LIMIT UINT64_C(10000000)
+
+static const struct column processor_columns[] = {
+    {"cpu", COLUMN_NUMBER, 3},         {"APIC id", COLUMN_NUMBER, 7},
+    {"state", COLUMN_TEXT, 7},         {"does", COLUMN_TEXT, 18},
+    {"NMIs", COLUMN_NUMBER, 6},        {"wakes", COLUMN_NUMBER, 6},
+    {"flushes", COLUMN_NUMBER, 7},     {"asked", COLUMN_NUMBER, 7},
+    {"answered", COLUMN_NUMBER, 8},    {"late", COLUMN_NUMBER, 5},
+    {"missed", COLUMN_NUMBER, 6},      {"INVLPG", COLUMN_NUMBER, 7},
+    {"all global", COLUMN_NUMBER, 10},
+};
+static const struct record processor_record =
+    RECORD_NARROW("processor", processor_columns, "all global,INVLPG,wakes,missed,late");
+
+static const struct column trial_columns[] = {
+    {"tables of", COLUMN_TEXT, 9},   {"users", COLUMN_NUMBER, 5}, {"changes", COLUMN_NUMBER, 8},
+    {"reads", COLUMN_NUMBER, 9},     {"loads", COLUMN_NUMBER, 7}, {"answers", COLUMN_NUMBER, 8},
+    {"disturbed", COLUMN_NUMBER, 9}, {"stale", COLUMN_NUMBER, 5}, {"ticks", COLUMN_NUMBER, 7},
+};
+static const struct record trial_record = RECORD_NARROW("trial", trial_columns, "loads");
+
+static void show_cpu(struct output *out, const struct cpu_info *info)
+{
+    bool online = info->status == CPU_ONLINE;
+    const struct shootdown_counters *flushes = &info->flushes;
+    struct value nothing = as_nothing();
+
+    output_row(out, &processor_record,
+               (struct value[]){online ? as_number(info->number) : nothing,
+                                as_number(info->apic_id), as_text(cpu_status_name(info->status)),
+                                online ? as_text(info->doing) : nothing,
+                                online ? as_number(info->nmis) : nothing,
+                                online ? as_number(info->wakes) : nothing,
+                                online ? as_number(flushes->sent) : nothing,
+                                online ? as_number(flushes->asked) : nothing,
+                                online ? as_number(flushes->answered) : nothing,
+                                online ? as_number(flushes->late) : nothing,
+                                online ? as_number(flushes->missed) : nothing,
+                                online ? as_number(info->tlb.invlpg) : nothing,
+                                online ? as_number(info->tlb.all_global) : nothing});
+}
+
+static int show_cpus(struct output *out)
+{
+    struct cpu_info info;
+
+    for (unsigned i = 0; cpus_info(i, &info); i++)
+        show_cpu(out, &info);
+    for (unsigned i = 0; cpus_info(i, &info); i++)
+        if (info.status != CPU_ONLINE)
+            output_note(out, "The CPU with APIC id %u is left out: %s.", info.apic_id, info.why);
+    return E_OK;
+}
+
+static int try_flushes(const struct command *command, struct output *out, uint64_t changes)
+{
+    struct trial_counts counts[TRIAL_SPACES];
+    uint64_t stale = 0, disturbed = 0;
+    int error = trial_run(guests_backend(), changes, counts);
+
+    if (error == E_STATE)
+        return command_refuse(command, out, error,
+                              "one CPU is online, and a trial of flushes wants two or more");
+    for (unsigned i = 0; i < TRIAL_SPACES; i++) {
+        const struct trial_counts *c = &counts[i];
+
+        output_row(out, &trial_record,
+                   (struct value[]){as_text(trial_space_name((enum trial_space)i)),
+                                    as_number(c->users), as_number(c->changes), as_number(c->reads),
+                                    as_number(c->loads), as_number(c->asked),
+                                    as_number(c->disturbed), as_number(c->stale),
+                                    as_number(c->ticks)});
+        stale += c->stale;
+        disturbed += c->disturbed;
+    }
+    if (stale || disturbed)
+        return command_refuse(command, out, E_HARDWARE,
+                              "%lu reads used a translation after its flush, %lu CPUs were "
+                              "disturbed that had not loaded the table",
+                              stale, disturbed);
+    if (error != E_OK)
+        return command_refuse(command, out, error, "ended early: %s", error_text(error));
+    output_note(out, "No CPU used a translation after its flush.");
+    return E_OK;
+}
+
+static int cpus_command(const struct command *command, struct output *out,
+                        const struct arguments *args)
+{
+    uint64_t changes = DEFAULT_CHANGES;
+
+    if (args->count == 1)
+        return show_cpus(out);
+    if (strcmp(args->word[1], "trial") != 0)
+        return command_refuse(command, out, E_INVAL,
+                              "\"%.20s\": it is `cpus`, or `cpus trial [CHANGES]`", args->word[1]);
+    if (args->count > 2) {
+        int error = command_number(command, out, args->word[2], "number of changes", &changes);
+        if (error != E_OK)
+            return error;
+    }
+    if (changes == 0 || changes > CHANGES_LIMIT)
+        return command_refuse(command, out, E_RANGE, "%s changes? 1 to %lu, or none for %u",
+                              args->word[2], CHANGES_LIMIT, DEFAULT_CHANGES);
+    return try_flushes(command, out, changes);
+}
+
+static const struct command cpus_commands[] = {
+    {
+        .name = "cpus",
+        .usage = "[trial [CHANGES]]",
+        .words = "trial",
+        .summary = "the CPUs, what each does, and the flushes that it took part in",
+        .details =
+            "Of each CPU: flushes in which it had others take part and how many CPUs it asked;\n"
+            "those of others that it answered, how many of these late (at the end of a read of a\n"
+            "table), and how often it learnt of one when it loaded a table. `trial` has other\n"
+            "CPUs read a page whose place is changed 100 times, in the kernel's table, in a\n"
+            "program's and in a guest that runs on another CPU, and all of them map and unmap at\n"
+            "once; no read may come to where the page no longer leads.\n",
+        .example = "cpus",
+        .most = 2,
+        .run = cpus_command,
+    },
+};
+
+const struct command_family cpus_family = FAMILY("CPUs", cpus_commands);

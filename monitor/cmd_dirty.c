@@ -1,0 +1,92 @@
+/* What a guest writes: the pages that it has dirtied since somebody asked last. */
+#include "lib/string.h"
+#include "monitor/commands.h"
+#include "vm/dirty.h"
+
+static const struct column dirty_columns[] = {
+    {"from", COLUMN_HEX, 12},
+    {"to", COLUMN_HEX, 12},
+    {"pages", COLUMN_NUMBER, 8},
+    {"size", COLUMN_SIZE, 6},
+};
+static const struct record dirty_record = RECORD("dirty", dirty_columns);
+
+static int show_dirty(struct output *out, struct guest *guest)
+{
+    struct page_set *set = &guest->dirty.set[DIRTY_CONSOLE];
+    uint64_t first, last, pages;
+
+    dirty_collect(guest);
+    pages = set->pages;
+    for (uint64_t from = 0; page_set_run(set, from, &first, &last); from = last + 1)
+        output_row(out, &dirty_record,
+                   (struct value[]){as_number(first), as_number(last),
+                                    as_number((last - first + 1) / PAGE_SIZE),
+                                    as_number(last - first + 1)});
+    page_set_clear(set);
+    output_note(out, "g%u %s: %lu page%s of 4K written since the last question, by %s",
+                guest->number, guest->name, pages, pages == 1 ? "" : "s",
+                dirty_way_name(guest->dirty.way));
+    return E_OK;
+}
+
+static int start_dirty(const struct command *command, struct output *out, struct guest *guest)
+{
+    int error;
+
+    if (guest->vcpu == NULL)
+        return command_refuse(
+            command, out, E_STATE, "g%u %s has no memory (%s); `start g%u paused` makes it anew",
+            guest->number, guest->name, guest_state_name(guest->state), guest->number);
+    error = dirty_start(guest, DIRTY_CONSOLE);
+    if (error)
+        return command_refuse(command, out, error,
+                              "g%u %s: a bit for each page of the guest has no room: %s",
+                              guest->number, guest->name, error_text(error));
+    output_note(out, "g%u %s: tracked from now on, by %s; ask again for what it has written since",
+                guest->number, guest->name, dirty_way_name(guest->dirty.way));
+    return E_OK;
+}
+
+static int dirty(const struct command *command, struct output *out, const struct arguments *args)
+{
+    struct guest *guest;
+    int error = command_guest(command, out, args->word[1], &guest);
+
+    if (error)
+        return error;
+    bool asked = dirty_asked(guest, DIRTY_CONSOLE);
+    if (args->count == 2)
+        return asked ? show_dirty(out, guest) : start_dirty(command, out, guest);
+    if (strcmp(args->word[2], "off") != 0)
+        return command_refuse(command, out, E_INVAL,
+                              "\"%.20s\" is nothing to ask for: only `off` may follow the guest",
+                              args->word[2]);
+    if (!asked)
+        return command_refuse(command, out, E_STATE, "g%u %s is not tracked; `dirty g%u` begins",
+                              guest->number, guest->name, guest->number);
+    dirty_stop(guest, DIRTY_CONSOLE);
+    output_note(out, "g%u %s: tracked no more", guest->number, guest->name);
+    return E_OK;
+}
+
+static const struct command dirty_commands[] = {
+    {
+        .name = "dirty",
+        .usage = "gN [off]",
+        .summary = "the pages that a guest has written since you asked last",
+        .details =
+            "The first call begins to track. Each page counts for 4K; large pages are split where\n"
+            "they are written, and joined again by `off`. What is written for the guest, by\n"
+            "devices, calls and emulated instructions, counts as well. It is found by the CPU's\n"
+            "log of dirty pages, or the table's dirty bits, or write protection: the best that\n"
+            "the CPU has. By the first two, the pages that hold the guest's own page tables count\n"
+            "as written when the CPU walks them.\n",
+        .example = "dirty g4",
+        .least = 1,
+        .most = 2,
+        .run = dirty,
+    },
+};
+
+const struct command_family dirty_family = FAMILY("what guests write", dirty_commands);

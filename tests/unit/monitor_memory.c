@@ -1,0 +1,94 @@
+/*
+ * What the console asks of vm/dirty.h and its like, for the tests that play the machine themselves:
+ * a guest that writes the pages at 0x3000 and 0x4000 between any two questions.
+ */
+#include "lib/error.h"
+#include "vm/dirty.h"
+#include "vm/fork.h"
+#include "vm/fuzz.h"
+#include "vm/snapshot.h"
+
+#include <stddef.h>
+
+const char *dirty_way_name(enum dirty_way way)
+{
+    return way == DIRTY_BY_MARKS ? "the table's dirty bits" : "off";
+}
+
+int dirty_start(struct guest *guest, enum dirty_asker asker)
+{
+    struct page_set *set = &guest->dirty.set[asker];
+
+    if (dirty_asked(guest, asker))
+        return E_STATE;
+    page_set_begin(set, OWNER_HOST);
+    int error = page_set_cover(set, 0, MiB);
+    if (error != E_OK)
+        return error;
+    guest->dirty.askers |= 1u << asker;
+    guest->dirty.way = DIRTY_BY_MARKS;
+    return E_OK;
+}
+
+void dirty_stop(struct guest *guest, enum dirty_asker asker)
+{
+    if (!dirty_asked(guest, asker))
+        return;
+    guest->dirty.askers &= ~(1u << asker);
+    guest->dirty.way = DIRTY_OFF;
+    page_set_end(&guest->dirty.set[asker]);
+}
+
+void dirty_collect(struct guest *guest)
+{
+    for (unsigned i = 0; i < DIRTY_ASKERS; i++)
+        if (dirty_asked(guest, (enum dirty_asker)i))
+            page_set_add(&guest->dirty.set[i], 0x3000, 2 * PAGE_SIZE);
+}
+
+uint64_t guest_snapshot_frames(const struct guest *guest)
+{
+    (void)guest;
+    return 0;
+}
+
+int guest_snapshot(struct guest *guest)
+{
+    (void)guest;
+    return E_QUOTA;
+}
+
+int guest_back(struct guest *guest)
+{
+    (void)guest;
+    return E_NOENT;
+}
+
+int guest_fork(struct guest *guest, struct guest **out)
+{
+    *out = guest;
+    return E_NOMEM;
+}
+
+uint64_t clock_tsc_hz(void)
+{
+    return UINT64_C(1000000000);
+}
+
+int fuzz_run(struct guest *guest, const struct fuzz *fuzz, int (*poll)(void *ctx), void *ctx,
+             struct fuzz_result *result)
+{
+    (void)guest;
+    (void)poll;
+    (void)ctx;
+    *result = (struct fuzz_result){.rounds = 0};
+    return fuzz->size <= FUZZ_INPUT ? E_STATE : E_INVAL;
+}
+
+int fuzz_replay(struct guest *guest, const struct fuzz *fuzz, bool *same)
+{
+    (void)guest;
+    (void)fuzz;
+    *same = false;
+    return E_NOENT;
+}

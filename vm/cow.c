@@ -1,0 +1,271 @@
+/* See vm/cow.h. */
+#include "vm/cow.h"
+
+#include "lib/error.h"
+#include "lib/panic.h"
+#include "lib/string.h"
+#include "mm/frames/buddy.h"
+#include "mm/paging/typed.h"
+#include "vm/dirty.h"
+#include "vm/slots.h"
+
+#define ORDER_2M 9
+
+/* The block that a frame of a guest's memory belongs to. */
+struct block {
+    hpa_t head;
+    unsigned order;
+    owner_t owner;
+    bool several; /* it has more than one holder */
+};
+
+static struct block block_at(hpa_t at)
+{
+    struct block block;
+    uint64_t record;
+
+    invariant(buddy_block(at, &block.head, &record));
+    block.order = frame_record_order(record);
+    block.owner = frame_record_owner(record);
+    block.several = frame_record_state(record) == FRAME_SHARED;
+    return block;
+}
+
+static uint64_t leaf_size(const struct mapping *leaf)
+{
+    return leaf->last - leaf->in + 1;
+}
+
+static unsigned leaf_order(const struct mapping *leaf)
+{
+    return ORDER_2M * (leaf->level - 1u);
+}
+
+bool leaf_is_own(const struct mapping *leaf, owner_t owner)
+{
+    for (uint64_t done = 0; done < leaf_size(leaf);) {
+        struct block block = block_at(hpa_add(leaf->out, done));
+
+        if (block.owner != owner)
+            return false;
+        done = block.head.v + (PAGE_SIZE << block.order) - leaf->out.v;
+    }
+    return true;
+}
+
+/* Divides the block that covers `at` until it is of `order`: by 2 MiB first, so that of a large one
+ * no more records than needed are written. */
+static struct block divide_to(hpa_t at, unsigned order)
+{
+    struct block block = block_at(at);
+
+    while (block.order > order) {
+        unsigned into = block.order > ORDER_2M && order < ORDER_2M ? ORDER_2M : order;
+
+        invariant(buddy_divide(block.head, block.order, into, block.owner) == E_OK);
+        block = block_at(at);
+    }
+    return block;
+}
+
+/* One level down: 1 GiB by 2 MiB, 2 MiB by 4 KiB. */
+static int split_leaf(struct guest *guest, const struct mapping *leaf)
+{
+    struct flush_batch batch;
+
+    flush_begin(&batch, &guest->table);
+    int error = table_split(&guest->table, leaf->in, leaf_size(leaf), leaf->level - 1u, &batch);
+    flush_commit(&batch);
+    guest_note_frames(guest);
+    return error;
+}
+
+/* ---- A frame of one's own -------------------------------------------------------------------- */
+
+/* The leaf, of 4 KiB, gets a copy of its frame. */
+static int copy_page(struct guest *guest, const struct mapping *leaf, const struct block *old)
+{
+    struct flush_batch batch;
+    hpa_t frame;
+    int error = buddy_alloc(0, PURPOSE_GUEST_RAM, guest_owner(guest), &frame);
+
+    if (error != E_OK)
+        return error;
+    memcpy(direct(frame), direct(leaf->out), PAGE_SIZE);
+    flush_begin(&batch, &guest->table);
+    /* A page replaces a page: no node is new. */
+    invariant(table_map(&guest->table, leaf->in, frame, PAGE_SIZE, leaf->attrs, MAP_REPLACE,
+                        &batch) == E_OK);
+    flush_commit(&batch);
+    invariant(buddy_release(old->head, 0, OWNER_SHARED, NULL) == E_OK);
+    guest->pages_copied++;
+    guest_note_frames(guest);
+    return E_OK;
+}
+
+int page_own(struct guest *guest, gpa_t at)
+{
+    struct mapping leaf;
+    struct block block;
+    int error;
+
+    for (;;) {
+        error = gpa_translate(&guest->table, at, &leaf);
+        if (error != E_OK)
+            return error;
+        block = block_at(hpa_add(leaf.out, at.v - leaf.in));
+        if (block.owner != OWNER_SHARED)
+            return E_OK;
+        if (leaf.level == 1)
+            break;
+        if (!block.several && block.order == leaf_order(&leaf))
+            return buddy_transfer(block.head, block.order, OWNER_SHARED, guest_owner(guest));
+        error = split_leaf(guest, &leaf);
+        if (error != E_OK)
+            return error;
+    }
+    block = divide_to(leaf.out, 0);
+    if (!block.several)
+        return buddy_transfer(block.head, 0, OWNER_SHARED, guest_owner(guest));
+    return copy_page(guest, &leaf, &block);
+}
+
+/* ---- The right to write ---------------------------------------------------------------------- */
+
+static void give_rights(struct guest *guest, uint64_t in, uint64_t size, unsigned rights)
+{
+    struct flush_batch batch;
+
+    flush_begin(&batch, &guest->table);
+    invariant(table_protect(&guest->table, in, size, attrs_of(rights, MEM_WB), &batch) == E_OK);
+    flush_commit(&batch);
+}
+
+/* Of a large leaf that is watched, only what is written is to be noted: so it is split. Where the
+ * CPU tells of writes by itself, all its pages become writable at once. Without frames for the
+ * nodes it stays whole, and all of it counts as written: *whole. */
+static int open_large(struct guest *guest, const struct mapping *leaf, unsigned rights, bool *whole)
+{
+    bool own = leaf_is_own(leaf, guest_owner(guest));
+    int error = split_leaf(guest, leaf);
+
+    if (error != E_OK)
+        *whole = own;
+    else if (own && leaf->level == 2 && guest->dirty.way != DIRTY_BY_PROTECTION)
+        give_rights(guest, leaf->in, leaf_size(leaf), rights);
+    return own ? E_OK : error;
+}
+
+int page_open(struct guest *guest, gpa_t at)
+{
+    const struct slot *slot = guest_slot_at(guest, at);
+    gpa_t page = gpa(align_down(at.v, PAGE_SIZE));
+    unsigned rights = slot != NULL ? slot_rights(slot->kind) : RIGHT_NONE;
+    bool ready = false;
+    struct mapping leaf;
+    int error;
+
+    if (!(rights & RIGHT_W))
+        return E_NOENT;
+    error = page_own(guest, page);
+    while (error == E_OK) {
+        error = gpa_translate(&guest->table, page, &leaf);
+        if (error != E_OK)
+            break;
+        ready = ready || leaf.level == 1 ||
+                (dirty_rights(guest, rights, leaf.level) == rights &&
+                 leaf_is_own(&leaf, guest_owner(guest)));
+        if (ready)
+            break;
+        error = open_large(guest, &leaf, rights, &ready);
+    }
+    if (error != E_OK)
+        return error;
+    dirty_opens(guest, gpa(leaf.in), leaf_size(&leaf));
+    give_rights(guest, leaf.in, leaf_size(&leaf), rights);
+    return E_OK;
+}
+
+/* ---- Sharing, and giving back ---------------------------------------------------------------- */
+
+static int share_leaf(void *ctx, const struct mapping *leaf)
+{
+    (void)ctx;
+    for (uint64_t done = 0; done < leaf_size(leaf);) {
+        hpa_t at = hpa_add(leaf->out, done);
+        struct block block = divide_to(at, leaf_order(leaf));
+
+        if (block.owner != OWNER_SHARED)
+            invariant(buddy_transfer(block.head, block.order, block.owner, OWNER_SHARED) == E_OK);
+        invariant(buddy_share(block.head, OWNER_SHARED) == E_OK);
+        done += PAGE_SIZE << block.order;
+    }
+    return 0;
+}
+
+void pages_share(struct table *table)
+{
+    table_visit(table, table->kind->input_first, table->kind->input_last, VISIT_PAGES, share_leaf,
+                NULL);
+}
+
+/* Leaves that go at once: some ten thousand instructions. */
+#define RELEASE_LEAVES 256
+
+struct release {
+    struct flush_batch batch;
+    unsigned leaves;
+    bool stopped;
+    uint64_t next; /* where it stopped */
+};
+
+/* Blocks behind the leaf. What others hold as well is let go at once: they keep it in use. What is
+ * left to this holder alone goes by way of the batch, whoever's it is. */
+static void release_blocks(struct release *release, const struct mapping *leaf)
+{
+    for (uint64_t done = 0; done < leaf_size(leaf);) {
+        hpa_t at = hpa_add(leaf->out, done);
+        struct block block = block_at(at);
+
+        if (block.several)
+            block = divide_to(at, leaf_order(leaf));
+        if (block.several)
+            invariant(buddy_release(block.head, block.order, OWNER_SHARED, NULL) == E_OK);
+        else if (block.head.v == at.v)
+            flush_free_after(&release->batch, block.head);
+        done = block.head.v + (PAGE_SIZE << block.order) - leaf->out.v;
+    }
+}
+
+/* A block of one's own may be mapped by several leaves, once a large page was split: it goes with
+ * its first. So it is before a first one that this stops. */
+static int release_leaf(void *ctx, const struct mapping *leaf)
+{
+    struct release *release = ctx;
+    struct block block = block_at(leaf->out);
+
+    if (!block.several && block.head.v != leaf->out.v)
+        return 0;
+    if (release->leaves++ == RELEASE_LEAVES) {
+        release->stopped = true;
+        release->next = leaf->in;
+        return 1;
+    }
+    release_blocks(release, leaf);
+    return 0;
+}
+
+bool pages_release(struct table *table, uint64_t *from, uint64_t last)
+{
+    struct release release = {.leaves = 0};
+    uint64_t first = *from;
+
+    flush_begin(&release.batch, table);
+    table_visit(table, first, last, VISIT_PAGES, release_leaf, &release);
+    if (release.stopped)
+        last = release.next - 1;
+    invariant(table_unmap(table, first, last - first + 1, &release.batch) == E_OK);
+    flush_commit(&release.batch);
+    *from = release.next;
+    return !release.stopped;
+}

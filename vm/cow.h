@@ -1,0 +1,37 @@
+/*
+ * Pages that a guest may write only after something was done: copied, since other guests or a
+ * snapshot hold the same frame; or noted, since somebody wants to know what it writes (vm/dirty.h).
+ *
+ * A frame with several holders belongs to OWNER_SHARED and is charged to no guest. Who writes gets
+ * a copy, charged to him; who is left alone with it, the frame itself. A large page is shared
+ * whole, and split at the first write.
+ */
+#ifndef QUIRE_VM_COW_H
+#define QUIRE_VM_COW_H
+
+#include "vm/guest.h"
+
+/* Has the page that covers `at` backed by a frame that is the guest's alone, with its contents.
+ * What the guest may do there stays as it is. E_NOENT: nothing is there. E_NOMEM, E_QUOTA: all is
+ * as it was, but for large pages that may have been split. */
+int page_own(struct guest *guest, gpa_t at);
+
+/* The guest has tried to write to the page that covers `at`, and its slot lets it: from now on it
+ * can. E_NOENT: its slot does not, or nothing is there. Else as page_own(). */
+int page_open(struct guest *guest, gpa_t at);
+
+/* Each block that the table shows gets one more holder, and is OWNER_SHARED's: the table was just
+ * cloned. */
+void pages_share(struct table *table);
+
+/* Unmaps what a table maps from *from to `last` and gives back what is behind it: the guest's own
+ * frames, and its hold of those that it shares. A few hundred leaves at a call: true when nothing
+ * is left, else *from is where to go on. The vCPU is not running, and does not until the flush is
+ * done.
+ */
+bool pages_release(struct table *table, uint64_t *from, uint64_t last);
+
+/* Is everything behind the leaf `owner`'s? */
+bool leaf_is_own(const struct mapping *leaf, owner_t owner);
+
+#endif

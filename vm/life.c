@@ -1,0 +1,25 @@
+/* What a guest is beside its memory and its CPU, as a snapshot or a fork takes it. */
+#include "vm/guest.h"
+
+void life_save(const struct guest *guest, struct guest_life *out)
+{
+    *out = (struct guest_life){
+        .devices = guest->devices,
+        .has_bios = guest->has_bios,
+        .has_disk = guest->has_disk,
+        .halted = guest->halted,
+        .expect_fault = guest->expect_fault,
+        .clock = guest_now(guest),
+    };
+}
+
+void life_restore(struct guest *guest, const struct guest_life *in)
+{
+    guest->devices = in->devices;
+    guest->has_bios = in->has_bios;
+    guest->has_disk = in->has_disk;
+    guest->halted = in->halted;
+    guest->expect_fault = in->expect_fault;
+    guest->clock = (struct guest_clock){.stopped = true, .at = in->clock};
+    guest->was_reset = false;
+}

@@ -1,0 +1,211 @@
+/* See vm/snapshot.h. */
+#include "vm/snapshot.h"
+
+#include "lib/error.h"
+#include "lib/log.h"
+#include "lib/panic.h"
+#include "lib/string.h"
+#include "mm/frames/buddy.h"
+#include "mm/paging/typed.h"
+#include "vm/cow.h"
+#include "vm/dirty.h"
+#include "vm/interrupts.h"
+#include "vm/slots.h"
+
+uint64_t guest_snapshot_frames(const struct guest *guest)
+{
+    const struct guest_snapshot *snapshot = guest->snapshot;
+
+    if (snapshot == NULL)
+        return 0;
+    return snapshot->frames + snapshot->table.table_frames + snapshot->vcpu->frames;
+}
+
+/* ---- Taking one ------------------------------------------------------------------------------ */
+
+static struct guest_snapshot *take_structure(owner_t owner, int *error)
+{
+    uint64_t frames = (sizeof(struct guest_snapshot) + PAGE_SIZE - 1) / PAGE_SIZE;
+    struct guest_snapshot *snapshot;
+    hpa_t at;
+
+    *error = buddy_alloc_frames(frames, PURPOSE_HEAP, owner, &at);
+    if (*error != E_OK)
+        return NULL;
+    snapshot = direct(at);
+    memset(snapshot, 0, sizeof(*snapshot));
+    snapshot->frames = frames;
+    return snapshot;
+}
+
+static void give_structure(struct guest_snapshot *snapshot, owner_t owner)
+{
+    hpa_t at = direct_hpa(snapshot);
+
+    for (uint64_t left = snapshot->frames; left > 0; left--, at = hpa_add(at, PAGE_SIZE))
+        invariant(buddy_free(at, 0, owner) == E_OK);
+}
+
+static int clone_memory(struct guest *guest, struct table *to)
+{
+    const struct table_kind *kind = guest->table.kind;
+    struct flush_batch batch;
+
+    flush_begin(&batch, &guest->table);
+    int error = table_clone(to, &guest->table, kind->input_first,
+                            kind->input_last - kind->input_first + 1, &batch);
+    flush_commit(&batch);
+    return error;
+}
+
+/* What can fail, in such an order that each step is undone by the next function's part for it. */
+static int fill(struct guest *guest, struct guest_snapshot *snapshot)
+{
+    const struct vm_backend *backend = guests_backend();
+    owner_t owner = guest_owner(guest);
+    int error = table_init(&snapshot->table, backend->kind, backend->table_caps(),
+                           backend->table_env(), PURPOSE_EPT_TABLE, owner);
+
+    if (error != E_OK)
+        return error;
+    error = backend->vcpu_create(guest, &snapshot->table, owner, &snapshot->vcpu);
+    if (error == E_OK)
+        error = backend->vcpu_copy(snapshot->vcpu, guest->vcpu);
+    if (error == E_OK)
+        error = dirty_start(guest, DIRTY_SNAPSHOT);
+    if (error == E_OK)
+        error = clone_memory(guest, &snapshot->table);
+    return error;
+}
+
+static void empty(struct guest *guest, struct guest_snapshot *snapshot)
+{
+    dirty_stop(guest, DIRTY_SNAPSHOT);
+    if (snapshot->vcpu != NULL)
+        guests_backend()->vcpu_destroy(snapshot->vcpu);
+    if (snapshot->table.table_frames != 0)
+        invariant(table_destroy(&snapshot->table) == E_OK);
+    give_structure(snapshot, guest_owner(guest));
+}
+
+int guest_snapshot(struct guest *guest)
+{
+    struct guest_snapshot *snapshot;
+    int error;
+
+    if (guest->vcpu == NULL || guest->held_end != GUEST_READY)
+        return E_STATE;
+    guest_snapshot_drop(guest);
+    snapshot = take_structure(guest_owner(guest), &error);
+    if (snapshot == NULL)
+        return error;
+    error = fill(guest, snapshot);
+    if (error != E_OK) {
+        empty(guest, snapshot);
+        return error;
+    }
+    pages_share(&snapshot->table);
+    life_save(guest, &snapshot->life);
+    guest->snapshot = snapshot;
+    guest_note_frames(guest);
+    return E_OK;
+}
+
+/* The frames first: what the guest alone holds then gets its rights back as tracking ends. */
+void guest_snapshot_drop(struct guest *guest)
+{
+    struct guest_snapshot *snapshot = guest->snapshot;
+
+    if (snapshot == NULL)
+        return;
+    const struct table_kind *kind = guest->table.kind;
+    guest->snapshot = NULL;
+    uint64_t from = kind->input_first;
+    while (!pages_release(&snapshot->table, &from, kind->input_last))
+        continue;
+    empty(guest, snapshot);
+}
+
+/* ---- Going back ------------------------------------------------------------------------------ */
+
+/* What got its frame since has read as zeroes before, and does again. */
+static int put_back(struct guest *guest, gpa_t page)
+{
+    struct mapping now, then;
+    int error = gpa_translate(&guest->table, page, &now);
+
+    if (error != E_OK)
+        return E_OK; /* it has no frame; nor had it then */
+    bool known = gpa_translate(&guest->snapshot->table, page, &then) == E_OK;
+    hpa_t from = known ? hpa_add(then.out, page.v - then.in) : hpa(0);
+    if (known && from.v == now.out.v + (page.v - now.in))
+        return E_OK; /* still the same frame: it was noted, but not written */
+    error = page_own(guest, page);
+    if (error == E_OK)
+        error = gpa_translate(&guest->table, page, &now);
+    if (error != E_OK)
+        return error;
+    void *to = direct(hpa_add(now.out, page.v - now.in));
+    if (known)
+        memcpy(to, direct(from), PAGE_SIZE);
+    else
+        memset(to, 0, PAGE_SIZE);
+    guest->snapshot->put_back++;
+    return E_OK;
+}
+
+static int put_all_back(struct guest *guest)
+{
+    struct page_set *written = &guest->dirty.set[DIRTY_SNAPSHOT];
+    uint64_t page;
+
+    dirty_collect(guest);
+    guest->snapshot->put_back = 0;
+    for (uint64_t from = 0; page_set_next(written, from, &page); from = page + PAGE_SIZE) {
+        int error = put_back(guest, gpa(page));
+
+        if (error != E_OK)
+            return error;
+        dirty_wrote(guest, gpa(page), PAGE_SIZE);
+    }
+    page_set_clear(written);
+    return E_OK;
+}
+
+int guest_back(struct guest *guest)
+{
+    struct guest_snapshot *snapshot = guest->snapshot;
+    int error;
+
+    if (snapshot == NULL)
+        return E_NOENT;
+    error = put_all_back(guest);
+    if (error == E_OK)
+        error = guests_backend()->vcpu_copy(guest->vcpu, snapshot->vcpu);
+    if (error != E_OK) {
+        guest->state = GUEST_PAUSED;
+        guest_clock_stop(guest);
+        return error;
+    }
+    bool runs = guest->state != GUEST_PAUSED || guest->held_end != GUEST_READY;
+    life_restore(guest, &snapshot->life);
+    snapshot->resets++;
+    guest->held_end = GUEST_READY;
+    guest->verdict = 0;
+    guest->reason[0] = '\0';
+    guest->spurious.count = 0;
+    if (runs)
+        guest->state = guest->halted && !interrupts_can_wake(guest) ? GUEST_HALTED : GUEST_RUNNING;
+    return E_OK;
+}
+
+void guest_hold_ended(struct guest *guest)
+{
+    guest_flush_output(guest);
+    guest->held_end = guest->state;
+    guest->state = GUEST_PAUSED;
+    guest_clock_stop(guest);
+    log_guest("g%u %s: %s%s%s; it has a snapshot: `reset g%u` goes back to it, `kill g%u` ends it",
+              guest->number, guest->name, guest_state_name(guest->held_end),
+              guest->reason[0] != '\0' ? ": " : "", guest->reason, guest->number, guest->number);
+}
