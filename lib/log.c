@@ -177,7 +177,7 @@ static size_t make_line(char line[LOG_LINE + 1], const char *prefix, const char 
     for (size_t i = 0; i < length; i++) {
         unsigned char byte = (unsigned char)line[i];
 
-        if ((byte < ' ' && byte != '\t') || byte == 0x7f)
+        if ((byte < ' ' && byte != '\t') || (byte >= 0x7f && byte < 0xa0))
             line[i] = '?';
     }
     return length;

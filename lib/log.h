@@ -34,7 +34,7 @@ bool log_has_room(void);
 bool log_pass_on(bool all);
 
 /* One line of the hypervisor's own: LOG_PREFIX and the text, which has no newline at its end.
- * Control characters in it (it may quote a loader or a guest) become '?'. */
+ * Control characters in it (it may quote a loader or a guest), C1 too, become '?'. */
 void log_line(const char *text, ...) __attribute__((format(printf, 1, 2)));
 
 /* The same of what a guest has caused. */

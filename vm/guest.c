@@ -197,14 +197,26 @@ static int refuse_backing(struct guest *guest, int error)
     return refuse(guest, error, NULL);
 }
 
+/* Frames that it may hold. Without `quota=` a lazy guest that could take nearly all there is leaves
+ * others a fourth of what was free when it was made. */
+static uint64_t quota_of(const struct guest *guest)
+{
+    struct buddy_stats stats;
+    uint64_t most;
+
+    if (guest->options.quota != 0)
+        return guest->options.quota / PAGE_SIZE;
+    buddy_stats(&stats);
+    most = stats.free_frames / 4 * 3;
+    return guest->options.lazy && guest->memory / PAGE_SIZE > most ? most : UINT64_MAX;
+}
+
 static int build_memory(struct guest *guest)
 {
     const struct vm_backend *backend = all.backend;
-    uint64_t quota = guest->options.quota / PAGE_SIZE;
     int error;
 
-    if (guest->options.quota != 0)
-        buddy_set_quota(guest_owner(guest), quota);
+    buddy_set_quota(guest_owner(guest), quota_of(guest));
     error = table_init(&guest->table, backend->kind, backend->table_caps(), backend->table_env(),
                        backend->kind->purpose, guest_owner(guest));
     if (error != E_OK)

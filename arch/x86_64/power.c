@@ -13,18 +13,26 @@
 #define QEMU_PM1A_CONTROL 0x604
 #define ACPI_SLEEP_S5 0x2000 /* SLP_EN with the sleep type that QEMU's DSDT gives S5 */
 
-/* Ports beyond those of the board's own devices do nothing where they belong to nobody, but on a
- * machine without an emulator we cannot know that of QEMU's two. */
+static bool runs_under(const char *hypervisor)
+{
+    return strcmp(cpu_features.hypervisor, hypervisor) == 0;
+}
+
+/* QEMU by itself, or with KVM. */
 static void leave_qemu(int status)
 {
-    if (cpu_features.hypervisor[0] == 0)
+    if (!runs_under("TCGTCGTCGTCG") && !runs_under("KVMKVMKVM"))
         return;
     outb(QEMU_DEBUG_EXIT_PORT, (uint8_t)status);
     outw(QEMU_PM1A_CONTROL, ACPI_SLEEP_S5);
 }
 
+/* Bochs shows no hypervisor, and its clock counts instructions. On any other machine these ports
+ * may be somebody's. */
 static void leave_bochs(int status)
 {
+    if (!runs_under("") || !tsc_counts_instructions())
+        return;
     if (status == 0) {
         outw(BOCHS_DEBUGGER_PORT, BOCHS_DEBUGGER_ATTENTION);
         outw(BOCHS_DEBUGGER_PORT, BOCHS_DEBUGGER_RETURN);

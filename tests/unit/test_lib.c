@@ -565,6 +565,9 @@ static void log_keeps_lines_whole(void **state)
     (void)state;
     log_line("two\nlines, \x1b[31m and \x7f but a\ttab");
     assert_string_equal(show(1), "quire: two?lines, ?[31m and ? but a\ttab\n");
+    log_plain("\x9b"
+              "31m \x80 \x9f \xa0");
+    assert_string_equal(show(1), "?31m ? ? \xa0\n");
     log_line("%s", "");
     assert_string_equal(show(1), "quire: \n");
     log_plain("%s", "");

@@ -374,6 +374,34 @@ static void zeroes_over_lazy_memory_cost_nothing(void **state)
     assert_int_equal(slots_place(guest, gpa(16 * MiB), NULL, 900 * GiB), E_RANGE);
 }
 
+/* A lazy guest that could take all there is leaves something to others. */
+static void a_greedy_guest_has_a_quota(void **state)
+{
+    uint64_t before = machine_free_frames();
+    struct guest *greedy = make("greedy mem=1G lazy"), *modest = make("modest mem=1M lazy");
+    uint64_t at = MiB;
+
+    (void)state;
+    assert_in_range(buddy_quota(guest_owner(greedy)), before / 2, before / 4 * 3);
+    assert_int_equal(buddy_quota(guest_owner(modest)), UINT64_MAX);
+    while (slots_fill(greedy, gpa(at)) == E_OK)
+        at += PAGE_SIZE;
+    assert_int_equal(slots_fill(greedy, gpa(at)), E_QUOTA);
+    for (at = 0; at < 64 * PAGE_SIZE; at += PAGE_SIZE)
+        if (slots_fill(modest, gpa(at)) != E_OK)
+            assert_int_equal(slots_fill(modest, gpa(at)), E_EXIST);
+}
+
+/* Where no guest can run there is no clock to be asked. */
+static void without_guests_nothing_is_shown(void **state)
+{
+    (void)state;
+    guests_init(NULL, "this CPU has nothing");
+    guests_show_unfinished(0);
+    assert_int_equal(guests_round(), 0);
+    guests_init(&machine_backend, NULL);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -388,6 +416,8 @@ int main(void)
         TEST(memory_is_given_back_by_turns),
         TEST(a_step_is_short),
         TEST(zeroes_over_lazy_memory_cost_nothing),
+        TEST(a_greedy_guest_has_a_quota),
+        TEST(without_guests_nothing_is_shown),
     };
     return cmocka_run_group_tests_name("shares", tests, NULL, NULL);
 }
