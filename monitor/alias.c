@@ -151,7 +151,7 @@ static const struct {
     {"registers", REGISTERS},
     {"creg", REGISTERS},
     {"sreg", REGISTERS},
-    {"rdmsr", "MSRs cannot be asked for: `cpu` shows control registers and VMX"},
+    {"rdmsr", "MSRs cannot be asked for: `cpu` shows control registers and what guests are run by"},
     {"gva2gpa", "`walk gN gva X` goes from a guest's virtual address to the frame"},
     {"gpa2hpa", "`walk gN gpa X` goes from a guest's physical address to the frame"},
     {"gpa2hva", "`walk gN gpa X` goes from a guest's physical address to the frame"},

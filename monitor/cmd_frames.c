@@ -208,6 +208,7 @@ static const char *payload_meaning(char buffer[MEANING_TEXT], const struct frame
     case PURPOSE_HOST_TABLE:
     case PURPOSE_USER_TABLE:
     case PURPOSE_EPT_TABLE:
+    case PURPOSE_NPT_TABLE:
         format_buffer(buffer, MEANING_TEXT, "present entries of the table: %lu", info->payload);
         return buffer;
     default:

@@ -323,6 +323,9 @@ static const struct column exit_total_columns[] = {
     {"the last of them", COLUMN_HEX, 0},
     {"most frames held", COLUMN_FRAMES, 0},
     {"ticks inside", COLUMN_NUMBER, 0},
+    {"ticks beyond its slices", COLUMN_NUMBER, 0},
+    {"turns sat out for them", COLUMN_NUMBER, 0},
+    {"bytes of output dropped", COLUMN_NUMBER, 0},
 };
 static const struct record exit_total_record = RECORD("exit total", exit_total_columns);
 
@@ -364,13 +367,14 @@ static int exits(const struct command *command, struct output *out, const struct
                                         as_number(guest->exits[i])});
     output_facts(
         out, &exit_total_record,
-        (struct value[]){as_number(vm_exit_total(guest)), as_number(guest->faults_filled),
-                         as_number(guest->faults_opened), as_number(guest->pages_copied),
-                         as_number(guest->faults_refused), as_number(guest->faults_spurious),
-                         as_number(guest->devices.unclaimed),
-                         guest->devices.unclaimed ? as_number(guest->devices.last_unclaimed)
-                                                  : as_nothing(),
-                         as_number(guest->frames_peak), as_number(guest->ticks)});
+        (struct value[]){
+            as_number(vm_exit_total(guest)), as_number(guest->faults_filled),
+            as_number(guest->faults_opened), as_number(guest->pages_copied),
+            as_number(guest->faults_refused), as_number(guest->faults_spurious),
+            as_number(guest->devices.unclaimed),
+            guest->devices.unclaimed ? as_number(guest->devices.last_unclaimed) : as_nothing(),
+            as_number(guest->frames_peak), as_number(guest->ticks), as_number(guest->share.overran),
+            as_number(guest->share.sat_out), as_number(guest->output_dropped)});
     return E_OK;
 }
 
@@ -589,8 +593,8 @@ static const struct command guests_commands[] = {
         .usage = "gN",
         .summary = "the root that the CPU uses for a guest, against the guest's table",
         .details =
-            "The EPTP is read back from the guest's VMCS by VMREAD (with AMD-V, nCR3 from its\n"
-            "VMCB), decoded, and each part compared with what the hypervisor's own record of\n"
+            "What the CPU has as the root (the EPTP by VMREAD; with AMD-V, nCR3 in the VMCB) is\n"
+            "read back, decoded, and each part compared with what the hypervisor's own record of\n"
             "the table says.\n",
         .example = "eptp g1",
         .least = 1,

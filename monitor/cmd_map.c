@@ -175,7 +175,7 @@ static const char *what_is_there(const struct map_pass *pass, const struct mappi
         return host_window(run->in);
     if (!pass->guest)
         return NULL;
-    bool second_level = pass->kind == KIND_EPT || pass->kind == KIND_NPT;
+    bool second_level = pass->kind == guests_backend()->kind->id;
     return table_guest_area(pass->guest, second_level ? run->in : run->out.v);
 }
 

@@ -99,7 +99,7 @@ static int oracle(const struct command *command, struct output *out, const struc
         wrong += counts[i].disagreements;
     }
     if (guests_backend() == NULL)
-        output_note(out, "No guests can run here, so no EPT was tried.");
+        output_note(out, "No guests can run here, so no table of theirs was tried.");
     if (error == E_HARDWARE && wrong != 0)
         return command_refuse(command, out, error,
                               "the CPU disagrees with %lu of %lu predictions (seed %lu)", wrong,
@@ -119,8 +119,9 @@ static const struct command oracle_commands[] = {
         .details =
             "Makes tables of random pages, rights and holes, some entries of which no CPU\n"
             "accepts, and tries random accesses through them: from ring 0 and ring 3 in the\n"
-            "host's, from a guest in EPTs (NPTs). Each must come to the byte, or the fault, that\n"
-            "the walk of the address predicts. 10000 pairs of each kind unless told otherwise.\n",
+            "host's, from a guest through its second level. Each must come to the byte, or the\n"
+            "fault, that the walk of the address predicts. 10000 pairs of each kind unless told "
+            "otherwise.\n",
         .example = "oracle 1000",
         .most = 2,
         .run = oracle,

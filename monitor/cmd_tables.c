@@ -30,7 +30,7 @@ static const struct record step_record = RECORD_NARROW("step", step_columns, "D,
     static const struct record name##_record = RECORD("verdict", name##_columns)
 
 VERDICT_COLUMNS(host_verdict, "hva", "hpa");
-VERDICT_COLUMNS(ept_verdict, "gpa", "hpa");
+VERDICT_COLUMNS(second_verdict, "gpa", "hpa");
 VERDICT_COLUMNS(guest_verdict, "gva", "gpa");
 
 static const char *class_name(enum entry_class class)
@@ -141,7 +141,7 @@ static int walk_table(const struct command *command, struct output *out, struct 
                               table->kind->name, table->kind->input_first, table->kind->input_last);
     table_walk(table, in, &walk);
     show_steps(out, &walk);
-    show_verdict(out, guest ? &ept_verdict_record : &host_verdict_record, table->kind->id, in,
+    show_verdict(out, guest ? &second_verdict_record : &host_verdict_record, table->kind->id, in,
                  &walk, "", guest ? table_guest_area(guest, in) : NULL, "");
     return E_OK;
 }
@@ -209,7 +209,7 @@ static int walk_snapshot(const struct command *command, struct output *out,
                               guest->number, guest->name);
     table_title_ended(out, guest);
     output_facts(
-        out, &ept_verdict_record,
+        out, &second_verdict_record,
         (struct value[]){as_text(found ? "was mapped" : "was not mapped"), as_number(in),
                          found ? as_number(found->out.v + (in - found->in)) : as_nothing(),
                          found ? as_number(level_size(map->kind, found->level)) : as_nothing(),

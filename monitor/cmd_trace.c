@@ -355,7 +355,7 @@ static const struct column tlb_columns[] = {
     {"INVLPG", COLUMN_NUMBER, 0},        {"CR3 loads", COLUMN_NUMBER, 0},
     {"INVPCID", COLUMN_NUMBER, 0},       {"everything global", COLUMN_NUMBER, 0},
     {"INVEPT single", COLUMN_NUMBER, 0}, {"INVEPT all", COLUMN_NUMBER, 0},
-    {"INVVPID", COLUMN_NUMBER, 0},
+    {"INVVPID", COLUMN_NUMBER, 0},       {"ASID", COLUMN_NUMBER, 0},
 };
 static const struct record tlb_record = RECORD("invalidations", tlb_columns);
 
@@ -384,7 +384,7 @@ static int trace_counters(const struct command *command, struct output *out,
                  (struct value[]){as_number(tlb->invlpg), as_number(tlb->cr3_loads),
                                   as_number(tlb->invpcid), as_number(tlb->all_global),
                                   as_number(tlb->invept_single), as_number(tlb->invept_all),
-                                  as_number(tlb->invvpid)});
+                                  as_number(tlb->invvpid), as_number(tlb->asid)});
     return E_OK;
 }
 

@@ -30,8 +30,6 @@ clang_links() {
     rm -f "$out"
     return $status
 }
-kvm_is_possible() { [ -w /dev/kvm ] && grep -qw vmx /proc/cpuinfo; }
-
 needs_of_run() {
     want gcc "to compile" has gcc
     want binutils "to link" has ld
@@ -47,9 +45,9 @@ needs_of_run() {
     bochs) needs_of_bochs ;;
     qemu | kvm) needs_of_qemu ;;
     nested) needs_of_nested ;;
-    *)
-        needs_of_bochs
-        kvm_is_possible && needs_of_qemu
+    *) # by KVM or without; a CPU model may be one of Bochs's, which then emulates VMX
+        needs_of_qemu
+        [ -n "${CPU:-}" ] && needs_of_bochs
         ;;
     esac
 }
@@ -68,7 +66,7 @@ needs_of_nested() {
 }
 
 needs_of_qemu() {
-    want qemu-system-x86 "to run under KVM, or without VMX" has qemu-system-x86_64
+    want qemu-system-x86 "to run under KVM, or to emulate a CPU with AMD-V" has qemu-system-x86_64
 }
 
 needs_of_test() {

@@ -166,7 +166,7 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("iso", help="the bootable image of the demonstration")
-    parser.add_argument("--engine", default=setting("ENGINE") or "auto")
+    parser.add_argument("--engine", default=setting("ENGINE") or "bochs")
     parser.add_argument("--readme", default=os.path.join(ROOT, "README.md"))
     parser.add_argument("--monitor", default=os.path.join(ROOT, "docs", "MONITOR.md"))
     parser.add_argument("-o", "--output", default=os.path.join(ROOT, "docs", "transcript.txt"))

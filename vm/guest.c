@@ -206,7 +206,7 @@ static int build_memory(struct guest *guest)
     if (guest->options.quota != 0)
         buddy_set_quota(guest_owner(guest), quota);
     error = table_init(&guest->table, backend->kind, backend->table_caps(), backend->table_env(),
-                       PURPOSE_EPT_TABLE, guest_owner(guest));
+                       backend->kind->purpose, guest_owner(guest));
     if (error != E_OK)
         return refuse(guest, error, "no frame for its table");
     guest->has_table = true;

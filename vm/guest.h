@@ -1,6 +1,6 @@
 /*
  * A guest: its memory slots, its virtual CPU, its second-level table, its devices and its fate.
- * Without a word of VMX.
+ * Without a word of what runs it.
  *
  * Life: READY -> RUNNING <-> PAUSED, RUNNING -> HALTED, and from any of these to one of the
  * ended states (PASSED, FAILED, STOPPED, KILLED). An ended guest has given back its frames, its
@@ -118,7 +118,7 @@ struct guest {
     uint64_t memory; /* bytes of RAM asked for */
     struct slot slot[GUEST_SLOTS];
     unsigned slots;
-    struct table table; /* second-level: EPT */
+    struct table table; /* the second level */
     bool has_table;
     struct { /* vm/dirty.h */
         enum dirty_way way;

@@ -58,13 +58,14 @@ static void run_until(struct guest *guest, uint64_t now, uint64_t end)
 static void take_turn(struct guest *guest)
 {
     uint64_t start, turn = share_turn(&guest->share), used;
+    bool runs = turn != 0 && guest->state == GUEST_RUNNING;
 
-    if (turn != 0 && guest->state == GUEST_RUNNING)
+    if (runs)
         guest_clock_go(guest);
     start = guests_backend()->ticks();
     if (first_entry == 0)
         first_entry = start;
-    if (turn != 0 && guest->state == GUEST_RUNNING)
+    if (runs)
         run_until(guest, start, start + turn);
     used = guests_backend()->ticks() - start;
     guest->ticks += used;

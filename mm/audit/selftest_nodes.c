@@ -15,7 +15,7 @@ static void table_outside_ram(struct damage *d, uint64_t unused)
 static void table_in_state(struct damage *d, uint64_t state)
 {
     uint64_t *slot = scratch_slot(TABLE_GUEST, GUEST_FAR, 2);
-    hpa_t frame = damage_frame(d, PURPOSE_EPT_TABLE, OWNER_HOST);
+    hpa_t frame = damage_frame(d, scratch.table[TABLE_GUEST].kind->purpose, OWNER_HOST);
 
     if (d->no_memory)
         return;

@@ -119,13 +119,13 @@ static int build_guests(const struct audit_selftest *setup)
 
     caps.nx = true;
     caps.global = caps.execute_only = caps.accessed_dirty = false;
-    int error = start_table(TABLE_GUEST, setup->guest, &caps, PURPOSE_EPT_TABLE, OWNER_GUEST);
+    int error = start_table(TABLE_GUEST, setup->guest, &caps, setup->guest->purpose, OWNER_GUEST);
     for (unsigned i = 0; i < GUEST_PAGES && error == E_OK; i++)
         error = show_page(guest, i * PAGE_SIZE, PURPOSE_GUEST_RAM, RIGHT_RWX);
     if (error == E_OK)
         error = show_page(guest, GUEST_FAR, PURPOSE_GUEST_RAM, RIGHT_RX);
     if (error == E_OK)
-        error = start_table(TABLE_OTHER, setup->guest, &caps, PURPOSE_EPT_TABLE, OWNER_OTHER);
+        error = start_table(TABLE_OTHER, setup->guest, &caps, setup->guest->purpose, OWNER_OTHER);
     if (error == E_OK)
         error = show_page(other, 0, PURPOSE_GUEST_RAM, RIGHT_RWX);
     return error;

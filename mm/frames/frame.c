@@ -32,6 +32,7 @@ const char *purpose_name(enum frame_purpose purpose)
         [PURPOSE_HOST_TABLE] = "host tables",
         [PURPOSE_USER_TABLE] = "user tables",
         [PURPOSE_EPT_TABLE] = "EPT tables",
+        [PURPOSE_NPT_TABLE] = "NPT tables",
         [PURPOSE_STACK] = "stacks",
         [PURPOSE_PERCPU] = "per-CPU",
         [PURPOSE_VCPU] = "vCPU",

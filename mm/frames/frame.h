@@ -44,11 +44,12 @@ enum frame_purpose {
     PURPOSE_EPT_TABLE,
     PURPOSE_STACK,
     PURPOSE_PERCPU, /* per-CPU data, descriptor tables */
-    PURPOSE_VCPU,   /* VMXON and VMCS regions, MSR and I/O bitmaps */
+    PURPOSE_VCPU,   /* what a CPU keeps of a guest: VMXON and VMCS regions, VMCBs, bitmaps */
     PURPOSE_USER_RAM,
     PURPOSE_GUEST_RAM,
     PURPOSE_HEAP, /* the hypervisor's small objects */
     PURPOSE_TEST,
+    PURPOSE_NPT_TABLE, /* numbers are an interface: new purposes come last */
     PURPOSE_COUNT
 };
 

@@ -16,6 +16,7 @@
 
 #include "lib/error.h"
 #include "mm/addr.h"
+#include "mm/frames/frame.h"
 #include "mm/paging/attrs.h"
 
 #define MAX_LEVELS 5
@@ -70,14 +71,15 @@ const char *rule_section(enum kind_id kind, enum rule rule);
 struct table_kind {
     const char *name; /* "kernel", "user", "EPT" */
     enum kind_id id;
-    uint8_t levels;        /* of a full table: 4 (5: la57) */
-    uint8_t index_bits;    /* 9; 10 for 32-bit paging */
-    uint8_t entry_bytes;   /* 8; 4 for 32-bit paging */
-    bool sign_extended;    /* input addresses are canonical, not plain numbers */
-    uint64_t input_first;  /* lowest input address that this kind maps ... */
-    uint64_t input_last;   /* ... and the highest, inclusive */
-    uint64_t present_mask; /* present when any of these bits is set */
-    uint64_t leaf_bit;     /* at level 2 and above: this entry is a leaf */
+    enum frame_purpose purpose; /* that its nodes' frames are recorded with */
+    uint8_t levels;             /* of a full table: 4 (5: la57) */
+    uint8_t index_bits;         /* 9; 10 for 32-bit paging */
+    uint8_t entry_bytes;        /* 8; 4 for 32-bit paging */
+    bool sign_extended;         /* input addresses are canonical, not plain numbers */
+    uint64_t input_first;       /* lowest input address that this kind maps ... */
+    uint64_t input_last;        /* ... and the highest, inclusive */
+    uint64_t present_mask;      /* present when any of these bits is set */
+    uint64_t leaf_bit;          /* at level 2 and above: this entry is a leaf */
     uint64_t accessed_bit;
     uint64_t dirty_bit;
     uint64_t required_bits;  /* of each present entry that must be 1; part of what encode() gives */

@@ -11,7 +11,7 @@ import pytest
 import image
 from machines import demo_modules
 from quire_machine import Machine
-from quire_machine.engines import Bochs
+from quire_machine.engines import Bochs, Qemu
 from support import DEMO_ISO, QUIRE_ELF
 
 
@@ -39,18 +39,40 @@ def make_iso(tmp_path_factory):
     return make
 
 
+# By whom guests are run: Intel's VMX with EPT, AMD's SVM with nested paging.
+VENDORS = {"vmx": Bochs, "svm": Qemu}
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "both_vendors: on machines of both, by VMX and by SVM")
+    config.addinivalue_line("markers", "one_vendor(reason): by VMX alone, or by the engines that it names itself")
+
+
+def pytest_generate_tests(metafunc):
+    if "vendor" in metafunc.fixturenames and metafunc.definition.get_closest_marker("both_vendors"):
+        if not metafunc.definition.get_closest_marker("one_vendor"):
+            metafunc.parametrize("vendor", list(VENDORS), indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
+def vendor(request):
+    """A name of VENDORS: whose machines `boot` gives to this test."""
+    return getattr(request, "param", "vmx")
+
+
 class Booter:
-    def __init__(self, make_iso):
+    def __init__(self, make_iso, vendor):
         self.make_iso = make_iso
+        self.vendor = vendor
         self.machines = []
 
     def __call__(self, modules=None, cmdline="", cpu=None, memory=None, engine=None, cpus=1):
-        """Boots the demonstration, or the modules given, in Bochs unless told otherwise."""
+        """Boots the demonstration, or the modules given, on the vendor's engine unless told otherwise."""
         if modules is None and not cmdline:
             iso = DEMO_ISO
         else:
             iso = self.make_iso(demo_modules() if modules is None else modules, cmdline)
-        machine = Machine(engine or Bochs(cpu, memory, cpus), iso)
+        machine = Machine(engine or VENDORS[self.vendor](cpu, memory, cpus), iso)
         self.machines.append(machine)
         return machine
 
@@ -60,15 +82,15 @@ class Booter:
 
 
 @pytest.fixture
-def boot(make_iso):
-    booter = Booter(make_iso)
+def boot(make_iso, vendor):
+    booter = Booter(make_iso, vendor)
     yield booter
     booter.end()
 
 
 @pytest.fixture(scope="module")
-def boot_for_module(make_iso):
+def boot_for_module(make_iso, vendor):
     """As `boot`, for a machine that all tests of a file share."""
-    booter = Booter(make_iso)
+    booter = Booter(make_iso, vendor)
     yield booter
     booter.end()

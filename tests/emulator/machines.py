@@ -16,6 +16,8 @@ COMPLETE_CPUS = ["corei7_icelake_u", "corei7_skylake_x", "corei7_haswell_4770"]
 NO_ACCESSED_DIRTY_CPU = "corei5_arrandale_m520"
 NO_UNRESTRICTED_CPU = "corei5_lynnfield_750"
 NO_EPT_CPU = "core2_penryn_t9600"
+# The second level's kind, by the vendor (conftest.py).
+TABLES = {"vmx": "EPT", "svm": "NPT"}
 # QEMU's: neither VMX nor SVM.
 NO_SVM_CPU = "EPYC,-svm"
 

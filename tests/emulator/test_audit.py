@@ -5,11 +5,13 @@ import re
 
 import pytest
 
-from machines import NO_EPT_CPU, SPIN, demo_guests, facts, guest, quit_machine, rows, user_program
+from machines import NO_EPT_CPU, SPIN, TABLES, demo_guests, facts, guest, quit_machine, rows, user_program
 from quire_machine.engines import Bochs, Qemu
 
 # More than this many instructions for an audit would be felt between a guest and the next.
 MOST_TICKS = 5_000_000
+
+pytestmark = pytest.mark.both_vendors
 
 
 def content(machine):
@@ -38,6 +40,7 @@ def test_the_demonstration_is_audited_and_nothing_is_found(boot):
     quit_machine(machine)
 
 
+@pytest.mark.one_vendor("names its engines")
 @pytest.mark.parametrize("engine", [Bochs(), Bochs(NO_EPT_CPU), Qemu()], ids=lambda e: e.cpu)
 def test_each_rule_is_broken_and_named(boot, engine):
     machine = boot(modules=[(user_program("hello"), "user:hello")], engine=engine)
@@ -81,18 +84,26 @@ def poke(machine, at, value):
     assert facts(machine.command(f"poke hpa {at:#x} {value:#x} force"))["value"] == f"{value:#x}"
 
 
-def test_an_entry_that_no_cpu_accepts_is_found_live_and_at_the_end(waiting):
+# An entry that no CPU accepts, made of a legal one, and what is said of it.
+ILLEGAL = {
+    "vmx": (lambda raw: raw | 0x38, "a reserved memory type"),  # type 7
+    "svm": (lambda raw: raw & ~4, "a bit that must be 1 is clear"),  # U/S
+}
+
+
+def test_an_entry_that_no_cpu_accepts_is_found_live_and_at_the_end(waiting, vendor):
+    damaged, rule = ILLEGAL[vendor]
     at, raw = leaf_of(waiting, "g1", 0x5000)
-    poke(waiting, at, raw | 0x38)  # memory type 7
+    poke(waiting, at, damaged(raw))
     (found,) = findings(waiting)
     assert found["table"] == "g1 waiting"
     assert found["address"] == "0x5000"
     assert found["frame or entry"] == f"{at:#x}"
-    assert found["what is wrong"].endswith("a reserved memory type")
+    assert found["what is wrong"].endswith(rule)
     poke(waiting, at, raw)
     content(waiting)
 
-    poke(waiting, at, raw | 0x38)
+    poke(waiting, at, damaged(raw))
     waiting.command("kill g1")
     (said,) = [line for line in waiting.lines if "audit: g1" in line]
     assert f"g1 waiting: 0x5000: at {at:#x}: PT entry 5 holds" in said
@@ -110,10 +121,10 @@ def test_a_guest_that_is_shown_its_neighbours_memory_is_found(waiting):
     content(waiting)
 
 
-def test_a_guest_that_is_shown_its_own_table_is_found(waiting):
+def test_a_guest_that_is_shown_its_own_table_is_found(waiting, vendor):
     at, raw = leaf_of(waiting, "g1", 0x5000)
     poke(waiting, at, (raw & 0xFFF) | (at & ~0xFFF))
     (found,) = findings(waiting)
-    assert "EPT tables" in found["what is wrong"]
+    assert f"{TABLES[vendor]} tables" in found["what is wrong"]
     poke(waiting, at, raw)
     content(waiting)

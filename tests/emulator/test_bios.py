@@ -4,8 +4,12 @@ are."""
 import os
 import subprocess
 
+import pytest
+
 from image import GRUB_FOLDER
 from machines import assemble, quit_machine
+
+pytestmark = pytest.mark.both_vendors
 
 MODULES = ["biosdisk", "serial", "terminal", "normal", "echo", "lsmmap", "ls", "date"]
 COMMANDS = """serial --unit=0 --speed=115200

@@ -5,7 +5,9 @@ import re
 
 import pytest
 
-from machines import SPIN, assemble, facts, guest, quit_machine, rows, user_program
+from machines import SPIN, TABLES, assemble, facts, guest, quit_machine, rows, user_program
+
+pytestmark = pytest.mark.both_vendors
 
 HELLO, PAGING, WAITING, BROKEN = "g1", "g2", "g3", "g4"
 
@@ -85,6 +87,7 @@ RIGHT = {
     "peek g2 gpa 510+0x7c00 2": [r"0xaa55"],
     "dump g2 gpa 0x7c00 32": [r"0x7c00"],
     "find g2 gpa 0x7c00 512 0x1122334455667788": [r"^found: 1"],
+    "digest g3": [r"^ +0x0 +640K +lazy RAM +\S+ +0x\w+$", r"^digest: 0x\w+$"],
     "stress 2M": [r"^The allocator is as it was before"],
     "bench 1": [r"^  EPT: translate ", r"^a tick is an instruction: yes$"],
     "trace": [r"trac"],
@@ -159,6 +162,8 @@ WRONG = {
     "dump nowhere": "dump: ",
     "find nothing": "find: ",
     "stress 1": "stress: 1? give a size from 4K to 64G",
+    "digest": "digest: arguments are missing; usage: digest gN",
+    "digest g4": "digest: g4 broken was refused and never had a table",
     "bench 0": "bench: 0 rounds? from 1 to 99",
     "colour blue": '"blue"? it is on or off',
     "print": "print: arguments are missing",
@@ -175,13 +180,23 @@ WRONG = {
 }
 
 
+# What is another thing to say with AMD-V; of `oracle` QEMU's one deviation, which tests/emulator/test_oracle.py knows.
+RIGHT_BY_SVM = {
+    "eptp g2": [r"^raw: 0x\w+000$", r"^levels: 4", r"^memory type: WB", r"translates by the table of g2"],
+    "cpu": [r"^vendor: AuthenticAMD", r"^  NX +yes +yes", r"^  SVM +yes +yes", r"^guests run by: SVM$"],
+    "oracle 300": [r"^  guest +6 +300 .* 0$", r"of 900 predictions \(seed 1\)$"],
+    "bench 1": [r"^  NPT: translate ", r"^a tick is an instruction: no$"],
+}
+
+
 @pytest.mark.parametrize("command", RIGHT)
-def test_right(machine, command):
+def test_right(machine, vendor, command):
     lines = machine.command(command)
     text = "\n".join(lines)
-    for pattern in RIGHT[command]:
+    for pattern in (RIGHT_BY_SVM if vendor == "svm" else {}).get(command, RIGHT[command]):
         assert re.search(pattern, text, re.M), f"no {pattern!r} in\n{text}"
-    assert not any(line.startswith("error: ") for line in lines), text
+    deviates = vendor == "svm" and command.startswith("oracle")
+    assert deviates or not any(line.startswith("error: ") for line in lines), text
 
 
 @pytest.mark.parametrize("command", [each for each in WRONG if WRONG[each] and len(each) < 200])
@@ -253,9 +268,9 @@ def test_pause_regs_walk_resume(machine):
     "gva, gpa, rights",
     [(0x7C00, 0x7C00, "rwx--"), (0x200123, 0x7123, "r-x--"), (0x201FFF, 0x8FFF, "rw---")],
 )
-def test_a_guests_own_tables_are_walked(machine, half, gva, gpa, rights):
+def test_a_guests_own_tables_are_walked(machine, vendor, half, gva, gpa, rights):
     lines = machine.command(f"walk g2 gva {half + gva:#x}")
-    split = lines.index(next(line for line in lines if line.startswith("EPT")))
+    split = lines.index(next(line for line in lines if line.startswith(TABLES[vendor])))
     own, second = facts(lines[:split]), facts(lines[split:])
     assert (own["verdict"], own["gva"], own["gpa"]) == ("mapped", f"{half + gva:#x}", f"{gpa:#x}")
     assert own["rights"] == rights
@@ -265,11 +280,11 @@ def test_a_guests_own_tables_are_walked(machine, half, gva, gpa, rights):
     assert host["hpa"] == second["hpa"]
 
 
-def test_where_a_guests_own_tables_end(machine):
+def test_where_a_guests_own_tables_end(machine, vendor):
     absent = facts(machine.command("walk g2 gva 0x203000"))
     assert (absent["verdict"], absent["decided at"]) == ("not mapped", "PT entry 3")
     lines = machine.command("walk g2 gva 0x202000")
-    split = lines.index(next(line for line in lines if line.startswith("EPT")))
+    split = lines.index(next(line for line in lines if line.startswith(TABLES[vendor])))
     assert facts(lines[:split])["gpa"] == "0x40000000"
     assert facts(lines[split:])["verdict"] == "not mapped"
 

@@ -3,6 +3,9 @@
 import pytest
 
 from machines import NO_ACCESSED_DIRTY_CPU, flat_image, guest, quit_machine
+from quire_machine.engines import Bochs, Qemu
+
+pytestmark = pytest.mark.both_vendors
 
 
 def payload(name, size):
@@ -10,9 +13,12 @@ def payload(name, size):
     return (name * (size // len(name) + 1))[:size].encode()
 
 
-@pytest.mark.parametrize("cpu", ["corei7_icelake_u", NO_ACCESSED_DIRTY_CPU])
-def test_devices_and_modules(boot, cpu):
-    machine = boot(cpu=cpu, modules=[
+@pytest.mark.one_vendor("names its engines")
+@pytest.mark.parametrize(
+    "engine", [Bochs("corei7_icelake_u"), Bochs(NO_ACCESSED_DIRTY_CPU), Qemu()], ids=lambda engine: engine.cpu
+)
+def test_devices_and_modules(boot, engine):
+    machine = boot(engine=engine, modules=[
         (guest("devices.elf"), "devices mods=3"),
         (payload("initrd", 10000), "initrd"),
         (payload("second module", 1), "second module"),

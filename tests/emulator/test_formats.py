@@ -9,6 +9,8 @@ import pytest
 from machines import link, link_high, quit_machine, user_program
 from support import QUIRE_ELF
 
+pytestmark = pytest.mark.both_vendors
+
 PAYLOAD = (b"payload!", "payload of mine")
 
 # Options of NASM: where a section header has its address, and how wide the note's is.
@@ -71,7 +73,7 @@ def test_an_elf_file_without_a_header(boot, tmp_path, bits):
 
 
 def test_quire_itself(boot):
-    """A Multiboot 2 kernel that takes its map, command line and modules seriously; VMX is all that it misses."""
+    """A Multiboot 2 kernel that takes its map, command line and modules seriously; a CPU to run guests is all that it misses."""
     modules = [(QUIRE_ELF, "inner mem=64M mods=1 -- reserve=8M"), (user_program("hello"), "user:hello")]
     machine = boot(modules=modules)
     machine.expect("^quire: g1 inner: Multiboot2 ELF64, memory to 64M")

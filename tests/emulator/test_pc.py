@@ -17,6 +17,8 @@ sys.path.insert(0, os.path.join(ROOT, "tools"))
 import linux  # noqa: E402
 from quire_machine.debian import DebianError  # noqa: E402
 
+pytestmark = pytest.mark.both_vendors
+
 
 def test_keys_and_screen(boot):
     machine = boot(modules=[(assemble("keys.asm"), "keys mem=1M pc")])
@@ -105,6 +107,7 @@ def check_tables(tables, folder):
     assert set(re.findall(r"PNP\w{4}", dsdt)) == {"PNP0A03", "PNP0501", "PNP0303", "PNP0B00"}
 
 
+@pytest.mark.one_vendor("minutes of Linux; its sessions under AMD-V are those of test_linux.py and test_guest_symbols.py")
 @pytest.mark.seconds(900)
 def test_linux_finds_a_pc(boot, tmp_path):
     try:

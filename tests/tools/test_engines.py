@@ -12,6 +12,9 @@ NESTED_OFF = (
 )
 
 
+QUICKEST = "engine qemu: it emulates AMD-V with nested paging, and quickest; ENGINE=bochs has VMX with EPT"
+
+
 @pytest.fixture
 def machine(monkeypatch):
     """A machine made to measure. Its /dev/kvm is a file that opens unless told otherwise."""
@@ -77,8 +80,8 @@ def test_kvm_is_judged_by_what_a_guest_gets(machine, about, reason):
         assert said == ["engine kvm: a trial guest sees VMX, EPT and unrestricted guest"]
         assert engines.choose("kvm")[0].name == "kvm"
     else:
-        assert engine.name == "bochs"
-        assert said == [f"not kvm: {reason}", "engine bochs: it emulates VMX with EPT"]
+        assert engine.name == "qemu"
+        assert said == [f"not kvm: {reason}", QUICKEST]
         with pytest.raises(engines.EngineError, match="ENGINE=kvm cannot be had: "):
             engines.choose("kvm")
 
@@ -90,17 +93,38 @@ def test_amd_under_kvm(machine):
     assert said == ["engine kvm: a trial guest sees SVM and nested paging"]
 
 
-def test_without_bochs_the_host_half_remains(machine):
+def test_a_cpu_model_of_bochs_asks_for_vmx(machine, monkeypatch):
+    machine(kvm=None)
+    monkeypatch.setattr(engines.Bochs, "models", staticmethod(lambda: ["corei7_icelake_u", "both"]))
+    monkeypatch.setattr(engines.Qemu, "models", staticmethod(lambda: ["EPYC", "both"]))
+    engine, said = engines.choose("auto", cpu="corei7_icelake_u")
+    assert (engine.name, engine.cpu) == ("bochs", "corei7_icelake_u")
+    assert said[1:] == [
+        "engine bochs: it emulates VMX with EPT, as CPU=corei7_icelake_u asks; "
+        "ENGINE=qemu, with AMD-V, is much quicker"
+    ]
+    for cpu in ("EPYC", "EPYC,-npt", "both"):
+        engine, said = engines.choose("auto", cpu=cpu)
+        assert (engine.name, engine.cpu, said[1:]) == ("qemu", cpu, [QUICKEST])
+    with pytest.raises(engines.EngineError, match="qemu has no CPU model 'none'"):
+        engines.choose("auto", cpu="none")
+
+
+def test_where_one_of_both_is_missing_the_other_serves(machine):
     machine(kvm=None, programs=("qemu",))
     engine, said = engines.choose("auto")
     assert engine.name == "qemu"
-    assert said[1].startswith("not bochs: bochs is not installed")
-    assert said[2] == "engine qemu: it emulates AMD-V with nested paging"
+    assert said[1:] == ["engine qemu: it emulates AMD-V with nested paging"]
+    machine(kvm=None, programs=("bochs",))
+    engine, said = engines.choose("auto")
+    assert engine.name == "bochs"
+    assert said[1].startswith("not qemu: qemu-system-x86_64 is not installed")
+    assert said[2:] == ["engine bochs: it emulates VMX with EPT"]
 
 
 def test_nothing_installed(machine):
     machine(kvm=None, programs=())
-    with pytest.raises(engines.EngineError, match="not kvm: .*not bochs: .*not qemu: "):
+    with pytest.raises(engines.EngineError, match="not kvm: .*not qemu: .*not bochs: "):
         engines.choose("auto")
     with pytest.raises(engines.EngineError, match="ENGINE=bochs cannot be had: bochs is not inst"):
         engines.choose("bochs")

@@ -20,7 +20,7 @@ def machine(tmp_path):
     folder = tmp_path / "bin"
     folder.mkdir()
 
-    def run(without=(), scripts=None):
+    def run(without=(), scripts=None, **settings):
         for name in NEEDED + [each for each in LOOKED_FOR if each not in without]:
             os.symlink(shutil.which(name), folder / name)
         for name, text in (scripts or {}).items():
@@ -29,7 +29,7 @@ def machine(tmp_path):
             (folder / name).chmod(0o755)
         return subprocess.run(
             ["/bin/bash", os.path.join(TOOLS, "setup.sh"), "run"],
-            env={"PATH": str(folder), "ENGINE": "bochs", "LOG": str(tmp_path / "log")},
+            env={"PATH": str(folder), "ENGINE": "bochs", "LOG": str(tmp_path / "log"), **settings},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -45,6 +45,19 @@ def test_silent_and_quick_when_nothing_is_missing(machine):
     done = machine()
     assert (done.returncode, done.stdout) == (0, "")
     assert time.monotonic() - start < 5
+
+
+def test_what_an_engine_needs(machine):
+    """Of its own accord the launcher takes QEMU; a CPU model may be one of Bochs's."""
+    nobody = {"id": "echo 1000", "apt-get": "exit 9"}
+    done = machine(without=["bochs"], scripts=nobody, ENGINE="auto")
+    assert "setup:   qemu-system-x86 " in done.stdout and "bochs" not in done.stdout
+
+
+def test_a_cpu_model_may_need_bochs(machine):
+    nobody = {"id": "echo 1000", "apt-get": "exit 9"}
+    done = machine(without=["bochs"], scripts=nobody, ENGINE="auto", CPU="corei7_icelake_u")
+    assert "setup:   qemu-system-x86 " in done.stdout and "setup:   bochs " in done.stdout
 
 
 def test_not_root_and_no_sudo_prints_the_line_to_type(machine):

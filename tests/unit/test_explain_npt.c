@@ -19,7 +19,7 @@ static int set_up(void **state)
 {
     set_up_ept(state);
     caps.mem_types = 0x73;
-    assert_int_equal(table_init(&ept, &npt_kind, &caps, &buddy_env, PURPOSE_EPT_TABLE, 18), E_OK);
+    assert_int_equal(table_init(&ept, &npt_kind, &caps, &buddy_env, PURPOSE_NPT_TABLE, 18), E_OK);
     map_ept(0, 1 * MiB, RIGHT_RWX);
     return 0;
 }

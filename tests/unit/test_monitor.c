@@ -1265,7 +1265,7 @@ static void test_oracle(void **state)
     refuses(E_FORMAT, "oracle delphi", "is no number of pairs");
     refuses(E_FORMAT, "oracle 1 x", "is no seed");
     why_no_guests = "no VMX";
-    answers("oracle", "No guests can run here, so no EPT was tried.\n");
+    answers("oracle", "No guests can run here, so no table of theirs was tried.\n");
 }
 
 static void test_system(void **state)

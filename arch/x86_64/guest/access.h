@@ -24,10 +24,10 @@ struct guest_access {
     void (*retry)(struct vcpu *vcpu);
     /* What the instruction in progress accesses, for breakpoints. */
     void (*note_memory)(struct vcpu *vcpu, uint64_t linear, unsigned bytes, bool write);
-    /* A refused access as this backend's exits tell it, for people. */
-    uint64_t (*tell)(const struct operand_place *refused);
     /* Could a breakpoint be met by an access? */
     bool (*watches)(struct vcpu *vcpu);
+    /* A refused access as this backend's exits tell it, for people. */
+    uint64_t (*tell)(const struct operand_place *refused);
     /* The event whose delivery the exit interrupted; 0: it was an instruction. */
     uint64_t (*delivering)(struct vcpu *vcpu);
 };

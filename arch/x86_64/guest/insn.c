@@ -3,9 +3,10 @@
  * backend says of the guest. The exit tells where, and nothing of the instruction (SDM Vol. 3,
  * 28.2.5: its length is undefined for EPT violations; nor does every CPU with SVM give its bytes).
  */
-#include "arch/x86_64/guest/access.h"
+#include "arch/x86_64/mm/emulate.h"
 
 #include "arch/x86_64/cpu.h"
+#include "arch/x86_64/guest/access.h"
 #include "arch/x86_64/guest/legal.h"
 #include "arch/x86_64/mm/guest_memory.h"
 #include "lib/string.h"

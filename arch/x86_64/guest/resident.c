@@ -62,8 +62,23 @@ static unsigned fpu_order(uint64_t xcr0)
     return order;
 }
 
+/* What the registers are set to while they are nobody's: TS keeps programs from reading them, but
+ * not the CPU from running ahead with what it finds there (CVE-2018-3665). No component is in it,
+ * so that each is initialised (SDM Vol. 1, 13.8). */
+static uint8_t nobodys_fpu[1024] __attribute__((aligned(64)));
+
+static void make_image(uint8_t *area)
+{
+    uint32_t mxcsr = MXCSR_RESET;
+    uint16_t fcw = FCW_RESET;
+
+    memcpy(area + FXSAVE_MXCSR, &mxcsr, sizeof(mxcsr));
+    memcpy(area + FXSAVE_FCW, &fcw, sizeof(fcw));
+}
+
 void resident_init(void)
 {
+    make_image(nobodys_fpu);
     resident_xcr0 = guest_xcr0();
     resident_fpu_order = fpu_order(resident_xcr0);
 }
@@ -76,12 +91,9 @@ const struct resident *resident_now(void)
 void resident_reset(struct resident *v)
 {
     uint8_t *area = v->fpu;
-    uint32_t mxcsr = MXCSR_RESET;
-    uint16_t fcw = FCW_RESET;
     uint64_t present = XCR0_X87 | XCR0_SSE;
 
-    memcpy(area + FXSAVE_MXCSR, &mxcsr, sizeof(mxcsr));
-    memcpy(area + FXSAVE_FCW, &fcw, sizeof(fcw));
+    make_image(area);
     if (resident_xcr0) /* XSTATE_BV: these two components are in the image */
         memcpy(area + 512, &present, sizeof(present));
     v->xcr0 = XCR0_X87;
@@ -177,6 +189,8 @@ static void msrs_restore(const uint64_t from[SHARED_MSR_COUNT])
         wrmsr(shared_msr_index[i], from[i]);
 }
 
+static const struct resident nobody = {.fpu = nobodys_fpu, .dr6 = DR6_RESET};
+
 static void put_resident(void)
 {
     resident_switch(NULL);
@@ -200,13 +214,9 @@ void resident_switch(struct resident *next)
         if (resident_xcr0)
             here.host_xcr0 = xgetbv(0);
     }
-    if (next) {
-        fpu_restore(next->fpu);
-        debug_restore(next);
-        msrs_restore(next->msr);
-    } else {
-        msrs_restore(here.host_msr);
-    }
+    fpu_restore(next ? next->fpu : nobody.fpu);
+    debug_restore(next ? next : &nobody);
+    msrs_restore(next ? next->msr : here.host_msr);
     if (resident_xcr0)
         set_xcr0(next ? next->xcr0 : here.host_xcr0);
     write_cr0(read_cr0() | CR0_TS);

@@ -3,7 +3,8 @@
  * AVX state, XCR0, DR0..DR3 and DR6, and the MSRs of SYSCALL and SWAPGS.
  *
  * The hypervisor itself uses none of them, so they stay in the CPU from exit to entry and change
- * hands only when another vCPU runs, or when ring 3 is about to (percpu.put_guest). In between
+ * hands only when another vCPU runs, or when ring 3 is about to (percpu.put_guest): then they are
+ * as after a reset, so that nothing of a guest is left for a program. In between
  * CR0.TS is set in the host, by every exit, so that a stray use there traps instead of reading a
  * guest's values.
  */

@@ -84,6 +84,7 @@ static const struct table_ops ept_ops;
 const struct table_kind ept_kind = {
     .name = "EPT",
     .id = KIND_EPT,
+    .purpose = PURPOSE_EPT_TABLE,
     .levels = KIND_LEVELS,
     .index_bits = 9,
     .entry_bytes = 8,

@@ -34,6 +34,7 @@ static const struct table_ops kernel_ops;
 const struct table_kind kernel_kind = {
     .name = "kernel",
     .id = KIND_KERNEL,
+    .purpose = PURPOSE_HOST_TABLE,
     .levels = KIND_LEVELS,
     .index_bits = 9,
     .entry_bytes = 8,

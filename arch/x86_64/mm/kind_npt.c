@@ -52,6 +52,7 @@ static const struct table_ops npt_ops;
 const struct table_kind npt_kind = {
     .name = "NPT",
     .id = KIND_NPT,
+    .purpose = PURPOSE_NPT_TABLE,
     .levels = KIND_LEVELS,
     .index_bits = 9,
     .entry_bytes = 8,

@@ -40,6 +40,7 @@ static const struct table_ops user_ops;
 const struct table_kind user_kind = {
     .name = "user",
     .id = KIND_USER,
+    .purpose = PURPOSE_USER_TABLE,
     .levels = KIND_LEVELS,
     .index_bits = 9,
     .entry_bytes = 8,

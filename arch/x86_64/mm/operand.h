@@ -78,15 +78,15 @@ struct operand_place {
     } refused;
 };
 
-/* The first of the steps alone, by segment: REACHED and out->linear, or EXCEPTION. */
-enum operand_outcome operand_linear(const struct operand_cpu *cpu, const struct operand *operand,
-                                    struct operand_place *out);
-
 /* Does the segment lie above its limit (5.3)? */
 static inline bool segment_expands_down(const struct operand_segment *segment)
 {
     return (segment->access & 0xc) == 0x4; /* type: data, E */
 }
+
+/* The first of the steps alone, by segment: REACHED and out->linear, or EXCEPTION. */
+enum operand_outcome operand_linear(const struct operand_cpu *cpu, const struct operand *operand,
+                                    struct operand_place *out);
 
 /* Changes A and D, the guest's and the second level's, as the CPU would; nothing else. */
 enum operand_outcome operand_reach(const struct operand_cpu *cpu, const struct operand *operand,

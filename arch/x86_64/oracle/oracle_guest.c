@@ -390,7 +390,7 @@ static int one_table(struct guest_space *space, uint64_t pairs)
     const struct vm_backend *backend = space->oracle->backend;
     struct table table;
     int error = table_init(&table, backend->kind, backend->table_caps(), backend->table_env(),
-                           PURPOSE_EPT_TABLE, OWNER_HOST);
+                           backend->kind->purpose, OWNER_HOST);
 
     if (error != E_OK)
         return error;

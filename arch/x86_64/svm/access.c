@@ -100,8 +100,8 @@ struct guest_access svm_guest_access(struct svm_vcpu *v)
         .iterated = svm_iterated,
         .retry = svm_retry,
         .note_memory = svm_note_memory,
-        .tell = tell,
         .watches = svm_watches,
+        .tell = tell,
         .delivering = delivering,
     };
 }

@@ -1,6 +1,6 @@
 /* What the VMCS says of a guest's CPU, for instructions that are carried out for it. */
-#include "arch/x86_64/mm/ept.h"
 #include "arch/x86_64/guest/debug.h"
+#include "arch/x86_64/mm/ept.h"
 #include "arch/x86_64/vmx/exits.h"
 #include "arch/x86_64/vmx/state.h"
 
@@ -92,8 +92,8 @@ struct guest_access vmx_guest_access(struct vmx_vcpu *v)
         .iterated = vmx_iterated,
         .retry = vmx_retry,
         .note_memory = note_memory,
-        .tell = tell,
         .watches = watches,
+        .tell = tell,
         .delivering = delivering,
     };
 }

@@ -1,0 +1,97 @@
+"""Shares of the CPU, measured: next to a guest that does its worst another has half of it.
+
+QEMU counts instructions here (-icount): its clock then does not run while the computer that it runs on does
+something else, and what the victim measures is Quire's doing.
+"""
+
+import time
+
+import pytest
+
+from machines import SPIN, guest, quit_machine
+from quire_machine.engines import Bochs, Qemu
+
+PATIENCE = 120
+
+MODES = [
+    "outsd",
+    "outsb",
+    "serial",
+    "uart",
+    "puts",
+    "cpuid",
+    "ports",
+    "insb",
+    "msrs",
+    "lazy",
+    "timer",
+    "timer0",
+    "eoi",
+    "movs",
+    "hlt",
+    "invlpg",
+    "exceptions",
+    "steps",
+    "icebp",
+    "yields",
+    "wbinvd",
+]
+# What VMX alone does, or does otherwise: string output by the VMCS, single steps, EPT violations.
+MODES_OF_VMX = ["outsb", "lazy", "steps"]
+
+
+class CountingQemu(Qemu):
+    accel = ["-accel", "tcg", "-icount", "shift=0,sleep=off"]
+
+
+def modules(mode):
+    options = "mem=64M reset=restart" + (" lazy" if mode == "lazy" else "")
+    return [(guest("victim.elf"), "victim"), (guest("hostile.elf"), f"hostile {options} -- {mode}")]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_victim_has_its_share(boot, mode):
+    machine = boot(modules=modules(mode), engine=CountingQemu())
+    machine.expect("% of the CPU", PATIENCE)
+    machine.expect("g1 victim: passed", 10)
+
+
+@pytest.mark.parametrize("mode", MODES_OF_VMX)
+def test_the_victim_has_its_share_in_vmx(boot, mode):
+    machine = boot(modules=modules(mode), engine=Bochs())
+    machine.expect("g1 victim: passed", PATIENCE)
+    machine.send("\r")
+    machine.wait_prompt(PATIENCE)
+    quit_machine(machine)
+
+
+def test_the_console_answers_among_sixteen(boot):
+    """And the log keeps what the hypervisor has said of itself, however much guests print."""
+    worst = [mode for mode in MODES if mode not in ("lazy", "hlt", "yields")][:16]
+    assert len(worst) == 16
+    many = [(guest("hostile.elf"), f"{mode} mem=4M -- {mode}") for mode in worst]
+    machine = boot(modules=many, engine=Qemu())
+    machine.expect("quire: g16 ", PATIENCE)
+    machine.send("\r")
+    machine.wait_prompt(PATIENCE)
+    for _ in range(5):
+        start = time.monotonic()
+        machine.command("version")
+        # 0.2 s on a computer that does nothing else; this one may run other machines.
+        assert time.monotonic() - start < 5
+    log = machine.command("log", timeout=PATIENCE)
+    assert any("quire: image: text" in line for line in log)
+    quit_machine(machine)
+
+
+def test_what_is_dropped_is_said(boot):
+    machine = boot(modules=[(guest("hostile.elf"), "flood mem=4M -- puts"), (SPIN, "spin mem=1M")], engine=Qemu())
+    machine.expect("bytes of its output were dropped here", PATIENCE)
+    machine.send("\r")
+    machine.wait_prompt(PATIENCE)
+    exits = machine.command("exits g1")
+    dropped = next(int(line.split(": ")[1]) for line in exits if line.startswith("bytes of output dropped"))
+    assert dropped > 0
+    machine.command("kill g1")
+    assert "the last 4096" in machine.command("output g1")[0]
+    quit_machine(machine)
