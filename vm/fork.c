@@ -29,7 +29,7 @@ static int copy_memory(struct guest *to, struct guest *from)
     const struct table_kind *kind = backend->kind;
     struct flush_batch batch;
     int error = table_init(&to->table, kind, backend->table_caps(), backend->table_env(),
-                           PURPOSE_EPT_TABLE, guest_owner(to));
+                           kind->purpose, guest_owner(to));
 
     if (error != E_OK)
         return error;

@@ -64,7 +64,7 @@ static int fill(struct guest *guest, struct guest_snapshot *snapshot)
     const struct vm_backend *backend = guests_backend();
     owner_t owner = guest_owner(guest);
     int error = table_init(&snapshot->table, backend->kind, backend->table_caps(),
-                           backend->table_env(), PURPOSE_EPT_TABLE, owner);
+                           backend->table_env(), backend->kind->purpose, owner);
 
     if (error != E_OK)
         return error;
