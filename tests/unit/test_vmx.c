@@ -280,6 +280,8 @@ static void what_exits(void **state)
 static void what_the_host_comes_back_to(void **state)
 {
     (void)state;
+    vmx_vcpu_put(vmx_guest()); /* whatever the host does with its x87 state in between */
+    model_cpu.cr0 &= ~CR0_TS;
     uint64_t cr0 = model_cpu.cr0, gs = *model_msr(IA32_GS_BASE), efer = *model_msr(IA32_EFER);
     vmx_exit_by((struct model_exit){.reason = EXIT_CPUID, .length = 2});
     assert_int_equal(g.exit.kind, VM_EXIT_CPUID);

@@ -284,6 +284,7 @@ static void instructions_end(void **state)
     assert_int_equal(field(VMCS_GUEST_RFLAGS), 2 | RFLAGS_IF | RFLAGS_RF);
 
     /* Between iterations the shadow ends, and RF is set. */
+    set_field(VMCS_GUEST_RFLAGS, 2 | RFLAGS_IF);
     assert_false(g.backend->iterated(g.vcpu));
     assert_int_equal(field(VMCS_GUEST_INTERRUPTIBILITY), 0);
     assert_int_equal(field(VMCS_GUEST_RFLAGS), 2 | RFLAGS_IF | RFLAGS_RF);
