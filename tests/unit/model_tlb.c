@@ -226,7 +226,7 @@ static bool is_of(const struct cached *c, const struct tlb_way *way)
     return false;
 }
 
-unsigned tlb_count(const struct tlb_way *way)
+unsigned tlb_cached(const struct tlb_way *way)
 {
     unsigned found = 0;
 

@@ -39,7 +39,7 @@ void tlb_use(const struct tlb_way *way, uint64_t first, uint64_t last, bool writ
 void tlb_add(const struct tlb_way *way, uint64_t in, bool global);
 
 /* Cached under the way's tags (of the host, global ones as well). */
-unsigned tlb_count(const struct tlb_way *way);
+unsigned tlb_cached(const struct tlb_way *way);
 
 /* What of [first, last] is cached under the way's tags is what its tables say; else the test fails.
  */

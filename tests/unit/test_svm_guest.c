@@ -261,12 +261,12 @@ static void entries_flush(void **state)
         way = mine();
         cache(); /* of the last one with this ASID */
         exit_by((struct model_svm_exit){.code = SVM_EXIT_INTR});
-        assert_int_equal(tlb_count(&way), 0);
+        assert_int_equal(tlb_cached(&way), 0);
         exit_by((struct model_svm_exit){.code = SVM_EXIT_INTR, .guest = use_by_guest});
-        unsigned full = tlb_count(&way);
+        unsigned full = tlb_cached(&way);
         assert_true(full > 256);
         exit_by((struct model_svm_exit){.code = SVM_EXIT_INTR});
-        assert_int_equal(tlb_count(&way), full);
+        assert_int_equal(tlb_cached(&way), full);
 
         tlb_add(&other, 0x1000, false);
         flush_begin(&batch, &g.table);
@@ -274,8 +274,8 @@ static void entries_flush(void **state)
         flush_commit(&batch);
         exit_by((struct model_svm_exit){.code = SVM_EXIT_INTR});
         tlb_check(&way, 0, GUEST_BYTES - 1);
-        assert_int_equal(tlb_count(&way), 0);
-        assert_int_equal(tlb_count(&other), fine);
+        assert_int_equal(tlb_cached(&way), 0);
+        assert_int_equal(tlb_cached(&other), fine);
 
         /* So does what changes the guest's own translations. */
         cache();
@@ -284,7 +284,7 @@ static void entries_flush(void **state)
         g.vcpu->gpr[RAX] = CR4_PAE | CR4_PGE;
         exit_by((struct model_svm_exit){.code = SVM_EXIT_CR_WRITE + 4});
         assert_done(3);
-        assert_int_equal(tlb_count(&way), 0);
+        assert_int_equal(tlb_cached(&way), 0);
         cache();
         CODE_IS(0x0f, 0x30);
         g.vcpu->gpr[RCX] = IA32_EFER;
@@ -292,12 +292,12 @@ static void entries_flush(void **state)
         g.vcpu->gpr[RDX] = 0;
         exit_by((struct model_svm_exit){.code = SVM_EXIT_MSR, .info1 = 1});
         assert_done(2);
-        assert_int_equal(tlb_count(&way), 0);
+        assert_int_equal(tlb_cached(&way), 0);
         cache();
         struct vcpu_state s = model_long_mode(0x1000);
         model_set(&s);
         assert_int_equal(next_event(), 0);
-        assert_int_equal(tlb_count(&way), 0);
+        assert_int_equal(tlb_cached(&way), 0);
         model_guest_stop();
     }
 }

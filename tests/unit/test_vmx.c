@@ -195,9 +195,9 @@ static void old_translations_go(void **state)
 
     (void)state;
     assert_null(refusal(leave_translations, 0));
-    assert_int_equal(tlb_count(&old) + tlb_count(&older), 0);
+    assert_int_equal(tlb_cached(&old) + tlb_cached(&older), 0);
     assert_null(refusal(leave_translations, BIT(26))); /* without INVEPT of all contexts */
-    assert_int_equal(tlb_count(&older), 0);
+    assert_int_equal(tlb_cached(&older), 0);
 }
 
 /* Without INVEPT of all contexts each new table's EPTP is invalidated by itself. */
@@ -218,7 +218,7 @@ static void an_eptp_comes_again(void **state)
     old.eptp = ept_eptp(&g.table);
     tlb_add(&old, 0x1000, false);
     assert_int_equal(model_guest_add(&g.vcpu), E_OK);
-    assert_int_equal(tlb_count(&old), 0);
+    assert_int_equal(tlb_cached(&old), 0);
     model_guest_stop();
 }
 
@@ -558,7 +558,7 @@ static void a_new_state_is_a_new_beginning(void **state)
     set_field(VMCS_GUEST_PENDING_DEBUG, BIT(14));
     tlb_add(&mine, 0x1000, true);
     model_set(&s);
-    assert_int_equal(tlb_count(&mine), 0);
+    assert_int_equal(tlb_cached(&mine), 0);
     assert_int_equal(field(VMCS_GUEST_INTERRUPTIBILITY), 0);
     vmx_exit_by((struct model_exit){.reason = EXIT_PREEMPTION_TIMER});
     assert_int_equal(model_vmx.event, 0);

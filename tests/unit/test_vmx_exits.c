@@ -597,7 +597,7 @@ static unsigned cached(void)
 {
     struct tlb_way way = mine();
 
-    return tlb_count(&way);
+    return tlb_cached(&way);
 }
 
 /* What MOV to CR would invalidate is invalidated under the guest's VPID (4.10.4.1). */
