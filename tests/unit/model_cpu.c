@@ -11,6 +11,7 @@
 
 #include "arch/x86_64/guest/resident.h"
 #include "arch/x86_64/lapic.h"
+#include "arch/x86_64/speculation.h"
 #include "arch/x86_64/trap.h"
 #include "lib/error.h"
 #include "tests/unit/model_tlb.h"
@@ -307,6 +308,28 @@ void resident_switch(struct resident *next)
 void resident_debug(uint64_t dr[4])
 {
     memcpy(dr, model_cpu.dr, sizeof(model_cpu.dr));
+}
+
+void resident_copy(struct resident *to, struct resident *from)
+{
+    resident_drop(from);
+    resident_drop(to);
+    to->xcr0 = from->xcr0;
+}
+
+/* ---- One CPU, which nothing has to be kept from -------------------------------------------- */
+
+void (*cpus_nmi)(const struct trap_frame *frame);
+
+const struct speculation_plan *speculation_plan(void)
+{
+    static const struct speculation_plan nothing;
+
+    return &nothing;
+}
+
+void speculation_before_entry(void)
+{
 }
 
 void resident_drop(struct resident *v)

@@ -85,7 +85,8 @@ UNIT_flush_SRC := arch/x86_64/mm/kind_user.c arch/x86_64/mm/kind_ept.c arch/x86_
 
 # What a CPU has cached after each writer, by the instructions that the kinds and backends really use. The sources of
 # UNIT_name_MODEL are compiled for the CPU that tests/unit/model_cpu.h plays.
-MODEL_VMX := $(patsubst %,tests/unit/model_%.c,cpu tlb vmx vmx_checks)
+MODEL_VMX := $(patsubst %,tests/unit/model_%.c,cpu tlb vmx vmx_checks) \
+	$(patsubst %,arch/x86_64/mm/%.c,shootdown tlb_counters)
 
 UNIT_TESTS += tlb
 UNIT_tlb_SRC := $(MODEL_VMX) arch/x86_64/mm/kind_ept.c arch/x86_64/mm/kind_npt.c \
@@ -93,10 +94,10 @@ UNIT_tlb_SRC := $(MODEL_VMX) arch/x86_64/mm/kind_ept.c arch/x86_64/mm/kind_npt.c
 UNIT_tlb_MODEL := $(addprefix arch/x86_64/,mm/tlb.c mm/kind_user.c vmx/vmcs.c vmx/eptp.c vmx/vpid.c svm/asid.c)
 
 # The backends as they stand, on that CPU. What stays in the CPU between exits is the model's.
-MODEL_GUEST := $(MODEL_VMX) tests/unit/model_guest.c mm/frames/early.c mm/frames/slab.c mm/frames/slab_check.c \
+MODEL_GUEST := $(MODEL_VMX) tests/unit/model_guest.c $(EXPLAIN_SRC) mm/frames/early.c mm/frames/slab.c mm/frames/slab_check.c \
 	arch/x86_64/mm/kind_npt.c $(GUEST_WALK) $(INSN_SRC) lib/log.c $(KIND_EPT) $(UNIT_KERNEL_TABLE)
 BACKEND_SRC := $(filter-out %/resident.c,$(wildcard arch/x86_64/guest/*.c)) \
-	$(patsubst %,arch/x86_64/mm/%.c,tlb guest_memory operand emulate explain physical table_envs)
+	$(patsubst %,arch/x86_64/mm/%.c,tlb guest_memory operand emulate physical table_envs) arch/x86_64/machine_check.c
 
 UNIT_TESTS += vmx
 UNIT_vmx_SRC := $(MODEL_GUEST) tests/unit/vmx_guest.c
