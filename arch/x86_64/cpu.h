@@ -158,6 +158,12 @@ static inline void open_interrupts(void)
     __asm__ volatile("sti\n\tnop\n\tnop\n\tcli" : : : "memory");
 }
 
+/* Nothing interrupts this CPU until STGI, NMIs included. On CPUs with SVM (APM Vol. 2, 15.17). */
+static inline void clear_gif(void)
+{
+    __asm__ volatile("clgi" : : : "memory");
+}
+
 static inline void cpu_pause(void)
 {
     __asm__ volatile("pause" : : : "memory");

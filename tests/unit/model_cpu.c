@@ -247,6 +247,10 @@ void model_open_interrupts(void)
     model_cpu.windows++;
 }
 
+void model_clear_gif(void)
+{
+}
+
 struct percpu *model_this_cpu(void)
 {
     return &model_cpu.percpu;

@@ -65,6 +65,7 @@ void model_lidt(const struct descriptor_table *table);
 struct descriptor_table model_sgdt(void);
 struct descriptor_table model_sidt(void);
 void model_open_interrupts(void);
+void model_clear_gif(void);
 struct percpu *model_this_cpu(void);
 void model_invlpg(uint64_t address);
 void model_invpcid(enum invpcid_type type, uint16_t pcid, uint64_t address);
@@ -100,6 +101,7 @@ struct vm_flags model_invvpid(uint64_t type, uint64_t low, uint64_t high);
 #define sgdt model_sgdt
 #define sidt model_sidt
 #define open_interrupts model_open_interrupts
+#define clear_gif model_clear_gif
 #define this_cpu model_this_cpu
 #define invlpg model_invlpg
 #define invpcid(type, pcid, at) model_invpcid(type, pcid, at)

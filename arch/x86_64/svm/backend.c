@@ -21,7 +21,7 @@ static void prepare_entry(struct svm_vcpu *v)
 
     if (shootdown_load(CONTEXT_GUEST, v->table, &v->seen[shootdown_self()]))
         tlb_flush_asid(v->asid);
-    __asm__ volatile("clgi" : : : "memory"); /* until svm_enter() is over */
+    clear_gif(); /* until svm_enter() is over */
     vmcb->interrupt = (uint32_t)(V_INTR_MASKING | (v->window ? window : 0));
     vmcb->tlb_control = !asid_take_stale(v->asid)  ? TLB_CONTROL_NOTHING
                         : svm_policy.flush_by_asid ? TLB_CONTROL_ASID
