@@ -116,7 +116,8 @@ struct table *start(const struct table_kind *kind, enum frame_purpose purpose, u
     struct table *t = &table[i];
 
     assert_int_equal(
-        table_init(t, kind, &caps, &buddy_env, purpose, (owner_t)(OWNER_FIRST_GUEST + i)), E_OK);
+        table_init(t, kind, &caps, &buddy_env, purpose, (owner_t)(OWNER_FIRST_GUEST + 1 + i)),
+        E_OK);
     described[i] = (struct audit_table){
         .table = t, .name = names[i], .shows = shows, .write_xor_execute = kind != &ept_kind};
     return t;

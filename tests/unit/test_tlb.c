@@ -49,8 +49,8 @@ static struct {
     struct table table, other;
     uint64_t base;
     struct tlb_way way[WAYS];
-    struct table *host[WAYS];       /* of the linear ways */
-    unsigned ways, last;            /* the one that a CPU is on */
+    struct table *host[WAYS]; /* of the linear ways */
+    unsigned ways, last;      /* the one that a CPU is on */
     bool flush_by_asid;
 } t;
 
