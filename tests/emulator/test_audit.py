@@ -32,7 +32,8 @@ def test_the_demonstration_is_audited_and_nothing_is_found(boot):
     found = content(machine)
     assert found["tables"] == str(1 + len(demo_guests()))
     assert int(found["memory shown to guests"].split()[0]) > 10_000
-    assert int(found["ticks"]) < MOST_TICKS
+    # Elsewhere its ticks are the host's, and no instructions.
+    assert "guests run by: VMX" not in machine.command("cpu") or int(found["ticks"]) < MOST_TICKS
     for number, _ in enumerate(demo_guests(), 1):
         machine.command(f"kill g{number}")
     assert content(machine)["memory shown to guests"] == "0 (0B)"

@@ -173,6 +173,12 @@ WRONG = {
     "exit": "`quit` switches the machine off",
     "columns 20": "columns: 20 columns? from 40 to 1000",
     "paging 1": "paging: 1 rows? a screen has 4 to 1000",
+    "dirty": "dirty: arguments are missing",
+    "snapshot": "snapshot: arguments are missing",
+    "reset": "reset: arguments are missing",
+    "fork": "fork: arguments are missing",
+    "quota": "quota: arguments are missing",
+    "fuzz": "fuzz: arguments are missing",
     "attach g1": "attach: g1 hello is passed: nobody is at its serial port",
     "wait here": "wait: too many arguments",
     "trace everything": "trace: ",
@@ -221,6 +227,7 @@ def test_every_command_is_asked_rightly_and_wrongly(machine):
     right = {each.split()[0] for each in RIGHT}
     right |= {"start", "pause", "resume", "kill", "regs", "quit", "poke"}
     right |= {"attach", "wait"}  # tests/emulator/test_comfort.py
+    right |= {"dirty", "snapshot", "reset", "fork", "quota", "fuzz"}  # test_dirty.py, test_copies.py, test_fuzz.py
     wrong = {each.split()[0] for each in WRONG if each.split()}
     assert commands - right == set()
     assert commands - wrong - {"guests", "cpu", "version", "report", "output"} == set()

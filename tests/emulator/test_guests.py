@@ -25,13 +25,16 @@ def free_frames(machine):
 
 
 def restart_all(machine):
-    """Starts every guest again and waits until all have ended."""
+    """Starts every guest again and waits until all have ended, and have given back what they held: that takes
+    turns of theirs."""
     names = demo_guests()
     for number, _ in enumerate(names, 1):
         machine.command(f"start g{number}")
     for _ in range(100):
-        states = [row["state"] for row in rows(machine.command("guests"), "guest")]
-        if "running" not in states and "halted" not in states:
+        guests = rows(machine.command("guests"), "guest")
+        states = [row["state"] for row in guests]
+        held = [row["frames"] for row in guests if row["frames"] != "0"]
+        if "running" not in states and "halted" not in states and not held:
             return
     raise AssertionError(f"guests that do not end: {states}")
 

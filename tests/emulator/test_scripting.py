@@ -146,9 +146,8 @@ def test_many_commands_while_a_guest_prints_for_ever(make_iso):
         machine.bring_prompt(patience=0.5)
         for index in range(40):
             answer = machine.command(f"echo{index}")
-            assert [each for each in answer if not each.startswith("[g1")][0].startswith(
-                f'error: "echo{index}" is no command'
-            ), answer
+            own = [each for each in answer if not re.match(r"\[g1|quire: g1 ", each)]
+            assert own[0].startswith(f'error: "echo{index}" is no command'), answer
             assert machine.ask("guests").records("guest")[0]["state"] == "running"
 
 

@@ -30,6 +30,8 @@ VM  equ 1 << 17
 AC  equ 1 << 18
 
 DEBUG_PORT equ 0xe9
+LINE_STATUS equ 0x3fd
+ROOM equ 1 << 5
 RESULT_PORT equ 0x510
 DELAY_PORT equ 0x80
 DONE_VECTOR equ 0x30
@@ -43,6 +45,18 @@ start:  cli
         mov ss, ax
         mov sp, STACK_TOP
         jmp 0:real
+        bits 32
+end_line:
+        mov al, 10
+        mov edx, DEBUG_PORT
+        out dx, al
+        mov edx, LINE_STATUS            ; until there is room: what comes too fast is dropped
+.room:  in al, dx
+        test al, ROOM
+        jz .room
+        ret
+        bits 16
+
         times 510 - ($ - $$) db 0
         dw 0xaa55
 
@@ -461,10 +475,8 @@ puts:   lodsb
 .out:   ret
 
 newline:
-        mov al, 10
-        mov edx, DEBUG_PORT
-        out dx, al
-        ret
+        jmp strict near end_line
+        times 4 nop                     ; what stands behind keeps its place: some of it is written over
 
 hex:    push ecx
         push edi
