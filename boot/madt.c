@@ -1,6 +1,7 @@
 /* See boot/madt.h. Numbers are little-endian and read by memcpy: tables have any alignment. */
 #include "boot/madt.h"
 
+#include "boot/bytes.h"
 #include "lib/format.h"
 #include "lib/string.h"
 
@@ -50,22 +51,6 @@ struct table_bytes {
     uint64_t address;
     uint32_t size;
 };
-
-static uint32_t read32(const uint8_t *at)
-{
-    uint32_t value;
-
-    memcpy(&value, at, sizeof(value));
-    return value;
-}
-
-static uint64_t read64(const uint8_t *at)
-{
-    uint64_t value;
-
-    memcpy(&value, at, sizeof(value));
-    return value;
-}
 
 __attribute__((format(printf, 3, 4))) static int refuse(struct reader *reader, int error,
                                                         const char *text, ...)

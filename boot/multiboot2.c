@@ -9,6 +9,7 @@
  */
 #include "boot/multiboot2.h"
 
+#include "boot/bytes.h"
 #include "lib/bits.h"
 #include "lib/format.h"
 #include "lib/string.h"
@@ -83,22 +84,6 @@ struct parser {
     char *why;
     size_t why_size;
 };
-
-static uint32_t read32(const uint8_t *at)
-{
-    uint32_t value;
-
-    memcpy(&value, at, sizeof(value));
-    return value;
-}
-
-static uint64_t read64(const uint8_t *at)
-{
-    uint64_t value;
-
-    memcpy(&value, at, sizeof(value));
-    return value;
-}
 
 __attribute__((format(printf, 3, 4))) static int refuse(struct parser *parser, int error,
                                                         const char *text, ...)
