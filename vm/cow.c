@@ -188,6 +188,18 @@ int page_open(struct guest *guest, gpa_t at)
 
 /* ---- Sharing, and giving back ---------------------------------------------------------------- */
 
+int pages_clone(struct table *to, struct table *from)
+{
+    const struct table_kind *kind = from->kind;
+    struct flush_batch batch;
+
+    flush_begin(&batch, from);
+    int error =
+        table_clone(to, from, kind->input_first, kind->input_last - kind->input_first + 1, &batch);
+    flush_commit(&batch);
+    return error;
+}
+
 static int share_leaf(void *ctx, const struct mapping *leaf)
 {
     (void)ctx;

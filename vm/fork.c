@@ -25,19 +25,12 @@ static void copy_identity(struct guest *to, const struct guest *from)
 
 static int copy_memory(struct guest *to, struct guest *from)
 {
-    const struct vm_backend *backend = guests_backend();
-    const struct table_kind *kind = backend->kind;
-    struct flush_batch batch;
-    int error = table_init(&to->table, kind, backend->table_caps(), backend->table_env(),
-                           kind->purpose, guest_owner(to));
+    int error = guest_table_init(&to->table, guest_owner(to));
 
     if (error != E_OK)
         return error;
     to->has_table = true;
-    flush_begin(&batch, &from->table);
-    error = table_clone(&to->table, &from->table, kind->input_first,
-                        kind->input_last - kind->input_first + 1, &batch);
-    flush_commit(&batch);
+    error = pages_clone(&to->table, &from->table);
     if (error == E_OK)
         pages_share(&to->table);
     return error;

@@ -211,14 +211,20 @@ static uint64_t quota_of(const struct guest *guest)
     return guest->options.lazy && guest->memory / PAGE_SIZE > most ? most : UINT64_MAX;
 }
 
-static int build_memory(struct guest *guest)
+int guest_table_init(struct table *table, owner_t owner)
 {
     const struct vm_backend *backend = all.backend;
+
+    return table_init(table, backend->kind, backend->table_caps(), backend->table_env(),
+                      backend->kind->purpose, owner);
+}
+
+static int build_memory(struct guest *guest)
+{
     int error;
 
     buddy_set_quota(guest_owner(guest), quota_of(guest));
-    error = table_init(&guest->table, backend->kind, backend->table_caps(), backend->table_env(),
-                       backend->kind->purpose, guest_owner(guest));
+    error = guest_table_init(&guest->table, guest_owner(guest));
     if (error != E_OK)
         return refuse(guest, error, "no frame for its table");
     guest->has_table = true;

@@ -216,6 +216,8 @@ void guest_finish(struct guest *guest); /* to the end */
 bool guest_holds(const struct guest *guest);
 /* Within vm/: another guest in the list, READY and with nothing; NULL: no room. */
 struct guest *guest_register(void);
+/* Within vm/: an empty second-level table of the backend's kind. E_NOMEM, E_QUOTA. */
+int guest_table_init(struct table *table, owner_t owner);
 void life_save(const struct guest *guest, struct guest_life *out);
 void life_restore(struct guest *guest, const struct guest_life *in);
 /* Within vm/: brings frames_peak up to date. */

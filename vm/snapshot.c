@@ -46,25 +46,12 @@ static void give_structure(struct guest_snapshot *snapshot, owner_t owner)
         invariant(buddy_free(at, 0, owner) == E_OK);
 }
 
-static int clone_memory(struct guest *guest, struct table *to)
-{
-    const struct table_kind *kind = guest->table.kind;
-    struct flush_batch batch;
-
-    flush_begin(&batch, &guest->table);
-    int error = table_clone(to, &guest->table, kind->input_first,
-                            kind->input_last - kind->input_first + 1, &batch);
-    flush_commit(&batch);
-    return error;
-}
-
 /* What can fail, in such an order that each step is undone by the next function's part for it. */
 static int fill(struct guest *guest, struct guest_snapshot *snapshot)
 {
     const struct vm_backend *backend = guests_backend();
     owner_t owner = guest_owner(guest);
-    int error = table_init(&snapshot->table, backend->kind, backend->table_caps(),
-                           backend->table_env(), backend->kind->purpose, owner);
+    int error = guest_table_init(&snapshot->table, owner);
 
     if (error != E_OK)
         return error;
@@ -74,7 +61,7 @@ static int fill(struct guest *guest, struct guest_snapshot *snapshot)
     if (error == E_OK)
         error = dirty_start(guest, DIRTY_SNAPSHOT);
     if (error == E_OK)
-        error = clone_memory(guest, &snapshot->table);
+        error = pages_clone(&snapshot->table, &guest->table);
     return error;
 }
 
