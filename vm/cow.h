@@ -20,8 +20,8 @@ int page_own(struct guest *guest, gpa_t at);
  * can. E_NOENT: its slot does not, or nothing is there. Else as page_own(). */
 int page_open(struct guest *guest, gpa_t at);
 
-/* `to`, a table that maps nothing, shows what `from` shows, both without the right to write. On an
- * error (E_NOMEM, E_QUOTA) `from` is as it was but for rights, which page_open() gives back. */
+/* `to`, a table that maps nothing, shows what `from` shows; neither may write there any more.
+ * E_NOMEM, E_QUOTA: both are as they were. */
 int pages_clone(struct table *to, struct table *from);
 
 /* Each block that the table shows gets one more holder, and is OWNER_SHARED's: the table was just

@@ -17,8 +17,8 @@
  * Ranges are (in, size); size 0 is E_INVAL. A range that ends at 2^64 is expressed without overflow
  * because in + size - 1 is its last address.
  *
- * Offered as a library, and not used by this hypervisor: table_map_fresh() with page_source.h,
- * table_clone() and table_copy().
+ * Offered as a library, and not used by this hypervisor: table_map_fresh() with page_source.h, and
+ * table_copy().
  */
 #ifndef QUIRE_MM_TABLE_H
 #define QUIRE_MM_TABLE_H
