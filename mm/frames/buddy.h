@@ -9,8 +9,7 @@
  * record and 0.15 of bitmaps a frame. Blocks come from the top of memory down, so that what only
  * low memory can serve (buddy_alloc_within) finds it free for longest.
  *
- * Offered as a library, and not used by this hypervisor: buddy_alloc_at(), buddy_is_free(), and
- * buddy_set_cpus() for as long as one CPU runs.
+ * Offered as a library, and not used by this hypervisor: buddy_alloc_at() and buddy_is_free().
  */
 #ifndef QUIRE_MM_BUDDY_H
 #define QUIRE_MM_BUDDY_H

@@ -9,7 +9,6 @@ fails.
 import concurrent.futures
 import glob
 import os
-import re
 import resource
 import shutil
 import signal
@@ -17,6 +16,7 @@ import subprocess
 import sys
 
 import anchor
+import cmocka
 
 LIST = "tests/mutants/list.txt"
 # With their arguments; the quickest to notice comes first.
@@ -74,12 +74,8 @@ def run_test(program, test):
         return f"still running after {SECONDS} s"
     if done.returncode == 0:
         return None
-    for line in done.stderr.replace(f"{os.path.dirname(program)}/tree/", "").splitlines():
-        said = re.search(r"(?:ERROR: |error: |panic: )(.*)", line)
-        if said and "Failure!" not in said.group(1):
-            return said.group(1)
-    begun = re.findall(r"^\[ RUN      \] (\w+)", done.stdout + done.stderr, re.M)
-    return begun[-1] if begun else f"died with status {done.returncode}"
+    said = (done.stderr + done.stdout).replace(f"{os.path.dirname(program)}/tree/", "")
+    return cmocka.complaint(said, done.returncode)
 
 
 def broken(mutant):

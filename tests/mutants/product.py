@@ -21,6 +21,7 @@ import signal
 import subprocess
 
 import anchor
+import cmocka
 
 LISTS = "tests/mutants/product"
 SECONDS = {"unit": 120, "property": 300, "emulator": 900, "nested": 1800}
@@ -135,13 +136,7 @@ class Tree:
             return None
         if status is None:
             return f"still running after {SECONDS[kind]} s"
-        for line in said.splitlines():
-            found = re.search(r"(?:ERROR: |error: |panic: )(.*)", line)
-            if found and "Failure!" not in found[1] and "LeakSanitizer" not in found[1]:
-                return found[1]
-        failed = re.findall(r"^\[  FAILED  \] (\w+)", said, re.M)
-        begun = failed[:1] or re.findall(r"^\[ RUN      \] (\w+)", said, re.M)[-1:]
-        return begun[0] if begun else f"died with status {status}"
+        return cmocka.complaint(said, status)
 
     def machine(self, kind, words):
         """What a whole-machine test says when it fails; None when it passes."""
