@@ -18,20 +18,7 @@ COM1            equ 0x3f8
 LSR             equ 5           ; line status: offset, and its bit "holding register empty"
 LSR_THRE        equ 0x20
 
-CR0_PE          equ 1 << 0
-CR0_MP          equ 1 << 1
-CR0_EM          equ 1 << 2
-CR0_TS          equ 1 << 3
-CR0_NE          equ 1 << 5
-CR0_WP          equ 1 << 16
-CR0_AM          equ 1 << 18
-CR0_NW          equ 1 << 29
-CR0_CD          equ 1 << 30
-CR0_PG          equ 1 << 31
-CR4_PAE         equ 1 << 5
-IA32_EFER       equ 0xc0000080
-EFER_LME        equ 1 << 8
-EFER_NXE        equ 1 << 11
+%include "x86/control.inc"
 CPUID_EXT       equ 0x80000001
 EXT_EDX_NX      equ 20
 EXT_EDX_LM      equ 29

@@ -4,20 +4,7 @@
 ; there it takes the tables of boot/entry.asm, which map the first 4 GiB as they are and the image at
 ; its place, and then the kernel's own. No stack is used before the CPU has one of its own.
 
-CR0_PE          equ 1 << 0
-CR0_MP          equ 1 << 1
-CR0_EM          equ 1 << 2
-CR0_TS          equ 1 << 3
-CR0_NE          equ 1 << 5
-CR0_WP          equ 1 << 16
-CR0_AM          equ 1 << 18
-CR0_NW          equ 1 << 29
-CR0_CD          equ 1 << 30
-CR0_PG          equ 1 << 31
-CR4_PAE         equ 1 << 5
-IA32_EFER       equ 0xc0000080
-EFER_LME        equ 1 << 8
-EFER_NXE        equ 1 << 11
+%include "x86/control.inc"
 
 IMAGE_BASE      equ 0xffffffff80000000
 PERCPU_KERNEL_RSP equ 8                 ; arch/x86_64/percpu.h
