@@ -45,7 +45,7 @@ def test_grub_from_its_boot_sector_to_its_prompt(boot, tmp_path):
         machine.expect(rf"\[g1 grub\] {part}")
     machine.expect(r"\[g1 grub\] .*\(hd0\)")
     machine.expect(r"\[g1 grub\] .*GNU GRUB  version")
-    machine.send("\r")
+    machine.press("\r")
     machine.wait_prompt()
     machine.command("kill g1")
     assert machine.command("check")[-1].endswith("hold.")

@@ -32,7 +32,7 @@ def end_of(boot, engine, seed):
     image = assemble("scatter.asm", [f"-DSEED={seed}"])
     machine = boot(modules=[(image, "scatter mem=4M lazy")], engine=engine)
     machine.expect(r"^\[g1 scatter\] scattered", 90)
-    machine.send("\r")
+    machine.press("\r")
     machine.wait_prompt()
     machine.command("pause g1")
     runs = rows(machine.command("map g1"), "first")

@@ -48,7 +48,7 @@ def machine(boot_for_module):
         ]
     )
     booted.expect("g1 hello: passed")
-    booted.send("\r")
+    booted.press("\r")
     booted.wait_prompt()
     return booted
 
@@ -61,7 +61,7 @@ def test_a_guests_prompt_is_shown(boot):
     """A line without its end is there after a moment, and whole in its place when it has ended."""
     machine = boot(modules=[(assemble_echo(), "echo mem=1M")])
     machine.wait_for(lambda: machine.lines[-1:] == ["[g1 echo] say:"], "the guest's prompt", 20)
-    machine.send("\r")
+    machine.press("\r")
     machine.wait_prompt()
     machine.send("attach g1\r")
     machine.expect("attached to g1 echo")

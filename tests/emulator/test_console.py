@@ -25,7 +25,7 @@ def machine(boot_for_module):
     ]
     booted = boot_for_module(modules=modules, cmdline="reserve=4M")
     booted.expect("g1 hello: passed")
-    booted.send("\r")  # a key brings the console while guests run
+    booted.press("\r")  # a key brings the console while guests run
     booted.wait_prompt()
     booted.wait_for(lambda: "[g2 paging] ready" in booted.screen.lines, "guest g2 to be ready")
     return booted

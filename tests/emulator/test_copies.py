@@ -18,7 +18,7 @@ ENGINES = {
 def start(boot, engine, options="mem=8M"):
     machine = boot(modules=[(guest("copies.elf"), f"copies {options}")], engine=engine)
     machine.expect("round 1 of g1: all holds", PATIENCE)
-    machine.send("\r")
+    machine.press("\r")
     machine.wait_prompt(PATIENCE)
     return machine
 
@@ -26,7 +26,7 @@ def start(boot, engine, options="mem=8M"):
 def press(machine, number, key, says):
     machine.send(f"type g{number} {key}\r")
     machine.expect(says, PATIENCE)
-    machine.send("\r")
+    machine.press("\r")
     machine.wait_prompt(PATIENCE)
 
 

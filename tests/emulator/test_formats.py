@@ -82,7 +82,7 @@ def test_quire_itself(boot):
     machine.expect(r"^\[g1 inner\] quire: no guests can run: this CPU has no VMX")
     machine.expect(r"^\[g1 inner\] quire: user hello: exited with 0")
     machine.expect(r"^\[g1 inner\] quire: audit: .*all rules hold")
-    machine.send("\r")
+    machine.press("\r")
     machine.wait_prompt()
     machine.command("kill g1")
     quit_machine(machine)

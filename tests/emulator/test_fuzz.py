@@ -19,7 +19,7 @@ def ask(machine, question):
 def test_the_planted_crash_is_found(boot, engine):
     machine = boot(modules=[(guest("parser.elf"), "parser bare mem=4M")], engine=ENGINES[engine]())
     machine.expect("ready", PATIENCE)
-    machine.send("\r")
+    machine.press("\r")
     machine.wait_prompt(PATIENCE)
     assert machine.command("fuzz g1 replay")[-1].startswith("error: fuzz: g1 parser has no crash")
     assert "where the input goes" in machine.command("fuzz g1 rounds=2")[-1]

@@ -48,7 +48,7 @@ def test_a_guest_that_is_held_has_a_backtrace(boot):
     ]
     machine = boot(modules=modules, engine=Qemu())
     machine.wait_for(lambda: any("spin: Multiboot" in line for line in machine.lines), "the last guest")
-    machine.send("\r")
+    machine.press("\r")
     machine.wait_prompt(PATIENCE)
     for name in ("g1", "g2"):
         frames = machine.ask(f"bt {name}").records("stack frame")
@@ -98,7 +98,7 @@ def test_linux_by_its_system_map(boot):
         modules = [(kernel, f"linux {words.format(1 + len(more))}"), initrd, *more]
         machine = boot(modules=modules, engine=Qemu(memory=512))
         machine.expect("that is all", timeout=PATIENCE)
-        machine.send("\r")
+        machine.press("\r")
         machine.wait_prompt(PATIENCE)
         machine.command("pause g1")
         return machine

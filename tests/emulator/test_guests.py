@@ -118,7 +118,7 @@ def test_guests_share_the_cpu(boot):
     modules = [(SPIN, "one mem=1M"), (SPIN, "two mem=1M"), (guest("hello.elf"), "three mem=4M")]
     machine = boot(modules=modules)
     machine.expect("g3 three: passed")
-    machine.send("\r")  # a key brings the console while guests run
+    machine.press("\r")  # a key brings the console while guests run
     machine.wait_prompt()
 
     def slices(number):

@@ -122,7 +122,7 @@ def test_explain_foretells_what_the_cpu_does(boot, image, engine, bits):
     # They run in turn, and end in any order.
     ends = {f"[g{number} probe{number - 1}] probes made" for number in range(1, len(modules) + 1)}
     machine.wait_for(lambda: ends <= set(machine.lines), "all probes to be made")
-    machine.send("\r")
+    machine.press("\r")
     machine.wait_prompt()
     for number in range(1, len(modules) + 1):
         machine.command(f"pause g{number}")
@@ -238,7 +238,7 @@ def test_maps_of_both_levels_and_what_changes(boot):
     modules = [(guest("probe64.elf"), f"probe {PROBE_OPTIONS} -- wp"), (guest("touch.elf"), "touch mem=8M lazy paused")]
     machine = boot(modules=modules)
     machine.expect(r"^\[g1 probe\] probes made")
-    machine.send("\r")
+    machine.press("\r")
     machine.wait_prompt()
     machine.command("pause g1")
     # What the guest built is what is found: the pages of probe64's PML4 slot.

@@ -12,7 +12,7 @@ from machines import memtest86plus
 def test_memtest86(boot):
     machine = boot(modules=[(memtest86plus(), "memtest mem=8M expect=stopped -- console=none")])
     machine.expect("g1 memtest: Linux bzImage")
-    machine.send("\r")
+    machine.press("\r")
     machine.wait_prompt()
 
     def screen():

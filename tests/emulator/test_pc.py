@@ -23,7 +23,7 @@ pytestmark = pytest.mark.both_vendors
 def test_keys_and_screen(boot):
     machine = boot(modules=[(assemble("keys.asm"), "keys mem=1M pc")])
     machine.expect(r"^\[g1 keys\] ready$")
-    machine.send("\r")
+    machine.press("\r")
     machine.wait_prompt()
     machine.send("type g1 hI\r")
     machine.expect("typed 2 characters on the keyboard of g1 keys")
@@ -144,7 +144,7 @@ def test_linux_finds_a_pc(boot, tmp_path):
         assert re.search(pattern, text, re.M), f"no {pattern!r} in\n{text}"
     # The date is the host's, whose clock Bochs begins with its own start.
     assert abs(int(re.search(r"^date (\d+)$", text, re.M)[1]) - before) < 26 * 3600
-    machine.send("\r")
+    machine.press("\r")
     machine.wait_prompt()
     assert "on the screen" in machine.command("screen g1")
     machine.command('type g1 "Hello, World!\\n"')

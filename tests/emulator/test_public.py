@@ -16,7 +16,7 @@ def xen():
 
 
 def end(machine):
-    machine.send("\r")
+    machine.press("\r")
     machine.wait_prompt()
     machine.command("kill g1")
     assert machine.command("check")[-1].endswith("hold.")

@@ -60,7 +60,7 @@ def test_the_victim_has_its_share(boot, mode):
 def test_the_victim_has_its_share_in_vmx(boot, mode):
     machine = boot(modules=modules(mode), engine=Bochs())
     machine.expect("g1 victim: passed", PATIENCE)
-    machine.send("\r")
+    machine.press("\r")
     machine.wait_prompt(PATIENCE)
     quit_machine(machine)
 
@@ -72,7 +72,7 @@ def test_the_console_answers_among_sixteen(boot):
     many = [(guest("hostile.elf"), f"{mode} mem=4M -- {mode}") for mode in worst]
     machine = boot(modules=many, engine=Qemu())
     machine.expect("quire: g16 ", PATIENCE)
-    machine.send("\r")
+    machine.press("\r")
     machine.wait_prompt(PATIENCE)
     for _ in range(5):
         start = time.monotonic()
@@ -87,7 +87,7 @@ def test_the_console_answers_among_sixteen(boot):
 def test_what_is_dropped_is_said(boot):
     machine = boot(modules=[(guest("hostile.elf"), "flood mem=4M -- puts"), (SPIN, "spin mem=1M")], engine=Qemu())
     machine.expect("bytes of its output were dropped here", PATIENCE)
-    machine.send("\r")
+    machine.press("\r")
     machine.wait_prompt(PATIENCE)
     exits = machine.command("exits g1")
     dropped = next(int(line.split(": ")[1]) for line in exits if line.startswith("bytes of output dropped"))

@@ -40,7 +40,7 @@ def test_two_linux_and_memtest86plus(boot):
         engine=Qemu(memory=512),
     )
     machine.expect("g3 two: Linux bzImage", 60)
-    machine.send("\r")
+    machine.press("\r")
     machine.wait_prompt(60)
     machine.command("type g1 \\n")
     for number, name in ((2, "one"), (3, "two")):

@@ -64,7 +64,7 @@ def test_the_cpus_root_is_the_tables_root(boot):
     """nCR3 as the VMCB has it, decoded, against the table; and the table's map."""
     machine = boot(modules=[(SPIN, "spin mem=1M")], engine=Qemu())
     machine.expect("g1 spin: flat")
-    machine.send("\r")
+    machine.press("\r")
     machine.wait_prompt(PATIENCE)
     assert machine.command("audit")[-1].endswith("hold.")
     machine.command("kill g1")
@@ -80,7 +80,7 @@ def test_a_spinning_guest_loses_its_turn(boot):
         engine=Qemu(),
     )
     machine.expect("g3 hello: passed", PATIENCE)
-    machine.send("\r")
+    machine.press("\r")
     machine.wait_prompt(PATIENCE)
     quit_machine(machine)
 
