@@ -32,6 +32,7 @@
 #include "mm/frames/early.h"
 #include "monitor/monitor.h"
 #include "vm/guest.h"
+#include "vm/report.h"
 
 /* What the tables of entry.asm map: no physical address beyond is within reach before our own. */
 #define BOOT_MAP_END (4 * GiB)
@@ -48,6 +49,7 @@ struct boot_options {
     uint64_t memory;  /* bytes of free memory to use; the rest is left alone */
     char selftest[OPTION_TEXT];
     uint64_t cpus;            /* at most so many of the machine's */
+    uint64_t report;          /* lines of a report that go into the log */
     char stress[OPTION_TEXT]; /* the arguments of the console's command; empty: none */
 };
 
@@ -56,7 +58,8 @@ static struct memblock memory;
 static struct early early;
 static struct boot_options options = {.reserve = DEFAULT_RESERVE,
                                       .memory = UINT64_MAX,
-                                      .cpus = UINT64_MAX};
+                                      .cpus = UINT64_MAX,
+                                      .report = UINT64_MAX};
 
 /* linker.ld, entry.asm */
 extern const char kernel_text[], kernel_text_end[], kernel_data[], kernel_data_end[];
@@ -140,6 +143,9 @@ static void parse_option(const char *word, size_t length)
     if ((value = option_value(word, length, "cpus=", &n)) &&
         parse_size(value, n, &options.cpus) == E_OK)
         return;
+    if ((value = option_value(word, length, "report=", &n)) &&
+        parse_size(value, n, &options.report) == E_OK)
+        return;
     if ((value = option_value(word, length, "selftest=", &n)) && n < OPTION_TEXT) {
         memcpy(options.selftest, value, n);
         options.selftest[n] = 0;
@@ -147,8 +153,8 @@ static void parse_option(const char *word, size_t length)
     }
     if ((value = option_value(word, length, "stress=", &n)) && parse_stress(value, n))
         return;
-    log_line("boot: option \"%.*s\" means nothing here; known: cpus=N memory=SIZE reserve=SIZE "
-             "selftest=NAME stress=SIZE[,SEED]",
+    log_line("boot: option \"%.*s\" means nothing here; known: cpus=N memory=SIZE report=N "
+             "reserve=SIZE selftest=NAME stress=SIZE[,SEED]",
              (int)(length < OPTION_TEXT ? length : OPTION_TEXT), word);
 }
 
@@ -369,6 +375,7 @@ static void finish_boot(void)
     if (error)
         boot_stop("memory: the hypervisor's own page tables break a rule: %s", why);
     buddy_set_reserve(options.reserve / PAGE_SIZE);
+    report_set_logged(options.report);
     if (options.selftest[0])
         selftest(options.selftest);
     if (options.stress[0])

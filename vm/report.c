@@ -137,17 +137,31 @@ void report_state(struct report *report, const struct vm_exit *exit)
         guests_backend()->dump(guest->vcpu, &report->sink);
 }
 
+static uint64_t lines_logged = UINT64_MAX;
+
+void report_set_logged(uint64_t lines)
+{
+    lines_logged = lines;
+}
+
 void report_log(const struct report *report)
 {
     struct guest *guest = report->guest;
     const char *line = guest->report;
+    unsigned left_out = 0;
 
     guest_flush_output(guest);
-    while (*line != '\0') {
+    for (uint64_t n = 0; *line != '\0'; n++) {
         const char *end = strchr(line, '\n');
         size_t length = end != NULL ? (size_t)(end - line) : strlen(line);
 
-        log_guest("g%u %s: | %.*s", guest->number, guest->name, (int)length, line);
+        if (n < lines_logged)
+            log_guest("g%u %s: | %.*s", guest->number, guest->name, (int)length, line);
+        else
+            left_out++;
         line += length + (end != NULL);
     }
+    if (left_out != 0)
+        log_guest("g%u %s: | %u lines more: `report g%u`", guest->number, guest->name, left_out,
+                  guest->number);
 }

@@ -20,7 +20,8 @@ void guest_stop(struct guest *guest, const struct vm_exit *exit, const char *rea
 void guest_hold(struct guest *guest, const char *reason, ...) __attribute__((format(printf, 2, 3)));
 
 /* The report that is being written: guest->report as a sink. report_begin() empties it;
- * report_log() sends it to the log line by line. */
+ * report_log() sends it to the log line by line: its first so many lines, all of them unless
+ * report_set_logged() was called. The whole of it stays with the guest. */
 struct report {
     struct sink sink;
     struct guest *guest;
@@ -29,5 +30,6 @@ struct report {
 void report_begin(struct report *report, struct guest *guest);
 void report_state(struct report *report, const struct vm_exit *exit); /* registers and raw state */
 void report_log(const struct report *report);
+void report_set_logged(uint64_t lines);
 
 #endif

@@ -21,6 +21,7 @@
 #include "tests/unit/random.h"
 #include "vm/exits.h"
 #include "vm/device.h"
+#include "vm/report.h"
 #include "vm/slots.h"
 
 #define MEMORY (64 * MiB)
@@ -430,6 +431,36 @@ static void stopping_exits(void **state)
         expect_log(line);
         assert_non_null(strstr(guest->report, "RIP    0x7c00"));
         assert_non_null(strstr(guest->report, "raw state of the fake CPU"));
+    }
+}
+
+static bool logged(const char *text)
+{
+    return strstr(machine_log(), text) != NULL;
+}
+
+/* So many lines of a report go into the log; all of them stay with the guest. */
+static void short_reports(void **state)
+{
+    (void)state;
+    for (unsigned lines = 0; lines < 2; lines++) {
+        char line[80];
+        unsigned in_all = 0;
+
+        report_set_logged(lines);
+        struct guest *guest = make("brief mem=1M expect=stopped");
+        make_exit(guest, (struct vm_exit){.kind = VM_EXIT_SHUTDOWN});
+        report_set_logged(UINT64_MAX);
+        for (const char *at = guest->report; (at = strchr(at, '\n')) != NULL; at++)
+            in_all++;
+        assert_non_null(strstr(guest->report, "RIP    0x7c00"));
+        snprintf(line, sizeof(line), "g%u brief: | triple fault", guest->number);
+        assert_int_equal(logged(line), lines == 1);
+        snprintf(line, sizeof(line), "g%u brief: | exit: ", guest->number);
+        assert_false(logged(line));
+        snprintf(line, sizeof(line), "g%u brief: | %u lines more: `report g%u`\n", guest->number,
+                 in_all - lines, guest->number);
+        assert_true(logged(line));
     }
 }
 
@@ -1423,6 +1454,7 @@ int main(void)
         TEST(list_of_guests_fills_up),
         TEST(halting),
         TEST(stopping_exits),
+        TEST(short_reports),
         TEST(lazy_memory_is_filled),
         TEST(cpu_that_will_not_see),
         TEST(no_frame_for_lazy_memory),
