@@ -29,7 +29,8 @@ def test_without_a_feature(boot, name):
     assert "runs under: KVMKVMKVM" in shown
     if absent:
         assert absent not in shown
-    suite.judge_machine(machine, 1000)
+    # A missed INVEPT shows in one of some thousand predictions.
+    suite.judge_machine(machine, 1000 if absent else 5000)
     quit_machine(machine)
 
 
