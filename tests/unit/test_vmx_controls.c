@@ -579,6 +579,8 @@ static void breakpoints_are_matched_by_their_bytes(void **state)
                                          kind == 3 ? met : 0);
                         assert_int_equal(debug_matches(dr, dr7, DEBUG_WRITE, at, bytes),
                                          kind & 1 ? met : 0);
+                        assert_int_equal(debug_matches(dr, dr7, DEBUG_FETCH, at, bytes),
+                                         kind == 0 ? met : 0);
                         assert_int_equal(
                             debug_matches(dr, dr7 & ~BITS(7, 0), DEBUG_WRITE, at, bytes), 0);
                     }

@@ -9,7 +9,8 @@
 
 #define DR7_ENABLES UINT64_C(0xff) /* L0, G0 .. L3, G3 */
 
-enum debug_access { DEBUG_WRITE = 1, DEBUG_PORT = 2, DEBUG_READ = 3 }; /* as R/W of DR7 says */
+/* As R/W of DR7 says; DEBUG_FETCH is of an instruction's first byte. */
+enum debug_access { DEBUG_FETCH = 0, DEBUG_WRITE = 1, DEBUG_PORT = 2, DEBUG_READ = 3 };
 
 /* Those enabled breakpoints (bit n: DRn) that an access of `bytes` at `at` meets. R/W 3 of DR7
  * matches reads and writes; with CR4.DE clear, 2 matches nothing. */

@@ -233,6 +233,11 @@ void resident_switch(struct resident *next)
     this_cpu()->put_guest = next ? put_resident : NULL;
 }
 
+uint64_t resident_xcr0_of(const struct resident *v)
+{
+    return resident_xcr0 && here()->now == v ? xgetbv(0) : v->xcr0;
+}
+
 void resident_drop(struct resident *v)
 {
     if (here()->now == v)

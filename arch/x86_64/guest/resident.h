@@ -50,6 +50,10 @@ const struct resident *resident_now(void);
  * host's own. Nothing when they are there already. */
 void resident_switch(struct resident *next);
 
+/* XCR0 of this vCPU, which is the CPU's own while it is resident: not every CPU tells of XSETBV
+ * (docs/SVM.md). */
+uint64_t resident_xcr0_of(const struct resident *v);
+
 /* DR0 .. DR3 of the vCPU that is resident. */
 void resident_debug(uint64_t dr[4]);
 

@@ -99,7 +99,30 @@ void svm_set_halted(struct vcpu *vcpu, bool halted)
 
 /* ---- After an instruction ------------------------------------------------------------------ */
 
-/* The debug trap that the CPU would raise now. DR6 is set with it, as the CPU does. */
+/* The debug registers hold the guest's: it is resident. */
+static unsigned breakpoints_met(const struct svm_vcpu *v, enum debug_access access, uint64_t at,
+                                unsigned bytes)
+{
+    uint64_t dr[4];
+
+    if (!(v->vmcb->dr7 & DR7_ENABLES))
+        return 0;
+    resident_debug(dr);
+    return debug_matches(dr, v->vmcb->dr7, access, at, bytes);
+}
+
+/* Breakpoints on the instruction that is next. */
+static unsigned breakpoints_ahead(const struct svm_vcpu *v)
+{
+    uint64_t at = v->vmcb->rip;
+
+    if (!svm_in_64bit_mode(v->vmcb))
+        at = (at + v->vmcb->cs.base) & UINT32_MAX;
+    return breakpoints_met(v, DEBUG_FETCH, at, 1);
+}
+
+/* The debug trap that the CPU would raise now. DR6 is set with it, as the CPU does; a breakpoint
+ * ahead is told with it, for RF is clear, and is none by itself yet. */
 static bool leave_traps(struct svm_vcpu *v)
 {
     uint64_t causes = v->traps;
@@ -109,6 +132,8 @@ static bool leave_traps(struct svm_vcpu *v)
         causes |= DEBUG_BS;
     if (!causes)
         return false;
+    if (!(v->vmcb->rflags & RFLAGS_RF))
+        causes |= breakpoints_ahead(v);
     v->vmcb->dr6 = (v->vmcb->dr6 & ~DEBUG_BREAKPOINTS) | causes;
     set_event(v, EVENT_EXCEPTION, VECTOR_DB, false, 0);
     return true;
@@ -147,28 +172,19 @@ void svm_retry(struct vcpu *vcpu)
     set_rf(v->vmcb, true);
 }
 
-/* The debug registers hold the guest's: it is resident. */
-static void note(struct svm_vcpu *v, enum debug_access access, uint64_t at, unsigned bytes)
-{
-    uint64_t dr[4];
-
-    if (!(v->vmcb->dr7 & DR7_ENABLES))
-        return;
-    resident_debug(dr);
-    v->traps |= debug_matches(dr, v->vmcb->dr7, access, at, bytes);
-}
-
 void svm_note_port(struct vcpu *vcpu, uint16_t port, unsigned width)
 {
     struct svm_vcpu *v = svm_vcpu_of(vcpu);
 
     if (v->vmcb->cr4 & CR4_DE)
-        note(v, DEBUG_PORT, port, width);
+        v->traps |= breakpoints_met(v, DEBUG_PORT, port, width);
 }
 
 void svm_note_memory(struct vcpu *vcpu, uint64_t linear, unsigned bytes, bool write)
 {
-    note(svm_vcpu_of(vcpu), write ? DEBUG_WRITE : DEBUG_READ, linear, bytes);
+    struct svm_vcpu *v = svm_vcpu_of(vcpu);
+
+    v->traps |= breakpoints_met(v, write ? DEBUG_WRITE : DEBUG_READ, linear, bytes);
 }
 
 bool svm_watches(struct vcpu *vcpu)

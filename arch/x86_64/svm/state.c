@@ -92,7 +92,7 @@ int svm_get_state(struct vcpu *vcpu, struct vcpu_state *out)
     out->idt_limit = vmcb->idtr.limit;
     out->dr7 = vmcb->dr7;
     out->pat = vmcb->pat;
-    out->xcr0 = v->resident.xcr0;
+    out->xcr0 = resident_xcr0_of(&v->resident);
     out->halted = v->halted;
     return E_OK;
 }
@@ -101,7 +101,8 @@ int svm_get_modes(struct vcpu *vcpu, struct vm_modes *out)
 {
     struct svm_vcpu *v = svm_vcpu_of(vcpu);
 
-    *out = (struct vm_modes){v->vmcb->cr4, v->resident.xcr0, svm_in_64bit_mode(v->vmcb)};
+    *out =
+        (struct vm_modes){v->vmcb->cr4, resident_xcr0_of(&v->resident), svm_in_64bit_mode(v->vmcb)};
     return E_OK;
 }
 

@@ -162,10 +162,7 @@ main:   call show
         vmcall
         mov r12, rax
         EXPECT "ROM is there still", r12, 3
-        mov rax, [bad]
-        test eax, eax
-        jnz finish
-        mov esi, the_end
+        mov esi, the_end        ; whatever was BAD, which has been said
         call puts
         mov edi, ROM + 0xfff
         mov edx, DEBUG_PORT

@@ -129,13 +129,8 @@ real_run:
         mov di, real_seen
         mov cx, 7
         repe cmpsb
-        mov si, ok
-        je %%say
-        mov si, not_ok
-        inc dword [bad]
-%%say:  call puts16
-        mov si, %%text
-        call puts16
+        mov bx, %%text
+        call real_compared
         mov si, %%offset
         call puts16
         jmp %%out
@@ -160,6 +155,53 @@ real_run:
         REAL {%1, ", SS OUTSW"}, %2, %3, %4, ss lodsw, ss outsw
 %endmacro
 
+; BX: text; whether both halves were alike is in ZF. Says the control's vector where they were not, and in
+; both cases what the other half ended with: vector, CX, SI, DI.
+real_compared:
+        mov si, ok
+        je .say
+        inc dword [bad]
+        mov si, not_ok
+        call puts16
+        mov si, bx
+        call puts16
+        mov si, real_field
+        call puts16
+        mov al, [real_seen]
+        call hex8
+        mov al, [real_vector]
+        call hex8
+        mov si, line_end
+        call puts16
+        mov si, so
+.say:   call puts16
+        mov si, bx
+        call puts16
+        mov si, blank
+        call puts16
+        mov si, real_vector
+        mov cx, 7
+.byte:  lodsb
+        call hex8
+        loop .byte
+        ret
+real_field: db ": vector ", 0
+line_end: db 10, 0
+blank:  db " ", 0
+
+hex8:   mov dx, DEBUG_PORT
+        mov ah, al
+        shr al, 4
+        call .digit
+        mov al, ah
+.digit: and al, 15
+        add al, '0'
+        cmp al, '9'
+        jbe .out
+        add al, 'a' - '0' - 10
+.out:   out dx, al
+        ret
+
 puts16: lodsb
         test al, al
         jz .out
@@ -169,10 +211,12 @@ puts16: lodsb
 .out:   ret
 
 ok:     db "ok ", 0
+so:     db "so ", 0
 not_ok: db "BAD ", 0
 bad:    dd 0
 
         align 8
+; What a case may write to, even on a CPU that asks no limit, is from 0x20000 up, or near 0.
 gdt:    dq 0
         dq 0x00cf9b000000ffff   ; 08 code
         dq 0x00cf93000000ffff   ; 10 data
@@ -182,18 +226,18 @@ gdt:    dq 0
         dq 0x008f9b000000ffff   ; 30 16-bit code
         dq 0x0000f3020000ffff   ; 38 data to 64 KiB, from 0x20000
         dq 0x0000f30200000fff   ; 40 data to 4 KiB, from 0x20000
-        dq 0x0040f1000000ffff   ; 48 read-only
-        dq 0x0040fb000000ffff   ; 50 code, readable
+        dq 0x0040f1020000ffff   ; 48 read-only
+        dq 0x0040fb020000ffff   ; 50 code, readable
         dq 0x00cff9000000ffff   ; 58 code, execute only (ring 3)
         dq 0x00cf99000000ffff   ; 60 code, execute only (ring 0)
-        dq 0x0000f7000000ffff   ; 68 expand-down, 16-bit, all of it below: nothing
+        dq 0x0000f7020000ffff   ; 68 expand-down, 16-bit, all of it below: nothing
         dq 0x0000f70200000fff   ; 70 expand-down, 16-bit: 1000 .. ffff
         dq 0x0040f70200000fff   ; 78 expand-down, 32-bit: 1000 .. ffffffff
         dq 0x00c0f70200000001   ; 80 expand-down, pages: 2000 .. ffffffff
         dq 0x0040f5020000ffff   ; 88 expand-down, read-only
         dq 0x00cff3020000ffff   ; 90 data to 4 GiB, from 0x20000
         dq 0xffcff3fff000ffff   ; 98 data to 4 GiB, from 0xfffff000
-        dq 0x0040ff000000ffff   ; a0 conforming code
+        dq 0x0040ff020000ffff   ; a0 conforming code
         dq 0x0040f30200000000   ; a8 one byte
         dq 0x00c0f30200000000   ; b0 one page
         dq 0x0000930000007fff   ; b8 ring 0, for the stack: to 32 KiB
@@ -445,13 +489,16 @@ compare:
         mov eax, [seen + ebx * 4]
         call hex
         call newline
+        test ebx, ebx           ; another vector: all else is another's, too
+        jz .over
 .same:  inc ebx
         cmp ebx, SEEN
         jb .next
+.over:  mov esi, ok
         test ebp, ebp
-        jnz .out
-        mov esi, ok
-        call puts
+        jz .say
+        mov esi, so
+.say:   call puts
         mov esi, [esp]
         call puts
         mov eax, [seen]
@@ -460,8 +507,16 @@ compare:
         call hex
         mov eax, [p_where]
         call hex
+        xor eax, eax            ; as in check64.inc
+        xor ebx, ebx
+.sum:   rol eax, 7
+        xor eax, [seen + ebx * 4]
+        inc ebx
+        cmp ebx, SEEN
+        jb .sum
+        call hex
         call newline
-.out:   pop esi
+        pop esi
         ret
 p_where: dd 0
 colon:  db ": ", 0
@@ -476,7 +531,6 @@ puts:   lodsb
 
 newline:
         jmp strict near end_line
-        times 4 nop                     ; what stands behind keeps its place: some of it is written over
 
 hex:    push ecx
         push edi
@@ -732,7 +786,7 @@ protected:
 
         SEGMENT 0, 0x20000      ; null
         SEGMENT 0x10, 0x20000
-        SEGMENT 0x10, 0x2ffff
+        SEGMENT 0x90, 0x2ffff
         SEGMENT 0x38, 0x8000
         SEGMENT 0x38, 0xfffc
         SEGMENT 0x38, 0xfffd
