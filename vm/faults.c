@@ -252,6 +252,7 @@ static void hold(struct guest *guest, const struct vm_exit *exit, int error)
 /* A first touch, or a first write. E_NOENT: the slot does not allow it. */
 static int make_reachable(struct guest *guest, const struct slot *slot, const struct vm_exit *exit)
 {
+    uint64_t backed = slot != NULL ? slot->backed : 0;
     struct mapping mapping;
     int error;
 
@@ -264,6 +265,7 @@ static int make_reachable(struct guest *guest, const struct slot *slot, const st
         error = slot_fills(slot->kind, exit->memory.access) ? slots_fill(guest, exit->memory.gpa)
                                                             : E_NOENT;
         guest->faults_filled += error == E_OK;
+        guest->frames_filled += (slot->backed - backed) / PAGE_SIZE;
     }
     return error;
 }

@@ -26,7 +26,7 @@ static void copy_identity(struct guest *to, const struct guest *from)
 
 static int copy_memory(struct guest *to, struct guest *from)
 {
-    int error = guest_table_init(&to->table, guest_owner(to));
+    int error = guest_table_init(to, &to->table);
 
     if (error != E_OK)
         return error;

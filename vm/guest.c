@@ -198,12 +198,16 @@ static int refuse_backing(struct guest *guest, int error)
     return refuse(guest, error, NULL);
 }
 
-int guest_table_init(struct table *table, owner_t owner)
+int guest_table_init(const struct guest *guest, struct table *table)
 {
     const struct vm_backend *backend = all.backend;
+    struct table_caps caps = *backend->table_caps();
+    unsigned most = guest->options.pages;
 
-    return table_init(table, backend->kind, backend->table_caps(), backend->table_env(),
-                      backend->kind->purpose, owner);
+    if (most != 0 && most < caps.leaf_top)
+        caps.leaf_top = (uint8_t)most;
+    return table_init(table, backend->kind, &caps, backend->table_env(), backend->kind->purpose,
+                      guest_owner(guest));
 }
 
 static int build_memory(struct guest *guest)
@@ -211,7 +215,7 @@ static int build_memory(struct guest *guest)
     int error;
 
     buddy_set_quota(guest_owner(guest), quota_at_start(guest));
-    error = guest_table_init(&guest->table, guest_owner(guest));
+    error = guest_table_init(guest, &guest->table);
     if (error != E_OK)
         return refuse(guest, error, "no frame for its table");
     guest->has_table = true;
@@ -263,6 +267,7 @@ static void forget_last_life(struct guest *guest)
     guest->expect_fault.size = 0;
     guest->spurious.count = 0;
     memset(guest->exits, 0, sizeof(guest->exits));
+    guest->frames_filled = 0;
     guest->faults_filled = guest->faults_refused = guest->faults_spurious = 0;
     guest->faults_opened = guest->pages_copied = 0;
     guest->frames_peak = 0;

@@ -149,7 +149,8 @@ struct guest {
 
     uint64_t exits[VM_EXIT_COUNT];
     uint64_t interrupts;       /* of its devices, delivered */
-    uint64_t faults_filled;    /* lazy frames given */
+    uint64_t faults_filled;    /* first touches of lazy memory ... */
+    uint64_t frames_filled;    /* ... and the frames that they were given */
     uint64_t faults_opened;    /* first writes to pages that were shared or watched */
     uint64_t pages_copied;     /* of them, those that were shared */
     uint64_t faults_refused;   /* faults reported, expected ones included */
@@ -216,8 +217,9 @@ void guest_finish(struct guest *guest); /* to the end */
 bool guest_holds(const struct guest *guest);
 /* Within vm/: another guest in the list, READY and with nothing; NULL: no room. */
 struct guest *guest_register(void);
-/* Within vm/: an empty second-level table of the backend's kind. E_NOMEM, E_QUOTA. */
-int guest_table_init(struct table *table, owner_t owner);
+/* Within vm/: an empty second-level table of the backend's kind for the guest, with the largest
+ * pages that its options allow. E_NOMEM, E_QUOTA. */
+int guest_table_init(const struct guest *guest, struct table *table);
 void life_save(const struct guest *guest, struct guest_life *out);
 void life_restore(struct guest *guest, const struct guest_life *in);
 /* Within vm/: brings frames_peak up to date. */

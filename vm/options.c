@@ -230,6 +230,31 @@ static int parse_mods(struct parser *parser, struct word word, struct word value
     return E_OK;
 }
 
+static int parse_pages(struct parser *parser, struct word word, struct word value)
+{
+    static const char *const sizes[] = {"4K", "2M", "1G"};
+
+    for (unsigned i = 0; i < ARRAY_SIZE(sizes); i++) {
+        if (word_is(value, sizes[i])) {
+            parser->out->pages = i + 1;
+            return E_OK;
+        }
+    }
+    return REFUSE(parser, "'%.*s': a guest's pages are of 4K, 2M or 1G at most", SHOW(word));
+}
+
+static int parse_around(struct parser *parser, struct word word, struct word value)
+{
+    uint64_t size = 0;
+
+    if (parse_size(value.text, value.length, &size) != E_OK || size < PAGE_SIZE ||
+        size > OPTION_AROUND * PAGE_SIZE || (size & (size - 1)) != 0)
+        return REFUSE(parser, "'%.*s': what comes at a first touch is 4K, 8K, 16K ... 2M of memory",
+                      SHOW(word));
+    parser->out->around = (unsigned)(size / PAGE_SIZE);
+    return E_OK;
+}
+
 static int parse_entry(struct parser *parser, struct word word, struct word value)
 {
     for (enum guest_entry entry = ENTRY_LINUX16; entry <= ENTRY_ELF64; entry++) {
@@ -287,14 +312,18 @@ static int parse_value(struct parser *parser, struct word word, struct word name
         return parse_mods(parser, word, value);
     if (word_is(name, "entry"))
         return parse_entry(parser, word, value);
+    if (word_is(name, "pages"))
+        return parse_pages(parser, word, value);
+    if (word_is(name, "around"))
+        return parse_around(parser, word, value);
     for (enum area_kind kind = AREA_HOLE; kind <= AREA_RAM; kind++) {
         if (word_is(name, area_kind_name(kind)))
             return parse_area(parser, word, value, kind);
     }
     return REFUSE(
         parser,
-        "'%.*s': there is no option '%.*s='; there are mem= quota= expect= reset= mods= entry= "
-        "rom= nox= xo= ram= hole=",
+        "'%.*s': there is no option '%.*s='; there are mem= quota= pages= around= expect= reset= "
+        "mods= entry= rom= nox= xo= ram= hole=",
         SHOW(word), SHOW(name));
 }
 
@@ -325,9 +354,12 @@ static int parse_word(struct parser *parser, struct word word)
     return E_OK;
 }
 
-/* Two words of which each says something else. */
+/* Words of which each says something else, or says nothing without the other. */
 static int check_pairs(struct parser *parser)
 {
+    if (parser->out->around != 0 && !parser->out->lazy)
+        return REFUSE(parser,
+                      "'around=' is for memory that arrives at its first touch: add 'lazy'");
     if (parser->out->pc && parser->out->bare)
         return REFUSE(parser, "'pc' and 'bare' are opposites: leave one of them out");
     if (parser->out->flat && parser->out->entry != ENTRY_BY_IMAGE)

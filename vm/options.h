@@ -38,6 +38,7 @@ const char *guest_entry_name(enum guest_entry entry); /* the option's value: "el
 
 #define OPTION_AREAS 12
 #define OPTION_MODS 8
+#define OPTION_AROUND 512 /* at most: 2 MiB */
 #define OPTION_DEFAULT_MEMORY (UINT64_C(16) << 20)
 #define OPTION_MIN_MEMORY (UINT64_C(1) << 20)
 #define OPTION_MAX_MEMORY (UINT64_C(1) << 46)
@@ -47,7 +48,9 @@ struct guest_options {
     uint64_t memory; /* `mem=`: the guest's address where RAM ends */
     uint64_t quota;  /* `quota=`: bytes it may hold, tables included; 0: no limit */
     bool lazy, flat, paused;
-    bool pc, bare; /* the first MiB as a PC's; nothing from 640K to 1M. Neither: by the image */
+    unsigned pages;  /* `pages=`: the largest page, by its level: 1 4K, 2 2M, 3 1G; 0: not said */
+    unsigned around; /* `around=`: pages of 4K that come at a first touch, a power of two */
+    bool pc, bare;   /* the first MiB as a PC's; nothing from 640K to 1M. Neither: by the image */
     enum guest_entry entry;
     bool debug_exit; /* `debug-exit`: QEMU's isa-debug-exit at port 0xf4 */
     enum guest_expect expect;

@@ -7,7 +7,8 @@
  *
  * Slots are laid out from the guest's options. All but lazy memory is backed when the guest is
  * made, in the largest blocks that the buddy has and the table can map as one leaf; lazy memory
- * gets one zeroed 4 KiB frame at each first touch. A PC's video memory and ROM are lazy always, so
+ * gets zeroed frames at each first touch: one of 4 KiB, those around it (`around=`), or a page of
+ * 2 MiB (`pages=`). A PC's video memory and ROM are lazy always, so
  * that they cost only the guests that look there. Which frame is behind which address is
  * written down in one place alone, the guest's own table: giving the memory back starts from
  * there.
@@ -47,8 +48,9 @@ unsigned slot_rights(enum slot_kind kind);
  * stays, for slots_release_by(). */
 int slots_back(struct guest *guest);
 
-/* Gives lazy memory at `at` its frame. E_NOENT where no lazy slot covers it, E_EXIST when it has
- * one, E_NOMEM, E_QUOTA. */
+/* Gives lazy memory at `at` its frame, and what is around it its own as the options say and there
+ * is room for: what the guest did not touch never makes this fail. E_NOENT where no lazy slot
+ * covers it, E_EXIST when it has one, E_NOMEM, E_QUOTA. */
 int slots_fill(struct guest *guest, gpa_t at);
 
 /* Gives back the right to write where nothing stands against it any more: to whole leaves of the

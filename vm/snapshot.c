@@ -51,7 +51,7 @@ static int fill(struct guest *guest, struct guest_snapshot *snapshot)
 {
     const struct vm_backend *backend = guests_backend();
     owner_t owner = guest_owner(guest);
-    int error = guest_table_init(&snapshot->table, owner);
+    int error = guest_table_init(guest, &snapshot->table);
 
     if (error != E_OK)
         return error;

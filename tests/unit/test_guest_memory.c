@@ -317,6 +317,8 @@ static void dirty_pages_are_those_written(void **state)
     for (enum way way = 0; way < WAYS; way++) {
         run_dirty(way, "eager mem=8M", 1 + way);
         run_dirty(way, "lazy lazy mem=8M", 11 + way);
+        run_dirty(way, "large lazy pages=2M mem=8M", 21 + way);
+        run_dirty(way, "around lazy around=64K mem=8M", 31 + way);
     }
 }
 
@@ -582,6 +584,7 @@ static void copies_are_what_they_are_copies_of(void **state)
         for (uint64_t seed = 0; seed < 3; seed++) {
             run_copies(way, "eager mem=8M", 100 + 10 * seed + way);
             run_copies(way, "lazy lazy mem=8M", 200 + 10 * seed + way);
+            run_copies(way, "large lazy pages=2M around=32K mem=8M", 300 + 10 * seed + way);
         }
 }
 

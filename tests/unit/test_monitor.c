@@ -1203,11 +1203,13 @@ static void test_exits(void **state)
     (void)state;
     guest[3].exits[VM_EXIT_CPUID] = 7;
     guest[3].exits[VM_EXIT_MEMORY] = 1024;
-    guest[3].faults_filled = 1024;
+    guest[3].faults_filled = 64;
+    guest[3].frames_filled = 1024;
     guest[3].devices.unclaimed = 2;
     guest[3].devices.last_unclaimed = 0x80;
     answers("exits g3", "  memory fault            1024\n  CPUID                      7\n"
-                        "exits: 1031\nlazy frames given: 1024\n");
+                        "exits: 1031\nfirst touches of lazy memory: 64\n"
+                        "lazy frames given: 1024\n");
     assert_non_null(strstr(screen, "the last of them: 0x80\n"));
     answers("exits g1", "exits: 0\n");
     assert_null(strstr(screen, "the last of them"));
