@@ -29,7 +29,7 @@ static unsigned leaf_level(const struct guest *guest, unsigned order)
 static int back_block(struct guest *guest, struct slot *slot, gpa_t at, unsigned order)
 {
     uint64_t size = PAGE_SIZE << order;
-    unsigned rights = dirty_rights(guest, slot_rights(slot->kind), leaf_level(guest, order));
+    unsigned rights = dirty_rights(guest, slot->rights, leaf_level(guest, order));
     struct flush_batch batch;
     hpa_t block;
     int error = scrub_alloc(order, PURPOSE_GUEST_RAM, guest_owner(guest), &block);
@@ -99,21 +99,44 @@ static int back_largest(struct guest *guest, struct slot *slot, gpa_t at, uint64
     }
 }
 
+int slot_back(struct guest *guest, struct slot *slot)
+{
+    uint64_t size;
+
+    if (slot_kind_is_lazy(slot->kind) || slot->kind == SLOT_DEVICE)
+        return E_OK;
+    for (uint64_t done = 0; done < slot->size; done += size) {
+        int error = back_largest(guest, slot, gpa_add(slot->base, done), &size);
+        if (error != E_OK)
+            return error;
+    }
+    return E_OK;
+}
+
 int slots_back(struct guest *guest)
+{
+    int error = E_OK;
+
+    for (unsigned i = 0; error == E_OK && i < guest->slots; i++)
+        error = slot_back(guest, &guest->slot[i]);
+    return error;
+}
+
+static int add_run(void *ctx, const struct mapping *run)
+{
+    *(uint64_t *)ctx += run->last - run->in + 1;
+    return 0;
+}
+
+void slots_recount(struct guest *guest)
 {
     for (unsigned i = 0; i < guest->slots; i++) {
         struct slot *slot = &guest->slot[i];
-        uint64_t size;
 
-        if (slot_kind_is_lazy(slot->kind) || slot->kind == SLOT_DEVICE)
-            continue;
-        for (uint64_t done = 0; done < slot->size; done += size) {
-            int error = back_largest(guest, slot, gpa_add(slot->base, done), &size);
-            if (error != E_OK)
-                return error;
-        }
+        slot->backed = 0;
+        table_visit(&guest->table, slot->base.v, slot_last(slot), VISIT_RUNS, add_run,
+                    &slot->backed);
     }
-    return E_OK;
 }
 
 /* ---- At the first touch ---------------------------------------------------------------------- */
@@ -210,7 +233,7 @@ static int find_unwritable(void *ctx, const struct mapping *leaf)
 {
     struct restore *run = ctx;
     const struct slot *slot = guest_slot_at(run->guest, gpa(leaf->in));
-    unsigned rights = slot != NULL ? slot_rights(slot->kind) : RIGHT_NONE;
+    unsigned rights = slot != NULL ? slot->rights : RIGHT_NONE;
     bool fits = rights & RIGHT_W && !(leaf->attrs.rights & RIGHT_W) &&
                 leaf_is_own(leaf, guest_owner(run->guest));
 

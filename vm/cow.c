@@ -80,6 +80,25 @@ static int split_leaf(struct guest *guest, const struct mapping *leaf)
     return error;
 }
 
+int pages_cut(struct guest *guest, gpa_t at)
+{
+    struct mapping leaf;
+    struct block block;
+
+    for (;;) {
+        if (gpa_translate(&guest->table, at, &leaf) != E_OK)
+            return E_OK; /* the blocks of what is behind it begin there */
+        if (leaf.in == at.v)
+            break;
+        int error = split_leaf(guest, &leaf);
+        if (error != E_OK)
+            return error;
+    }
+    for (block = block_at(leaf.out); block.head.v != leaf.out.v; block = block_at(leaf.out))
+        invariant(buddy_divide(block.head, block.order, block.order - 1, block.owner) == E_OK);
+    return E_OK;
+}
+
 /* ---- A frame of one's own -------------------------------------------------------------------- */
 
 /* The leaf, of 4 KiB, gets a copy of its frame. */
@@ -160,7 +179,7 @@ int page_open(struct guest *guest, gpa_t at)
 {
     const struct slot *slot = guest_slot_at(guest, at);
     gpa_t page = gpa(align_down(at.v, PAGE_SIZE));
-    unsigned rights = slot != NULL ? slot_rights(slot->kind) : RIGHT_NONE;
+    unsigned rights = slot != NULL ? slot->rights : RIGHT_NONE;
     bool ready = false;
     struct mapping leaf;
     int error;

@@ -28,12 +28,16 @@ int pages_clone(struct table *to, struct table *from);
  * cloned. */
 void pages_share(struct table *table);
 
-/* Unmaps what a table maps from *from to `last` and gives back what is behind it: the guest's own
- * frames, and its hold of those that it shares. A few hundred leaves at a call: true when nothing
- * is left, else *from is where to go on. The vCPU is not running, and does not until the flush is
- * done.
+/* Unmaps what a table maps from *from to `last`, all of it or what was cut there, and gives back
+ * what is behind it: the guest's own frames, and its hold of those that it shares. A few hundred
+ * leaves at a call: true when nothing is left, else *from is where to go on. The vCPU is not
+ * running, and does not until the flush is done.
  */
 bool pages_release(struct table *table, uint64_t *from, uint64_t last);
+
+/* Has no leaf of the table reach across `at`, a page boundary, nor any block of frames behind its
+ * leaves. E_NOMEM, E_QUOTA: leaves may have been split, and nothing else has changed. */
+int pages_cut(struct guest *guest, gpa_t at);
 
 /* Is everything behind the leaf `owner`'s? */
 bool leaf_is_own(const struct mapping *leaf, owner_t owner);

@@ -262,7 +262,7 @@ static void forget_last_life(struct guest *guest)
     guest->verdict = 0;
     guest->reason[0] = '\0';
     guest->report[0] = '\0';
-    guest->halted = guest->was_reset = false;
+    guest->halted = guest->was_reset = guest->slots_changed = false;
     guest->has_bios = guest->has_disk = false;
     guest->expect_fault.size = 0;
     guest->spurious.count = 0;

@@ -45,16 +45,17 @@ static inline bool slot_kind_is_lazy(enum slot_kind kind)
     return kind == SLOT_RAM_LAZY || kind == SLOT_ROM_LAZY || kind == SLOT_VIDEO;
 }
 
-/* Is it lazy, and does it allow this access (RIGHT_R, RIGHT_W, RIGHT_X)? Then the first one gets a
- * frame. */
-bool slot_fills(enum slot_kind kind, unsigned access);
-
 struct slot {
     gpa_t base;
     uint64_t size;
     enum slot_kind kind;
+    uint8_t rights;  /* that its memory has for the guest: its kind's, until they are changed */
     uint64_t backed; /* bytes that have frames now */
 };
+
+/* Is it lazy, and does it allow this access (RIGHT_R, RIGHT_W, RIGHT_X)? Then the first one gets a
+ * frame. */
+bool slot_fills(const struct slot *slot, unsigned access);
 
 #define GUEST_SLOTS 32
 #define GUEST_LIMIT 64
@@ -118,6 +119,7 @@ struct guest {
     uint64_t memory; /* bytes of RAM asked for */
     struct slot slot[GUEST_SLOTS];
     unsigned slots;
+    bool slots_changed; /* since the snapshot was taken, if there is one */
     struct table table; /* the second level */
     bool has_table;
     struct { /* vm/dirty.h */

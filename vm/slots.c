@@ -21,7 +21,7 @@ const char *slot_kind_name(enum slot_kind kind)
     return (unsigned)kind < ARRAY_SIZE(names) ? names[kind] : "?";
 }
 
-unsigned slot_rights(enum slot_kind kind)
+uint8_t slot_kind_rights(enum slot_kind kind)
 {
     static const uint8_t rights[] = {
         [SLOT_RAM] = RIGHT_RWX,   [SLOT_RAM_LAZY] = RIGHT_RWX, [SLOT_ROM] = RIGHT_RX,
@@ -31,9 +31,9 @@ unsigned slot_rights(enum slot_kind kind)
     return (unsigned)kind < ARRAY_SIZE(rights) ? rights[kind] : RIGHT_NONE;
 }
 
-bool slot_fills(enum slot_kind kind, unsigned access)
+bool slot_fills(const struct slot *slot, unsigned access)
 {
-    return slot_kind_is_lazy(kind) && (access & ~slot_rights(kind)) == 0;
+    return slot_kind_is_lazy(slot->kind) && (access & ~(unsigned)slot->rights) == 0;
 }
 
 const struct slot *guest_slot_at(const struct guest *guest, gpa_t at)
@@ -64,11 +64,12 @@ int slot_add(struct guest *guest, gpa_t base, uint64_t size, enum slot_kind kind
         return E_FULL;
     for (i = guest->slots++; i > 0 && guest->slot[i - 1].base.v > base.v; i--)
         guest->slot[i] = guest->slot[i - 1];
-    guest->slot[i] = (struct slot){.base = base, .size = size, .kind = kind};
+    guest->slot[i] =
+        (struct slot){.base = base, .size = size, .kind = kind, .rights = slot_kind_rights(kind)};
     return E_OK;
 }
 
-static void slot_remove(struct guest *guest, unsigned index)
+void slot_forget(struct guest *guest, unsigned index)
 {
     guest->slots--;
     for (unsigned i = index; i < guest->slots; i++)
@@ -90,7 +91,7 @@ static int slots_carve(struct guest *guest, uint64_t base, uint64_t size)
             i++;
             continue;
         }
-        slot_remove(guest, i);
+        slot_forget(guest, i);
         if (old.base.v < base)
             error = slot_add(guest, old.base, base - old.base.v, old.kind);
         if (error == E_OK && old_last > last)
@@ -127,11 +128,15 @@ static int layout_area(struct guest *guest, const struct guest_area *area)
     return error;
 }
 
-/* Every address that the guest is told of has to be one that its CPU has: CPUID tells the width. */
+uint64_t guest_addresses_end(void)
+{
+    return UINT64_C(1) << cpuid_guest_maxphyaddr(guests_backend()->cpuid);
+}
+
 static int refuse_beyond(struct guest *guest, const char *option, uint64_t base, uint64_t size)
 {
-    unsigned bits = cpuid_guest_maxphyaddr(guests_backend()->cpuid);
-    uint64_t end = UINT64_C(1) << bits;
+    uint64_t end = guest_addresses_end();
+    unsigned bits = lowest_bit(end);
     char text[SIZE_TEXT];
 
     if (base < end && size <= end - base)

@@ -93,6 +93,9 @@ int guest_snapshot(struct guest *guest)
     }
     pages_share(&snapshot->table);
     life_save(guest, &snapshot->life);
+    memcpy(snapshot->slot, guest->slot, sizeof(snapshot->slot));
+    snapshot->slots = guest->slots;
+    guest->slots_changed = false;
     guest->snapshot = snapshot;
     guest_note_frames(guest);
     return E_OK;
@@ -159,14 +162,47 @@ static int put_all_back(struct guest *guest)
     return E_OK;
 }
 
+/* All that the guest has now goes, and what the snapshot has is shared anew. The sets cover it
+ * before. What was written since is in them. */
+static int put_slots_back(struct guest *guest)
+{
+    struct guest_snapshot *snapshot = guest->snapshot;
+    const struct table_kind *kind = guest->table.kind;
+    uint64_t from = kind->input_first;
+    int error = E_OK;
+
+    for (unsigned i = 0; error == E_OK && i < snapshot->slots; i++)
+        if (snapshot->slot[i].kind != SLOT_DEVICE)
+            error = dirty_cover(guest, snapshot->slot[i].base, snapshot->slot[i].size);
+    if (error != E_OK)
+        return error;
+    dirty_collect(guest);
+    while (!pages_release(&guest->table, &from, kind->input_last))
+        continue;
+    slots_recount(guest);
+    error = pages_clone(&guest->table, &snapshot->table);
+    if (error != E_OK)
+        return error;
+    pages_share(&guest->table);
+    memcpy(guest->slot, snapshot->slot, sizeof(guest->slot));
+    guest->slots = snapshot->slots;
+    guest->slots_changed = false;
+    slots_recount(guest);
+    return E_OK;
+}
+
 int guest_back(struct guest *guest)
 {
     struct guest_snapshot *snapshot = guest->snapshot;
-    int error;
+    int error = E_OK;
 
     if (snapshot == NULL)
         return E_NOENT;
-    error = put_all_back(guest);
+    snapshot->slots_back = guest->slots_changed;
+    if (guest->slots_changed)
+        error = put_slots_back(guest);
+    if (error == E_OK)
+        error = put_all_back(guest);
     if (error == E_OK)
         error = guests_backend()->vcpu_copy(guest->vcpu, snapshot->vcpu);
     if (error != E_OK) {

@@ -6,6 +6,8 @@
 #include "vm/dirty.h"
 #include "vm/fork.h"
 #include "vm/fuzz.h"
+#include "vm/slot_change.h"
+#include "vm/slots.h"
 #include "vm/snapshot.h"
 
 #include <stddef.h>
@@ -68,6 +70,39 @@ int guest_fork(struct guest *guest, struct guest **out)
 {
     *out = guest;
     return E_NOMEM;
+}
+
+uint64_t guest_addresses_end(void)
+{
+    return UINT64_C(1) << 40;
+}
+
+/* What is asked for is said to be refused for the reason that its size is the number of. */
+static int refusal(uint64_t size)
+{
+    return size < PAGE_SIZE ? -(int)size : E_OK;
+}
+
+int slot_insert(struct guest *guest, enum slot_kind kind, gpa_t base, uint64_t size)
+{
+    (void)kind;
+    return guest_slot_at(guest, base) != NULL ? E_EXIST
+           : refusal(size) == E_OK            ? E_NOMEM
+                                              : refusal(size);
+}
+
+int slot_remove(struct guest *guest, gpa_t base, uint64_t size)
+{
+    (void)guest;
+    (void)base;
+    return refusal(size);
+}
+
+int slot_protect(struct guest *guest, gpa_t base, uint64_t size, unsigned rights)
+{
+    (void)guest;
+    (void)base;
+    return rights == RIGHT_W ? E_UNSUPPORTED : refusal(size);
 }
 
 uint64_t clock_tsc_hz(void)

@@ -168,7 +168,10 @@ UNIT_guests_SRC := $(VM_SRC)
 
 # Dirty pages, copies on write: with the auditor after each step.
 UNIT_TESTS += guest_memory
-UNIT_guest_memory_SRC := $(VM_SRC)
+UNIT_guest_memory_SRC := $(VM_SRC) tests/unit/memory_model.c
+
+UNIT_TESTS += guest_slots
+UNIT_guest_slots_SRC := $(UNIT_guest_memory_SRC)
 
 UNIT_TESTS += page_set
 UNIT_page_set_SRC := vm/page_set.c mm/frames/scrub.c $(BUDDY_SRC) mm/frames/frame.c mm/addr.c lib/format.c
