@@ -1,12 +1,14 @@
 /* The slots of a guest: what its physical addresses are, and changes to that while it is there. */
 #include "lib/string.h"
 #include "monitor/commands.h"
+#include "vm/shared.h"
 #include "vm/slot_change.h"
 #include "vm/slots.h"
 
 static const struct column slot_columns[] = {
     {"first", COLUMN_HEX, 12}, {"last", COLUMN_HEX, 12},   {"size", COLUMN_SIZE, 6},
     {"slot", COLUMN_TEXT, 14}, {"rights", COLUMN_TEXT, 6}, {"backed", COLUMN_SIZE, 6},
+    {"name", COLUMN_TEXT, 0},
 };
 static const struct record slot_record = RECORD("slot", slot_columns);
 
@@ -17,8 +19,8 @@ static void show_slot(struct output *out, const struct slot *slot)
     output_row(out, &slot_record,
                (struct value[]){as_number(slot->base.v), as_number(slot_last(slot)),
                                 as_number(slot->size), as_text(slot_kind_name(slot->kind)),
-                                as_text(rights_text(rights, slot->rights)),
-                                as_number(slot->backed)});
+                                as_text(rights_text(rights, slot->rights)), as_number(slot->backed),
+                                slot->shared ? as_text(slot->shared->name) : as_nothing()});
 }
 
 static int list(struct output *out, const struct guest *guest)

@@ -10,6 +10,7 @@
 #include "mm/paging/typed.h"
 #include "vm/cow.h"
 #include "vm/dirty.h"
+#include "vm/shared.h"
 #include "vm/slots.h"
 
 #define ORDER_2M 9
@@ -105,6 +106,11 @@ int slot_back(struct guest *guest, struct slot *slot)
 
     if (slot_kind_is_lazy(slot->kind) || slot->kind == SLOT_DEVICE)
         return E_OK;
+    if (slot->kind == SLOT_SHARED) {
+        int error = shared_map(guest, slot);
+        slot->backed = error == E_OK ? slot->size : 0;
+        return error;
+    }
     for (uint64_t done = 0; done < slot->size; done += size) {
         int error = back_largest(guest, slot, gpa_add(slot->base, done), &size);
         if (error != E_OK)
@@ -218,6 +224,8 @@ bool slots_release_by(struct guest *guest, uint64_t deadline)
     while (!done && guests_backend()->ticks() < deadline);
     for (unsigned i = 0; done && i < guest->slots; i++)
         guest->slot[i].backed = 0;
+    if (done)
+        shared_drop(guest->slot, guest->slots);
     return done;
 }
 
@@ -234,8 +242,8 @@ static int find_unwritable(void *ctx, const struct mapping *leaf)
     struct restore *run = ctx;
     const struct slot *slot = guest_slot_at(run->guest, gpa(leaf->in));
     unsigned rights = slot != NULL ? slot->rights : RIGHT_NONE;
-    bool fits = rights & RIGHT_W && !(leaf->attrs.rights & RIGHT_W) &&
-                leaf_is_own(leaf, guest_owner(run->guest));
+    bool fits =
+        rights & RIGHT_W && !(leaf->attrs.rights & RIGHT_W) && leaf_is_own(run->guest, leaf);
 
     if (!run->found && fits)
         *run = (struct restore){run->guest, leaf->in, leaf->last, rights, true};

@@ -9,6 +9,7 @@
 #include "mm/paging/typed.h"
 #include "vm/cow.h"
 #include "vm/quota.h"
+#include "vm/shared.h"
 #include "vm/slots.h"
 
 static void copy_identity(struct guest *to, const struct guest *from)
@@ -31,6 +32,7 @@ static int copy_memory(struct guest *to, struct guest *from)
     if (error != E_OK)
         return error;
     to->has_table = true;
+    shared_hold(to->slot, to->slots);
     error = pages_clone(&to->table, &from->table);
     if (error == E_OK)
         pages_share(&to->table);

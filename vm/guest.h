@@ -37,6 +37,7 @@ enum slot_kind {
     SLOT_ROM_LAZY,  /* a PC's firmware's: reads as zeroes; a frame arrives at the first touch */
     SLOT_VIDEO,     /* a PC's video memory, likewise: RAM that is no part of the memory map */
     SLOT_DEVICE,    /* emulated: every access exits */
+    SLOT_SHARED,    /* RAM that several guests have by a name (vm/shared.h) */
 };
 const char *slot_kind_name(enum slot_kind kind);
 
@@ -51,6 +52,7 @@ struct slot {
     enum slot_kind kind;
     uint8_t rights;  /* that its memory has for the guest: its kind's, until they are changed */
     uint64_t backed; /* bytes that have frames now */
+    struct shared_memory *shared; /* SLOT_SHARED: which */
 };
 
 /* Is it lazy, and does it allow this access (RIGHT_R, RIGHT_W, RIGHT_X)? Then the first one gets a

@@ -18,13 +18,18 @@
 #define GUEST_NAME 24
 #define GUEST_CMDLINE 2049 /* what Linux takes, and its end */
 
-/* What `rom=`, `nox=`, `xo=`, `ram=` and `hole=` make of a piece of the guest's address space. */
-enum area_kind { AREA_HOLE, AREA_ROM, AREA_NOEXEC, AREA_EXEC_ONLY, AREA_RAM };
+/* What `rom=`, `nox=`, `xo=`, `ram=`, `hole=` and `share=` make of a piece of the guest's address
+ * space. */
+enum area_kind { AREA_HOLE, AREA_ROM, AREA_NOEXEC, AREA_EXEC_ONLY, AREA_RAM, AREA_SHARE };
 const char *area_kind_name(enum area_kind kind); /* the option's name: "hole" */
+
+#define SHARE_NAME 16
 
 struct guest_area {
     enum area_kind kind;
-    uint64_t base, size; /* bytes; multiples of 4 KiB, no two areas overlap */
+    uint64_t base, size;   /* bytes; multiples of 4 KiB, no two areas overlap */
+    char name[SHARE_NAME]; /* AREA_SHARE: of the memory ... */
+    bool writable;         /* ... which this guest may write */
 };
 
 enum guest_expect { EXPECT_PASS, EXPECT_STOPPED, EXPECT_FAILED, EXPECT_REFUSED };

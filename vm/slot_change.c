@@ -7,6 +7,7 @@
 #include "mm/paging/typed.h"
 #include "vm/cow.h"
 #include "vm/dirty.h"
+#include "vm/shared.h"
 #include "vm/slots.h"
 
 static int note_gone(void *ctx, const struct mapping *run)
@@ -20,7 +21,6 @@ static void release(struct guest *guest, uint64_t first, uint64_t last)
 {
     while (!pages_release(&guest->table, &first, last))
         continue;
-    slots_recount(guest);
 }
 
 int slot_insert(struct guest *guest, enum slot_kind kind, gpa_t base, uint64_t size)
@@ -78,20 +78,32 @@ static struct slot *cut_out(struct guest *guest, gpa_t base, uint64_t size, unsi
     return *error == E_OK ? slot : NULL;
 }
 
-/* The parts of a slot that lie before and behind the range become slots by themselves, and so, with
- * other rights, does the range. There is room. */
-static void part(struct guest *guest, const struct slot *old, gpa_t base, uint64_t size)
+static void add_like(struct guest *guest, const struct slot *old, uint64_t first, uint64_t last,
+                     unsigned rights)
 {
-    uint64_t last = base.v + (size - 1);
+    invariant(slot_add(guest, gpa(first), last - first + 1, old->kind) == E_OK);
+    struct slot *slot = slot_at(guest, gpa(first));
+    slot->rights = (uint8_t)rights;
+    slot->shared = old->shared;
+    shared_hold(slot, 1);
+}
 
-    if (old->base.v < base.v) {
-        invariant(slot_add(guest, old->base, base.v - old->base.v, old->kind) == E_OK);
-        slot_at(guest, old->base)->rights = old->rights;
-    }
-    if (slot_last(old) > last) {
-        invariant(slot_add(guest, gpa(last + 1), slot_last(old) - last, old->kind) == E_OK);
-        slot_at(guest, gpa(last + 1))->rights = old->rights;
-    }
+/* The slot, of which [base, base + size) goes or gets other rights, is no more; its parts before
+ * and behind that become slots by themselves. There is room. */
+static void part(struct guest *guest, struct slot *slot, uint64_t base, uint64_t size,
+                 unsigned rights)
+{
+    struct slot old = *slot;
+    uint64_t last = base + (size - 1);
+
+    slot_forget(guest, (unsigned)(slot - guest->slot));
+    if (old.base.v < base)
+        add_like(guest, &old, old.base.v, base - 1, old.rights);
+    if (rights != RIGHT_NONE)
+        add_like(guest, &old, base, last, rights);
+    if (slot_last(&old) > last)
+        add_like(guest, &old, last + 1, slot_last(&old), old.rights);
+    shared_drop(&old, 1);
 }
 
 int slot_remove(struct guest *guest, gpa_t base, uint64_t size)
@@ -101,11 +113,10 @@ int slot_remove(struct guest *guest, gpa_t base, uint64_t size)
 
     if (slot == NULL)
         return error;
-    struct slot old = *slot;
-    slot_forget(guest, (unsigned)(slot - guest->slot));
-    part(guest, &old, base, size);
     table_visit(&guest->table, base.v, base.v + (size - 1), VISIT_RUNS, note_gone, guest);
     release(guest, base.v, base.v + (size - 1));
+    part(guest, slot, base.v, size, RIGHT_NONE);
+    slots_recount(guest);
     guest->slots_changed = true;
     return E_OK;
 }
@@ -167,7 +178,7 @@ static void join(struct guest *guest)
     for (unsigned i = 1; i < guest->slots;) {
         struct slot *before = &guest->slot[i - 1], *slot = &guest->slot[i];
 
-        if (slot->kind == SLOT_DEVICE || slot->kind != before->kind ||
+        if (slot->kind == SLOT_DEVICE || slot->shared != NULL || slot->kind != before->kind ||
             slot->rights != before->rights || slot_last(before) + 1 != slot->base.v) {
             i++;
             continue;
@@ -187,11 +198,7 @@ int slot_protect(struct guest *guest, gpa_t base, uint64_t size, unsigned rights
     slot = cut_out(guest, base, size, 1, &error);
     if (slot == NULL)
         return error;
-    struct slot old = *slot;
-    slot_forget(guest, (unsigned)(slot - guest->slot));
-    invariant(slot_add(guest, base, size, old.kind) == E_OK);
-    slot_at(guest, base)->rights = (uint8_t)rights;
-    part(guest, &old, base, size);
+    part(guest, slot, base.v, size, rights);
     change_rights(guest, base.v, base.v + (size - 1), rights);
     if (guest->dirty.way == DIRTY_OFF)
         slots_restore_rights(guest);

@@ -10,6 +10,7 @@
 #include "vm/cow.h"
 #include "vm/dirty.h"
 #include "vm/interrupts.h"
+#include "vm/shared.h"
 #include "vm/slots.h"
 
 uint64_t guest_snapshot_frames(const struct guest *guest)
@@ -95,6 +96,7 @@ int guest_snapshot(struct guest *guest)
     life_save(guest, &snapshot->life);
     memcpy(snapshot->slot, guest->slot, sizeof(snapshot->slot));
     snapshot->slots = guest->slots;
+    shared_hold(snapshot->slot, snapshot->slots);
     guest->slots_changed = false;
     guest->snapshot = snapshot;
     guest_note_frames(guest);
@@ -113,6 +115,7 @@ void guest_snapshot_drop(struct guest *guest)
     uint64_t from = kind->input_first;
     while (!pages_release(&snapshot->table, &from, kind->input_last))
         continue;
+    shared_drop(snapshot->slot, snapshot->slots);
     empty(guest, snapshot);
 }
 
@@ -184,6 +187,8 @@ static int put_slots_back(struct guest *guest)
     if (error != E_OK)
         return error;
     pages_share(&guest->table);
+    shared_hold(snapshot->slot, snapshot->slots);
+    shared_drop(guest->slot, guest->slots);
     memcpy(guest->slot, snapshot->slot, sizeof(guest->slot));
     guest->slots = snapshot->slots;
     guest->slots_changed = false;

@@ -4,7 +4,8 @@
  * back costs what was written since (vm/dirty.h); where its slots have been changed meanwhile, what
  * to take the snapshot did. One snapshot a guest; it goes when the guest does.
  *
- * A guest with a snapshot that would end is held instead, so that it can go back.
+ * A guest with a snapshot that would end is held instead, so that it can go back. Memory that is
+ * shared by name is not put back: it is others' as well (vm/shared.h).
  */
 #ifndef QUIRE_VM_SNAPSHOT_H
 #define QUIRE_VM_SNAPSHOT_H

@@ -18,6 +18,7 @@
 #include "vm/exits.h"
 #include "vm/fork.h"
 #include "vm/guest_audit.h"
+#include "vm/shared.h"
 #include "vm/snapshot.h"
 
 #define MEMORY (96 * MiB)
@@ -79,8 +80,8 @@ struct model *make(const char *cmdline)
 
 void audit_all(void)
 {
-    static struct audit_table tables[2 * ARRAY_SIZE(models)];
-    static char names[2 * ARRAY_SIZE(models)][GUEST_AUDIT_NAME];
+    static struct audit_table tables[2 * GUEST_LIMIT + SHARED_LIMIT];
+    static char names[2 * GUEST_LIMIT + SHARED_LIMIT][GUEST_AUDIT_NAME];
     struct audit audit = {.rules = AUDIT_ALL, .table = tables, .everyone = true};
     struct audit_totals totals;
 
@@ -91,6 +92,12 @@ void audit_all(void)
             if (guest_by_number(i)->snapshot == NULL)
                 continue;
             guest_describe_snapshot(guest_by_number(i), names[audit.tables], &tables[audit.tables]);
+            audit.tables++;
+        }
+    for (unsigned i = 0; i < SHARED_LIMIT; i++)
+        if (shared_by_index(i) != NULL) {
+            shared_describe(shared_by_index(i), names[audit.tables], GUEST_AUDIT_NAME,
+                            &tables[audit.tables]);
             audit.tables++;
         }
     machine_forget_log();

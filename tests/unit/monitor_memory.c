@@ -6,6 +6,7 @@
 #include "vm/dirty.h"
 #include "vm/fork.h"
 #include "vm/fuzz.h"
+#include "vm/shared.h"
 #include "vm/slot_change.h"
 #include "vm/slots.h"
 #include "vm/snapshot.h"
@@ -70,6 +71,21 @@ int guest_fork(struct guest *guest, struct guest **out)
 {
     *out = guest;
     return E_NOMEM;
+}
+
+struct shared_memory *shared_by_index(unsigned index)
+{
+    (void)index;
+    return NULL;
+}
+
+void shared_describe(struct shared_memory *memory, char *name, size_t name_size,
+                     struct audit_table *out)
+{
+    (void)memory;
+    (void)name;
+    (void)name_size;
+    (void)out;
 }
 
 uint64_t guest_addresses_end(void)

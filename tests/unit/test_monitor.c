@@ -618,9 +618,9 @@ static void make_guests(void)
     guest[3].state = GUEST_PAUSED;
     guest[3].vcpu = &vcpu[3];
     guest[3].slots = 2;
-    guest[3].slot[0] = (struct slot){gpa(0), 0xa0000, SLOT_RAM, RIGHT_RWX, 0xa0000};
+    guest[3].slot[0] = (struct slot){gpa(0), 0xa0000, SLOT_RAM, RIGHT_RWX, 0xa0000, NULL};
     guest[3].slot[1] =
-        (struct slot){gpa(0x100000), 4 * MiB - 0x100000, SLOT_RAM_LAZY, RIGHT_RWX, 0};
+        (struct slot){gpa(0x100000), 4 * MiB - 0x100000, SLOT_RAM_LAZY, RIGHT_RWX, 0, NULL};
     guest[4].state = guest[4].expected = GUEST_STOPPED;
     strcpy(guest[4].reason, "wrote to ROM at gpa 0x300000");
     strcpy(guest[4].report, "EPT violation\nrip 0x1000\033[2J\n");
@@ -1204,7 +1204,7 @@ static void test_slots(void **state)
     (void)state;
     run("slot g3");
     assert_non_null(
-        strstr(screen, "      0x100000      0x3fffff      3M  lazy RAM        rwx--       0B\n"));
+        strstr(screen, "      0x100000      0x3fffff      3M  lazy RAM        rwx--       0B"));
     assert_non_null(strstr(screen, "2 of 32 slots"));
     refuses(E_STATE, "slot g1", "g1 hello1 has no memory (passed)");
     refuses(E_INVAL, "slot g3 move", "\"move\" is nothing to do with a slot");

@@ -147,6 +147,24 @@ static void sizes_of_pages(void **state)
     assert_int_equal(accept("a lazy around=2M").around, OPTION_AROUND);
 }
 
+static void shared_memory(void **state)
+{
+    struct guest_options options =
+        accept("a share=ring:64K@1G share=table:1M:r@2G rom=0x80000+4K share=x:4K:rw@3G");
+
+    (void)state;
+    assert_int_equal(options.areas, 4);
+    assert_int_equal(options.area[0].kind, AREA_SHARE);
+    assert_string_equal(options.area[0].name, "ring");
+    assert_int_equal(options.area[0].base, GiB);
+    assert_int_equal(options.area[0].size, 64 * KiB);
+    assert_true(options.area[0].writable);
+    assert_string_equal(options.area[1].name, "table");
+    assert_false(options.area[1].writable);
+    assert_int_equal(options.area[3].base, 3 * GiB);
+    assert_true(options.area[3].writable);
+}
+
 static void own_command_line(void **state)
 {
     (void)state;
@@ -191,6 +209,15 @@ static void refusals(void **state)
     refuse("a lazy around=0", "around=0");
     refuse("a lazy around=2K", "around=2K");
     refuse("a around=16K", "add 'lazy'");
+    refuse("a share=ring:64K", "write share=NAME:SIZE@ADDRESS");
+    refuse("a share=ring@1G", "write share=NAME:SIZE@ADDRESS");
+    refuse("a share=:4K@1G", "write share=NAME:SIZE@ADDRESS");
+    refuse("a share=a-name-too-long-:4K@1G", "at most 15 characters");
+    refuse("a share=ring:some@1G", "a size and an address are numbers");
+    refuse("a share=ring:4K@here", "a size and an address are numbers");
+    refuse("a share=ring:4K:x@1G", "as r or as rw");
+    refuse("a share=ring:5@1G", "multiples of 4K");
+    refuse("a share=ring:8K@1G rom=0x40001000+4K", "overlaps share=0x40000000+0x2000");
     refuse("a expect=glory", "passed, failed, stopped or refused");
     refuse("a mods=9", "0 to 8");
     refuse("a mods=x", "mods=x");
@@ -283,6 +310,7 @@ int main(void)
         cmocka_unit_test(everything),
         cmocka_unit_test(of_a_pc),
         cmocka_unit_test(sizes_of_pages),
+        cmocka_unit_test(shared_memory),
         cmocka_unit_test(own_command_line),
         cmocka_unit_test(refusals),
         cmocka_unit_test(too_many),
