@@ -19,6 +19,7 @@
 #include "vm/dirty.h"
 #include "vm/fork.h"
 #include "vm/fuzz.h"
+#include "vm/heat.h"
 #include "vm/snapshot.h"
 
 static void step(struct model *model)
@@ -480,6 +481,78 @@ static void a_fork_has_a_quota(void **state)
     stop_machine();
 }
 
+/* ---- The working set ------------------------------------------------------------------------- */
+
+/* Reaches a page always, one every other time, one once. */
+static void warm_cpu(struct fake_vcpu *vcpu, struct vm_exit *exit)
+{
+    struct guest *guest = vcpu->vcpu.guest;
+    unsigned round = (unsigned)vcpu->state.rip++;
+
+    (void)reach(guest, gpa(0x300000), RIGHT_R);
+    (void)reach(guest, gpa(0x301000), RIGHT_W);
+    if (round % 2 == 1)
+        (void)reach(guest, gpa(0x302000), RIGHT_R);
+    if (round == 2)
+        (void)reach(guest, gpa(0x500000), RIGHT_W);
+    exit->kind = VM_EXIT_SLICE;
+}
+
+static int no_more_than_two(void *ctx)
+{
+    return ++*(unsigned *)ctx > 2;
+}
+
+static void what_is_reached_and_how_often(void **state)
+{
+    static const struct {
+        uint64_t first, last;
+        unsigned times;
+    } runs[] = {{0x300000, 0x301fff, 4}, {0x302000, 0x302fff, 2}, {0x500000, 0x500fff, 1}};
+    uint64_t first, last, from = 0;
+    struct heat heat;
+    unsigned times, asked = 0;
+
+    (void)state;
+    start_machine(BY_MARKS);
+    struct model *model = make("warm mem=8M pages=4K");
+    struct guest *guest = model->guest;
+
+    ask(model);
+    fake_of(guest)->state.rip = 0;
+    machine_cpu = warm_cpu;
+    assert_int_equal(heat_take(guest, 4, 1000000, NULL, NULL, &heat), E_OK);
+    assert_int_equal(heat.taken, 4);
+    for (unsigned i = 0; i < ARRAY_SIZE(runs); i++, from = last + 1) {
+        assert_true(heat_run(&heat, from, &first, &last, &times));
+        assert_int_equal(first, runs[i].first);
+        assert_int_equal(last, runs[i].last);
+        assert_int_equal(times, runs[i].times);
+    }
+    assert_false(heat_run(&heat, from, &first, &last, &times));
+    heat_end(&heat);
+    /* What is written is found as ever. */
+    model->page[0x301].dirty = model->page[0x500].dirty = true;
+    ask(model);
+    assert_int_equal(heat_take(guest, 4, 1000000, no_more_than_two, &asked, &heat), E_OK);
+    assert_int_equal(heat.taken, 2);
+    heat_end(&heat);
+    assert_int_equal(heat_take(guest, 17, 1, NULL, NULL, &heat), E_RANGE);
+    assert_int_equal(heat_take(guest, 0, 1, NULL, NULL, &heat), E_RANGE);
+    machine_cpu = shut_down;
+    assert_int_equal(heat_take(guest, 4, 1000000, NULL, NULL, &heat), E_OK);
+    assert_int_equal(heat.taken, 1);
+    heat_end(&heat);
+    guest_finish(guest);
+    assert_int_equal(heat_take(guest, 4, 1, NULL, NULL, &heat), E_STATE);
+    stop_machine();
+    start_machine(BY_PROTECTION);
+    guest = make("none mem=8M")->guest;
+    assert_int_equal(heat_take(guest, 4, 1, NULL, NULL, &heat), E_UNSUPPORTED);
+    assert_int_equal(guest_kill(guest), E_OK);
+    stop_machine();
+}
+
 /* ---- Fuzzing --------------------------------------------------------------------------------- */
 
 #define INPUT_AT 0x300000u
@@ -580,6 +653,7 @@ int main(void)
         cmocka_unit_test(large_pages_are_shared_whole),
         cmocka_unit_test(blocks_larger_than_their_leaves_are_divided),
         cmocka_unit_test(a_fork_has_a_quota),
+        cmocka_unit_test(what_is_reached_and_how_often),
         cmocka_unit_test(fuzzing_finds_and_finds_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

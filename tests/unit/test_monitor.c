@@ -1230,6 +1230,21 @@ static void test_slots(void **state)
     assert_non_null(strstr(screen, "  0x0       0x9ffff    640K  RAM "));
 }
 
+static void test_heat(void **state)
+{
+    (void)state;
+    guest[3].state = GUEST_PAUSED;
+    refuses(E_STATE, "heat g3", "g3 hello3 is paused: only a guest that runs reaches anything");
+    guest[3].state = GUEST_RUNNING;
+    refuses(E_RANGE, "heat g3 samples=17", "1 to 16 samples, not 17");
+    refuses(E_UNSUPPORTED, "heat g3 samples=3", "does not note");
+    refuses(E_INVAL, "heat g3 often", "\"often\" is nothing to sample with");
+    run("heat g3 samples=2 ticks=5000");
+    assert_non_null(strstr(screen, "      0x5000        0x5fff         1      4K        1\n"));
+    assert_non_null(strstr(screen, "samples: 2\n"));
+    assert_non_null(strstr(screen, "in any sample: 1 (4K)\n"));
+}
+
 static void test_exits(void **state)
 {
     (void)state;
@@ -1920,7 +1935,7 @@ static const char *const asking_words[] = {
 };
 static const char *const changing_words[] = {"start", "pause", "resume", "kill",     "attach",
                                              "poke",  "type",  "dirty",  "snapshot", "reset",
-                                             "fork",  "quota", "fuzz",   "slot"};
+                                             "fork",  "quota", "fuzz",   "slot",     "heat"};
 static const char *const slow_words[] = {"quit", "stress", "bench", "paging", "columns"};
 
 static struct {
@@ -2165,6 +2180,7 @@ int main(void)
         cmocka_unit_test_setup(test_start_and_stop, set_up),
         cmocka_unit_test_setup(test_registers, set_up),
         cmocka_unit_test_setup(test_slots, set_up),
+        cmocka_unit_test_setup(test_heat, set_up),
         cmocka_unit_test_setup(test_exits, set_up),
         cmocka_unit_test_setup(test_report_and_output, set_up),
         cmocka_unit_test_setup(test_eptp, set_up),
