@@ -61,12 +61,15 @@ static int reset(const struct command *command, struct output *out, const struct
                               "g%u %s has no snapshot to go back to; `snapshot g%u` takes one",
                               guest->number, guest->name, guest->number);
     if (error)
-        return command_refuse(command, out, error,
-                              "g%u %s is on the way back and cannot go on, for a fork has some of "
-                              "its pages: %s; `reset g%u` again once there is room",
-                              guest->number, guest->name, error_text(error), guest->number);
-    output_note(out, "g%u %s: back, %lu page%s put back; %s", guest->number, guest->name,
+        return command_refuse(
+            command, out, error,
+            "g%u %s is on the way back and cannot go on, for there is no room for "
+            "copies of pages that others have: %s; `reset g%u` again once there "
+            "is room",
+            guest->number, guest->name, error_text(error), guest->number);
+    output_note(out, "g%u %s: back, %lu page%s put back%s; %s", guest->number, guest->name,
                 guest->snapshot->put_back, guest->snapshot->put_back == 1 ? "" : "s",
+                guest->snapshot->slots_back ? ", its slots as they were" : "",
                 guest_state_name(guest->state));
     return E_OK;
 }
@@ -136,8 +139,9 @@ static const struct command copies_commands[] = {
         .usage = "gN",
         .summary = "send a guest back to its snapshot",
         .details =
-            "Only pages that were written since are put back. The guest's clock goes back, too. A\n"
-            "paused guest stays paused, unless it was held at its end.\n",
+            "Only pages that were written since are put back, unless its slots were changed. The\n"
+            "guest's clock goes back, too. A paused guest stays paused, unless it was held at its\n"
+            "end.\n",
         .example = "reset g4",
         .least = 1,
         .most = 1,

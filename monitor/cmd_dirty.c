@@ -1,7 +1,9 @@
-/* What a guest writes: the pages that it has dirtied since somebody asked last. */
+/* What a guest writes: the pages that it has dirtied since somebody asked last; and what it reaches
+ * at all: its working set. */
 #include "lib/string.h"
 #include "monitor/commands.h"
 #include "vm/dirty.h"
+#include "vm/heat.h"
 
 static const struct column dirty_columns[] = {
     {"from", COLUMN_HEX, 12},
@@ -70,7 +72,99 @@ static int dirty(const struct command *command, struct output *out, const struct
     return E_OK;
 }
 
+/* --- heat ------------------------------------------------------------------------------------ */
+
+#define SAMPLES 8
+#define SAMPLE_TICKS UINT64_C(20000000)
+
+static const struct column heat_columns[] = {
+    {"from", COLUMN_HEX, 12}, {"to", COLUMN_HEX, 12},        {"pages", COLUMN_NUMBER, 8},
+    {"size", COLUMN_SIZE, 6}, {"samples", COLUMN_NUMBER, 7},
+};
+static const struct record heat_record = RECORD("heat", heat_columns);
+
+static const struct column working_columns[] = {
+    {"samples", COLUMN_NUMBER, 0},
+    {"in every sample", COLUMN_FRAMES, 0},
+    {"in any sample", COLUMN_FRAMES, 0},
+};
+static const struct record working_record = RECORD("working set", working_columns);
+
+static void show_heat(struct output *out, const struct heat *heat)
+{
+    uint64_t first, last, any = 0, every = 0;
+    unsigned times;
+
+    for (uint64_t from = 0; heat_run(heat, from, &first, &last, &times); from = last + 1) {
+        uint64_t pages = (last - first + 1) / PAGE_SIZE;
+
+        any += pages;
+        every += times == heat->taken ? pages : 0;
+        output_row(out, &heat_record,
+                   (struct value[]){as_number(first), as_number(last), as_number(pages),
+                                    as_number(last - first + 1), as_number(times)});
+    }
+    output_facts(out, &working_record,
+                 (struct value[]){as_number(heat->taken), as_number(every), as_number(any)});
+}
+
+static int heat(const struct command *command, struct output *out, const struct arguments *args)
+{
+    static struct heat taken; /* there is one console */
+    uint64_t samples = SAMPLES, ticks = SAMPLE_TICKS;
+    struct guest *guest;
+    int error = command_guest(command, out, args->word[1], &guest);
+
+    for (unsigned i = 2; !error && i < args->count; i++) {
+        const char *word = args->word[i];
+
+        if (strncmp(word, "samples=", 8) == 0)
+            error = command_number(command, out, word + 8, "samples", &samples);
+        else if (strncmp(word, "ticks=", 6) == 0)
+            error = command_number(command, out, word + 6, "ticks", &ticks);
+        else
+            error = command_refuse(command, out, E_INVAL,
+                                   "\"%.20s\" is nothing to sample with: samples=N, ticks=N", word);
+    }
+    if (error)
+        return error;
+    error = samples > HEAT_SAMPLES
+                ? E_RANGE
+                : heat_take(guest, (unsigned)samples, ticks, command_stopped, NULL, &taken);
+    if (error == E_STATE)
+        return command_refuse(command, out, error,
+                              "g%u %s is %s: only a guest that runs reaches "
+                              "anything",
+                              guest->number, guest->name, guest_state_name(guest->state));
+    if (error == E_RANGE)
+        return command_refuse(command, out, error, "there can be 1 to %u samples, not %lu",
+                              HEAT_SAMPLES, samples);
+    if (error == E_UNSUPPORTED)
+        return command_refuse(command, out, error,
+                              "this CPU does not note in a guest's table what was accessed");
+    if (error)
+        return command_refuse(command, out, error, "no room for a bit for each page: %s",
+                              error_text(error));
+    show_heat(out, &taken);
+    heat_end(&taken);
+    return E_OK;
+}
+
 static const struct command dirty_commands[] = {
+    {
+        .name = "heat",
+        .usage = "gN [samples=N] [ticks=N]",
+        .summary = "what a guest reaches while it runs, and how often: its working set",
+        .details =
+            "The guest runs alone for so many ticks (20,000,000), then what it has reached is\n"
+            "collected, and so on, 8 times unless told otherwise, 16 at most. `samples` says in "
+            "how\n"
+            "many of them a page was reached. A large page counts whole. A key stops it.\n",
+        .example = "heat g4",
+        .least = 1,
+        .most = 3,
+        .run = heat,
+    },
     {
         .name = "dirty",
         .usage = "gN [off]",
@@ -89,4 +183,4 @@ static const struct command dirty_commands[] = {
     },
 };
 
-const struct command_family dirty_family = FAMILY("what guests write", dirty_commands);
+const struct command_family dirty_family = FAMILY("what guests write and reach", dirty_commands);

@@ -118,7 +118,7 @@ static void show_explanation(struct output *out, const struct explanation *e,
                          ? as_text(slot ? slot_kind_name(slot->kind) : "outside every slot")
                          : as_nothing(),
                      text_if(symbol)});
-    if (e->rule == EXPLAIN_SECOND_ABSENT && slot && slot_fills(slot->kind, e->access))
+    if (e->rule == EXPLAIN_SECOND_ABSENT && slot && slot_fills(slot, e->access))
         output_note(out, "At this exit %s gets its frame, and the guest goes on.",
                     slot_kind_name(slot->kind));
 }

@@ -314,6 +314,7 @@ static const struct record exit_record = RECORD("exit", exit_columns);
 
 static const struct column exit_total_columns[] = {
     {"exits", COLUMN_NUMBER, 0},
+    {"first touches of lazy memory", COLUMN_NUMBER, 0},
     {"lazy frames given", COLUMN_NUMBER, 0},
     {"first writes to shared or watched pages", COLUMN_NUMBER, 0},
     {"pages copied for them", COLUMN_NUMBER, 0},
@@ -370,9 +371,9 @@ static int exits(const struct command *command, struct output *out, const struct
         out, &exit_total_record,
         (struct value[]){
             as_number(vm_exit_total(guest)), as_number(guest->faults_filled),
-            as_number(guest->faults_opened), as_number(guest->pages_copied),
-            as_number(guest->faults_refused), as_number(guest->faults_spurious),
-            as_number(guest->devices.unclaimed),
+            as_number(guest->frames_filled), as_number(guest->faults_opened),
+            as_number(guest->pages_copied), as_number(guest->faults_refused),
+            as_number(guest->faults_spurious), as_number(guest->devices.unclaimed),
             guest->devices.unclaimed ? as_number(guest->devices.last_unclaimed) : as_nothing(),
             as_number(guest->frames_peak), as_number(guest->ticks), as_number(guest->share.overran),
             as_number(guest->share.sat_out), as_number(guest->output_dropped)});

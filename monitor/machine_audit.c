@@ -4,8 +4,9 @@
 #include "arch/x86_64/mm/kernel_space.h"
 #include "lib/log.h"
 #include "vm/guest_audit.h"
+#include "vm/shared.h"
 
-#define TABLES_LIMIT (1 + 2 * GUEST_LIMIT) /* a guest may have a snapshot */
+#define TABLES_LIMIT (1 + 2 * GUEST_LIMIT + SHARED_LIMIT) /* a guest may have a snapshot */
 
 /* Too large for a stack; there is one console. */
 static struct {
@@ -33,6 +34,14 @@ static void describe(struct audit *audit)
         next = audit->tables;
         if (guest->snapshot != NULL)
             guest_describe_snapshot(guest, machine.name[next], &machine.table[audit->tables++]);
+    }
+    for (unsigned i = 0; i < SHARED_LIMIT; i++) {
+        struct shared_memory *memory = shared_by_index(i);
+        unsigned next = audit->tables;
+
+        if (memory != NULL)
+            shared_describe(memory, machine.name[next], GUEST_AUDIT_NAME,
+                            &machine.table[audit->tables++]);
     }
 }
 

@@ -1,25 +1,36 @@
 /*
- * The frames behind a guest's slots: given when it is made or at the first touch, found for whoever
- * writes there on the guest's behalf, and given back. See vm/slots.h.
+ * The frames behind a guest's slots: given when it is made or at the first touch, and given back.
+ * See vm/slots.h.
  */
 #include "lib/bits.h"
 #include "lib/error.h"
 #include "lib/panic.h"
-#include "lib/string.h"
 #include "mm/frames/buddy.h"
 #include "mm/frames/scrub.h"
 #include "mm/paging/typed.h"
 #include "vm/cow.h"
 #include "vm/dirty.h"
+#include "vm/shared.h"
 #include "vm/slots.h"
 
 #define ORDER_2M 9
+#define LARGE_PAGE (PAGE_SIZE << ORDER_2M)
+
+/* Leaves of what level a block of this size is mapped by, at an address that it is aligned to. */
+static unsigned leaf_level(const struct guest *guest, unsigned order)
+{
+    unsigned level = 1;
+
+    while (level < guest->table.caps.leaf_top && order >= ORDER_2M * level)
+        level++;
+    return level;
+}
 
 /* One zeroed block of 2^order frames, mapped at `at`. */
 static int back_block(struct guest *guest, struct slot *slot, gpa_t at, unsigned order)
 {
     uint64_t size = PAGE_SIZE << order;
-    unsigned rights = dirty_rights(guest, slot_rights(slot->kind), order < ORDER_2M ? 1 : 2);
+    unsigned rights = dirty_rights(guest, slot->rights, leaf_level(guest, order));
     struct flush_batch batch;
     hpa_t block;
     int error = scrub_alloc(order, PURPOSE_GUEST_RAM, guest_owner(guest), &block);
@@ -36,6 +47,16 @@ static int back_block(struct guest *guest, struct slot *slot, gpa_t at, unsigned
     slot->backed += size;
     guest_note_frames(guest);
     return E_OK;
+}
+
+/* E_EXIST: it has a frame. */
+static int back_page(struct guest *guest, struct slot *slot, gpa_t page)
+{
+    struct mapping mapping;
+
+    if (gpa_translate(&guest->table, page, &mapping) == E_OK)
+        return E_EXIST;
+    return back_block(guest, slot, page, 0);
 }
 
 static uint64_t min_bytes(uint64_t a, uint64_t b)
@@ -79,32 +100,119 @@ static int back_largest(struct guest *guest, struct slot *slot, gpa_t at, uint64
     }
 }
 
+int slot_back(struct guest *guest, struct slot *slot)
+{
+    uint64_t size;
+
+    if (slot_kind_is_lazy(slot->kind) || slot->kind == SLOT_DEVICE)
+        return E_OK;
+    if (slot->kind == SLOT_SHARED) {
+        int error = shared_map(guest, slot);
+        slot->backed = error == E_OK ? slot->size : 0;
+        return error;
+    }
+    for (uint64_t done = 0; done < slot->size; done += size) {
+        int error = back_largest(guest, slot, gpa_add(slot->base, done), &size);
+        if (error != E_OK)
+            return error;
+    }
+    return E_OK;
+}
+
 int slots_back(struct guest *guest)
+{
+    int error = E_OK;
+
+    for (unsigned i = 0; error == E_OK && i < guest->slots; i++)
+        error = slot_back(guest, &guest->slot[i]);
+    return error;
+}
+
+static int add_run(void *ctx, const struct mapping *run)
+{
+    *(uint64_t *)ctx += run->last - run->in + 1;
+    return 0;
+}
+
+void slots_recount(struct guest *guest)
 {
     for (unsigned i = 0; i < guest->slots; i++) {
         struct slot *slot = &guest->slot[i];
-        uint64_t size;
 
-        if (slot_kind_is_lazy(slot->kind) || slot->kind == SLOT_DEVICE)
-            continue;
-        for (uint64_t done = 0; done < slot->size; done += size) {
-            int error = back_largest(guest, slot, gpa_add(slot->base, done), &size);
-            if (error != E_OK)
-                return error;
-        }
+        slot->backed = 0;
+        table_visit(&guest->table, slot->base.v, slot_last(slot), VISIT_RUNS, add_run,
+                    &slot->backed);
     }
-    return E_OK;
+}
+
+/* ---- At the first touch ---------------------------------------------------------------------- */
+
+/* The part of the slot within the window of `size` bytes, aligned to its size, that holds `at`. */
+static void window_around(const struct slot *slot, gpa_t at, uint64_t size, uint64_t *first,
+                          uint64_t *last)
+{
+    *first = align_down(at.v, size);
+    *last = *first + size - 1;
+    if (*first < slot->base.v)
+        *first = slot->base.v;
+    if (*last > slot_last(slot))
+        *last = slot_last(slot);
+}
+
+static int find_any(void *ctx, const struct mapping *mapping)
+{
+    (void)ctx;
+    (void)mapping;
+    return 1;
+}
+
+/* A 2 MiB page for all that is around `at`. E_NOENT: the options, the CPU, the slot or what is
+ * there already do not let one be there. */
+static int fill_large(struct guest *guest, struct slot *slot, gpa_t at)
+{
+    uint64_t first, last;
+
+    if (guest->options.pages < 2 || guest->table.caps.leaf_top < 2)
+        return E_NOENT;
+    window_around(slot, at, LARGE_PAGE, &first, &last);
+    if (last - first != LARGE_PAGE - 1 ||
+        table_visit(&guest->table, first, last, VISIT_RUNS, find_any, NULL) != 0)
+        return E_NOENT;
+    return back_block(guest, slot, gpa(first), ORDER_2M);
+}
+
+/* What is around a page that has just got its frame: as much of it as there are frames for. */
+static void fill_around(struct guest *guest, struct slot *slot, gpa_t page)
+{
+    uint64_t first, last;
+
+    window_around(slot, page, guest->options.around * PAGE_SIZE, &first, &last);
+    for (uint64_t at = first; at < last; at += PAGE_SIZE) {
+        int error = at == page.v ? E_EXIST : back_page(guest, slot, gpa(at));
+
+        if (error != E_OK && error != E_EXIST)
+            return;
+    }
 }
 
 int slots_fill(struct guest *guest, gpa_t at)
 {
     gpa_t page = gpa(align_down(at.v, PAGE_SIZE));
     struct slot *slot = slot_at(guest, page);
+    int error;
 
     if (slot == NULL || !slot_kind_is_lazy(slot->kind))
         return E_NOENT;
-    return back_block(guest, slot, page, 0);
+    error = fill_large(guest, slot, page);
+    if (error != E_NOENT && error != E_NOMEM && error != E_QUOTA)
+        return error;
+    error = back_page(guest, slot, page);
+    if (error == E_OK && guest->options.around > 1)
+        fill_around(guest, slot, page);
+    return error;
 }
+
+/* ---- Given back ------------------------------------------------------------------------------ */
 
 bool slots_release_by(struct guest *guest, uint64_t deadline)
 {
@@ -116,6 +224,8 @@ bool slots_release_by(struct guest *guest, uint64_t deadline)
     while (!done && guests_backend()->ticks() < deadline);
     for (unsigned i = 0; done && i < guest->slots; i++)
         guest->slot[i].backed = 0;
+    if (done)
+        shared_drop(guest->slot, guest->slots);
     return done;
 }
 
@@ -131,9 +241,9 @@ static int find_unwritable(void *ctx, const struct mapping *leaf)
 {
     struct restore *run = ctx;
     const struct slot *slot = guest_slot_at(run->guest, gpa(leaf->in));
-    unsigned rights = slot != NULL ? slot_rights(slot->kind) : RIGHT_NONE;
-    bool fits = rights & RIGHT_W && !(leaf->attrs.rights & RIGHT_W) &&
-                leaf_is_own(leaf, guest_owner(run->guest));
+    unsigned rights = slot != NULL ? slot->rights : RIGHT_NONE;
+    bool fits =
+        rights & RIGHT_W && !(leaf->attrs.rights & RIGHT_W) && leaf_is_own(run->guest, leaf);
 
     if (!run->found && fits)
         *run = (struct restore){run->guest, leaf->in, leaf->last, rights, true};
@@ -160,110 +270,4 @@ void slots_restore_rights(struct guest *guest)
         from = run.last + 1;
     }
     flush_commit(&batch);
-}
-
-/* The host's view of the page that backs `at`, whatever the guest may do with it, and how many
- * bytes follow in it; NULL for none. */
-static uint8_t *backing_of(struct guest *guest, gpa_t at, uint64_t *room)
-{
-    struct mapping mapping;
-
-    if (!guest->has_table || gpa_translate(&guest->table, at, &mapping) != E_OK)
-        return NULL;
-    *room = mapping.last - at.v + 1;
-    return (uint8_t *)direct(hpa_add(mapping.out, at.v - mapping.in));
-}
-
-uint64_t guest_read(struct guest *guest, gpa_t from, void *to, uint64_t size)
-{
-    return guest->has_table ? gpa_read(&guest->table, from, RIGHT_R, to, size) : 0;
-}
-
-/* Up to the end of one page (of the table's leaf), backed on demand. */
-static int place_piece(struct guest *guest, gpa_t at, const uint8_t *from, uint64_t size,
-                       uint64_t *placed)
-{
-    uint64_t room = 0;
-    uint8_t *bytes = backing_of(guest, at, &room);
-
-    if (bytes == NULL) {
-        const struct slot *slot = guest_slot_at(guest, at);
-        int error = E_OK;
-
-        if (slot == NULL || !slot_kind_is_lazy(slot->kind))
-            return E_RANGE;
-        error = slots_fill(guest, at);
-        if (error != E_OK)
-            return error;
-        bytes = backing_of(guest, at, &room);
-        invariant(bytes != NULL);
-    }
-    int error = page_own(guest, at);
-    if (error != E_OK)
-        return error;
-    bytes = backing_of(guest, at, &room);
-    room = min_bytes(room, PAGE_SIZE - (at.v & (PAGE_SIZE - 1)));
-    *placed = min_bytes(room, size);
-    dirty_wrote(guest, at, *placed);
-    memcpy(bytes, from, *placed);
-    return E_OK;
-}
-
-struct stretch {
-    uint64_t first, last;
-};
-
-static int zero_run(void *ctx, const struct mapping *run)
-{
-    const struct stretch *stretch = ctx;
-    uint64_t first = run->in > stretch->first ? run->in : stretch->first;
-    uint64_t last = run->last < stretch->last ? run->last : stretch->last;
-
-    memset(direct(hpa_add(run->out, first - run->in)), 0, last - first + 1);
-    return 0;
-}
-
-/* Zeroes are what absent lazy memory reads as anyway: only what is there is written. While a guest
- * is loaded it shares nothing yet. */
-static int place_zeroes(struct guest *guest, gpa_t at, uint64_t size)
-{
-    while (size != 0) {
-        const struct slot *slot = guest_slot_at(guest, at);
-        struct stretch stretch = {.first = at.v};
-        uint64_t piece;
-
-        if (slot == NULL || slot->kind == SLOT_DEVICE)
-            return E_RANGE;
-        piece = min_bytes(size, slot_last(slot) - at.v + 1);
-        stretch.last = at.v + piece - 1;
-        gpa_visit(&guest->table, at, gpa(stretch.last), VISIT_RUNS, zero_run, &stretch);
-        at = gpa_add(at, piece);
-        size -= piece;
-    }
-    return E_OK;
-}
-
-int slots_place(struct guest *guest, gpa_t at, const void *from, uint64_t size)
-{
-    uint64_t placed = 0;
-
-    if (from == NULL)
-        return place_zeroes(guest, at, size);
-    for (uint64_t done = 0; done < size; done += placed) {
-        int error = place_piece(guest, gpa_add(at, done), (const uint8_t *)from + done, size - done,
-                                &placed);
-        if (error != E_OK)
-            return error;
-    }
-    return E_OK;
-}
-
-uint64_t guest_write(struct guest *guest, gpa_t to, const void *from, uint64_t size)
-{
-    uint64_t done = 0, placed;
-
-    while (done < size && place_piece(guest, gpa_add(to, done), (const uint8_t *)from + done,
-                                      size - done, &placed) == E_OK)
-        done += placed;
-    return done;
 }

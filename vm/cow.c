@@ -41,12 +41,21 @@ static unsigned leaf_order(const struct mapping *leaf)
     return ORDER_2M * (leaf->level - 1u);
 }
 
-bool leaf_is_own(const struct mapping *leaf, owner_t owner)
+static bool is_shared_by_name(const struct guest *guest, uint64_t at)
 {
+    const struct slot *slot = guest_slot_at(guest, gpa(at));
+
+    return slot != NULL && slot->kind == SLOT_SHARED;
+}
+
+bool leaf_is_own(const struct guest *guest, const struct mapping *leaf)
+{
+    if (is_shared_by_name(guest, leaf->in))
+        return true;
     for (uint64_t done = 0; done < leaf_size(leaf);) {
         struct block block = block_at(hpa_add(leaf->out, done));
 
-        if (block.owner != owner)
+        if (block.owner != guest_owner(guest))
             return false;
         done = block.head.v + (PAGE_SIZE << block.order) - leaf->out.v;
     }
@@ -78,6 +87,25 @@ static int split_leaf(struct guest *guest, const struct mapping *leaf)
     flush_commit(&batch);
     guest_note_frames(guest);
     return error;
+}
+
+int pages_cut(struct guest *guest, gpa_t at)
+{
+    struct mapping leaf;
+    struct block block;
+
+    for (;;) {
+        if (gpa_translate(&guest->table, at, &leaf) != E_OK)
+            return E_OK; /* the blocks of what is behind it begin there */
+        if (leaf.in == at.v)
+            break;
+        int error = split_leaf(guest, &leaf);
+        if (error != E_OK)
+            return error;
+    }
+    for (block = block_at(leaf.out); block.head.v != leaf.out.v; block = block_at(leaf.out))
+        invariant(buddy_divide(block.head, block.order, block.order - 1, block.owner) == E_OK);
+    return E_OK;
 }
 
 /* ---- A frame of one's own -------------------------------------------------------------------- */
@@ -114,7 +142,7 @@ int page_own(struct guest *guest, gpa_t at)
         if (error != E_OK)
             return error;
         block = block_at(hpa_add(leaf.out, at.v - leaf.in));
-        if (block.owner != OWNER_SHARED)
+        if (block.owner != OWNER_SHARED || is_shared_by_name(guest, at.v))
             return E_OK;
         if (leaf.level == 1)
             break;
@@ -146,7 +174,7 @@ static void give_rights(struct guest *guest, uint64_t in, uint64_t size, unsigne
  * nodes it stays whole, and all of it counts as written: *whole. */
 static int open_large(struct guest *guest, const struct mapping *leaf, unsigned rights, bool *whole)
 {
-    bool own = leaf_is_own(leaf, guest_owner(guest));
+    bool own = leaf_is_own(guest, leaf);
     int error = split_leaf(guest, leaf);
 
     if (error != E_OK)
@@ -160,7 +188,7 @@ int page_open(struct guest *guest, gpa_t at)
 {
     const struct slot *slot = guest_slot_at(guest, at);
     gpa_t page = gpa(align_down(at.v, PAGE_SIZE));
-    unsigned rights = slot != NULL ? slot_rights(slot->kind) : RIGHT_NONE;
+    unsigned rights = slot != NULL ? slot->rights : RIGHT_NONE;
     bool ready = false;
     struct mapping leaf;
     int error;
@@ -173,8 +201,7 @@ int page_open(struct guest *guest, gpa_t at)
         if (error != E_OK)
             break;
         ready = ready || leaf.level == 1 ||
-                (dirty_rights(guest, rights, leaf.level) == rights &&
-                 leaf_is_own(&leaf, guest_owner(guest)));
+                (dirty_rights(guest, rights, leaf.level) == rights && leaf_is_own(guest, &leaf));
         if (ready)
             break;
         error = open_large(guest, &leaf, rights, &ready);

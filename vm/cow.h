@@ -4,7 +4,7 @@
  *
  * A frame with several holders belongs to OWNER_SHARED and is charged to no guest. Who writes gets
  * a copy, charged to him; who is left alone with it, the frame itself. A large page is shared
- * whole, and split at the first write.
+ * whole, and split at the first write. What is shared by name (vm/shared.h) is written in place.
  */
 #ifndef QUIRE_VM_COW_H
 #define QUIRE_VM_COW_H
@@ -28,14 +28,19 @@ int pages_clone(struct table *to, struct table *from);
  * cloned. */
 void pages_share(struct table *table);
 
-/* Unmaps what a table maps from *from to `last` and gives back what is behind it: the guest's own
- * frames, and its hold of those that it shares. A few hundred leaves at a call: true when nothing
- * is left, else *from is where to go on. The vCPU is not running, and does not until the flush is
- * done.
+/* Unmaps what a table maps from *from to `last`, all of it or what was cut there, and gives back
+ * what is behind it: the guest's own frames, and its hold of those that it shares. A few hundred
+ * leaves at a call: true when nothing is left, else *from is where to go on. The vCPU is not
+ * running, and does not until the flush is done.
  */
 bool pages_release(struct table *table, uint64_t *from, uint64_t last);
 
-/* Is everything behind the leaf `owner`'s? */
-bool leaf_is_own(const struct mapping *leaf, owner_t owner);
+/* Has no leaf of the table reach across `at`, a page boundary, nor any block of frames behind its
+ * leaves. E_NOMEM, E_QUOTA: leaves may have been split, and nothing else has changed. */
+int pages_cut(struct guest *guest, gpa_t at);
+
+/* May the guest write to all that is behind the leaf, one of its table, without a copy? It does
+ * where everything is its own, or shared by name. */
+bool leaf_is_own(const struct guest *guest, const struct mapping *leaf);
 
 #endif

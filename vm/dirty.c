@@ -188,6 +188,19 @@ static int cover(struct guest *guest, struct page_set *set)
     return error;
 }
 
+int dirty_cover(struct guest *guest, gpa_t base, uint64_t size)
+{
+    int error = E_OK;
+
+    if (guest->dirty.way != DIRTY_OFF)
+        error = page_set_cover(&guest->dirty.open, base.v, size);
+    for (unsigned i = 0; error == E_OK && i < DIRTY_ASKERS; i++)
+        if (dirty_asked(guest, (enum dirty_asker)i))
+            error = page_set_cover(&guest->dirty.set[i], base.v, size);
+    guest_note_frames(guest);
+    return error;
+}
+
 /* Chooses how, and starts. */
 static int watch(struct guest *guest)
 {
@@ -251,18 +264,21 @@ static void stop_watching(struct guest *guest)
 }
 
 /* Nothing that is still read-only is lost: it becomes writable at the next write. Joined is what is
- * equal. */
+ * equal, and never across the end of a slot: what may be done on its two sides is not the same. */
 static void join_pages(struct guest *guest)
 {
-    uint64_t at = guest->table.kind->input_first;
     struct flush_batch batch;
     int error;
 
-    do {
-        flush_begin(&batch, &guest->table);
-        error = table_merge_sweep(&guest->table, &at, &batch);
-        flush_commit(&batch);
-    } while (error == E_OK);
+    for (unsigned i = 0; i < guest->slots; i++) {
+        uint64_t at = guest->slot[i].base.v;
+
+        do {
+            flush_begin(&batch, &guest->table);
+            error = table_merge_sweep(&guest->table, &at, slot_last(&guest->slot[i]), &batch);
+            flush_commit(&batch);
+        } while (error == E_OK);
+    }
 }
 
 void dirty_stop(struct guest *guest, enum dirty_asker asker)

@@ -36,6 +36,9 @@ static inline bool dirty_asked(const struct guest *guest, enum dirty_asker asker
  * out of its CPU. */
 void dirty_collect(struct guest *guest);
 
+/* The guest is about to have memory at [base, base + size). E_NOMEM, E_QUOTA: it is not tracked. */
+int dirty_cover(struct guest *guest, gpa_t base, uint64_t size);
+
 /* What the CPU has logged goes into the sets: its list is full. */
 void dirty_drain(struct guest *guest);
 

@@ -54,11 +54,15 @@ static void describe_target(const struct guest *guest, const struct vm_exit *exi
 {
     const struct slot *slot = guest_slot_at(guest, exit->memory.gpa);
     uint64_t first = 0, last = guest->table.kind->input_last;
-    char size[SIZE_TEXT];
+    char size[SIZE_TEXT], rights[RIGHTS_TEXT];
 
     if (slot != NULL) {
-        format_buffer(text, FAULT_TEXT, "%s at 0x%lx+%s", slot_kind_name(slot->kind), slot->base.v,
-                      size_text(size, slot->size));
+        bool changed = slot->rights != slot_kind_rights(slot->kind);
+
+        rights_text(rights, slot->rights);
+        format_buffer(text, FAULT_TEXT, "%s at 0x%lx+%s%s%s", slot_kind_name(slot->kind),
+                      slot->base.v, size_text(size, slot->size), changed ? ", now " : "",
+                      changed ? rights : "");
         return;
     }
     for (unsigned i = 0; i < guest->slots; i++) {
@@ -252,18 +256,20 @@ static void hold(struct guest *guest, const struct vm_exit *exit, int error)
 /* A first touch, or a first write. E_NOENT: the slot does not allow it. */
 static int make_reachable(struct guest *guest, const struct slot *slot, const struct vm_exit *exit)
 {
+    uint64_t backed = slot != NULL ? slot->backed : 0;
     struct mapping mapping;
     int error;
 
-    if (slot == NULL || (exit->memory.access & ~slot_rights(slot->kind)) != 0)
+    if (slot == NULL || (exit->memory.access & ~slot->rights) != 0)
         return E_NOENT;
     if (gpa_translate(&guest->table, exit->memory.gpa, &mapping) == E_OK) {
         error = exit->memory.access & RIGHT_W ? page_open(guest, exit->memory.gpa) : E_NOENT;
         guest->faults_opened += error == E_OK;
     } else {
-        error = slot_fills(slot->kind, exit->memory.access) ? slots_fill(guest, exit->memory.gpa)
-                                                            : E_NOENT;
+        error =
+            slot_fills(slot, exit->memory.access) ? slots_fill(guest, exit->memory.gpa) : E_NOENT;
         guest->faults_filled += error == E_OK;
+        guest->frames_filled += (slot->backed - backed) / PAGE_SIZE;
     }
     return error;
 }

@@ -8,6 +8,8 @@
 #include "mm/frames/buddy.h"
 #include "mm/paging/typed.h"
 #include "vm/cow.h"
+#include "vm/quota.h"
+#include "vm/shared.h"
 #include "vm/slots.h"
 
 static void copy_identity(struct guest *to, const struct guest *from)
@@ -25,11 +27,12 @@ static void copy_identity(struct guest *to, const struct guest *from)
 
 static int copy_memory(struct guest *to, struct guest *from)
 {
-    int error = guest_table_init(&to->table, guest_owner(to));
+    int error = guest_table_init(to, &to->table);
 
     if (error != E_OK)
         return error;
     to->has_table = true;
+    shared_hold(to->slot, to->slots);
     error = pages_clone(&to->table, &from->table);
     if (error == E_OK)
         pages_share(&to->table);
@@ -42,8 +45,7 @@ static int copy_all(struct guest *to, struct guest *from)
     struct guest_life life;
     int error;
 
-    if (to->options.quota != 0)
-        buddy_set_quota(guest_owner(to), to->options.quota / PAGE_SIZE);
+    buddy_set_quota(guest_owner(to), quota_of_fork(from));
     error = copy_memory(to, from);
     if (error != E_OK)
         return error;

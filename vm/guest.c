@@ -12,6 +12,7 @@
 #include "vm/guest_audit.h"
 #include "vm/guest_load.h"
 #include "vm/interrupts.h"
+#include "vm/quota.h"
 #include "vm/slots.h"
 #include "vm/snapshot.h"
 
@@ -197,34 +198,24 @@ static int refuse_backing(struct guest *guest, int error)
     return refuse(guest, error, NULL);
 }
 
-/* Frames that it may hold. Without `quota=` a lazy guest that could take nearly all there is leaves
- * others a fourth of what was free when it was made. */
-static uint64_t quota_of(const struct guest *guest)
-{
-    struct buddy_stats stats;
-    uint64_t most;
-
-    if (guest->options.quota != 0)
-        return guest->options.quota / PAGE_SIZE;
-    buddy_stats(&stats);
-    most = stats.free_frames / 4 * 3;
-    return guest->options.lazy && guest->memory / PAGE_SIZE > most ? most : UINT64_MAX;
-}
-
-int guest_table_init(struct table *table, owner_t owner)
+int guest_table_init(const struct guest *guest, struct table *table)
 {
     const struct vm_backend *backend = all.backend;
+    struct table_caps caps = *backend->table_caps();
+    unsigned most = guest->options.pages;
 
-    return table_init(table, backend->kind, backend->table_caps(), backend->table_env(),
-                      backend->kind->purpose, owner);
+    if (most != 0 && most < caps.leaf_top)
+        caps.leaf_top = (uint8_t)most;
+    return table_init(table, backend->kind, &caps, backend->table_env(), backend->kind->purpose,
+                      guest_owner(guest));
 }
 
 static int build_memory(struct guest *guest)
 {
     int error;
 
-    buddy_set_quota(guest_owner(guest), quota_of(guest));
-    error = guest_table_init(&guest->table, guest_owner(guest));
+    buddy_set_quota(guest_owner(guest), quota_at_start(guest));
+    error = guest_table_init(guest, &guest->table);
     if (error != E_OK)
         return refuse(guest, error, "no frame for its table");
     guest->has_table = true;
@@ -271,11 +262,12 @@ static void forget_last_life(struct guest *guest)
     guest->verdict = 0;
     guest->reason[0] = '\0';
     guest->report[0] = '\0';
-    guest->halted = guest->was_reset = false;
+    guest->halted = guest->was_reset = guest->slots_changed = false;
     guest->has_bios = guest->has_disk = false;
     guest->expect_fault.size = 0;
     guest->spurious.count = 0;
     memset(guest->exits, 0, sizeof(guest->exits));
+    guest->frames_filled = 0;
     guest->faults_filled = guest->faults_refused = guest->faults_spurious = 0;
     guest->faults_opened = guest->pages_copied = 0;
     guest->frames_peak = 0;

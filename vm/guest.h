@@ -37,6 +37,7 @@ enum slot_kind {
     SLOT_ROM_LAZY,  /* a PC's firmware's: reads as zeroes; a frame arrives at the first touch */
     SLOT_VIDEO,     /* a PC's video memory, likewise: RAM that is no part of the memory map */
     SLOT_DEVICE,    /* emulated: every access exits */
+    SLOT_SHARED,    /* RAM that several guests have by a name (vm/shared.h) */
 };
 const char *slot_kind_name(enum slot_kind kind);
 
@@ -45,16 +46,18 @@ static inline bool slot_kind_is_lazy(enum slot_kind kind)
     return kind == SLOT_RAM_LAZY || kind == SLOT_ROM_LAZY || kind == SLOT_VIDEO;
 }
 
-/* Is it lazy, and does it allow this access (RIGHT_R, RIGHT_W, RIGHT_X)? Then the first one gets a
- * frame. */
-bool slot_fills(enum slot_kind kind, unsigned access);
-
 struct slot {
     gpa_t base;
     uint64_t size;
     enum slot_kind kind;
+    uint8_t rights;  /* that its memory has for the guest: its kind's, until they are changed */
     uint64_t backed; /* bytes that have frames now */
+    struct shared_memory *shared; /* SLOT_SHARED: which */
 };
+
+/* Is it lazy, and does it allow this access (RIGHT_R, RIGHT_W, RIGHT_X)? Then the first one gets a
+ * frame. */
+bool slot_fills(const struct slot *slot, unsigned access);
 
 #define GUEST_SLOTS 32
 #define GUEST_LIMIT 64
@@ -118,6 +121,7 @@ struct guest {
     uint64_t memory; /* bytes of RAM asked for */
     struct slot slot[GUEST_SLOTS];
     unsigned slots;
+    bool slots_changed; /* since the snapshot was taken, if there is one */
     struct table table; /* the second level */
     bool has_table;
     struct { /* vm/dirty.h */
@@ -149,7 +153,8 @@ struct guest {
 
     uint64_t exits[VM_EXIT_COUNT];
     uint64_t interrupts;       /* of its devices, delivered */
-    uint64_t faults_filled;    /* lazy frames given */
+    uint64_t faults_filled;    /* first touches of lazy memory ... */
+    uint64_t frames_filled;    /* ... and the frames that they were given */
     uint64_t faults_opened;    /* first writes to pages that were shared or watched */
     uint64_t pages_copied;     /* of them, those that were shared */
     uint64_t faults_refused;   /* faults reported, expected ones included */
@@ -216,8 +221,9 @@ void guest_finish(struct guest *guest); /* to the end */
 bool guest_holds(const struct guest *guest);
 /* Within vm/: another guest in the list, READY and with nothing; NULL: no room. */
 struct guest *guest_register(void);
-/* Within vm/: an empty second-level table of the backend's kind. E_NOMEM, E_QUOTA. */
-int guest_table_init(struct table *table, owner_t owner);
+/* Within vm/: an empty second-level table of the backend's kind for the guest, with the largest
+ * pages that its options allow. E_NOMEM, E_QUOTA. */
+int guest_table_init(const struct guest *guest, struct table *table);
 void life_save(const struct guest *guest, struct guest_life *out);
 void life_restore(struct guest *guest, const struct guest_life *in);
 /* Within vm/: brings frames_peak up to date. */

@@ -48,7 +48,7 @@ static void describe_memory(const struct guest *guest, struct loader *loader)
 
     for (unsigned i = 0; i < guest->slots; i++) {
         const struct slot *slot = &guest->slot[i];
-        bool ram = slot_rights(slot->kind) & RIGHT_W && slot->kind != SLOT_VIDEO;
+        bool ram = slot->rights & RIGHT_W && slot->kind != SLOT_VIDEO && slot->kind != SLOT_SHARED;
 
         if (slot->kind != SLOT_DEVICE)
             loader->region[loader->regions++] = (struct load_region){slot->base.v, slot->size, ram};

@@ -75,25 +75,16 @@ static uint32_t call_backing(struct guest *guest, const struct call *call)
 
     if (slot == NULL)
         return QUIRE_BACKING_NONE;
-    switch (slot->kind) {
-    case SLOT_RAM_LAZY:
-        if (gpa_translate(&guest->table, gpa(call->ebx), &mapping) != E_OK)
-            return QUIRE_BACKING_LAZY_ABSENT;
-        return QUIRE_BACKING_RAM;
-    case SLOT_RAM:
-        return QUIRE_BACKING_RAM;
-    case SLOT_NOEXEC:
-    case SLOT_VIDEO:
-        return QUIRE_BACKING_NOEXEC;
-    case SLOT_ROM:
-    case SLOT_ROM_LAZY:
-        return QUIRE_BACKING_ROM;
-    case SLOT_EXEC_ONLY:
+    if (slot->kind == SLOT_DEVICE)
+        return QUIRE_BACKING_DEVICE;
+    if (slot->kind == SLOT_RAM_LAZY &&
+        gpa_translate(&guest->table, gpa(call->ebx), &mapping) != E_OK)
+        return QUIRE_BACKING_LAZY_ABSENT;
+    if (!(slot->rights & RIGHT_R))
         return QUIRE_BACKING_EXEC_ONLY;
-    case SLOT_DEVICE:
-        break;
-    }
-    return QUIRE_BACKING_DEVICE;
+    if (!(slot->rights & RIGHT_W))
+        return QUIRE_BACKING_ROM;
+    return slot->rights & RIGHT_X ? QUIRE_BACKING_RAM : QUIRE_BACKING_NOEXEC;
 }
 
 bool exit_hypercall(struct guest *guest, const struct vm_exit *exit)

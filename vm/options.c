@@ -3,36 +3,8 @@
 
 #include "lib/bits.h"
 #include "lib/error.h"
-#include "lib/format.h"
 #include "lib/string.h"
-
-/* One word of the line: not terminated. */
-struct word {
-    const char *text;
-    size_t length;
-};
-
-struct parser {
-    struct guest_options *out;
-    char *why;
-    size_t why_size;
-};
-
-/* Every refusal goes through here; the sentence is the caller's. */
-#define REFUSE(parser, ...) (format_buffer((parser)->why, (parser)->why_size, __VA_ARGS__), E_INVAL)
-
-/* A word as %.*s arguments, cut so that the sentence around it still fits. */
-#define WORD_SHOWN 48
-#define SHOW(word) (int)((word).length < WORD_SHOWN ? (word).length : WORD_SHOWN), (word).text
-
-const char *area_kind_name(enum area_kind kind)
-{
-    static const char *const names[] = {
-        [AREA_HOLE] = "hole",    [AREA_ROM] = "rom", [AREA_NOEXEC] = "nox",
-        [AREA_EXEC_ONLY] = "xo", [AREA_RAM] = "ram",
-    };
-    return (unsigned)kind < ARRAY_SIZE(names) ? names[kind] : "?";
-}
+#include "vm/options_parts.h"
 
 const char *guest_entry_name(enum guest_entry entry)
 {
@@ -58,23 +30,6 @@ static bool next_word(const char **at, struct word *out)
         (*at)++;
     out->length = (size_t)(*at - out->text);
     return out->length != 0;
-}
-
-static bool word_is(struct word word, const char *text)
-{
-    return word.length == strlen(text) && memcmp(word.text, text, word.length) == 0;
-}
-
-/* Splits NAME=VALUE; false when the word has no such form. */
-static bool split(struct word word, char at, struct word *left, struct word *right)
-{
-    const char *mark = memchr(word.text, at, word.length);
-
-    if (mark == NULL)
-        return false;
-    *left = (struct word){word.text, (size_t)(mark - word.text)};
-    *right = (struct word){mark + 1, word.length - left->length - 1};
-    return true;
 }
 
 static int digit_of(char c)
@@ -142,7 +97,7 @@ static int parse_name(struct parser *parser, struct word word)
 {
     struct word left, right;
 
-    if (split(word, '=', &left, &right) || word_is(word, "--"))
+    if (word_split(word, '=', &left, &right) || word_is(word, "--"))
         return REFUSE(parser, "'%.*s' stands where the guest's name belongs; write 'NAME %.*s'",
                       SHOW(word), SHOW(word));
     if (word.length >= GUEST_NAME)
@@ -230,6 +185,31 @@ static int parse_mods(struct parser *parser, struct word word, struct word value
     return E_OK;
 }
 
+static int parse_pages(struct parser *parser, struct word word, struct word value)
+{
+    static const char *const sizes[] = {"4K", "2M", "1G"};
+
+    for (unsigned i = 0; i < ARRAY_SIZE(sizes); i++) {
+        if (word_is(value, sizes[i])) {
+            parser->out->pages = i + 1;
+            return E_OK;
+        }
+    }
+    return REFUSE(parser, "'%.*s': a guest's pages are of 4K, 2M or 1G at most", SHOW(word));
+}
+
+static int parse_around(struct parser *parser, struct word word, struct word value)
+{
+    uint64_t size = 0;
+
+    if (parse_size(value.text, value.length, &size) != E_OK || size < PAGE_SIZE ||
+        size > OPTION_AROUND * PAGE_SIZE || (size & (size - 1)) != 0)
+        return REFUSE(parser, "'%.*s': what comes at a first touch is 4K, 8K, 16K ... 2M of memory",
+                      SHOW(word));
+    parser->out->around = (unsigned)(size / PAGE_SIZE);
+    return E_OK;
+}
+
 static int parse_entry(struct parser *parser, struct word word, struct word value)
 {
     for (enum guest_entry entry = ENTRY_LINUX16; entry <= ENTRY_ELF64; entry++) {
@@ -242,35 +222,6 @@ static int parse_entry(struct parser *parser, struct word word, struct word valu
                   "'%.*s': an ELF file is entered as elf32 or elf64, and an image of Linux's boot "
                   "protocol as linux16",
                   SHOW(word));
-}
-
-static int parse_area(struct parser *parser, struct word word, struct word value,
-                      enum area_kind kind)
-{
-    struct guest_options *out = parser->out;
-    struct guest_area area = {.kind = kind};
-    struct word base, size;
-
-    if (!split(value, '+', &base, &size) ||
-        parse_size(base.text, base.length, &area.base) != E_OK ||
-        parse_size(size.text, size.length, &area.size) != E_OK)
-        return REFUSE(parser, "'%.*s': write %s=ADDRESS+SIZE, such as %s=0x200000+64K", SHOW(word),
-                      area_kind_name(kind), area_kind_name(kind));
-    if (!is_aligned(area.base, PAGE_SIZE) || !is_aligned(area.size, PAGE_SIZE) || area.size == 0)
-        return REFUSE(parser, "'%.*s': address and size are multiples of 4K, and the size is not 0",
-                      SHOW(word));
-    if (area.base >= OPTION_MAX_MEMORY || area.size > OPTION_MAX_MEMORY - area.base)
-        return REFUSE(parser, "'%.*s': a guest's addresses end at 64T", SHOW(word));
-    if (out->areas == OPTION_AREAS)
-        return REFUSE(parser, "'%.*s' is one area too many; at most %d", SHOW(word), OPTION_AREAS);
-    for (unsigned i = 0; i < out->areas; i++) {
-        const struct guest_area *other = &out->area[i];
-        if (area.base < other->base + other->size && other->base < area.base + area.size)
-            return REFUSE(parser, "'%.*s' overlaps %s=0x%lx+0x%lx", SHOW(word),
-                          area_kind_name(other->kind), other->base, other->size);
-    }
-    out->area[out->areas++] = area;
-    return E_OK;
 }
 
 static int parse_value(struct parser *parser, struct word word, struct word name, struct word value)
@@ -287,14 +238,20 @@ static int parse_value(struct parser *parser, struct word word, struct word name
         return parse_mods(parser, word, value);
     if (word_is(name, "entry"))
         return parse_entry(parser, word, value);
+    if (word_is(name, "pages"))
+        return parse_pages(parser, word, value);
+    if (word_is(name, "around"))
+        return parse_around(parser, word, value);
     for (enum area_kind kind = AREA_HOLE; kind <= AREA_RAM; kind++) {
         if (word_is(name, area_kind_name(kind)))
-            return parse_area(parser, word, value, kind);
+            return options_area(parser, word, value, kind);
     }
+    if (word_is(name, "share"))
+        return options_share(parser, word, value);
     return REFUSE(
         parser,
-        "'%.*s': there is no option '%.*s='; there are mem= quota= expect= reset= mods= entry= "
-        "rom= nox= xo= ram= hole=",
+        "'%.*s': there is no option '%.*s='; there are mem= quota= pages= around= expect= reset= "
+        "mods= entry= rom= nox= xo= ram= hole= share=",
         SHOW(word), SHOW(name));
 }
 
@@ -302,7 +259,7 @@ static int parse_word(struct parser *parser, struct word word)
 {
     struct word name, value;
 
-    if (split(word, '=', &name, &value))
+    if (word_split(word, '=', &name, &value))
         return parse_value(parser, word, name, value);
     if (word_is(word, "lazy"))
         parser->out->lazy = true;
@@ -325,9 +282,12 @@ static int parse_word(struct parser *parser, struct word word)
     return E_OK;
 }
 
-/* Two words of which each says something else. */
+/* Words of which each says something else, or says nothing without the other. */
 static int check_pairs(struct parser *parser)
 {
+    if (parser->out->around != 0 && !parser->out->lazy)
+        return REFUSE(parser,
+                      "'around=' is for memory that arrives at its first touch: add 'lazy'");
     if (parser->out->pc && parser->out->bare)
         return REFUSE(parser, "'pc' and 'bare' are opposites: leave one of them out");
     if (parser->out->flat && parser->out->entry != ENTRY_BY_IMAGE)

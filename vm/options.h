@@ -18,13 +18,18 @@
 #define GUEST_NAME 24
 #define GUEST_CMDLINE 2049 /* what Linux takes, and its end */
 
-/* What `rom=`, `nox=`, `xo=`, `ram=` and `hole=` make of a piece of the guest's address space. */
-enum area_kind { AREA_HOLE, AREA_ROM, AREA_NOEXEC, AREA_EXEC_ONLY, AREA_RAM };
+/* What `rom=`, `nox=`, `xo=`, `ram=`, `hole=` and `share=` make of a piece of the guest's address
+ * space. */
+enum area_kind { AREA_HOLE, AREA_ROM, AREA_NOEXEC, AREA_EXEC_ONLY, AREA_RAM, AREA_SHARE };
 const char *area_kind_name(enum area_kind kind); /* the option's name: "hole" */
+
+#define SHARE_NAME 16
 
 struct guest_area {
     enum area_kind kind;
-    uint64_t base, size; /* bytes; multiples of 4 KiB, no two areas overlap */
+    uint64_t base, size;   /* bytes; multiples of 4 KiB, no two areas overlap */
+    char name[SHARE_NAME]; /* AREA_SHARE: of the memory ... */
+    bool writable;         /* ... which this guest may write */
 };
 
 enum guest_expect { EXPECT_PASS, EXPECT_STOPPED, EXPECT_FAILED, EXPECT_REFUSED };
@@ -38,6 +43,7 @@ const char *guest_entry_name(enum guest_entry entry); /* the option's value: "el
 
 #define OPTION_AREAS 12
 #define OPTION_MODS 8
+#define OPTION_AROUND 512 /* at most: 2 MiB */
 #define OPTION_DEFAULT_MEMORY (UINT64_C(16) << 20)
 #define OPTION_MIN_MEMORY (UINT64_C(1) << 20)
 #define OPTION_MAX_MEMORY (UINT64_C(1) << 46)
@@ -47,7 +53,9 @@ struct guest_options {
     uint64_t memory; /* `mem=`: the guest's address where RAM ends */
     uint64_t quota;  /* `quota=`: bytes it may hold, tables included; 0: no limit */
     bool lazy, flat, paused;
-    bool pc, bare; /* the first MiB as a PC's; nothing from 640K to 1M. Neither: by the image */
+    unsigned pages;  /* `pages=`: the largest page, by its level: 1 4K, 2 2M, 3 1G; 0: not said */
+    unsigned around; /* `around=`: pages of 4K that come at a first touch, a power of two */
+    bool pc, bare;   /* the first MiB as a PC's; nothing from 640K to 1M. Neither: by the image */
     enum guest_entry entry;
     bool debug_exit; /* `debug-exit`: QEMU's isa-debug-exit at port 0xf4 */
     enum guest_expect expect;

@@ -5,6 +5,7 @@
 #include "lib/error.h"
 #include "vm/cpuid.h"
 #include "vm/device.h"
+#include "vm/shared.h"
 
 const char *slot_kind_name(enum slot_kind kind)
 {
@@ -17,23 +18,24 @@ const char *slot_kind_name(enum slot_kind kind)
         [SLOT_ROM_LAZY] = "ROM",
         [SLOT_VIDEO] = "video memory",
         [SLOT_DEVICE] = "device",
+        [SLOT_SHARED] = "shared RAM",
     };
     return (unsigned)kind < ARRAY_SIZE(names) ? names[kind] : "?";
 }
 
-unsigned slot_rights(enum slot_kind kind)
+uint8_t slot_kind_rights(enum slot_kind kind)
 {
     static const uint8_t rights[] = {
         [SLOT_RAM] = RIGHT_RWX,   [SLOT_RAM_LAZY] = RIGHT_RWX, [SLOT_ROM] = RIGHT_RX,
         [SLOT_NOEXEC] = RIGHT_RW, [SLOT_EXEC_ONLY] = RIGHT_X,  [SLOT_ROM_LAZY] = RIGHT_RX,
-        [SLOT_VIDEO] = RIGHT_RW,  [SLOT_DEVICE] = RIGHT_NONE,
+        [SLOT_VIDEO] = RIGHT_RW,  [SLOT_DEVICE] = RIGHT_NONE,  [SLOT_SHARED] = RIGHT_RW,
     };
     return (unsigned)kind < ARRAY_SIZE(rights) ? rights[kind] : RIGHT_NONE;
 }
 
-bool slot_fills(enum slot_kind kind, unsigned access)
+bool slot_fills(const struct slot *slot, unsigned access)
 {
-    return slot_kind_is_lazy(kind) && (access & ~slot_rights(kind)) == 0;
+    return slot_kind_is_lazy(slot->kind) && (access & ~(unsigned)slot->rights) == 0;
 }
 
 const struct slot *guest_slot_at(const struct guest *guest, gpa_t at)
@@ -64,11 +66,12 @@ int slot_add(struct guest *guest, gpa_t base, uint64_t size, enum slot_kind kind
         return E_FULL;
     for (i = guest->slots++; i > 0 && guest->slot[i - 1].base.v > base.v; i--)
         guest->slot[i] = guest->slot[i - 1];
-    guest->slot[i] = (struct slot){.base = base, .size = size, .kind = kind};
+    guest->slot[i] =
+        (struct slot){.base = base, .size = size, .kind = kind, .rights = slot_kind_rights(kind)};
     return E_OK;
 }
 
-static void slot_remove(struct guest *guest, unsigned index)
+void slot_forget(struct guest *guest, unsigned index)
 {
     guest->slots--;
     for (unsigned i = index; i < guest->slots; i++)
@@ -90,7 +93,7 @@ static int slots_carve(struct guest *guest, uint64_t base, uint64_t size)
             i++;
             continue;
         }
-        slot_remove(guest, i);
+        slot_forget(guest, i);
         if (old.base.v < base)
             error = slot_add(guest, old.base, base - old.base.v, old.kind);
         if (error == E_OK && old_last > last)
@@ -111,6 +114,8 @@ static enum slot_kind slot_kind_of(const struct guest *guest, enum area_kind kin
         return SLOT_NOEXEC;
     case AREA_EXEC_ONLY:
         return SLOT_EXEC_ONLY;
+    case AREA_SHARE:
+        return SLOT_SHARED;
     case AREA_HOLE:
     case AREA_RAM:
         break;
@@ -124,14 +129,25 @@ static int layout_area(struct guest *guest, const struct guest_area *area)
 
     if (error == E_OK && area->kind != AREA_HOLE)
         error = slot_add(guest, gpa(area->base), area->size, slot_kind_of(guest, area->kind));
+    if (error == E_OK && area->kind == AREA_SHARE) {
+        struct slot *slot = slot_at(guest, gpa(area->base));
+
+        if (!area->writable)
+            slot->rights = RIGHT_R;
+        error = shared_use(slot, area->name);
+    }
     return error;
 }
 
-/* Every address that the guest is told of has to be one that its CPU has: CPUID tells the width. */
+uint64_t guest_addresses_end(void)
+{
+    return UINT64_C(1) << cpuid_guest_maxphyaddr(guests_backend()->cpuid);
+}
+
 static int refuse_beyond(struct guest *guest, const char *option, uint64_t base, uint64_t size)
 {
-    unsigned bits = cpuid_guest_maxphyaddr(guests_backend()->cpuid);
-    uint64_t end = UINT64_C(1) << bits;
+    uint64_t end = guest_addresses_end();
+    unsigned bits = lowest_bit(end);
     char text[SIZE_TEXT];
 
     if (base < end && size <= end - base)
@@ -140,6 +156,25 @@ static int refuse_beyond(struct guest *guest, const char *option, uint64_t base,
                   "%s 0x%lx+0x%lx: this CPU's physical addresses have %u bits, they end at %s",
                   option, base, size, bits, size_text(text, end));
     return E_RANGE;
+}
+
+static int share_refused(struct guest *guest, int error, const struct guest_area *area)
+{
+    char has[SIZE_TEXT], size[SIZE_TEXT];
+
+    size_text(size, area->size);
+    if (error == E_INVAL)
+        format_buffer(guest->reason, sizeof(guest->reason),
+                      "share=%s: it has %s, not %s: who named it first has said so", area->name,
+                      size_text(has, shared_size(area->name)), size);
+    else if (error == E_FULL)
+        format_buffer(guest->reason, sizeof(guest->reason),
+                      "share=%s: there are %d memories with names already", area->name,
+                      SHARED_LIMIT);
+    else
+        format_buffer(guest->reason, sizeof(guest->reason), "share=%s: no memory of %s: %s",
+                      area->name, size, error_text(error));
+    return error;
 }
 
 static int layout_refused(struct guest *guest, int error, const char *option, uint64_t base,
@@ -206,6 +241,9 @@ int slots_layout(struct guest *guest)
         if (area->kind == AREA_EXEC_ONLY && !guest->table.caps.execute_only)
             return layout_refused(guest, E_UNSUPPORTED, "xo", area->base, area->size);
         error = layout_area(guest, area);
+        const struct slot *slot = guest_slot_at(guest, gpa(area->base));
+        if (error != E_OK && slot != NULL && slot->kind == SLOT_SHARED)
+            return share_refused(guest, error, area);
         if (error != E_OK)
             return layout_refused(guest, error, area_kind_name(area->kind), area->base, area->size);
     }

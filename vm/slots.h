@@ -7,7 +7,8 @@
  *
  * Slots are laid out from the guest's options. All but lazy memory is backed when the guest is
  * made, in the largest blocks that the buddy has and the table can map as one leaf; lazy memory
- * gets one zeroed 4 KiB frame at each first touch. A PC's video memory and ROM are lazy always, so
+ * gets zeroed frames at each first touch: one of 4 KiB, those around it (`around=`), or a page of
+ * 2 MiB (`pages=`). A PC's video memory and ROM are lazy always, so
  * that they cost only the guests that look there. Which frame is behind which address is
  * written down in one place alone, the guest's own table: giving the memory back starts from
  * there.
@@ -33,22 +34,33 @@ static inline struct slot *slot_at(struct guest *guest, gpa_t at)
     return (struct slot *)guest_slot_at(guest, at);
 }
 
-/* Adds a slot, keeping the list sorted. E_ALIGN, E_RANGE (size 0, or beyond what the guest's table
- * can map), E_EXIST where it overlaps another, E_FULL. */
+/* Adds a slot with its kind's rights, keeping the list sorted. E_ALIGN, E_RANGE (size 0, or beyond
+ * what the guest's table can map), E_EXIST where it overlaps another, E_FULL. */
 int slot_add(struct guest *guest, gpa_t base, uint64_t size, enum slot_kind kind);
+/* The rights that memory of this kind has for the guest unless they are changed. */
+uint8_t slot_kind_rights(enum slot_kind kind);
+/* Takes slot number `index` out of the list, and does nothing to the memory. */
+void slot_forget(struct guest *guest, unsigned index);
+
+/* Where a guest's physical addresses end: every one that it is told of has to be one that its CPU
+ * has, and CPUID tells it the width. */
+uint64_t guest_addresses_end(void);
 
 /* Lays out the slots that guest->options ask for. On an error guest->reason says why. */
 int slots_layout(struct guest *guest);
 
-/* The rights that a slot's memory has for the guest. */
-unsigned slot_rights(enum slot_kind kind);
-
 /* Backs every slot that is not lazy, zeroed. On an error (E_NOMEM, E_QUOTA) what was backed so far
  * stays, for slots_release_by(). */
 int slots_back(struct guest *guest);
+/* Likewise one of them. */
+int slot_back(struct guest *guest, struct slot *slot);
 
-/* Gives lazy memory at `at` its frame. E_NOENT where no lazy slot covers it, E_EXIST when it has
- * one, E_NOMEM, E_QUOTA. */
+/* Counts anew what of each slot has frames. */
+void slots_recount(struct guest *guest);
+
+/* Gives lazy memory at `at` its frame, and what is around it its own as the options say and there
+ * is room for: what the guest did not touch never makes this fail. E_NOENT where no lazy slot
+ * covers it, E_EXIST when it has one, E_NOMEM, E_QUOTA. */
 int slots_fill(struct guest *guest, gpa_t at);
 
 /* Gives back the right to write where nothing stands against it any more: to whole leaves of the

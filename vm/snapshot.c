@@ -10,6 +10,7 @@
 #include "vm/cow.h"
 #include "vm/dirty.h"
 #include "vm/interrupts.h"
+#include "vm/shared.h"
 #include "vm/slots.h"
 
 uint64_t guest_snapshot_frames(const struct guest *guest)
@@ -51,7 +52,7 @@ static int fill(struct guest *guest, struct guest_snapshot *snapshot)
 {
     const struct vm_backend *backend = guests_backend();
     owner_t owner = guest_owner(guest);
-    int error = guest_table_init(&snapshot->table, owner);
+    int error = guest_table_init(guest, &snapshot->table);
 
     if (error != E_OK)
         return error;
@@ -93,6 +94,10 @@ int guest_snapshot(struct guest *guest)
     }
     pages_share(&snapshot->table);
     life_save(guest, &snapshot->life);
+    memcpy(snapshot->slot, guest->slot, sizeof(snapshot->slot));
+    snapshot->slots = guest->slots;
+    shared_hold(snapshot->slot, snapshot->slots);
+    guest->slots_changed = false;
     guest->snapshot = snapshot;
     guest_note_frames(guest);
     return E_OK;
@@ -110,6 +115,7 @@ void guest_snapshot_drop(struct guest *guest)
     uint64_t from = kind->input_first;
     while (!pages_release(&snapshot->table, &from, kind->input_last))
         continue;
+    shared_drop(snapshot->slot, snapshot->slots);
     empty(guest, snapshot);
 }
 
@@ -159,14 +165,49 @@ static int put_all_back(struct guest *guest)
     return E_OK;
 }
 
+/* All that the guest has now goes, and what the snapshot has is shared anew. The sets cover it
+ * before. What was written since is in them. */
+static int put_slots_back(struct guest *guest)
+{
+    struct guest_snapshot *snapshot = guest->snapshot;
+    const struct table_kind *kind = guest->table.kind;
+    uint64_t from = kind->input_first;
+    int error = E_OK;
+
+    for (unsigned i = 0; error == E_OK && i < snapshot->slots; i++)
+        if (snapshot->slot[i].kind != SLOT_DEVICE)
+            error = dirty_cover(guest, snapshot->slot[i].base, snapshot->slot[i].size);
+    if (error != E_OK)
+        return error;
+    dirty_collect(guest);
+    while (!pages_release(&guest->table, &from, kind->input_last))
+        continue;
+    slots_recount(guest);
+    error = pages_clone(&guest->table, &snapshot->table);
+    if (error != E_OK)
+        return error;
+    pages_share(&guest->table);
+    shared_hold(snapshot->slot, snapshot->slots);
+    shared_drop(guest->slot, guest->slots);
+    memcpy(guest->slot, snapshot->slot, sizeof(guest->slot));
+    guest->slots = snapshot->slots;
+    guest->slots_changed = false;
+    slots_recount(guest);
+    return E_OK;
+}
+
 int guest_back(struct guest *guest)
 {
     struct guest_snapshot *snapshot = guest->snapshot;
-    int error;
+    int error = E_OK;
 
     if (snapshot == NULL)
         return E_NOENT;
-    error = put_all_back(guest);
+    snapshot->slots_back = guest->slots_changed;
+    if (guest->slots_changed)
+        error = put_slots_back(guest);
+    if (error == E_OK)
+        error = put_all_back(guest);
     if (error == E_OK)
         error = guests_backend()->vcpu_copy(guest->vcpu, snapshot->vcpu);
     if (error != E_OK) {

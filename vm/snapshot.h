@@ -1,10 +1,11 @@
 /*
  * A guest as it was at one moment: its memory, its CPU, its devices. To take one costs what the
  * table's size costs: the frames are shared, and copied when the guest writes (vm/cow.h). To go
- * back costs what was written since (vm/dirty.h). One snapshot a guest; it goes when the guest
- * does.
+ * back costs what was written since (vm/dirty.h); where its slots have been changed meanwhile, what
+ * to take the snapshot did. One snapshot a guest; it goes when the guest does.
  *
- * A guest with a snapshot that would end is held instead, so that it can go back.
+ * A guest with a snapshot that would end is held instead, so that it can go back. Memory that is
+ * shared by name is not put back: it is others' as well (vm/shared.h).
  */
 #ifndef QUIRE_VM_SNAPSHOT_H
 #define QUIRE_VM_SNAPSHOT_H
@@ -26,9 +27,12 @@ struct guest_snapshot {
     struct table table; /* what was where: the frames, read-only */
     struct vcpu *vcpu;  /* never runs */
     struct guest_life life;
+    struct slot slot[GUEST_SLOTS];
+    unsigned slots;
     uint64_t frames;   /* of this structure */
     uint64_t resets;   /* so far ... */
     uint64_t put_back; /* ... and the pages of the last one */
+    bool slots_back;   /* it brought back the slots, too */
     struct fuzz_crash crash;
 };
 
@@ -36,7 +40,8 @@ struct guest_snapshot {
  * has none now. */
 int guest_snapshot(struct guest *guest);
 /* Back to it. E_NOENT: there is none. E_NOMEM, E_QUOTA: pages that a fork holds as well could not
- * all be copied; the guest is neither here nor there, is paused, and may be sent back again. */
+ * all be copied, or there were no nodes for slots that come back; the guest is neither here nor
+ * there, is paused, and may be sent back again. */
 int guest_back(struct guest *guest);
 void guest_snapshot_drop(struct guest *guest);
 

@@ -73,23 +73,24 @@ static int note_first(void *ctx, const struct mapping *mapping)
     return 1;
 }
 
-int table_merge_sweep(struct table *table, uint64_t *cursor, struct flush_batch *batch)
+int table_merge_sweep(struct table *table, uint64_t *cursor, uint64_t end,
+                      struct flush_batch *batch)
 {
     const struct table_kind *kind = table->kind;
     uint64_t part = level_size(kind, table->caps.leaf_top);
     uint64_t found;
 
-    if (table->ops->visit(table, *cursor, kind->input_last, VISIT_PAGES, note_first, &found) != 1) {
+    if (table->ops->visit(table, *cursor, end, VISIT_PAGES, note_first, &found) != 1) {
         *cursor = kind->input_first;
         return E_NOENT;
     }
     uint64_t first = align_down(found, part), last = first + (part - 1);
-    first = first < kind->input_first ? kind->input_first : first;
-    last = last > kind->input_last ? kind->input_last : last;
+    first = first < *cursor ? *cursor : first;
+    last = last > end ? end : last;
     int error = table_merge(table, first, last - first + 1, batch);
-    bool end = last == kind->input_last;
-    *cursor = end ? kind->input_first : last + 1;
-    return error || !end ? error : E_NOENT;
+    bool done = last == end;
+    *cursor = done ? kind->input_first : last + 1;
+    return error || !done ? error : E_NOENT;
 }
 
 int table_map_fresh(struct table *table, uint64_t in, uint64_t size, struct attrs attrs,

@@ -116,11 +116,13 @@ int table_merge(struct table *table, uint64_t in, uint64_t size, struct flush_ba
 
 /*
  * A background sweep of merges: joins what can be joined in the next part of the table that maps
- * anything, at or above *cursor, and moves *cursor past it. The lock is held for one part at a time
- * (1 GiB, or what the largest leaf of this CPU covers). E_NOENT once the end has been reached,
- * *cursor being at the beginning again. To start: kind->input_first.
+ * anything, from *cursor to `end` (inclusive), and moves *cursor past it. The lock is held for one
+ * part at a time (1 GiB, or what the largest leaf of this CPU covers). E_NOENT once the end has
+ * been reached, *cursor being kind->input_first again. Of a whole table: from there to
+ * kind->input_last.
  */
-int table_merge_sweep(struct table *table, uint64_t *cursor, struct flush_batch *batch);
+int table_merge_sweep(struct table *table, uint64_t *cursor, uint64_t end,
+                      struct flush_batch *batch);
 
 /* Where the frames behind new leaves come from. Called with the table's lock held. */
 struct page_source {

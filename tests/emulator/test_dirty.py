@@ -70,3 +70,34 @@ def test_lazy_memory_and_questions_that_are_none(boot):
     machine.command("kill g1")
     assert "has no memory" in machine.command("dirty g1")[-1]
     quit_machine(machine)
+
+
+HEAT_WAYS = {"EPT": lambda: Bochs("corei7_haswell_4770"), "NPT": Qemu}
+
+
+@pytest.mark.parametrize("way", HEAT_WAYS)
+def test_a_working_set(boot, way):
+    """A loop reaches its own page in every sample, and what it left behind in none."""
+    machine = boot(modules=[(guest("spin.elf"), "spin mem=4M pages=4K")], engine=HEAT_WAYS[way]())
+    machine.expect("spin", PATIENCE)
+    machine.press("\r")
+    machine.wait_prompt(PATIENCE)
+    machine.command("heat g1 samples=1")  # what it reached at its start
+    lines = machine.command("heat g1 samples=4 ticks=2000000")
+    told = facts(lines)
+    assert told["samples"] == "4"
+    assert 1 <= int(told["in every sample"].split()[0]) <= int(told["in any sample"].split()[0]) < 32
+    runs = rows(lines, "from")
+    assert any(int(row["from"], 16) <= 0x100000 <= int(row["to"], 16) for row in runs if row["samples"] == "4")
+    machine.command("kill g1")
+    assert "only a guest that runs" in "".join(machine.command("heat g1"))
+    quit_machine(machine)
+
+
+def test_no_working_set_without_accessed_bits(boot):
+    machine = boot(modules=[(guest("spin.elf"), "spin mem=4M")], engine=Bochs(NO_ACCESSED_DIRTY_CPU))
+    machine.expect("spin", PATIENCE)
+    machine.press("\r")
+    machine.wait_prompt(PATIENCE)
+    assert "does not note in a guest's table what was accessed" in machine.command("heat g1")[-1]
+    quit_machine(machine)

@@ -156,6 +156,22 @@ def test_lazy_memory_arrives_page_by_page_and_eager_at_once(boot):
     assert filled < 100
 
 
+@pytest.mark.parametrize(
+    "options, most", [("", 8 * 256), ("around=64K", 8 * 16 + 9), ("pages=2M", 3 + 2 * 256)],
+    ids=["page by page", "with what is around", "in large pages"],
+)
+def test_how_much_a_first_touch_brings(boot, options, most):
+    """The guest finds what it has written, in memory that comes in pieces of each size."""
+    machine = boot(modules=[(guest("touch.elf"), f"touch mem=8M lazy {options}")])
+    machine.expect("g1 touch: passed")
+    machine.wait_prompt()
+    told = facts(machine.command("exits g1"))
+    assert int(told["lazy frames given"]) >= 5 * 256 - 32  # the loader has brought some
+    assert int(told["first touches of lazy memory"]) <= most
+    assert machine.command("check")[-1].endswith("hold.")
+    quit_machine(machine)
+
+
 def test_a_guest_that_ended_runs_again(boot):
     machine = boot(modules=[(guest("hello.elf"), "hello mem=4M")])
     machine.expect("g1 hello: passed")

@@ -81,7 +81,7 @@ int do_sweep(struct table *table, uint64_t *cursor)
     struct flush_batch batch;
 
     flush_begin(&batch, table);
-    return settle(&batch, table_merge_sweep(table, cursor, &batch));
+    return settle(&batch, table_merge_sweep(table, cursor, table->kind->input_last, &batch));
 }
 
 int do_clone(struct table *to, struct table *from, uint64_t in, uint64_t size)

@@ -42,7 +42,7 @@ static int apply(const struct world_call *call, struct flush_batch *batch)
         return table_merge(&w.table, in, size, batch);
     case OP_SWEEP:
         for (int error = E_OK; !error;)
-            error = table_merge_sweep(&w.table, &in, batch);
+            error = table_merge_sweep(&w.table, &in, w.table.kind->input_last, batch);
         must(in == w.land->kind->input_first);
         return E_OK;
     case OP_CLONE:

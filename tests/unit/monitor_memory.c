@@ -6,6 +6,10 @@
 #include "vm/dirty.h"
 #include "vm/fork.h"
 #include "vm/fuzz.h"
+#include "vm/heat.h"
+#include "vm/shared.h"
+#include "vm/slot_change.h"
+#include "vm/slots.h"
 #include "vm/snapshot.h"
 
 #include <stddef.h>
@@ -52,6 +56,32 @@ uint64_t guest_snapshot_frames(const struct guest *guest)
     return 0;
 }
 
+/* It reaches one page in one sample, and no other in any. */
+int heat_take(struct guest *guest, unsigned samples, uint64_t ticks, int (*poll)(void *ctx),
+              void *ctx, struct heat *out)
+{
+    (void)ticks;
+    (void)poll;
+    (void)ctx;
+    *out = (struct heat){.taken = samples};
+    return guest->state != GUEST_RUNNING ? E_STATE : samples == 3 ? E_UNSUPPORTED : E_OK;
+}
+
+void heat_end(struct heat *heat)
+{
+    heat->taken = 0;
+}
+
+bool heat_run(const struct heat *heat, uint64_t from, uint64_t *first, uint64_t *last,
+              unsigned *times)
+{
+    (void)heat;
+    *first = 0x5000;
+    *last = 0x5fff;
+    *times = 1;
+    return from <= 0x5000;
+}
+
 int guest_snapshot(struct guest *guest)
 {
     (void)guest;
@@ -68,6 +98,54 @@ int guest_fork(struct guest *guest, struct guest **out)
 {
     *out = guest;
     return E_NOMEM;
+}
+
+struct shared_memory *shared_by_index(unsigned index)
+{
+    (void)index;
+    return NULL;
+}
+
+void shared_describe(struct shared_memory *memory, char *name, size_t name_size,
+                     struct audit_table *out)
+{
+    (void)memory;
+    (void)name;
+    (void)name_size;
+    (void)out;
+}
+
+uint64_t guest_addresses_end(void)
+{
+    return UINT64_C(1) << 40;
+}
+
+/* What is asked for is said to be refused for the reason that its size is the number of. */
+static int refusal(uint64_t size)
+{
+    return size < PAGE_SIZE ? -(int)size : E_OK;
+}
+
+int slot_insert(struct guest *guest, enum slot_kind kind, gpa_t base, uint64_t size)
+{
+    (void)kind;
+    return guest_slot_at(guest, base) != NULL ? E_EXIST
+           : refusal(size) == E_OK            ? E_NOMEM
+                                              : refusal(size);
+}
+
+int slot_remove(struct guest *guest, gpa_t base, uint64_t size)
+{
+    (void)guest;
+    (void)base;
+    return refusal(size);
+}
+
+int slot_protect(struct guest *guest, gpa_t base, uint64_t size, unsigned rights)
+{
+    (void)guest;
+    (void)base;
+    return rights == RIGHT_W ? E_UNSUPPORTED : refusal(size);
 }
 
 uint64_t clock_tsc_hz(void)

@@ -1,8 +1,6 @@
 /*
- * What guests' memory goes through, against a plain model: an array of pages for each guest, what
- * is in them, and which were written since somebody asked. The CPU is played here: it walks the
- * real table, exits where that does not let it through, sets A and D, and keeps a log where it has
- * one. After each step the auditor looks at all tables; at the end every frame is back.
+ * What guests' memory goes through, against a plain model (memory_model.h). After each step the
+ * auditor looks at all tables; at the end every frame is back.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,263 +12,15 @@
 #include "guests/abi.h"
 #include "lib/bits.h"
 #include "lib/error.h"
-#include "mm/audit/audit.h"
 #include "mm/frames/buddy.h"
-#include "mm/paging/pte.h"
 #include "mm/paging/typed.h"
-#include "tests/unit/fake_machine.h"
-#include "tests/unit/random.h"
-#include "vm/dirty.h"
+#include "tests/unit/memory_model.h"
 #include "vm/cow.h"
-#include "vm/exits.h"
+#include "vm/dirty.h"
 #include "vm/fork.h"
 #include "vm/fuzz.h"
-#include "vm/guest_audit.h"
-#include "vm/slots.h"
+#include "vm/heat.h"
 #include "vm/snapshot.h"
-
-#define MEMORY (96 * MiB)
-#define PAGES 2048u /* of a guest: 8 MiB, of which 640K .. 1M is a hole */
-#define HOLE_FIRST 0xa0u
-#define HOLE_END 0x100u
-#define LOG_ENTRIES 512u
-#define GUESTS 8u
-
-static uint8_t sector[512];
-static uint64_t frames_before;
-static struct random chance;
-
-/* How dirty pages are found. */
-enum way { BY_MARKS, BY_LOG, BY_PROTECTION, WAYS };
-
-static void start_machine(enum way way)
-{
-    machine_start(MEMORY);
-    machine_logs = way == BY_LOG;
-    machine_caps.accessed_dirty = way != BY_PROTECTION;
-    machine_caps.leaf_top = 2;
-    guests_init(&machine_backend, NULL);
-    memset(sector, 0, sizeof(sector));
-    sector[510] = 0x55;
-    sector[511] = 0xaa;
-    frames_before = machine_free_frames();
-}
-
-static void stop_machine(void)
-{
-    struct buddy_stats stats;
-    char why[160];
-
-    for (unsigned owner = OWNER_SHARED; owner <= OWNER_FIRST_GUEST + guest_count(); owner++)
-        assert_int_equal(buddy_owner_frames((owner_t)owner), 0);
-    buddy_stats(&stats);
-    assert_int_equal(stats.free_frames + stats.by_purpose[PURPOSE_HEAP], frames_before);
-    if (buddy_verify(why, sizeof(why)) != E_OK)
-        fail_msg("%s", why);
-    machine_stop();
-}
-
-/* ---- The model ------------------------------------------------------------------------------- */
-
-struct page {
-    uint64_t stamp[2]; /* its first and its last word; the others stay as they are */
-    uint64_t kept[2];  /* what they were when the snapshot was taken */
-    bool dirty;
-};
-
-/* Where a page's words are. */
-static gpa_t place_of(unsigned page, unsigned which)
-{
-    return gpa(page * PAGE_SIZE + which * (PAGE_SIZE - sizeof(uint64_t)));
-}
-
-struct model {
-    struct guest *guest;
-    bool asked, has_snapshot;
-    struct page page[PAGES];
-};
-
-static struct model models[GUESTS];
-static unsigned living; /* models in use, of guests that may have ended */
-
-static struct model *make(const char *cmdline)
-{
-    const struct guest_image image = {.bytes = sector, .size = sizeof(sector), .cmdline = cmdline};
-    struct model *model = &models[living++];
-
-    memset(model, 0, sizeof(*model));
-    if (guest_create(&image, &model->guest) != E_OK)
-        fail_msg("%s: %s", cmdline, model->guest != NULL ? model->guest->reason : "no guest");
-    for (unsigned i = 0; i < PAGES; i++) /* what the loader has left */
-        for (unsigned which = 0; which < 2; which++)
-            (void)guest_read(model->guest, place_of(i, which), &model->page[i].stamp[which], 8);
-    return model;
-}
-
-static bool is_memory(unsigned page)
-{
-    return page < HOLE_FIRST || page >= HOLE_END;
-}
-
-static void audit_all(void)
-{
-    static struct audit_table tables[2 * ARRAY_SIZE(models)];
-    static char names[2 * ARRAY_SIZE(models)][GUEST_AUDIT_NAME];
-    struct audit audit = {.rules = AUDIT_ALL, .table = tables, .everyone = true};
-    struct audit_totals totals;
-
-    for (unsigned i = 1; i <= guest_count(); i++)
-        if (guest_by_number(i)->has_table) {
-            guest_describe(guest_by_number(i), names[audit.tables], &tables[audit.tables]);
-            audit.tables++;
-            if (guest_by_number(i)->snapshot == NULL)
-                continue;
-            guest_describe_snapshot(guest_by_number(i), names[audit.tables], &tables[audit.tables]);
-            audit.tables++;
-        }
-    machine_forget_log();
-    if (audit_run(&audit, NULL, NULL, &totals) != E_OK) {
-        for (unsigned i = 0; i < audit.tables; i++)
-            audit_one(&tables[i], NULL, NULL);
-        for (unsigned i = 0; i < AUDIT_RULES; i++)
-            if (totals.findings[i] != 0)
-                print_message("%s: not\n", audit_rule_text((enum audit_rule)i));
-        fail_msg("%lu findings: %s", totals.found, machine_log());
-    }
-}
-
-static void expect_contents(const struct model *model)
-{
-    for (unsigned i = 0; i < 2 * PAGES; i++) {
-        unsigned page = i / 2, which = i % 2;
-        uint64_t word = 0;
-
-        if (!is_memory(page))
-            continue;
-        if (guest_read(model->guest, place_of(page, which), &word, sizeof(word)) == 0)
-            word = 0; /* lazy, and never touched */
-        if (word != model->page[page].stamp[which])
-            fail_msg("g%u, page 0x%x: 0x%lx, not 0x%lx", model->guest->number, page, word,
-                     model->page[page].stamp[which]);
-    }
-}
-
-/* ---- The CPU --------------------------------------------------------------------------------- */
-
-/* Sets A and D on the way of an access that goes through, and logs. */
-static void mark(struct guest *guest, gpa_t at, bool write)
-{
-    struct fake_vcpu *vcpu = fake_of(guest);
-    const struct table_kind *kind = guest->table.kind;
-    struct walk walk;
-
-    if (!guest->table.caps.accessed_dirty)
-        return;
-    table_walk(&guest->table, at.v, &walk);
-    struct walk_step *leaf = &walk.step[walk.count - 1];
-    if (write && !leaf->dirty && vcpu->logs) {
-        if (vcpu->logged == LOG_ENTRIES) {
-            struct vm_exit full = {.kind = VM_EXIT_LOG_FULL};
-            assert_true(exit_dispatch(guest, &full));
-            assert_int_equal(vcpu->logged, 0);
-        }
-        vcpu->log[vcpu->logged++] = gpa(align_down(at.v, PAGE_SIZE));
-    }
-    pte_set_bits(direct(leaf->address), kind->accessed_bit | (write ? kind->dirty_bit : 0));
-}
-
-/* The byte's place, after as many exits as it takes; NULL: the guest is held. */
-static uint64_t *reach(struct guest *guest, gpa_t at, unsigned access)
-{
-    for (unsigned tries = 0; tries < 4; tries++) {
-        struct mapping mapping = {.attrs = {.rights = 0}};
-        int error = gpa_translate(&guest->table, at, &mapping);
-
-        if (error == E_OK && !(access & ~mapping.attrs.rights)) {
-            mark(guest, at, access == RIGHT_W);
-            return direct(hpa_add(mapping.out, at.v - mapping.in));
-        }
-        struct vm_exit exit = {
-            .kind = VM_EXIT_MEMORY,
-            .rip = 0x7c00,
-            .memory = {.gpa = at, .access = access, .allowed = mapping.attrs.rights},
-        };
-        if (!exit_dispatch(guest, &exit))
-            return NULL;
-    }
-    fail_msg("g%u keeps exiting at 0x%lx", guest->number, at.v);
-    return NULL;
-}
-
-static bool cpu_write(struct model *model, unsigned page, uint64_t stamp)
-{
-    unsigned which = stamp % 2;
-    uint64_t *word = reach(model->guest, place_of(page, which), RIGHT_W);
-
-    if (word == NULL)
-        return false;
-    *word = stamp;
-    model->page[page].stamp[which] = stamp;
-    model->page[page].dirty = true;
-    return true;
-}
-
-static void cpu_read(struct model *model, unsigned page)
-{
-    const uint64_t *word = reach(model->guest, place_of(page, 0), RIGHT_R);
-
-    assert_non_null(word);
-    assert_int_equal(*word, model->page[page].stamp[0]);
-}
-
-static void host_write(struct model *model, unsigned page, uint64_t stamp)
-{
-    unsigned which = stamp % 2;
-
-    assert_int_equal(guest_write(model->guest, place_of(page, which), &stamp, sizeof(stamp)),
-                     sizeof(stamp));
-    model->page[page].stamp[which] = stamp;
-    model->page[page].dirty = true;
-}
-
-/* ---- Dirty pages ----------------------------------------------------------------------------- */
-
-static void ask(struct model *model)
-{
-    struct page_set *set = &model->guest->dirty.set[DIRTY_CONSOLE];
-
-    if (!model->asked) {
-        assert_int_equal(dirty_start(model->guest, DIRTY_CONSOLE), E_OK);
-        model->asked = true;
-    } else {
-        dirty_collect(model->guest);
-        for (unsigned i = 0; i < PAGES; i++)
-            if (page_set_has(set, i * PAGE_SIZE) != model->page[i].dirty)
-                fail_msg("g%u, page 0x%x: %s", model->guest->number, i,
-                         model->page[i].dirty ? "was written" : "was not written");
-        page_set_clear(set);
-    }
-    for (unsigned i = 0; i < PAGES; i++)
-        model->page[i].dirty = false;
-}
-
-static void ask_no_more(struct model *model)
-{
-    dirty_stop(model->guest, DIRTY_CONSOLE);
-    model->asked = false;
-}
-
-static unsigned some_page(void)
-{
-    unsigned page;
-
-    do {
-        page = (unsigned)random_below(&chance, PAGES);
-        if (random_below(&chance, 2) != 0)
-            page = 512 + page % 64; /* often the same ones */
-    } while (!is_memory(page));
-    return page;
-}
 
 static void step(struct model *model)
 {
@@ -284,15 +34,15 @@ static void step(struct model *model)
         break;
     case 2:
     case 3:
-        host_write(model, some_page(), random_next(&chance));
+        host_write(model, some_page(model, RIGHT_W), random_next(&chance));
         break;
     case 4:
     case 5:
-        cpu_read(model, some_page());
+        cpu_read(model, some_page(model, RIGHT_R));
         break;
     default:
         for (unsigned n = 0; n < 10; n++)
-            assert_true(cpu_write(model, some_page(), random_next(&chance)));
+            assert_true(cpu_write(model, some_page(model, RIGHT_W), random_next(&chance)));
     }
 }
 
@@ -300,7 +50,6 @@ static void run_dirty(enum way way, const char *options, uint64_t seed)
 {
     start_machine(way);
     chance.state = seed;
-    living = 0;
     struct model *model = make(options);
     for (unsigned n = 0; n < 300; n++) {
         step(model);
@@ -317,6 +66,8 @@ static void dirty_pages_are_those_written(void **state)
     for (enum way way = 0; way < WAYS; way++) {
         run_dirty(way, "eager mem=8M", 1 + way);
         run_dirty(way, "lazy lazy mem=8M", 11 + way);
+        run_dirty(way, "large lazy pages=2M mem=8M", 21 + way);
+        run_dirty(way, "around lazy around=64K mem=8M", 31 + way);
     }
 }
 
@@ -326,7 +77,6 @@ static void two_may_ask(void **state)
     (void)state;
     for (enum way way = 0; way < WAYS; way++) {
         start_machine(way);
-        living = 0;
         struct model *model = make("two mem=8M");
         struct page_set *set = model->guest->dirty.set;
 
@@ -358,7 +108,6 @@ static void large_pages_are_split_and_joined(void **state)
     (void)state;
     for (enum way way = 0; way < WAYS; way++) {
         start_machine(way);
-        living = 0;
         struct model *model = make("large mem=8M");
         uint64_t tables = model->guest->table.table_frames;
 
@@ -390,7 +139,6 @@ static void without_frames_it_is_too_much_and_never_too_little(void **state)
     (void)state;
     for (enum way way = 0; way < WAYS; way++) {
         start_machine(way);
-        living = 0;
         struct model *model = make("poor mem=8M");
 
         ask(model);
@@ -412,7 +160,6 @@ static void every_shortage_at_the_start(void **state)
 {
     (void)state;
     start_machine(BY_PROTECTION);
-    living = 0;
     struct model *model = make("short mem=8M");
     owner_t owner = guest_owner(model->guest);
     uint64_t held = buddy_owner_frames(owner);
@@ -431,85 +178,6 @@ static void every_shortage_at_the_start(void **state)
 }
 
 /* ---- Snapshots and forks --------------------------------------------------------------------- */
-
-static void take_snapshot(struct model *model)
-{
-    assert_int_equal(guest_snapshot(model->guest), E_OK);
-    model->has_snapshot = true;
-    for (unsigned i = 0; i < PAGES; i++)
-        memcpy(model->page[i].kept, model->page[i].stamp, sizeof(model->page[i].kept));
-}
-
-static void go_back(struct model *model)
-{
-    int error = guest_back(model->guest);
-
-    assert_int_equal(error, model->has_snapshot ? E_OK : E_NOENT);
-    for (unsigned i = 0; model->has_snapshot && i < PAGES; i++) {
-        struct page *page = &model->page[i];
-
-        page->dirty |= memcmp(page->stamp, page->kept, sizeof(page->kept)) != 0;
-        memcpy(page->stamp, page->kept, sizeof(page->kept));
-    }
-    if (model->has_snapshot)
-        assert_int_equal(model->guest->dirty.set[DIRTY_SNAPSHOT].pages, 0);
-}
-
-static void make_fork(struct model *from)
-{
-    struct model *model = &models[living];
-
-    if (living == GUESTS)
-        return;
-    *model = *from;
-    assert_int_equal(guest_fork(from->guest, &model->guest), E_OK);
-    living++;
-    model->asked = model->has_snapshot = false;
-}
-
-static void end_one(struct model *model)
-{
-    assert_int_equal(guest_kill(model->guest), E_OK);
-    model->guest = NULL;
-}
-
-static struct model *some_model(void)
-{
-    struct model *model;
-
-    do
-        model = &models[random_below(&chance, living)];
-    while (model->guest == NULL);
-    return model;
-}
-
-static unsigned guests_alive(void)
-{
-    unsigned alive = 0;
-
-    for (unsigned i = 0; i < living; i++)
-        alive += models[i].guest != NULL;
-    return alive;
-}
-
-/* What was put back counts as written, though it may be the same as before: so no page that was
- * written may be missing, and none that was neither written nor put back may be there. */
-static void ask_again(struct model *model)
-{
-    struct page_set *set = &model->guest->dirty.set[DIRTY_CONSOLE];
-
-    if (!model->asked) {
-        ask(model);
-        return;
-    }
-    dirty_collect(model->guest);
-    for (unsigned i = 0; i < PAGES; i++)
-        if (model->page[i].dirty && !page_set_has(set, i * PAGE_SIZE))
-            fail_msg("g%u, page 0x%x: was written", model->guest->number, i);
-    page_set_clear(set);
-    for (unsigned i = 0; i < PAGES; i++)
-        model->page[i].dirty = false;
-}
 
 static void change(struct model *model)
 {
@@ -543,14 +211,14 @@ static void change(struct model *model)
         break;
     case 8:
     case 9:
-        host_write(model, some_page(), random_next(&chance));
+        host_write(model, some_page(model, RIGHT_W), random_next(&chance));
         break;
     case 10:
-        cpu_read(model, some_page());
+        cpu_read(model, some_page(model, RIGHT_R));
         break;
     default:
         for (unsigned n = 0; n < 8; n++)
-            assert_true(cpu_write(model, some_page(), random_next(&chance)));
+            assert_true(cpu_write(model, some_page(model, RIGHT_W), random_next(&chance)));
     }
 }
 
@@ -558,7 +226,6 @@ static void run_copies(enum way way, const char *options, uint64_t seed)
 {
     start_machine(way);
     chance.state = seed;
-    living = 0;
     make(options);
     for (unsigned n = 0; n < 300; n++) {
         change(some_model());
@@ -582,6 +249,7 @@ static void copies_are_what_they_are_copies_of(void **state)
         for (uint64_t seed = 0; seed < 3; seed++) {
             run_copies(way, "eager mem=8M", 100 + 10 * seed + way);
             run_copies(way, "lazy lazy mem=8M", 200 + 10 * seed + way);
+            run_copies(way, "large lazy pages=2M around=32K mem=8M", 300 + 10 * seed + way);
         }
 }
 
@@ -592,7 +260,6 @@ static void copies_have_the_cpu_and_the_devices(void **state)
 
     (void)state;
     start_machine(BY_MARKS);
-    living = 0;
     struct guest *guest = make("cpu mem=1M")->guest;
     guest->vcpu->gpr[RBX] = 77;
     fake_of(guest)->state.rip = 0x1234;
@@ -633,7 +300,6 @@ static void a_guest_with_a_snapshot_does_not_end(void **state)
 {
     (void)state;
     start_machine(BY_MARKS);
-    living = 0;
     struct guest *guest = make("ends mem=1M")->guest;
     assert_int_equal(guest_snapshot(guest), E_OK);
     machine_cpu = shut_down;
@@ -663,7 +329,6 @@ static void every_shortage_of_copies(void **state)
         int error = E_QUOTA;
 
         start_machine(way);
-        living = 0;
         struct model *model = make("short mem=8M quota=12M");
         owner_t owner = guest_owner(model->guest);
         cpu_write(model, 600, 1);
@@ -679,7 +344,7 @@ static void every_shortage_of_copies(void **state)
         }
         error = E_QUOTA;
         for (unsigned k = 0; error != E_OK && living + k < GUEST_LIMIT; k++) {
-            model->guest->options.quota = k * PAGE_SIZE + PAGE_SIZE;
+            buddy_set_quota(owner, k + 1);
             error = guest_fork(model->guest, &fork);
             assert_true(error == E_OK || error == E_QUOTA);
             assert_true(error == E_OK || buddy_owner_frames(guest_owner(fork)) == 0);
@@ -710,7 +375,6 @@ static void back_without_frames_can_be_tried_again(void **state)
 
     (void)state;
     start_machine(BY_MARKS);
-    living = 0;
     struct model *model = make("back mem=8M");
     owner_t owner = guest_owner(model->guest);
     take_snapshot(model);
@@ -737,7 +401,6 @@ static void large_pages_are_shared_whole(void **state)
 
     (void)state;
     start_machine(BY_MARKS);
-    living = 0;
     struct model *model = make("large mem=8M");
     uint64_t tables = model->guest->table.table_frames;
     assert_int_equal(guest_fork(model->guest, &fork), E_OK);
@@ -757,6 +420,136 @@ static void large_pages_are_shared_whole(void **state)
     audit_all();
     expect_contents(model);
     assert_int_equal(guest_kill(model->guest), E_OK);
+    stop_machine();
+}
+
+/* A large block that several hold is let go of leaf by leaf, where its leaves are smaller: what is
+ * left so when a split to the bottom had no frames left on the way. */
+static void blocks_larger_than_their_leaves_are_divided(void **state)
+{
+    struct guest *forks[2];
+    struct flush_batch batch;
+
+    (void)state;
+    start_machine(BY_MARKS);
+    struct model *model = make("large mem=8M");
+    cpu_write(model, 1024, 6);
+    for (unsigned i = 0; i < ARRAY_SIZE(forks); i++)
+        assert_int_equal(guest_fork(model->guest, &forks[i]), E_OK);
+    flush_begin(&batch, &forks[0]->table);
+    assert_int_equal(table_split(&forks[0]->table, 4 * MiB, 2 * MiB, 1, &batch), E_OK);
+    flush_commit(&batch);
+    assert_int_equal(guest_kill(forks[0]), E_OK);
+    audit_all();
+    expect_contents(model);
+    assert_int_equal(guest_kill(forks[1]), E_OK);
+    audit_all();
+    expect_contents(model);
+    assert_int_equal(guest_kill(model->guest), E_OK);
+    stop_machine();
+}
+
+/* What the first may hold, its fork may: from the options, from the console, by default. */
+static void a_fork_has_a_quota(void **state)
+{
+    struct guest *fork, *second;
+
+    (void)state;
+    start_machine(BY_MARKS);
+    struct guest *guest = make("first mem=8M quota=12M")->guest;
+    assert_int_equal(guest_fork(guest, &fork), E_OK);
+    assert_int_equal(buddy_quota(guest_owner(fork)), 12 * MiB / PAGE_SIZE);
+    buddy_set_quota(guest_owner(fork), 300);
+    assert_int_equal(guest_fork(fork, &second), E_OK);
+    assert_int_equal(buddy_quota(guest_owner(second)), 300);
+    assert_int_equal(guest_kill(second), E_OK);
+    assert_int_equal(buddy_quota(guest_owner(second)), UINT64_MAX);
+    assert_int_equal(guest_kill(fork), E_OK);
+    assert_int_equal(guest_kill(guest), E_OK);
+    guest = make("large mem=50M")->guest; /* more than three fourths of what it leaves */
+    assert_int_equal(buddy_quota(guest_owner(guest)), UINT64_MAX);
+    uint64_t most = machine_free_frames() / 4 * 3;
+    assert_int_equal(guest_fork(guest, &fork), E_OK);
+    assert_in_range(buddy_quota(guest_owner(fork)), most - 16, most);
+    assert_int_equal(guest_kill(fork), E_OK);
+    assert_int_equal(guest_kill(guest), E_OK);
+    guest = make("small mem=8M")->guest;
+    assert_int_equal(guest_fork(guest, &fork), E_OK);
+    assert_int_equal(buddy_quota(guest_owner(fork)), UINT64_MAX);
+    assert_int_equal(guest_kill(fork), E_OK);
+    assert_int_equal(guest_kill(guest), E_OK);
+    stop_machine();
+}
+
+/* ---- The working set ------------------------------------------------------------------------- */
+
+/* Reaches a page always, one every other time, one once. */
+static void warm_cpu(struct fake_vcpu *vcpu, struct vm_exit *exit)
+{
+    struct guest *guest = vcpu->vcpu.guest;
+    unsigned round = (unsigned)vcpu->state.rip++;
+
+    (void)reach(guest, gpa(0x300000), RIGHT_R);
+    (void)reach(guest, gpa(0x301000), RIGHT_W);
+    if (round % 2 == 1)
+        (void)reach(guest, gpa(0x302000), RIGHT_R);
+    if (round == 2)
+        (void)reach(guest, gpa(0x500000), RIGHT_W);
+    exit->kind = VM_EXIT_SLICE;
+}
+
+static int no_more_than_two(void *ctx)
+{
+    return ++*(unsigned *)ctx > 2;
+}
+
+static void what_is_reached_and_how_often(void **state)
+{
+    static const struct {
+        uint64_t first, last;
+        unsigned times;
+    } runs[] = {{0x300000, 0x301fff, 4}, {0x302000, 0x302fff, 2}, {0x500000, 0x500fff, 1}};
+    uint64_t first, last, from = 0;
+    struct heat heat;
+    unsigned times, asked = 0;
+
+    (void)state;
+    start_machine(BY_MARKS);
+    struct model *model = make("warm mem=8M pages=4K");
+    struct guest *guest = model->guest;
+
+    ask(model);
+    fake_of(guest)->state.rip = 0;
+    machine_cpu = warm_cpu;
+    assert_int_equal(heat_take(guest, 4, 1000000, NULL, NULL, &heat), E_OK);
+    assert_int_equal(heat.taken, 4);
+    for (unsigned i = 0; i < ARRAY_SIZE(runs); i++, from = last + 1) {
+        assert_true(heat_run(&heat, from, &first, &last, &times));
+        assert_int_equal(first, runs[i].first);
+        assert_int_equal(last, runs[i].last);
+        assert_int_equal(times, runs[i].times);
+    }
+    assert_false(heat_run(&heat, from, &first, &last, &times));
+    heat_end(&heat);
+    /* What is written is found as ever. */
+    model->page[0x301].dirty = model->page[0x500].dirty = true;
+    ask(model);
+    assert_int_equal(heat_take(guest, 4, 1000000, no_more_than_two, &asked, &heat), E_OK);
+    assert_int_equal(heat.taken, 2);
+    heat_end(&heat);
+    assert_int_equal(heat_take(guest, 17, 1, NULL, NULL, &heat), E_RANGE);
+    assert_int_equal(heat_take(guest, 0, 1, NULL, NULL, &heat), E_RANGE);
+    machine_cpu = shut_down;
+    assert_int_equal(heat_take(guest, 4, 1000000, NULL, NULL, &heat), E_OK);
+    assert_int_equal(heat.taken, 1);
+    heat_end(&heat);
+    guest_finish(guest);
+    assert_int_equal(heat_take(guest, 4, 1, NULL, NULL, &heat), E_STATE);
+    stop_machine();
+    start_machine(BY_PROTECTION);
+    guest = make("none mem=8M")->guest;
+    assert_int_equal(heat_take(guest, 4, 1, NULL, NULL, &heat), E_UNSUPPORTED);
+    assert_int_equal(guest_kill(guest), E_OK);
     stop_machine();
 }
 
@@ -809,7 +602,6 @@ static void fuzzing_finds_and_finds_again(void **state)
     (void)state;
     for (enum way way = 0; way < WAYS; way++) {
         start_machine(way);
-        living = 0;
         struct model *model = make("fuzzed mem=8M");
         struct guest *guest = model->guest;
 
@@ -859,6 +651,9 @@ int main(void)
         cmocka_unit_test(every_shortage_of_copies),
         cmocka_unit_test(back_without_frames_can_be_tried_again),
         cmocka_unit_test(large_pages_are_shared_whole),
+        cmocka_unit_test(blocks_larger_than_their_leaves_are_divided),
+        cmocka_unit_test(a_fork_has_a_quota),
+        cmocka_unit_test(what_is_reached_and_how_often),
         cmocka_unit_test(fuzzing_finds_and_finds_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

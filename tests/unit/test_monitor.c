@@ -434,9 +434,9 @@ const char *slot_kind_name(enum slot_kind kind)
     return kind == SLOT_RAM ? "RAM" : "lazy RAM";
 }
 
-bool slot_fills(enum slot_kind kind, unsigned access)
+bool slot_fills(const struct slot *slot, unsigned access)
 {
-    return slot_kind_is_lazy(kind) && !(access & ~RIGHT_RWX);
+    return slot_kind_is_lazy(slot->kind) && !(access & ~(unsigned)slot->rights);
 }
 
 const struct slot *guest_slot_at(const struct guest *of, gpa_t at)
@@ -618,8 +618,9 @@ static void make_guests(void)
     guest[3].state = GUEST_PAUSED;
     guest[3].vcpu = &vcpu[3];
     guest[3].slots = 2;
-    guest[3].slot[0] = (struct slot){gpa(0), 0xa0000, SLOT_RAM, 0xa0000};
-    guest[3].slot[1] = (struct slot){gpa(0x100000), 4 * MiB - 0x100000, SLOT_RAM_LAZY, 0};
+    guest[3].slot[0] = (struct slot){gpa(0), 0xa0000, SLOT_RAM, RIGHT_RWX, 0xa0000, NULL};
+    guest[3].slot[1] =
+        (struct slot){gpa(0x100000), 4 * MiB - 0x100000, SLOT_RAM_LAZY, RIGHT_RWX, 0, NULL};
     guest[4].state = guest[4].expected = GUEST_STOPPED;
     strcpy(guest[4].reason, "wrote to ROM at gpa 0x300000");
     strcpy(guest[4].report, "EPT violation\nrip 0x1000\033[2J\n");
@@ -1198,16 +1199,64 @@ static void test_registers(void **state)
     refuses(E_HARDWARE, "regs g2", "cannot be read");
 }
 
+static void test_slots(void **state)
+{
+    (void)state;
+    run("slot g3");
+    assert_non_null(
+        strstr(screen, "      0x100000      0x3fffff      3M  lazy RAM        rwx--       0B"));
+    assert_non_null(strstr(screen, "2 of 32 slots"));
+    refuses(E_STATE, "slot g1", "g1 hello1 has no memory (passed)");
+    refuses(E_INVAL, "slot g3 move", "\"move\" is nothing to do with a slot");
+    refuses(E_INVAL, "slot g3 add ram 4M", "a kind, an address and a size are wanted");
+    refuses(E_INVAL, "slot g3 add disk 4M 4K", "\"disk\" is no kind of memory");
+    refuses(E_EXIST, "slot g3 add ram 0x80000 4M", "overlaps RAM at 0x0+0xa0000");
+    refuses(E_NOMEM, "slot g3 add rom 4M 4M", "no frames for it");
+    refuses(E_ALIGN, "slot g3 add ram 4M 5", "multiples of 4K");
+    refuses(E_RANGE, "slot g3 add ram 4M 4",
+            "addresses of a guest on this CPU end at 0x10000000000");
+    refuses(E_FULL, "slot g3 add ram 4M 12", "has 2 slots, and can have no more than 32");
+    refuses(E_UNSUPPORTED, "slot g3 add xo 4M 15", "can only be executed");
+    refuses(E_INVAL, "slot g3 remove", "an address is wanted");
+    refuses(E_NOENT, "slot g3 remove 0x1000", "no slot of g3 hello3 begins at 0x1000");
+    refuses(E_NOENT, "slot g3 remove 0x1000 3", "does not lie in one slot of g3 hello3");
+    refuses(E_PERM, "slot g3 remove 0x1000 7", "is the window of a device");
+    answers("slot g3 remove 0x100000", "g3 hello3: nothing is at 0x100000+3M any more\n");
+    answers("slot g3 remove 0x200000 4K", "g3 hello3: nothing is at 0x200000+4K any more\n");
+    refuses(E_INVAL, "slot g3 protect 0x100000", "rights are wanted");
+    refuses(E_INVAL, "slot g3 protect 0x100000 wr", "rights are wanted");
+    refuses(E_UNSUPPORTED, "slot g3 protect 0x100000 w", "cannot express these rights");
+    run("slot g3 protect 0 rx 4K");
+    assert_non_null(strstr(screen, "  0x0       0x9ffff    640K  RAM "));
+}
+
+static void test_heat(void **state)
+{
+    (void)state;
+    guest[3].state = GUEST_PAUSED;
+    refuses(E_STATE, "heat g3", "g3 hello3 is paused: only a guest that runs reaches anything");
+    guest[3].state = GUEST_RUNNING;
+    refuses(E_RANGE, "heat g3 samples=17", "1 to 16 samples, not 17");
+    refuses(E_UNSUPPORTED, "heat g3 samples=3", "does not note");
+    refuses(E_INVAL, "heat g3 often", "\"often\" is nothing to sample with");
+    run("heat g3 samples=2 ticks=5000");
+    assert_non_null(strstr(screen, "      0x5000        0x5fff         1      4K        1\n"));
+    assert_non_null(strstr(screen, "samples: 2\n"));
+    assert_non_null(strstr(screen, "in any sample: 1 (4K)\n"));
+}
+
 static void test_exits(void **state)
 {
     (void)state;
     guest[3].exits[VM_EXIT_CPUID] = 7;
     guest[3].exits[VM_EXIT_MEMORY] = 1024;
-    guest[3].faults_filled = 1024;
+    guest[3].faults_filled = 64;
+    guest[3].frames_filled = 1024;
     guest[3].devices.unclaimed = 2;
     guest[3].devices.last_unclaimed = 0x80;
     answers("exits g3", "  memory fault            1024\n  CPUID                      7\n"
-                        "exits: 1031\nlazy frames given: 1024\n");
+                        "exits: 1031\nfirst touches of lazy memory: 64\n"
+                        "lazy frames given: 1024\n");
     assert_non_null(strstr(screen, "the last of them: 0x80\n"));
     answers("exits g1", "exits: 0\n");
     assert_null(strstr(screen, "the last of them"));
@@ -1886,7 +1935,7 @@ static const char *const asking_words[] = {
 };
 static const char *const changing_words[] = {"start", "pause", "resume", "kill",     "attach",
                                              "poke",  "type",  "dirty",  "snapshot", "reset",
-                                             "fork",  "quota", "fuzz"};
+                                             "fork",  "quota", "fuzz",   "slot",     "heat"};
 static const char *const slow_words[] = {"quit", "stress", "bench", "paging", "columns"};
 
 static struct {
@@ -2130,6 +2179,8 @@ int main(void)
         cmocka_unit_test_setup(test_guests, set_up),
         cmocka_unit_test_setup(test_start_and_stop, set_up),
         cmocka_unit_test_setup(test_registers, set_up),
+        cmocka_unit_test_setup(test_slots, set_up),
+        cmocka_unit_test_setup(test_heat, set_up),
         cmocka_unit_test_setup(test_exits, set_up),
         cmocka_unit_test_setup(test_report_and_output, set_up),
         cmocka_unit_test_setup(test_eptp, set_up),

@@ -134,6 +134,37 @@ static void everything(void **state)
     assert_string_equal(options.cmdline, "root=x  quiet ");
 }
 
+static void sizes_of_pages(void **state)
+{
+    (void)state;
+    assert_int_equal(accept("a").pages, 0);
+    assert_int_equal(accept("a pages=4K").pages, 1);
+    assert_int_equal(accept("a pages=2M lazy").pages, 2);
+    assert_int_equal(accept("a pages=1G").pages, 3);
+    assert_int_equal(accept("a lazy").around, 0);
+    assert_int_equal(accept("a around=4K lazy").around, 1);
+    assert_int_equal(accept("a lazy around=64K").around, 16);
+    assert_int_equal(accept("a lazy around=2M").around, OPTION_AROUND);
+}
+
+static void shared_memory(void **state)
+{
+    struct guest_options options =
+        accept("a share=ring:64K@1G share=table:1M:r@2G rom=0x80000+4K share=x:4K:rw@3G");
+
+    (void)state;
+    assert_int_equal(options.areas, 4);
+    assert_int_equal(options.area[0].kind, AREA_SHARE);
+    assert_string_equal(options.area[0].name, "ring");
+    assert_int_equal(options.area[0].base, GiB);
+    assert_int_equal(options.area[0].size, 64 * KiB);
+    assert_true(options.area[0].writable);
+    assert_string_equal(options.area[1].name, "table");
+    assert_false(options.area[1].writable);
+    assert_int_equal(options.area[3].base, 3 * GiB);
+    assert_true(options.area[3].writable);
+}
+
 static void own_command_line(void **state)
 {
     (void)state;
@@ -172,6 +203,21 @@ static void refusals(void **state)
     refuse("a entry=linux16 flat", "'flat' and 'entry=linux16' are two ways");
     refuse("a pc bare", "'pc' and 'bare' are opposites");
     refuse("a entry=elf64 flat", "'flat' and 'entry=elf64' are two ways");
+    refuse("a pages=8K", "'pages=8K': a guest's pages are of 4K, 2M or 1G at most");
+    refuse("a lazy around=12K", "'around=12K': what comes at a first touch is 4K, 8K");
+    refuse("a lazy around=4M", "16K ... 2M");
+    refuse("a lazy around=0", "around=0");
+    refuse("a lazy around=2K", "around=2K");
+    refuse("a around=16K", "add 'lazy'");
+    refuse("a share=ring:64K", "write share=NAME:SIZE@ADDRESS");
+    refuse("a share=ring@1G", "write share=NAME:SIZE@ADDRESS");
+    refuse("a share=:4K@1G", "write share=NAME:SIZE@ADDRESS");
+    refuse("a share=a-name-too-long-:4K@1G", "at most 15 characters");
+    refuse("a share=ring:some@1G", "a size and an address are numbers");
+    refuse("a share=ring:4K@here", "a size and an address are numbers");
+    refuse("a share=ring:4K:x@1G", "as r or as rw");
+    refuse("a share=ring:5@1G", "multiples of 4K");
+    refuse("a share=ring:8K@1G rom=0x40001000+4K", "overlaps share=0x40000000+0x2000");
     refuse("a expect=glory", "passed, failed, stopped or refused");
     refuse("a mods=9", "0 to 8");
     refuse("a mods=x", "mods=x");
@@ -263,6 +309,8 @@ int main(void)
         cmocka_unit_test(defaults),
         cmocka_unit_test(everything),
         cmocka_unit_test(of_a_pc),
+        cmocka_unit_test(sizes_of_pages),
+        cmocka_unit_test(shared_memory),
         cmocka_unit_test(own_command_line),
         cmocka_unit_test(refusals),
         cmocka_unit_test(too_many),

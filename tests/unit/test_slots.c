@@ -31,9 +31,7 @@ static void begin(const char *options)
     guest->number = 1;
     if (options_parse(options, &guest->options, why, sizeof(why)) != E_OK)
         fail_msg("%s", why);
-    assert_int_equal(table_init(&guest->table, machine_backend.kind, machine_backend.table_caps(),
-                                machine_backend.table_env(), PURPOSE_EPT_TABLE, guest_owner(guest)),
-                     E_OK);
+    assert_int_equal(guest_table_init(guest, &guest->table), E_OK);
     guest->has_table = true;
 }
 
@@ -184,8 +182,7 @@ static int count_leaf(void *ctx, const struct mapping *mapping)
     leaves->by_level[mapping->level]++;
     leaves->bytes += size;
     assert_int_equal(mapping->attrs.type, MEM_WB);
-    assert_int_equal(mapping->attrs.rights,
-                     slot_rights(guest_slot_at(guest, gpa(mapping->in))->kind));
+    assert_int_equal(mapping->attrs.rights, guest_slot_at(guest, gpa(mapping->in))->rights);
     assert_int_equal(frame_query(mapping->out, &info, &head), E_OK);
     assert_int_equal(info.purpose, PURPOSE_GUEST_RAM);
     assert_int_equal(info.owner, guest_owner(guest));
@@ -236,9 +233,10 @@ static void first_megabyte_of_a_pc(void **state)
     assert_int_equal(buddy_owner_frames(guest_owner(guest)), frames + 2);
     assert_int_equal(guest->slot[1].backed, PAGE_SIZE);
     assert_int_equal(count_leaves().bytes, 16 * MiB - 0x60000 + 2 * PAGE_SIZE);
-    assert_true(slot_fills(SLOT_ROM_LAZY, RIGHT_R | RIGHT_X));
-    assert_false(slot_fills(SLOT_ROM_LAZY, RIGHT_W) || slot_fills(SLOT_VIDEO, RIGHT_X) ||
-                 slot_fills(SLOT_ROM, RIGHT_R));
+    const struct slot *video = &guest->slot[1], *rom = &guest->slot[2];
+    assert_true(slot_fills(rom, RIGHT_R | RIGHT_X));
+    assert_false(slot_fills(rom, RIGHT_W) || slot_fills(video, RIGHT_X) ||
+                 slot_fills(&guest->slot[0], RIGHT_R));
     end();
     begin("a pc mem=1M ram=0xb8000+32K hole=0xf0000+64K");
     assert_int_equal(slots_layout(guest), E_OK);
@@ -408,6 +406,103 @@ static void lazy_runs_dry(void **state)
     end();
 }
 
+/* A 2 MiB page where the slot has all of it, nothing is there yet, and one is free. */
+static void lazy_in_large_pages(void **state)
+{
+    struct leaves leaves;
+
+    (void)state;
+    soil_memory();
+    begin("a mem=15M lazy pages=2M");
+    assert_int_equal(slots_layout(guest), E_OK);
+    assert_int_equal(slots_fill(guest, gpa(4 * MiB + 0x5678)), E_OK);
+    assert_int_equal(slots_fill(guest, gpa(6 * MiB - 1)), E_EXIST);
+    assert_int_equal(guest_slot_at(guest, gpa(4 * MiB))->backed, 2 * MiB);
+    assert_int_equal(slots_fill(guest, gpa(0x1000)), E_OK);       /* below: 640K */
+    assert_int_equal(slots_fill(guest, gpa(MiB + 0x1000)), E_OK); /* begins at 1M */
+    assert_int_equal(slots_fill(guest, gpa(15 * MiB - 1)), E_OK); /* ends at 15M */
+    leaves = count_leaves();
+    assert_int_equal(leaves.by_level[2], 1);
+    assert_int_equal(leaves.by_level[1], 3);
+    end();
+    begin("a mem=16M lazy pages=1G"); /* never more at a touch */
+    assert_int_equal(slots_layout(guest), E_OK);
+    assert_int_equal(slots_fill(guest, gpa(4 * MiB)), E_OK);
+    assert_int_equal(count_leaves().bytes, 2 * MiB);
+    end();
+    machine_caps.leaf_top = 1; /* as a CPU that must not have executable large pages */
+    begin("a mem=16M lazy pages=2M");
+    assert_int_equal(slots_layout(guest), E_OK);
+    assert_int_equal(slots_fill(guest, gpa(4 * MiB)), E_OK);
+    assert_int_equal(count_leaves().bytes, PAGE_SIZE);
+    end();
+}
+
+/* What was touched before, and a quota, leave room for a small page alone. */
+static void lazy_where_no_large_page_fits(void **state)
+{
+    (void)state;
+    begin("a mem=16M lazy pages=2M around=16K");
+    assert_int_equal(slots_layout(guest), E_OK);
+    assert_int_equal(buddy_set_quota(guest_owner(guest), 300), E_OK);
+    assert_int_equal(slots_fill(guest, gpa(4 * MiB)), E_OK);
+    assert_int_equal(count_leaves().bytes, 16 * KiB);
+    assert_int_equal(buddy_set_quota(guest_owner(guest), UINT64_MAX), E_OK);
+    assert_int_equal(slots_fill(guest, gpa(4 * MiB + 0x8000)), E_OK);
+    assert_int_equal(count_leaves().bytes, 32 * KiB);
+    assert_int_equal(slots_fill(guest, gpa(6 * MiB)), E_OK);
+    assert_int_equal(count_leaves().bytes, 2 * MiB + 32 * KiB);
+    end();
+}
+
+/* The window is aligned to its size, ends with the slot, and passes over what is there. */
+static void lazy_with_what_is_around(void **state)
+{
+    (void)state;
+    soil_memory();
+    begin("a mem=16M lazy around=32K hole=4M+12K");
+    assert_int_equal(slots_layout(guest), E_OK);
+    assert_int_equal(slots_fill(guest, gpa(8 * MiB + 0x3000)), E_OK);
+    assert_int_equal(count_leaves().bytes, 32 * KiB);
+    assert_int_equal(slots_fill(guest, gpa(8 * MiB + 0x7000)), E_EXIST);
+    assert_int_equal(slots_fill(guest, gpa(8 * MiB - 1)), E_OK);
+    assert_int_equal(count_leaves().bytes, 64 * KiB);
+    assert_int_equal(slots_fill(guest, gpa(4 * MiB + 0x7000)), E_OK); /* three are a hole */
+    assert_int_equal(count_leaves().bytes, 64 * KiB + 20 * KiB);
+    end();
+    begin("a mem=16M lazy around=32K");
+    assert_int_equal(slots_layout(guest), E_OK);
+    for (uint64_t quota = 5; quota < 16; quota++) { /* the page and, so far as it goes, others */
+        uint64_t pages = count_leaves().bytes / PAGE_SIZE;
+
+        assert_int_equal(buddy_set_quota(guest_owner(guest), quota), E_OK);
+        assert_int_equal(slots_fill(guest, gpa(8 * MiB + (quota - 5) * 32 * KiB + 0x4000)), E_OK);
+        assert_int_equal(count_leaves().bytes, (pages + 1) * PAGE_SIZE);
+        assert_int_equal(buddy_owner_frames(guest_owner(guest)), quota);
+    }
+    end();
+}
+
+/* What is there from the start is in no larger pages than the options say, nor becomes so. */
+static void eager_in_pages_of_a_size(void **state)
+{
+    struct flush_batch batch;
+    uint64_t cursor = 0;
+    struct leaves leaves;
+
+    (void)state;
+    begin("a mem=16M pages=4K");
+    assert_int_equal(slots_layout(guest), E_OK);
+    assert_int_equal(slots_back(guest), E_OK);
+    flush_begin(&batch, &guest->table);
+    while (table_merge_sweep(&guest->table, &cursor, guest->table.kind->input_last, &batch) == E_OK)
+        continue;
+    flush_commit(&batch);
+    leaves = count_leaves();
+    assert_int_equal(leaves.by_level[1], (16 * MiB - 0x60000) / PAGE_SIZE);
+    end();
+}
+
 static void placing(void **state)
 {
     uint8_t bytes[3 * PAGE_SIZE], back[sizeof(bytes)];
@@ -487,6 +582,10 @@ int main(void)
         TEST(release_after_split),
         TEST(lazy),
         TEST(lazy_runs_dry),
+        TEST(lazy_in_large_pages),
+        TEST(lazy_where_no_large_page_fits),
+        TEST(lazy_with_what_is_around),
+        TEST(eager_in_pages_of_a_size),
         TEST(placing),
         TEST(every_shortage),
     };

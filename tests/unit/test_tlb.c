@@ -166,7 +166,7 @@ static int operate(uint64_t in, uint64_t size, struct flush_batch *batch)
         return table_harvest(&t.table, in, size, HARVEST_CLEAR_A | HARVEST_CLEAR_D, collect, NULL,
                              batch);
     default:
-        return table_merge_sweep(&t.table, &cursor, batch);
+        return table_merge_sweep(&t.table, &cursor, t.table.kind->input_last, batch);
     }
 }
 

@@ -112,7 +112,7 @@ UNIT_svm_guest_SRC := $(filter-out %/model_vmx.c %/model_vmx_checks.c,$(MODEL_GU
 UNIT_svm_guest_MODEL := $(wildcard arch/x86_64/svm/*.c) arch/x86_64/vmx/vmx_caps.c arch/x86_64/vmx/controls.c $(BACKEND_SRC)
 
 UNIT_TESTS += options
-UNIT_options_SRC := vm/options.c lib/format.c
+UNIT_options_SRC := $(wildcard vm/options*.c) lib/format.c
 
 UNIT_TESTS += elf
 UNIT_elf_SRC := vm/elf.c
@@ -168,7 +168,13 @@ UNIT_guests_SRC := $(VM_SRC)
 
 # Dirty pages, copies on write: with the auditor after each step.
 UNIT_TESTS += guest_memory
-UNIT_guest_memory_SRC := $(VM_SRC)
+UNIT_guest_memory_SRC := $(VM_SRC) tests/unit/memory_model.c
+
+UNIT_TESTS += guest_slots
+UNIT_guest_slots_SRC := $(UNIT_guest_memory_SRC)
+
+UNIT_TESTS += guest_shared
+UNIT_guest_shared_SRC := $(UNIT_guest_memory_SRC)
 
 UNIT_TESTS += page_set
 UNIT_page_set_SRC := vm/page_set.c mm/frames/scrub.c $(BUDDY_SRC) mm/frames/frame.c mm/addr.c lib/format.c

@@ -1,0 +1,55 @@
+"""RAM that guests share by a name: what one writes the others see, and it outlives each of them but the last."""
+
+import pytest
+
+from machines import facts, guest, quit_machine, rows
+
+pytestmark = pytest.mark.both_vendors
+
+PATIENCE = 120
+WRITER = "writer bare mem=2M share=ring:64K@1G share=back:4K:r@1088M"
+READER = "reader bare mem=2M share=ring:64K:r@1G share=back:4K@1088M"
+OTHER = "other bare mem=2M share=ring:1M@1G expect=refused"
+
+
+def press(machine, number, key, says):
+    machine.send(f"type g{number} {key}\r")
+    machine.expect(says, PATIENCE)
+    machine.press("\r")
+    machine.wait_prompt(PATIENCE)
+
+
+def audit(machine):
+    assert machine.command("audit")[-1].endswith("hold.")
+
+
+def test_what_one_writes_the_others_see(boot):
+    machine = boot(modules=[(guest("ring.elf"), line) for line in (WRITER, READER, OTHER)])
+    machine.expect("share=ring: it has 64K, not 1M: who named it first has said so", PATIENCE)
+    machine.expect("ok: every message came as it was sent", PATIENCE)
+    machine.press("\r")
+    machine.wait_prompt(PATIENCE)
+    audit(machine)
+    assert [row["name"] for row in rows(machine.command("slot g2"), "first") if row["name"] != "-"] == ["ring", "back"]
+    machine.command("fork g2; snapshot g1")
+    press(machine, 1, "w", "g1 writer. written")
+    press(machine, 2, "v", "g2 reader. 101 is as it was sent")
+    press(machine, 4, "v", "g4 reader. 101 is as it was sent")
+    # A reset does not take back what others have seen.
+    assert "put back; running" in machine.command("reset g1")[-1]
+    press(machine, 4, "v", "g4 reader. 101 is as it was sent")
+    audit(machine)
+    press(machine, 1, "w", "g1 writer. written")
+    # A guest that may only read is stopped when it writes; the others go on.
+    press(machine, 2, "w", r"write to GPA 0x4000.*: shared RAM at 0x40000000\+64K, now r")
+    press(machine, 4, "v", "g4 reader. 102 is as it was sent")
+    machine.command("kill g1")
+    audit(machine)
+    press(machine, 4, "v", "g4 reader. 102 is as it was sent")
+    machine.command("kill g4")
+    assert machine.command("check")[-1].endswith("hold.")
+    # It begins anew with the first that names it again.
+    before = facts(machine.command("mem"))["free frames"]
+    machine.command("start g1 paused; kill g1")
+    assert facts(machine.command("mem"))["free frames"] == before
+    quit_machine(machine)

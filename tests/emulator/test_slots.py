@@ -1,0 +1,83 @@
+"""Slots that are changed while the guest runs: what it finds then, what comes back, and that every frame does."""
+
+import pytest
+
+from machines import guest, quit_machine, rows
+
+pytestmark = pytest.mark.both_vendors
+
+PATIENCE = 120
+
+
+def start(boot, options="mem=8M"):
+    machine = boot(modules=[(guest("copies.elf"), f"copies {options}")])
+    machine.expect("round 1 of g1: all holds", PATIENCE)
+    machine.press("\r")
+    machine.wait_prompt(PATIENCE)
+    return machine
+
+
+def press(machine, number, key, says):
+    machine.send(f"type g{number} {key}\r")
+    machine.expect(says, PATIENCE)
+    machine.press("\r")
+    machine.wait_prompt(PATIENCE)
+
+
+def audit(machine):
+    assert machine.command("audit")[-1].endswith("hold.")
+
+
+def frames(machine):
+    return int(rows(machine.command("guests"), "guest")[0]["frames"])
+
+
+def test_memory_goes_and_comes_back(boot):
+    machine = start(boot)
+    machine.command("snapshot g1")
+    held = frames(machine)
+    assert "nothing is at 0x300000+1M any more" in machine.command("slot g1 remove 0x300000 1M")[-1]
+    audit(machine)
+    press(machine, 1, "v", r"no memory \(hole 0x300000..0x3fffff\), at RIP")
+    assert "its slots as they were" in machine.command("reset g1")[-1]
+    audit(machine)
+    press(machine, 1, "v", "round 1 of g1: all holds")
+    assert frames(machine) - held < 8
+    # What is there no more may not be written, and what may not be written is not.
+    machine.command("slot g1 protect 0x400000 rx 64K")
+    audit(machine)
+    press(machine, 1, "v", "round 1 of g1: all holds")
+    press(machine, 1, "w", r"RAM at 0x400000\+64K, now r-x--, at RIP")
+    assert "its slots as they were" in machine.command("reset g1")[-1]
+    press(machine, 1, "w", "round 2 of g1: all holds")
+    machine.command("slot g1 protect 0x400000 rx 64K; slot g1 protect 0x400000 rwx")
+    press(machine, 1, "w", "round 3 of g1: all holds")
+    machine.command("kill g1")
+    assert machine.command("check")[-1].endswith("hold.")
+    quit_machine(machine)
+
+
+def test_slots_of_all_kinds(boot):
+    machine = start(boot)
+    before = frames(machine)
+    machine.command("dirty g1")
+    assert "overlaps RAM at 0x100000" in machine.command("slot g1 add ram 0x700000 2M")[-1]
+    assert "the addresses of a guest on this CPU end at" in machine.command("slot g1 add lazy 0x7ffffffffff000 8K")[-1]
+    assert "multiples of 4K" in machine.command("slot g1 add ram 0x800001 4K")[-1]
+    machine.command("slot g1 add ram 0x40000000 4M; slot g1 add lazy 0x80000000 1G; slot g1 add rom 0xc0000000 64K")
+    assert frames(machine) - before >= 1024 + 16
+    audit(machine)
+    machine.command("fork g1")
+    machine.command("slot g1 remove 0x40100000 1M; slot g1 remove 0x40000000 1M; slot g1 remove 0x40200000")
+    machine.command("slot g1 remove 0xc0000000; slot g1 remove 0x80000000; dirty g1 off")
+    audit(machine)
+    slots = [{row["first"] for row in rows(machine.command(f"slot g{n}"), "first")} for n in (1, 2)]
+    assert slots[1] - slots[0] == {"0x40000000", "0x80000000", "0xc0000000"}
+    press(machine, 1, "w", "round 2 of g1: all holds")
+    press(machine, 2, "w", "round 2 of g2: all holds")
+    machine.command("kill g2")
+    press(machine, 1, "w", "round 3 of g1: all holds")
+    assert frames(machine) <= before + 4
+    machine.command("kill g1")
+    assert machine.command("check")[-1].endswith("hold.")
+    quit_machine(machine)

@@ -1,0 +1,367 @@
+/*
+ * Slots that are added, removed and given other rights while the guest is there, among everything
+ * else that its memory goes through, against a plain model (memory_model.h).
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "lib/bits.h"
+#include "lib/error.h"
+#include "mm/frames/buddy.h"
+#include "mm/paging/typed.h"
+#include "tests/unit/memory_model.h"
+#include "vm/dirty.h"
+#include "vm/exits.h"
+#include "vm/slot_change.h"
+#include "vm/slots.h"
+#include "vm/snapshot.h"
+
+/* ---- Changes, and what they come to ---------------------------------------------------------- */
+
+struct range {
+    unsigned page, count;
+};
+
+static struct range some_range(void)
+{
+    static const unsigned most[] = {4, 100, 512};
+    struct range range;
+
+    range.count = 1 + (unsigned)random_below(&chance, most[random_below(&chance, 3)]);
+    range.page = (unsigned)random_below(&chance, PAGES - range.count);
+    if (random_below(&chance, 4) == 0)
+        range.page &= ~511u;
+    return range;
+}
+
+static gpa_t base_of(struct range range)
+{
+    return gpa(range.page * PAGE_SIZE);
+}
+
+static bool is_one_slot(const struct model *model, struct range range)
+{
+    const struct slot *slot = guest_slot_at(model->guest, base_of(range));
+
+    return slot != NULL && slot_last(slot) >= base_of(range).v + range.count * PAGE_SIZE - 1;
+}
+
+static bool has_memory(const struct model *model, struct range range)
+{
+    for (unsigned i = 0; i < range.count; i++)
+        if (model->page[range.page + i].rights != RIGHT_NONE)
+            return true;
+    return false;
+}
+
+static void set_rights(struct model *model, struct range range, unsigned rights)
+{
+    for (unsigned i = 0; i < range.count; i++)
+        model->page[range.page + i].rights = (uint8_t)rights;
+}
+
+static int insert(struct model *model, struct range range)
+{
+    static const enum slot_kind kinds[] = {SLOT_RAM, SLOT_RAM_LAZY, SLOT_ROM, SLOT_NOEXEC};
+    enum slot_kind kind = kinds[random_below(&chance, ARRAY_SIZE(kinds))];
+    int error = slot_insert(model->guest, kind, base_of(range), range.count * PAGE_SIZE);
+
+    assert_true((error == E_EXIST) == has_memory(model, range));
+    if (error == E_OK)
+        set_rights(model, range, slot_kind_rights(kind));
+    return error;
+}
+
+/* What is gone counts as written. */
+static int take_away(struct model *model, struct range range)
+{
+    int error = slot_remove(model->guest, base_of(range), range.count * PAGE_SIZE);
+
+    assert_true((error == E_NOENT) == !is_one_slot(model, range) || error == E_OK);
+    for (unsigned i = 0; error == E_OK && i < range.count; i++) {
+        struct page *page = &model->page[range.page + i];
+
+        assert_true(page->rights != RIGHT_NONE);
+        page->rights = RIGHT_NONE;
+        page->dirty |= page->stamp[0] != 0 || page->stamp[1] != 0;
+        page->stamp[0] = page->stamp[1] = 0;
+    }
+    return error;
+}
+
+static int protect(struct model *model, struct range range)
+{
+    static const uint8_t some[] = {RIGHT_R, RIGHT_RW, RIGHT_RX, RIGHT_RWX, RIGHT_RWX};
+    unsigned rights = some[random_below(&chance, ARRAY_SIZE(some))];
+    bool one = is_one_slot(model, range);
+    int error = slot_protect(model->guest, base_of(range), range.count * PAGE_SIZE, rights);
+
+    assert_true((error == E_NOENT) == !one);
+    if (error == E_OK)
+        set_rights(model, range, rights);
+    return error;
+}
+
+static void expect_slots(const struct model *model)
+{
+    const struct guest *guest = model->guest;
+    uint64_t backed = 0, mapped = 0;
+
+    for (unsigned i = 0; i < PAGES; i++) {
+        const struct slot *slot = guest_slot_at(guest, place_of(i, 0));
+        struct mapping leaf;
+
+        assert_int_equal(slot != NULL ? slot->rights : RIGHT_NONE, model->page[i].rights);
+        if (gpa_translate((struct table *)&guest->table, place_of(i, 0), &leaf) != E_OK)
+            continue;
+        mapped += PAGE_SIZE;
+        assert_int_equal(leaf.attrs.rights & ~(unsigned)model->page[i].rights, 0);
+        assert_int_equal((leaf.attrs.rights | RIGHT_W) & model->page[i].rights,
+                         model->page[i].rights);
+    }
+    for (unsigned i = 0; i < guest->slots; i++)
+        backed += guest->slot[i].backed;
+    assert_int_equal(backed, mapped);
+}
+
+/* With room for so many frames more: done, or as if it had not been tried. */
+static void change_slots(struct model *model, uint64_t room)
+{
+    static int (*const changes[])(struct model *, struct range) = {insert, take_away, protect};
+    owner_t owner = guest_owner(model->guest);
+    uint64_t held = buddy_owner_frames(owner);
+
+    if (room != UINT64_MAX)
+        buddy_set_quota(owner, held + room);
+    int error = changes[random_below(&chance, ARRAY_SIZE(changes))](model, some_range());
+    buddy_set_quota(owner, UINT64_MAX);
+    assert_true(error == E_OK || error == E_EXIST || error == E_NOENT || error == E_FULL ||
+                (error == E_QUOTA && room != UINT64_MAX));
+    expect_slots(model);
+}
+
+static void change(struct model *model)
+{
+    switch (random_below(&chance, 16)) {
+    case 0:
+        take_snapshot(model);
+        break;
+    case 1:
+        go_back(model);
+        break;
+    case 2:
+        make_fork(model);
+        break;
+    case 3:
+        if (guests_alive() > 1 && random_below(&chance, 2) == 0)
+            end_one(model);
+        break;
+    case 4:
+        ask_again(model);
+        break;
+    case 5:
+        if (random_below(&chance, 4) == 0)
+            ask_no_more(model);
+        break;
+    case 6:
+        if (random_below(&chance, 4) == 0) {
+            guest_snapshot_drop(model->guest);
+            model->has_snapshot = false;
+        }
+        break;
+    case 7:
+        host_write(model, some_page(model, RIGHT_R), random_next(&chance));
+        break;
+    case 8:
+        cpu_read(model, some_page(model, RIGHT_R));
+        break;
+    case 9:
+    case 10:
+        change_slots(model, UINT64_MAX);
+        break;
+    case 11:
+    case 12:
+        change_slots(model, random_below(&chance, 12));
+        break;
+    default:
+        for (unsigned n = 0; n < 8; n++)
+            assert_true(cpu_write(model, some_page(model, RIGHT_RW), random_next(&chance)));
+    }
+}
+
+static void run(enum way way, const char *options, uint64_t seed)
+{
+    start_machine(way);
+    chance.state = seed;
+    make(options);
+    for (unsigned n = 0; n < 300; n++) {
+        change(some_model());
+        audit_all();
+        if (n % 8 == 0)
+            expect_contents(some_model());
+    }
+    for (unsigned i = 0; i < living; i++)
+        if (models[i].guest != NULL) {
+            expect_contents(&models[i]);
+            expect_slots(&models[i]);
+            end_one(&models[i]);
+            audit_all();
+        }
+    stop_machine();
+}
+
+static void slots_come_and_go(void **state)
+{
+    (void)state;
+    for (enum way way = 0; way < WAYS; way++)
+        for (uint64_t seed = 0; seed < 3; seed++) {
+            run(way, "eager mem=8M", 100 + 10 * seed + way);
+            run(way, "lazy lazy mem=8M", 200 + 10 * seed + way);
+            run(way, "large lazy pages=2M mem=8M", 300 + 10 * seed + way);
+        }
+}
+
+/* ---- One thing at a time --------------------------------------------------------------------- */
+
+static void what_is_refused(void **state)
+{
+    (void)state;
+    start_machine(BY_MARKS);
+    struct guest *guest = make("g pc mem=8M")->guest;
+    uint64_t end = guest_addresses_end(), held = buddy_owner_frames(guest_owner(guest));
+    unsigned slots = guest->slots;
+
+    assert_int_equal(slot_insert(guest, SLOT_RAM, gpa(8 * MiB - PAGE_SIZE), 8192), E_EXIST);
+    assert_int_equal(slot_insert(guest, SLOT_RAM, gpa(0xfee00000), PAGE_SIZE), E_EXIST);
+    assert_int_equal(slot_insert(guest, SLOT_RAM, gpa(8 * MiB + 1), PAGE_SIZE), E_ALIGN);
+    assert_int_equal(slot_insert(guest, SLOT_RAM, gpa(8 * MiB), 100), E_ALIGN);
+    assert_int_equal(slot_insert(guest, SLOT_RAM, gpa(8 * MiB), 0), E_RANGE);
+    assert_int_equal(slot_insert(guest, SLOT_RAM_LAZY, gpa(end - PAGE_SIZE), 8192), E_RANGE);
+    assert_int_equal(slot_insert(guest, SLOT_RAM_LAZY, gpa(end), PAGE_SIZE), E_RANGE);
+    assert_int_equal(slot_insert(guest, SLOT_RAM_LAZY, gpa(8 * MiB), UINT64_MAX - 0xfff), E_RANGE);
+    assert_int_equal(slot_insert(guest, SLOT_RAM, gpa(GiB), GiB), E_NOMEM);
+    assert_int_equal(slot_remove(guest, gpa(0xfee00000), PAGE_SIZE), E_PERM);
+    assert_int_equal(slot_remove(guest, gpa(8 * MiB), PAGE_SIZE), E_NOENT);
+    assert_int_equal(slot_remove(guest, gpa(8 * MiB - PAGE_SIZE), 8192), E_NOENT);
+    assert_int_equal(slot_remove(guest, gpa(4 * MiB), 0), E_NOENT);
+    assert_int_equal(slot_remove(guest, gpa(4 * MiB), UINT64_MAX - 0xfff), E_NOENT);
+    assert_int_equal(slot_remove(guest, gpa(4 * MiB), 100), E_ALIGN);
+    assert_int_equal(slot_protect(guest, gpa(4 * MiB), 4096, RIGHT_W), E_UNSUPPORTED);
+    assert_int_equal(slot_protect(guest, gpa(4 * MiB), 4096, RIGHT_NONE), E_UNSUPPORTED);
+    assert_int_equal(guest->slots, slots);
+    assert_int_equal(buddy_owner_frames(guest_owner(guest)), held);
+    assert_int_equal(slot_protect(guest, gpa(4 * MiB), 4096, RIGHT_X), E_OK);
+    guest->table.caps.execute_only = false; /* as on another CPU */
+    assert_int_equal(slot_protect(guest, gpa(5 * MiB), 4096, RIGHT_X), E_UNSUPPORTED);
+    assert_int_equal(slot_insert(guest, SLOT_EXEC_ONLY, gpa(8 * MiB), 4096), E_UNSUPPORTED);
+    guest->table.caps.execute_only = true;
+    for (uint64_t at = 9 * MiB; guest->slots < GUEST_SLOTS; at += 2 * PAGE_SIZE)
+        assert_int_equal(slot_insert(guest, SLOT_RAM_LAZY, gpa(at), PAGE_SIZE), E_OK);
+    assert_int_equal(slot_insert(guest, SLOT_RAM_LAZY, gpa(GiB), PAGE_SIZE), E_FULL);
+    assert_int_equal(slot_remove(guest, gpa(6 * MiB), PAGE_SIZE), E_FULL);
+    assert_int_equal(slot_protect(guest, gpa(7 * MiB), MiB, RIGHT_R), E_FULL);
+    assert_int_equal(slot_remove(guest, gpa(7 * MiB), MiB), E_OK); /* its end: no more slots */
+    assert_int_equal(slot_remove(guest, gpa(9 * MiB), PAGE_SIZE), E_OK);
+    assert_int_equal(slot_protect(guest, gpa(6 * MiB), MiB, RIGHT_R), E_OK);
+    audit_all();
+    assert_int_equal(guest_kill(guest), E_OK);
+    assert_int_equal(slot_insert(guest, SLOT_RAM, gpa(GiB), PAGE_SIZE), E_STATE);
+    assert_int_equal(slot_remove(guest, gpa(0), PAGE_SIZE), E_STATE);
+    assert_int_equal(slot_protect(guest, gpa(0), PAGE_SIZE, RIGHT_R), E_STATE);
+    stop_machine();
+}
+
+/* A slot of its own again where all of it has the same rights; frames as before. */
+static void rights_come_back(void **state)
+{
+    (void)state;
+    start_machine(BY_MARKS);
+    struct model *model = make("g mem=8M");
+    struct guest *guest = model->guest;
+    uint64_t held = buddy_owner_frames(guest_owner(guest)), opened;
+
+    assert_int_equal(slot_protect(guest, gpa(4 * MiB), 2 * MiB, RIGHT_R), E_OK);
+    assert_int_equal(guest->slots, 4);
+    assert_int_equal(buddy_owner_frames(guest_owner(guest)), held); /* no page was split */
+    assert_int_equal(slot_protect(guest, gpa(4 * MiB), 2 * MiB, RIGHT_RWX), E_OK);
+    assert_int_equal(guest->slots, 2);
+    opened = guest->faults_opened;
+    cpu_write(model, 1030, 5);
+    assert_int_equal(guest->faults_opened, opened); /* it can be written at once */
+    assert_int_equal(guest_kill(guest), E_OK);
+    stop_machine();
+}
+
+/* A write where there is none any more stops the guest, and says what is there. */
+static void what_a_guest_finds(void **state)
+{
+    struct vm_exit exit = {
+        .kind = VM_EXIT_MEMORY,
+        .memory = {.gpa = gpa(5 * MiB), .access = RIGHT_W, .allowed = RIGHT_R},
+    };
+
+    (void)state;
+    start_machine(BY_MARKS);
+    struct guest *guest = make("g mem=8M")->guest;
+    assert_int_equal(slot_protect(guest, gpa(5 * MiB), MiB, RIGHT_R), E_OK);
+    assert_false(exit_dispatch(guest, &exit));
+    assert_int_equal(guest->state, GUEST_STOPPED);
+    assert_non_null(strstr(guest->reason, "RAM at 0x500000+1M, now r--"));
+    guest_finish(guest);
+    guest = make("g mem=8M")->guest;
+    assert_int_equal(slot_remove(guest, gpa(5 * MiB), MiB), E_OK);
+    assert_false(exit_dispatch(guest, &exit));
+    assert_non_null(strstr(guest->reason, "no memory (hole 0x500000..0x5fffff)"));
+    guest_finish(guest);
+    stop_machine();
+}
+
+/* With any number of frames: all, or nothing. */
+static void every_shortage(void **state)
+{
+    int error;
+
+    (void)state;
+    start_machine(BY_PROTECTION);
+    struct model *model = make("g mem=8M");
+    struct guest *guest = model->guest;
+    owner_t owner = guest_owner(guest);
+
+    assert_int_equal(dirty_start(guest, DIRTY_CONSOLE), E_OK);
+    for (unsigned op = 0; op < 3; op++) {
+        error = E_QUOTA;
+        for (unsigned k = 0; error != E_OK; k++) {
+            uint64_t held = buddy_owner_frames(owner);
+            unsigned slots = guest->slots;
+
+            buddy_set_quota(owner, held + k);
+            if (op == 0)
+                error = slot_insert(guest, SLOT_RAM, gpa(GiB), 5 * PAGE_SIZE);
+            else if (op == 1)
+                error = slot_protect(guest, gpa(3 * MiB), 4 * MiB, RIGHT_R);
+            else
+                error = slot_remove(guest, gpa(GiB + PAGE_SIZE), PAGE_SIZE);
+            assert_true(error == E_OK || error == E_QUOTA);
+            assert_true(error == E_OK || guest->slots == slots);
+            buddy_set_quota(owner, UINT64_MAX);
+            audit_all();
+            expect_contents(model);
+        }
+    }
+    assert_int_equal(guest_kill(guest), E_OK);
+    stop_machine();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(slots_come_and_go), cmocka_unit_test(what_is_refused),
+        cmocka_unit_test(rights_come_back),  cmocka_unit_test(what_a_guest_finds),
+        cmocka_unit_test(every_shortage),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

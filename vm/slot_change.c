@@ -1,0 +1,209 @@
+/* See vm/slot_change.h. */
+#include "vm/slot_change.h"
+
+#include "lib/bits.h"
+#include "lib/error.h"
+#include "lib/panic.h"
+#include "mm/paging/typed.h"
+#include "vm/cow.h"
+#include "vm/dirty.h"
+#include "vm/shared.h"
+#include "vm/slots.h"
+
+static int note_gone(void *ctx, const struct mapping *run)
+{
+    dirty_wrote(ctx, gpa(run->in), run->last - run->in + 1);
+    return 0;
+}
+
+/* Memory of all of [first, last] goes. It was cut at both ends. */
+static void release(struct guest *guest, uint64_t first, uint64_t last)
+{
+    while (!pages_release(&guest->table, &first, last))
+        continue;
+}
+
+int slot_insert(struct guest *guest, enum slot_kind kind, gpa_t base, uint64_t size)
+{
+    int error;
+
+    if (guest->vcpu == NULL)
+        return E_STATE;
+    if (kind == SLOT_EXEC_ONLY && !guest->table.caps.execute_only)
+        return E_UNSUPPORTED;
+    if (base.v >= guest_addresses_end() || size > guest_addresses_end() - base.v)
+        return E_RANGE;
+    error = slot_add(guest, base, size, kind);
+    if (error != E_OK)
+        return error;
+    struct slot *slot = slot_at(guest, base);
+    error = dirty_cover(guest, base, size);
+    if (error == E_OK)
+        error = slot_back(guest, slot);
+    if (error != E_OK) {
+        slot_forget(guest, (unsigned)(slot - guest->slot));
+        release(guest, base.v, base.v + (size - 1));
+        return error;
+    }
+    guest->slots_changed = true;
+    return E_OK;
+}
+
+/* The slot that has all of the range, cut at both ends of it; NULL and *error: there is none, or it
+ * cannot be. The range becomes `kept` slots, 0 or 1, and each part that is left of the old one is
+ * another. */
+static struct slot *cut_out(struct guest *guest, gpa_t base, uint64_t size, unsigned kept,
+                            int *error)
+{
+    struct slot *slot = guest->vcpu != NULL ? slot_at(guest, base) : NULL;
+    uint64_t last = base.v + (size - 1);
+
+    *error = guest->vcpu == NULL ? E_STATE : E_OK;
+    if (*error == E_OK && (!is_aligned(base.v, PAGE_SIZE) || !is_aligned(size, PAGE_SIZE)))
+        *error = E_ALIGN;
+    if (*error == E_OK && (slot == NULL || size == 0 || last < base.v || last > slot_last(slot)))
+        *error = E_NOENT;
+    if (*error == E_OK && slot->kind == SLOT_DEVICE)
+        *error = E_PERM;
+    if (*error == E_OK) {
+        unsigned ends = (base.v != slot->base.v) + (last != slot_last(slot));
+
+        if (guest->slots - 1 + kept + ends > GUEST_SLOTS)
+            *error = E_FULL;
+    }
+    if (*error == E_OK)
+        *error = pages_cut(guest, base);
+    if (*error == E_OK && last != guest->table.kind->input_last)
+        *error = pages_cut(guest, gpa(last + 1));
+    return *error == E_OK ? slot : NULL;
+}
+
+static void add_like(struct guest *guest, const struct slot *old, uint64_t first, uint64_t last,
+                     unsigned rights)
+{
+    invariant(slot_add(guest, gpa(first), last - first + 1, old->kind) == E_OK);
+    struct slot *slot = slot_at(guest, gpa(first));
+    slot->rights = (uint8_t)rights;
+    slot->shared = old->shared;
+    shared_hold(slot, 1);
+}
+
+/* The slot, of which [base, base + size) goes or gets other rights, is no more; its parts before
+ * and behind that become slots by themselves. There is room. */
+static void part(struct guest *guest, struct slot *slot, uint64_t base, uint64_t size,
+                 unsigned rights)
+{
+    struct slot old = *slot;
+    uint64_t last = base + (size - 1);
+
+    slot_forget(guest, (unsigned)(slot - guest->slot));
+    if (old.base.v < base)
+        add_like(guest, &old, old.base.v, base - 1, old.rights);
+    if (rights != RIGHT_NONE)
+        add_like(guest, &old, base, last, rights);
+    if (slot_last(&old) > last)
+        add_like(guest, &old, last + 1, slot_last(&old), old.rights);
+    shared_drop(&old, 1);
+}
+
+int slot_remove(struct guest *guest, gpa_t base, uint64_t size)
+{
+    int error;
+    struct slot *slot = cut_out(guest, base, size, 0, &error);
+
+    if (slot == NULL)
+        return error;
+    table_visit(&guest->table, base.v, base.v + (size - 1), VISIT_RUNS, note_gone, guest);
+    release(guest, base.v, base.v + (size - 1));
+    part(guest, slot, base.v, size, RIGHT_NONE);
+    slots_recount(guest);
+    guest->slots_changed = true;
+    return E_OK;
+}
+
+/* ---- Rights ---------------------------------------------------------------------------------- */
+
+static bool can_express(const struct table *table, unsigned rights)
+{
+    if (rights == RIGHT_NONE || (rights & RIGHT_W && !(rights & RIGHT_R)))
+        return false;
+    return rights & RIGHT_R || table->caps.execute_only;
+}
+
+struct change {
+    unsigned rights;
+    struct mapping found;
+};
+
+/* What the leaf is to have: the right to write comes when it is written, for it may be shared, or
+ * watched. */
+static unsigned wanted(const struct mapping *leaf, unsigned rights)
+{
+    return leaf->attrs.rights & RIGHT_W ? rights : rights & ~(unsigned)RIGHT_W;
+}
+
+static int find_other(void *ctx, const struct mapping *leaf)
+{
+    struct change *change = ctx;
+
+    if (wanted(leaf, change->rights) == leaf->attrs.rights)
+        return 0;
+    change->found = *leaf;
+    return 1;
+}
+
+static void change_rights(struct guest *guest, uint64_t first, uint64_t last, unsigned rights)
+{
+    struct change change = {.rights = rights};
+    struct flush_batch batch;
+
+    flush_begin(&batch, &guest->table);
+    while (table_visit(&guest->table, first, last, VISIT_RUNS, find_other, &change) != 0) {
+        struct attrs attrs = change.found.attrs;
+
+        attrs.rights = (uint8_t)wanted(&change.found, rights);
+        /* Whole leaves: nothing has to be split, so that nothing can fail. */
+        invariant(table_protect(&guest->table, change.found.in,
+                                change.found.last - change.found.in + 1, attrs, &batch) == E_OK);
+        if (change.found.last >= last)
+            break;
+        first = change.found.last + 1;
+    }
+    flush_commit(&batch);
+}
+
+/* A slot that goes on where another of its kind and rights ends becomes one with it. */
+static void join(struct guest *guest)
+{
+    for (unsigned i = 1; i < guest->slots;) {
+        struct slot *before = &guest->slot[i - 1], *slot = &guest->slot[i];
+
+        if (slot->kind == SLOT_DEVICE || slot->shared != NULL || slot->kind != before->kind ||
+            slot->rights != before->rights || slot_last(before) + 1 != slot->base.v) {
+            i++;
+            continue;
+        }
+        before->size += slot->size;
+        slot_forget(guest, i);
+    }
+}
+
+int slot_protect(struct guest *guest, gpa_t base, uint64_t size, unsigned rights)
+{
+    int error;
+    struct slot *slot;
+
+    if (guest->vcpu != NULL && !can_express(&guest->table, rights))
+        return E_UNSUPPORTED;
+    slot = cut_out(guest, base, size, 1, &error);
+    if (slot == NULL)
+        return error;
+    part(guest, slot, base.v, size, rights);
+    change_rights(guest, base.v, base.v + (size - 1), rights);
+    if (guest->dirty.way == DIRTY_OFF)
+        slots_restore_rights(guest);
+    join(guest);
+    slots_recount(guest);
+    guest->slots_changed = true;
+    return E_OK;
+}
