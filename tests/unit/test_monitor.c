@@ -1303,6 +1303,39 @@ static void test_audit(void **state)
     refuses(E_FORMAT, "audit g1", "it takes `selftest`, or nothing");
 }
 
+static unsigned polls_of(const char *line)
+{
+    silent_polls = UINT32_MAX;
+    answers(line, "hold.\n");
+    return UINT32_MAX - silent_polls;
+}
+
+/* At a terminal a key ends it: at a node, or among the records, where it is asked for last. */
+static void test_audit_stopped_by_a_key(void **state)
+{
+    const char *checked = "stopped by a key; 0 of 3 checks found a broken invariant so far";
+    (void)state;
+
+    typed = "";
+    monitor_terminal()->pager.rows = 24;
+    unsigned audit_polls = polls_of("audit"), check_polls = polls_of("check");
+    for (unsigned i = 0; i < audit_polls; i++) {
+        silent_polls = i;
+        typed = "x";
+        refuses(E_STATE, "audit", "error: audit: stopped by a key after ");
+        assert_null(strstr(screen, "rules hold"));
+        assert_string_equal(typed, "");
+    }
+    assert_null(strstr(screen, "after 0 table frames")); /* among the records, behind all nodes */
+    assert_non_null(strstr(screen, " table frames; 0 findings so far"));
+    silent_polls = check_polls - 1;
+    typed = "x";
+    refuses(E_STATE, "check", checked);
+    monitor_terminal()->pager.rows = 0;
+    typed = "x";
+    answers("audit", "All 19 rules hold.\n");
+}
+
 static void test_oracle(void **state)
 {
     (void)state;
@@ -2135,6 +2168,7 @@ int main(void)
         cmocka_unit_test_setup(test_eptp, set_up),
         cmocka_unit_test_setup(test_check, set_up),
         cmocka_unit_test_setup(test_audit, set_up),
+        cmocka_unit_test_setup(test_audit_stopped_by_a_key, set_up),
         cmocka_unit_test_setup(test_oracle, set_up),
         cmocka_unit_test_setup(test_cpus, set_up),
         cmocka_unit_test_setup(test_system, set_up),
