@@ -455,6 +455,24 @@ static void nmis_wait_for_iret(void **state)
     assert_int_equal(inject(VM_EVENT_NMI, 2, false, 0), E_OK);
 }
 
+/* The handler of an NMI that faults is still that handler: blocking ends by IRET alone. And an IRET
+ * that faults in the second level runs again: it is as if it had not run. */
+static void a_fault_keeps_nmis_blocked(void **state)
+{
+    (void)state;
+    assert_int_equal(inject(VM_EVENT_NMI, 2, false, 0), E_OK);
+    assert_int_equal(next_event(), VALID | TYPE(2) | 2);
+    assert_int_equal(inject(VM_EVENT_EXCEPTION, 14, true, 2), E_OK);
+    assert_int_equal(next_event() & 0xff, 14);
+    assert_int_equal(vmcb()->intercept1 & BIT(20), BIT(20));
+    assert_int_equal(inject(VM_EVENT_NMI, 2, false, 0), E_STATE);
+    exit_by((struct model_svm_exit){.code = SVM_EXIT_IRET});
+    exit_by((struct model_svm_exit){.code = SVM_EXIT_NPF, .info2 = 0x2000});
+    assert_int_equal(inject(VM_EVENT_NMI, 2, false, 0), E_STATE);
+    vmcb()->rip = 0x2000; /* the handler of its own fault, which finds them unblocked */
+    assert_int_equal(inject(VM_EVENT_NMI, 2, false, 0), E_OK);
+}
+
 static void interrupted_events_come_again(void **state)
 {
     static const struct {
@@ -737,6 +755,7 @@ int main(void)
         WITH_GUEST(interrupts_wait_for_their_window),
         WITH_GUEST(exceptions_as_the_cpu_has_them),
         WITH_GUEST(nmis_wait_for_iret),
+        WITH_GUEST(a_fault_keeps_nmis_blocked),
         WITH_GUEST(interrupted_events_come_again),
         WITH_GUEST(instructions_end),
         WITH_GUEST(kinds_of_exits),
