@@ -8,6 +8,7 @@
 #include "mm/frames/buddy.h"
 #include "mm/paging/typed.h"
 #include "vm/cow.h"
+#include "vm/quota.h"
 #include "vm/slots.h"
 
 static void copy_identity(struct guest *to, const struct guest *from)
@@ -42,8 +43,7 @@ static int copy_all(struct guest *to, struct guest *from)
     struct guest_life life;
     int error;
 
-    if (to->options.quota != 0)
-        buddy_set_quota(guest_owner(to), to->options.quota / PAGE_SIZE);
+    buddy_set_quota(guest_owner(to), quota_of_fork(from));
     error = copy_memory(to, from);
     if (error != E_OK)
         return error;

@@ -12,6 +12,7 @@
 #include "vm/guest_audit.h"
 #include "vm/guest_load.h"
 #include "vm/interrupts.h"
+#include "vm/quota.h"
 #include "vm/slots.h"
 #include "vm/snapshot.h"
 
@@ -197,20 +198,6 @@ static int refuse_backing(struct guest *guest, int error)
     return refuse(guest, error, NULL);
 }
 
-/* Frames that it may hold. Without `quota=` a lazy guest that could take nearly all there is leaves
- * others a fourth of what was free when it was made. */
-static uint64_t quota_of(const struct guest *guest)
-{
-    struct buddy_stats stats;
-    uint64_t most;
-
-    if (guest->options.quota != 0)
-        return guest->options.quota / PAGE_SIZE;
-    buddy_stats(&stats);
-    most = stats.free_frames / 4 * 3;
-    return guest->options.lazy && guest->memory / PAGE_SIZE > most ? most : UINT64_MAX;
-}
-
 int guest_table_init(struct table *table, owner_t owner)
 {
     const struct vm_backend *backend = all.backend;
@@ -223,7 +210,7 @@ static int build_memory(struct guest *guest)
 {
     int error;
 
-    buddy_set_quota(guest_owner(guest), quota_of(guest));
+    buddy_set_quota(guest_owner(guest), quota_at_start(guest));
     error = guest_table_init(&guest->table, guest_owner(guest));
     if (error != E_OK)
         return refuse(guest, error, "no frame for its table");

@@ -679,7 +679,7 @@ static void every_shortage_of_copies(void **state)
         }
         error = E_QUOTA;
         for (unsigned k = 0; error != E_OK && living + k < GUEST_LIMIT; k++) {
-            model->guest->options.quota = k * PAGE_SIZE + PAGE_SIZE;
+            buddy_set_quota(owner, k + 1);
             error = guest_fork(model->guest, &fork);
             assert_true(error == E_OK || error == E_QUOTA);
             assert_true(error == E_OK || buddy_owner_frames(guest_owner(fork)) == 0);
@@ -757,6 +757,66 @@ static void large_pages_are_shared_whole(void **state)
     audit_all();
     expect_contents(model);
     assert_int_equal(guest_kill(model->guest), E_OK);
+    stop_machine();
+}
+
+/* A large block that several hold is let go of leaf by leaf, where its leaves are smaller: what is
+ * left so when a split to the bottom had no frames left on the way. */
+static void blocks_larger_than_their_leaves_are_divided(void **state)
+{
+    struct guest *forks[2];
+    struct flush_batch batch;
+
+    (void)state;
+    start_machine(BY_MARKS);
+    living = 0;
+    struct model *model = make("large mem=8M");
+    cpu_write(model, 1024, 6);
+    for (unsigned i = 0; i < ARRAY_SIZE(forks); i++)
+        assert_int_equal(guest_fork(model->guest, &forks[i]), E_OK);
+    flush_begin(&batch, &forks[0]->table);
+    assert_int_equal(table_split(&forks[0]->table, 4 * MiB, 2 * MiB, 1, &batch), E_OK);
+    flush_commit(&batch);
+    assert_int_equal(guest_kill(forks[0]), E_OK);
+    audit_all();
+    expect_contents(model);
+    assert_int_equal(guest_kill(forks[1]), E_OK);
+    audit_all();
+    expect_contents(model);
+    assert_int_equal(guest_kill(model->guest), E_OK);
+    stop_machine();
+}
+
+/* What the first may hold, its fork may: from the options, from the console, by default. */
+static void a_fork_has_a_quota(void **state)
+{
+    struct guest *fork, *second;
+
+    (void)state;
+    start_machine(BY_MARKS);
+    living = 0;
+    struct guest *guest = make("first mem=8M quota=12M")->guest;
+    assert_int_equal(guest_fork(guest, &fork), E_OK);
+    assert_int_equal(buddy_quota(guest_owner(fork)), 12 * MiB / PAGE_SIZE);
+    buddy_set_quota(guest_owner(fork), 300);
+    assert_int_equal(guest_fork(fork, &second), E_OK);
+    assert_int_equal(buddy_quota(guest_owner(second)), 300);
+    assert_int_equal(guest_kill(second), E_OK);
+    assert_int_equal(buddy_quota(guest_owner(second)), UINT64_MAX);
+    assert_int_equal(guest_kill(fork), E_OK);
+    assert_int_equal(guest_kill(guest), E_OK);
+    guest = make("large mem=50M")->guest; /* more than three fourths of what it leaves */
+    assert_int_equal(buddy_quota(guest_owner(guest)), UINT64_MAX);
+    uint64_t most = machine_free_frames() / 4 * 3;
+    assert_int_equal(guest_fork(guest, &fork), E_OK);
+    assert_in_range(buddy_quota(guest_owner(fork)), most - 16, most);
+    assert_int_equal(guest_kill(fork), E_OK);
+    assert_int_equal(guest_kill(guest), E_OK);
+    guest = make("small mem=8M")->guest;
+    assert_int_equal(guest_fork(guest, &fork), E_OK);
+    assert_int_equal(buddy_quota(guest_owner(fork)), UINT64_MAX);
+    assert_int_equal(guest_kill(fork), E_OK);
+    assert_int_equal(guest_kill(guest), E_OK);
     stop_machine();
 }
 
@@ -859,6 +919,8 @@ int main(void)
         cmocka_unit_test(every_shortage_of_copies),
         cmocka_unit_test(back_without_frames_can_be_tried_again),
         cmocka_unit_test(large_pages_are_shared_whole),
+        cmocka_unit_test(blocks_larger_than_their_leaves_are_divided),
+        cmocka_unit_test(a_fork_has_a_quota),
         cmocka_unit_test(fuzzing_finds_and_finds_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
