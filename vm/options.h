@@ -45,7 +45,8 @@ const char *guest_entry_name(enum guest_entry entry); /* the option's value: "el
 struct guest_options {
     char name[GUEST_NAME];
     uint64_t memory; /* `mem=`: the guest's address where RAM ends */
-    uint64_t quota;  /* `quota=`: bytes it may hold, tables included; 0: no limit */
+    uint64_t quota;  /* `quota=`: bytes it may hold, all that it costs included (vm/quota.h); 0: not
+                        given */
     bool lazy, flat, paused;
     bool pc, bare; /* the first MiB as a PC's; nothing from 640K to 1M. Neither: by the image */
     enum guest_entry entry;

@@ -49,6 +49,7 @@
 #include "vm/device.h"
 #include "vm/guest.h"
 #include "vm/keyboard.h"
+#include "vm/quota.h"
 #include "vm/screen.h"
 #include "x86/control.h"
 
@@ -880,7 +881,7 @@ static void test_mem(void **state)
     assert_non_null(strstr(screen, "  guest memory             672       2688K  "));
 
     assert_int_equal(buddy_alloc(9, PURPOSE_GUEST_RAM, OWNER_FIRST_GUEST + 3, &held), E_OK);
-    buddy_set_quota(OWNER_FIRST_GUEST + 3, 4096);
+    buddy_set_quota(OWNER_FIRST_GUEST + 3, quota_frames(16 * MiB));
     answers("mem", "  guest memory            1184       4736K  ");
     assert_non_null(strstr(screen, "  g3 hello3"));
     assert_non_null(strstr(screen, "         16M\n"));

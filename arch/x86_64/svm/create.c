@@ -14,6 +14,7 @@
 #define DR6_RESET 0xffff0ff0
 
 static struct slab_cache vcpus;
+_Static_assert(sizeof(struct svm_vcpu) <= VCPU_MOST, "as quotas have it");
 
 void svm_vcpus_init(void)
 {
