@@ -269,6 +269,45 @@ static void nmis_and_iret(void **state)
     }
 }
 
+/* A fork's vCPU is the first one's, but for its tag. */
+static void a_copy_is_the_same(void **state)
+{
+    struct vcpu *first = g.vcpu, *second;
+    struct vcpu_state s = model_long_mode(0x1000), was;
+
+    (void)state;
+    assert_int_equal(model_guest_add(&second), E_OK);
+    uint16_t tag = vmx_vcpu_of(second)->vpid;
+    for (unsigned i = 0; i < GPR_COUNT; i++)
+        s.gpr[i] = 0x1111 * i;
+    s.cr2 = 0x123;
+    s.cr4 |= CR4_DE;
+    s.rflags = 2 | RFLAGS_IF;
+    in_mode(s);
+    g.vcpu->cr8 = 7;
+    set_field(VMCS_GUEST_PAT, 0x0606060606060606);
+    set_field(VMCS_GUEST_INTERRUPTIBILITY, BLOCKING_BY_NMI);
+    g.backend->want_window(first, true);
+    assert_int_equal(inject(VM_EVENT_EXCEPTION, 13, true, 0x18), E_OK);
+    was = model_state();
+    assert_int_equal(g.backend->vcpu_copy(second, first), E_OK);
+    g.vcpu = second;
+    struct vcpu_state is = model_state();
+    assert_memory_equal(&is, &was, sizeof(is));
+    assert_int_equal(second->cr8, 7);
+    assert_int_equal(field(VMCS_VPID), tag);
+    assert_int_not_equal(tag, vmx_vcpu_of(first)->vpid);
+    assert_int_equal(field(VMCS_GUEST_INTERRUPTIBILITY), BLOCKING_BY_NMI);
+    assert_int_equal(field(VMCS_PROC_CONTROLS) & PROC_INTERRUPT_WINDOW_EXITING,
+                     PROC_INTERRUPT_WINDOW_EXITING);
+    g.backend->want_window(second, false); /* it knows that it has one */
+    assert_int_equal(field(VMCS_PROC_CONTROLS) & PROC_INTERRUPT_WINDOW_EXITING, 0);
+    assert_int_equal(next_event(), VALID | TYPE(3) | CODE | 13);
+    assert_int_equal(model_vmx.code, 0x18);
+    g.backend->vcpu_destroy(second);
+    g.vcpu = first;
+}
+
 /* ---- After an instruction ------------------------------------------------------------------- */
 
 static void in_the_shadow_of_sti(void)
@@ -904,6 +943,7 @@ int main(void)
         WITH_GUEST(interrupts_wait_for_their_window),
         WITH_GUEST(nmis_wait_for_iret),
         WITH_GUEST(a_fault_keeps_nmis_blocked),
+        WITH_GUEST(a_copy_is_the_same),
         WITH_GUEST(exceptions_as_the_cpu_has_them),
         WITH_GUEST(a_window_is_asked_for_and_told),
         WITH_GUEST(interrupted_events_come_again),

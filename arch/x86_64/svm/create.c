@@ -27,8 +27,8 @@ static void fill_vmcb(struct svm_vcpu *v)
 {
     struct vmcb *vmcb = v->vmcb;
 
-    vmcb->intercept_cr =
-        (uint32_t)(INTERCEPT_CR_WRITE(4) | INTERCEPT_CR_READ(8) | INTERCEPT_CR_WRITE(8));
+    vmcb->intercept_cr = (uint32_t)(INTERCEPT_CR_READ(4) | INTERCEPT_CR_WRITE(4) |
+                                    INTERCEPT_CR_READ(8) | INTERCEPT_CR_WRITE(8));
     vmcb->intercept_exceptions =
         (uint32_t)(BIT(VECTOR_MC) | BIT(VECTOR_UD) | BIT(VECTOR_DB) | BIT(VECTOR_AC));
     vmcb->intercept1 =
@@ -141,6 +141,7 @@ int svm_vcpu_copy(struct vcpu *to, struct vcpu *from)
     target->iret = source->iret;
     target->iret_rip = source->iret_rip;
     target->traps = source->traps;
+    target->mce = source->mce;
     tlb_flush_asid(target->asid);
     return E_OK;
 }
