@@ -84,9 +84,13 @@ static int audit_all(const struct command *command, struct output *out)
     struct audit_totals totals;
     unsigned tables;
     uint64_t start = rdtsc();
-    int error = machine_audit(show_finding, out, &totals, &tables);
+    int error = machine_audit(true, show_finding, out, &totals, &tables);
     uint64_t ticks = rdtsc() - start;
 
+    if (error == E_STOPPED)
+        return command_refuse(command, out, E_STATE,
+                              "stopped by a key after %lu table frames; %lu findings so far",
+                              totals.table_frames, totals.found);
     show_rules(out, &totals);
     output_facts(out, &audit_record,
                  (struct value[]){as_number(tables), as_number(totals.table_frames),

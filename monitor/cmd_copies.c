@@ -3,6 +3,7 @@
 #include "mm/frames/buddy.h"
 #include "monitor/commands.h"
 #include "vm/fork.h"
+#include "vm/quota.h"
 #include "vm/snapshot.h"
 
 int command_not_held(const struct command *command, struct output *out, const struct guest *guest)
@@ -111,12 +112,12 @@ static int quota(const struct command *command, struct output *out, const struct
         if (error)
             return error;
     }
-    error = buddy_set_quota(guest_owner(guest), none ? UINT64_MAX : bytes / PAGE_SIZE);
+    error = buddy_set_quota(guest_owner(guest), none ? UINT64_MAX : quota_frames(bytes));
     if (error)
         return command_refuse(command, out, error, "%s", error_text(error));
     output_note(out, "g%u %s: may hold %s, holds %s", guest->number, guest->name,
                 none ? "what the host leaves" : size_text(size, bytes),
-                size_text(held, buddy_owner_frames(guest_owner(guest)) * PAGE_SIZE));
+                size_text(held, quota_held(guest)));
     return E_OK;
 }
 
@@ -164,9 +165,9 @@ static const struct command copies_commands[] = {
         .name = "quota",
         .usage = "gN SIZE|none",
         .summary = "how much memory a guest may hold, from now on",
-        .details =
-            "Its tables and vCPU included. One that needs more is paused and says so; `resume`\n"
-            "lets it go on once there is room. What it has it keeps.\n",
+        .details = "All that it costs is included, its tables and vCPU too. One that needs more is "
+                   "paused and says so; `resume`\n"
+                   "lets it go on once there is room. What it has it keeps.\n",
         .example = "quota g4 none",
         .least = 2,
         .most = 2,

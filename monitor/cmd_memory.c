@@ -4,7 +4,7 @@
 #include "mm/frames/buddy.h"
 #include "monitor/commands.h"
 #include "monitor/monitor.h"
-#include "vm/guest.h"
+#include "vm/quota.h"
 
 static const struct column region_columns[] = {
     {"first", COLUMN_HEX, 18},
@@ -171,14 +171,16 @@ static void show_owners(struct output *out, const struct buddy_stats *stats)
     output_title(out, "used, by owner");
     for (unsigned owner = 0; owner < OWNER_LIMIT; owner++) {
         uint64_t frames = buddy_owner_frames((owner_t)owner);
-        uint64_t quota = buddy_quota((owner_t)owner);
+        const struct guest *guest =
+            owner > OWNER_FIRST_GUEST ? guest_by_number(owner - OWNER_FIRST_GUEST) : NULL;
+        uint64_t quota = guest != NULL ? quota_bytes(guest) : UINT64_MAX;
 
         if (frames)
             output_row(out, &owner_record,
-                       (struct value[]){
-                           as_text(owner_text(name, (owner_t)owner)), as_number(frames),
-                           as_number(frames << PAGE_SHIFT), as_text(bar(share, frames, used)),
-                           quota == UINT64_MAX ? as_nothing() : as_number(quota << PAGE_SHIFT)});
+                       (struct value[]){as_text(owner_text(name, (owner_t)owner)),
+                                        as_number(frames), as_number(frames << PAGE_SHIFT),
+                                        as_text(bar(share, frames, used)),
+                                        quota == UINT64_MAX ? as_nothing() : as_number(quota)});
     }
 }
 

@@ -240,17 +240,20 @@ static void keep_first(void *ctx, const struct audit_finding *finding)
         audit_line(why, finding);
 }
 
-/* By every rule of the auditor; `audit` has them one by one. */
-static void check_tables(struct check_pass *pass)
+/* By every rule of the auditor; `audit` has them one by one. False: stopped by a key. */
+static bool check_tables(struct check_pass *pass)
 {
     char why[AUDIT_LINE] = "";
     struct audit_totals totals;
     unsigned tables;
-    int error = machine_audit(keep_first, why, &totals, &tables);
+    int error = machine_audit(true, keep_first, why, &totals, &tables);
 
+    if (error == E_STOPPED && why[0] == '\0')
+        return false;
     if (error != E_OK && why[0] == '\0')
         format_buffer(why, sizeof(why), "not judged: %s", error_text(error));
     show_check(pass, "page tables and frame records", error == E_OK, why);
+    return true;
 }
 
 static void check_guest(struct check_pass *pass, struct guest *guest)
@@ -282,7 +285,10 @@ static int check(const struct command *command, struct output *out, const struct
     why[0] = '\0';
     show_check(&pass, "small objects", slab_check_all(why, sizeof(why)) == E_OK, why);
     show_check(&pass, "host's address space", kernel_space_check(why, sizeof(why)) == E_OK, why);
-    check_tables(&pass);
+    if (!check_tables(&pass))
+        return command_refuse(command, out, E_STATE,
+                              "stopped by a key; %u of %u checks found a broken invariant so far",
+                              pass.broken, pass.checks);
     for (unsigned i = 1; i <= guest_count(); i++)
         check_guest(&pass, guest_by_number(i));
     if (pass.broken)

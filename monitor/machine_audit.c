@@ -3,6 +3,7 @@
 
 #include "arch/x86_64/mm/kernel_space.h"
 #include "lib/log.h"
+#include "monitor/commands.h"
 #include "vm/guest_audit.h"
 #include "vm/shared.h"
 
@@ -45,11 +46,19 @@ static void describe(struct audit *audit)
     }
 }
 
-int machine_audit(audit_report_fn report, void *ctx, struct audit_totals *totals, unsigned *tables)
+static bool stopped_by_key(void *ctx)
+{
+    return command_stopped(ctx) != 0;
+}
+
+int machine_audit(bool by_key, audit_report_fn report, void *ctx, struct audit_totals *totals,
+                  unsigned *tables)
 {
     struct audit audit;
 
     describe(&audit);
+    if (by_key)
+        audit.stopped = stopped_by_key;
     *tables = audit.tables;
     return audit_run(&audit, report, ctx, totals);
 }
@@ -66,7 +75,7 @@ void machine_audit_log(void)
 {
     struct audit_totals totals;
     unsigned tables;
-    int error = machine_audit(log_finding, NULL, &totals, &tables);
+    int error = machine_audit(false, log_finding, NULL, &totals, &tables);
 
     if (error == E_OK)
         log_line("audit: %u tables, %lu frames, all rules hold", tables,

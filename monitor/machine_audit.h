@@ -8,9 +8,10 @@
 
 #include "mm/audit/audit.h"
 
-/* Judges the machine by every rule. Returns and reports as audit_run(); *tables receives how many
- * tables there are. */
-int machine_audit(audit_report_fn report, void *ctx, struct audit_totals *totals, unsigned *tables);
+/* Judges the machine by every rule, for a command that a key may stop, or to the end. Returns
+ * and reports as audit_run(); *tables receives how many tables there are. */
+int machine_audit(bool by_key, audit_report_fn report, void *ctx, struct audit_totals *totals,
+                  unsigned *tables);
 
 /* The same with the findings, or that there are none, in the log. */
 void machine_audit_log(void);

@@ -212,6 +212,10 @@ struct vm_root {
     bool accessed_dirty;
 };
 
+/* A backend's own structure of a vCPU, in which struct vcpu is, has at most so many bytes: what a
+ * guest's quota counts for it. */
+#define VCPU_MOST 4096
+
 struct vm_backend {
     const char *name;
     const char *detail; /* the manual's name of vm_exit.qualification */

@@ -15,6 +15,7 @@
 #include "vm/cow.h"
 #include "vm/device.h"
 #include "vm/exits.h"
+#include "vm/quota.h"
 #include "vm/report.h"
 #include "vm/slots.h"
 #include "vm/windows.h"
@@ -236,16 +237,15 @@ static bool keeps_faulting(struct guest *guest, const struct vm_exit *exit)
 /* There is no frame for it just now. The access is made again when the guest goes on. */
 static void hold(struct guest *guest, const struct vm_exit *exit, int error)
 {
-    uint64_t held = buddy_owner_frames(guest_owner(guest)) * PAGE_SIZE;
-    uint64_t quota = buddy_quota(guest_owner(guest));
+    uint64_t held = quota_held(guest), quota = quota_bytes(guest);
     char has[SIZE_TEXT], most[SIZE_TEXT];
 
-    if (quota != UINT64_MAX && held + PAGE_SIZE > quota * PAGE_SIZE)
+    if (quota != UINT64_MAX && held + PAGE_SIZE > quota)
         guest_hold(guest,
                    "no frame for GPA 0x%lx: it holds %s, its quota is %s; `quota g%u SIZE`, then "
                    "`resume g%u`",
-                   exit->memory.gpa.v, size_text(has, held), size_text(most, quota * PAGE_SIZE),
-                   guest->number, guest->number);
+                   exit->memory.gpa.v, size_text(has, held), size_text(most, quota), guest->number,
+                   guest->number);
     else
         guest_hold(guest,
                    "no frame for GPA 0x%lx: the machine's memory is given away (%s); `resume g%u` "

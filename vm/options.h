@@ -51,7 +51,8 @@ const char *guest_entry_name(enum guest_entry entry); /* the option's value: "el
 struct guest_options {
     char name[GUEST_NAME];
     uint64_t memory; /* `mem=`: the guest's address where RAM ends */
-    uint64_t quota;  /* `quota=`: bytes it may hold, tables included; 0: no limit */
+    uint64_t quota;  /* `quota=`: bytes it may hold, all that it costs included (vm/quota.h); 0: not
+                        given */
     bool lazy, flat, paused;
     unsigned pages;  /* `pages=`: the largest page, by its level: 1 4K, 2 2M, 3 1G; 0: not said */
     unsigned around; /* `around=`: pages of 4K that come at a first touch, a power of two */

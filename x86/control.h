@@ -23,6 +23,8 @@
 #define CR3_PWT BIT(3)
 #define CR3_PCD BIT(4)
 #define CR3_PCID BITS(11, 0)
+#define CR3_LAM_U57 BIT(61) /* linear-address masking of pointers with bit 63 clear (4.1.4) */
+#define CR3_LAM_U48 BIT(62)
 #define CR3_KEEP BIT(63) /* a move to CR3 with CR4.PCIDE: keep this PCID's translations */
 
 #define CR4_VME BIT(0)

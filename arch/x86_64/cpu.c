@@ -32,6 +32,7 @@
 #define EBX7_SMAP 20
 #define ECX7_UMIP 2
 #define ECX7_LA57 16
+#define EAX7_1_LAM 26 /* sub-leaf 1 */
 #define ECX81_SVM 2
 #define EDX81_SYSCALL 11
 #define EDX81_NX 20
@@ -104,6 +105,10 @@ static void detect_basic(struct cpu_features *f)
         f->invpcid = has(r[CPUID_EBX], EBX7_INVPCID);
         f->umip = has(r[CPUID_ECX], ECX7_UMIP);
         f->la57 = has(r[CPUID_ECX], ECX7_LA57);
+        if (r[CPUID_EAX] >= 1) {
+            cpuid(LEAF_FEATURES, 1, r);
+            f->lam = has(r[CPUID_EAX], EAX7_1_LAM);
+        }
     }
     if (f->xsave && highest >= LEAF_XSAVE) {
         cpuid(LEAF_XSAVE, 0, r);

@@ -193,7 +193,7 @@ struct cpu_features {
     unsigned family, model, stepping;
     uint8_t maxphyaddr;  /* bits of a physical address: 32..52 */
     uint8_t linear_bits; /* bits of a linear address: 48 or 57 */
-    bool nx, page1g, pge, pcid, invpcid, smep, smap, umip, pat, mtrr, mce, la57;
+    bool nx, page1g, pge, pcid, invpcid, smep, smap, umip, pat, mtrr, mce, la57, lam;
     bool vmx, svm, fxsr, xsave, tsc_deadline, x2apic, fsgsbase, syscall, rdtscp, invariant_tsc;
     uint64_t xcr0; /* components that XCR0 may enable; 0 without XSAVE */
 };

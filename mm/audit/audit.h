@@ -96,7 +96,8 @@ struct audit {
     unsigned tables;
     const struct audit_guard *guard;
     unsigned guards;
-    bool (*stopped)(void *ctx); /* asked at each node: true ends the audit; NULL: never */
+    bool (*stopped)(void *ctx); /* asked at each node, and now and then among the records:
+                                 * true ends the audit; NULL: never */
     void *stopped_ctx;
     bool everyone; /* these are all tables of the machine: AUDIT_RECORDS are for every owner, not
                     * only for the owners of these tables */

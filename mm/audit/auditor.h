@@ -12,6 +12,7 @@
 #ifndef QUIRE_MM_AUDITOR_H
 #define QUIRE_MM_AUDITOR_H
 
+#include "lib/error.h"
 #include "mm/audit/audit.h"
 #include "mm/audit/tally.h"
 
@@ -65,6 +66,14 @@ bool judging(struct auditor *a, enum audit_rule rule);
 __attribute__((format(printf, 5, 6))) void found(struct auditor *a, enum audit_rule rule,
                                                  const char *table, struct place place,
                                                  const char *detail, ...);
+
+/* Has whoever asked for the audit had it stopped? Then a->error says so. */
+static inline bool audit_stopped(struct auditor *a)
+{
+    if (a->error == E_OK && a->audit->stopped != NULL && a->audit->stopped(a->audit->stopped_ctx))
+        a->error = E_STOPPED;
+    return a->error == E_STOPPED;
+}
 
 /* `count` findings more than are reported. */
 void found_more(struct auditor *a, enum audit_rule rule, uint64_t count);

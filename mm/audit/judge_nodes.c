@@ -203,10 +203,8 @@ static enum node_verdict judge_node(void *ctx, const struct table_node *node)
     struct auditor *a = ctx;
     unsigned children = 0;
 
-    if (a->audit->stopped != NULL && a->audit->stopped(a->audit->stopped_ctx)) {
-        a->error = E_STOPPED;
+    if (audit_stopped(a))
         return NODE_STOP;
-    }
     if (!led_by_legal_entry(a, node))
         return NODE_SKIP;
     if (judge_frame(a, node))

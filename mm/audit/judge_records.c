@@ -107,8 +107,14 @@ static int judge_record(void *ctx, hpa_t base, uint64_t size, const struct frame
     return 0;
 }
 
+static int poll_stopped(void *ctx)
+{
+    return audit_stopped(ctx);
+}
+
 void judge_records(struct auditor *a)
 {
-    buddy_visit(judge_record, a);
+    if (buddy_visit_until(judge_record, a, poll_stopped, a) != 0)
+        return;
     a->totals->rules |= a->audit->rules & (a->totals->moot ? BIT(AUDIT_DYING) : AUDIT_RECORDS);
 }

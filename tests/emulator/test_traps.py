@@ -2,8 +2,11 @@
 never in a triple fault or a silent hang. The kernel's `selftest=` commits them."""
 
 import re
+import socket
 
 import pytest
+
+from quire_machine.engines import Qemu
 
 FAULTS = {
     "pf": [
@@ -60,3 +63,45 @@ def test_a_selftest_that_is_not_known_is_named_and_passed_by(boot):
     machine = boot(modules=[], cmdline="selftest=nonsense")
     machine.expect("selftest: there is no `nonsense`; known: pf wp nx ud df stack nest panic")
     machine.wait_prompt()
+
+
+class WithMonitor(Qemu):
+    """QEMU with its own monitor on a socket, by which a machine check can be had."""
+
+    def __init__(self, folder):
+        super().__init__()
+        self.socket = str(folder / "monitor")
+
+    def command(self, iso, tty, folder):
+        command = super().command(iso, tty, folder)
+        command[command.index("-monitor") + 1] = f"unix:{self.socket},server,nowait"
+        return command
+
+    def say(self, text):
+        with socket.socket(socket.AF_UNIX) as monitor:
+            monitor.connect(self.socket)
+            monitor.sendall(text.encode() + b"\n")
+            monitor.settimeout(5)
+            try:
+                while monitor.recv(4096):
+                    pass
+            except TimeoutError:
+                pass
+
+
+# MCi_STATUS: valid, uncorrected, enabled, with MISC and ADDR, the CPU's state lost.
+MCE = "mce 0 1 0xbe00000000000000 4 0x1000 0x8c"
+
+
+def test_a_machine_check_of_the_host_is_named(boot, tmp_path):
+    """In a guest it is an exit, which no emulator here makes of it: QEMU's gives it to the guest's own handler."""
+    engine = WithMonitor(tmp_path)
+    machine = boot(modules=[], engine=engine)
+    machine.wait_prompt()
+    engine.say(MCE)
+    machine.wait_end()
+    text = "\n".join(machine.lines)
+    assert "#MC machine check (vector 18" in text
+    assert "IA32_MCG_STATUS 0x4" in text
+    assert "bank 1: status 0xbe00000000000000, address 0x1000" in text
+    assert not machine.powered_off()

@@ -52,6 +52,29 @@ PROTECTED = r"stopped: #GP "
 OK = r"exited with 0"
 
 
+# TCG lets XSAVE pass where CR0.TS is set (SDM Vol. 2, "XSAVE": #NM). Then no register must hold a bit: neither
+# ST0 to XMM15 nor what follows the header, as far as a component of those is in use.
+XSAVE = f"""
+        sub     rsp, 8192
+        and     rsp, -64
+        mov     eax, 7
+        xor     edx, edx
+        xsave   [rsp]
+        xor     edx, edx
+        mov     ecx, 32
+next:   or      rdx, [rsp + rcx]
+        add     ecx, 8
+        cmp     ecx, 512
+        jne     skip
+        mov     ecx, 576
+skip:   cmp     ecx, 576 + 256
+        jne     next
+        xor     edi, edi
+        test    rdx, rdx
+        setnz   dil
+{EXIT}"""
+
+
 # TCG gives INT n another error code, reads the stack of IRET and RETF as the supervisor would (which
 # SMAP forbids), does not know INT1, and from 8.0 on has a page fault where an address is not canonical.
 # That the program is stopped must be so there as well.
@@ -108,9 +131,23 @@ PROGRAMS = {
     "breakpoint": ("int3", r"stopped: #BP "),
     "icebp": ("db 0xf1", r"stopped: #DB "),
     "single-step": ("push 0x102\npopfq\nnop\nnop", r"stopped: #DB "),
+    # Registers that guests have: what somebody left in them is in no program's reach.
     "x87": ("fninit", r"stopped: #NM "),
+    "x87-state": ("fnsave [rsp - 256]", r"stopped: #NM "),
+    "mmx": ("movq rax, mm0", r"stopped: #NM "),
     "sse": ("movaps xmm0, xmm1", r"stopped: #(NM|UD) "),
+    "mxcsr": ("stmxcsr [rsp - 8]", r"stopped: #(NM|UD) "),
+    "fxsave": ("sub rsp, 1024\nand rsp, -64\nfxsave [rsp]", r"stopped: #NM "),
+    "xsave": (XSAVE, rf"stopped: #(NM|UD) |{OK}"),
+    "avx": ("vmovups [rsp - 64], ymm0", r"stopped: #(NM|UD) "),
+    "avx512": ("vmovups [rsp - 128], zmm31", r"stopped: #(NM|UD) "),
+    "opmask": ("kmovw eax, k1", r"stopped: #(NM|UD) "),
+    "dr0": ("mov rax, dr0", GP % "0"),
+    "dr3": ("mov rax, dr3", GP % "0"),
+    "dr6": ("mov rax, dr6", GP % "0"),
+    "pkru": ("xor ecx, ecx\nrdpkru", r"stopped: #UD "),
     "fsbase": ("db 0xf3, 0x48, 0x0f, 0xae, 0xc0", r"stopped: #UD "),  # RDFSBASE RAX
+    "gsbase": ("db 0xf3, 0x48, 0x0f, 0xae, 0xc8", r"stopped: #UD "),  # RDGSBASE RAX
     # Memory.
     "null": ("mov al, [0]", r"stopped: page fault, read of 0: nothing is mapped there"),
     "jump-null": ("xor eax, eax\njmp rax", r"stopped: page fault, fetch from 0: nothing is mapped"),

@@ -253,6 +253,10 @@ static bool model_linear(const struct operand_cpu *cpu, const struct operand *o,
     if (!cpu->code64)
         v->linear = (uint32_t)v->linear;
     if (cpu->code64) {
+        /* LAM: bits 62:57, else 62:48, of a pointer with bit 63 clear do not count. */
+        for (unsigned bit = 48; bit < 63 && !(v->linear >> 63); bit++)
+            if (cpu->registers.cr3 >> 61 & 1 ? bit >= 57 : cpu->registers.cr3 >> 62 & 1)
+                v->linear &= ~(UINT64_C(1) << bit);
         for (unsigned i = 0; i < o->bytes; i++) {
             uint64_t high = (v->linear + i) >> 47;
             fits &= high == 0 || high == BITS(16, 0);
@@ -399,6 +403,8 @@ static uint64_t any_linear64(void)
         at = 0 - BIT(47) + pick(16) - 8;
     if (once_in(12))
         at = 0 - pick(9);
+    if (once_in(6)) /* a tag above the address */
+        at ^= random_next(&chance) & (once_in(2) ? BITS(62, 57) : BITS(62, 48));
     return once_in(20) ? random_next(&chance) : at;
 }
 
@@ -411,7 +417,7 @@ static void any_case(enum format format, struct operand_cpu *cpu, struct operand
             {
                 .cr0 = (pick(2) << 16) | (pick(2) << 18) | (format != REAL ? 1 : 0) |
                        (format > FLAT ? BIT(31) : 0),
-                .cr3 = pick(PAGES) << 12 | pick(32),
+                .cr3 = pick(PAGES) << 12 | pick(32) | (once_in(4) ? pick(4) << 61 : 0),
                 .cr4 = (once_in(3) ? BIT(21) : 0) | (format == PAGED32 && pick(4) ? BIT(4) : 0) |
                        (format > PAGED32 ? BIT(5) : 0),
                 .efer = (once_in(4) ? 0 : BIT(11)) | (format == PAGED64 ? BIT(8) | BIT(10) : 0),

@@ -125,7 +125,8 @@ static const char *registers_rule(void)
     refuse_if(!cr_fits(cr4, vmx_caps.cr4), "CR4");
     refuse_if(long_mode() && (!(cr0 & CR0_PG) || !(cr4 & CR4_PAE)), "long mode without paging");
     refuse_if(!long_mode() && (cr4 & CR4_PCIDE), "PCIDE outside long mode");
-    refuse_if(beyond_memory(field(VMCS_GUEST_CR3)), "CR3");
+    uint64_t lam = cpu_features.lam ? BIT(61) | BIT(62) : 0;
+    refuse_if(beyond_memory(field(VMCS_GUEST_CR3) & ~lam), "CR3");
     refuse_if(field(VMCS_GUEST_DR7) >> 32, "DR7");
     refuse_if(!pat_legal(field(VMCS_GUEST_PAT)), "PAT");
     refuse_if(efer & ~UINT64_C(0xd01), "EFER: a reserved bit");

@@ -20,6 +20,7 @@
 #include "vm/fork.h"
 #include "vm/fuzz.h"
 #include "vm/heat.h"
+#include "vm/quota.h"
 #include "vm/snapshot.h"
 
 static void step(struct model *model)
@@ -458,7 +459,7 @@ static void a_fork_has_a_quota(void **state)
     start_machine(BY_MARKS);
     struct guest *guest = make("first mem=8M quota=12M")->guest;
     assert_int_equal(guest_fork(guest, &fork), E_OK);
-    assert_int_equal(buddy_quota(guest_owner(fork)), 12 * MiB / PAGE_SIZE);
+    assert_int_equal(quota_bytes(fork), 12 * MiB);
     buddy_set_quota(guest_owner(fork), 300);
     assert_int_equal(guest_fork(fork, &second), E_OK);
     assert_int_equal(buddy_quota(guest_owner(second)), 300);

@@ -497,7 +497,7 @@ static void cpu_that_will_not_see(void **state)
 
 static void no_frame_for_lazy_memory(void **state)
 {
-    struct guest *guest = make("poor lazy mem=4M quota=64K");
+    struct guest *guest = make("poor lazy mem=4M quota=128K");
     uint64_t at = 2 * MiB;
 
     (void)state;
@@ -507,7 +507,12 @@ static void no_frame_for_lazy_memory(void **state)
     }
     assert_int_equal(guest->state, GUEST_PAUSED);
     assert_non_null(strstr(guest->reason, "no frame for GPA 0x"));
-    assert_non_null(strstr(guest->reason, "its quota is 64K"));
+    assert_non_null(strstr(guest->reason, "its quota is 128K"));
+    /* All that it costs is within: its structure and its vCPU's too. */
+    assert_non_null(strstr(guest->reason, "it holds 128K"));
+    assert_int_equal(buddy_owner_frames(guest_owner(guest)) * PAGE_SIZE + VCPU_MOST +
+                         align_up(sizeof(struct guest), PAGE_SIZE),
+                     128 * KiB);
     /* It goes on at the same access once there is room. */
     buddy_set_quota(guest_owner(guest), UINT64_MAX);
     assert_int_equal(guest_start(guest), E_OK);
@@ -1404,7 +1409,7 @@ static void anything_goes(void **state)
     static const char *const options[] = {
         "lazy lazy mem=64M rom=2M+64K xo=0x210000+4K",
         "eager mem=4M nox=2M+64K hole=0x300000+4K",
-        "tight lazy mem=64M quota=256K",
+        "tight lazy mem=64M quota=300K",
         "small mem=1M ram=0xb8000+32K",
     };
     struct guest *guest[ARRAY_SIZE(options)];

@@ -49,6 +49,7 @@
 #include "vm/device.h"
 #include "vm/guest.h"
 #include "vm/keyboard.h"
+#include "vm/quota.h"
 #include "vm/screen.h"
 #include "x86/control.h"
 
@@ -881,7 +882,7 @@ static void test_mem(void **state)
     assert_non_null(strstr(screen, "  guest memory             672       2688K  "));
 
     assert_int_equal(buddy_alloc(9, PURPOSE_GUEST_RAM, OWNER_FIRST_GUEST + 3, &held), E_OK);
-    buddy_set_quota(OWNER_FIRST_GUEST + 3, 4096);
+    buddy_set_quota(OWNER_FIRST_GUEST + 3, quota_frames(16 * MiB));
     answers("mem", "  guest memory            1184       4736K  ");
     assert_non_null(strstr(screen, "  g3 hello3"));
     assert_non_null(strstr(screen, "         16M\n"));
@@ -1350,6 +1351,39 @@ static void test_audit(void **state)
     assert_null(strstr(screen, "said instead"));
     answers("audit", "All 19 rules hold.\n");
     refuses(E_FORMAT, "audit g1", "it takes `selftest`, or nothing");
+}
+
+static unsigned polls_of(const char *line)
+{
+    silent_polls = UINT32_MAX;
+    answers(line, "hold.\n");
+    return UINT32_MAX - silent_polls;
+}
+
+/* At a terminal a key ends it: at a node, or among the records, where it is asked for last. */
+static void test_audit_stopped_by_a_key(void **state)
+{
+    const char *checked = "stopped by a key; 0 of 3 checks found a broken invariant so far";
+    (void)state;
+
+    typed = "";
+    monitor_terminal()->pager.rows = 24;
+    unsigned audit_polls = polls_of("audit"), check_polls = polls_of("check");
+    for (unsigned i = 0; i < audit_polls; i++) {
+        silent_polls = i;
+        typed = "x";
+        refuses(E_STATE, "audit", "error: audit: stopped by a key after ");
+        assert_null(strstr(screen, "rules hold"));
+        assert_string_equal(typed, "");
+    }
+    assert_null(strstr(screen, "after 0 table frames")); /* among the records, behind all nodes */
+    assert_non_null(strstr(screen, " table frames; 0 findings so far"));
+    silent_polls = check_polls - 1;
+    typed = "x";
+    refuses(E_STATE, "check", checked);
+    monitor_terminal()->pager.rows = 0;
+    typed = "x";
+    answers("audit", "All 19 rules hold.\n");
 }
 
 static void test_oracle(void **state)
@@ -2186,6 +2220,7 @@ int main(void)
         cmocka_unit_test_setup(test_eptp, set_up),
         cmocka_unit_test_setup(test_check, set_up),
         cmocka_unit_test_setup(test_audit, set_up),
+        cmocka_unit_test_setup(test_audit_stopped_by_a_key, set_up),
         cmocka_unit_test_setup(test_oracle, set_up),
         cmocka_unit_test_setup(test_cpus, set_up),
         cmocka_unit_test_setup(test_system, set_up),

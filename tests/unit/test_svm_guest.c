@@ -173,7 +173,7 @@ static void what_passes(void **state)
 static void what_exits(void **state)
 {
     (void)state;
-    assert_int_equal(vmcb()->intercept_cr, BIT(8) | BIT(20) | BIT(24));
+    assert_int_equal(vmcb()->intercept_cr, BIT(4) | BIT(8) | BIT(20) | BIT(24));
     assert_int_equal(vmcb()->intercept_exceptions, BIT(1) | BIT(6) | BIT(17) | BIT(18));
     assert_int_equal(vmcb()->intercept1, 0x9d44801f);
     assert_int_equal(vmcb()->intercept2, 0x3eff);
@@ -455,6 +455,65 @@ static void nmis_wait_for_iret(void **state)
     assert_int_equal(inject(VM_EVENT_NMI, 2, false, 0), E_OK);
 }
 
+/* The handler of an NMI that faults is still that handler: blocking ends by IRET alone. And an IRET
+ * that faults in the second level runs again: it is as if it had not run. */
+static void a_fault_keeps_nmis_blocked(void **state)
+{
+    (void)state;
+    assert_int_equal(inject(VM_EVENT_NMI, 2, false, 0), E_OK);
+    assert_int_equal(next_event(), VALID | TYPE(2) | 2);
+    assert_int_equal(inject(VM_EVENT_EXCEPTION, 14, true, 2), E_OK);
+    assert_int_equal(next_event() & 0xff, 14);
+    assert_int_equal(vmcb()->intercept1 & BIT(20), BIT(20));
+    assert_int_equal(inject(VM_EVENT_NMI, 2, false, 0), E_STATE);
+    exit_by((struct model_svm_exit){.code = SVM_EXIT_IRET});
+    exit_by((struct model_svm_exit){.code = SVM_EXIT_NPF, .info2 = 0x2000});
+    assert_int_equal(inject(VM_EVENT_NMI, 2, false, 0), E_STATE);
+    vmcb()->rip = 0x2000; /* the handler of its own fault, which finds them unblocked */
+    assert_int_equal(inject(VM_EVENT_NMI, 2, false, 0), E_OK);
+}
+
+/* A fork's vCPU is the first one's, but for its tag: what it is shows at its first entry. */
+static void a_copy_is_the_same(void **state)
+{
+    struct vcpu *first = g.vcpu, *second;
+    struct vcpu_state s = model_long_mode(0x1000), was;
+
+    (void)state;
+    assert_int_equal(model_guest_add(&second), E_OK);
+    uint16_t tag = svm_vcpu_of(second)->asid;
+    for (unsigned i = 0; i < GPR_COUNT; i++)
+        s.gpr[i] = 0x1111 * i;
+    s.cr4 |= CR4_DE;
+    model_set(&s);
+    g.vcpu->cr8 = 7;
+    vmcb()->pat = 0x0606060606060606;
+    assert_int_equal(inject(VM_EVENT_NMI, 2, false, 0), E_OK);
+    was = model_state();
+    cache();
+    assert_int_equal(g.backend->vcpu_copy(second, first), E_OK);
+    g.vcpu = second;
+    struct vcpu_state is = model_state();
+    assert_memory_equal(&is, &was, sizeof(is));
+    assert_int_equal(is.cr4, CR4_PAE | CR4_DE); /* MCE is the host's in both */
+    assert_int_equal(second->cr8, 7);
+    assert_int_equal(vmcb()->asid, tag);
+    assert_int_not_equal(vmcb()->asid, svm_vcpu_of(first)->asid);
+    assert_int_equal(vmcb()->ncr3, g.table.root.v);
+    assert_int_equal(next_event(), VALID | TYPE(2) | 2);
+    assert_int_equal(inject(VM_EVENT_NMI, 2, false, 0), E_STATE); /* blocked, in the copy too */
+    g.vcpu = first;
+    s.cr4 |= CR4_MCE;
+    model_set(&s);
+    g.backend->set_halted(first, true);
+    assert_int_equal(g.backend->vcpu_copy(second, first), E_OK);
+    g.vcpu = second;
+    assert_int_equal(model_state().cr4, CR4_PAE | CR4_DE | CR4_MCE);
+    assert_true(model_state().halted);
+    g.backend->vcpu_destroy(second);
+    g.vcpu = first;
+}
+
 static void interrupted_events_come_again(void **state)
 {
     static const struct {
@@ -677,7 +736,22 @@ static void msrs_and_control_registers(void **state)
     vmcb()->rsp = CR4_PAE | CR4_DE;
     exit_by((struct model_svm_exit){.code = SVM_EXIT_CR_WRITE + 4});
     assert_done(3);
-    assert_int_equal(vmcb()->cr4, CR4_PAE | CR4_DE);
+    assert_int_equal(vmcb()->cr4, CR4_PAE | CR4_DE | CR4_MCE);
+    CODE_IS(0x0f, 0x20, 0xe2); /* MOV RDX, CR4: MCE is the host's */
+    exit_by((struct model_svm_exit){.code = SVM_EXIT_CR_READ + 4});
+    assert_done(3);
+    assert_int_equal(gpr[RDX], CR4_PAE | CR4_DE);
+    assert_int_equal(model_state().cr4, CR4_PAE | CR4_DE);
+    CODE_IS(0x0f, 0x22, 0xe4);
+    vmcb()->rsp = CR4_PAE | CR4_MCE;
+    exit_by((struct model_svm_exit){.code = SVM_EXIT_CR_WRITE + 4});
+    assert_int_equal(model_state().cr4, CR4_PAE | CR4_MCE);
+    cpu_features.mce = false;
+    CODE_IS(0x0f, 0x22, 0xe4);
+    vmcb()->rsp = CR4_PAE;
+    exit_by((struct model_svm_exit){.code = SVM_EXIT_CR_WRITE + 4});
+    assert_int_equal(vmcb()->cr4, CR4_PAE);
+    cpu_features.mce = true;
     CODE_IS(0x0f, 0x22, 0xe4);
     vmcb()->rsp = CR4_PAE | CR4_VMXE;
     exit_by((struct model_svm_exit){.code = SVM_EXIT_CR_WRITE + 4});
@@ -737,6 +811,8 @@ int main(void)
         WITH_GUEST(interrupts_wait_for_their_window),
         WITH_GUEST(exceptions_as_the_cpu_has_them),
         WITH_GUEST(nmis_wait_for_iret),
+        WITH_GUEST(a_fault_keeps_nmis_blocked),
+        WITH_GUEST(a_copy_is_the_same),
         WITH_GUEST(interrupted_events_come_again),
         WITH_GUEST(instructions_end),
         WITH_GUEST(kinds_of_exits),

@@ -463,6 +463,9 @@ static void states_that_a_cpu_accepts_break_no_rule(void **state)
     assert_null(entry_state_rule(&s));
     s = long_mode();
     assert_null(entry_state_rule(&s));
+    s.lam = true;
+    s.cr3 = CR3_LAM_U57 | CR3_LAM_U48 | 0x1000;
+    assert_null(entry_state_rule(&s));
     s = real_mode();
     s.segment[SEG_CS].access = 0x93; /* as after a reset; only an unrestricted guest */
     assert_null(entry_state_rule(&s));
@@ -501,6 +504,8 @@ static void each_broken_rule_is_named(void **state)
     BREAKS(flat_32bit, s.cr4 |= BIT(30), "CR4");
     BREAKS(flat_32bit, s.cr4 |= CR4_PCIDE, "PCIDE");
     BREAKS(flat_32bit, s.cr3 = BIT(40), "CR3");
+    BREAKS(long_mode, s.cr3 = CR3_LAM_U57, "CR3");
+    BREAKS(long_mode, (s.lam = true, s.cr3 = BIT(60)), "CR3");
     BREAKS(flat_32bit, s.dr7 = BIT(32), "DR7");
     BREAKS(flat_32bit, s.pat = 2, "IA32_PAT");
     BREAKS(flat_32bit, s.efer = EFER_SVME, "IA32_EFER");

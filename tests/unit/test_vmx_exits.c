@@ -114,6 +114,22 @@ static void nmis_wait_for_iret(void **state)
     assert_int_equal(inject(VM_EVENT_NMI, 2, false, 0), E_OK);
 }
 
+/* The handler of an NMI that faults is still that handler: blocking ends by IRET alone. */
+static void a_fault_keeps_nmis_blocked(void **state)
+{
+    (void)state;
+    for (unsigned vector = 6; vector <= 17; vector++) {
+        if (vector == 8 || vector == 9 || vector == 15)
+            continue;
+        in_mode(model_long_mode(0x1000));
+        set_field(VMCS_GUEST_INTERRUPTIBILITY, BLOCKING_BY_NMI | BLOCKING_BY_STI);
+        assert_int_equal(inject(VM_EVENT_EXCEPTION, (uint8_t)vector, true, 0), E_OK);
+        assert_int_equal(next_event() & 0xff, vector);
+        assert_int_equal(field(VMCS_GUEST_INTERRUPTIBILITY), BLOCKING_BY_NMI);
+        assert_int_equal(inject(VM_EVENT_NMI, 2, false, 0), E_STATE);
+    }
+}
+
 /* With an error code where the manual has one, and in protected mode alone; RF for faults. */
 static void exceptions_as_the_cpu_has_them(void **state)
 {
@@ -226,8 +242,12 @@ static void nmis_and_iret(void **state)
     } irets[] = {
         {{.reason = EXIT_EPT_VIOLATION, .qualification = 0x1181}, true},
         {{.reason = EXIT_EPT_VIOLATION, .qualification = 0x181}, false},
-        {{.reason = 0, .interruption = VALID | 0x1000 | TYPE(3) | CODE | 17}, true},
-        {{.reason = 0, .interruption = VALID | TYPE(3) | CODE | 17}, false},
+        {{.reason = EXIT_LOG_FULL, .qualification = 0x1000}, true},
+        {{.reason = EXIT_LOG_FULL}, false},
+        {{.reason = 0, .interruption = VALID | 0x1000 | TYPE(3) | 18}, true},
+        {{.reason = 0, .interruption = VALID | TYPE(3) | 18}, false},
+        {{.reason = 0, .interruption = 0x1000 | TYPE(3) | 18}, false},
+        {{.reason = 0, .interruption = VALID | 0x1000 | TYPE(3) | CODE | 17}, false},
         {{.reason = 0, .interruption = VALID | 0x1000 | TYPE(3) | CODE | 8}, false},
         {{.reason = EXIT_IO, .qualification = 0x1000, .interruption = VALID | 0x1000}, false},
     };
@@ -247,6 +267,45 @@ static void nmis_and_iret(void **state)
         assert_int_equal(field(VMCS_GUEST_INTERRUPTIBILITY),
                          irets[i].blocked ? BLOCKING_BY_NMI : 0);
     }
+}
+
+/* A fork's vCPU is the first one's, but for its tag. */
+static void a_copy_is_the_same(void **state)
+{
+    struct vcpu *first = g.vcpu, *second;
+    struct vcpu_state s = model_long_mode(0x1000), was;
+
+    (void)state;
+    assert_int_equal(model_guest_add(&second), E_OK);
+    uint16_t tag = vmx_vcpu_of(second)->vpid;
+    for (unsigned i = 0; i < GPR_COUNT; i++)
+        s.gpr[i] = 0x1111 * i;
+    s.cr2 = 0x123;
+    s.cr4 |= CR4_DE;
+    s.rflags = 2 | RFLAGS_IF;
+    in_mode(s);
+    g.vcpu->cr8 = 7;
+    set_field(VMCS_GUEST_PAT, 0x0606060606060606);
+    set_field(VMCS_GUEST_INTERRUPTIBILITY, BLOCKING_BY_NMI);
+    g.backend->want_window(first, true);
+    assert_int_equal(inject(VM_EVENT_EXCEPTION, 13, true, 0x18), E_OK);
+    was = model_state();
+    assert_int_equal(g.backend->vcpu_copy(second, first), E_OK);
+    g.vcpu = second;
+    struct vcpu_state is = model_state();
+    assert_memory_equal(&is, &was, sizeof(is));
+    assert_int_equal(second->cr8, 7);
+    assert_int_equal(field(VMCS_VPID), tag);
+    assert_int_not_equal(tag, vmx_vcpu_of(first)->vpid);
+    assert_int_equal(field(VMCS_GUEST_INTERRUPTIBILITY), BLOCKING_BY_NMI);
+    assert_int_equal(field(VMCS_PROC_CONTROLS) & PROC_INTERRUPT_WINDOW_EXITING,
+                     PROC_INTERRUPT_WINDOW_EXITING);
+    g.backend->want_window(second, false); /* it knows that it has one */
+    assert_int_equal(field(VMCS_PROC_CONTROLS) & PROC_INTERRUPT_WINDOW_EXITING, 0);
+    assert_int_equal(next_event(), VALID | TYPE(3) | CODE | 13);
+    assert_int_equal(model_vmx.code, 0x18);
+    g.backend->vcpu_destroy(second);
+    g.vcpu = first;
 }
 
 /* ---- After an instruction ------------------------------------------------------------------- */
@@ -666,9 +725,19 @@ static void control_registers_as_the_cpu_judges_them(void **state)
     REFUSED(4, CR4_PAE | CR4_VMXE);
     REFUSED(4, CR4_PAE | CR4_LA57);
     REFUSED(3, BIT(40));
+    REFUSED(3, CR3_LAM_U57 | 0xf0000);
+    REFUSED(3, CR3_LAM_U48 | 0xf0000);
     REFUSED(3, BIT(63)); /* without PCIDs it is reserved */
     REFUSED(8, 16);
+    cpu_features.lam = true;
+    REFUSED(3, BIT(60));
 #undef REFUSED
+    in_mode(model_long_mode(0x1000));
+    g.vcpu->gpr[RBX] = CR3_LAM_U57 | CR3_LAM_U48 | 0xf0000;
+    cr_exit(MOV_TO(3, RBX));
+    assert_done(3);
+    assert_int_equal(field(VMCS_GUEST_CR3), CR3_LAM_U57 | CR3_LAM_U48 | 0xf0000);
+    cpu_features.lam = false;
     in_mode(model_long_mode(0x1000));
     g.vcpu->gpr[R15] = 15;
     cr_exit(MOV_TO(8, R15));
@@ -873,6 +942,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         WITH_GUEST(interrupts_wait_for_their_window),
         WITH_GUEST(nmis_wait_for_iret),
+        WITH_GUEST(a_fault_keeps_nmis_blocked),
+        WITH_GUEST(a_copy_is_the_same),
         WITH_GUEST(exceptions_as_the_cpu_has_them),
         WITH_GUEST(a_window_is_asked_for_and_told),
         WITH_GUEST(interrupted_events_come_again),

@@ -46,6 +46,11 @@ const char *cr4_refusal(const struct cr_context *now, uint64_t value, uint64_t a
     return NULL;
 }
 
+bool cr3_legal(uint64_t value, unsigned maxphyaddr, bool lam)
+{
+    return !(value & BITS(63, maxphyaddr) & ~(lam ? CR3_LAM_U57 | CR3_LAM_U48 : 0));
+}
+
 bool pdptes_reload(const struct cr_context *now, uint64_t cr0, uint64_t cr4, bool efer_lma)
 {
     uint64_t reloading0 = CR0_CD | CR0_NW | CR0_PG;

@@ -21,6 +21,9 @@ struct cr_context {
 const char *cr0_refusal(const struct cr_context *now, uint64_t value);
 /* `allowed`: the bits of CR4 that this guest may set. */
 const char *cr4_refusal(const struct cr_context *now, uint64_t value, uint64_t allowed);
+/* CR3 as MOV takes it, its bit 63 apart. A CPU with LAM has two bits above the address, and lets a
+ * guest set them that was not told of it, for MOV to CR3 does not exit. */
+bool cr3_legal(uint64_t value, unsigned maxphyaddr, bool lam);
 /* Does this move load the four PDPTEs from memory (SDM Vol. 3, 4.4.1)? `cr0` and `cr4` are the new
  * values, `efer_lma` the new LMA. */
 bool pdptes_reload(const struct cr_context *now, uint64_t cr0, uint64_t cr4, bool efer_lma);

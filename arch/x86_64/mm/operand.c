@@ -65,13 +65,24 @@ static enum operand_outcome exception(struct operand_place *out, uint8_t vector,
     return OPERAND_EXCEPTION;
 }
 
+/* Linear-address masking, by CR3 for pointers with bit 63 clear: the bits between that and the
+ * address are the program's, and do not count (4.1.4). Data alone; a fetch has no operand. CR4 has
+ * the bit for the others, which no guest is let set. */
+static uint64_t without_metadata(uint64_t cr3, uint64_t at)
+{
+    if (at >> 63 || !(cr3 & (CR3_LAM_U57 | CR3_LAM_U48)))
+        return at;
+    return at & (cr3 & CR3_LAM_U57 ? BITS(56, 0) : BITS(47, 0));
+}
+
 /* In 64-bit mode segments have neither type nor limit, and ES, CS, SS and DS are one. */
-static enum operand_outcome to_linear64(const struct operand *operand, uint64_t offset,
+static enum operand_outcome to_linear64(const struct operand_cpu *cpu,
+                                        const struct operand *operand, uint64_t offset,
                                         struct operand_place *out)
 {
-    out->linear = offset;
     if (operand->which == OPERAND_FS || operand->which == OPERAND_GS)
-        out->linear += operand->segment.base;
+        offset += operand->segment.base;
+    out->linear = without_metadata(cpu->registers.cr3, offset);
     if (!is_canonical(out->linear) || !is_canonical(out->linear + operand->bytes - 1))
         return exception(out, VECTOR_GP, 0);
     return OPERAND_REACHED;
@@ -83,7 +94,7 @@ enum operand_outcome operand_linear(const struct operand_cpu *cpu, const struct 
     uint64_t offset = operand->offset & low_bytes(operand->address_bytes);
 
     if (cpu->code64)
-        return to_linear64(operand, offset, out);
+        return to_linear64(cpu, operand, offset, out);
     if (!segment_allows(operand, offset))
         return exception(out, operand->which == OPERAND_SS ? VECTOR_SS : VECTOR_GP, 0);
     out->linear = (operand->segment.base + offset) & UINT32_MAX;

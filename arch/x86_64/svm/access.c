@@ -30,7 +30,7 @@ static void registers(struct vcpu *vcpu, struct operand_cpu *out)
             {
                 .cr0 = vmcb->cr0,
                 .cr3 = vmcb->cr3,
-                .cr4 = vmcb->cr4,
+                .cr4 = svm_guest_cr4(v),
                 .efer = vmcb->efer & ~EFER_SVME,
                 .maxphyaddr = cpu_features.maxphyaddr,
                 .page_1g = cpu_features.page1g,

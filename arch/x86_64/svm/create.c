@@ -14,6 +14,7 @@
 #define DR6_RESET 0xffff0ff0
 
 static struct slab_cache vcpus;
+_Static_assert(sizeof(struct svm_vcpu) <= VCPU_MOST, "as quotas have it");
 
 void svm_vcpus_init(void)
 {
@@ -26,8 +27,8 @@ static void fill_vmcb(struct svm_vcpu *v)
 {
     struct vmcb *vmcb = v->vmcb;
 
-    vmcb->intercept_cr =
-        (uint32_t)(INTERCEPT_CR_WRITE(4) | INTERCEPT_CR_READ(8) | INTERCEPT_CR_WRITE(8));
+    vmcb->intercept_cr = (uint32_t)(INTERCEPT_CR_READ(4) | INTERCEPT_CR_WRITE(4) |
+                                    INTERCEPT_CR_READ(8) | INTERCEPT_CR_WRITE(8));
     vmcb->intercept_exceptions =
         (uint32_t)(BIT(VECTOR_MC) | BIT(VECTOR_UD) | BIT(VECTOR_DB) | BIT(VECTOR_AC));
     vmcb->intercept1 =
@@ -140,6 +141,7 @@ int svm_vcpu_copy(struct vcpu *to, struct vcpu *from)
     target->iret = source->iret;
     target->iret_rip = source->iret_rip;
     target->traps = source->traps;
+    target->mce = source->mce;
     tlb_flush_asid(target->asid);
     return E_OK;
 }

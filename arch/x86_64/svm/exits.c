@@ -133,7 +133,7 @@ static void set_cr4(struct svm_vcpu *v, uint64_t value, struct vm_exit *exit)
     const struct cr_context now = {
         .cr0 = v->vmcb->cr0,
         .cr3 = v->vmcb->cr3,
-        .cr4 = v->vmcb->cr4,
+        .cr4 = svm_guest_cr4(v),
         .efer = v->vmcb->efer,
     };
 
@@ -141,7 +141,7 @@ static void set_cr4(struct svm_vcpu *v, uint64_t value, struct vm_exit *exit)
         general_protection(v, exit);
         return;
     }
-    v->vmcb->cr4 = value;
+    svm_set_guest_cr4(v, value);
     tlb_flush_asid(v->asid);
     emulated(v, exit);
 }
@@ -157,7 +157,7 @@ static void cr_exit(struct svm_vcpu *v, bool write, unsigned cr, struct vm_exit 
     if (write && cr == 4) {
         set_cr4(v, *gpr & mask, exit);
     } else if (!write) {
-        *gpr = v->vcpu.cr8;
+        *gpr = cr == 4 ? svm_guest_cr4(v) : v->vcpu.cr8;
         emulated(v, exit);
     } else if (*gpr & mask & ~UINT64_C(0xf)) {
         general_protection(v, exit);
@@ -319,8 +319,9 @@ static void instruction_exit(struct svm_vcpu *v, uint64_t code, struct vm_exit *
     case SVM_EXIT_CR_WRITE + 8:
         cr_exit(v, true, (unsigned)(code - SVM_EXIT_CR_WRITE), exit);
         return;
+    case SVM_EXIT_CR_READ + 4:
     case SVM_EXIT_CR_READ + 8:
-        cr_exit(v, false, 8, exit);
+        cr_exit(v, false, (unsigned)(code - SVM_EXIT_CR_READ), exit);
         return;
     case SVM_EXIT_CPUID:
         simple_exit(v, OPCODE_CPUID, VM_EXIT_CPUID, exit);

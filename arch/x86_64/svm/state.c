@@ -66,6 +66,17 @@ static void write_segment(struct vmcb *vmcb, enum segment_index index, const str
     };
 }
 
+uint64_t svm_guest_cr4(const struct svm_vcpu *v)
+{
+    return v->mce ? v->vmcb->cr4 : v->vmcb->cr4 & ~CR4_MCE;
+}
+
+void svm_set_guest_cr4(struct svm_vcpu *v, uint64_t value)
+{
+    v->mce = (value & CR4_MCE) != 0;
+    v->vmcb->cr4 = value | (cpu_features.mce ? CR4_MCE : 0);
+}
+
 int svm_get_state(struct vcpu *vcpu, struct vcpu_state *out)
 {
     struct svm_vcpu *v = svm_vcpu_of(vcpu);
@@ -80,7 +91,7 @@ int svm_get_state(struct vcpu *vcpu, struct vcpu_state *out)
     out->cr0 = vmcb->cr0;
     out->cr2 = vmcb->cr2;
     out->cr3 = vmcb->cr3;
-    out->cr4 = vmcb->cr4;
+    out->cr4 = svm_guest_cr4(v);
     out->efer = vmcb->efer & ~EFER_SVME;
     access.registers(vcpu, &cpu);
     memcpy(out->pdpte, cpu.registers.pdpte, sizeof(out->pdpte));
@@ -101,17 +112,19 @@ int svm_get_modes(struct vcpu *vcpu, struct vm_modes *out)
 {
     struct svm_vcpu *v = svm_vcpu_of(vcpu);
 
-    *out =
-        (struct vm_modes){v->vmcb->cr4, resident_xcr0_of(&v->resident), svm_in_64bit_mode(v->vmcb)};
+    *out = (struct vm_modes){svm_guest_cr4(v), resident_xcr0_of(&v->resident),
+                             svm_in_64bit_mode(v->vmcb)};
     return E_OK;
 }
 
-static void write_control_registers(struct vmcb *vmcb, const struct vcpu_state *in)
+static void write_control_registers(struct svm_vcpu *v, const struct vcpu_state *in)
 {
+    struct vmcb *vmcb = v->vmcb;
+
     vmcb->cr0 = in->cr0 | CR0_ET;
     vmcb->cr2 = in->cr2;
     vmcb->cr3 = in->cr3;
-    vmcb->cr4 = in->cr4;
+    svm_set_guest_cr4(v, in->cr4);
     vmcb->efer = (in->efer & ~EFER_LMA) | EFER_SVME; /* VMRUN demands SVME (15.5.1) */
     if ((in->efer & EFER_LME) && (in->cr0 & CR0_PG))
         vmcb->efer |= EFER_LMA;
@@ -133,7 +146,7 @@ int svm_set_state(struct vcpu *vcpu, const struct vcpu_state *in)
     vmcb->rsp = in->gpr[RSP];
     vmcb->rip = in->rip;
     vmcb->rflags = in->rflags | RFLAGS_FIXED;
-    write_control_registers(vmcb, in);
+    write_control_registers(v, in);
     for (unsigned i = 0; i < SEG_COUNT; i++)
         write_segment(vmcb, (enum segment_index)i, &in->segment[i]);
     vmcb->cpl = (in->cr0 & CR0_PE) ? (uint8_t)segment_dpl(&in->segment[SEG_SS]) : 0;

@@ -31,6 +31,7 @@ struct svm_vcpu {
     bool nmi_blocked; /* an NMI was injected; until its IRET, ... */
     bool iret;        /* ... which exited, and runs at `iret_rip` */
     uint64_t iret_rip;
+    bool mce;            /* CR4.MCE as the guest has it: svm_guest_cr4() */
     unsigned traps;      /* breakpoints that the instruction in progress has met */
     uint64_t reinjected; /* events whose delivery an exit interrupted */
 };
@@ -60,7 +61,10 @@ int svm_vcpu_create(struct guest *guest, struct table *table, owner_t owner, str
 void svm_vcpu_destroy(struct vcpu *vcpu);
 int svm_vcpu_copy(struct vcpu *to, struct vcpu *from);
 
-/* state.c */
+/* state.c. The VMCB's CR4 has MCE where the host has it, for without it a machine check in the
+ * guest is a shutdown, and not the exit that it is to be (APM Vol. 2, 9.5.3). */
+uint64_t svm_guest_cr4(const struct svm_vcpu *v);
+void svm_set_guest_cr4(struct svm_vcpu *v, uint64_t value);
 int svm_get_state(struct vcpu *vcpu, struct vcpu_state *out);
 int svm_get_modes(struct vcpu *vcpu, struct vm_modes *out);
 int svm_set_state(struct vcpu *vcpu, const struct vcpu_state *in);

@@ -120,7 +120,7 @@ bool vmx_load_cr3(struct vmx_vcpu *v, uint64_t value, struct vm_exit *exit)
 
     if (now.cr4 & CR4_PCIDE)
         value &= ~CR3_KEEP;
-    if (value & BITS(63, cpu_features.maxphyaddr)) {
+    if (!cr3_legal(value, cpu_features.maxphyaddr, cpu_features.lam)) {
         general_protection(v, exit);
         return false;
     }

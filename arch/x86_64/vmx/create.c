@@ -62,6 +62,7 @@ static void write_fixed_guest_state(void)
 /* ---- Creation ------------------------------------------------------------------------------ */
 
 static struct slab_cache vcpus;
+_Static_assert(sizeof(struct vmx_vcpu) <= VCPU_MOST, "as quotas have it");
 
 void vmx_vcpus_init(void)
 {

@@ -36,7 +36,7 @@ static const char *control_registers_rule(const struct entry_state *s)
         return "IA-32e mode without CR0.PG and CR4.PAE";
     if (!ia32e(s) && (s->cr4 & CR4_PCIDE))
         return "CR4.PCIDE outside IA-32e mode";
-    if (s->cr3 & BITS(63, s->maxphyaddr))
+    if (!cr3_legal(s->cr3, s->maxphyaddr, s->lam))
         return "CR3 is wider than a physical address";
     return NULL;
 }

@@ -27,6 +27,7 @@ struct entry_state {
     bool unrestricted, virtual_nmis;
     struct cr_fixed cr0_fixed, cr4_fixed;
     unsigned maxphyaddr, linear_bits;
+    bool lam;
 };
 
 /* The first rule that the state breaks, in words; NULL when none of those known here is broken. */

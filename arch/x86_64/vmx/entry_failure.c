@@ -75,6 +75,7 @@ static void read_entry_state(struct entry_state *s)
         .cr4_fixed = vmx_caps.cr4,
         .maxphyaddr = cpu_features.maxphyaddr,
         .linear_bits = cpu_features.linear_bits,
+        .lam = cpu_features.lam,
     };
     for (unsigned i = 0; i < 4; i++)
         s->pdpte[i] = vmread(VMCS_GUEST_PDPTE0 + 2 * i);

@@ -243,8 +243,9 @@ static void set_nmi_blocking(bool blocked)
             blocked ? state | BLOCKING_BY_NMI : state & ~(uint64_t)BLOCKING_BY_NMI);
 }
 
-/* An IRET that faulted had already ended NMI blocking, as it does before it can fault. The fault is
- * handled and the IRET runs again, so blocking holds until then (28.2.3). */
+/* An IRET that faulted had already ended NMI blocking, as it does before it can fault. Where the
+ * IRET runs again, blocking holds until then (28.2.3, 32.7.1.2); a fault that goes to the guest, as
+ * #AC does, finds NMIs unblocked, as on a CPU by itself (6.7.1). */
 static void block_nmi_again(unsigned reason, uint64_t qualification)
 {
     bool unblocked = false;
@@ -254,7 +255,7 @@ static void block_nmi_again(unsigned reason, uint64_t qualification)
     if (reason == EXIT_EXCEPTION_OR_NMI) {
         uint64_t info = vmread(VMCS_EXIT_INTERRUPTION);
         unblocked = (info & INTERRUPTION_NMI_UNBLOCKED) && (info & INTERRUPTION_VALID) &&
-                    (info & INTERRUPTION_VECTOR) != VECTOR_DF;
+                    (info & INTERRUPTION_VECTOR) == VECTOR_MC;
     }
     if (unblocked && vmx_virtual_nmis())
         set_nmi_blocking(true);

@@ -1,0 +1,98 @@
+"""Two guests that do their worst and one that computes, for as long as a test can afford: the one that computes comes
+to what it must, the machine's books are right at the end, and everything comes back.
+
+Which two are hostile, and in which way, changes every few seconds; QUIRE_LONG=1 goes on for ten minutes of the guests'
+clock. QEMU's clock is that of the computer. Bochs counts instructions, a second of 50 million.
+"""
+
+import os
+import random
+import re
+import time
+
+import pytest
+
+from machines import guest, quit_machine
+from quire_machine.engines import Bochs, Qemu
+from test_shares import MODES
+
+PATIENCE = 120
+SECONDS = 600 if os.environ.get("QUIRE_LONG") == "1" else 60
+PAIR = 3  # seconds
+# What is made of every mode there; a boot of Bochs has time for some.
+BOCHS_MODES = ["outsb", "lazy", "steps", "uart", "eoi"]
+
+
+def expected_digest():
+    """guests/reckon.c's rule."""
+    words, x, digest = [], 1, 0
+    for _ in range(16384):
+        x = (x * 1664525 + 1013904223) & 0xFFFFFFFF
+        words.append(x)
+    for word in reversed(words):
+        digest = ((digest << 5 | digest >> 27) & 0xFFFFFFFF) ^ word
+    return digest
+
+
+def rounds_of(machine):
+    """How many rounds g1 has told of, each of which came to what it must."""
+    lines = machine.command("output g1", timeout=PATIENCE)
+    told = [re.fullmatch(r"round (\d+): (\d+)", line.strip()) for line in lines]
+    told = [found for found in told if found]
+    assert told, lines
+    assert {int(found[2]) for found in told} == {expected_digest()}
+    return int(told[-1][1])
+
+
+def hostile(mode):
+    options = "mem=64M quota=24M" if mode == "lazy" else "mem=4M"
+    return (guest("hostile.elf"), f"{mode} {options} paused{' lazy' if mode == 'lazy' else ''} -- {mode}")
+
+
+def chaos(machine, modes, seconds, chance):
+    """Pairs of guests of these modes, numbered from 2, run for a few seconds each."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pair = chance.sample(range(2, 2 + len(modes)), 2)
+        for number in pair:
+            machine.command(f"start g{number}", timeout=PATIENCE)
+        time.sleep(PAIR)
+        for number in pair:
+            # One that has ended by its own doing starts anew the next time.
+            machine.command(chance.choice([f"pause g{number}", f"kill g{number}"]), timeout=PATIENCE)
+
+
+def start(boot, modes, engine, told):
+    machine = boot(modules=[(guest("reckon.elf"), f"reckon mem=4M -- {told}"), *map(hostile, modes)], engine=engine)
+    machine.expect(r"\[g1 reckon\] round ", PATIENCE)
+    machine.press("\r")
+    machine.wait_prompt(PATIENCE)
+    return machine
+
+
+def end(machine, modes):
+    state = machine.command("guests", timeout=PATIENCE)
+    assert any(re.match(r"\s*g1\s+reckon\s+running\b", line) for line in state), state
+    assert machine.command("audit", timeout=PATIENCE)[-1].endswith("rules hold.")
+    for number in range(1, 2 + len(modes)):
+        machine.command(f"kill g{number}", timeout=PATIENCE)
+    assert machine.command("audit", timeout=PATIENCE)[-1].endswith("rules hold.")
+    assert machine.command("check", timeout=PATIENCE)[-1].endswith("hold.")
+    quit_machine(machine)
+
+
+def test_one_computes_among_two_that_are_hostile(boot):
+    machine = start(boot, MODES, Qemu(), told=2048)
+    before = rounds_of(machine)
+    chaos(machine, MODES, SECONDS, random.Random(1))
+    assert rounds_of(machine) > before
+    end(machine, MODES)
+
+
+@pytest.mark.one_vendor("by VMX, whatever the other one is")
+def test_one_computes_among_two_that_are_hostile_in_vmx(boot):
+    machine = start(boot, BOCHS_MODES, Bochs(), told=64)
+    before = rounds_of(machine)
+    chaos(machine, BOCHS_MODES, SECONDS / 4, random.Random(2))
+    assert rounds_of(machine) > before
+    end(machine, BOCHS_MODES)
