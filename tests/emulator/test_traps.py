@@ -5,6 +5,8 @@ import re
 
 import pytest
 
+pytestmark = pytest.mark.one_vendor("the hypervisor's own faults; no guest runs", vendor="svm")
+
 FAULTS = {
     "pf": [
         r"#PF page fault \(vector 14, error code 0x2\)",
