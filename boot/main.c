@@ -274,20 +274,34 @@ static _Noreturn void continue_on_guarded_stack(void)
     stack_continue(top.v, finish_boot);
 }
 
-/* Intel's way where the CPU has it, else AMD's; a CPU with neither is told that it has no VMX. */
-static void start_backend(void)
+struct vendor {
+    int (*init)(const struct vm_backend **backend, const char **why_not);
+    cpu_enable_fn enable_other;
+    void (*show)(struct sink *to);
+    const struct table_kind *second_level;
+};
+
+/* Intel's way where the CPU has it, else AMD's; NULL for a CPU with neither. */
+static const struct vendor *find_vendor(void)
+{
+    static const struct vendor intel = {vmx_init, vmx_enable_other, vmx_show, &ept_kind};
+    static const struct vendor amd = {svm_init, svm_enable_cpu, svm_show, &npt_kind};
+
+    return cpu_features.vmx ? &intel : cpu_features.svm ? &amd : NULL;
+}
+
+/* A CPU with neither vendor's way is told that it has no VMX. */
+static void start_backend(const struct vendor *vendor)
 {
     const struct vm_backend *backend = NULL;
     const char *why_not = NULL;
-    bool amd = cpu_features.svm && !cpu_features.vmx;
     speculation_init();
-    int error = amd ? svm_init(&backend, &why_not) : vmx_init(&backend, &why_not);
+    int error = vendor ? vendor->init(&backend, &why_not) : vmx_init(&backend, &why_not);
     if (error) {
         backend = NULL;
         log_line("no guests can run: %s", why_not ? why_not : error_text(error));
     }
-    cpu_enable_fn enable = amd ? svm_enable_cpu : vmx_enable_other;
-    other_cpus_start(&info, options.cpus, backend ? enable : NULL,
+    other_cpus_start(&info, options.cpus, backend ? vendor->enable_other : NULL,
                      selftest_has_lost_cpu(options.selftest));
     selftest_of_cpus(options.selftest);
     guests_init(backend, why_not);
@@ -381,7 +395,8 @@ static void finish_boot(void)
     if (options.stress[0])
         stress_allocator();
 
-    start_backend();
+    const struct vendor *vendor = find_vendor();
+    start_backend(vendor);
     host_date_read();
     const struct guest_image *images = list_modules(&modules);
     if (modules != 0)
@@ -391,6 +406,8 @@ static void finish_boot(void)
         .loader = info.loader,
         .memory = &memory,
         .entry_tsc = boot_entry_tsc,
+        .show_virtualization = vendor ? vendor->show : NULL,
+        .second_level = vendor ? vendor->second_level : &ept_kind,
     };
     idle_init();
     monitor_init();

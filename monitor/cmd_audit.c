@@ -8,6 +8,7 @@
 #include "mm/audit/audit_selftest.h"
 #include "monitor/commands.h"
 #include "monitor/machine_audit.h"
+#include "monitor/monitor.h"
 
 static const struct column finding_columns[] = {
     {"table", COLUMN_TEXT, 16},
@@ -126,7 +127,7 @@ static int audit_itself(const struct command *command, struct output *out)
     struct audit_selftest setup = {
         .kernel = &kernel_kind,
         .user = &user_kind,
-        .guest = &ept_kind,
+        .guest = boot_facts.second_level,
         .host = kernel_table.caps,
     };
     unsigned trials, failed;

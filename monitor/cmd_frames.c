@@ -204,16 +204,10 @@ static const char *payload_meaning(char buffer[MEANING_TEXT], const struct frame
     default:
         return NULL;
     }
-    switch (info->purpose) {
-    case PURPOSE_HOST_TABLE:
-    case PURPOSE_USER_TABLE:
-    case PURPOSE_EPT_TABLE:
-    case PURPOSE_NPT_TABLE:
-        format_buffer(buffer, MEANING_TEXT, "present entries of the table: %lu", info->payload);
-        return buffer;
-    default:
+    if (!(TABLE_PURPOSES & BIT(info->purpose)))
         return NULL;
-    }
+    format_buffer(buffer, MEANING_TEXT, "present entries of the table: %lu", info->payload);
+    return buffer;
 }
 
 static struct value text_or_nothing(const char *text)

@@ -430,7 +430,7 @@ static int show_printed(const struct command *command, struct output *out,
     return E_OK;
 }
 
-/* --- eptp ------------------------------------------------------------------------------------ */
+/* --- root ------------------------------------------------------------------------------------ */
 
 static const struct column root_columns[] = {
     {"raw", COLUMN_HEX, 0},
@@ -449,7 +449,8 @@ static const struct column agree_columns[] = {
 };
 static const struct record agree_record = RECORD("comparison", agree_columns);
 
-static int eptp(const struct command *command, struct output *out, const struct arguments *args)
+static int show_root(const struct command *command, struct output *out,
+                     const struct arguments *args)
 {
     struct vm_root root;
     struct guest *guest;
@@ -591,17 +592,16 @@ static const struct command guests_commands[] = {
         .run = show_printed,
     },
     {
-        .name = "eptp",
+        .name = "root",
         .usage = "gN",
         .summary = "the root that the CPU uses for a guest, against the guest's table",
         .details =
-            "What the CPU has as the root (the EPTP by VMREAD; with AMD-V, nCR3 in the VMCB) is\n"
-            "read back, decoded, and each part compared with what the hypervisor's own record of\n"
-            "the table says.\n",
-        .example = "eptp g1",
+            "What the CPU has as the root is read back from where it has it, decoded, and each\n"
+            "part compared with what the hypervisor's own record of the table says.\n",
+        .example = "root g1",
         .least = 1,
         .most = 1,
-        .run = eptp,
+        .run = show_root,
     },
 };
 

@@ -6,8 +6,6 @@
 #include "arch/x86_64/cpu_state.h"
 #include "arch/x86_64/mm/kernel_space.h"
 #include "arch/x86_64/power.h"
-#include "arch/x86_64/svm/svm.h"
-#include "arch/x86_64/vmx/vmx.h"
 #include "lib/list.h"
 #include "lib/log.h"
 #include "lib/string.h"
@@ -89,14 +87,18 @@ static void show_features(struct output *out, uint64_t cr4, uint64_t efer)
         {"XSAVE", f->xsave, as_number((cr4 & CR4_OSXSAVE) != 0), "extended state"},
         {"TSC deadline", f->tsc_deadline, as_nothing(), "timer by time stamp"},
         {"x2APIC", f->x2apic, as_nothing(), "interrupt controller by MSR"},
-        {"VMX", f->vmx, as_number((cr4 & CR4_VMXE) != 0), "guests, on Intel's CPUs"},
-        {"SVM", f->svm, as_number((efer & EFER_SVME) != 0), "guests, on AMD's CPUs"},
     };
+    struct cpu_way ways[CPU_WAYS];
 
     for (unsigned i = 0; i < ARRAY_SIZE(rows); i++)
         output_row(out, &feature_record,
                    (struct value[]){as_text(rows[i].name), as_number(rows[i].offered), rows[i].on,
                                     as_text(rows[i].purpose)});
+    cpu_ways(ways);
+    for (unsigned i = 0; i < CPU_WAYS; i++)
+        output_row(out, &feature_record,
+                   (struct value[]){as_text(ways[i].name), as_number(ways[i].offered),
+                                    as_number(ways[i].on), as_text(ways[i].purpose)});
 }
 
 static const struct column speculation_columns[] = {
@@ -125,7 +127,7 @@ static void show_speculation(struct output *out)
 static int cpu(const struct command *command, struct output *out, const struct arguments *args)
 {
     const struct cpu_features *f = &cpu_features;
-    struct quoting_sink vmx = quote_into(out);
+    struct quoting_sink quoting = quote_into(out);
     struct cpu_state state;
 
     (void)command;
@@ -146,9 +148,9 @@ static int cpu(const struct command *command, struct output *out, const struct a
                  guests_backend()   ? guests_backend()->name
                  : guests_why_not() ? guests_why_not()
                                     : "nothing");
-    if (f->vmx || f->svm) {
-        f->vmx ? vmx_show(&vmx.sink) : svm_show(&vmx.sink);
-        output_quote_end(out, &vmx.quote);
+    if (boot_facts.show_virtualization) {
+        boot_facts.show_virtualization(&quoting.sink);
+        output_quote_end(out, &quoting.quote);
     }
     return E_OK;
 }

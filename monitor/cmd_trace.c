@@ -352,10 +352,10 @@ static const struct column flush_columns[] = {
 static const struct record flush_record = RECORD("flushes", flush_columns);
 
 static const struct column tlb_columns[] = {
-    {"INVLPG", COLUMN_NUMBER, 0},        {"CR3 loads", COLUMN_NUMBER, 0},
-    {"INVPCID", COLUMN_NUMBER, 0},       {"everything global", COLUMN_NUMBER, 0},
-    {"INVEPT single", COLUMN_NUMBER, 0}, {"INVEPT all", COLUMN_NUMBER, 0},
-    {"INVVPID", COLUMN_NUMBER, 0},       {"ASID", COLUMN_NUMBER, 0},
+    {"INVLPG", COLUMN_NUMBER, 0},          {"CR3 loads", COLUMN_NUMBER, 0},
+    {"INVPCID", COLUMN_NUMBER, 0},         {"everything global", COLUMN_NUMBER, 0},
+    {"one guest table", COLUMN_NUMBER, 0}, {"all guest tables", COLUMN_NUMBER, 0},
+    {"guest tag", COLUMN_NUMBER, 0},       {"guest tag at entry", COLUMN_NUMBER, 0},
 };
 static const struct record tlb_record = RECORD("invalidations", tlb_columns);
 
@@ -383,8 +383,8 @@ static int trace_counters(const struct command *command, struct output *out,
     output_facts(out, &tlb_record,
                  (struct value[]){as_number(tlb.invlpg), as_number(tlb.cr3_loads),
                                   as_number(tlb.invpcid), as_number(tlb.all_global),
-                                  as_number(tlb.invept_single), as_number(tlb.invept_all),
-                                  as_number(tlb.invvpid), as_number(tlb.asid)});
+                                  as_number(tlb.one_guest_table), as_number(tlb.all_guest_tables),
+                                  as_number(tlb.guest_tag), as_number(tlb.guest_tag_at_entry)});
     return E_OK;
 }
 

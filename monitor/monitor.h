@@ -18,6 +18,9 @@ struct boot_facts {
     const char *loader;            /* the boot loader's name; "" when it gave none */
     const struct memblock *memory; /* all RAM, and what was occupied when the buddy took over */
     uint64_t entry_tsc;            /* the time-stamp counter at the hypervisor's entry point */
+    /* What the CPU has to run guests with, in its vendor's words; NULL when it has nothing. */
+    void (*show_virtualization)(struct sink *to);
+    const struct table_kind *second_level; /* of guests' tables, whether or not guests can run */
 };
 extern struct boot_facts boot_facts;
 

@@ -162,7 +162,7 @@ class Space:
 
 
 class Guest(Space):
-    """A guest's memory, by its EPT."""
+    """A guest's memory, by its second-level table."""
 
     sparse = False
 
@@ -179,7 +179,7 @@ class Guest(Space):
 
 
 class OwnTables(Space):
-    """What a guest's own tables map: to guest-physical addresses, which its EPT leads on from."""
+    """What a guest's own tables map: to guest-physical addresses, which its second-level table leads on from."""
 
     def __init__(self, guest, runs):
         super().__init__(guest.name + "-own", f"{guest.name} own tables", guest.colour, runs)

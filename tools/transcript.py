@@ -46,7 +46,7 @@ README_COMMANDS = [
 WHOLE_COMMANDS = [
     *["help", "version", "mem", "frames", "guests", "map host", "walk host kernel_text+0x40"],
     *README_COMMANDS[1:5],
-    *["walk g1 gpa 0x101000", "regs g1", "eptp g1", "dump g1 gpa 0x100000 64", "kill g1"],
+    *["walk g1 gpa 0x101000", "regs g1", "root g1", "dump g1 gpa 0x100000 64", "kill g1"],
     *["report {stopped}", "output g3", "map g2 --json", "audit", "stress 16M 7", "bench 3", "check"],
 ]
 

@@ -1,6 +1,6 @@
 /*
- * The seam between what a guest is (vm/) and how a CPU runs it (arch/x86_64/vmx/ and
- * arch/x86_64/svm/): a small structure of operations downwards, exits in neutral terms
+ * The seam between what a guest is (vm/) and how a CPU runs it (a folder of arch/x86_64/ for each
+ * vendor): a small structure of operations downwards, exits in neutral terms
  * upwards. Nothing here names what only one CPU has.
  */
 #ifndef QUIRE_VM_BACKEND_H

@@ -22,9 +22,9 @@
 #define GUEST_LINEAR_BITS 48
 
 /*
- * Leaf 1. Left out of ECX: DTES64, MONITOR, VMX, SMX, EIST, TM2. Of EDX: MCE, MTRR, MCA, DS,
- * ACPI, SS (self-snoop), HTT, TM. What belongs to XSAVE comes with its components, what belongs to
- * a local APIC with that, whatever the host's has.
+ * Leaf 1. Left out of ECX: DTES64, MONITOR, guests of its own, SMX, EIST, TM2. Of EDX: MCE, MTRR,
+ * MCA, DS, ACPI, SS (self-snoop), HTT, TM. What belongs to XSAVE comes with its components, what
+ * belongs to a local APIC with that, whatever the host's has.
  */
 #define FEATURE_ECX                                                                                \
     (BIT(0) /* SSE3 */ | BIT(1) /* PCLMULQDQ */ | BIT(9) /* SSSE3 */ | BIT(13) /* CX16 */ |        \

@@ -1,5 +1,4 @@
-/* See vm/dirty.h. SDM Vol. 3, 29.3.5 "Accessed and Dirty Flags for EPT", 29.3.6 "Page-Modification
- * Logging"; APM Vol. 2, 15.25.5. */
+/* See vm/dirty.h. The CPU's part: SDM Vol. 3, 29.3.5 and 29.3.6; APM Vol. 2, 15.25.5. */
 #include "vm/dirty.h"
 
 #include "lib/error.h"

@@ -161,6 +161,16 @@ void cpu_features_read(struct cpu_features *out)
     detect_extended(out);
 }
 
+void cpu_ways(struct cpu_way out[CPU_WAYS])
+{
+    const struct cpu_features *f = &cpu_features;
+
+    out[0] = (struct cpu_way){"VMX", "guests, on Intel's CPUs", f->vmx,
+                              f->vmx && (read_cr4() & CR4_VMXE)};
+    out[1] = (struct cpu_way){"SVM", "guests, on AMD's CPUs", f->svm,
+                              f->svm && (rdmsr(IA32_EFER) & EFER_SVME)};
+}
+
 void cpu_detect(void)
 {
     cpu_features_read(&cpu_features);

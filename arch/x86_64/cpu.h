@@ -205,6 +205,14 @@ void cpu_features_read(struct cpu_features *out);
 /* Fills cpu_features, on the CPU that boots. Changes nothing. */
 void cpu_detect(void);
 
+/* A vendor's way to run guests, for the console. */
+struct cpu_way {
+    const char *name, *purpose;
+    bool offered, on;
+};
+#define CPU_WAYS 2
+void cpu_ways(struct cpu_way out[CPU_WAYS]);
+
 /* Whether the time-stamp counter ticks once an instruction, as some emulators have it: then
  * differences of it are a measure that every run repeats. */
 bool tsc_counts_instructions(void);

@@ -81,7 +81,12 @@ static int try_family(const struct trials *family, audit_trial_fn fn, void *ctx,
 int audit_selftest(const struct audit_selftest *setup, audit_trial_fn fn, void *ctx,
                    unsigned *tried, unsigned *failed)
 {
-    static const struct trials *const families[] = {&node_trials, &leaf_trials, &whole_trials};
+    const struct trials *const families[] = {
+        &node_trials,
+        setup->guest->id == KIND_NPT ? &npt_trials : &ept_trials,
+        &leaf_trials,
+        &whole_trials,
+    };
     int error = scratch_build(setup);
 
     *tried = *failed = 0;

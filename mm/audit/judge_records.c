@@ -6,9 +6,6 @@
 
 #include "mm/frames/buddy.h"
 
-#define TABLE_PURPOSES                                                                             \
-    (BIT(PURPOSE_HOST_TABLE) | BIT(PURPOSE_USER_TABLE) | BIT(PURPOSE_EPT_TABLE) |                  \
-     BIT(PURPOSE_NPT_TABLE))
 #define SHOWN_PURPOSES (BIT(PURPOSE_USER_RAM) | BIT(PURPOSE_GUEST_RAM))
 
 /* The rule that wants frames of this owner and purpose reached; AUDIT_RULES: none. *name receives

@@ -142,6 +142,6 @@ struct trials {
     unsigned count;
 };
 
-extern const struct trials node_trials, leaf_trials, whole_trials;
+extern const struct trials node_trials, ept_trials, npt_trials, leaf_trials, whole_trials;
 
 #endif

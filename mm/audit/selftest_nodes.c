@@ -80,8 +80,8 @@ static void stray_table(struct damage *d, uint64_t which)
 
 /* ---- Entries -------------------------------------------------------------------------------- */
 
-/* Bits that an entry must not have, or must not lack. Bits of the second level are those of EPT,
- * which is the kind that a guest's table has (SDM Vol. 3, 29.3.2). */
+/* Bits that an entry must not have, or must not lack. Of the second level some are EPT's (SDM Vol.
+ * 3, 29.3.2), some those of AMD's nested tables (APM Vol. 2, 15.25.5, 5.3.3). */
 static const struct bad_bits {
     enum which table;
     unsigned level;
@@ -95,6 +95,10 @@ static const struct bad_bits {
     {TABLE_GUEST, 4, 0, BIT(7), 0},                     /* a leaf at the root */
     {TABLE_PROGRAM, 4, USER_TEXT, BIT(7), 0},           /* likewise */
     {TABLE_PROGRAM, 2, USER_TEXT, BIT(7) | BIT(13), 0}, /* 2 MiB at no multiple of it */
+    {TABLE_GUEST, 1, PAGE_SIZE, 0, BIT(2)},             /* a supervisor's, of a nested table */
+    {TABLE_GUEST, 2, GUEST_FAR, 0, BIT(2)},             /* likewise */
+    {TABLE_GUEST, 3, 0, BIT(8), 0},                     /* reserved where there is no page */
+    {TABLE_GUEST, 4, 0, BIT(8), 0},                     /* likewise */
 };
 
 static void bad_entry(struct damage *d, uint64_t index)
@@ -141,10 +145,6 @@ static const struct trial trials[] = {
     {AUDIT_TABLE_COUNT, "a table counts a frame more than it has", table_miscounted, 1},
     {AUDIT_TABLE_STRAY, "a table frame of a guest hangs nowhere", stray_table, TABLE_GUEST},
     {AUDIT_TABLE_STRAY, "a table frame of the kernel hangs nowhere", stray_table, TABLE_KERNEL},
-    {AUDIT_ENTRY_LEGAL, "a leaf is writable but not readable", bad_entry, 0},
-    {AUDIT_ENTRY_LEGAL, "a leaf is executable alone", bad_entry, 1},
-    {AUDIT_ENTRY_LEGAL, "a leaf has a reserved memory type", bad_entry, 2},
-    {AUDIT_ENTRY_LEGAL, "a non-leaf entry has a reserved bit", bad_entry, 3},
     {AUDIT_ENTRY_LEGAL, "a large leaf of a guest is misaligned", bad_entry, 4},
     {AUDIT_ENTRY_LEGAL, "a guest's root holds a leaf", bad_entry, 5},
     {AUDIT_ENTRY_LEGAL, "a program's root holds a leaf", bad_entry, 6},
@@ -154,4 +154,20 @@ static const struct trial trials[] = {
     {AUDIT_ENTRY_COUNT, "a record counts an entry too many", entries_miscounted, 1},
 };
 
+static const struct trial trials_of_ept[] = {
+    {AUDIT_ENTRY_LEGAL, "a leaf is writable but not readable", bad_entry, 0},
+    {AUDIT_ENTRY_LEGAL, "a leaf is executable alone", bad_entry, 1},
+    {AUDIT_ENTRY_LEGAL, "a leaf has a reserved memory type", bad_entry, 2},
+    {AUDIT_ENTRY_LEGAL, "a non-leaf entry has a reserved bit", bad_entry, 3},
+};
+
+static const struct trial trials_of_npt[] = {
+    {AUDIT_ENTRY_LEGAL, "a leaf is closed to the user", bad_entry, 8},
+    {AUDIT_ENTRY_LEGAL, "a non-leaf entry is closed to the user", bad_entry, 9},
+    {AUDIT_ENTRY_LEGAL, "a non-leaf entry has a reserved bit", bad_entry, 10},
+    {AUDIT_ENTRY_LEGAL, "a root's entry has a reserved bit", bad_entry, 11},
+};
+
 const struct trials node_trials = {trials, ARRAY_SIZE(trials)};
+const struct trials ept_trials = {trials_of_ept, ARRAY_SIZE(trials_of_ept)};
+const struct trials npt_trials = {trials_of_npt, ARRAY_SIZE(trials_of_npt)};

@@ -57,6 +57,11 @@ enum frame_purpose {
 const char *frame_state_name(enum frame_state state);
 const char *purpose_name(enum frame_purpose purpose);
 
+/* Those of page tables, of whatever kind. */
+#define TABLE_PURPOSES                                                                             \
+    (BIT(PURPOSE_HOST_TABLE) | BIT(PURPOSE_USER_TABLE) | BIT(PURPOSE_EPT_TABLE) |                  \
+     BIT(PURPOSE_NPT_TABLE))
+
 /* Owners are small numbers, 0..2047. A guest keeps its number for as long as it exists. */
 typedef uint16_t owner_t;
 #define OWNER_NONE 0

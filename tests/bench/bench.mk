@@ -9,7 +9,7 @@ BENCH_CFLAGS := -std=gnu11 -O3 -march=native -g -DQUIRE_HOSTED -I. -Wall -Wextra
 # for the hypervisor, without vector registers; and with everything that this machine has, to compare: the limits
 # are for a loop that stores one entry at a time, and a loop that stores four is not held to keep an entry whole.
 BENCH_MAPPER_SRC := tests/bench/mapper_work.c $(MAPPER_SRC) \
-	$(patsubst %,arch/x86_64/mm/kind_%.c,kernel user ept) tests/unit/no_tlb.c lib/error.c \
+	$(patsubst %,arch/x86_64/mm/kind_%.c,kernel user ept npt) tests/unit/no_tlb.c lib/error.c \
 	$(BENCH_MM)
 BENCH_DRIVER_SRC := tests/bench/bench_mapper.c tests/bench/bench.c tests/bench/panic.c
 BENCH_DRIVER_CFLAGS := -std=gnu11 -O2 -g -DQUIRE_HOSTED -I. -Wall -Wextra -Werror

@@ -257,7 +257,8 @@ static void run_kind(const struct table_kind *kind)
  * calls have one target each. */
 int main(int argc, char **argv)
 {
-    static const struct table_kind *const kinds[] = {&kernel_kind, &user_kind, &ept_kind};
+    static const struct table_kind *const kinds[] = {&kernel_kind, &user_kind, &ept_kind,
+                                                     &npt_kind};
     const char *part = bench_start("mapper, " INSTRUCTIONS, argc > 1 ? argv[1] : NULL);
 
     for (unsigned i = 0; i < ARRAY_SIZE(kinds); i++) {

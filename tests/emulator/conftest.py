@@ -6,6 +6,8 @@ A test asks for a machine by `boot`, which returns it running:
     machine.expect("g1 hello: passed")
 """
 
+import os
+
 import pytest
 
 import image
@@ -43,21 +45,44 @@ def make_iso(tmp_path_factory):
 VENDORS = {"vmx": Bochs, "svm": Qemu}
 
 
+MARKS = {
+    "both_vendors": "on machines of both, by VMX and by SVM",
+    "one_vendor(reason, vendor=None)": "on this vendor's machines alone, or on the engines that the test names",
+    "no_guests(reason)": "it runs none",
+}
+MARKED = [name.partition("(")[0] for name in MARKS]
+
+
 def pytest_configure(config):
-    config.addinivalue_line("markers", "both_vendors: on machines of both, by VMX and by SVM")
-    config.addinivalue_line("markers", "one_vendor(reason): by VMX alone, or by the engines that it names itself")
+    for name, what in MARKS.items():
+        config.addinivalue_line("markers", f"{name}: {what}")
+
+
+def pytest_collection_modifyitems(items):
+    """Each test here says by which vendor its guests run, and why if not by both."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    silent = sorted({
+        item.nodeid.partition("[")[0] for item in items
+        if os.path.dirname(item.path) == here and not any(item.get_closest_marker(name) for name in MARKED)
+    })  # fmt: skip
+    if silent:
+        raise pytest.UsageError(f"these tests have none of the marks {', '.join(MARKED)}: " + ", ".join(silent))
 
 
 def pytest_generate_tests(metafunc):
-    if "vendor" in metafunc.fixturenames and metafunc.definition.get_closest_marker("both_vendors"):
-        if not metafunc.definition.get_closest_marker("one_vendor"):
-            metafunc.parametrize("vendor", list(VENDORS), indirect=True, scope="session")
+    if "vendor" not in metafunc.fixturenames:
+        return
+    # A test's own mark counts before its file's.
+    mark = next((each for each in metafunc.definition.iter_markers() if each.name in MARKED), None)
+    vendors = list(VENDORS) if mark and mark.name == "both_vendors" else [mark.kwargs.get("vendor")] if mark else []
+    if vendors and all(vendors):
+        metafunc.parametrize("vendor", vendors, indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")
 def vendor(request):
-    """A name of VENDORS: whose machines `boot` gives to this test."""
-    return getattr(request, "param", "vmx")
+    """A name of VENDORS: whose machines `boot` gives to this test. None where it names its engines."""
+    return getattr(request, "param", None)
 
 
 class Booter:
@@ -68,6 +93,7 @@ class Booter:
 
     def __call__(self, modules=None, cmdline="", cpu=None, memory=None, engine=None, cpus=1):
         """Boots the demonstration, or the modules given, on the vendor's engine unless told otherwise."""
+        assert engine or self.vendor, "a test that names its engines has named none"
         if modules is None and not cmdline:
             iso = DEMO_ISO
         else:

@@ -10,6 +10,10 @@ import pytest
 
 from support import BUILD, ROOT
 
+pytestmark = pytest.mark.one_vendor(
+    "the folders' names are tried on the launcher and on both emulators, guests run in the quick one"
+)
+
 NAMES = ["a b", """it's "c", $HOME; #1 (x)"""]
 PRODUCTS = ("image", "guests", "quire.elf", "quire.iso")
 
@@ -23,7 +27,7 @@ def tree(request, tmp_path, monkeypatch):
     """A copy of the sources and of what is built of them, as old as they are: nothing is built anew."""
     for name in ("ENGINE", "CPU", "MEMORY", "CMDS", "PATIENCE", "QUIRE_BUILD", "QUIRE_SOCKET", "MAKEFLAGS"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("ENGINE", "bochs")
+    monkeypatch.setenv("ENGINE", "qemu")
     folder = tmp_path / request.param
     # What an emulator writes goes into such a folder as well.
     monkeypatch.setenv("TMPDIR", str(tmp_path / (request.param + " tmp")))
@@ -65,7 +69,7 @@ def test_every_command(tree):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "quire: guests: 1 of 1 as expected" in done.stdout
     done = run("/", sys.executable, str(tools / "launch.py"), str(tree / "one.iso"), "--cmds", "mem",
-               "--engine", "qemu")
+               "--engine", "bochs")
     assert done.returncode == 0, done.stdout + done.stderr
     assert sorted(os.listdir(os.environ["TMPDIR"])) == []
 

@@ -20,7 +20,10 @@ from machines import (
 from quire_machine import MachineError
 from quire_machine.engines import Bochs, Qemu
 
+pytestmark = pytest.mark.one_vendor("names its engines")
 
+
+@pytest.mark.one_vendor("every CPU model that VMX is tried on; those of SVM are in test_svm.py", vendor="vmx")
 @pytest.mark.parametrize("cpu", [*COMPLETE_CPUS, NO_ACCESSED_DIRTY_CPU])
 def test_every_demonstration_guest_ends_as_expected(boot, cpu):
     machine = boot(cpu=cpu)
@@ -35,12 +38,14 @@ def test_every_demonstration_guest_ends_as_expected(boot, cpu):
     quit_machine(machine)
 
 
+@pytest.mark.no_guests("the list of them is read")
 def test_the_demonstration_covers_what_it_should():
     passing = {line.split()[0] for _, line in demo_modules() if "expect=" not in line}
     assert {"hello", "longmode", "realmode", "touch", "rogue"} <= passing
     assert any(" lazy" in line for _, line in demo_modules())
 
 
+@pytest.mark.one_vendor("instructions are counted by Bochs alone", vendor="vmx")
 def test_time_to_the_first_guest_instruction_is_said(boot):
     machine = boot(modules=[(guest("hello.elf"), "hello mem=4M")])
     said = r"quire: (\d+) instructions from entry to the first guest instruction"
@@ -88,6 +93,7 @@ def usable_memory(machine):
     ]
 
 
+@pytest.mark.one_vendor("the memory map, which knows no vendor", vendor="svm")
 @pytest.mark.parametrize("memory", [64, 2048])
 def test_memory_small_and_large(boot, memory):
     machine = boot(modules=[(guest("hello.elf"), "hello mem=4M")], memory=memory)
@@ -110,6 +116,7 @@ def test_memory_beyond_4_gib(boot):
     quit_machine(machine)
 
 
+@pytest.mark.one_vendor("under QEMU's firmware they are started: test_cpus.py", vendor="vmx")
 def test_other_cpus_that_were_not_started_do_no_harm(boot):
     machine = boot(modules=[(guest("hello.elf"), "hello mem=4M")], cpus=2)
     machine.expect("g1 hello: passed")
@@ -130,6 +137,7 @@ def test_under_a_firmware_that_has_locked_vmx_on(boot):
     quit_machine(machine)
 
 
+@pytest.mark.one_vendor("what is said without guests", vendor="svm")
 def test_no_modules_at_all(boot):
     machine = boot(modules=[])
     machine.expect("quire: guests: none")
@@ -137,6 +145,7 @@ def test_no_modules_at_all(boot):
     quit_machine(machine)
 
 
+@pytest.mark.one_vendor("the command line, which knows no vendor", vendor="svm")
 def test_words_of_the_command_line_that_mean_nothing_are_said_and_passed_by(boot):
     machine = boot(modules=[], cmdline="frobnicate reserve=lots")
     machine.wait_prompt()

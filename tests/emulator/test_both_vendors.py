@@ -6,6 +6,8 @@ import pytest
 from machines import assemble, facts, quit_machine, rows
 from quire_machine.engines import Bochs, Qemu
 
+pytestmark = pytest.mark.one_vendor("names its engines, of both")
+
 MEMORY = 4 << 20
 PAGE = 4096
 WALKS_AT_ONCE = 10  # as many as a line holds

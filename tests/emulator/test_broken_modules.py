@@ -8,6 +8,8 @@ import pytest
 
 from machines import SPIN, guest, quit_machine, rows
 
+pytestmark = pytest.mark.one_vendor("refusals by loaders and options, which know no vendor", vendor="svm")
+
 MULTIBOOT_MAGIC = 0x1BADB002
 
 

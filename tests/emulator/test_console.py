@@ -63,7 +63,7 @@ RIGHT = {
     "report g1": [r"There is no report"],
     "bt g2": [r"^  +0 +0x\w+ +- +-$", r"^ended: ", r"^g2 paging has no symbols: "],
     "print g1 guest_main": [r"^symbol: guest_main$"],
-    "eptp g2": [
+    "root g2": [
         r"^raw: 0x\w+5e$",
         r"^levels: 4",
         r"^memory type: WB",
@@ -140,7 +140,7 @@ WRONG = {
     "start g3 soon": '"soon" is nothing to start a guest with',
     "kill g1": "kill: g1 hello has ended already (passed)",
     "kill": "kill: arguments are missing",
-    "eptp g1": "eptp: g1 hello has no virtual CPU",
+    "root g1": "root: g1 hello has no virtual CPU",
     "devices": "devices: arguments are missing; usage: devices gN",
     "devices g1": "devices: g1 hello is passed, and its devices are gone with it",
     "screen g2": "screen: g2 paging has no screen: guests with the option `pc` have one",
@@ -190,7 +190,7 @@ WRONG = {
 
 # What is another thing to say with AMD-V; of `oracle` QEMU's one deviation, which tests/emulator/test_oracle.py knows.
 RIGHT_BY_SVM = {
-    "eptp g2": [r"^raw: 0x\w+000$", r"^levels: 4", r"^memory type: WB", r"translates by the table of g2"],
+    "root g2": [r"^raw: 0x\w+000$", r"^levels: 4", r"^memory type: WB", r"translates by the table of g2"],
     "cpu": [r"^vendor: AuthenticAMD", r"^  NX +yes +yes", r"^  SVM +yes +yes", r"^guests run by: SVM$"],
     "oracle 300": [r"^  guest +6 +300 .* 0$", r"of 900 predictions \(seed 1\)$"],
     "exits g2": [r"^  interrupt +\d+", r"^most frames held: \d+"],  # the host's timer ends slices
@@ -237,7 +237,7 @@ def test_every_command_is_asked_rightly_and_wrongly(machine):
 def test_commands_that_take_nothing_or_one_guest_say_so(machine):
     for command in ("guests", "cpu", "version"):
         assert machine.command(f"{command} please")[0].startswith(f"error: {command}: too many arg")
-    of_a_guest = "report output exits eptp regs bt devices start resume kill pause"
+    of_a_guest = "report output exits root regs bt devices start resume kill pause"
     for command in of_a_guest.split():
         assert machine.command(f"{command} g77") == [
             f"error: {command}: there is no g77: the guests are g1 to g4"

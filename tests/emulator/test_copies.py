@@ -7,6 +7,8 @@ import pytest
 from machines import NO_ACCESSED_DIRTY_CPU, facts, guest, quit_machine
 from quire_machine.engines import Bochs, Qemu
 
+pytestmark = pytest.mark.one_vendor("names its engines")
+
 PATIENCE = 120
 ENGINES = {
     "nested paging": Qemu,

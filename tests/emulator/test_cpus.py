@@ -8,6 +8,8 @@ from machines import NO_SVM_CPU, demo_guests, facts, guest, quit_machine, rows
 from quire_machine import MachineError
 from quire_machine.engines import Qemu
 
+pytestmark = pytest.mark.one_vendor("names its engines")
+
 PATIENCE = 120
 HELLO = [(guest("hello.elf"), "hello mem=4M")]
 
@@ -51,6 +53,7 @@ def test_all_cpus_of_a_machine_with_amd_v(boot, cpus):
     quit_machine(machine)
 
 
+@pytest.mark.one_vendor("of VMX; the others are of SVM", vendor="vmx")
 def test_all_cpus_of_a_machine_with_vmx(boot):
     """Under Bochs's own firmware, since SeaBIOS tells of one CPU there."""
     machine = boot(modules=HELLO, cpus=4)

@@ -8,6 +8,8 @@ import pytest
 from machines import NO_ACCESSED_DIRTY_CPU, facts, guest, quit_machine, rows
 from quire_machine.engines import Bochs, Qemu
 
+pytestmark = pytest.mark.one_vendor("names its engines")
+
 PATIENCE = 120
 FIRST, END = 0x200000, 0x800000
 

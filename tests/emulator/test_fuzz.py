@@ -5,6 +5,8 @@ import pytest
 from machines import facts, guest, quit_machine
 from quire_machine.engines import Bochs, Qemu
 
+pytestmark = pytest.mark.one_vendor("names its engines")
+
 PATIENCE = 240
 ENGINES = {"nested paging": Qemu, "EPT with a log": lambda: Bochs("corei7_icelake_u")}
 QUESTION = "fuzz g1 input=0x300000:32 rounds=4000 seed=3"

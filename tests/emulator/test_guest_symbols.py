@@ -9,15 +9,17 @@ import pytest
 import linux
 from machines import SPIN, demo_modules, facts, guest, quit_machine, rows
 from quire_machine.debian import DebianError
-from quire_machine.engines import Qemu
+from quire_machine.engines import Bochs, Qemu
 from support import BUILD
+
+pytestmark = pytest.mark.one_vendor("names its engines")
 
 PATIENCE = 120
 
 
 @pytest.fixture(params=["qemu", "bochs"])
 def engine(request):
-    return Qemu() if request.param == "qemu" else None
+    return Qemu() if request.param == "qemu" else Bochs()
 
 
 def names(frames):

@@ -9,6 +9,8 @@ import pytest
 from machines import SPIN, assemble, quit_machine
 from quire_machine.engines import Bochs, Qemu
 
+pytestmark = pytest.mark.one_vendor("names its engines")
+
 # With counts of the 8254 for an interrupt: the TSC of Bochs counts instructions, QEMU's is the host's.
 ENGINES = {"bochs": (Bochs, 1193), "qemu": (Qemu, 11930)}
 TICKS = 100

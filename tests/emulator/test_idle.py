@@ -3,8 +3,12 @@
 import os
 import time
 
+import pytest
+
 from machines import SPIN, quit_machine
 from quire_machine.engines import Qemu
+
+pytestmark = pytest.mark.one_vendor("how the console waits, which no guest has a part in", vendor="svm")
 
 SECONDS = 3
 

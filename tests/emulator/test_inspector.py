@@ -112,6 +112,7 @@ def seen_and_told(probe, said, refusals):
     return (outcome,), (verdict,)
 
 
+@pytest.mark.one_vendor("names its engines, of both")
 @pytest.mark.parametrize(
     "image, engine, bits", PROBED, ids=[f"{image}-{engine.cpu}" for image, engine, _ in PROBED]
 )
@@ -165,7 +166,7 @@ def test_who_finds_every_way_to_a_frame(machine, vendor):
     assert (said["owner"], said["purpose"]) == ("g2 held", "guest memory")
     ways = {(row["table"], row["address"]) for row in rows(answer, "table")}
     assert ways == {("g2 held", "0x123000"), ("host", hex(0xFFFF800000000000 + frame))}
-    root = facts(machine.command("eptp g2"))["root"]
+    root = facts(machine.command("root g2"))["root"]
     said = facts(machine.command(f"who {root}"))
     assert (said["purpose"], said["table level"]) == (f"{TABLES[vendor]} tables", "PML4")
     text = facts(machine.command("walk host 0xffffffff80200000"))["hpa"]
@@ -216,6 +217,7 @@ BROKEN = [
 ]
 
 
+@pytest.mark.one_vendor("names its engines, of both")
 @pytest.mark.parametrize("engine, cleared, set_bits, verdict, rule, reported", BROKEN)
 def test_a_broken_entry_is_foretold_and_told_the_same(boot, engine, cleared, set_bits, verdict, rule, reported):
     """An entry of the second level made illegal from the console: explain, the CPU's exit and the report agree."""
@@ -233,7 +235,7 @@ def test_a_broken_entry_is_foretold_and_told_the_same(boot, engine, cleared, set
     assert "the CPU told the same" in report
 
 
-@pytest.mark.one_vendor("how far a guest comes between two commands is certain only where time is counted in instructions")
+@pytest.mark.one_vendor("how far a guest comes between two commands is certain only where time is counted in instructions", vendor="vmx")
 def test_maps_of_both_levels_and_what_changes(boot):
     modules = [(guest("probe64.elf"), f"probe {PROBE_OPTIONS} -- wp"), (guest("touch.elf"), "touch mem=8M lazy paused")]
     machine = boot(modules=modules)

@@ -4,8 +4,12 @@ its prompt answers, and memdisk, which makes a disk of its initrd and boots from
 import os
 import time
 
+import pytest
+
 from machines import assemble, package, quit_machine
 from quire_machine.engines import Qemu
+
+pytestmark = pytest.mark.one_vendor("what it tries are devices, in minutes of Bochs; names its engine")
 
 PATIENCE = 120
 

@@ -12,6 +12,8 @@ from quire_machine import address, validate
 from quire_machine.answers import Answer, text_lines
 from support import ROOT
 
+pytestmark = pytest.mark.one_vendor("the form of answers; what they say of a vendor is in test_both_forms_of_every_command", vendor="svm")
+
 with open(os.path.join(ROOT, "docs", "monitor.schema.json"), encoding="ascii") as text:
     SCHEMA = json.load(text)
 
@@ -43,7 +45,7 @@ MORE = [
     "report g4",
     "output g1",
     "devices g3",
-    "eptp g3",
+    "root g3",
     "log",
     "explain g3 gpa 0x7c00 w",
     "explain g3 gpa 0xa0000",
@@ -90,7 +92,7 @@ WRONG = {
     "walk host 0": "E_RANGE",
     "walk host nowhere": "E_FORMAT",
     "pause g1": "E_STATE",
-    "eptp g1": "E_STATE",
+    "root g1": "E_STATE",
     "log 0": "E_RANGE",
     "help nothing": "E_NOENT",
     'mem "': "E_FORMAT",
@@ -157,7 +159,7 @@ def folded(lines):
 
 def without_digits(lines):
     """Lines with each number replaced by #, with its unit."""
-    return [re.sub(r"\b\d+(\.\d)?[KMG]?\b", "#", line) for line in lines]
+    return [re.sub(r"\b(0x[0-9a-f]+|\d+(\.\d)?[KMG]?)\b", "#", line) for line in lines]
 
 
 def check_agreement(text, objects, moving):
@@ -181,6 +183,7 @@ def check_agreement(text, objects, moving):
 
 
 @pytest.mark.seconds(600)
+@pytest.mark.both_vendors
 def test_both_forms_of_every_command(machine, commands):
     asked = {each.split()[0] for each in commands} | CHANGING | DRAWN
     assert asked >= {row["command"] for row in machine.ask("help").records("command")}

@@ -15,6 +15,8 @@ import pytest
 from machines import SPIN
 from support import TOOLS
 
+pytestmark = pytest.mark.one_vendor("the launcher, whose guest is paused; names its engines")
+
 LAUNCH = [sys.executable, "-B", os.path.join(TOOLS, "launch.py")]
 
 

@@ -5,6 +5,8 @@ import pytest
 from machines import link, quit_machine, user_program
 from quire_machine.engines import Bochs, Qemu
 
+pytestmark = pytest.mark.one_vendor("names its engines")
+
 PATIENCE = 120
 
 

@@ -7,6 +7,8 @@ import lift
 from quire_machine import Machine
 from quire_machine.engines import Bochs, Qemu
 
+pytestmark = pytest.mark.no_guests("the kernel is not Quire")
+
 
 @pytest.fixture(scope="module")
 def kernel(tmp_path_factory):

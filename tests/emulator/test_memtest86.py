@@ -7,6 +7,10 @@ import pytest
 
 from machines import memtest86plus
 
+pytestmark = pytest.mark.one_vendor(
+    "the same image runs by SVM in test_side_by_side.py", vendor="vmx"
+)
+
 
 @pytest.mark.seconds(600)
 def test_memtest86(boot):

@@ -10,6 +10,8 @@ from machines import link, quit_machine
 from quire_machine.engines import Bochs, Qemu
 from support import ROOT
 
+pytestmark = pytest.mark.one_vendor("names its engines")
+
 PATIENCE = 120
 TRIED = 2 * (0x2000 + 0x2000)  # reads and writes
 IA32_PAT, IA32_EFER = 0x277, 0xC0000080

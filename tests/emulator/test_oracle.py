@@ -8,6 +8,8 @@ import pytest
 from machines import NO_ACCESSED_DIRTY_CPU, NO_EPT_CPU, NO_SVM_CPU, facts, quit_machine, rows
 from quire_machine.engines import Bochs, Qemu
 
+pytestmark = pytest.mark.one_vendor("names its engines")
+
 PAIRS = 10_000
 
 
@@ -37,6 +39,7 @@ def check_spread(counts, pairs, illegal):
     assert (counts["illegal"] > pairs // 20) == illegal
 
 
+@pytest.mark.one_vendor("CPU models of VMX; SVM's is the next test", vendor="vmx")
 @pytest.mark.parametrize(
     "cpu, pairs, seed",
     [
@@ -93,6 +96,7 @@ def test_the_hosts_half_where_no_guest_can_run(boot, engine):
     quit_machine(machine)
 
 
+@pytest.mark.one_vendor("what a seed asks for; with QEMU frames stand in the answer, which are others each time", vendor="vmx")
 def test_the_same_seed_asks_the_same(boot):
     machine = boot(modules=[])
     machine.wait_prompt()

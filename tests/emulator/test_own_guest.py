@@ -10,6 +10,8 @@ import pytest
 
 from support import QUIRE_ELF, ROOT, TOOLS
 
+pytestmark = pytest.mark.one_vendor("the page that is followed, which shows neither vendor", vendor="svm")
+
 EXAMPLE = os.path.join(ROOT, "examples", "guest")
 PAGE = os.path.join(ROOT, "docs", "BRING-YOUR-OWN-GUEST.md")
 
@@ -25,7 +27,7 @@ def run(folder, *command):
 def folder(tmp_path, monkeypatch):
     for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "CPU", "MEMORY", "PATIENCE"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("ENGINE", "bochs")
+    monkeypatch.setenv("ENGINE", "qemu")
     monkeypatch.setenv("CMDS", "guests")
     return shutil.copytree(EXAMPLE, tmp_path / "mine", ignore=shutil.ignore_patterns("build"))
 

@@ -8,8 +8,10 @@ import pytest
 import image
 from machines import demo_guests, demo_modules, facts, guest, quit_machine
 from quire_machine import Machine
-from quire_machine.engines import Bochs
+from quire_machine.engines import Qemu
 from support import BUILD
+
+pytestmark = pytest.mark.one_vendor("frames and their checks, which know no vendor; names its engine")
 
 POISON_ELF = os.path.join(BUILD, "poison", "quire.elf")
 
@@ -21,7 +23,7 @@ def boot_poisoned(tmp_path):
     def boot(modules, cmdline=""):
         iso = str(tmp_path / f"{len(machines)}.iso")
         image.build_image(iso, POISON_ELF, cmdline, modules)
-        machines.append(Machine(Bochs(None, None, 1), iso))
+        machines.append(Machine(Qemu(), iso))
         return machines[-1]
 
     yield boot

@@ -8,6 +8,10 @@ import pytest
 
 from machines import memtest86plus, package, quit_machine
 
+pytestmark = pytest.mark.one_vendor(
+    "kernels by their boot protocols; by VMX test_linux.py and test_bios.py have such", vendor="svm"
+)
+
 
 @pytest.fixture(scope="module")
 def xen():
@@ -23,6 +27,7 @@ def end(machine):
     quit_machine(machine)
 
 
+@pytest.mark.one_vendor("twice as long in QEMU, where it runs in test_side_by_side.py", vendor="vmx")
 def test_memtest86plus(boot):
     """It sets up long mode, finds its memory and begins to test it."""
     machine = boot(modules=[(memtest86plus(), "memtest mem=32M -- console=ttyS0,115200")])

@@ -16,6 +16,8 @@ from machines import SPIN, guest
 from quire_machine import MachineError, connect, dump
 from support import TOOLS
 
+pytestmark = pytest.mark.one_vendor("the command and its sockets, which know no vendor", vendor="svm")
+
 QUIRE = os.path.join(TOOLS, "quire")
 
 
@@ -27,7 +29,7 @@ def quire(tmp_path, make_iso):
 
     def run(*words):
         if words[0] in ("start", "ask", "dump"):
-            words = (words[0], "--iso", iso, "--engine", "bochs", *words[1:])
+            words = (words[0], "--iso", iso, "--engine", "qemu", *words[1:])
         command = [sys.executable, QUIRE, "--socket", str(path), *words]
         return subprocess.run(command, capture_output=True, text=True, timeout=200)
 

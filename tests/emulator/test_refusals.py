@@ -5,6 +5,8 @@ import pytest
 
 from quire_machine.engines import Qemu
 
+pytestmark = pytest.mark.one_vendor("what is left out of QEMU's CPUs; names its engines")
+
 FREE_FRAMES = r"buddy has (\d+) frames free"
 
 

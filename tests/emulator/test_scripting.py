@@ -11,8 +11,10 @@ import pytest
 
 from machines import SPIN, assemble, guest
 from quire_machine import Machine, connect
-from quire_machine.engines import Bochs
+from quire_machine.engines import Qemu
 from support import TOOLS
+
+pytestmark = pytest.mark.one_vendor("launcher, keys and console, which know no vendor", vendor="svm")
 
 LAUNCH = [sys.executable, "-B", os.path.join(TOOLS, "launch.py")]
 QUIRE = [sys.executable, "-B", os.path.join(TOOLS, "quire")]
@@ -28,7 +30,7 @@ ENDLESS = {
 def settings(monkeypatch):
     for name in ("CPU", "MEMORY", "CMDS", "QUIRE_SOCKET"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("ENGINE", "bochs")
+    monkeypatch.setenv("ENGINE", "qemu")
 
 
 def run(command, *options, **more):
@@ -142,7 +144,7 @@ def test_a_caller_who_left_while_attached(make_iso, tmp_path):
 
 
 def test_many_commands_while_a_guest_prints_for_ever(make_iso):
-    with Machine(Bochs(), make_iso(ENDLESS["flood"]())) as machine:
+    with Machine(Qemu(), make_iso(ENDLESS["flood"]())) as machine:
         machine.bring_prompt(patience=0.5)
         for index in range(40):
             answer = machine.command(f"echo{index}")

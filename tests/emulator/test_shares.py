@@ -11,6 +11,8 @@ import pytest
 from machines import SPIN, guest, quit_machine
 from quire_machine.engines import Bochs, Qemu
 
+pytestmark = pytest.mark.one_vendor("names its engines")
+
 PATIENCE = 120
 
 MODES = [

@@ -12,6 +12,8 @@ from quire_machine.debian import DebianError
 from quire_machine.engines import Qemu
 from support import BUILD, ROOT
 
+pytestmark = pytest.mark.one_vendor("minutes of Linux, in Bochs far more; names its engine")
+
 sys.path.insert(0, os.path.join(ROOT, "tools"))
 import linux  # noqa: E402
 

@@ -17,6 +17,8 @@ from machines import (
 )
 from quire_machine.engines import Qemu
 
+pytestmark = pytest.mark.one_vendor("of SVM alone; names its engines")
+
 PATIENCE = 120
 
 

@@ -6,8 +6,12 @@ import shutil
 import subprocess
 import sys
 
+import pytest
+
 import transcript
 from support import DEMO_ISO, ROOT, TOOLS
+
+pytestmark = pytest.mark.one_vendor("the session shown is one with EPTs")
 
 README = os.path.join(ROOT, "README.md")
 MONITOR = os.path.join(ROOT, "docs", "MONITOR.md")

@@ -8,6 +8,8 @@ import pytest
 
 from quire_machine.engines import Qemu
 
+pytestmark = pytest.mark.one_vendor("the hypervisor's own faults; no guest runs", vendor="svm")
+
 FAULTS = {
     "pf": [
         r"#PF page fault \(vector 14, error code 0x2\)",

@@ -7,6 +7,8 @@ import pytest
 from machines import quit_machine, user_program
 from quire_machine.engines import Bochs, Qemu
 
+pytestmark = pytest.mark.one_vendor("ring 3 on the host's own tables; no guest runs", vendor="svm")
+
 
 def run(boot, name, engine=None):
     """Boots with one program; returns the machine at the prompt and the lines about the program."""
@@ -25,6 +27,7 @@ def all_came_back(lines):
 ENGINES = [Bochs(), Bochs("core2_penryn_t9600"), Qemu()]
 
 
+@pytest.mark.one_vendor("names its engines")
 @pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.cpu)
 def test_hello_exits_by_a_system_call(boot, engine):
     machine, lines = run(boot, "hello", engine)

@@ -13,6 +13,8 @@ import pytest
 from machines import quit_machine
 from quire_machine.engines import Bochs, Qemu
 
+pytestmark = pytest.mark.one_vendor("names its engines")
+
 TEXT = 0x400000
 STACK_BOTTOM = 0x7FFFFFFEF000
 KERNEL_TEXT = 0xFFFFFFFF80200000

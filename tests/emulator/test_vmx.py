@@ -8,6 +8,8 @@ import pytest
 
 from machines import COMPLETE_CPUS, NO_ACCESSED_DIRTY_CPU, guest, quit_machine
 
+pytestmark = pytest.mark.one_vendor("of VMX alone", vendor="vmx")
+
 # Real mode, no interrupt vectors left: the exception that follows cannot be delivered, nor the next two.
 TRIPLE_FAULT = """
         lidt    [none]

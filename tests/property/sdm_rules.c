@@ -159,7 +159,7 @@ static struct sdm_entry judge_ept(const struct sdm_cpu *cpu, unsigned level, uin
 }
 
 /* Long-mode entries, of which a nested walk asks that U/S be 1 and ignores G; bits 8:7 of a PML4E
- * must be 0. */
+ * must be 0, and so must bit 8 of a PDPE without PS. */
 static struct sdm_entry judge_npt(const struct sdm_cpu *cpu, unsigned level, uint64_t entry)
 {
     struct sdm_entry said = judge_host(cpu, level, entry);
@@ -170,6 +170,8 @@ static struct sdm_entry judge_npt(const struct sdm_cpu *cpu, unsigned level, uin
         return bad("an access of a guest is a user access, and U/S is 0");
     if (level >= 4 && sdm_bit(entry, 8))
         return bad("bit 8 of a PML4E or PML5E must be 0");
+    if (level == 3 && said.class == SDM_TABLE && sdm_bit(entry, 8))
+        return bad("bit 8 of a PDPE that refers to a table must be 0");
     said.user = false;
     said.global = false;
     return said;

@@ -1,10 +1,12 @@
 """Who may include whom: what the check of the table in docs/ARCHITECTURE.md finds, and that it reads that table."""
 
+import glob
 import os
+import re
 import subprocess
 import sys
 
-from support import TOOLS
+from support import ROOT, TOOLS
 
 SCRIPT = os.path.join(TOOLS, "layers.py")
 PAGE = """
@@ -85,3 +87,29 @@ def test_a_page_without_a_table(tmp_path):
     done = run(tmp_path, GOOD, "nothing here\n")
     assert done.returncode == 1
     assert len(done.stdout.splitlines()) == len(GOOD)
+
+
+# What only one vendor's CPUs have: their words, and what is named by them.
+VENDORS_WORDS = re.compile(
+    r"VMX|VMCS|EPTP?|INVEPT|INVVPID|VPID|VMREAD|VMWRITE|AMD-?V|SVM|VMCB|NPT|ASID|NCR3|VMRUN"
+    r"|(?:vmx|vmcs|eptp?|invept|invvpid|vpid|svm|vmcb|npt|asid|ncr3)(?:_\w+)?"
+)
+
+
+def vendors_words(text):
+    return {word for word in re.findall(r"\w[\w-]*\w", text) if VENDORS_WORDS.fullmatch(word)}
+
+
+def test_a_vendors_words_are_found():
+    assert vendors_words("a call of `vmx_show`, INVEPT and \"AMD-V\" in it") == {"vmx_show", "INVEPT", "AMD-V"}
+    assert not vendors_words("excepted, ACCEPT, wasids, VMXE_BIT")
+
+
+def test_guests_and_the_console_name_no_vendor():
+    """Comments and strings as well: what is a vendor's is said by the folders of arch/."""
+    found = {}
+    for folder in ("vm", "monitor"):
+        for path in sorted(glob.glob(f"{ROOT}/{folder}/**/*.[ch]", recursive=True)):
+            with open(path, encoding="utf-8") as text:
+                found[os.path.relpath(path, ROOT)] = sorted(vendors_words(text.read()))
+    assert len(found) > 100 and {name: words for name, words in found.items() if words} == {}

@@ -309,6 +309,11 @@ void resident_switch(struct resident *next)
     model_cpu.resident = next;
 }
 
+uint64_t resident_xcr0_of(const struct resident *v)
+{
+    return resident_xcr0 && model_cpu.resident == v ? model_cpu.xcr0 : v->xcr0;
+}
+
 void resident_debug(uint64_t dr[4])
 {
     memcpy(dr, model_cpu.dr, sizeof(model_cpu.dr));

@@ -237,6 +237,27 @@ static void test_nested_types(void **state)
         }
 }
 
+/* nCR3 has CR3's format (15.25.3, 5.3.2): the address below MAXPHYADDR and bits 4:3, nothing else.
+ */
+static void test_root_register(void **state)
+{
+    struct ncr3 root;
+
+    (void)state;
+    assert_int_equal(ncr3_decode(ncr3_compose(hpa(0x123000)), 40, &root), E_OK);
+    assert_int_equal(root.root.v, 0x123000);
+    assert_int_equal(root.type, MEM_WB);
+    for (unsigned bit = 0; bit < 64; bit++) {
+        bool legal = bit == 3 || bit == 4 || (bit >= 12 && bit < 40);
+
+        assert_int_equal(ncr3_decode(BIT(bit), 40, &root), legal ? E_OK : E_ILLEGAL);
+        assert_int_equal(root.raw, BIT(bit));
+    }
+    assert_int_equal(ncr3_decode(BIT(51), 52, &root), E_OK);
+    assert_int_equal(ncr3_decode(NCR3_PCD | NCR3_PWT, 40, &root), E_OK);
+    assert_int_equal(root.type, MEM_UC);
+}
+
 static void test_nested_text(void **state)
 {
     static struct text_sink to = {.sink = {text_write}};
@@ -278,6 +299,7 @@ int main(void)
         cmocka_unit_test_setup(test_nested_reserved_bits, set_up),
         cmocka_unit_test_setup(test_nested_pae, set_up),
         cmocka_unit_test_setup(test_nested_types, set_up),
+        cmocka_unit_test(test_root_register),
         cmocka_unit_test_setup(test_nested_text, set_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

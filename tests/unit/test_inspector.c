@@ -610,10 +610,10 @@ static void test_trace_counters(void **state)
     (void)state;
     unmap(&guest[3].table, 0x8000, 0x2000);
     unmap(&guest[3].table, 0x20000, 0x1000);
-    tlb_counters.invept_single = 7;
+    tlb_counters.one_guest_table = 7;
     answers("trace counters", "  table                asked    ranges     whole    spared\n");
     assert_non_null(strstr(screen, "  g3 hello3                2         2         0         2\n"));
-    assert_non_null(strstr(screen, "INVEPT single: 7\n"));
+    assert_non_null(strstr(screen, "one guest table: 7\n"));
 }
 
 int main(void)

@@ -220,12 +220,13 @@ uint64_t physical_force(hpa_t to, const void *from, uint64_t size)
     return size;
 }
 
-void svm_show(struct sink *to)
+void cpu_ways(struct cpu_way out[CPU_WAYS])
 {
-    (void)to;
+    out[0] = (struct cpu_way){"VMX", "guests", cpu_features.vmx, true};
+    out[1] = (struct cpu_way){"SVM", "guests", false, false};
 }
 
-void vmx_show(struct sink *to)
+static void show_virtualization(struct sink *to)
 {
     format(to, "VMCS revision %u\nEPT: 2M 1G\n", 7u);
 }
@@ -658,8 +659,11 @@ static int set_up(void **state)
     assert_int_equal(buddy_init(metadata, metadata_size, RAM), E_OK);
     assert_int_equal(buddy_add(hpa(1 * MiB), RAM - 1 * MiB), E_OK);
     memblock_init(&memory);
-    boot_facts =
-        (struct boot_facts){.cmdline = "reserve=1M", .loader = "GRUB 2.06", .memory = &memory};
+    boot_facts = (struct boot_facts){.cmdline = "reserve=1M",
+                                     .loader = "GRUB 2.06",
+                                     .memory = &memory,
+                                     .show_virtualization = show_virtualization,
+                                     .second_level = &ept_kind};
     memblock_add(&memory, 0, 0x9fc00, MEMKIND_USABLE);
     memblock_add(&memory, 0x9fc00, 0x400, MEMKIND_RESERVED);
     memblock_add(&memory, 1 * MiB, RAM - 1 * MiB, MEMKIND_USABLE);
@@ -1284,17 +1288,17 @@ static void test_report_and_output(void **state)
     assert_string_equal(screen + screen_length - 7, "bbbend\n");
 }
 
-static void test_eptp(void **state)
+static void test_root(void **state)
 {
     (void)state;
-    answers("eptp g3", "memory type: WB\nlevels: 4\naccessed and dirty: yes\n");
+    answers("root g3", "memory type: WB\nlevels: 4\naccessed and dirty: yes\n");
     assert_non_null(strstr(screen, "The CPU translates by the table of g3 hello3.\n"));
     root_in_cpu.frame.v += PAGE_SIZE;
     root_in_cpu.accessed_dirty = false;
-    refuses(E_ILLEGAL, "eptp g3", "2 of them differ");
-    refuses(E_STATE, "eptp g1", "`start g1 paused` makes one");
+    refuses(E_ILLEGAL, "root g3", "2 of them differ");
+    refuses(E_STATE, "root g1", "`start g1 paused` makes one");
     guest[2].has_table = true;
-    refuses(E_STATE, "eptp g2", "cannot be read back");
+    refuses(E_STATE, "root g2", "cannot be read back");
 }
 
 static void test_check(void **state)
@@ -1964,7 +1968,7 @@ static unsigned random_below(unsigned bound)
 static const char *const asking_words[] = {
     "help", "mem",    "layout", "walk",    "map",    "explain", "who",    "frames",
     "peek", "dump",   "find",   "guests",  "regs",   "exits",   "report", "output",
-    "eptp", "trace",  "audit",  "cpu",     "log",    "version", "check",  "colour",
+    "root", "trace",  "audit",  "cpu",     "log",    "version", "check",  "colour",
     "wait", "oracle", "print",  "devices", "screen", "bt",      "digest", "cpus",
 };
 static const char *const changing_words[] = {"start", "pause", "resume", "kill",     "attach",
@@ -2217,7 +2221,7 @@ int main(void)
         cmocka_unit_test_setup(test_heat, set_up),
         cmocka_unit_test_setup(test_exits, set_up),
         cmocka_unit_test_setup(test_report_and_output, set_up),
-        cmocka_unit_test_setup(test_eptp, set_up),
+        cmocka_unit_test_setup(test_root, set_up),
         cmocka_unit_test_setup(test_check, set_up),
         cmocka_unit_test_setup(test_audit, set_up),
         cmocka_unit_test_setup(test_audit_stopped_by_a_key, set_up),

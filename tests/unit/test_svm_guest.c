@@ -570,6 +570,28 @@ static void instructions_end(void **state)
     assert_int_equal(vmcb()->dr6, 0xffff4ff0);
     assert_int_equal(next_event(), VALID | TYPE(3) | 1);
 
+    /* A breakpoint on what is next is told with the step, and is nothing by itself. */
+    CODE_IS(0x0f, 0xa2);
+    model_cpu.dr[2] = 0x1002;
+    vmcb()->dr7 = 0x400 | 0x10;
+    vmcb()->rflags = 2 | RFLAGS_TF;
+    exit_by((struct model_svm_exit){.code = SVM_EXIT_CPUID});
+    assert_true(g.backend->skip(g.vcpu, &g.exit));
+    assert_int_equal(vmcb()->dr6, 0xffff4ff4);
+    assert_int_equal(next_event(), VALID | TYPE(3) | 1);
+    CODE_IS(0x0f, 0xa2);
+    vmcb()->rflags = 2;
+    exit_by((struct model_svm_exit){.code = SVM_EXIT_CPUID});
+    assert_false(g.backend->skip(g.vcpu, &g.exit));
+    vmcb()->rflags = 2 | RFLAGS_TF; /* between iterations RF is set */
+    vmcb()->rip = 0x1002;
+    assert_true(g.backend->iterated(g.vcpu));
+    assert_int_equal(vmcb()->dr6, 0xffff4ff0);
+    vmcb()->dr7 = 0x400;
+    CODE_IS(0x0f, 0xa2);
+    vmcb()->rflags = 2;
+    exit_by((struct model_svm_exit){.code = SVM_EXIT_CPUID});
+
     /* Breakpoints on ports and memory. */
     vmcb()->rflags = 2;
     model_cpu.dr[1] = 0x71;
@@ -777,6 +799,11 @@ static void msrs_and_control_registers(void **state)
     exit_by((struct model_svm_exit){.code = SVM_EXIT_XSETBV});
     assert_done(3);
     assert_int_equal(model_cpu.xcr0, 7);
+    struct vm_modes modes; /* while it is resident, what the CPU has: QEMU tells of no XSETBV */
+    model_cpu.xcr0 = 3;
+    assert_int_equal(g.backend->get_modes(g.vcpu, &modes), E_OK);
+    assert_int_equal(modes.xcr0, 3);
+    model_cpu.xcr0 = 7;
     CODE_IS(0x0f, 0x01, 0xd1);
     g.vcpu->gpr[RAX] = 6;
     exit_by((struct model_svm_exit){.code = SVM_EXIT_XSETBV});

@@ -63,7 +63,7 @@ UNIT_AUDIT := $(AUDIT_SRC) tests/unit/audit_fixture.c arch/x86_64/mm/kind_user.c
 	$(UNIT_KERNEL_TABLE)
 
 UNIT_TESTS += audit
-UNIT_audit_SRC := $(AUDIT_SELFTEST_SRC) $(UNIT_AUDIT)
+UNIT_audit_SRC := $(AUDIT_SELFTEST_SRC) $(UNIT_AUDIT) arch/x86_64/mm/kind_npt.c
 
 UNIT_TESTS += audit_alias
 UNIT_audit_alias_SRC := $(UNIT_AUDIT)

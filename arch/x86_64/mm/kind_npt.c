@@ -30,10 +30,11 @@ static struct attrs npt_decode(uint64_t entry, unsigned level, const struct tabl
     return attrs_of(npt_rights(entry, caps), (enum mem_type)host.type);
 }
 
-/* APM Vol. 2, 5.3.3 and 5.3.4: as the host's, and bits 8:7 of an entry of the highest levels. */
+/* APM Vol. 2, 5.3.3 and 5.3.4: as the host's, and bit 8 of an entry of the highest levels and of a
+ * PDPE that refers to a table. */
 static uint64_t npt_reserved(unsigned level, bool leaf, const struct table_caps *caps)
 {
-    return host_reserved(level, leaf, caps) | (level >= 4 ? PTE_G : 0);
+    return host_reserved(level, leaf, caps) | (level >= 3 && !leaf ? PTE_G : 0);
 }
 
 /* APM Vol. 2, 15.16 "TLB Control": all that is tagged with the guest's ASID, at its next entry.

@@ -28,7 +28,9 @@ void tlb_flush_asid(uint16_t asid);
 
 /* How often each instruction was used since boot, on one CPU. */
 struct tlb_counters {
-    uint64_t invlpg, cr3_loads, invpcid, all_global, invept_single, invept_all, invvpid, asid;
+    uint64_t invlpg, cr3_loads, invpcid, all_global;
+    uint64_t one_guest_table, all_guest_tables; /* INVEPT */
+    uint64_t guest_tag, guest_tag_at_entry;     /* INVVPID; an ASID at the next entry */
 };
 /* This CPU's, to be counted up; those of a CPU; and of all together. In tlb_counters.c. */
 struct tlb_counters *tlb_count(void);

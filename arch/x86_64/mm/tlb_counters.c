@@ -27,10 +27,10 @@ struct tlb_counters tlb_counters_total(void)
         total.cr3_loads += one->cr3_loads;
         total.invpcid += one->invpcid;
         total.all_global += one->all_global;
-        total.invept_single += one->invept_single;
-        total.invept_all += one->invept_all;
-        total.invvpid += one->invvpid;
-        total.asid += one->asid;
+        total.one_guest_table += one->one_guest_table;
+        total.all_guest_tables += one->all_guest_tables;
+        total.guest_tag += one->guest_tag;
+        total.guest_tag_at_entry += one->guest_tag_at_entry;
     }
     return total;
 }

@@ -329,7 +329,7 @@ static uint64_t ept_fatal(const struct table *table, unsigned level, bool leaf)
 }
 
 /* Those of the host's entries (APM Vol. 2, 5.3.3); without U/S an entry lets nothing through. What
- * QEMU does not look at is left alone: bit 8 of the root. */
+ * QEMU does not look at is left alone: bit 8 of entries for tables. */
 static uint64_t npt_fatal(const struct table *table, unsigned level, bool leaf)
 {
     return long_mode_reserved(table, level, leaf) | PTE_US;

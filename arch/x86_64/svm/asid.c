@@ -46,7 +46,7 @@ void asid_give(uint16_t asid)
 
 void tlb_flush_asid(uint16_t asid)
 {
-    tlb_count()->asid++;
+    tlb_count()->guest_tag_at_entry++;
     asids.stale[shootdown_self()][asid] = true;
 }
 

@@ -203,5 +203,5 @@ void svm_show(struct sink *to)
            svm_policy.flush_by_asid ? ", flushed one by one" : "");
     format(to, "guests may set CR4 0x%lx, XCR0 0x%lx\n", svm_policy.guest_cr4, resident_xcr0);
     format(to, "exits by interrupt %lu, by NMI %lu; flushes of an ASID %lu\n",
-           svm_policy.interrupts, svm_policy.nmis, tlb_counters_total().asid);
+           svm_policy.interrupts, svm_policy.nmis, tlb_counters_total().guest_tag_at_entry);
 }

@@ -128,7 +128,7 @@ bool vmx_load_cr3(struct vmx_vcpu *v, uint64_t value, struct vm_exit *exit)
         return false;
     vmwrite(VMCS_GUEST_CR3, value);
     if (!keep && v->vpid) {
-        tlb_count()->invvpid++;
+        tlb_count()->guest_tag++;
         invariant(invvpid(INVVPID_KEEP_GLOBALS, v->vpid, 0) == E_OK);
     }
     return true;

@@ -118,7 +118,7 @@ static int prepare(struct vmx_vcpu *v)
     write_fixed_guest_state();
     v->table->tag = v->vpid;
     if (!vmx_caps.ept_vpid.invept_all) {
-        tlb_count()->invept_single++;
+        tlb_count()->one_guest_table++;
         error = invept(INVEPT_SINGLE_CONTEXT, ept_eptp(v->table));
         if (error != E_OK)
             return error;

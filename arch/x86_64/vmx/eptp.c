@@ -21,7 +21,7 @@ int ept_root_set(const struct table *table)
 
 void tlb_flush_ept(uint64_t eptp)
 {
-    tlb_count()->invept_single++;
+    tlb_count()->one_guest_table++;
     int error = invept(INVEPT_SINGLE_CONTEXT, eptp);
     if (error)
         panic("INVEPT of EPTP %#lx: %s", eptp, error_text(error));

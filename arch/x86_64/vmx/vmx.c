@@ -209,11 +209,11 @@ static int vmxon(struct vmx_cpu *cpu)
 static void forget_translations(void)
 {
     if (vmx_caps.ept_vpid.invept_all) {
-        tlb_count()->invept_all++;
+        tlb_count()->all_guest_tables++;
         invariant(invept(INVEPT_ALL_CONTEXTS, 0) == E_OK);
     }
     if (vmx_policy.vpid && vmx_caps.ept_vpid.invvpid_all) {
-        tlb_count()->invvpid++;
+        tlb_count()->guest_tag++;
         invariant(invvpid(INVVPID_ALL_CONTEXTS, 0, 0) == E_OK);
     }
 }
@@ -383,5 +383,6 @@ void vmx_show(struct sink *to)
     format(to, "guests may set CR4 0x%lx, XCR0 0x%lx\n", vmx_policy.guest_cr4, resident_xcr0);
     show_controls(to);
     format(to, "exits by interrupt %lu, by NMI %lu; INVEPT single %lu, all %lu; INVVPID %lu\n",
-           cpu->external_interrupts, cpu->nmis, tlb.invept_single, tlb.invept_all, tlb.invvpid);
+           cpu->external_interrupts, cpu->nmis, tlb.one_guest_table, tlb.all_guest_tables,
+           tlb.guest_tag);
 }

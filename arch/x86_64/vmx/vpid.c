@@ -51,6 +51,6 @@ void vpid_flush(uint16_t vpid)
     /* Untagged translations do not survive an exit (29.4.3.1 "Operations that invalidate"). */
     if (vpid == 0)
         return;
-    tlb_count()->invvpid++;
+    tlb_count()->guest_tag++;
     invariant(invvpid(INVVPID_SINGLE_CONTEXT, vpid, 0) == E_OK);
 }
