@@ -17,7 +17,8 @@ static uint32_t step(uint32_t x)
     return x * STEP_MULTIPLIER + STEP_ADDEND;
 }
 
-/* Fills memory, then folds it back to front, so that each word is written and read at its own time. */
+/* Fills memory, then folds it back to front, so that each word is written and read at its own time.
+ */
 static uint32_t round_digest(void)
 {
     uint32_t x = 1, digest = 0;

@@ -224,6 +224,19 @@ static void test_errors(void **state)
 }
 
 /* 11.4.7.2: every entry is masked and stays so; nothing is accepted. */
+/* Of an entry of the local vector table what there is can be written (11.5.1). */
+static void test_entries_of_the_vector_table(void **state)
+{
+    static const uint32_t writable[] = {0x000700ff, 0x000107ff, 0x000107ff,
+                                        0x0001a7ff, 0x0001a7ff, 0x000100ff};
+
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_SIZE(writable); i++) {
+        put(0x320 + 0x10 * i, UINT32_MAX);
+        assert_int_equal(get(0x320 + 0x10 * i), writable[i]);
+    }
+}
+
 static void test_switched_off_by_software(void **state)
 {
     (void)state;
@@ -439,6 +452,9 @@ static void test_pins(void **state)
     io_route(5, UINT64_C(7) << 56 | 0x90); /* for another CPU */
     irq_set_line(pc, 5, true);
     assert_false(lapic_asks(pc));
+    io_route(6, MASKED | 0x96); /* with a vector, and masked */
+    irq_set_line(pc, 6, true);
+    assert_false(lapic_asks(pc));
 }
 
 static void test_a_level_asks_again(void **state)
@@ -450,6 +466,8 @@ static void test_a_level_asks_again(void **state)
     assert_taken(0x91);
     assert_true(in_set(TMR, 0x91));
     assert_false(lapic_asks(pc));
+    io_route(9, LEVEL | 0x91); /* it is served still */
+    assert_false(lapic_has_vector(pc, 0x91));
     put(EOI, 0); /* it is there still */
     assert_taken(0x91);
     irq_set_line(pc, 9, false);
@@ -750,6 +768,7 @@ int main(void)
         TEST(test_the_task_priority_is_cr8),
         TEST(test_who_is_addressed),
         TEST(test_errors),
+        TEST(test_entries_of_the_vector_table),
         TEST(test_switched_off_by_software),
         TEST(test_accesses_beside_the_registers),
         TEST(test_a_count_that_ends),

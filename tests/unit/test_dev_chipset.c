@@ -88,6 +88,141 @@ static void test_the_address_is_32_bits_wide(void **state)
     assert_string_equal(shown("PCI"), "address 0x80fffffc: ff:1f.7 register 0xfc, nothing there\n");
 }
 
+/* Behind the last port there is none, and not the first again. */
+static void test_the_last_port(void **state)
+{
+    uint64_t before = pc->devices.unclaimed;
+
+    (void)state;
+    assert_int_equal(port_read(pc, 0xffff, 4), UINT32_MAX);
+    assert_int_equal(pc->devices.unclaimed, before + 1);
+    assert_int_equal(pc->devices.last_unclaimed, 0xffff);
+    port_write(pc, 0xfffe, 4, 0);
+    assert_int_equal(pc->devices.unclaimed, before + 3);
+    assert_int_equal(pc->devices.last_unclaimed, 0xffff);
+    assert_int_equal(port_read(pc, 0xfffe, 2), 0xffff);
+    assert_int_equal(pc->devices.unclaimed, before + 5);
+}
+
+/* A word across two registers is two bytes, of each register its own; a byte has eight bits. */
+static void test_accesses_across_registers(void **state)
+{
+    (void)state;
+    port_write(pc, 0x602, 2, 0x0721); /* PM1 enable, and PM1 control behind it */
+    assert_int_equal(port_read(pc, 0x602, 2), 0x0721);
+    assert_int_equal(port_read(pc, 0x603, 2), 0x0107);
+    port_write(pc, 0x603, 2, 0x0000);
+    assert_int_equal(port_read(pc, 0x602, 2), 0x0021);
+    pass_us(100000); /* of the 32 bits of the ACPI timer */
+    assert_in_range(port_read(pc, 0x608, 4), 0x10000, UINT32_MAX);
+    assert_in_range(port_read(pc, 0x608, 1), 0, 0xff);
+    assert_in_range(port_read(pc, 0x608, 2), 0, 0xffff);
+}
+
+/* ---- The 8254 ---------------------------------------------------------------------------------
+ */
+
+#define COUNTS(us) (unsigned)((us)*UINT64_C(1193182) / 1000000)
+#define SLACK 40 /* counts that go by while ports are read */
+
+static void load_third(uint8_t mode, uint16_t count)
+{
+    out8(0x43, (uint8_t)(0xb0 | mode << 1));
+    out8(0x42, (uint8_t)count);
+    out8(0x42, (uint8_t)(count >> 8));
+}
+
+static unsigned third_count(void)
+{
+    unsigned low = in8(0x42);
+
+    return low | (unsigned)in8(0x42) << 8;
+}
+
+static void test_a_count_is_read(void **state)
+{
+    (void)state;
+    out8(0x61, 0x01);
+    for (unsigned i = 0; i < 2; i++) {
+        unsigned whole = i ? 65536 : 50000; /* 0 stands for 65536 */
+
+        load_third(2, (uint16_t)whole);
+        pass_us(10000);
+        out8(0x43, 0x80); /* latched: it holds until both halves were read */
+        pass_us(5000);
+        out8(0x43, 0x80);
+        pass_us(5000);
+        unsigned left = whole - COUNTS(10000);
+        assert_in_range(third_count(), left - SLACK, left);
+        left = whole - COUNTS(20000);
+        out8(0x43, 0x80);
+        assert_in_range(third_count(), left - SLACK, left);
+    }
+}
+
+static void test_modes_of_the_third_counter(void **state)
+{
+    unsigned high = 0;
+
+    (void)state;
+    for (unsigned mode = 0; mode < 8; mode++) {
+        load_third((uint8_t)mode, 1000);
+        out8(0x43, 0xe8); /* its status */
+        assert_int_equal(in8(0x42) & 0x3f, 0x30 | (mode & (mode & 2 ? 3 : 7)) << 1);
+    }
+    /* Of an odd count the longer half is high. */
+    load_third(3, 3);
+    for (unsigned i = 0; i < 600; i++)
+        high += in8(0x61) >> 5 & 1;
+    assert_in_range(high, 350, 450);
+    /* A rising gate starts it anew. */
+    out8(0x61, 0x00);
+    load_third(2, 50000);
+    pass_us(10000);
+    out8(0x61, 0x01);
+    out8(0x43, 0x80);
+    assert_in_range(third_count(), 50000 - SLACK, 50000);
+    pass_us(10000);
+    out8(0x61, 0x03); /* it is up already */
+    out8(0x43, 0x80);
+    assert_in_range(third_count(), 30000, 50000 - COUNTS(10000));
+    out8(0x61, 0xff);
+    assert_int_equal(in8(0x61) & 0xcf, 0x03);
+}
+
+/* ---- The serial port --------------------------------------------------------------------------
+ */
+
+static void test_the_serial_port_by_itself(void **state)
+{
+    uint64_t before = pc->output_total;
+
+    (void)state;
+    out8(0x3fb, 0x83); /* the divisor */
+    out8(0x3f8, 0x0c);
+    out8(0x3f9, 0x00);
+    assert_int_equal(in8(0x3f8), 0x0c);
+    out8(0x3fb, 0x03);
+    assert_int_equal(pc->output_total, before);
+    out8(0x3fc, 0x1f); /* loop-back */
+    for (unsigned i = 0; i < SERIAL_INPUT + 1; i++)
+        out8(0x3f8, (uint8_t)i);
+    assert_int_equal(pc->output_total, before);
+    assert_int_equal(pc->devices.serial.input_count, SERIAL_INPUT);
+    assert_int_equal(in8(0x3fd) & 0x03, 0x03);
+    assert_int_equal(in8(0x3fd) & 0x03, 0x01); /* an overrun is told once */
+    assert_int_equal(in8(0x3f8), 0);
+    assert_int_equal(in8(0x3f8), 1);
+    assert_int_equal(in8(0x3fe), 0xf0);
+    out8(0x3fa, 0x03); /* clears the receiver */
+    assert_int_equal(in8(0x3fd) & 0x01, 0);
+    assert_int_equal(in8(0x3fa), 0xc1);
+    out8(0x3fc, 0x00);
+    assert_int_equal(in8(0x3fe), 0xb0);
+    out8(0x3f8, 'x');
+    assert_int_equal(pc->output_total, before + 1);
+}
+
 static void test_the_diagnostic_port(void **state)
 {
     (void)state;
@@ -103,6 +238,9 @@ static void test_reset_control(void **state)
     (void)state;
     out8(0xcf9, 0x02);
     assert_int_equal(in8(0xcf9), 0x02);
+    assert_int_equal(pc->state, GUEST_RUNNING);
+    out8(0x92, 0x02); /* A20, which is open */
+    assert_int_equal(in8(0x92), 0x02);
     assert_int_equal(pc->state, GUEST_RUNNING);
     out8(0xcf9, 0x06);
     assert_int_equal(pc->state, GUEST_STOPPED);
@@ -223,6 +361,11 @@ int main(void)
         TEST(test_narrow_accesses_of_data),
         TEST(test_what_can_be_written),
         TEST(test_the_address_is_32_bits_wide),
+        TEST(test_the_last_port),
+        TEST(test_a_count_is_read),
+        TEST(test_modes_of_the_third_counter),
+        TEST(test_the_serial_port_by_itself),
+        TEST(test_accesses_across_registers),
         TEST(test_the_diagnostic_port),
         TEST(test_reset_control),
         TEST_WITH(test_a_reset_restarts, set_up_restart),

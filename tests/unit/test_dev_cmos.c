@@ -113,6 +113,17 @@ static void test_nonsense_becomes_a_date(void **state)
     expect_date((uint8_t[]){0, 0, 0, 1, 1, 1, 0});
 }
 
+/* Bit 7 of the index masks NMIs, and is none of the index. */
+static void test_the_index_has_seven_bits(void **state)
+{
+    (void)state;
+    for (unsigned index = 0x40; index < 0x80; index++) {
+        put((uint8_t)(0x80 | index), (uint8_t)(index * 3));
+        assert_int_equal(get((uint8_t)index), (uint8_t)(index * 3));
+        assert_int_equal(get((uint8_t)(0x80 | index)), (uint8_t)(index * 3));
+    }
+}
+
 static void test_set_stops_the_clock(void **state)
 {
     (void)state;
@@ -339,6 +350,7 @@ int main(void)
         TEST(test_seconds_carry),
         TEST(test_forms),
         TEST(test_nonsense_becomes_a_date),
+        TEST(test_the_index_has_seven_bits),
         TEST(test_set_stops_the_clock),
         TEST(test_a_released_divider_takes_half_a_second),
         TEST(test_update_in_progress),

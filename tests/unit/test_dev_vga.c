@@ -70,6 +70,7 @@ static void test_registers_are_kept(void **state)
 
     (void)state;
     set(0x3d4, 0x11, 0x0e); /* no protection */
+    struct dev_vga before = pc->devices.vga;
     for (unsigned i = 0; i < ARRAY_SIZE(banks); i++) {
         for (unsigned index = 0; index < 256; index++)
             set(banks[i].port, (uint8_t)index, (uint8_t)(index == 0x11 ? 0x0e : index ^ 0x5a));
@@ -80,6 +81,9 @@ static void test_registers_are_kept(void **state)
             assert_int_equal(in8(banks[i].port), index);
         }
     }
+    /* What lies behind a bank is another's. */
+    assert_memory_equal(pc->devices.vga.attribute, before.attribute, sizeof(before.attribute));
+    assert_memory_equal(pc->devices.vga.dac, before.dac, sizeof(before.dac));
     /* By one 16-bit access, as most do it. */
     port_write(pc, 0x3d4, 2, 0x340f);
     assert_int_equal(get(0x3d4, 0x0f), 0x34);

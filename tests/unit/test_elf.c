@@ -128,6 +128,136 @@ static void each_way_of_being_wrong(void **state)
     }
 }
 
+/* By name: what comes behind would be read from behind the block. */
+static void headers_that_are_cut_off(void **state)
+{
+    static const struct {
+        bool is64;
+        unsigned size;
+        const char *said;
+    } all[] = {{false, 4, "identification"},   {false, 15, "identification"},
+               {false, 16, "ELF header"},      {false, 51, "ELF header"},
+               {true, 16, "ELF header"},       {true, 63, "ELF header"},
+               {false, 52, "program headers"}, {true, 64, "program headers"}};
+
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_SIZE(all); i++) {
+        uint8_t *image = make(all[i].is64), *cut = malloc(all[i].size);
+        struct elf elf;
+        const char *why = "";
+
+        memcpy(cut, image, all[i].size);
+        assert_int_equal(elf_parse(cut, all[i].size, &elf, &why), E_TRUNC);
+        assert_non_null(strstr(why, all[i].said));
+        assert_non_null(strstr(why, "cut off: is the file whole?")
+                            ?: strstr(why, "beyond the end"));
+        free(cut);
+        free(image);
+    }
+}
+
+/* A segment of notes of `size` bytes at 0x100, in which the first note is 12 + 4 + 8 bytes long and
+ * the second has a name of `name` and a descriptor of `descriptor` bytes. */
+static unsigned count_notes(uint64_t size, uint32_t name, uint32_t descriptor)
+{
+    const struct elf_part part = {4, 4, 0x100, 0, 0, size, size};
+    uint8_t *image = calloc(1, 0x100 + size);
+    struct elf elf;
+    struct elf_notes notes;
+    struct elf_note note;
+    unsigned count = 0;
+
+    elf_image(image, true, 0, &part, 1);
+    elf_put(image + 0x100, 4, 4);
+    elf_put(image + 0x104, 4, 8);
+    elf_put(image + 0x108, 4, 77);
+    if (size >= 36) {
+        elf_put(image + 0x118, 4, name);
+        elf_put(image + 0x11c, 4, descriptor);
+    }
+    assert_int_equal(elf_parse_any(image, 0x100 + size, &elf, NULL), E_OK);
+    assert_true(elf_notes(&elf, 0, &notes));
+    while (elf_next_note(&notes, &note)) {
+        assert_in_range((uintptr_t)note.bytes + note.size, (uintptr_t)image + 0x100,
+                        (uintptr_t)image + 0x100 + size);
+        if (count++ == 0)
+            assert_int_equal(note.type, 77);
+    }
+    free(image);
+    return count;
+}
+
+static void notes_within_their_segment(void **state)
+{
+    const struct elf_part beyond = {4, 4, 0x100, 0, 0, 0x100, 0x100};
+    uint8_t *image = calloc(1, 0x1ff);
+    struct elf elf;
+    struct elf_notes notes;
+
+    (void)state;
+    assert_int_equal(count_notes(24, 0, 0), 1);
+    assert_int_equal(count_notes(23, 0, 0), 0); /* its last byte is not there */
+    assert_int_equal(count_notes(35, 0, 0), 1); /* nor all of the second's header */
+    assert_int_equal(count_notes(44, 4, 4), 2);
+    assert_int_equal(count_notes(44, 4, 5), 1);
+    assert_int_equal(count_notes(44, 5, 4), 1);
+    assert_int_equal(count_notes(44, UINT32_MAX, UINT32_MAX), 1);
+    elf_image(image, true, 0, &beyond, 1);
+    assert_int_equal(elf_parse_any(image, 0x1ff, &elf, NULL), E_OK);
+    assert_false(elf_notes(&elf, 0, &notes));
+    free(image);
+}
+
+/* Two section headers of 40 bytes at 0x150 in an image of `size`. */
+static struct elf with_sections(uint8_t *image, uint64_t size, uint64_t at, unsigned header)
+{
+    struct elf elf;
+
+    elf_image(image, false, 0, two_parts, 2);
+    elf_put(image + 32, 4, at);
+    elf_put(image + 46, 2, header);
+    elf_put(image + 48, 2, 2);
+    elf_put(image + 50, 2, 1);
+    assert_int_equal(elf_parse(image, size, &elf, NULL), E_OK);
+    return elf;
+}
+
+static void sections_within_the_image(void **state)
+{
+    enum { SIZE = 0x150 + 80 };
+    uint8_t *image = calloc(1, SIZE), *header = image + 0x150 + 40;
+    struct elf_section section;
+    struct elf elf;
+
+    (void)state;
+    assert_int_equal(with_sections(image, SIZE, 0x150, 40).section_count, 2);
+    assert_int_equal(with_sections(image, SIZE, 0x151, 40).section_count, 0);
+    assert_int_equal(with_sections(image, SIZE, 0xfffffff0, 40).section_count, 0);
+    assert_int_equal(with_sections(image, SIZE, 0x150, 41).section_count, 0);
+    assert_int_equal(with_sections(image, SIZE, 0x150, 39).section_count, 0);
+    assert_int_equal(with_sections(image, SIZE, 0, 40).section_count, 0);
+    elf = with_sections(image, SIZE, 0x150, 40);
+    assert_int_equal(elf.section_names, 1);
+    elf_put(header + 4, 4, 3);
+    elf_put(header + 16, 4, 0x100);
+    elf_put(header + 20, 4, SIZE - 0x100);
+    elf_section(&elf, 1, &section);
+    assert_ptr_equal(section.bytes, image + 0x100);
+    assert_int_equal(section.size, SIZE - 0x100);
+    elf_put(header + 20, 4, SIZE - 0x100 + 1);
+    elf_section(&elf, 1, &section);
+    assert_null(section.bytes);
+    elf_put(header + 16, 4, SIZE + 1);
+    elf_put(header + 20, 4, 0);
+    elf_section(&elf, 1, &section);
+    assert_null(section.bytes);
+    elf_put(header + 16, 4, 0x100);
+    elf_put(header + 4, 4, 8); /* it has no bytes in the file */
+    elf_section(&elf, 1, &section);
+    assert_null(section.bytes);
+    free(image);
+}
+
 /* The last byte of the address space may be used; one more wraps. */
 static void top_of_the_addresses(void **state)
 {
@@ -205,9 +335,15 @@ static void mutation(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(both_classes),         cmocka_unit_test(each_way_of_being_wrong),
-        cmocka_unit_test(top_of_the_addresses), cmocka_unit_test(other_headers_are_passed_over),
-        cmocka_unit_test(truncation),           cmocka_unit_test(mutation),
+        cmocka_unit_test(both_classes),
+        cmocka_unit_test(each_way_of_being_wrong),
+        cmocka_unit_test(headers_that_are_cut_off),
+        cmocka_unit_test(notes_within_their_segment),
+        cmocka_unit_test(sections_within_the_image),
+        cmocka_unit_test(top_of_the_addresses),
+        cmocka_unit_test(other_headers_are_passed_over),
+        cmocka_unit_test(truncation),
+        cmocka_unit_test(mutation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -654,7 +654,11 @@ static void hypercalls(void **state)
     make_hypercall(guest, QUIRE_HC_PUTS, 0x7e00, 18, 0);
     assert_int_equal(gpr[RAX], QUIRE_E_OK);
     expect_log(" caller] said by hypercall\n");
-    make_hypercall(guest, QUIRE_HC_PUTS, 0x7e00, 4097, 0);
+    static const char spaces[8192]; /* so much is there, and too much for one call */
+    assert_int_equal(slots_place(guest, gpa(0x8000), spaces, sizeof(spaces)), E_OK);
+    make_hypercall(guest, QUIRE_HC_PUTS, 0x8000, 4096, 0);
+    assert_int_equal(gpr[RAX], QUIRE_E_OK);
+    make_hypercall(guest, QUIRE_HC_PUTS, 0x8000, 4097, 0);
     assert_int_equal(gpr[RAX], QUIRE_E_INVAL);
     make_hypercall(guest, QUIRE_HC_PUTS, 0x9fff0, 0x20, 0);
     assert_int_equal(gpr[RAX], QUIRE_E_INVAL);
@@ -673,6 +677,11 @@ static void hypercalls(void **state)
     fake_of(guest)->state.segment[SEG_CS].access |= BIT(13); /* L */
     make_hypercall(guest, QUIRE_HC_BACKING, 0xffffffff00007c00, 0, 0);
     assert_int_equal(gpr[RAX], QUIRE_BACKING_NONE);
+    /* What is announced ends with the addresses, and does not begin anew. */
+    make_hypercall(guest, QUIRE_HC_EXPECT_FAULT, UINT64_MAX - 0xfff, 0x1001, 0);
+    assert_int_equal(gpr[RAX], QUIRE_E_INVAL);
+    make_hypercall(guest, QUIRE_HC_EXPECT_FAULT, UINT64_MAX - 0xfff, 0x1000, 0);
+    assert_int_equal(gpr[RAX], QUIRE_E_OK);
     /* From ring 3 it is no instruction at all. */
     fake_of(guest)->state.segment[SEG_SS].access |= 3 << 5;
     make_hypercall(guest, QUIRE_HC_PASS, 0, 0, 0);
@@ -736,7 +745,36 @@ static void msrs(void **state)
     msr(guest, 0x10, false, 0);
     assert_int_not_equal(gpr[RAX], 0);
     assert_int_equal(vcpu->events, 4);
+    msr(guest, 0x17, true, 0); /* can only be read, whatever is written */
+    msr(guest, 0x34, true, 0);
+    msr(guest, 0x79, false, 0); /* can only be written */
+    assert_int_equal(vcpu->events, 7);
+    gpr[RAX] = 0xfee00100 | UINT64_C(0xdead) << 32; /* EDX:EAX, whatever is above them */
+    gpr[RDX] = UINT64_C(0xbeef) << 32;
+    make_exit(guest, (struct vm_exit){
+                         .kind = VM_EXIT_MSR, .length = 2, .msr = {.index = 0x1b, .write = true}});
+    assert_int_equal(vcpu->events, 7);
+    make_exit(guest, (struct vm_exit){.kind = VM_EXIT_MSR, .length = 2, .msr = {.index = 0x1a0}});
+    assert_int_equal(gpr[RAX], BIT(0) | BIT(11) | BIT(12));
+    assert_int_equal(gpr[RDX], 0);
     finish(guest);
+}
+
+/* A device is no place for code, nor for tables. */
+static void lost_in_a_device(void **state)
+{
+    struct guest *guest = make("lost pc mem=2M");
+    struct vm_exit exit = memory_exit(0xfec00010, RIGHT_R, 0);
+
+    (void)state;
+    exit.memory.walk = true;
+    make_exit(guest, exit);
+    assert_int_equal(guest->state, GUEST_STOPPED);
+    assert_non_null(strstr(guest->reason, "page tables in a device (I/O APIC at GPA 0xfec00010)"));
+    guest = make("astray pc mem=2M");
+    make_exit(guest, memory_exit(0xfed00000, RIGHT_X, 0));
+    assert_int_equal(guest->state, GUEST_STOPPED);
+    assert_non_null(strstr(guest->reason, "code in a device (HPET at GPA 0xfed00000)"));
 }
 
 static void all_features(uint32_t leaf, uint32_t subleaf, uint32_t result[4])
@@ -1469,6 +1507,7 @@ int main(void)
         TEST(misconfigured),
         TEST(hypercalls),
         TEST(yielding),
+        TEST(lost_in_a_device),
         TEST(msrs),
         TEST(cpuid_policy),
         TEST(cpuid_xsave),

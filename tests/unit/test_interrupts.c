@@ -145,6 +145,48 @@ static void test_higher_lines_nest(void **state)
     assert_int_equal(pic_acknowledge(guest), 0x26);
 }
 
+/* A line does not interrupt its own handler. */
+static void test_a_line_waits_for_its_own_end(void **state)
+{
+    (void)state;
+    start_pics(0x01);
+    for (unsigned irq = 1; irq < 16; irq += 6) {
+        pulse(irq);
+        assert_int_equal(pic_acknowledge(guest), 0x20 + irq);
+        pulse(irq);
+        assert_false(pic_asks(guest));
+        irq < 8 ? end_first() : end_second();
+        assert_int_equal(pic_acknowledge(guest), 0x20 + irq);
+        irq < 8 ? end_first() : end_second();
+    }
+}
+
+/* A line that stays up has asked once; a chip that comes up asks for nothing; a vector's low three
+ * bits are the line's. */
+static void test_edges_and_words(void **state)
+{
+    (void)state;
+    assert_int_equal(in(0x21) & in(0xa1), 0xff);
+    start_pics(0x01);
+    pic_set_line(guest, 3, true);
+    assert_int_equal(pic_acknowledge(guest), 0x23);
+    pic_set_line(guest, 3, true);
+    end_first();
+    assert_false(pic_asks(guest));
+    pic_set_line(guest, 3, false);
+    end_first(); /* nothing is in service */
+    assert_int_equal(read_service(0x20), 0);
+    out(0x20, 0x11); /* four words, the second with bits that it has not */
+    out(0x21, 0x47);
+    out(0x21, 0x04);
+    out(0x21, 0x01);
+    assert_int_equal(in(0x21), 0x00);
+    out(0x21, 0xf0);
+    assert_int_equal(in(0x21), 0xf0);
+    pulse(3);
+    assert_int_equal(pic_acknowledge(guest), 0x43);
+}
+
 static void test_masks_hold_back(void **state)
 {
     (void)state;
@@ -576,6 +618,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_each_line_has_its_vector),
         TEST(test_higher_lines_nest),
+        TEST(test_a_line_waits_for_its_own_end),
+        TEST(test_edges_and_words),
         TEST(test_masks_hold_back),
         TEST(test_a_level_asks_until_it_drops),
         TEST(test_what_is_gone_is_spurious),

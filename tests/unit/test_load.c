@@ -592,17 +592,66 @@ static void finding_room(void **state)
     }
 }
 
+/* A kernel that looks its own symbols up gets as many section headers as linkers write, or none. */
+static void section_headers(void **state)
+{
+    struct elf elf = {.section_count = 512, .section_size = 40, .section_names = 3};
+
+    (void)state;
+    assert_int_equal(load_sections_of(&elf).count, 512);
+    assert_int_equal(load_sections_of(&elf).size, 40);
+    assert_int_equal(load_sections_of(&elf).names, 3);
+    elf.section_count = 513;
+    assert_int_equal(load_sections_of(&elf).count, 0);
+    elf.section_count = 0;
+    assert_int_equal(load_sections_of(&elf).size, 0);
+}
+
+/* What is placed lies in memory from its first byte to its last, and as many parts are kept as
+ * there is room to note. */
+static void placing(void **state)
+{
+    static const uint8_t bytes[16];
+    struct loader loader = loader_for(NULL, 0);
+
+    (void)state;
+    assert_int_equal(load_place(&loader, MiB + 0x1000, bytes, 16, UINT64_MAX - 0xfff, "a part"),
+                     E_RANGE);
+    assert_non_null(strstr(why, "a virtual address?"));
+    assert_int_equal(load_place(&loader, 0x9fff0, bytes, 16, 17, "a part"), E_RANGE);
+    /* Regions may touch: a part may lie in two. */
+    assert_int_equal(load_place(&loader, 3 * MiB - 8, bytes, 16, 16, "a part"), E_OK);
+    assert_int_equal(load_place(&loader, 4 * MiB - 8, bytes, 8, 9, "a part"), E_RANGE);
+    for (unsigned i = 1; i < LOAD_PARTS; i++)
+        assert_int_equal(load_place(&loader, MiB + i * 64, bytes, 16, 16, "a part"), E_OK);
+    assert_int_equal(loader.used_count, LOAD_PARTS);
+    assert_int_equal(load_place(&loader, 2 * MiB, bytes, 16, 16, "a part"), E_FULL);
+    assert_non_null(strstr(why, "more than 96 parts"));
+    assert_int_equal(loader.used_count, LOAD_PARTS);
+    assert_int_equal(loader.regions, 3); /* which lie behind them */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(elf_both_classes),     cmocka_unit_test(modules),
-        cmocka_unit_test(module_without_room),  cmocka_unit_test(long_module_strings),
-        cmocka_unit_test(header_flags),         cmocka_unit_test(header_place),
-        cmocka_unit_test(elf_refusals),         cmocka_unit_test(entry_above_4g),
-        cmocka_unit_test(by_addresses),         cmocka_unit_test(by_addresses_open_ended),
-        cmocka_unit_test(by_addresses_refused), cmocka_unit_test(address_fields_cut_off),
-        cmocka_unit_test(flat_is_entered),      cmocka_unit_test(flat_refusals),
-        cmocka_unit_test(truncation),           cmocka_unit_test(mutation),
+        cmocka_unit_test(placing),
+        cmocka_unit_test(section_headers),
+        cmocka_unit_test(elf_both_classes),
+        cmocka_unit_test(modules),
+        cmocka_unit_test(module_without_room),
+        cmocka_unit_test(long_module_strings),
+        cmocka_unit_test(header_flags),
+        cmocka_unit_test(header_place),
+        cmocka_unit_test(elf_refusals),
+        cmocka_unit_test(entry_above_4g),
+        cmocka_unit_test(by_addresses),
+        cmocka_unit_test(by_addresses_open_ended),
+        cmocka_unit_test(by_addresses_refused),
+        cmocka_unit_test(address_fields_cut_off),
+        cmocka_unit_test(flat_is_entered),
+        cmocka_unit_test(flat_refusals),
+        cmocka_unit_test(truncation),
+        cmocka_unit_test(mutation),
         cmocka_unit_test(finding_room),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

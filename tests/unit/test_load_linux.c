@@ -221,6 +221,16 @@ static void where_the_kernel_goes(void **state)
     assert_int_equal(loader.state.rip, MiB);
 }
 
+/* 0 sectors of setup code stand for 4. */
+static void setup_sectors_by_default(void **state)
+{
+    (void)state;
+    put(0x1f1, 1, 0);
+    struct loader loader = loader_for("");
+    assert_int_equal(load_image(&loader, LOAD_RECOGNISED), E_OK);
+    assert_memory_equal(memory + 4 * MiB, image + 5 * 512, sizeof(image) - 5 * 512);
+}
+
 static void refusals(void **state)
 {
     char longer[102];
@@ -243,6 +253,9 @@ static void refusals(void **state)
     expect_refusal(loader_for(""), E_TRUNC, "ends in its setup code");
     struct loader loader = loader_for("");
     loader.size = 0x300;
+    expect_refusal(loader, E_TRUNC, "ends in its setup code");
+    put(0x1f1, 1, 1); /* no kernel is smaller than the page of its parameters */
+    loader.size = 4095;
     expect_refusal(loader, E_TRUNC, "ends in its setup code");
     loader = loader_for("");
     loader.regions = 0;
@@ -305,6 +318,7 @@ int main(void)
         cmocka_unit_test_setup(low_memory_without_a_pc, make_image),
         cmocka_unit_test_setup(modules_are_one_initrd, make_image),
         cmocka_unit_test_setup(where_the_kernel_goes, make_image),
+        cmocka_unit_test_setup(setup_sectors_by_default, make_image),
         cmocka_unit_test_setup(refusals, make_image),
         cmocka_unit_test_setup(spoilt, make_image),
         cmocka_unit_test_setup(mutation, make_image),

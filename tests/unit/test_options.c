@@ -41,6 +41,28 @@ static void refuse(const char *line, const char *fragment)
     assert_true(options.name[0] != '\0');
 }
 
+/* A name is as long as its array lets it be, and no longer; it has nothing that steers a terminal.
+ */
+static void names(void **state)
+{
+    char line[2 * GUEST_NAME];
+
+    (void)state;
+    memset(line, 'n', sizeof(line));
+    strcpy(line + GUEST_NAME - 1, " lazy");
+    assert_int_equal(strlen(accept(line).name), GUEST_NAME - 1);
+    assert_true(accept(line).lazy);
+    memset(line, 'n', sizeof(line));
+    strcpy(line + GUEST_NAME, " lazy");
+    refuse(line, "too long");
+    refuse("a\x1b[2J", "unprintable");
+    refuse("a\x9b"
+           "2J",
+           "unprintable");
+    refuse("a\x7f", "unprintable");
+    assert_string_equal(accept("~!").name, "~!");
+}
+
 static void sizes(void **state)
 {
     static const struct {
@@ -227,6 +249,13 @@ static void refusals(void **state)
     refuse("a nox=0x1001+4K", "multiples of 4K");
     refuse("a nox=0x1000+0", "not 0");
     refuse("a xo=0xfffffffffffff000+8K", "64T");
+    refuse("a xo=0x3ffffffff000+8K", "64T");
+    refuse("a xo=0x400000000000+4K", "64T");
+    assert_int_equal(accept("a xo=0x3ffffffff000+4K").area[0].size, 4 * KiB);
+    /* Side by side they do not overlap, whichever comes first. */
+    assert_int_equal(accept("a rom=0x1000+4K nox=0x2000+4K").areas, 2);
+    assert_int_equal(accept("a rom=0x2000+4K nox=0x1000+4K").areas, 2);
+    refuse("a rom=0x2000+4K nox=0x1000+8K", "overlaps rom=0x2000+0x1000");
     refuse("a rom=0x1000+8K nox=0x2000+4K", "overlaps rom=0x1000+0x2000");
     refuse("a LAZY", "LAZY");
 }
@@ -305,6 +334,7 @@ static void random_lines(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(names),
         cmocka_unit_test(sizes),
         cmocka_unit_test(defaults),
         cmocka_unit_test(everything),

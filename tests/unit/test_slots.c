@@ -391,6 +391,29 @@ static void lazy(void **state)
     end();
 }
 
+/* What a guest may do where, and which first touches get a frame. */
+static void rights_of_each_kind(void **state)
+{
+    static const struct {
+        enum slot_kind kind;
+        unsigned rights;
+        bool lazy;
+    } all[] = {
+        {SLOT_RAM, RIGHT_RWX, false},     {SLOT_RAM_LAZY, RIGHT_RWX, true},
+        {SLOT_ROM, RIGHT_RX, false},      {SLOT_NOEXEC, RIGHT_RW, false},
+        {SLOT_EXEC_ONLY, RIGHT_X, false}, {SLOT_ROM_LAZY, RIGHT_RX, true},
+        {SLOT_VIDEO, RIGHT_RW, true},     {SLOT_DEVICE, RIGHT_NONE, false},
+    };
+
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_SIZE(all); i++) {
+        assert_int_equal(slot_rights(all[i].kind), all[i].rights);
+        for (unsigned access = 1; access <= RIGHT_RWX; access++)
+            assert_int_equal(slot_fills(all[i].kind, access),
+                             all[i].lazy && !(access & ~all[i].rights));
+    }
+}
+
 static void lazy_runs_dry(void **state)
 {
     int error = E_OK;
@@ -581,6 +604,7 @@ int main(void)
         TEST(over_quota),
         TEST(release_after_split),
         TEST(lazy),
+        TEST(rights_of_each_kind),
         TEST(lazy_runs_dry),
         TEST(lazy_in_large_pages),
         TEST(lazy_where_no_large_page_fits),
