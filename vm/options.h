@@ -53,6 +53,7 @@ struct guest_options {
     uint64_t memory; /* `mem=`: the guest's address where RAM ends */
     uint64_t quota;  /* `quota=`: bytes it may hold, tables included; 0: no limit */
     bool lazy, flat, paused;
+    bool merge;      /* `merge`: its pages may be shared with equal ones (vm/merge.h) */
     unsigned pages;  /* `pages=`: the largest page, by its level: 1 4K, 2 2M, 3 1G; 0: not said */
     unsigned around; /* `around=`: pages of 4K that come at a first touch, a power of two */
     bool pc, bare;   /* the first MiB as a PC's; nothing from 640K to 1M. Neither: by the image */

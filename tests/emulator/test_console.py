@@ -228,7 +228,7 @@ def test_every_command_is_asked_rightly_and_wrongly(machine):
     right |= {"start", "pause", "resume", "kill", "regs", "quit", "poke"}
     right |= {"attach", "wait"}  # tests/emulator/test_comfort.py
     right |= {"dirty", "snapshot", "reset", "fork", "quota", "fuzz"}  # test_dirty.py, test_copies.py, test_fuzz.py
-    right |= {"slot", "heat"}  # test_slots.py, test_dirty.py
+    right |= {"slot", "heat", "merge"}  # test_slots.py, test_dirty.py, test_copies.py
     wrong = {each.split()[0] for each in WRONG if each.split()}
     assert commands - right == set()
     assert commands - wrong - {"guests", "cpu", "version", "report", "output"} == set()
