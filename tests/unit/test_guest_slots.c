@@ -145,16 +145,32 @@ static void change_slots(struct model *model, uint64_t room)
     expect_slots(model);
 }
 
+/* Between two steps guests may write what the sweep has seen: the first pages. */
+static void write_some(void)
+{
+    for (unsigned n = 0; n < 40; n++) {
+        struct model *model = some_model();
+        unsigned page = (unsigned)random_below(&chance, 16);
+
+        if ((model->page[page].rights & RIGHT_RW) == RIGHT_RW)
+            assert_true(cpu_write(model, page, random_below(&chance, 2) * random_next(&chance)));
+    }
+}
+
 /* Pages that are equal are shared, in steps of any size; contents stay, and so do rights. */
 static void sweep(void)
 {
+    bool runs = random_below(&chance, 2) != 0;
     struct merge merge;
     uint64_t before = machine_free_frames(), after;
 
     assert_int_equal(merge_begin(&merge), E_OK);
     while (!merge_step(&merge, 1 + (unsigned)random_below(&chance, 600)))
-        continue;
+        if (runs)
+            write_some();
     merge_end(&merge);
+    if (runs)
+        return;
     after = machine_free_frames();
     assert_true(after + 4 * GUESTS >= before + merge.freed); /* nodes of pages that were split */
     assert_true(after <= before + merge.freed);
