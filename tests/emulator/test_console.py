@@ -105,6 +105,10 @@ RIGHT = {
 
 # Mistakes: a command, and a part of the one line that says what is wrong.
 WRONG = {
+    "slot g2 move": "is nothing to do with a slot: add, remove and protect are",
+    "slot g2 add ram 0 4K": "overlaps RAM at 0x0",
+    "heat g3": "only a guest that runs reaches anything",
+    "merge now": "too many arguments",
     "frobnicate": '"frobnicate" is no command; `help` lists them all',
     "gusets": "did you mean `guests`?",
     "HELP": "is no command",
