@@ -3,6 +3,7 @@
 #include "mm/frames/buddy.h"
 #include "monitor/commands.h"
 #include "vm/fork.h"
+#include "vm/merge.h"
 #include "vm/quota.h"
 #include "vm/snapshot.h"
 
@@ -121,7 +122,49 @@ static int quota(const struct command *command, struct output *out, const struct
     return E_OK;
 }
 
+/* --- merge ----------------------------------------------------------------------------------- */
+
+#define STEP 256 /* pages between two looks at the keyboard */
+
+static const struct column merge_columns[] = {
+    {"pages looked at", COLUMN_NUMBER, 0},
+    {"shared with an equal one", COLUMN_FRAMES, 0},
+    {"frames that came free", COLUMN_FRAMES, 0},
+};
+static const struct record merge_record = RECORD("merge", merge_columns);
+
+static int merge(const struct command *command, struct output *out, const struct arguments *args)
+{
+    struct merge sweep;
+    int error = merge_begin(&sweep);
+    bool done = false;
+
+    (void)args;
+    if (error)
+        return command_refuse(command, out, error, "no room to note which pages were seen: %s",
+                              error_text(error));
+    while (!done && !command_stopped(NULL))
+        done = merge_step(&sweep, STEP);
+    merge_end(&sweep);
+    output_facts(
+        out, &merge_record,
+        (struct value[]){as_number(sweep.looked), as_number(sweep.shared), as_number(sweep.freed)});
+    return done ? E_OK : command_refuse(command, out, E_STATE, "stopped by a key");
+}
+
 static const struct command copies_commands[] = {
+    {
+        .name = "merge",
+        .usage = "",
+        .summary = "share equal pages among the guests that allow it",
+        .details =
+            "Guests with the option `merge`; their RAM, in pages of 4K, zeroes first. Large pages\n"
+            "are split where many of their pages are zeroes. Who writes to a shared page gets one\n"
+            "of his own again. `mem` says what is saved by all that guests share. A key stops "
+            "it.\n",
+        .example = "merge",
+        .run = merge,
+    },
     {
         .name = "snapshot",
         .usage = "gN",

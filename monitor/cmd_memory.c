@@ -4,6 +4,8 @@
 #include "mm/frames/buddy.h"
 #include "monitor/commands.h"
 #include "monitor/monitor.h"
+#include "vm/guest.h"
+#include "vm/merge.h"
 #include "vm/quota.h"
 
 static const struct column region_columns[] = {
@@ -184,6 +186,26 @@ static void show_owners(struct output *out, const struct buddy_stats *stats)
     }
 }
 
+static const struct column saved_columns[] = {
+    {"guests show", COLUMN_FRAMES, 0},
+    {"in frames", COLUMN_FRAMES, 0},
+    {"saved by sharing", COLUMN_FRAMES, 0},
+};
+static const struct record saved_record = RECORD("sharing", saved_columns);
+
+/* What guests and their snapshots share, by whatever way. A guest that is being given back shows
+ * less than it has. */
+static void show_saved(struct output *out, const struct buddy_stats *stats)
+{
+    uint64_t shown = merge_frames_shown(), frames = stats->by_purpose[PURPOSE_GUEST_RAM];
+
+    if (shown <= frames)
+        return;
+    output_title(out, "what guests share");
+    output_facts(out, &saved_record,
+                 (struct value[]){as_number(shown), as_number(frames), as_number(shown - frames)});
+}
+
 static int mem(const struct command *command, struct output *out, const struct arguments *args)
 {
     struct buddy_stats stats;
@@ -196,6 +218,7 @@ static int mem(const struct command *command, struct output *out, const struct a
     show_orders(out, &stats);
     show_purposes(out, &stats);
     show_owners(out, &stats);
+    show_saved(out, &stats);
     return E_OK;
 }
 

@@ -213,6 +213,44 @@ int page_open(struct guest *guest, gpa_t at)
     return E_OK;
 }
 
+/* ---- Equal pages ----------------------------------------------------------------------------- */
+
+/* What is behind the leaf, of 4 KiB, may have several holders from now on. D stays. */
+static hpa_t make_shared(struct guest *guest, const struct mapping *leaf)
+{
+    struct block block = divide_to(leaf->out, 0);
+
+    if (block.owner != OWNER_SHARED)
+        invariant(buddy_transfer(block.head, 0, block.owner, OWNER_SHARED) == E_OK);
+    if (leaf->attrs.rights & RIGHT_W)
+        give_rights(guest, leaf->in, PAGE_SIZE, leaf->attrs.rights & ~(unsigned)RIGHT_W);
+    return block.head;
+}
+
+void page_merge(struct guest *guest, gpa_t at, struct guest *from, gpa_t other, bool *freed)
+{
+    struct flush_batch batch;
+    struct mapping leaf, model;
+
+    invariant(gpa_translate(&guest->table, at, &leaf) == E_OK && leaf.level == 1);
+    invariant(gpa_translate(&from->table, other, &model) == E_OK && model.level == 1);
+    hpa_t frame = make_shared(from, &model);
+    invariant(buddy_share(frame, OWNER_SHARED) == E_OK);
+    struct block old = divide_to(leaf.out, 0);
+    if (leaf.dirty) /* the new leaf does not say so */
+        dirty_wrote(guest, gpa(leaf.in), PAGE_SIZE);
+    leaf.attrs.rights &= (uint8_t)~RIGHT_W;
+    flush_begin(&batch, &guest->table);
+    invariant(table_map(&guest->table, leaf.in, frame, PAGE_SIZE, leaf.attrs, MAP_REPLACE,
+                        &batch) == E_OK);
+    if (!old.several)
+        flush_free_after(&batch, old.head);
+    flush_commit(&batch);
+    if (old.several)
+        invariant(buddy_release(old.head, 0, OWNER_SHARED, NULL) == E_OK);
+    *freed = !old.several;
+}
+
 /* ---- Sharing, and giving back ---------------------------------------------------------------- */
 
 int pages_clone(struct table *to, struct table *from)

@@ -20,6 +20,11 @@ int page_own(struct guest *guest, gpa_t at);
  * can. E_NOENT: its slot does not, or nothing is there. Else as page_own(). */
 int page_open(struct guest *guest, gpa_t at);
 
+/* The page of 4 KiB at `at` shows the frame of that at `other`, of the same guest or another, which
+ * has the same contents and another frame; neither may write there any more. *freed: its old frame
+ * came free. */
+void page_merge(struct guest *guest, gpa_t at, struct guest *from, gpa_t other, bool *freed);
+
 /* `to`, a table that maps nothing, shows what `from` shows; neither may write there any more.
  * E_NOMEM, E_QUOTA: both are as they were. */
 int pages_clone(struct table *to, struct table *from);

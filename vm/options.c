@@ -263,6 +263,8 @@ static int parse_word(struct parser *parser, struct word word)
         return parse_value(parser, word, name, value);
     if (word_is(word, "lazy"))
         parser->out->lazy = true;
+    else if (word_is(word, "merge"))
+        parser->out->merge = true;
     else if (word_is(word, "flat"))
         parser->out->flat = true;
     else if (word_is(word, "pc"))
@@ -274,11 +276,12 @@ static int parse_word(struct parser *parser, struct word word)
     else if (word_is(word, "paused"))
         parser->out->paused = true;
     else
-        return REFUSE(parser,
-                      "'%.*s' is no option (lazy, flat, paused, pc, bare, debug-exit, mem=16M, "
-                      "...); the guest's own "
-                      "words go behind ' -- '",
-                      SHOW(word));
+        return REFUSE(
+            parser,
+            "'%.*s' is no option (lazy, merge, flat, paused, pc, bare, debug-exit, mem=16M, "
+            "...); the guest's own "
+            "words go behind ' -- '",
+            SHOW(word));
     return E_OK;
 }
 

@@ -105,6 +105,10 @@ RIGHT = {
 
 # Mistakes: a command, and a part of the one line that says what is wrong.
 WRONG = {
+    "slot g2 move": "is nothing to do with a slot: add, remove and protect are",
+    "slot g2 add ram 0 4K": "overlaps RAM at 0x0",
+    "heat g3": "only a guest that runs reaches anything",
+    "merge now": "too many arguments",
     "frobnicate": '"frobnicate" is no command; `help` lists them all',
     "gusets": "did you mean `guests`?",
     "HELP": "is no command",
@@ -228,7 +232,7 @@ def test_every_command_is_asked_rightly_and_wrongly(machine):
     right |= {"start", "pause", "resume", "kill", "regs", "quit", "poke"}
     right |= {"attach", "wait"}  # tests/emulator/test_comfort.py
     right |= {"dirty", "snapshot", "reset", "fork", "quota", "fuzz"}  # test_dirty.py, test_copies.py, test_fuzz.py
-    right |= {"slot", "heat"}  # test_slots.py, test_dirty.py
+    right |= {"slot", "heat", "merge"}  # test_slots.py, test_dirty.py, test_copies.py
     wrong = {each.split()[0] for each in WRONG if each.split()}
     assert commands - right == set()
     assert commands - wrong - {"guests", "cpu", "version", "report", "output"} == set()

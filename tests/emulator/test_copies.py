@@ -96,6 +96,37 @@ def test_forks(boot, engine):
     quit_machine(machine)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_equal_pages(boot, engine):
+    """Two guests that hold the same, and much that was never written: kept once, until they write."""
+    modules = [(guest("copies.elf"), f"{name} mem=8M merge") for name in ("one", "two")]
+    machine = boot(modules=modules, engine=ENGINES[engine]())
+    for _ in modules:
+        machine.expect("round 1 of g[12]: all holds", PATIENCE)
+    machine.press("\r")
+    machine.wait_prompt(PATIENCE)
+    before = int(free_frames(machine).split()[0])
+    told = facts(machine.command("merge"))
+    assert int(told["shared with an equal one"].split()[0]) > 2048
+    freed = int(told["frames that came free"].split()[0])
+    assert freed > 2048
+    audit(machine)
+    memory = facts(machine.command("mem"))
+    assert freed - 16 <= int(memory["free frames"].split()[0]) - before <= freed
+    assert freed - 16 <= int(memory["saved by sharing"].split()[0]) <= freed
+    press(machine, 1, "v", "round 1 of g1: all holds")
+    press(machine, 2, "w", "round 2 of g2: all holds")
+    press(machine, 1, "w", "round 2 of g1: all holds")
+    audit(machine)
+    machine.command("merge; fork g2; kill g2")
+    press(machine, 1, "w", "round 3 of g1: all holds")
+    press(machine, 3, "v", "round 2 of g3: all holds")
+    audit(machine)
+    machine.command("kill g1; kill g3")
+    assert machine.command("check")[-1].endswith("hold.")
+    quit_machine(machine)
+
+
 def test_quota(boot):
     """A fork that may not hold what it copies is paused, and goes on where it was once it may."""
     machine = start(boot, Qemu(), "mem=8M lazy quota=9M")

@@ -7,6 +7,7 @@
 #include "vm/fork.h"
 #include "vm/fuzz.h"
 #include "vm/heat.h"
+#include "vm/merge.h"
 #include "vm/shared.h"
 #include "vm/slot_change.h"
 #include "vm/slots.h"
@@ -80,6 +81,28 @@ bool heat_run(const struct heat *heat, uint64_t from, uint64_t *first, uint64_t 
     *last = 0x5fff;
     *times = 1;
     return from <= 0x5000;
+}
+
+int merge_begin(struct merge *merge)
+{
+    *merge = (struct merge){.looked = 5, .shared = 3, .freed = 2};
+    return E_OK;
+}
+
+bool merge_step(struct merge *merge, unsigned pages)
+{
+    (void)merge;
+    return pages > 0;
+}
+
+void merge_end(struct merge *merge)
+{
+    (void)merge;
+}
+
+uint64_t merge_frames_shown(void)
+{
+    return 0;
 }
 
 int guest_snapshot(struct guest *guest)

@@ -16,6 +16,7 @@
 #include "tests/unit/memory_model.h"
 #include "vm/dirty.h"
 #include "vm/exits.h"
+#include "vm/merge.h"
 #include "vm/slot_change.h"
 #include "vm/slots.h"
 #include "vm/snapshot.h"
@@ -144,9 +145,45 @@ static void change_slots(struct model *model, uint64_t room)
     expect_slots(model);
 }
 
+/* Between two steps guests may write what the sweep has seen: the first pages. */
+static void write_some(void)
+{
+    for (unsigned n = 0; n < 40; n++) {
+        struct model *model = some_model();
+        unsigned page = (unsigned)random_below(&chance, 16);
+
+        if ((model->page[page].rights & RIGHT_RW) == RIGHT_RW)
+            assert_true(cpu_write(model, page, random_below(&chance, 2) * random_next(&chance)));
+    }
+}
+
+/* Pages that are equal are shared, in steps of any size; contents stay, and so do rights. */
+static void sweep(void)
+{
+    bool runs = random_below(&chance, 2) != 0;
+    struct merge merge;
+    uint64_t before = machine_free_frames(), after;
+
+    assert_int_equal(merge_begin(&merge), E_OK);
+    while (!merge_step(&merge, 1 + (unsigned)random_below(&chance, 600)))
+        if (runs)
+            write_some();
+    merge_end(&merge);
+    if (runs)
+        return;
+    after = machine_free_frames();
+    assert_true(after + 4 * GUESTS >= before + merge.freed); /* nodes of pages that were split */
+    assert_true(after <= before + merge.freed);
+    assert_true(merge.freed <= merge.shared);
+}
+
 static void change(struct model *model)
 {
-    switch (random_below(&chance, 16)) {
+    switch (random_below(&chance, 17)) {
+    case 16:
+        if (random_below(&chance, 3) == 0)
+            sweep();
+        break;
     case 0:
         take_snapshot(model);
         break;
@@ -198,7 +235,7 @@ static void run(enum way way, const char *options, uint64_t seed)
     start_machine(way);
     chance.state = seed;
     make(options);
-    for (unsigned n = 0; n < 300; n++) {
+    for (unsigned n = 0; n < 200; n++) {
         change(some_model());
         audit_all();
         if (n % 8 == 0)
@@ -218,11 +255,91 @@ static void slots_come_and_go(void **state)
 {
     (void)state;
     for (enum way way = 0; way < WAYS; way++)
-        for (uint64_t seed = 0; seed < 3; seed++) {
+        for (uint64_t seed = 0; seed < 2; seed++) {
             run(way, "eager mem=8M", 100 + 10 * seed + way);
-            run(way, "lazy lazy mem=8M", 200 + 10 * seed + way);
-            run(way, "large lazy pages=2M mem=8M", 300 + 10 * seed + way);
+            run(way, "lazy lazy mem=8M merge", 200 + 10 * seed + way);
+            run(way, "large lazy pages=2M mem=8M merge", 300 + 10 * seed + way);
+            run(way, "equal mem=8M merge", 400 + 10 * seed + way);
         }
+}
+
+/* ---- Equal pages ----------------------------------------------------------------------------- */
+
+static struct merge sweep_all(void)
+{
+    struct merge merge;
+
+    assert_int_equal(merge_begin(&merge), E_OK);
+    while (!merge_step(&merge, 100))
+        continue;
+    merge_end(&merge);
+    return merge;
+}
+
+/* Zeroes become one page; what was written alike becomes one; what is written again comes apart. */
+static void equal_pages_are_kept_once(void **state)
+{
+    (void)state;
+    for (enum way way = 0; way < WAYS; way++) {
+        start_machine(way);
+        struct model *a = make("a mem=8M merge"), *b = make("b mem=8M merge pages=4K");
+        struct model *c = make("c mem=8M");
+
+        for (unsigned i = 0; i < 20; i++) {
+            cpu_write(a, 600 + i, 2 * i + 2);
+            cpu_write(b, 700 + i, 2 * i + 2);
+            cpu_write(c, 700 + i, 2 * i + 2);
+        }
+        ask(a);
+        ask(b);
+        uint64_t of_c = buddy_owner_frames(guest_owner(c->guest));
+        struct merge merge = sweep_all();
+        audit_all();
+        assert_in_range(merge.shared, 2 * (PAGES - 96) - 50, 2 * (PAGES - 96));
+        assert_int_equal(merge.freed, merge.shared);
+        assert_in_range(buddy_owner_frames(OWNER_SHARED), 21, 40);
+        assert_int_equal(buddy_owner_frames(guest_owner(c->guest)), of_c);
+        assert_true(merge_frames_shown() > 3 * (PAGES - 96) - 10);
+        expect_contents(a);
+        expect_contents(b);
+        ask(a); /* nothing of it was written */
+        ask(b);
+        assert_int_equal(sweep_all().shared, 0);
+        cpu_write(b, 705, 9);
+        cpu_write(a, 1500, 10);
+        expect_contents(a);
+        expect_contents(b);
+        ask(a);
+        ask(b);
+        audit_all();
+        assert_int_equal(guest_kill(a->guest), E_OK);
+        audit_all();
+        expect_contents(b);
+        assert_int_equal(guest_kill(b->guest), E_OK);
+        assert_int_equal(guest_kill(c->guest), E_OK);
+        stop_machine();
+    }
+}
+
+/* What was written before the pages were shared is still found to have been. */
+static void what_was_written_is_not_forgotten(void **state)
+{
+    (void)state;
+    for (enum way way = 0; way < WAYS; way++) {
+        start_machine(way);
+        struct model *a = make("a mem=8M merge pages=4K"), *b = make("b mem=8M merge pages=4K");
+
+        ask(a);
+        ask(b);
+        cpu_write(a, 600, 2);
+        cpu_write(b, 601, 2);
+        assert_true(sweep_all().shared > 3000);
+        ask(a);
+        ask(b);
+        assert_int_equal(guest_kill(a->guest), E_OK);
+        assert_int_equal(guest_kill(b->guest), E_OK);
+        stop_machine();
+    }
 }
 
 /* ---- One thing at a time --------------------------------------------------------------------- */
@@ -359,8 +476,12 @@ static void every_shortage(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(slots_come_and_go), cmocka_unit_test(what_is_refused),
-        cmocka_unit_test(rights_come_back),  cmocka_unit_test(what_a_guest_finds),
+        cmocka_unit_test(slots_come_and_go),
+        cmocka_unit_test(equal_pages_are_kept_once),
+        cmocka_unit_test(what_was_written_is_not_forgotten),
+        cmocka_unit_test(what_is_refused),
+        cmocka_unit_test(rights_come_back),
+        cmocka_unit_test(what_a_guest_finds),
         cmocka_unit_test(every_shortage),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

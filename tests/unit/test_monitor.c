@@ -1250,6 +1250,13 @@ static void test_heat(void **state)
     assert_non_null(strstr(screen, "in any sample: 1 (4K)\n"));
 }
 
+static void test_merge(void **state)
+{
+    (void)state;
+    answers("merge", "pages looked at: 5\nshared with an equal one: 3 (12K)\n"
+                     "frames that came free: 2 (8K)\n");
+}
+
 static void test_exits(void **state)
 {
     (void)state;
@@ -1993,9 +2000,9 @@ static const char *const asking_words[] = {
     "root", "trace",  "audit",  "cpu",     "log",    "version", "check",  "colour",
     "wait", "oracle", "print",  "devices", "screen", "bt",      "digest", "cpus",
 };
-static const char *const changing_words[] = {"start", "pause", "resume", "kill",     "attach",
-                                             "poke",  "type",  "dirty",  "snapshot", "reset",
-                                             "fork",  "quota", "fuzz",   "slot",     "heat"};
+static const char *const changing_words[] = {
+    "start",    "pause", "resume", "kill",  "attach", "poke", "type", "dirty",
+    "snapshot", "reset", "fork",   "quota", "fuzz",   "slot", "heat", "merge"};
 static const char *const slow_words[] = {"quit", "stress", "bench", "paging", "columns"};
 
 static struct {
@@ -2241,6 +2248,7 @@ int main(void)
         cmocka_unit_test_setup(test_registers, set_up),
         cmocka_unit_test_setup(test_slots, set_up),
         cmocka_unit_test_setup(test_heat, set_up),
+        cmocka_unit_test_setup(test_merge, set_up),
         cmocka_unit_test_setup(test_exits, set_up),
         cmocka_unit_test_setup(test_report_and_output, set_up),
         cmocka_unit_test_setup(test_root, set_up),

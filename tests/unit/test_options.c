@@ -160,6 +160,7 @@ static void sizes_of_pages(void **state)
 {
     (void)state;
     assert_int_equal(accept("a").pages, 0);
+    assert_true(accept("a merge").merge && !accept("a").merge);
     assert_int_equal(accept("a pages=4K").pages, 1);
     assert_int_equal(accept("a pages=2M lazy").pages, 2);
     assert_int_equal(accept("a pages=1G").pages, 3);
