@@ -1,15 +1,11 @@
 /*
- * `peek`, `poke`, `dump` and `find`: memory itself, by any of the four kinds of address.
- *
- * Every access goes page by page to a physical address, with the rights of each table on the way
- * checked unless `force` is said, and then through the direct map: what is no RAM is never touched.
+ * `peek`, `poke`, `dump` and `find`: memory itself, by any of the four kinds of address (where.h).
  */
-#include "arch/x86_64/mm/explain.h"
 #include "arch/x86_64/mm/kernel.h"
 #include "arch/x86_64/mm/physical.h"
 #include "lib/string.h"
 #include "monitor/commands.h"
-#include "monitor/tables.h"
+#include "monitor/where.h"
 #include "vm/guest.h"
 
 #define DUMP_LIMIT (4 * KiB)
@@ -17,237 +13,10 @@
 #define FIND_HITS 32
 #define PATTERN_LIMIT 64
 
-/* --- Where ------------------------------------------------------------------------------------ */
-
-enum space { SPACE_HVA, SPACE_HPA, SPACE_GPA, SPACE_GVA };
-
-/* What the command's first words name, and what it takes to get there. */
-struct place {
-    enum space space;
-    struct guest *guest;
-    uint64_t at;
-    bool force;
-    unsigned next; /* the first argument behind it */
-    struct gva_context registers;
-    uint64_t rflags, pat;
-};
-
-/* A guest's registers, for SPACE_GVA. */
-static int take_registers(const struct command *command, struct output *out, struct place *place)
-{
-    struct vcpu_state state;
-    int error = command_state(command, out, place->guest, &state);
-
-    if (error)
-        return error;
-    place->registers = table_guest_registers(place->guest, &state);
-    place->rflags = state.rflags;
-    place->pat = state.pat;
-    return E_OK;
-}
-
-static int take_guest(const struct command *command, struct output *out,
-                      const struct arguments *args, struct place *place)
-{
-    const char *kind = args->word[2];
-    int error = command_guest(command, out, args->word[1], &place->guest);
-
-    if (error)
-        return error;
-    if (strcmp(kind, "gpa") != 0 && strcmp(kind, "gva") != 0)
-        return command_refuse(command, out, E_INVAL,
-                              "\"%.20s\" is no kind of address: a guest has gpa (physical) and gva "
-                              "(virtual) ones",
-                              kind);
-    place->space = strcmp(kind, "gpa") == 0 ? SPACE_GPA : SPACE_GVA;
-    if (!place->guest->has_table)
-        return command_refuse(command, out, E_STATE, "g%u %s has no memory any more (%s)",
-                              place->guest->number, place->guest->name,
-                              guest_state_name(place->guest->state));
-    return place->space == SPACE_GVA ? take_registers(command, out, place) : E_OK;
-}
-
-/* `hva X`, `hpa X`, `gN gpa X` or `gN gva X`; with `behind` more arguments needed after it. A
- * `force` at the end is taken off. */
-static int take_place(const struct command *command, struct output *out, struct arguments *args,
-                      unsigned behind, struct place *place)
-{
-    bool is_hva = strcmp(args->word[1], "hva") == 0;
-    bool is_host = is_hva || strcmp(args->word[1], "hpa") == 0;
-    int error = E_OK;
-
-    *place = (struct place){.space = is_hva ? SPACE_HVA : SPACE_HPA, .next = is_host ? 3 : 4};
-    if (strcmp(args->word[args->count - 1], "force") == 0) {
-        place->force = true;
-        args->count--;
-    }
-    if (!is_host)
-        error = take_guest(command, out, args, place);
-    if (error)
-        return error;
-    if (args->count < place->next + behind)
-        return command_refuse(command, out, E_INVAL,
-                              "an argument is missing; usage: %s %s; for example: %s",
-                              command->name, command->usage, command->example);
-    const char *word = args->word[place->next - 1];
-    if (place->space == SPACE_GVA)
-        return command_gva(command, out, place->guest, word, "address", &place->at);
-    return command_number(command, out, word, "address", &place->at);
-}
-
 static int too_many(const struct command *command, struct output *out, const char *word)
 {
     return command_refuse(command, out, E_INVAL, "\"%.20s\" is one word too many; usage: %s %s",
                           word, command->name, command->usage);
-}
-
-/* --- One page --------------------------------------------------------------------------------- */
-
-/* Bytes that lie together: input addresses from `at` on are physical ones from `to` on. */
-struct stretch {
-    uint64_t at, size;
-    hpa_t to;
-    char why[EXPLAIN_TEXT + 80]; /* of an error */
-};
-
-static int from_mapping(const struct mapping *mapping, unsigned access, bool force,
-                        struct stretch *stretch)
-{
-    uint64_t rest = mapping->last - stretch->at + 1;
-    char rights[RIGHTS_TEXT];
-
-    stretch->to = hpa_add(mapping->out, stretch->at - mapping->in);
-    if (stretch->size > rest)
-        stretch->size = rest;
-    if (force || !(access & ~(unsigned)mapping->attrs.rights))
-        return E_OK;
-    format_buffer(stretch->why, sizeof(stretch->why),
-                  "the table allows %s there; `force` at the end "
-                  "goes past that",
-                  rights_text(rights, mapping->attrs.rights));
-    return E_PERM;
-}
-
-static int from_table(struct table *table, const struct guest *guest, unsigned access, bool force,
-                      struct stretch *stretch)
-{
-    struct mapping mapping;
-    int error = table_translate(table, stretch->at, &mapping);
-
-    if (!error)
-        return from_mapping(&mapping, access, force, stretch);
-    const struct slot *slot = guest ? guest_slot_at(guest, gpa(stretch->at)) : NULL;
-    if (slot && slot_kind_is_lazy(slot->kind) && error == E_NOENT)
-        format_buffer(stretch->why, sizeof(stretch->why),
-                      "%s that has no frame yet: the guest has not touched it",
-                      slot_kind_name(slot->kind));
-    else
-        format_buffer(stretch->why, sizeof(stretch->why), "the %s table maps nothing there (%s)",
-                      table->kind->name, error_text(error));
-    return error;
-}
-
-/* By the guest's tables without their rights. */
-static int force_gva(struct place *place, struct stretch *stretch)
-{
-    struct gva_walk walk;
-    int error = gva_walk(&place->registers, gva(stretch->at), &walk);
-
-    if (error) {
-        format_buffer(stretch->why, sizeof(stretch->why),
-                      "the guest's tables map nothing there (%s)", error_text(error));
-        return error;
-    }
-    struct stretch physical = {.at = walk.gpa.v, .size = walk.walk.mapping.last - stretch->at + 1};
-    if (physical.size > stretch->size)
-        physical.size = stretch->size;
-    error = from_table(&place->guest->table, place->guest, RIGHT_NONE, true, &physical);
-    stretch->size = physical.size;
-    stretch->to = physical.to;
-    memcpy(stretch->why, physical.why, sizeof(stretch->why));
-    return error;
-}
-
-/* As supervisor mode of the guest would: what the CPU would refuse is refused, with the reason. */
-static int from_gva(struct place *place, unsigned access, struct stretch *stretch)
-{
-    static struct explanation e; /* large for a stack of 16 KiB; one console, one at a time */
-    struct explain_query query = {
-        .registers = &place->registers,
-        .second = &place->guest->table,
-        .at = stretch->at,
-        .access = access,
-        .rflags = place->rflags,
-        .pat = place->pat,
-        .load = physical_load,
-    };
-    char rule[EXPLAIN_TEXT];
-
-    explain(&query, &e);
-    if (e.outcome != EXPLAIN_ALLOWED) {
-        format_buffer(stretch->why, sizeof(stretch->why), "%s: %s", explain_outcome_name(&e),
-                      explain_rule_text(rule, &e));
-        return E_PERM;
-    }
-    uint64_t rest = PAGE_SIZE - (stretch->at & (PAGE_SIZE - 1));
-    stretch->to = e.hpa;
-    if (stretch->size > rest)
-        stretch->size = rest;
-    return E_OK;
-}
-
-/* Where at most `size` bytes at `at` are, and how many of them lie together, within one page. */
-static int locate(struct place *place, uint64_t at, uint64_t size, unsigned access,
-                  struct stretch *stretch)
-{
-    uint64_t rest = PAGE_SIZE - (at & (PAGE_SIZE - 1));
-    uint8_t byte;
-    int error = E_OK;
-
-    *stretch = (struct stretch){.at = at, .size = size < rest ? size : rest};
-    switch (place->space) {
-    case SPACE_HPA:
-        stretch->to = hpa(at);
-        break;
-    case SPACE_HVA:
-        error = from_table(&kernel_table, NULL, access, place->force, stretch);
-        break;
-    case SPACE_GPA:
-        error = from_table(&place->guest->table, place->guest, access, place->force, stretch);
-        break;
-    case SPACE_GVA:
-        error = place->force ? force_gva(place, stretch) : from_gva(place, access, stretch);
-        break;
-    }
-    if (!error && physical_read(stretch->to, &byte, 1) != 1) {
-        format_buffer(stretch->why, sizeof(stretch->why),
-                      "physical address 0x%lx is no RAM of the direct map, and a look at a device "
-                      "could change it",
-                      stretch->to.v);
-        error = E_NOENT;
-    }
-    return error;
-}
-
-static int refuse_at(const struct command *command, struct output *out, int error,
-                     const struct stretch *stretch)
-{
-    return command_refuse(command, out, error, "0x%lx: %s", stretch->at, stretch->why);
-}
-
-/* Copies `size` bytes from `at` on, all or none. */
-static int read_bytes(const struct command *command, struct output *out, struct place *place,
-                      uint64_t at, void *to, uint64_t size)
-{
-    struct stretch stretch;
-
-    for (uint64_t done = 0; done < size; done += stretch.size) {
-        int error = locate(place, at + done, size - done, RIGHT_R, &stretch);
-        if (error)
-            return refuse_at(command, out, error, &stretch);
-        physical_read(stretch.to, (uint8_t *)to + done, stretch.size);
-    }
-    return E_OK;
 }
 
 /* --- peek and poke ------------------------------------------------------------------------------
@@ -285,15 +54,15 @@ static int peek(const struct command *command, struct output *out, const struct 
     struct stretch stretch;
     uint64_t value = 0;
     unsigned width;
-    int error = take_place(command, out, &args, 0, &place);
+    int error = place_take(command, out, &args, 0, &place);
 
     if (!error)
         error = take_width(command, out, &args, place.next, &width);
     if (!error)
-        error = read_bytes(command, out, &place, place.at, &value, width);
+        error = place_read(command, out, &place, place.at, &value, width);
     if (error)
         return error;
-    locate(&place, place.at, 1, RIGHT_R, &stretch);
+    place_locate(&place, place.at, 1, RIGHT_R, &stretch);
     output_facts(out, &value_record,
                  (struct value[]){as_number(place.at), as_number(stretch.to.v), as_number(width),
                                   as_nothing(), as_number(value)});
@@ -350,7 +119,7 @@ static int poke(const struct command *command, struct output *out, const struct 
     struct stretch part[2];
     uint64_t value, was = 0, done = 0;
     unsigned width, parts = 0;
-    int error = take_place(command, out, &args, 1, &place);
+    int error = place_take(command, out, &args, 1, &place);
 
     if (!error)
         error = command_number(command, out, args.word[place.next], "value", &value);
@@ -363,11 +132,11 @@ static int poke(const struct command *command, struct output *out, const struct 
                               width == 1 ? "" : "s");
     /* All of it is found and judged before anything is written: at most two pages. */
     for (; done < width; done += part[parts++].size) {
-        error = locate(&place, place.at + done, width - done, RIGHT_W, &part[parts]);
+        error = place_locate(&place, place.at + done, width - done, RIGHT_W, &part[parts]);
         if (!error && !place.force)
             error = check_frame(&part[parts]);
         if (error)
-            return refuse_at(command, out, error, &part[parts]);
+            return place_refuse(command, out, error, &part[parts]);
     }
     done = 0;
     for (unsigned i = 0; i < parts; i++) {
@@ -437,7 +206,7 @@ static int dump(const struct command *command, struct output *out, const struct 
     struct place place;
     struct stretch stretch;
     uint64_t size = 128;
-    int error = take_place(command, out, &args, 0, &place), first = E_OK;
+    int error = place_take(command, out, &args, 0, &place), first = E_OK;
     bool shown = false;
 
     if (!error && args.count > place.next + 1)
@@ -452,7 +221,7 @@ static int dump(const struct command *command, struct output *out, const struct 
                               (unsigned)DUMP_LIMIT);
     unsigned line = line_bytes(out, 2 + hex_width(place.at + size - 1));
     for (uint64_t done = 0; done < size; done += stretch.size) {
-        error = locate(&place, place.at + done, size - done, RIGHT_R, &stretch);
+        error = place_locate(&place, place.at + done, size - done, RIGHT_R, &stretch);
         if (error) {
             first = first ? first : error;
             output_note(out, "0x%lx and the %lu bytes from there: %s", stretch.at, stretch.size,
@@ -533,10 +302,12 @@ static void show_hit(struct finder *finder, uint64_t at)
     uint8_t bytes[LINE];
     unsigned n = 0;
 
-    if (++finder->found > FIND_HITS || locate(finder->place, at, LINE, RIGHT_R, &first) != E_OK)
+    if (++finder->found > FIND_HITS ||
+        place_locate(finder->place, at, LINE, RIGHT_R, &first) != E_OK)
         return;
     n += (unsigned)physical_read(first.to, bytes, first.size);
-    if (n < LINE && at + n != 0 && locate(finder->place, at + n, LINE - n, RIGHT_R, &next) == E_OK)
+    if (n < LINE && at + n != 0 &&
+        place_locate(finder->place, at + n, LINE - n, RIGHT_R, &next) == E_OK)
         n += (unsigned)physical_read(next.to, bytes + n, next.size);
     put_bytes(hex, text, bytes, n < finder->line ? n : finder->line);
     output_progress_end(finder->out);
@@ -555,7 +326,7 @@ static void search(struct finder *finder, uint64_t size)
         uint64_t at = finder->place->at + done;
 
         output_progress(finder->out, "find", done, size);
-        if (locate(finder->place, at, size - done, RIGHT_R, &stretch) != E_OK) {
+        if (place_locate(finder->place, at, size - done, RIGHT_R, &stretch) != E_OK) {
             finder->absent += stretch.size;
             kept = 0;
             continue;
@@ -583,7 +354,7 @@ static int find(const struct command *command, struct output *out, const struct 
     struct place place;
     struct finder finder = {.out = out, .place = &place};
     uint64_t size;
-    int error = take_place(command, out, &args, 2, &place);
+    int error = place_take(command, out, &args, 2, &place);
 
     if (!error && args.count > place.next + 2)
         error = too_many(command, out, args.word[place.next + 2]);
