@@ -6,6 +6,7 @@
 #include "lib/string.h"
 #include "monitor/commands.h"
 #include "monitor/where.h"
+#include "vm/dirty.h"
 #include "vm/guest.h"
 
 #define DUMP_LIMIT (4 * KiB)
@@ -146,6 +147,8 @@ static int poke(const struct command *command, struct output *out, const struct 
         if (physical_write(part[i].to, from, part[i].size) != part[i].size)
             physical_force(part[i].to, from, part[i].size);
         forget_translations(part[i].to);
+        if (place.guest != NULL)
+            dirty_wrote(place.guest, part[i].gpa, part[i].size);
         done += part[i].size;
     }
     output_facts(out, &value_record,

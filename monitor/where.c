@@ -6,7 +6,9 @@
 
 #include "arch/x86_64/mm/kernel.h"
 #include "arch/x86_64/mm/physical.h"
+#include "lib/error.h"
 #include "lib/string.h"
+#include "vm/cow.h"
 #include "vm/guest.h"
 
 /* A guest's registers, for SPACE_GVA. */
@@ -156,6 +158,31 @@ static int from_gva(struct place *place, unsigned access, struct stretch *stretc
     return E_OK;
 }
 
+/* Others may hold the frame as well, or somebody wants to know what is written: then the table does
+ * not let the guest write, though its slot does. What else is in the way is told by place_locate().
+ */
+static int make_own(struct place *place, struct stretch *stretch)
+{
+    struct gva_walk walk;
+
+    stretch->gpa = gpa(stretch->at);
+    if (place->guest == NULL)
+        return E_OK;
+    if (place->space == SPACE_GVA) {
+        if (gva_walk(&place->registers, gva(stretch->at), &walk) != E_OK)
+            return E_OK;
+        stretch->gpa = walk.gpa;
+    }
+    int error =
+        place->force ? page_own(place->guest, stretch->gpa) : page_open(place->guest, stretch->gpa);
+    if (error != E_NOMEM && error != E_QUOTA)
+        return E_OK;
+    format_buffer(stretch->why, sizeof(stretch->why),
+                  "the frame has other holders, and there is none for a copy (%s)",
+                  error_text(error));
+    return error;
+}
+
 int place_locate(struct place *place, uint64_t at, uint64_t size, unsigned access,
                  struct stretch *stretch)
 {
@@ -164,6 +191,10 @@ int place_locate(struct place *place, uint64_t at, uint64_t size, unsigned acces
     int error = E_OK;
 
     *stretch = (struct stretch){.at = at, .size = size < rest ? size : rest};
+    if (access == RIGHT_W)
+        error = make_own(place, stretch);
+    if (error)
+        return error;
     switch (place->space) {
     case SPACE_HPA:
         stretch->to = hpa(at);

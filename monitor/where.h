@@ -20,10 +20,12 @@ struct place {
     uint64_t rflags, pat;
 };
 
-/* Bytes that lie together: input addresses from `at` on are physical ones from `to` on. */
+/* Bytes that lie together: input addresses from `at` on are physical ones from `to` on. Those of a
+ * guest that are to be written are guest-physical ones from `gpa` on. */
 struct stretch {
     uint64_t at, size;
     hpa_t to;
+    gpa_t gpa;
     char why[EXPLAIN_TEXT + 80]; /* of an error */
 };
 
@@ -32,7 +34,8 @@ struct stretch {
 int place_take(const struct command *command, struct output *out, struct arguments *args,
                unsigned behind, struct place *place);
 
-/* Where at most `size` bytes at `at` are, and how many of them lie together, within one page.
+/* Where at most `size` bytes at `at` are, and how many of them lie together, within one page. A
+ * guest's page that is to be written is its own from then on, as if it had written there.
  * E_PERM: a table on the way does not allow the access, and `force` was not said; else an error of
  * the walk, or E_NOENT where there is no RAM. `why` says it. */
 int place_locate(struct place *place, uint64_t at, uint64_t size, unsigned access,

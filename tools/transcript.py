@@ -40,7 +40,8 @@ README_COMMANDS = [
     "map g1",
     "explain g1 gpa 0x7000 w",
     "who {frame}",
-    "kill g1; check",
+    *["snapshot g1", "dirty g1", "poke g1 gpa 0x203000 0x1234", "dirty g1", "reset g1", "fork g1"],
+    "kill g1; kill g7; check",
 ]
 
 WHOLE_COMMANDS = [

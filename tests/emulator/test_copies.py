@@ -64,6 +64,28 @@ def test_back_to_a_snapshot(boot, engine):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+def test_what_is_poked_is_written_by_the_guest_alone(boot, engine):
+    """As if it wrote itself: its snapshot and its fork keep what they have, and it is among the dirty pages."""
+    machine = start(boot, ENGINES[engine]())
+    at = 0x500000
+    before = facts(machine.command(f"peek g1 gpa {at:#x}"))["value"]
+    for command in ("pause g1", "snapshot g1", "fork g1", "dirty g1"):
+        machine.command(command)
+    for words in ("", " force"):
+        assert facts(machine.command(f"poke g1 gpa {at:#x} 0x1234{words}"))["was"] == before
+        assert facts(machine.command(f"peek g1 gpa {at:#x}"))["value"] == "0x1234"
+        assert facts(machine.command(f"peek g2 gpa {at:#x}"))["value"] == before
+        assert any(line.split()[:1] == [f"{at:#x}"] for line in machine.command("dirty g1"))
+        audit(machine)
+        assert "back, 1 page put back" in machine.command("reset g1")[-1]
+        assert facts(machine.command(f"peek g1 gpa {at:#x}"))["value"] == before
+    audit(machine)
+    machine.command("kill g1; kill g2")
+    assert machine.command("check")[-1].endswith("hold.")
+    quit_machine(machine)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 def test_forks(boot, engine):
     machine = start(boot, ENGINES[engine]())
     assert "a fork of g1, running" in machine.command("fork g1")[-1]

@@ -3,6 +3,8 @@
  * a guest that writes the pages at 0x3000 and 0x4000 between any two questions.
  */
 #include "lib/error.h"
+#include "mm/paging/typed.h"
+#include "vm/cow.h"
 #include "vm/dirty.h"
 #include "vm/fork.h"
 #include "vm/fuzz.h"
@@ -49,6 +51,24 @@ void dirty_collect(struct guest *guest)
     for (unsigned i = 0; i < DIRTY_ASKERS; i++)
         if (dirty_asked(guest, (enum dirty_asker)i))
             page_set_add(&guest->dirty.set[i], 0x3000, 2 * PAGE_SIZE);
+}
+
+/* Nobody shares a frame. */
+int page_own(struct guest *guest, gpa_t at)
+{
+    return gpa_translate(&guest->table, at, &(struct mapping){.in = 0});
+}
+
+int page_open(struct guest *guest, gpa_t at)
+{
+    return page_own(guest, at);
+}
+
+void dirty_wrote(struct guest *guest, gpa_t at, uint64_t size)
+{
+    for (unsigned i = 0; i < DIRTY_ASKERS; i++)
+        if (dirty_asked(guest, (enum dirty_asker)i))
+            page_set_add(&guest->dirty.set[i], at.v, size);
 }
 
 uint64_t guest_snapshot_frames(const struct guest *guest)
