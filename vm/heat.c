@@ -1,4 +1,4 @@
-/* See vm/heat.h. SDM Vol. 3, 29.3.5 "Accessed and Dirty Flags for EPT"; APM Vol. 2, 15.25.5. */
+/* See vm/heat.h. Accessed bits: SDM Vol. 3, 29.3.5; APM Vol. 2, 15.25.5. */
 #include "vm/heat.h"
 
 #include "lib/error.h"

@@ -16,6 +16,8 @@ from machines import guest, quit_machine
 from quire_machine.engines import Bochs, Qemu
 from test_shares import MODES
 
+pytestmark = pytest.mark.one_vendor("names its engines")
+
 PATIENCE = 120
 SECONDS = 600 if os.environ.get("QUIRE_LONG") == "1" else 60
 PAIR = 3  # seconds
