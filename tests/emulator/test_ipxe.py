@@ -53,7 +53,7 @@ def test_memdisk_boots_from_its_initrd(boot):
     disk = sector.ljust(63 * 16 * 512, b"\0")
     memdisk = os.path.join(package("syslinux-common"), "usr", "lib", "syslinux", "memdisk")
     words = "memdisk mem=32M mods=1 -- harddisk c=1 h=16 s=63"
-    machine = boot(modules=[(memdisk, words), (disk, "disk")])
+    machine = boot(modules=[(memdisk, words), (disk, "disk")], engine=Qemu())
     machine.expect(r"^quire: g1 memdisk: Linux 16-bit, memory to 32M")
     machine.expect(r"^\[g1 memdisk\] .*Using safe INT 15h access to high memory", PATIENCE)
     machine.expect(r"^\[g1 memdisk\] read by the BIOS: the third sector", PATIENCE)
