@@ -438,6 +438,25 @@ static void what_a_guest_finds(void **state)
 }
 
 /* With any number of frames: all, or nothing. */
+/* Memory that came after the question counts like the rest, far from all that was there, too. */
+static void new_memory_is_watched(void **state)
+{
+    (void)state;
+    for (enum way way = 0; way < WAYS; way++) {
+        start_machine(way);
+        struct guest *guest = make("g mem=8M")->guest;
+
+        assert_int_equal(dirty_start(guest, DIRTY_CONSOLE), E_OK);
+        assert_int_equal(slot_insert(guest, SLOT_RAM, gpa(GiB), 2 * MiB), E_OK);
+        assert_non_null(reach(guest, gpa(GiB + 3 * PAGE_SIZE), RIGHT_W));
+        dirty_collect(guest);
+        assert_true(page_set_has(&guest->dirty.set[DIRTY_CONSOLE], GiB + 3 * PAGE_SIZE));
+        assert_false(page_set_has(&guest->dirty.set[DIRTY_CONSOLE], GiB + 4 * PAGE_SIZE));
+        assert_int_equal(guest_kill(guest), E_OK);
+        stop_machine();
+    }
+}
+
 static void every_shortage(void **state)
 {
     int error;
@@ -482,6 +501,7 @@ int main(void)
         cmocka_unit_test(what_is_refused),
         cmocka_unit_test(rights_come_back),
         cmocka_unit_test(what_a_guest_finds),
+        cmocka_unit_test(new_memory_is_watched),
         cmocka_unit_test(every_shortage),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
