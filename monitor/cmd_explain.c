@@ -3,6 +3,7 @@
  */
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/cpu_state.h"
+#include "arch/x86_64/guest/read_linear.h"
 #include "arch/x86_64/mm/explain.h"
 #include "arch/x86_64/mm/kernel.h"
 #include "arch/x86_64/mm/physical.h"
@@ -221,7 +222,7 @@ static int explain_guest(const struct command *command, struct output *out,
         error = command_state(command, out, guest, &state);
         if (error)
             return error;
-        registers = table_guest_registers(guest, &state);
+        registers = guest_gva_context(&guest->table, &state);
         query.registers = &registers;
         query.rflags = state.rflags;
         query.pat = state.pat;

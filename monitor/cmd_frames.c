@@ -1,6 +1,7 @@
 /*
  * `who` and `frames`: whose a frame is and who maps it, and what all frames are used for.
  */
+#include "arch/x86_64/guest/read_linear.h"
 #include "arch/x86_64/mm/explain.h"
 #include "arch/x86_64/mm/kernel.h"
 #include "lib/string.h"
@@ -131,7 +132,7 @@ static void search_own_tables(struct search *search)
     struct own_search own = {
         .search = search,
         .name = name,
-        .visit = {.registers = table_guest_registers(search->guest, &state),
+        .visit = {.registers = guest_gva_context(&search->guest->table, &state),
                   .pat = state.pat,
                   .most_walks = GVA_WALKS},
     };

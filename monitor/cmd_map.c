@@ -2,6 +2,7 @@
  * `map`: what the page tables of the host, of a ring-3 program and of the guests say as a whole, in
  * runs of equal pages; a guest's own tables likewise; and what has changed since a map was saved.
  */
+#include "arch/x86_64/guest/read_linear.h"
 #include "arch/x86_64/mm/explain.h"
 #include "arch/x86_64/mm/kernel.h"
 #include "arch/x86_64/mm/layout.h"
@@ -317,7 +318,7 @@ static int map_gva(const struct command *command, struct output *out, struct gue
                               "purpose= asks for frames of the host, and a guest's own tables lead "
                               "to guest-physical addresses");
     struct gva_visit visit = {
-        .registers = table_guest_registers(guest, &state),
+        .registers = guest_gva_context(&guest->table, &state),
         .pat = state.pat,
         .most_walks = GVA_WALKS,
     };

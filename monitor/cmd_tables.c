@@ -1,6 +1,7 @@
 /*
  * `walk`: what the page tables of the host and of the guests say for one address.
  */
+#include "arch/x86_64/guest/read_linear.h"
 #include "arch/x86_64/mm/explain.h"
 #include "arch/x86_64/mm/kernel.h"
 #include "lib/string.h"
@@ -166,7 +167,7 @@ static int walk_gva(const struct command *command, struct output *out, struct gu
 
     if (error)
         return error;
-    struct gva_context context = table_guest_registers(guest, &state);
+    struct gva_context context = guest_gva_context(&guest->table, &state);
     error = gva_walk(&context, gva(in), &walk);
     output_title(out, "%s of g%u %s, CR3 0x%lx", paging_mode_name(walk.mode), guest->number,
                  guest->name, state.cr3);

@@ -2,40 +2,9 @@
  * A search through all of a guest's own tables, as far as its registers lead to any. See
  * monitor/tables.h.
  */
-#include "arch/x86_64/cpu.h"
 #include "arch/x86_64/mm/explain.h"
-#include "arch/x86_64/mm/physical.h"
-#include "lib/string.h"
 #include "mm/paging/typed.h"
 #include "monitor/tables.h"
-#include "vm/guest.h"
-
-/* Whatever the second level leads to, only RAM is read. */
-static bool read_guest(void *ctx, gpa_t from, void *to, unsigned size)
-{
-    struct guest *guest = ctx;
-    struct mapping mapping;
-
-    return gpa_translate(&guest->table, from, &mapping) == E_OK &&
-           physical_load(NULL, hpa_add(mapping.out, from.v - mapping.in), to, size);
-}
-
-struct gva_context table_guest_registers(struct guest *guest, const struct vcpu_state *state)
-{
-    struct gva_context registers = {
-        .cr0 = state->cr0,
-        .cr3 = state->cr3,
-        .cr4 = state->cr4,
-        .efer = state->efer,
-        .maxphyaddr = cpu_features.maxphyaddr,
-        .page_1g = cpu_features.page1g,
-        .read = read_guest,
-        .ctx = guest,
-    };
-
-    memcpy(registers.pdpte, state->pdpte, sizeof(registers.pdpte));
-    return registers;
-}
 
 /* How much of the address space the entry covers at which a walk ended. */
 static uint64_t covered(enum paging_mode mode, const struct walk *walk)

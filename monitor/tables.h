@@ -7,10 +7,6 @@
 #include "arch/x86_64/mm/guest_walk.h"
 #include "monitor/commands.h"
 
-/* What a guest's registers say of its linear addresses, for gva_walk(): its entries are read
- * through its second level. */
-struct gva_context table_guest_registers(struct guest *guest, const struct vcpu_state *state);
-
 /* A search through all of a guest's own tables. */
 struct gva_visit {
     struct gva_context registers;

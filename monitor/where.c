@@ -4,6 +4,7 @@
  */
 #include "monitor/where.h"
 
+#include "arch/x86_64/guest/read_linear.h"
 #include "arch/x86_64/mm/kernel.h"
 #include "arch/x86_64/mm/physical.h"
 #include "lib/error.h"
@@ -19,7 +20,7 @@ static int take_registers(const struct command *command, struct output *out, str
 
     if (error)
         return error;
-    place->registers = table_guest_registers(place->guest, &state);
+    place->registers = guest_gva_context(&place->guest->table, &state);
     place->rflags = state.rflags;
     place->pat = state.pat;
     return E_OK;

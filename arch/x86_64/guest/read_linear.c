@@ -16,8 +16,7 @@ static bool read_physical(void *ctx, gpa_t from, void *to, unsigned size)
            physical_load(NULL, hpa_add(mapping.out, from.v - mapping.in), to, size);
 }
 
-bool guest_read_linear(struct table *second, const struct vcpu_state *state, uint64_t at, void *to,
-                       unsigned size)
+struct gva_context guest_gva_context(struct table *second, const struct vcpu_state *state)
 {
     struct gva_context registers = {
         .cr0 = state->cr0,
@@ -29,10 +28,18 @@ bool guest_read_linear(struct table *second, const struct vcpu_state *state, uin
         .read = read_physical,
         .ctx = second,
     };
+
+    memcpy(registers.pdpte, state->pdpte, sizeof(registers.pdpte));
+    return registers;
+}
+
+bool guest_read_linear(struct table *second, const struct vcpu_state *state, uint64_t at, void *to,
+                       unsigned size)
+{
+    const struct gva_context registers = guest_gva_context(second, state);
     uint8_t *bytes = to;
     struct gva_walk walk;
 
-    memcpy(registers.pdpte, state->pdpte, sizeof(registers.pdpte));
     while (size > 0) {
         uint64_t room = PAGE_SIZE - at % PAGE_SIZE;
         unsigned piece = size < room ? size : (unsigned)room;

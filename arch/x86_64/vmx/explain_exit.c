@@ -2,6 +2,7 @@
  * Why an access of a guest ended in an EPT violation or misconfiguration: the explanation of
  * arch/x86_64/mm/explain.h for what the exit says, held against the exit itself.
  */
+#include "arch/x86_64/guest/read_linear.h"
 #include "arch/x86_64/mm/explain.h"
 #include "arch/x86_64/mm/physical.h"
 #include "arch/x86_64/vmx/exits.h"
@@ -59,15 +60,7 @@ void vmx_explain_access(struct vcpu *vcpu, const struct vm_exit *exit, struct si
 
     if (vmx_get_state(vcpu, &state) != E_OK)
         return;
-    struct gva_context registers = {
-        .cr0 = state.cr0,
-        .cr3 = state.cr3,
-        .cr4 = state.cr4,
-        .efer = state.efer,
-        .maxphyaddr = cpu_features.maxphyaddr,
-        .page_1g = cpu_features.page1g,
-    };
-    memcpy(registers.pdpte, state.pdpte, sizeof(registers.pdpte));
+    const struct gva_context registers = guest_gva_context(v->table, &state);
     if (exit->kind == VM_EXIT_MEMORY && exit->memory.gva_valid) {
         query.registers = &registers;
         query.at = exit->memory.gva.v;
