@@ -114,11 +114,7 @@ static unsigned breakpoints_met(const struct svm_vcpu *v, enum debug_access acce
 /* Breakpoints on the instruction that is next. */
 static unsigned breakpoints_ahead(const struct svm_vcpu *v)
 {
-    uint64_t at = v->vmcb->rip;
-
-    if (!svm_in_64bit_mode(v->vmcb))
-        at = (at + v->vmcb->cs.base) & UINT32_MAX;
-    return breakpoints_met(v, DEBUG_FETCH, at, 1);
+    return breakpoints_met(v, DEBUG_FETCH, svm_linear_rip(v->vmcb), 1);
 }
 
 /* The debug trap that the CPU would raise now. DR6 is set with it, as the CPU does; a breakpoint

@@ -40,10 +40,8 @@ static bool read_instruction(struct svm_vcpu *v, struct svm_instruction *out)
     struct operand_place place;
     uint8_t bytes[INSTRUCTION_MOST];
     unsigned have = 0, count;
-    uint64_t at = v->vmcb->rip;
+    uint64_t at = svm_linear_rip(v->vmcb);
 
-    if (!cpu.code64)
-        at = (v->vmcb->cs.base + at) & UINT32_MAX;
     while (have < INSTRUCTION_MOST) {
         if (operand_fetch(&cpu, at + have, INSTRUCTION_MOST - have, bytes + have, &count, &place) !=
                 OPERAND_REACHED ||

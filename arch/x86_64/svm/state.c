@@ -27,6 +27,11 @@ bool svm_in_64bit_mode(const struct vmcb *vmcb)
     return (vmcb->efer & EFER_LMA) && (vmcb->cs.attributes & (ACCESS_LONG >> ATTRIBUTES_GAP));
 }
 
+uint64_t svm_linear_rip(const struct vmcb *vmcb)
+{
+    return svm_in_64bit_mode(vmcb) ? vmcb->rip : (vmcb->cs.base + vmcb->rip) & UINT32_MAX;
+}
+
 void svm_read_segment(const struct vmcb *vmcb, enum segment_index index, struct segment *out)
 {
     const struct vmcb_segment *in = segment_of((struct vmcb *)(uintptr_t)vmcb, index);

@@ -71,6 +71,7 @@ int svm_set_state(struct vcpu *vcpu, const struct vcpu_state *in);
 void svm_set_clock(struct vcpu *vcpu, uint64_t offset);
 void svm_read_segment(const struct vmcb *vmcb, enum segment_index index, struct segment *out);
 bool svm_in_64bit_mode(const struct vmcb *vmcb);
+uint64_t svm_linear_rip(const struct vmcb *vmcb);
 void svm_dump(struct vcpu *vcpu, struct sink *to);
 
 /* events.c */
