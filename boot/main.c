@@ -281,22 +281,21 @@ struct vendor {
     const struct table_kind *second_level;
 };
 
-/* Intel's way where the CPU has it, else AMD's; NULL for a CPU with neither. */
+/* Intel's way where the CPU has it, else AMD's. A CPU with neither is told that it has no VMX. */
 static const struct vendor *find_vendor(void)
 {
     static const struct vendor intel = {vmx_init, vmx_enable_other, vmx_show, &ept_kind};
     static const struct vendor amd = {svm_init, svm_enable_cpu, svm_show, &npt_kind};
 
-    return cpu_features.vmx ? &intel : cpu_features.svm ? &amd : NULL;
+    return cpu_features.svm && !cpu_features.vmx ? &amd : &intel;
 }
 
-/* A CPU with neither vendor's way is told that it has no VMX. */
 static void start_backend(const struct vendor *vendor)
 {
     const struct vm_backend *backend = NULL;
     const char *why_not = NULL;
     speculation_init();
-    int error = vendor ? vendor->init(&backend, &why_not) : vmx_init(&backend, &why_not);
+    int error = vendor->init(&backend, &why_not);
     if (error) {
         backend = NULL;
         log_line("no guests can run: %s", why_not ? why_not : error_text(error));
@@ -406,8 +405,8 @@ static void finish_boot(void)
         .loader = info.loader,
         .memory = &memory,
         .entry_tsc = boot_entry_tsc,
-        .show_virtualization = vendor ? vendor->show : NULL,
-        .second_level = vendor ? vendor->second_level : &ept_kind,
+        .show_virtualization = cpu_features.vmx || cpu_features.svm ? vendor->show : NULL,
+        .second_level = vendor->second_level,
     };
     idle_init();
     monitor_init();
