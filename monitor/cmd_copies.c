@@ -57,6 +57,7 @@ static int reset(const struct command *command, struct output *out, const struct
 
     if (error)
         return error;
+    bool slots_too = guest->slots_changed;
     error = guest_back(guest);
     if (error == E_NOENT)
         return command_refuse(command, out, error,
@@ -71,8 +72,7 @@ static int reset(const struct command *command, struct output *out, const struct
             guest->number, guest->name, error_text(error), guest->number);
     output_note(out, "g%u %s: back, %lu page%s put back%s; %s", guest->number, guest->name,
                 guest->snapshot->put_back, guest->snapshot->put_back == 1 ? "" : "s",
-                guest->snapshot->slots_back ? ", its slots as they were" : "",
-                guest_state_name(guest->state));
+                slots_too ? ", its slots as they were" : "", guest_state_name(guest->state));
     return E_OK;
 }
 
@@ -208,9 +208,10 @@ static const struct command copies_commands[] = {
         .name = "quota",
         .usage = "gN SIZE|none",
         .summary = "how much memory a guest may hold, from now on",
-        .details = "All that it costs is included, its tables and vCPU too. One that needs more is "
-                   "paused and says so; `resume`\n"
-                   "lets it go on once there is room. What it has it keeps.\n",
+        .details =
+            "All that it costs is included, its tables and vCPU too. One that needs more is "
+            "paused\n"
+            "and says so; `resume` lets it go on once there is room. What it has it keeps.\n",
         .example = "quota g4 none",
         .least = 2,
         .most = 2,

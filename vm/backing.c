@@ -59,11 +59,6 @@ static int back_page(struct guest *guest, struct slot *slot, gpa_t page)
     return back_block(guest, slot, page, 0);
 }
 
-static uint64_t min_bytes(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
-
 /* How much of [at, at + left) to ask for at once: what leaves of the largest size possible at
  * `at` can map, up to where larger ones become possible. */
 static uint64_t stretch_at(const struct guest *guest, gpa_t at, uint64_t left)

@@ -78,7 +78,7 @@ static struct block divide_to(hpa_t at, unsigned order)
 }
 
 /* One level down: 1 GiB by 2 MiB, 2 MiB by 4 KiB. */
-static int split_leaf(struct guest *guest, const struct mapping *leaf)
+int leaf_split(struct guest *guest, const struct mapping *leaf)
 {
     struct flush_batch batch;
 
@@ -99,7 +99,7 @@ int pages_cut(struct guest *guest, gpa_t at)
             return E_OK; /* the blocks of what is behind it begin there */
         if (leaf.in == at.v)
             break;
-        int error = split_leaf(guest, &leaf);
+        int error = leaf_split(guest, &leaf);
         if (error != E_OK)
             return error;
     }
@@ -148,7 +148,7 @@ int page_own(struct guest *guest, gpa_t at)
             break;
         if (!block.several && block.order == leaf_order(&leaf))
             return buddy_transfer(block.head, block.order, OWNER_SHARED, guest_owner(guest));
-        error = split_leaf(guest, &leaf);
+        error = leaf_split(guest, &leaf);
         if (error != E_OK)
             return error;
     }
@@ -175,7 +175,7 @@ static void give_rights(struct guest *guest, uint64_t in, uint64_t size, unsigne
 static int open_large(struct guest *guest, const struct mapping *leaf, unsigned rights, bool *whole)
 {
     bool own = leaf_is_own(guest, leaf);
-    int error = split_leaf(guest, leaf);
+    int error = leaf_split(guest, leaf);
 
     if (error != E_OK)
         *whole = own;
@@ -345,4 +345,10 @@ bool pages_release(struct table *table, uint64_t *from, uint64_t last)
     flush_commit(&release.batch);
     *from = release.next;
     return !release.stopped;
+}
+
+void pages_release_all(struct table *table, uint64_t first, uint64_t last)
+{
+    while (!pages_release(table, &first, last))
+        continue;
 }

@@ -39,6 +39,11 @@ void pages_share(struct table *table);
  * running, and does not until the flush is done.
  */
 bool pages_release(struct table *table, uint64_t *from, uint64_t last);
+/* Likewise all of [first, last] in one go. */
+void pages_release_all(struct table *table, uint64_t first, uint64_t last);
+
+/* Splits a large leaf into those of the next level. E_NOMEM, E_QUOTA: no frame for the node. */
+int leaf_split(struct guest *guest, const struct mapping *leaf);
 
 /* Has no leaf of the table reach across `at`, a page boundary, nor any block of frames behind its
  * leaves. E_NOMEM, E_QUOTA: leaves may have been split, and nothing else has changed. */

@@ -129,17 +129,6 @@ static bool is_worth_splitting(const struct mapping *leaf)
     return zeroes >= ZEROES_TO_SPLIT;
 }
 
-static bool split(struct guest *guest, const struct mapping *leaf)
-{
-    struct flush_batch batch;
-
-    flush_begin(&batch, &guest->table);
-    int error = table_split(&guest->table, leaf->in, leaf->last - leaf->in + 1, 1, &batch);
-    flush_commit(&batch);
-    guest_note_frames(guest);
-    return error == E_OK;
-}
-
 static int find_first(void *ctx, const struct mapping *leaf)
 {
     *(struct mapping *)ctx = *leaf;
@@ -180,7 +169,7 @@ bool merge_step(struct merge *merge, unsigned pages)
             look_at(merge, guest, &leaf);
         } else if (leaf.level == 2 && !merge->zeroes_done) {
             pages -= pages < LARGE_PAGES ? pages : LARGE_PAGES;
-            if (is_worth_splitting(&leaf) && split(guest, &leaf))
+            if (is_worth_splitting(&leaf) && leaf_split(guest, &leaf) == E_OK)
                 merge->at = leaf.in;
         }
     }

@@ -10,11 +10,6 @@
 #include "vm/dirty.h"
 #include "vm/slots.h"
 
-static uint64_t min_bytes(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
-
 /* The host's view of the page that backs `at`, whatever the guest may do with it, and how many
  * bytes follow in it; NULL for none. */
 static uint8_t *backing_of(struct guest *guest, gpa_t at, uint64_t *room)

@@ -76,10 +76,9 @@ static int take_frames(struct shared_memory *memory)
 
 static void give_back(struct shared_memory *memory)
 {
-    uint64_t from = memory->table.kind->input_first;
+    const struct table_kind *kind = memory->table.kind;
 
-    while (!pages_release(&memory->table, &from, memory->table.kind->input_last))
-        continue;
+    pages_release_all(&memory->table, kind->input_first, kind->input_last);
     invariant(table_destroy(&memory->table) == E_OK);
     memory->users = 0;
 }

@@ -16,13 +16,6 @@ static int note_gone(void *ctx, const struct mapping *run)
     return 0;
 }
 
-/* Memory of all of [first, last] goes. It was cut at both ends. */
-static void release(struct guest *guest, uint64_t first, uint64_t last)
-{
-    while (!pages_release(&guest->table, &first, last))
-        continue;
-}
-
 int slot_insert(struct guest *guest, enum slot_kind kind, gpa_t base, uint64_t size)
 {
     int error;
@@ -42,7 +35,7 @@ int slot_insert(struct guest *guest, enum slot_kind kind, gpa_t base, uint64_t s
         error = slot_back(guest, slot);
     if (error != E_OK) {
         slot_forget(guest, (unsigned)(slot - guest->slot));
-        release(guest, base.v, base.v + (size - 1));
+        pages_release_all(&guest->table, base.v, base.v + (size - 1));
         return error;
     }
     guest->slots_changed = true;
@@ -114,7 +107,7 @@ int slot_remove(struct guest *guest, gpa_t base, uint64_t size)
     if (slot == NULL)
         return error;
     table_visit(&guest->table, base.v, base.v + (size - 1), VISIT_RUNS, note_gone, guest);
-    release(guest, base.v, base.v + (size - 1));
+    pages_release_all(&guest->table, base.v, base.v + (size - 1));
     part(guest, slot, base.v, size, RIGHT_NONE);
     slots_recount(guest);
     guest->slots_changed = true;

@@ -34,6 +34,11 @@ static inline struct slot *slot_at(struct guest *guest, gpa_t at)
     return (struct slot *)guest_slot_at(guest, at);
 }
 
+static inline uint64_t min_bytes(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
 /* Adds a slot with its kind's rights, keeping the list sorted. E_ALIGN, E_RANGE (size 0, or beyond
  * what the guest's table can map), E_EXIST where it overlaps another, E_FULL. */
 int slot_add(struct guest *guest, gpa_t base, uint64_t size, enum slot_kind kind);

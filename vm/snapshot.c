@@ -112,9 +112,7 @@ void guest_snapshot_drop(struct guest *guest)
         return;
     const struct table_kind *kind = guest->table.kind;
     guest->snapshot = NULL;
-    uint64_t from = kind->input_first;
-    while (!pages_release(&snapshot->table, &from, kind->input_last))
-        continue;
+    pages_release_all(&snapshot->table, kind->input_first, kind->input_last);
     shared_drop(snapshot->slot, snapshot->slots);
     empty(guest, snapshot);
 }
@@ -171,7 +169,6 @@ static int put_slots_back(struct guest *guest)
 {
     struct guest_snapshot *snapshot = guest->snapshot;
     const struct table_kind *kind = guest->table.kind;
-    uint64_t from = kind->input_first;
     int error = E_OK;
 
     for (unsigned i = 0; error == E_OK && i < snapshot->slots; i++)
@@ -180,8 +177,7 @@ static int put_slots_back(struct guest *guest)
     if (error != E_OK)
         return error;
     dirty_collect(guest);
-    while (!pages_release(&guest->table, &from, kind->input_last))
-        continue;
+    pages_release_all(&guest->table, kind->input_first, kind->input_last);
     slots_recount(guest);
     error = pages_clone(&guest->table, &snapshot->table);
     if (error != E_OK)
@@ -203,7 +199,6 @@ int guest_back(struct guest *guest)
 
     if (snapshot == NULL)
         return E_NOENT;
-    snapshot->slots_back = guest->slots_changed;
     if (guest->slots_changed)
         error = put_slots_back(guest);
     if (error == E_OK)

@@ -32,7 +32,6 @@ struct guest_snapshot {
     uint64_t frames;   /* of this structure */
     uint64_t resets;   /* so far ... */
     uint64_t put_back; /* ... and the pages of the last one */
-    bool slots_back;   /* it brought back the slots, too */
     struct fuzz_crash crash;
 };
 
