@@ -389,6 +389,13 @@ int parse_number(const char *word, const char *what, uint64_t *out, struct compl
     return parse_number_by(symbol_lookup ? &host : NULL, word, what, out, why);
 }
 
+const char *word_behind(const char *word, const char *key)
+{
+    size_t n = strlen(key);
+
+    return strncmp(word, key, n) == 0 ? word + n : NULL;
+}
+
 int parse_guest(const char *word, unsigned *number, struct complaint *why)
 {
     const char *s = word + 1;

@@ -60,6 +60,9 @@ struct symbol_book {
 int parse_number_by(const struct symbol_book *book, const char *word, const char *what,
                     uint64_t *out, struct complaint *why);
 
+/* What stands behind `key` ("from=") at the beginning of a word; NULL: it does not begin so. */
+const char *word_behind(const char *word, const char *key);
+
 /* A guest's name, gN. E_FORMAT; whether there is such a guest is for others to say. */
 int parse_guest(const char *word, unsigned *number, struct complaint *why);
 

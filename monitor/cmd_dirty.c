@@ -116,12 +116,12 @@ static int heat(const struct command *command, struct output *out, const struct 
     int error = command_guest(command, out, args->word[1], &guest);
 
     for (unsigned i = 2; !error && i < args->count; i++) {
-        const char *word = args->word[i];
+        const char *word = args->word[i], *value;
 
-        if (strncmp(word, "samples=", 8) == 0)
-            error = command_number(command, out, word + 8, "samples", &samples);
-        else if (strncmp(word, "ticks=", 6) == 0)
-            error = command_number(command, out, word + 6, "ticks", &ticks);
+        if ((value = word_behind(word, "samples=")))
+            error = command_number(command, out, value, "samples", &samples);
+        else if ((value = word_behind(word, "ticks=")))
+            error = command_number(command, out, value, "ticks", &ticks);
         else
             error = command_refuse(command, out, E_INVAL,
                                    "\"%.20s\" is nothing to sample with: samples=N, ticks=N", word);

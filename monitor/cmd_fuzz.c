@@ -92,11 +92,13 @@ static int read_word(const struct command *command, struct output *out, const ch
     static const char *const names[] = {"rounds=", "seed=", "ticks="};
     uint64_t *const values[] = {&fuzz->rounds, &fuzz->seed, &fuzz->ticks};
 
-    if (strncmp(word, "input=", 6) == 0)
-        return read_input(command, out, word + 6, fuzz);
+    const char *value = word_behind(word, "input=");
+
+    if (value)
+        return read_input(command, out, value, fuzz);
     for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
-        if (strncmp(word, names[i], strlen(names[i])) == 0)
-            return command_number(command, out, word + strlen(names[i]), names[i], values[i]);
+        if ((value = word_behind(word, names[i])))
+            return command_number(command, out, value, names[i], values[i]);
     return command_refuse(command, out, E_INVAL,
                           "\"%.20s\" is nothing to fuzz with: input=GPA:SIZE, rounds=N, seed=N, "
                           "ticks=N",

@@ -254,12 +254,12 @@ static int take_filter(const struct command *command, struct output *out,
         struct complaint why;
         unsigned number;
         uint32_t events = events_named(word);
+        const char *cpu = word_behind(word, CPU_KEY);
 
         if (events) {
             filter->events |= events;
-        } else if (strncmp(word, CPU_KEY, strlen(CPU_KEY)) == 0) {
-            int error =
-                command_number(command, out, word + strlen(CPU_KEY), "CPU's number", &filter->cpu);
+        } else if (cpu) {
+            int error = command_number(command, out, cpu, "CPU's number", &filter->cpu);
             if (error)
                 return error;
             filter->by_cpu = true;

@@ -34,13 +34,6 @@ static int take_purpose(const struct command *command, struct output *out, const
                           text);
 }
 
-static const char *behind(const char *word, const char *key)
-{
-    size_t n = strlen(key);
-
-    return strncmp(word, key, n) == 0 ? word + n : NULL;
-}
-
 int map_take_filters(const struct command *command, struct output *out,
                      const struct arguments *args, unsigned from, struct map_filter *filter)
 {
@@ -51,17 +44,17 @@ int map_take_filters(const struct command *command, struct output *out,
         const char *word = args->word[i], *value;
 
         filter->any = true;
-        if ((value = behind(word, "from=")))
+        if ((value = word_behind(word, "from=")))
             error = command_number(command, out, value, "address", &filter->first);
-        else if ((value = behind(word, "to=")))
+        else if ((value = word_behind(word, "to=")))
             error = command_number(command, out, value, "address", &filter->last);
-        else if ((value = behind(word, "rights=")))
+        else if ((value = word_behind(word, "rights=")))
             error = take_rights(command, out, value, &filter->rights);
-        else if ((value = behind(word, "page=")))
+        else if ((value = word_behind(word, "page=")))
             error = command_number(command, out, value, "size", &filter->page);
-        else if ((value = behind(word, "what=")))
+        else if ((value = word_behind(word, "what=")))
             filter->what = value;
-        else if ((value = behind(word, "purpose=")))
+        else if ((value = word_behind(word, "purpose=")))
             error = take_purpose(command, out, value, &filter->purpose);
         else
             error =
