@@ -59,6 +59,16 @@ void print_number(uint32_t value)
     print(&digits[at]);
 }
 
+uint32_t last_number(const struct multiboot_info *info, uint32_t otherwise)
+{
+    const char *text = info ? (const char *)(uintptr_t)info->cmdline : "";
+    uint32_t number = 0;
+
+    for (; *text; text++)
+        number = *text >= '0' && *text <= '9' ? number * 10 + (uint32_t)(*text - '0') : 0;
+    return number ? number : otherwise;
+}
+
 bool check(bool holds, const char *what)
 {
     checks++;

@@ -21,6 +21,9 @@ void print(const char *text);
 void print_hex(uint64_t value);
 void print_number(uint32_t value);
 
+/* The last word of the guest's command line as a number; `otherwise` where that is none, or 0. */
+uint32_t last_number(const struct multiboot_info *info, uint32_t otherwise);
+
 /* Says "ok: what" or "FAILED: what", and remembers a failure. */
 bool check(bool holds, const char *what);
 

@@ -32,18 +32,9 @@ static uint32_t round_digest(void)
     return digest;
 }
 
-static uint32_t last_number(const char *text)
-{
-    uint32_t number = 0;
-
-    for (; *text; text++)
-        number = *text >= '0' && *text <= '9' ? number * 10 + (uint32_t)(*text - '0') : 0;
-    return number ? number : TOLD;
-}
-
 void guest_main(const struct multiboot_info *info)
 {
-    uint32_t told = last_number(info ? (const char *)(uintptr_t)info->cmdline : "");
+    uint32_t told = last_number(info, TOLD);
     uint32_t first = round_digest(), digest;
 
     for (uint32_t rounds = 1;; rounds++) {

@@ -18,22 +18,9 @@ static uint64_t read_clock(void)
     return (uint64_t)high << 32 | low;
 }
 
-static unsigned last_number(const char *text)
-{
-    unsigned number = 0;
-
-    for (; *text; text++) {
-        if (*text == ' ')
-            number = 0;
-        else
-            number = *text >= '0' && *text <= '9' ? number * 10 + (unsigned)(*text - '0') : 0;
-    }
-    return number ? number : LEAST;
-}
-
 void guest_main(const struct multiboot_info *info)
 {
-    unsigned least = last_number(info ? (const char *)(uintptr_t)info->cmdline : "");
+    uint32_t least = last_number(info, LEAST);
     uint64_t start = read_clock(), before = start, own = 0, now;
     uint32_t share;
 

@@ -58,11 +58,9 @@ static void say_runs(void)
 
 void guest_main(const struct multiboot_info *info)
 {
-    const char *seed = (const char *)(uintptr_t)info->cmdline;
     uint32_t sum = 0;
 
-    while (*seed >= '0' && *seed <= '9')
-        state = state * 10 + (uint32_t)(*seed++ - '0');
+    state = last_number(info, 0);
     for (unsigned i = 0; i < WRITES; i++) {
         uint32_t page = next_random() % PAGES;
 
