@@ -4,36 +4,17 @@ import re
 
 import pytest
 
+from copies_guest import PATIENCE, audit, press, start
 from machines import NO_ACCESSED_DIRTY_CPU, facts, guest, quit_machine
 from quire_machine.engines import Bochs, Qemu
 
 pytestmark = pytest.mark.one_vendor("names its engines")
 
-PATIENCE = 120
 ENGINES = {
     "nested paging": Qemu,
     "EPT with a log": lambda: Bochs("corei7_icelake_u"),
     "EPT without A and D": lambda: Bochs(NO_ACCESSED_DIRTY_CPU),
 }
-
-
-def start(boot, engine, options="mem=8M"):
-    machine = boot(modules=[(guest("copies.elf"), f"copies {options}")], engine=engine)
-    machine.expect("round 1 of g1: all holds", PATIENCE)
-    machine.press("\r")
-    machine.wait_prompt(PATIENCE)
-    return machine
-
-
-def press(machine, number, key, says):
-    machine.send(f"type g{number} {key}\r")
-    machine.expect(says, PATIENCE)
-    machine.press("\r")
-    machine.wait_prompt(PATIENCE)
-
-
-def audit(machine):
-    assert machine.command("audit")[-1].endswith("hold.")
 
 
 def free_frames(machine):

@@ -2,25 +2,14 @@
 
 import pytest
 
+from copies_guest import PATIENCE, audit, press
 from machines import facts, guest, quit_machine, rows
 
 pytestmark = pytest.mark.both_vendors
 
-PATIENCE = 120
 WRITER = "writer bare mem=2M share=ring:64K@1G share=back:4K:r@1088M"
 READER = "reader bare mem=2M share=ring:64K:r@1G share=back:4K@1088M"
 OTHER = "other bare mem=2M share=ring:1M@1G expect=refused"
-
-
-def press(machine, number, key, says):
-    machine.send(f"type g{number} {key}\r")
-    machine.expect(says, PATIENCE)
-    machine.press("\r")
-    machine.wait_prompt(PATIENCE)
-
-
-def audit(machine):
-    assert machine.command("audit")[-1].endswith("hold.")
 
 
 def test_what_one_writes_the_others_see(boot):

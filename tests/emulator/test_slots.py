@@ -2,30 +2,10 @@
 
 import pytest
 
-from machines import guest, quit_machine, rows
+from copies_guest import audit, press, start
+from machines import quit_machine, rows
 
 pytestmark = pytest.mark.both_vendors
-
-PATIENCE = 120
-
-
-def start(boot, options="mem=8M"):
-    machine = boot(modules=[(guest("copies.elf"), f"copies {options}")])
-    machine.expect("round 1 of g1: all holds", PATIENCE)
-    machine.press("\r")
-    machine.wait_prompt(PATIENCE)
-    return machine
-
-
-def press(machine, number, key, says):
-    machine.send(f"type g{number} {key}\r")
-    machine.expect(says, PATIENCE)
-    machine.press("\r")
-    machine.wait_prompt(PATIENCE)
-
-
-def audit(machine):
-    assert machine.command("audit")[-1].endswith("hold.")
 
 
 def frames(machine):

@@ -272,6 +272,12 @@ void go_back(struct model *model)
         assert_int_equal(model->guest->dirty.set[DIRTY_SNAPSHOT].pages, 0);
 }
 
+void drop_snapshot(struct model *model)
+{
+    guest_snapshot_drop(model->guest);
+    model->has_snapshot = false;
+}
+
 void make_fork(struct model *from)
 {
     struct model *model = &models[living];
@@ -326,4 +332,25 @@ void ask_again(struct model *model)
     page_set_clear(set);
     for (unsigned i = 0; i < PAGES; i++)
         model->page[i].dirty = false;
+}
+
+void run_changes(enum way way, const char *options, uint64_t seed, unsigned changes,
+                 void (*change)(struct model *), void (*judge)(const struct model *))
+{
+    start_machine(way);
+    chance.state = seed;
+    make(options);
+    for (unsigned n = 0; n < changes; n++) {
+        change(some_model());
+        audit_all();
+        if (n % 8 == 0)
+            judge(some_model());
+    }
+    for (unsigned i = 0; i < living; i++)
+        if (models[i].guest != NULL) {
+            judge(&models[i]);
+            end_one(&models[i]);
+            audit_all();
+        }
+    stop_machine();
 }

@@ -73,9 +73,16 @@ void ask_no_more(struct model *model);
 
 void take_snapshot(struct model *model);
 void go_back(struct model *model);
+void drop_snapshot(struct model *model);
 void make_fork(struct model *from); /* does nothing where there are GUESTS */
 void end_one(struct model *model);
 struct model *some_model(void);
 unsigned guests_alive(void);
+
+/* A machine with a guest of these options, from its start to its end: so many changes by chance, of
+ * any guest that there is by then. The auditor is asked after each, `judge` now and then and of
+ * each guest at the end. */
+void run_changes(enum way way, const char *options, uint64_t seed, unsigned changes,
+                 void (*change)(struct model *), void (*judge)(const struct model *));
 
 #endif

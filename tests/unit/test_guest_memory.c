@@ -201,10 +201,8 @@ static void change(struct model *model)
         ask_again(model);
         break;
     case 6:
-        if (random_below(&chance, 3) == 0) {
-            guest_snapshot_drop(model->guest);
-            model->has_snapshot = false;
-        }
+        if (random_below(&chance, 3) == 0)
+            drop_snapshot(model);
         break;
     case 7:
         if (random_below(&chance, 3) == 0)
@@ -223,34 +221,16 @@ static void change(struct model *model)
     }
 }
 
-static void run_copies(enum way way, const char *options, uint64_t seed)
-{
-    start_machine(way);
-    chance.state = seed;
-    make(options);
-    for (unsigned n = 0; n < 300; n++) {
-        change(some_model());
-        audit_all();
-        if (n % 8 == 0)
-            expect_contents(some_model());
-    }
-    for (unsigned i = 0; i < living; i++)
-        if (models[i].guest != NULL) {
-            expect_contents(&models[i]);
-            end_one(&models[i]);
-            audit_all();
-        }
-    stop_machine();
-}
-
 static void copies_are_what_they_are_copies_of(void **state)
 {
     (void)state;
     for (enum way way = 0; way < WAYS; way++)
         for (uint64_t seed = 0; seed < 3; seed++) {
-            run_copies(way, "eager mem=8M", 100 + 10 * seed + way);
-            run_copies(way, "lazy lazy mem=8M", 200 + 10 * seed + way);
-            run_copies(way, "large lazy pages=2M around=32K mem=8M", 300 + 10 * seed + way);
+            run_changes(way, "eager mem=8M", 100 + 10 * seed + way, 300, change, expect_contents);
+            run_changes(way, "lazy lazy mem=8M", 200 + 10 * seed + way, 300, change,
+                        expect_contents);
+            run_changes(way, "large lazy pages=2M around=32K mem=8M", 300 + 10 * seed + way, 300,
+                        change, expect_contents);
         }
 }
 

@@ -205,10 +205,8 @@ static void change(struct model *model)
             ask_no_more(model);
         break;
     case 6:
-        if (random_below(&chance, 4) == 0) {
-            guest_snapshot_drop(model->guest);
-            model->has_snapshot = false;
-        }
+        if (random_below(&chance, 4) == 0)
+            drop_snapshot(model);
         break;
     case 7:
         host_write(model, some_page(model, RIGHT_R), random_next(&chance));
@@ -230,25 +228,10 @@ static void change(struct model *model)
     }
 }
 
-static void run(enum way way, const char *options, uint64_t seed)
+static void judge(const struct model *model)
 {
-    start_machine(way);
-    chance.state = seed;
-    make(options);
-    for (unsigned n = 0; n < 200; n++) {
-        change(some_model());
-        audit_all();
-        if (n % 8 == 0)
-            expect_contents(some_model());
-    }
-    for (unsigned i = 0; i < living; i++)
-        if (models[i].guest != NULL) {
-            expect_contents(&models[i]);
-            expect_slots(&models[i]);
-            end_one(&models[i]);
-            audit_all();
-        }
-    stop_machine();
+    expect_contents(model);
+    expect_slots(model);
 }
 
 static void slots_come_and_go(void **state)
@@ -256,10 +239,11 @@ static void slots_come_and_go(void **state)
     (void)state;
     for (enum way way = 0; way < WAYS; way++)
         for (uint64_t seed = 0; seed < 2; seed++) {
-            run(way, "eager mem=8M", 100 + 10 * seed + way);
-            run(way, "lazy lazy mem=8M merge", 200 + 10 * seed + way);
-            run(way, "large lazy pages=2M mem=8M merge", 300 + 10 * seed + way);
-            run(way, "equal mem=8M merge", 400 + 10 * seed + way);
+            run_changes(way, "eager mem=8M", 100 + 10 * seed + way, 200, change, judge);
+            run_changes(way, "lazy lazy mem=8M merge", 200 + 10 * seed + way, 200, change, judge);
+            run_changes(way, "large lazy pages=2M mem=8M merge", 300 + 10 * seed + way, 200, change,
+                        judge);
+            run_changes(way, "equal mem=8M merge", 400 + 10 * seed + way, 200, change, judge);
         }
 }
 
