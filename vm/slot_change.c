@@ -42,33 +42,39 @@ int slot_insert(struct guest *guest, enum slot_kind kind, gpa_t base, uint64_t s
     return E_OK;
 }
 
-/* The slot that has all of the range, cut at both ends of it; NULL and *error: there is none, or it
- * cannot be. The range becomes `kept` slots, 0 or 1, and each part that is left of the old one is
- * another. */
-static struct slot *cut_out(struct guest *guest, gpa_t base, uint64_t size, unsigned kept,
-                            int *error)
+/* Does the range lie in one slot of memory, and is there room for the slots that it leaves? */
+static int check_range(const struct guest *guest, const struct slot *slot, gpa_t base,
+                       uint64_t size, unsigned kept)
 {
-    struct slot *slot = guest->vcpu != NULL ? slot_at(guest, base) : NULL;
     uint64_t last = base.v + (size - 1);
 
-    *error = guest->vcpu == NULL ? E_STATE : E_OK;
-    if (*error == E_OK && (!is_aligned(base.v, PAGE_SIZE) || !is_aligned(size, PAGE_SIZE)))
-        *error = E_ALIGN;
-    if (*error == E_OK && (slot == NULL || size == 0 || last < base.v || last > slot_last(slot)))
-        *error = E_NOENT;
-    if (*error == E_OK && slot->kind == SLOT_DEVICE)
-        *error = E_PERM;
-    if (*error == E_OK) {
-        unsigned ends = (base.v != slot->base.v) + (last != slot_last(slot));
+    if (!is_aligned(base.v, PAGE_SIZE) || !is_aligned(size, PAGE_SIZE))
+        return E_ALIGN;
+    if (slot == NULL || size == 0 || last < base.v || last > slot_last(slot))
+        return E_NOENT;
+    if (slot->kind == SLOT_DEVICE)
+        return E_PERM;
+    unsigned ends = (base.v != slot->base.v) + (last != slot_last(slot));
+    return guest->slots - 1 + kept + ends > GUEST_SLOTS ? E_FULL : E_OK;
+}
 
-        if (guest->slots - 1 + kept + ends > GUEST_SLOTS)
-            *error = E_FULL;
-    }
-    if (*error == E_OK)
-        *error = pages_cut(guest, base);
-    if (*error == E_OK && last != guest->table.kind->input_last)
-        *error = pages_cut(guest, gpa(last + 1));
-    return *error == E_OK ? slot : NULL;
+/* *slot is the one that has all of the range, cut at both ends of it. The range becomes `kept`
+ * slots, 0 or 1, and each part that is left of the old one is another. */
+static int cut_out(struct guest *guest, gpa_t base, uint64_t size, unsigned kept,
+                   struct slot **slot)
+{
+    uint64_t last = base.v + (size - 1);
+    int error;
+
+    if (guest->vcpu == NULL)
+        return E_STATE;
+    *slot = slot_at(guest, base);
+    error = check_range(guest, *slot, base, size, kept);
+    if (error == E_OK)
+        error = pages_cut(guest, base);
+    if (error == E_OK && last != guest->table.kind->input_last)
+        error = pages_cut(guest, gpa(last + 1));
+    return error;
 }
 
 static void add_like(struct guest *guest, const struct slot *old, uint64_t first, uint64_t last,
@@ -101,10 +107,10 @@ static void part(struct guest *guest, struct slot *slot, uint64_t base, uint64_t
 
 int slot_remove(struct guest *guest, gpa_t base, uint64_t size)
 {
-    int error;
-    struct slot *slot = cut_out(guest, base, size, 0, &error);
+    struct slot *slot;
+    int error = cut_out(guest, base, size, 0, &slot);
 
-    if (slot == NULL)
+    if (error != E_OK)
         return error;
     table_visit(&guest->table, base.v, base.v + (size - 1), VISIT_RUNS, note_gone, guest);
     pages_release_all(&guest->table, base.v, base.v + (size - 1));
@@ -188,8 +194,8 @@ int slot_protect(struct guest *guest, gpa_t base, uint64_t size, unsigned rights
 
     if (guest->vcpu != NULL && !can_express(&guest->table, rights))
         return E_UNSUPPORTED;
-    slot = cut_out(guest, base, size, 1, &error);
-    if (slot == NULL)
+    error = cut_out(guest, base, size, 1, &slot);
+    if (error != E_OK)
         return error;
     part(guest, slot, base.v, size, rights);
     change_rights(guest, base.v, base.v + (size - 1), rights);
