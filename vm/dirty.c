@@ -175,14 +175,8 @@ void dirty_opens(struct guest *guest, gpa_t page, uint64_t size)
 
 static int cover(struct guest *guest, struct page_set *set)
 {
-    int error = E_OK;
+    int error = slots_cover(guest, set, guest_owner(guest));
 
-    page_set_begin(set, guest_owner(guest));
-    for (unsigned i = 0; error == E_OK && i < guest->slots; i++)
-        if (guest->slot[i].kind != SLOT_DEVICE)
-            error = page_set_cover(set, guest->slot[i].base.v, guest->slot[i].size);
-    if (error != E_OK)
-        page_set_end(set);
     guest_note_frames(guest);
     return error;
 }

@@ -3,17 +3,7 @@
 
 #include "lib/error.h"
 #include "mm/paging/typed.h"
-
-static int cover(const struct guest *guest, struct page_set *set)
-{
-    int error = E_OK;
-
-    page_set_begin(set, OWNER_HOST);
-    for (unsigned i = 0; error == E_OK && i < guest->slots; i++)
-        if (guest->slot[i].kind != SLOT_DEVICE)
-            error = page_set_cover(set, guest->slot[i].base.v, guest->slot[i].size);
-    return error;
-}
+#include "vm/slots.h"
 
 static int note(void *ctx, const struct mapping *leaf)
 {
@@ -48,7 +38,7 @@ int heat_take(struct guest *guest, unsigned samples, uint64_t ticks, int (*poll)
         return E_RANGE;
     error = collect(guest, NULL);
     for (unsigned i = 0; error == E_OK && i < samples; i++)
-        error = cover(guest, &out->set[i]);
+        error = slots_cover(guest, &out->set[i], OWNER_HOST);
     if (error != E_OK) {
         heat_end(out);
         return error;

@@ -71,6 +71,19 @@ int slot_add(struct guest *guest, gpa_t base, uint64_t size, enum slot_kind kind
     return E_OK;
 }
 
+int slots_cover(const struct guest *guest, struct page_set *set, owner_t owner)
+{
+    int error = E_OK;
+
+    page_set_begin(set, owner);
+    for (unsigned i = 0; error == E_OK && i < guest->slots; i++)
+        if (guest->slot[i].kind != SLOT_DEVICE)
+            error = page_set_cover(set, guest->slot[i].base.v, guest->slot[i].size);
+    if (error != E_OK)
+        page_set_end(set);
+    return error;
+}
+
 void slot_forget(struct guest *guest, unsigned index)
 {
     guest->slots--;

@@ -8,10 +8,9 @@
  * Slots are laid out from the guest's options. All but lazy memory is backed when the guest is
  * made, in the largest blocks that the buddy has and the table can map as one leaf; lazy memory
  * gets zeroed frames at each first touch: one of 4 KiB, those around it (`around=`), or a page of
- * 2 MiB (`pages=`). A PC's video memory and ROM are lazy always, so
- * that they cost only the guests that look there. Which frame is behind which address is
- * written down in one place alone, the guest's own table: giving the memory back starts from
- * there.
+ * 2 MiB (`pages=`). A PC's video memory and ROM are lazy always, so that they cost only the guests
+ * that look there. Which frame is behind which address is written down in one place alone, the
+ * guest's own table: giving the memory back starts from there.
  */
 #ifndef QUIRE_VM_SLOTS_H
 #define QUIRE_VM_SLOTS_H
@@ -50,6 +49,9 @@ void slot_forget(struct guest *guest, unsigned index);
 /* Where a guest's physical addresses end: every one that it is told of has to be one that its CPU
  * has, and CPUID tells it the width. */
 uint64_t guest_addresses_end(void);
+
+/* A set for all pages of the guest's memory, charged to `owner`. E_NOMEM, E_QUOTA: it is ended. */
+int slots_cover(const struct guest *guest, struct page_set *set, owner_t owner);
 
 /* Lays out the slots that guest->options ask for. On an error guest->reason says why. */
 int slots_layout(struct guest *guest);
