@@ -26,25 +26,31 @@ static unsigned leaf_level(const struct guest *guest, unsigned order)
     return level;
 }
 
-/* One zeroed block of 2^order frames, mapped at `at`. */
-static int back_block(struct guest *guest, struct slot *slot, gpa_t at, unsigned order)
+int block_map(struct table *table, gpa_t at, unsigned order, unsigned rights, owner_t owner)
 {
-    uint64_t size = PAGE_SIZE << order;
-    unsigned rights = dirty_rights(guest, slot->rights, leaf_level(guest, order));
     struct flush_batch batch;
     hpa_t block;
-    int error = scrub_alloc(order, PURPOSE_GUEST_RAM, guest_owner(guest), &block);
+    int error = scrub_alloc(order, PURPOSE_GUEST_RAM, owner, &block);
 
     if (error != E_OK)
         return error;
-    flush_begin(&batch, &guest->table);
-    error = gpa_map(&guest->table, at, block, size, attrs_of(rights, MEM_WB), MAP_DEFAULT, &batch);
+    flush_begin(&batch, table);
+    error = gpa_map(table, at, block, PAGE_SIZE << order, attrs_of(rights, MEM_WB), MAP_DEFAULT,
+                    &batch);
     flush_commit(&batch);
-    if (error != E_OK) {
-        invariant(buddy_free(block, order, guest_owner(guest)) == E_OK);
+    if (error != E_OK)
+        invariant(buddy_free(block, order, owner) == E_OK);
+    return error;
+}
+
+static int back_block(struct guest *guest, struct slot *slot, gpa_t at, unsigned order)
+{
+    unsigned rights = dirty_rights(guest, slot->rights, leaf_level(guest, order));
+    int error = block_map(&guest->table, at, order, rights, guest_owner(guest));
+
+    if (error != E_OK)
         return error;
-    }
-    slot->backed += size;
+    slot->backed += PAGE_SIZE << order;
     guest_note_frames(guest);
     return E_OK;
 }

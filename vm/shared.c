@@ -6,7 +6,6 @@
 #include "lib/panic.h"
 #include "lib/string.h"
 #include "mm/frames/buddy.h"
-#include "mm/frames/scrub.h"
 #include "mm/paging/typed.h"
 #include "vm/cow.h"
 #include "vm/slots.h"
@@ -35,24 +34,6 @@ uint64_t shared_size(const char *name)
 
 /* ---- Made and given back --------------------------------------------------------------------- */
 
-/* One block of 2^order frames. */
-static int take_block(struct shared_memory *memory, uint64_t at, unsigned order)
-{
-    struct flush_batch batch;
-    hpa_t block;
-    int error = scrub_alloc(order, PURPOSE_GUEST_RAM, OWNER_SHARED, &block);
-
-    if (error != E_OK)
-        return error;
-    flush_begin(&batch, &memory->table);
-    error = gpa_map(&memory->table, gpa(at), block, PAGE_SIZE << order, attrs_of(RIGHT_RW, MEM_WB),
-                    MAP_DEFAULT, &batch);
-    flush_commit(&batch);
-    if (error != E_OK)
-        invariant(buddy_free(block, order, OWNER_SHARED) == E_OK);
-    return error;
-}
-
 /* The largest blocks that its addresses, what is left and the buddy allow. */
 static int take_frames(struct shared_memory *memory)
 {
@@ -64,9 +45,9 @@ static int take_frames(struct shared_memory *memory)
             order = lowest_bit(at / PAGE_SIZE);
         if (order > BUDDY_MAX_ORDER)
             order = BUDDY_MAX_ORDER;
-        while ((error = take_block(memory, at, order)) != E_OK && order > 0 &&
-               (error == E_NOMEM || error == E_QUOTA))
-            order--;
+        do
+            error = block_map(&memory->table, gpa(at), order, RIGHT_RW, OWNER_SHARED);
+        while ((error == E_NOMEM || error == E_QUOTA) && order-- > 0);
         if (error != E_OK)
             return error;
         at += PAGE_SIZE << order;

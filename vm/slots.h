@@ -62,6 +62,10 @@ int slots_back(struct guest *guest);
 /* Likewise one of them. */
 int slot_back(struct guest *guest, struct slot *slot);
 
+/* A zeroed block of 2^order frames, the owner's, mapped at `at` of a second-level table. E_NOMEM,
+ * E_QUOTA: nothing is there. */
+int block_map(struct table *table, gpa_t at, unsigned order, unsigned rights, owner_t owner);
+
 /* Counts anew what of each slot has frames. */
 void slots_recount(struct guest *guest);
 
