@@ -25,6 +25,7 @@ ifeq ($(origin LD),default)
 LD := ld
 endif
 NM ?= nm
+OBJCOPY ?= objcopy
 
 # Rewritten only when the tools or their flags change, so that everything is then made anew.
 IMAGE_TOOLS := $(IMAGE)/tools
@@ -60,10 +61,14 @@ $(IMAGE_SYMBOLS): $(IMAGE)/pass1.elf tools/symbols.py
 $(IMAGE)/symbols.o: $(IMAGE_SYMBOLS)
 	$(Q)$(NASM) -f elf64 -Wall -Werror -o $@ $<
 
-$(QUIRE_ELF): $(IMAGE)/symbols.o $(IMAGE_OBJECTS) boot/linker.ld
+# GRUB loads every section that a file has: what only a debugger wants stands beside, in quire.elf.debug, where gdb
+# and addr2line look by themselves.
+$(QUIRE_ELF): $(IMAGE)/symbols.o $(IMAGE_OBJECTS) boot/linker.ld boot/image.mk
 	@echo "link  $@"
 	$(Q)$(LD) $(IMAGE_LDFLAGS) -o $@ $(IMAGE_OBJECTS) $(IMAGE)/symbols.o
 	$(Q)$(PYTHON) tools/symbols.py $(NM) $@ $(IMAGE)/symbols.again
 	@cmp $(IMAGE_SYMBOLS) $(IMAGE)/symbols.again
+	$(Q)$(OBJCOPY) --only-keep-debug $@ $@.debug
+	$(Q)$(OBJCOPY) --strip-debug --add-gnu-debuglink=$@.debug $@
 
 -include $(IMAGE_OBJECTS:.o=.d)
