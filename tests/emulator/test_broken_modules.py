@@ -104,39 +104,44 @@ OPTIONS = {
 }
 
 
-def boot_between_good_ones(boot, content, options):
-    """Boots the broken module between two guests that must pass; returns its row of `guests`."""
-    good = (guest("hello.elf"), "first mem=4M")
-    also = (guest("hello.elf"), "last mem=4M")
-    machine = boot(modules=[good, (content, f"broken expect=refused {options}"), also])
+@pytest.fixture(scope="module")
+def machine(boot_for_module):
+    """All of them, between two guests that must pass. The one that asks for modules behind it has but one."""
+    broken = [(content(), f"{i} expect=refused {options}") for i, (content, options, _) in enumerate(IMAGES.values())]
+    asking = [(hello(), f"{words} expect=refused {options}") for words, (options, _) in zip("abcdefghijklmnop", OPTIONS.values())]
+    good = guest("hello.elf")
+    machine = boot_for_module(modules=[(good, "first mem=4M"), *broken, *asking, (good, "last mem=4M")])
     machine.wait_prompt()
-    assert "quire: guests: 3 of 3 as expected" in machine.lines, machine.tail()
-    row = rows(machine.command("guests"), "guest")[1]
-    assert row["state"] == "refused"
-    assert row["frames"] == "0"
-    said = f"quire: g2 broken: refused: {row['reason']}"
-    assert said in machine.lines
-    assert machine.command("check")[-1].endswith("hold.")
-    quit_machine(machine)
-    return row["reason"]
+    return machine
 
 
-def matches(reason, fragments):
-    return any(each in reason for each in fragments.split("|"))
+@pytest.fixture(scope="module")
+def guests(machine):
+    return rows(machine.command("guests"), "guest")
+
+
+def judge(machine, row, fragments):
+    """The guest of this row was refused for a reason that has one of the fragments."""
+    assert (row["state"], row["frames"]) == ("refused", "0")
+    assert any(each in row["reason"] for each in fragments.split("|")), row["reason"]
+    assert f"quire: {row['guest']} {row['name']}: refused: {row['reason']}" in machine.lines
 
 
 @pytest.mark.parametrize("name", IMAGES)
-def test_a_broken_image_is_refused(boot, name):
-    content, options, fragments = IMAGES[name]
-    reason = boot_between_good_ones(boot, content(), options)
-    assert matches(reason, fragments), reason
+def test_a_broken_image_is_refused(machine, guests, name):
+    judge(machine, guests[1 + list(IMAGES).index(name)], IMAGES[name][-1])
 
 
-@pytest.mark.parametrize("name", [name for name in OPTIONS if name != "no such fate"])
-def test_options_that_cannot_be_met_are_refused(boot, name):
-    options, fragments = OPTIONS[name]
-    reason = boot_between_good_ones(boot, hello(), options)
-    assert matches(reason, fragments), reason
+@pytest.mark.parametrize("name", OPTIONS)
+def test_options_that_cannot_be_met_are_refused(machine, guests, name):
+    judge(machine, guests[1 + len(IMAGES) + list(OPTIONS).index(name)], OPTIONS[name][-1])
+
+
+def test_the_others_run_as_if_none_of_them_were_there(machine, guests):
+    assert [row["state"] for row in guests if row["name"] in ("first", "last")] == ["passed", "passed"]
+    assert len(guests) == 2 + len(IMAGES) + len(OPTIONS)
+    assert f"quire: guests: {len(guests)} of {len(guests)} as expected" in machine.lines, machine.tail()
+    assert machine.command("check")[-1].endswith("hold.")
 
 
 def test_a_module_without_a_command_line(boot):
