@@ -19,11 +19,15 @@ from quire_machine.patience import KEY, PATIENCE_SECONDS, Patience
 from quire_machine.screen import Screen
 
 PROMPT = "quire> "
-# A prompt counts once nothing has followed it for so long (a line being redrawn passes by it), or
-# once it was taken away bare for a guest's output: one that prints for ever is never silent.
+# A prompt counts once nothing has followed it for so long (a line being redrawn passes by it, unless nothing has
+# been typed since the last one was entered), or once it was taken away bare for a guest's output: one that prints
+# for ever is never silent.
 SETTLE_SECONDS = 0.05
+SETTLE_UNTYPED_SECONDS = 0.01
 TAIL_LINES = 30
 LAST_BYTES_SECONDS = 0.02
+# An emulator sends byte by byte: they are let gather for so long, or reading them costs as much as making them.
+GATHER_SECONDS = 0.002
 WAIT_SECONDS = 90  # a boot takes about two on an idle machine, and many times that on a busy one
 
 # The console scrolls a line longer than its row sideways, and so shows the end of it.
@@ -105,6 +109,7 @@ class Console:
             ready, _, _ = select.select([self._line], [], [], LAST_BYTES_SECONDS)
         if not ready:
             return False
+        time.sleep(GATHER_SECONDS)
         try:
             data = os.read(self._line, 65536)
         except OSError:
@@ -198,7 +203,8 @@ class Console:
         """True when the console shows its bare prompt and waits for a command."""
         with self.changed:
             quiet = time.monotonic() - self._last_output
-            settled = self.screen.current == PROMPT and quiet >= SETTLE_SECONDS
+            needed = SETTLE_SECONDS if self._bare_from == NEVER else SETTLE_UNTYPED_SECONDS
+            settled = self.screen.current == PROMPT and quiet >= needed
             return settled or (
                 self.screen.erased == PROMPT and self.screen.erased_at >= self._bare_from
             )
@@ -306,7 +312,7 @@ class Console:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     raise MachineError(f"{timeout} seconds passed without {what}\n{self.tail()}")
-                self.changed.wait(min(left, SETTLE_SECONDS))
+                self.changed.wait(min(left, SETTLE_UNTYPED_SECONDS))
 
     def tail(self):
         """The last lines of output."""

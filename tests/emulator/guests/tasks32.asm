@@ -185,8 +185,11 @@ hex:    push ecx
 %%text: db %1, 0
 %%out:
 %endmacro
-expect: push esi
-        cmp eax, ebx
+expect: cmp eax, ebx
+%ifdef QUIET                    ; as in check64.inc
+        je .quiet
+%endif
+        push esi
         mov esi, ok
         je .say
         inc dword [bad]
@@ -202,7 +205,7 @@ expect: push esi
 .out:   mov al, 10
         mov edx, DEBUG_PORT
         out dx, al
-        ret
+.quiet: ret
 
 ; A fresh TSS at EDI for a task that begins at EAX with its stack at EBX.
 new_task:
