@@ -118,7 +118,7 @@ def test_the_command_quire(make_iso, tmp_path, kind):
     started = run(quire, "start", "--iso", iso, "--patience", "1")
     assert started.returncode == 0, started.stdout
     try:
-        for _ in range(3):
+        for _ in range(2):
             done = run(quire, "ask", "--patience", "1", "guests", "wait")
             assert done.returncode == 0, done.stdout
             assert '"state": "running"' in done.stdout

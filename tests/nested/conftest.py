@@ -17,21 +17,17 @@ from quire_machine import MachineError  # noqa: E402
 from quire_machine.debian import DebianError  # noqa: E402
 from quire_machine.engines import why_not_kvm  # noqa: E402
 
-LONG = os.environ.get("QUIRE_LONG") == "1"
 REAL = os.environ.get("QUIRE_KVM") == "1"
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "module_parameters: loads KVM with parameters of its own")
-    config.addinivalue_line("markers", "thousands: takes too long in Bochs, unless QUIRE_LONG=1")
 
 
 def pytest_collection_modifyitems(items):
     for item in items:
         if REAL and item.get_closest_marker("module_parameters"):
             item.add_marker(pytest.mark.skip(reason="KVM of this machine is not reloaded"))
-        if not REAL and not LONG and item.get_closest_marker("thousands"):
-            item.add_marker(pytest.mark.skip(reason="67000 exits take too long in Bochs"))
 
 
 @pytest.fixture(scope="module")

@@ -41,8 +41,7 @@ def test_kvm_that_has_it_switched_off(boot, parameter, sentence):
     quit_machine(machine)
 
 
-@pytest.mark.seconds(3000)
-@pytest.mark.thousands
+@pytest.mark.seconds(1500)
 def test_guests_of_thousands_of_cases(boot):
     machine = boot("long")
     machine.wait_prompt()

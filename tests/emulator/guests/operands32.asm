@@ -496,7 +496,11 @@ compare:
         jb .next
 .over:  mov esi, ok
         test ebp, ebp
+%ifdef QUIET                    ; real mode's few are told all the same
+        jz .quiet
+%else
         jz .say
+%endif
         mov esi, so
 .say:   call puts
         mov esi, [esp]
@@ -516,7 +520,7 @@ compare:
         jb .sum
         call hex
         call newline
-        pop esi
+.quiet: pop esi
         ret
 p_where: dd 0
 colon:  db ": ", 0
