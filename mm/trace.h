@@ -32,6 +32,7 @@ enum trace_event {
     TRACE_RELEASE, /* physical address, order, whether it was the last holder */
     TRACE_FLUSH,   /* first input address, bytes, ranges; all 0: the whole context */
     TRACE_EXIT,    /* RIP, address of a memory fault, enum vm_exit_kind */
+    TRACE_INTERRUPT, /* vector, -, where it came from; handed to a guest */
     TRACE_EVENTS
 };
 

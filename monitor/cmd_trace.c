@@ -12,6 +12,7 @@
 #include "mm/trace.h"
 #include "monitor/commands.h"
 #include "vm/guest.h"
+#include "vm/interrupts.h"
 
 #define RING_RECORDS 2048
 #define SHOWN_AT_FIRST 20
@@ -44,11 +45,14 @@ static void keep(const struct trace_point *point)
 #define ALL_EVENTS (BIT_OF(TRACE_EVENTS) - 1)
 
 static const char *const event_names[TRACE_EVENTS] = {
-    [TRACE_MAP] = "map",         [TRACE_UNMAP] = "unmap", [TRACE_PROTECT] = "protect",
-    [TRACE_SPLIT] = "split",     [TRACE_MERGE] = "merge", [TRACE_HARVEST] = "harvest",
-    [TRACE_CLONE] = "clone",     [TRACE_COPY] = "copy",   [TRACE_DESTROY] = "destroy",
-    [TRACE_ALLOC] = "alloc",     [TRACE_FREE] = "free",   [TRACE_SHARE] = "share",
-    [TRACE_RELEASE] = "release", [TRACE_FLUSH] = "flush", [TRACE_EXIT] = "exit",
+    [TRACE_MAP] = "map",         [TRACE_UNMAP] = "unmap",
+    [TRACE_PROTECT] = "protect", [TRACE_SPLIT] = "split",
+    [TRACE_MERGE] = "merge",     [TRACE_HARVEST] = "harvest",
+    [TRACE_CLONE] = "clone",     [TRACE_COPY] = "copy",
+    [TRACE_DESTROY] = "destroy", [TRACE_ALLOC] = "alloc",
+    [TRACE_FREE] = "free",       [TRACE_SHARE] = "share",
+    [TRACE_RELEASE] = "release", [TRACE_FLUSH] = "flush",
+    [TRACE_EXIT] = "exit",       [TRACE_INTERRUPT] = "interrupt",
 };
 
 #define MAPPER_EVENTS "map unmap protect split merge harvest clone copy destroy"
@@ -83,7 +87,7 @@ static int refuse_event(const struct command *command, struct output *out, const
     return command_refuse(command, out, E_INVAL,
                           "\"%.20s\" is no event: there are " MAPPER_EVENTS
                           " (all of them: mapper), " ALLOCATOR_EVENTS
-                          " (allocator), flush, exit, all",
+                          " (allocator), flush, exit, interrupt, all",
                           word);
 }
 
@@ -158,6 +162,7 @@ static uint64_t event_size(const struct trace_point *point)
     case TRACE_SHARE:
     case TRACE_DESTROY:
     case TRACE_EXIT:
+    case TRACE_INTERRUPT:
         return 0;
     default:
         return point->b;
@@ -209,6 +214,12 @@ static const char *event_detail(char text[DETAIL_TEXT], const struct trace_point
     case TRACE_EXIT:
         format_buffer(text, DETAIL_TEXT, "%s", vm_exit_text((enum vm_exit_kind)point->c));
         break;
+    case TRACE_INTERRUPT:
+        interrupt_origin_text(text, (struct interrupt_origin){
+                                        .kind = (enum interrupt_origin_kind)(point->c >> 8),
+                                        .number = point->c & 0xff,
+                                    });
+        break;
     default:
         break;
     }
@@ -220,8 +231,8 @@ static void show_event(struct output *out, uint64_t number, const struct trace_r
     const struct trace_point *point = &record->point;
     char whose[OWNER_TEXT], detail[DETAIL_TEXT], caller[80];
     uint64_t size = event_size(point), offset = 0;
-    const char *symbol =
-        point->event == TRACE_EXIT ? NULL : symbol_of((uint64_t)(uintptr_t)point->caller, &offset);
+    bool called = point->event != TRACE_EXIT && point->event != TRACE_INTERRUPT;
+    const char *symbol = called ? symbol_of((uint64_t)(uintptr_t)point->caller, &offset) : NULL;
 
     if (symbol)
         format_buffer(caller, sizeof(caller), "%s+0x%lx", symbol, offset);
@@ -413,17 +424,18 @@ static const struct command trace_commands[] = {
     {
         .name = "trace",
         .usage = "on [EVENT ...] | off | show [N] [EVENT ...] [gN|host] [cpu=N] | counters",
-        .summary = "what mapper, allocator, flushes and exits have been doing",
+        .summary = "what mapper, allocator, flushes, exits and interrupts have been doing",
         .details =
             "Alone it says whether anything is being traced. Events: " MAPPER_EVENTS "\n"
-            "(all of them: mapper), " ALLOCATOR_EVENTS " (allocator), flush, exit.\n"
+            "(all of them: mapper), " ALLOCATOR_EVENTS " (allocator), flush, exit,\n"
+            "interrupt (handed to a guest; at: its vector).\n"
             "`on` keeps those named, or all, in a ring; `show` gives the newest 20, or N, that "
             "pass\n"
             "its filter, with the time since `on` in TSC ticks, the CPU, whose table or block it\n"
             "was, and who called. `counters` says how many flushes writers asked for, how many "
             "were\n"
             "done (by range, or of a whole context) and how often none was needed.\n",
-        .words = MAPPER_EVENTS " mapper " ALLOCATOR_EVENTS " allocator flush exit all",
+        .words = MAPPER_EVENTS " mapper " ALLOCATOR_EVENTS " allocator flush exit interrupt all",
         .example = "trace on mapper flush",
         .most = 12,
         .run = trace_command,

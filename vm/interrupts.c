@@ -2,9 +2,11 @@
 #include "vm/interrupts.h"
 
 #include "lib/error.h"
+#include "mm/trace.h"
 #include "vm/device.h"
 #include "vm/guest.h"
 #include "vm/lapic.h"
+#include "x86/control.h"
 
 /* ---- Lines ---------------------------------------------------------------------------------- */
 
@@ -74,6 +76,13 @@ static void inject(struct guest *guest, struct vm_event event)
     guest->interrupts++;
 }
 
+static void trace_interrupt(const struct guest *guest, uint8_t vector,
+                            struct interrupt_origin origin)
+{
+    trace(TRACE_INTERRUPT, guest_owner(guest), vector, 0,
+          (uint64_t)origin.kind << 8 | origin.number, E_OK);
+}
+
 /* An NMI that cannot be taken at this entry is tried again at the next. */
 static void offer_nmi(struct guest *guest)
 {
@@ -84,6 +93,8 @@ static void offer_nmi(struct guest *guest)
         return;
     inject(guest, (struct vm_event){.kind = VM_EVENT_NMI});
     *waits = guest->interrupts == before;
+    if (!*waits)
+        trace_interrupt(guest, VECTOR_NMI, (struct interrupt_origin){.kind = ORIGIN_NMI});
 }
 
 void interrupts_stir(struct guest *guest)
@@ -104,8 +115,11 @@ uint64_t interrupts_offer(struct guest *guest, uint64_t ticks)
     offer_nmi(guest);
     source = who_asks(guest);
     if (source != NOBODY && backend->interrupts_open(guest->vcpu)) {
-        inject(guest,
-               (struct vm_event){.kind = VM_EVENT_INTERRUPT, .vector = acknowledge(guest, source)});
+        uint8_t vector = acknowledge(guest, source);
+
+        if (trace_wanted(TRACE_INTERRUPT))
+            trace_interrupt(guest, vector, interrupt_origin(guest, source == PIC_PAIR, vector));
+        inject(guest, (struct vm_event){.kind = VM_EVENT_INTERRUPT, .vector = vector});
         source = who_asks(guest);
     }
     backend->want_window(guest->vcpu, source != NOBODY);

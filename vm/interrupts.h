@@ -74,6 +74,23 @@ void interrupts_stir(struct guest *guest);
  * something new. */
 uint64_t interrupts_offer(struct guest *guest, uint64_t ticks);
 
+/* Where one came from that the CPU was handed. Of two that share a vector the first in this order
+ * is told. */
+struct interrupt_origin {
+    enum interrupt_origin_kind {
+        ORIGIN_PIC,    /* a line of the 8259 pair; 16 where the vector is none of its */
+        ORIGIN_IOAPIC, /* a pin */
+        ORIGIN_LVT,    /* enum lapic_lvt */
+        ORIGIN_IPI,
+        ORIGIN_NMI,
+    } kind;
+    unsigned number;
+};
+struct interrupt_origin interrupt_origin(const struct guest *guest, bool by_pic, uint8_t vector);
+#define INTERRUPT_ORIGIN_TEXT 40
+const char *interrupt_origin_text(char buffer[INTERRUPT_ORIGIN_TEXT],
+                                  struct interrupt_origin origin);
+
 /* Of a guest that has executed HLT: will anything of its own ever wake it? */
 bool interrupts_can_wake(struct guest *guest);
 

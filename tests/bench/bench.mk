@@ -45,10 +45,11 @@ $(BENCH)/buddy: $(BENCH_BUDDY_SRC) $(wildcard mm/*.h mm/*/*.h lib/*.h tests/benc
 	@mkdir -p $(@D)
 	$(HOSTCC) $(BENCH_CFLAGS) $(filter %.c,$^) -o $@
 
-.PHONY: bench-mapper bench-buddy bench-exits
+.PHONY: bench-mapper bench-buddy bench-exits bench-linux
 bench: bench-mapper ## measure the mapper and the buddy against plain code, exits in instructions (ROW=text: rows with it)
 	@$(MAKE) --no-print-directory bench-buddy
 	@$(MAKE) --no-print-directory bench-exits
+	@$(MAKE) --no-print-directory bench-linux
 
 bench-mapper: $(BENCH)/mapper $(BENCH)/mapper-native ## the mapper alone
 	@$(BENCH)/mapper $(BENCH_ROW)
@@ -59,3 +60,6 @@ bench-buddy: $(BENCH)/buddy ## the buddy alone
 
 bench-exits: $(QUIRE_ELF) ## what exits of a guest cost, in instructions of the emulated CPU
 	@QUIRE_BUILD=$(BUILD) $(PYTHON) -B tests/bench/exits.py
+
+bench-linux: $(QUIRE_ELF) ## what Debian's Linux takes to its first program as a guest, against what it takes alone
+	@QUIRE_BUILD=$(BUILD) $(PYTHON) -B tests/bench/linux_boot.py

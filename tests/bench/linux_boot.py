@@ -38,17 +38,21 @@ exec sleep 100000
 GRUB_MODULES = "normal linux iso9660 biosdisk boot serial terminal"
 
 
-class BochsAt50Mhz(Bochs):
-    """At the 4 MHz of the other tests Linux does little but take its timer's interrupts."""
+class BochsAt400Mhz(Bochs):
+    """At the 4 MHz of the other tests Linux does little but take its timer's interrupts; a guest of Quire's takes
+    the TSC of a CPU that does not tell for one of 1222 MHz. Of newer CPUs Bochs has an XSAVE area that Linux takes
+    exception to."""
+
+    default_cpu = "corei7_haswell_4770"
 
     def command(self, iso, tty, folder):
-        cpu = f"cpu: model={self.cpu}, count=1, ips=50000000, reset_on_triple_fault=0, ignore_bad_msrs=1"
+        cpu = f"cpu: model={self.cpu}, count=1, ips=400000000, reset_on_triple_fault=0, ignore_bad_msrs=1"
         return super().command(iso, tty, folder) + [cpu]
 
 
 def instructions(iso, memory):
     """(in all, of them halted), in millions, from the kernel's first look at the TSC to its first program."""
-    machine = Machine(BochsAt50Mhz(memory=memory), iso)
+    machine = Machine(BochsAt400Mhz(memory=memory), iso)
     try:
         machine.expect("that is all", SECONDS)
         text = "\n".join(machine.lines)

@@ -25,11 +25,14 @@ def test_keys_and_screen(boot):
     machine.expect(r"^\[g1 keys\] ready$")
     machine.press("\r")
     machine.wait_prompt()
+    machine.command("trace on interrupt")
     machine.send("type g1 hI\r")
     machine.expect("typed 2 characters on the keyboard of g1 keys")
     for code in ("23", "a3", "2a", "17", "97", "aa"):
         machine.expect(rf"^\[g1 keys\] {code}$")
     machine.wait_prompt()
+    handed = {(row["at"], row["detail"]) for row in machine.ask("trace show g1 interrupt").records("event")}
+    assert {detail for _, detail in handed} == {"keyboard, 8259 line 1"}
     # The codes of h, shift and i are what it wrote: '#', '*' and an arrow.
     assert machine.command("screen g1")[:2] == ["g1 keys: 80 by 25, cursor at row 0, column 3", "#*|"]
     answer = machine.ask("screen g1")

@@ -12,6 +12,7 @@
 
 #include "lib/bits.h"
 #include "lib/error.h"
+#include "mm/trace.h"
 #include "tests/unit/fake_machine.h"
 #include "tests/unit/random.h"
 #include "vm/guest.h"
@@ -120,6 +121,49 @@ static void test_each_line_has_its_vector(void **state)
             end_second();
         assert_int_equal(read_service(0x20) | read_service(0xa0), 0);
     }
+}
+
+static struct trace_point traced;
+
+static void keep_trace(const struct trace_point *point)
+{
+    traced = *point;
+}
+
+static const char *origin_of(bool by_pic, uint8_t vector)
+{
+    static char text[INTERRUPT_ORIGIN_TEXT];
+
+    return interrupt_origin_text(text, interrupt_origin(guest, by_pic, vector));
+}
+
+/* Whoever traces hears which device it was, as the controllers are programmed. */
+static void test_where_an_interrupt_came_from(void **state)
+{
+    (void)state;
+    start_pics(0x01);
+    assert_string_equal(origin_of(true, 0x20), "timer, 8259 line 0");
+    assert_string_equal(origin_of(true, 0x28), "clock, 8259 line 8");
+    assert_string_equal(origin_of(true, 0x27), "line, 8259 line 7");
+    guest->devices.ioapic.entry[4] = 0x34;
+    guest->devices.ioapic.entry[2] = 0x30;
+    guest->devices.ioapic.entry[1] = 0x31 | BIT(16);
+    guest->devices.lapic.lvt[LAPIC_LVT_TIMER] = 0xec;
+    assert_string_equal(origin_of(false, 0x34), "serial, I/O APIC pin 4");
+    assert_string_equal(origin_of(false, 0x30), "timer, I/O APIC pin 2");
+    assert_string_equal(origin_of(false, 0xec), "local APIC's timer");
+    assert_string_equal(origin_of(false, 0x31),
+                        "the CPU itself, by its ICR"); /* the pin is masked */
+    trace_hook = keep_trace;
+    trace_events = BIT(TRACE_INTERRUPT);
+    pulse(4);
+    fake_of(guest)->state.rflags = RFLAGS_IF;
+    interrupts_offer(guest, 0);
+    trace_events = 0;
+    assert_int_equal(traced.event, TRACE_INTERRUPT);
+    assert_int_equal(traced.owner, guest_owner(guest));
+    assert_int_equal(traced.a, 0x24);
+    assert_int_equal(traced.c, (uint64_t)ORIGIN_PIC << 8 | 4);
 }
 
 static void test_higher_lines_nest(void **state)
@@ -617,6 +661,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_each_line_has_its_vector),
+        TEST(test_where_an_interrupt_came_from),
         TEST(test_higher_lines_nest),
         TEST(test_a_line_waits_for_its_own_end),
         TEST(test_edges_and_words),
