@@ -258,17 +258,19 @@ static bool check_tables(struct check_pass *pass)
     return true;
 }
 
+/* One that has just ended gives back in turns of its own: what it still has then is no fault. */
 static void check_guest(struct check_pass *pass, struct guest *guest)
 {
     char what[WHY_TEXT], why[WHY_TEXT];
     uint64_t held = buddy_owner_frames(guest_owner(guest));
+    bool gives_back = guest_holds(guest);
 
-    if (guest_ended(guest)) {
-        format_buffer(what, sizeof(what), "g%u %s: gave back every frame", guest->number,
-                      guest->name);
-        format_buffer(why, sizeof(why), "%lu are still its own", held);
-        show_check(pass, what, held == 0, why);
-    }
+    if (!guest_ended(guest))
+        return;
+    format_buffer(what, sizeof(what), "g%u %s: %s every frame", guest->number, guest->name,
+                  gives_back ? "is giving back" : "gave back");
+    format_buffer(why, sizeof(why), "%lu are still its own", held);
+    show_check(pass, what, held == 0 || gives_back, why);
 }
 
 static int check(const struct command *command, struct output *out, const struct arguments *args)
