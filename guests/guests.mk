@@ -1,7 +1,7 @@
 # The test guests. GUESTS32 and GUESTS64 are made of guests/NAME.c, the shared runtime and guests/guest.ld,
 # PROBES32 and PROBES64 also of guests/probe.c and probe.asm; GUESTS16 are flat images; GUESTS_NASM32 stand alone. Products: build/guests/NAME.elf and NAME.bin.
 
-GUESTS32 := hello touch spin writer copies parser victim ring reckon
+GUESTS32 := hello touch spin writer copies parser victim ring reckon balloon
 GUESTS64 := longmode rogue privileged devices
 PROBES32 := probe32 probepae
 PROBES64 := probe64

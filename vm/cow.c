@@ -251,6 +251,24 @@ void page_merge(struct guest *guest, gpa_t at, struct guest *from, gpa_t other, 
     *freed = !old.several;
 }
 
+int page_show(struct guest *guest, gpa_t at, hpa_t frame)
+{
+    struct slot *slot = slot_at(guest, at);
+    struct attrs attrs = attrs_of(slot->rights & ~(unsigned)RIGHT_W, MEM_WB);
+    struct flush_batch batch;
+
+    flush_begin(&batch, &guest->table);
+    int error = gpa_map(&guest->table, at, frame, PAGE_SIZE, attrs, MAP_DEFAULT, &batch);
+    flush_commit(&batch);
+    if (error != E_OK)
+        return error;
+    (void)divide_to(frame, 0);
+    invariant(buddy_share(frame, OWNER_SHARED) == E_OK);
+    slot->backed += PAGE_SIZE;
+    guest_note_frames(guest);
+    return E_OK;
+}
+
 /* ---- Sharing, and giving back ---------------------------------------------------------------- */
 
 int pages_clone(struct table *to, struct table *from)

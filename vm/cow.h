@@ -25,6 +25,10 @@ int page_open(struct guest *guest, gpa_t at);
  * came free. */
 void page_merge(struct guest *guest, gpa_t at, struct guest *from, gpa_t other, bool *freed);
 
+/* The page at `at`, of 4 KiB, where the guest has nothing, shows this frame, which a snapshot of it
+ * has: one holder more. E_NOMEM, E_QUOTA: no frame for a node; nothing has changed. */
+int page_show(struct guest *guest, gpa_t at, hpa_t frame);
+
 /* `to`, a table that maps nothing, shows what `from` shows; neither may write there any more.
  * E_NOMEM, E_QUOTA: both are as they were. */
 int pages_clone(struct table *to, struct table *from);

@@ -77,7 +77,10 @@ static void write_ring(struct model *model)
 
 static void change(struct model *model)
 {
-    switch (random_below(&chance, 12)) {
+    switch (random_below(&chance, 13)) {
+    case 12:
+        give_or_take(model, random_below(&chance, 2) ? UINT64_MAX : random_below(&chance, 12));
+        break;
     case 0:
         take_snapshot(model);
         break;

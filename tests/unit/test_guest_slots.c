@@ -179,7 +179,13 @@ static void sweep(void)
 
 static void change(struct model *model)
 {
-    switch (random_below(&chance, 17)) {
+    switch (random_below(&chance, 19)) {
+    case 17:
+        give_or_take(model, UINT64_MAX);
+        break;
+    case 18:
+        give_or_take(model, random_below(&chance, 12));
+        break;
     case 16:
         if (random_below(&chance, 3) == 0)
             sweep();

@@ -1272,6 +1272,11 @@ static void test_exits(void **state)
     assert_non_null(strstr(screen, "the last of them: 0x80\n"));
     answers("exits g1", "exits: 0\n");
     assert_null(strstr(screen, "the last of them"));
+    assert_null(strstr(screen, "given back"));
+    guest[1].pages_given = 12;
+    guest[1].pages_taken = 5;
+    answers("exits g1", "exits: 0\nfirst touches of lazy memory: 0\nlazy frames given: 0\n"
+                        "pages given back by the guest: 12\npages asked for by it: 5\n");
 }
 
 static void test_report_and_output(void **state)

@@ -168,10 +168,13 @@ UNIT_guests_SRC := $(VM_SRC)
 
 # Dirty pages, copies on write: with the auditor after each step.
 UNIT_TESTS += guest_memory
-UNIT_guest_memory_SRC := $(VM_SRC) tests/unit/memory_model.c
+UNIT_guest_memory_SRC := $(VM_SRC) tests/unit/memory_model.c tests/unit/model_balloon.c
 
 UNIT_TESTS += guest_slots
 UNIT_guest_slots_SRC := $(UNIT_guest_memory_SRC)
+
+UNIT_TESTS += guest_balloon
+UNIT_guest_balloon_SRC := $(UNIT_guest_memory_SRC)
 
 UNIT_TESTS += guest_shared
 UNIT_guest_shared_SRC := $(UNIT_guest_memory_SRC)
