@@ -61,15 +61,6 @@ static int note_gone(void *ctx, const struct mapping *run)
     return 0;
 }
 
-static int cut_ends(struct guest *guest, uint64_t at, uint64_t last)
-{
-    int error = pages_cut(guest, gpa(at));
-
-    if (error == E_OK && last != guest->table.kind->input_last)
-        error = pages_cut(guest, gpa(last + 1));
-    return error;
-}
-
 /* The first leaf at or behind `at`, and what follows it in its piece: where to go on. */
 static uint64_t give_piece(struct guest *guest, uint64_t at, uint64_t last)
 {
@@ -82,7 +73,7 @@ static uint64_t give_piece(struct guest *guest, uint64_t at, uint64_t last)
     if (leaf.last > end)
         end = leaf.last;
     /* No leaf reaches across the end, only blocks of frames may: nothing that can fail. */
-    invariant(cut_ends(guest, leaf.in, end) == E_OK);
+    invariant(pages_cut_ends(guest, leaf.in, end) == E_OK);
     table_visit(table, leaf.in, end, VISIT_RUNS, note_gone, guest);
     pages_release_all(table, leaf.in, end);
     return end + 1;
@@ -94,7 +85,7 @@ int balloon_give(struct guest *guest, uint64_t *at, uint64_t *left)
     int error = check(guest, *at, *left);
 
     if (error == E_OK && *left != 0)
-        error = cut_ends(guest, *at, last);
+        error = pages_cut_ends(guest, *at, last);
     while (error == E_OK && *left != 0) {
         *at = give_piece(guest, *at, last);
         *left = last + 1 - *at;

@@ -108,6 +108,15 @@ int pages_cut(struct guest *guest, gpa_t at)
     return E_OK;
 }
 
+int pages_cut_ends(struct guest *guest, uint64_t first, uint64_t last)
+{
+    int error = pages_cut(guest, gpa(first));
+
+    if (error == E_OK && last != guest->table.kind->input_last)
+        error = pages_cut(guest, gpa(last + 1));
+    return error;
+}
+
 /* ---- A frame of one's own -------------------------------------------------------------------- */
 
 /* The leaf, of 4 KiB, gets a copy of its frame. */

@@ -52,6 +52,8 @@ int leaf_split(struct guest *guest, const struct mapping *leaf);
 /* Has no leaf of the table reach across `at`, a page boundary, nor any block of frames behind its
  * leaves. E_NOMEM, E_QUOTA: leaves may have been split, and nothing else has changed. */
 int pages_cut(struct guest *guest, gpa_t at);
+/* Likewise at both ends of [first, last], whole pages. */
+int pages_cut_ends(struct guest *guest, uint64_t first, uint64_t last);
 
 /* May the guest write to all that is behind the leaf, one of its table, without a copy? It does
  * where everything is its own, or shared by name. */

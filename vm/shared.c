@@ -72,7 +72,8 @@ static int make(struct shared_memory *memory, const char *name, uint64_t size)
 
     if (error != E_OK)
         return error;
-    memcpy(memory->name, name, sizeof(memory->name));
+    memset(memory->name, 0, sizeof(memory->name));
+    memcpy(memory->name, name, strlen(name));
     memory->size = size;
     error = take_frames(memory);
     if (error != E_OK)

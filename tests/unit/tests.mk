@@ -144,7 +144,7 @@ UNIT_monitor_SRC := $(wildcard monitor/*.c) lib/error.c lib/format.c lib/log.c $
 	arch/x86_64/user_last.c arch/x86_64/speculation_decide.c $(AUDIT_SRC) $(AUDIT_SELFTEST_SRC) \
 	mm/audit/audit_one.c vm/guest_audit.c mm/paging/page_source.c mm/frames/scrub.c \
 	$(wildcard vm/symbols*.c) vm/backtrace.c vm/elf.c arch/x86_64/guest/read_linear.c \
-	vm/page_set.c tests/unit/monitor_memory.c
+	vm/page_set.c vm/options.c vm/options_areas.c tests/unit/monitor_memory.c
 
 UNIT_TESTS += memory_map
 UNIT_memory_map_SRC := boot/memory_map.c boot/multiboot2.c mm/frames/memblock.c mm/frames/regions.c lib/error.c lib/format.c \
