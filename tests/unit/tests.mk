@@ -173,6 +173,9 @@ UNIT_guest_memory_SRC := $(VM_SRC) tests/unit/memory_model.c tests/unit/model_ba
 UNIT_TESTS += guest_slots
 UNIT_guest_slots_SRC := $(UNIT_guest_memory_SRC)
 
+UNIT_TESTS += guest_accesses
+UNIT_guest_accesses_SRC := $(UNIT_guest_memory_SRC)
+
 UNIT_TESTS += guest_balloon
 UNIT_guest_balloon_SRC := $(UNIT_guest_memory_SRC)
 
