@@ -26,6 +26,7 @@
 #include "arch/x86_64/mm/kernel_space.h"
 #include "arch/x86_64/mm/physical.h"
 #include "arch/x86_64/mm/tlb.h"
+#include "arch/x86_64/mtrr.h"
 #include "arch/x86_64/cpus.h"
 #include "arch/x86_64/oracle/oracle.h"
 #include "arch/x86_64/oracle/trial.h"
@@ -155,6 +156,13 @@ const char *symbol_of(uint64_t address, uint64_t *offset)
     (void)address;
     *offset = 0x10;
     return "somebody";
+}
+
+static struct mtrrs mtrrs;
+
+const struct mtrrs *mtrrs_of_this_cpu(void)
+{
+    return &mtrrs;
 }
 
 void cpu_state_read(struct cpu_state *out)
@@ -1476,6 +1484,14 @@ static void test_system(void **state)
 {
     (void)state;
     answers("cpu", "vendor: GenuineIntel\nbrand: Test CPU\nfamily: 6\n");
+    assert_non_null(strstr(screen, "MTRRs: none\n"));
+    mtrrs = (struct mtrrs){.there = true, .maxphyaddr = 40, .cap = 1, .def_type = MEM_WB};
+    answers("cpu", "MTRRs: off\n");
+    mtrrs.def_type |= BIT(11);
+    mtrrs.base[0] = 3 * GiB | MEM_UC;
+    mtrrs.mask[0] = BITS(39, 30) | BIT(11);
+    run("cpu");
+    assert_non_null(strstr(screen, "  0xc0000000    0xffffffff  UC\n"));
     assert_non_null(strstr(screen, "  PGE           yes      yes  global pages\n"));
     assert_non_null(strstr(screen, "  SMEP          no       no "));
     assert_non_null(strstr(screen, "  INVPCID       no       -  "));
