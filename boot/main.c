@@ -179,6 +179,7 @@ static void find_memory(uint32_t info_address)
         .image = image_hpa(kernel_text),
         .image_size = (uint64_t)(kernel_image_end - kernel_text),
         .maxphyaddr = cpu_features.maxphyaddr,
+        .mtrrs = mtrrs_of_this_cpu(),
     };
     int error = memory_map_build(&memory, &input);
     if (error)

@@ -94,6 +94,76 @@ static int reserve_framebuffer(struct memblock *mb, const struct boot_framebuffe
     return memblock_reserve(mb, framebuffer->base.v, size, PURPOSE_FIRMWARE);
 }
 
+/* ---- Memory types ---------------------------------------------------------------------------- */
+
+/* Runs of other memory that are told apart; a map with more is one that no firmware makes, and then
+ * all that follows in its region is left alone. */
+#define OTHER_RUNS 256
+
+struct types {
+    const struct mtrrs *mtrrs;
+    unsigned runs;
+    uint64_t write_back; /* bytes of usable memory that are */
+};
+
+/* What of the region is not write-back: reserved, or counted where `mb` is NULL. */
+static int leave_region(struct types *types, struct memblock *mb, uint64_t base, uint64_t last)
+{
+    uint64_t at = base < LOW_MEMORY ? LOW_MEMORY : base, end;
+
+    for (; at <= last; at = end + 1) {
+        enum mem_type type = mtrr_run_at(types->mtrrs, at, last, &end);
+
+        if (type == MEM_WB && types->runs < OTHER_RUNS) {
+            types->write_back += end - at + 1;
+            continue;
+        }
+        if (++types->runs > OTHER_RUNS)
+            end = last;
+        if (mb == NULL)
+            continue;
+        log_line("memory map: 0x%lx, 0x%lx bytes, is %s by the MTRRs, not write-back: left alone",
+                 at, end - at + 1, mem_type_name(type));
+        int error = memblock_reserve(mb, at, end - at + 1, PURPOSE_FIRMWARE);
+        if (error != E_OK)
+            return error;
+    }
+    return E_OK;
+}
+
+static int each_usable(struct types *types, const struct memblock *of, struct memblock *mb)
+{
+    struct memregion region;
+
+    types->runs = 0;
+    regions_each (&region, &of->memory) {
+        int error = region.flags != MEMKIND_USABLE
+                        ? E_OK
+                        : leave_region(types, mb, region.base, region.base + (region.size - 1));
+
+        if (error != E_OK)
+            return error;
+    }
+    return E_OK;
+}
+
+/* Guests' memory is write-back, and so is our view of it. Where not a byte is, the registers were
+ * never set. */
+static int leave_other_types(struct memblock *mb, const struct mtrrs *mtrrs)
+{
+    struct types types = {.mtrrs = mtrrs};
+
+    if (mtrrs == NULL || !mtrrs->there)
+        return E_OK;
+    (void)each_usable(&types, mb, NULL);
+    if (types.write_back == 0) {
+        log_line("memory map: no memory is write-back by the MTRRs: they were not set, and do not "
+                 "count");
+        return E_OK;
+    }
+    return each_usable(&types, mb, mb);
+}
+
 /* Where two overlap, the later one wins. */
 static int fill(struct memblock *mb, const struct memory_map_input *input)
 {
@@ -103,6 +173,8 @@ static int fill(struct memblock *mb, const struct memory_map_input *input)
 
     while (error == E_OK && boot_region_next(input->info, &cursor, &region))
         error = add_region(mb, region, input->maxphyaddr);
+    if (error == E_OK)
+        error = leave_other_types(mb, input->mtrrs);
     if (error == E_OK)
         error = reserve(mb, hpa(0), LOW_MEMORY, PURPOSE_FIRMWARE);
     if (error == E_OK)

@@ -40,13 +40,31 @@
 /* An input has been dealt with: where the guest is fuzzed, the end of a round; else nothing. */
 #define QUIRE_HC_DONE 0x51520007
 
+/*
+ * The pages of [EBX, EBX+ECX), RAM of the guest's own, lose their frames: what was in them is gone.
+ * They stay RAM: each reads as zeroes from then on, and gets a frame, as lazy memory does, when it
+ * is touched, or by QUIRE_HC_TAKE. QUIRE_E_INVAL: not whole pages of 4096 bytes, or beyond the last
+ * address; QUIRE_E_NORAM: some of it is a hole, ROM, a device's, shared by name or may not be
+ * written; nothing has changed. QUIRE_E_NOMEM: a part of a large page, and there is no frame for
+ * the table that its other parts need.
+ *
+ * A call for much memory may take several turns: EBX and ECX move on then, interrupts come in
+ * between, and it goes on by itself. When it has answered ECX is 0, or, after QUIRE_E_NOMEM, what
+ * is left.
+ */
+#define QUIRE_HC_GIVE 0x51520008
+/* Each page of [EBX, EBX+ECX) that has no frame gets one, zeroed; the others stay as they are.
+ * QUIRE_E_NOMEM: there is none for the page at EBX; those before it have theirs. A touch would have
+ * the guest paused there. All else as QUIRE_HC_GIVE. */
+#define QUIRE_HC_TAKE 0x51520009
+
 #define QUIRE_FAULT_READ 1
 #define QUIRE_FAULT_WRITE 2
 #define QUIRE_FAULT_EXEC 4
 
 #define QUIRE_BACKING_NONE 0
 #define QUIRE_BACKING_RAM 1
-#define QUIRE_BACKING_LAZY_ABSENT 2
+#define QUIRE_BACKING_LAZY_ABSENT 2 /* RAM, of any kind, without a frame */
 #define QUIRE_BACKING_ROM 3
 #define QUIRE_BACKING_NOEXEC 4
 #define QUIRE_BACKING_DEVICE 5
@@ -55,5 +73,7 @@
 #define QUIRE_E_OK 0
 #define QUIRE_E_INVAL 0xFFFFFFFF
 #define QUIRE_E_UNKNOWN 0xFFFFFFFE
+#define QUIRE_E_NORAM 0xFFFFFFFD
+#define QUIRE_E_NOMEM 0xFFFFFFFC
 
 #endif

@@ -1,12 +1,13 @@
 # The test guests. GUESTS32 and GUESTS64 are made of guests/NAME.c, the shared runtime and guests/guest.ld,
-# PROBES32 and PROBES64 also of guests/probe.c and probe.asm; GUESTS16 are flat images; GUESTS_NASM32 stand alone. Products: build/guests/NAME.elf and NAME.bin.
+# PROBES32 and PROBES64 also of guests/probe.c and probe.asm; GUESTS16 are flat images; GUESTS_NASM32 and GUESTS_NASM64 stand alone. Products: build/guests/NAME.elf and NAME.bin.
 
-GUESTS32 := hello touch spin writer copies parser victim ring reckon
+GUESTS32 := hello touch spin writer copies parser victim ring reckon balloon
 GUESTS64 := longmode rogue privileged devices
 PROBES32 := probe32 probepae
 PROBES64 := probe64
 GUESTS16 := realmode modes
 GUESTS_NASM32 := hostile
+GUESTS_NASM64 := chaos
 
 GUEST := $(BUILD)/guests
 GUEST_CFLAGS := -std=gnu11 -ffreestanding -fno-pic -fno-pie -mgeneral-regs-only -mno-red-zone -O2 \
@@ -18,7 +19,8 @@ GUEST_ELFS32 := $(GUESTS32:%=$(GUEST)/%.elf) $(PROBE_ELFS32)
 GUEST_ELFS64 := $(GUESTS64:%=$(GUEST)/%.elf) $(PROBE_ELFS64)
 GUEST_BINS := $(GUESTS16:%=$(GUEST)/%.bin)
 NASM_ELFS32 := $(GUESTS_NASM32:%=$(GUEST)/%.elf)
-GUEST_IMAGES += $(NASM_ELFS32) $(GUEST_ELFS32) $(GUEST_ELFS64) $(GUEST_BINS)
+NASM_ELFS64 := $(GUESTS_NASM64:%=$(GUEST)/%.elf)
+GUEST_IMAGES += $(NASM_ELFS32) $(NASM_ELFS64) $(GUEST_ELFS32) $(GUEST_ELFS64) $(GUEST_BINS)
 
 # The numbers of abi.h for NASM.
 $(GUEST)/abi.inc: guests/abi.h
@@ -71,6 +73,11 @@ $(NASM_ELFS32): $(GUEST)/%.elf: guests/%.asm $(GUEST)/abi.inc guests/guest.ld
 	@echo "nasm  $@"
 	$(Q)$(NASM) -felf32 -I $(GUEST)/ $< -o $(@:.elf=.o)
 	$(Q)$(GUEST_LD) -m elf_i386 $(@:.elf=.o) -o $@
+
+$(NASM_ELFS64): $(GUEST)/%.elf: guests/%.asm $(GUEST)/abi.inc guests/guest.ld
+	@echo "nasm  $@"
+	$(Q)$(NASM) -felf64 -I $(GUEST)/ $< -o $(@:.elf=.o)
+	$(Q)$(GUEST_LD) $(@:.elf=.o) -o $@
 
 $(GUEST_BINS): $(GUEST)/%.bin: guests/%.asm $(GUEST)/abi.inc
 	@echo "nasm  $@"

@@ -89,7 +89,48 @@ static int refuse_add(const struct request *asked, int error)
     if (error == E_UNSUPPORTED)
         return command_refuse(asked->command, asked->out, error,
                               "this CPU's tables have no pages that can only be executed");
+    if (error == E_NOENT)
+        return command_refuse(asked->command, asked->out, error,
+                              "no device has its window at 0x%lx+0x%lx; `slot` of a guest with "
+                              "`pc` lists them",
+                              asked->base, asked->size);
     return refuse(asked, error);
+}
+
+static int refuse_share(const struct request *asked, int error, const char *name)
+{
+    char has[SIZE_TEXT], size[SIZE_TEXT];
+
+    if (error == E_INVAL)
+        return command_refuse(asked->command, asked->out, error,
+                              "share=%s: it has %s, not %s: who named it first has said so", name,
+                              size_text(has, shared_size(name)), size_text(size, asked->size));
+    if (error == E_FULL && asked->guest->slots < GUEST_SLOTS)
+        return command_refuse(asked->command, asked->out, error,
+                              "share=%s: there are %d memories with names already", name,
+                              SHARED_LIMIT);
+    return refuse_add(asked, error);
+}
+
+/* As the option of a module: one word, read by the parser of those. */
+static int add_shared(struct request *asked, const char *word)
+{
+    static struct guest_options options;
+    char line[ARGUMENTS_TEXT + 8], why[160];
+
+    format_buffer(line, sizeof(line), "slot %s", word);
+    int error = options_parse(line, &options, why, sizeof(why));
+    if (error)
+        return command_refuse(asked->command, asked->out, error, "%s", why);
+    const struct guest_area *area = &options.area[0];
+    asked->base = area->base;
+    asked->size = area->size;
+    error = slot_insert_shared(asked->guest, area->name, gpa(area->base), area->size,
+                               area->writable ? RIGHT_RW : RIGHT_R);
+    if (error)
+        return refuse_share(asked, error, area->name);
+    show_slot(asked->out, guest_slot_at(asked->guest, gpa(asked->base)));
+    return E_OK;
 }
 
 static int refuse_change(const struct request *asked, int error)
@@ -102,7 +143,9 @@ static int refuse_change(const struct request *asked, int error)
                               asked->guest->number);
     if (error == E_PERM)
         return command_refuse(asked->command, asked->out, error,
-                              "0x%lx is the window of a device, and stays", asked->base);
+                              "0x%lx+0x%lx: the window of a device is added and removed as a "
+                              "whole, and has no rights",
+                              asked->base, asked->size);
     if (error == E_UNSUPPORTED)
         return command_refuse(asked->command, asked->out, error,
                               "this CPU's tables cannot express these rights: r, rw, rx and rwx go "
@@ -110,18 +153,35 @@ static int refuse_change(const struct request *asked, int error)
     return refuse(asked, error);
 }
 
+static int say_gone(const struct request *asked)
+{
+    char size[SIZE_TEXT];
+
+    output_note(asked->out, "g%u %s: nothing is at 0x%lx+%s any more", asked->guest->number,
+                asked->guest->name, asked->base, size_text(size, asked->size));
+    return E_OK;
+}
+
+static int make_hole(const struct request *asked)
+{
+    int error = slot_hole(asked->guest, gpa(asked->base), asked->size);
+
+    if (error == E_RANGE)
+        return refuse_add(asked, error);
+    return error ? refuse_change(asked, error) : say_gone(asked);
+}
+
 static int add(struct request *asked, const struct arguments *args)
 {
     static const struct {
         const char *word;
         enum slot_kind kind;
-    } kinds[] = {{"ram", SLOT_RAM},
-                 {"lazy", SLOT_RAM_LAZY},
-                 {"rom", SLOT_ROM},
-                 {"nox", SLOT_NOEXEC},
-                 {"xo", SLOT_EXEC_ONLY}};
+    } kinds[] = {{"ram", SLOT_RAM},    {"lazy", SLOT_RAM_LAZY}, {"rom", SLOT_ROM},
+                 {"nox", SLOT_NOEXEC}, {"xo", SLOT_EXEC_ONLY},  {"device", SLOT_DEVICE}};
     int error;
 
+    if (args->count == 4 && strncmp(args->word[3], "share=", strlen("share=")) == 0)
+        return add_shared(asked, args->word[3]);
     if (args->count != 6)
         return command_refuse(asked->command, asked->out, E_INVAL,
                               "a kind, an address and a size are wanted: `slot g%u add ram "
@@ -132,6 +192,8 @@ static int add(struct request *asked, const struct arguments *args)
         error = command_number(asked->command, asked->out, args->word[5], "size", &asked->size);
     if (error)
         return error;
+    if (strcmp(args->word[3], "hole") == 0)
+        return make_hole(asked);
     for (unsigned i = 0; i < ARRAY_SIZE(kinds); i++) {
         if (strcmp(args->word[3], kinds[i].word) != 0)
             continue;
@@ -142,7 +204,8 @@ static int add(struct request *asked, const struct arguments *args)
         return E_OK;
     }
     return command_refuse(asked->command, asked->out, E_INVAL,
-                          "\"%.20s\" is no kind of memory: ram, lazy, rom, nox and xo are",
+                          "\"%.20s\" is no kind of slot: ram, lazy, rom, nox, xo, hole, device and "
+                          "share=NAME:SIZE@GPA are",
                           args->word[3]);
 }
 
@@ -166,7 +229,6 @@ static int read_range(struct request *asked, const struct arguments *args, unsig
 
 static int take_away(struct request *asked, const struct arguments *args)
 {
-    char size[SIZE_TEXT];
     int error;
 
     if (args->count < 4 || args->count > 5)
@@ -180,9 +242,7 @@ static int take_away(struct request *asked, const struct arguments *args)
     error = slot_remove(asked->guest, gpa(asked->base), asked->size);
     if (error)
         return refuse_change(asked, error);
-    output_note(asked->out, "g%u %s: nothing is at 0x%lx+%s any more", asked->guest->number,
-                asked->guest->name, asked->base, size_text(size, asked->size));
-    return E_OK;
+    return say_gone(asked);
 }
 
 static bool read_rights(const char *word, unsigned *rights)
@@ -247,12 +307,14 @@ static int slot(const struct command *command, struct output *out, const struct 
 static const struct command slots_commands[] = {
     {
         .name = "slot",
-        .usage = "gN | gN add ram|lazy|rom|nox|xo GPA SIZE | gN remove GPA [SIZE] | "
+        .usage = "gN | gN add ram|lazy|rom|nox|xo|hole|device GPA SIZE | "
+                 "gN add share=NAME:SIZE[:r|rw]@GPA | gN remove GPA [SIZE] | "
                  "gN protect GPA r|rw|rx|rwx|x [SIZE]",
         .summary = "what a guest's addresses are, and changes to that while it runs",
         .details =
-            "The kinds are those of a module's options. A range without a size is the slot that\n"
-            "begins there. What is removed counts as written, and is given back once no CPU can\n"
+            "The kinds are those of a module's options; a hole may reach over several slots; a\n"
+            "device's window is one that `pc` has. A range without a size is the slot that begins\n"
+            "there. What is removed counts as written, and is given back once no CPU can\n"
             "reach it. `reset` brings back the slots of the snapshot and what was in them, "
             "`start`\n"
             "those of the options; a fork has those of its moment. The guest is told nothing.\n",

@@ -5,7 +5,9 @@
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/cpu_state.h"
 #include "arch/x86_64/mm/kernel_space.h"
+#include "arch/x86_64/mtrr.h"
 #include "arch/x86_64/power.h"
+#include "lib/bits.h"
 #include "lib/list.h"
 #include "lib/log.h"
 #include "lib/string.h"
@@ -124,6 +126,33 @@ static void show_speculation(struct output *out)
     }
 }
 
+/* As much as an answer has room for; no firmware makes so many. */
+#define TYPES_SHOWN 64
+
+static const struct column type_columns[] = {
+    {"first", COLUMN_HEX, 12},
+    {"last", COLUMN_HEX, 12},
+    {"memory by MTRRs", COLUMN_TEXT, 0},
+};
+static const struct record type_record = RECORD("memory type", type_columns);
+
+static void show_memory_types(struct output *out)
+{
+    const struct mtrrs *mtrrs = mtrrs_of_this_cpu();
+    uint64_t at = 0, last, end = BITS(cpu_features.maxphyaddr - 1, 0);
+
+    if (!mtrrs_enabled(mtrrs)) {
+        output_note(out, "MTRRs: %s", mtrrs->there ? "off" : "none");
+        return;
+    }
+    for (unsigned n = 0; n < TYPES_SHOWN && at <= end; n++, at = last + 1) {
+        enum mem_type type = mtrr_run_at(mtrrs, at, end, &last);
+
+        output_row(out, &type_record,
+                   (struct value[]){as_number(at), as_number(last), as_text(mem_type_name(type))});
+    }
+}
+
 static int cpu(const struct command *command, struct output *out, const struct arguments *args)
 {
     const struct cpu_features *f = &cpu_features;
@@ -144,6 +173,7 @@ static int cpu(const struct command *command, struct output *out, const struct a
                                 as_number(state.efer)});
     show_features(out, state.cr4, state.efer);
     show_speculation(out);
+    show_memory_types(out);
     output_title(out, "guests run by: %s",
                  guests_backend()   ? guests_backend()->name
                  : guests_why_not() ? guests_why_not()

@@ -100,9 +100,9 @@ static int from_table(struct table *table, const struct guest *guest, unsigned a
     if (!error)
         return from_mapping(&mapping, access, force, stretch);
     const struct slot *slot = guest ? guest_slot_at(guest, gpa(stretch->at)) : NULL;
-    if (slot && slot_kind_is_lazy(slot->kind) && error == E_NOENT)
+    if (slot && slot_kind_fills(slot->kind) && error == E_NOENT)
         format_buffer(stretch->why, sizeof(stretch->why),
-                      "%s that has no frame yet: the guest has not touched it",
+                      "%s that has no frame: the guest has not touched it, or has given it back",
                       slot_kind_name(slot->kind));
     else
         format_buffer(stretch->why, sizeof(stretch->why), "the %s table maps nothing there (%s)",

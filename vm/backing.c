@@ -82,12 +82,11 @@ static uint64_t stretch_at(const struct guest *guest, gpa_t at, uint64_t left)
     return left;
 }
 
-/* Backs `at` with the largest block that this allows and the buddy has. A block may be larger
- * than a leaf: its frames are contiguous, and it costs one request. *size receives what it
- * covers. */
-static int back_largest(struct guest *guest, struct slot *slot, gpa_t at, uint64_t *size)
+/* The largest block that this allows and the buddy has. A block may be larger than a leaf: its
+ * frames are contiguous, and it costs one request. */
+int slot_back_some(struct guest *guest, struct slot *slot, gpa_t at, uint64_t left, uint64_t *size)
 {
-    uint64_t stretch = stretch_at(guest, at, slot_last(slot) - at.v + 1);
+    uint64_t stretch = stretch_at(guest, at, left);
     unsigned order = highest_bit(stretch / PAGE_SIZE);
     int error;
 
@@ -113,7 +112,8 @@ int slot_back(struct guest *guest, struct slot *slot)
         return error;
     }
     for (uint64_t done = 0; done < slot->size; done += size) {
-        int error = back_largest(guest, slot, gpa_add(slot->base, done), &size);
+        int error =
+            slot_back_some(guest, slot, gpa_add(slot->base, done), slot->size - done, &size);
         if (error != E_OK)
             return error;
     }
@@ -202,7 +202,7 @@ int slots_fill(struct guest *guest, gpa_t at)
     struct slot *slot = slot_at(guest, page);
     int error;
 
-    if (slot == NULL || !slot_kind_is_lazy(slot->kind))
+    if (slot == NULL || !slot_kind_fills(slot->kind))
         return E_NOENT;
     error = fill_large(guest, slot, page);
     if (error != E_NOENT && error != E_NOMEM && error != E_QUOTA)

@@ -108,6 +108,15 @@ int pages_cut(struct guest *guest, gpa_t at)
     return E_OK;
 }
 
+int pages_cut_ends(struct guest *guest, uint64_t first, uint64_t last)
+{
+    int error = pages_cut(guest, gpa(first));
+
+    if (error == E_OK && last != guest->table.kind->input_last)
+        error = pages_cut(guest, gpa(last + 1));
+    return error;
+}
+
 /* ---- A frame of one's own -------------------------------------------------------------------- */
 
 /* The leaf, of 4 KiB, gets a copy of its frame. */
@@ -249,6 +258,24 @@ void page_merge(struct guest *guest, gpa_t at, struct guest *from, gpa_t other, 
     if (old.several)
         invariant(buddy_release(old.head, 0, OWNER_SHARED, NULL) == E_OK);
     *freed = !old.several;
+}
+
+int page_show(struct guest *guest, gpa_t at, hpa_t frame)
+{
+    struct slot *slot = slot_at(guest, at);
+    struct attrs attrs = attrs_of(slot->rights & ~(unsigned)RIGHT_W, MEM_WB);
+    struct flush_batch batch;
+
+    flush_begin(&batch, &guest->table);
+    int error = gpa_map(&guest->table, at, frame, PAGE_SIZE, attrs, MAP_DEFAULT, &batch);
+    flush_commit(&batch);
+    if (error != E_OK)
+        return error;
+    (void)divide_to(frame, 0);
+    invariant(buddy_share(frame, OWNER_SHARED) == E_OK);
+    slot->backed += PAGE_SIZE;
+    guest_note_frames(guest);
+    return E_OK;
 }
 
 /* ---- Sharing, and giving back ---------------------------------------------------------------- */

@@ -25,6 +25,10 @@ int page_open(struct guest *guest, gpa_t at);
  * came free. */
 void page_merge(struct guest *guest, gpa_t at, struct guest *from, gpa_t other, bool *freed);
 
+/* The page at `at`, of 4 KiB, where the guest has nothing, shows this frame, which a snapshot of it
+ * has: one holder more. E_NOMEM, E_QUOTA: no frame for a node; nothing has changed. */
+int page_show(struct guest *guest, gpa_t at, hpa_t frame);
+
 /* `to`, a table that maps nothing, shows what `from` shows; neither may write there any more.
  * E_NOMEM, E_QUOTA: both are as they were. */
 int pages_clone(struct table *to, struct table *from);
@@ -48,6 +52,8 @@ int leaf_split(struct guest *guest, const struct mapping *leaf);
 /* Has no leaf of the table reach across `at`, a page boundary, nor any block of frames behind its
  * leaves. E_NOMEM, E_QUOTA: leaves may have been split, and nothing else has changed. */
 int pages_cut(struct guest *guest, gpa_t at);
+/* Likewise at both ends of [first, last], whole pages. */
+int pages_cut_ends(struct guest *guest, uint64_t first, uint64_t last);
 
 /* May the guest write to all that is behind the leaf, one of its table, without a copy? It does
  * where everything is its own, or shared by name. */

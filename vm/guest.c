@@ -270,6 +270,7 @@ static void forget_last_life(struct guest *guest)
     guest->frames_filled = 0;
     guest->faults_filled = guest->faults_refused = guest->faults_spurious = 0;
     guest->faults_opened = guest->pages_copied = 0;
+    guest->pages_given = guest->pages_taken = 0;
     guest->frames_peak = 0;
     guest->ticks = 0;
     guest->line_length = guest->line_shown = 0;

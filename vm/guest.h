@@ -46,6 +46,18 @@ static inline bool slot_kind_is_lazy(enum slot_kind kind)
     return kind == SLOT_RAM_LAZY || kind == SLOT_ROM_LAZY || kind == SLOT_VIDEO;
 }
 
+/* RAM that is the guest's own: it may give it back (vm/balloon.h). */
+static inline bool slot_kind_is_ram(enum slot_kind kind)
+{
+    return kind == SLOT_RAM || kind == SLOT_RAM_LAZY || kind == SLOT_NOEXEC;
+}
+
+/* What has no frame there is zeroes, and gets one at the first touch. */
+static inline bool slot_kind_fills(enum slot_kind kind)
+{
+    return slot_kind_is_lazy(kind) || slot_kind_is_ram(kind);
+}
+
 struct slot {
     gpa_t base;
     uint64_t size;
@@ -55,8 +67,7 @@ struct slot {
     struct shared_memory *shared; /* SLOT_SHARED: which */
 };
 
-/* Is it lazy, and does it allow this access (RIGHT_R, RIGHT_W, RIGHT_X)? Then the first one gets a
- * frame. */
+/* Does memory without a frame get one there by this access (RIGHT_R, RIGHT_W, RIGHT_X)? */
 bool slot_fills(const struct slot *slot, unsigned access);
 
 #define GUEST_SLOTS 32
@@ -155,6 +166,8 @@ struct guest {
     uint64_t interrupts;       /* of its devices, delivered */
     uint64_t faults_filled;    /* first touches of lazy memory ... */
     uint64_t frames_filled;    /* ... and the frames that they were given */
+    uint64_t pages_given;      /* given back by the guest itself ... */
+    uint64_t pages_taken;      /* ... and what it has asked for (vm/balloon.h) */
     uint64_t faults_opened;    /* first writes to pages that were shared or watched */
     uint64_t pages_copied;     /* of them, those that were shared */
     uint64_t faults_refused;   /* faults reported, expected ones included */

@@ -4,7 +4,9 @@
  */
 #include "guests/abi.h"
 #include "lib/bits.h"
+#include "lib/error.h"
 #include "mm/paging/typed.h"
+#include "vm/balloon.h"
 #include "vm/exits.h"
 #include "vm/inject.h"
 #include "vm/report.h"
@@ -77,7 +79,7 @@ static uint32_t call_backing(struct guest *guest, const struct call *call)
         return QUIRE_BACKING_NONE;
     if (slot->kind == SLOT_DEVICE)
         return QUIRE_BACKING_DEVICE;
-    if (slot->kind == SLOT_RAM_LAZY &&
+    if (slot_kind_is_ram(slot->kind) &&
         gpa_translate(&guest->table, gpa(call->ebx), &mapping) != E_OK)
         return QUIRE_BACKING_LAZY_ABSENT;
     if (!(slot->rights & RIGHT_R))
@@ -85,6 +87,36 @@ static uint32_t call_backing(struct guest *guest, const struct call *call)
     if (!(slot->rights & RIGHT_W))
         return QUIRE_BACKING_ROM;
     return slot->rights & RIGHT_X ? QUIRE_BACKING_RAM : QUIRE_BACKING_NOEXEC;
+}
+
+static uint32_t balloon_answer(int error)
+{
+    switch (error) {
+    case E_OK:
+        return QUIRE_E_OK;
+    case E_PERM:
+        return QUIRE_E_NORAM;
+    case E_NOMEM:
+    case E_QUOTA:
+        return QUIRE_E_NOMEM;
+    default:
+        return QUIRE_E_INVAL;
+    }
+}
+
+/* False: the turn is over before all is done, and the call is made again from there. */
+static bool call_balloon(struct guest *guest, const struct call *call, uint32_t *answer)
+{
+    uint64_t at = call->ebx, left = call->ecx;
+    int error = call->number == QUIRE_HC_GIVE ? balloon_give(guest, &at, &left)
+                                              : balloon_take(guest, &at, &left);
+
+    guest->vcpu->gpr[RBX] = at;
+    guest->vcpu->gpr[RCX] = left;
+    *answer = balloon_answer(error);
+    if (error == E_OK && left != 0)
+        guests_backend()->retry(guest->vcpu);
+    return error != E_OK || left == 0;
 }
 
 bool exit_hypercall(struct guest *guest, const struct vm_exit *exit)
@@ -127,6 +159,11 @@ bool exit_hypercall(struct guest *guest, const struct vm_exit *exit)
         break;
     case QUIRE_HC_BACKING:
         answer = call_backing(guest, &call);
+        break;
+    case QUIRE_HC_GIVE:
+    case QUIRE_HC_TAKE:
+        if (!call_balloon(guest, &call, &answer))
+            return true;
         break;
     default:
         answer = QUIRE_E_UNKNOWN;

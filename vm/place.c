@@ -38,7 +38,7 @@ static int place_piece(struct guest *guest, gpa_t at, const uint8_t *from, uint6
         const struct slot *slot = guest_slot_at(guest, at);
         int error = E_OK;
 
-        if (slot == NULL || !slot_kind_is_lazy(slot->kind))
+        if (slot == NULL || !slot_kind_fills(slot->kind))
             return E_RANGE;
         error = slots_fill(guest, at);
         if (error != E_OK)

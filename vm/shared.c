@@ -72,7 +72,8 @@ static int make(struct shared_memory *memory, const char *name, uint64_t size)
 
     if (error != E_OK)
         return error;
-    memcpy(memory->name, name, sizeof(memory->name));
+    memset(memory->name, 0, sizeof(memory->name));
+    memcpy(memory->name, name, strlen(name));
     memory->size = size;
     error = take_frames(memory);
     if (error != E_OK)
@@ -151,12 +152,14 @@ static int map_run(void *ctx, const struct mapping *run)
 {
     struct mapper *mapper = ctx;
     struct guest *guest = mapper->guest;
+    unsigned rights = mapper->slot->rights;
     struct flush_batch batch;
 
+    if (guest->dirty.way != DIRTY_OFF)
+        rights &= ~(unsigned)RIGHT_W; /* whatever the size of its leaves: it comes when written */
     flush_begin(&batch, &guest->table);
     mapper->error = gpa_map(&guest->table, gpa_add(mapper->slot->base, run->in), run->out,
-                            run->last - run->in + 1, attrs_of(mapper->slot->rights, MEM_WB),
-                            MAP_DEFAULT, &batch);
+                            run->last - run->in + 1, attrs_of(rights, MEM_WB), MAP_DEFAULT, &batch);
     flush_commit(&batch);
     if (mapper->error == E_OK)
         share_blocks(run);

@@ -25,7 +25,8 @@ struct shared_memory {
     struct table table;
 };
 
-/* Gives the slot, which nobody uses yet, the memory of this name, as one more user. E_INVAL: it has
+/* Gives the slot, which nobody uses yet, the memory of this name, shorter than SHARE_NAME, as one
+ * more user. E_INVAL: it has
  * another size; E_FULL: there are SHARED_LIMIT of others; E_NOMEM: and nothing has changed. */
 int shared_use(struct slot *slot, const char *name);
 

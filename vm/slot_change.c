@@ -6,9 +6,11 @@
 #include "lib/panic.h"
 #include "mm/paging/typed.h"
 #include "vm/cow.h"
+#include "vm/device.h"
 #include "vm/dirty.h"
 #include "vm/shared.h"
 #include "vm/slots.h"
+#include "vm/windows.h"
 
 static int note_gone(void *ctx, const struct mapping *run)
 {
@@ -16,31 +18,76 @@ static int note_gone(void *ctx, const struct mapping *run)
     return 0;
 }
 
-int slot_insert(struct guest *guest, enum slot_kind kind, gpa_t base, uint64_t size)
-{
-    int error;
+/* ---- Added ----------------------------------------------------------------------------------- */
 
+static bool is_window(gpa_t base, uint64_t size)
+{
+    const struct device *device;
+    const struct window *window = window_at(base, &device);
+
+    return window != NULL && window->base == base.v && window->size == size;
+}
+
+static int check_insert(const struct guest *guest, enum slot_kind kind, gpa_t base, uint64_t size)
+{
     if (guest->vcpu == NULL)
         return E_STATE;
     if (kind == SLOT_EXEC_ONLY && !guest->table.caps.execute_only)
         return E_UNSUPPORTED;
     if (base.v >= guest_addresses_end() || size > guest_addresses_end() - base.v)
         return E_RANGE;
-    error = slot_add(guest, base, size, kind);
-    if (error != E_OK)
-        return error;
-    struct slot *slot = slot_at(guest, base);
-    error = dirty_cover(guest, base, size);
+    return kind == SLOT_DEVICE && !is_window(base, size) ? E_NOENT : E_OK;
+}
+
+/* The frames of a slot that was just added. Without them it is there no more. */
+static int give_frames(struct guest *guest, struct slot *slot)
+{
+    struct slot old = *slot;
+    int error = E_OK;
+
+    if (slot->kind != SLOT_DEVICE)
+        error = dirty_cover(guest, slot->base, slot->size);
     if (error == E_OK)
         error = slot_back(guest, slot);
     if (error != E_OK) {
         slot_forget(guest, (unsigned)(slot - guest->slot));
-        pages_release_all(&guest->table, base.v, base.v + (size - 1));
+        pages_release_all(&guest->table, old.base.v, slot_last(&old));
+        shared_drop(&old, 1);
         return error;
     }
     guest->slots_changed = true;
     return E_OK;
 }
+
+int slot_insert(struct guest *guest, enum slot_kind kind, gpa_t base, uint64_t size)
+{
+    int error = check_insert(guest, kind, base, size);
+
+    if (error == E_OK)
+        error = slot_add(guest, base, size, kind);
+    return error == E_OK ? give_frames(guest, slot_at(guest, base)) : error;
+}
+
+int slot_insert_shared(struct guest *guest, const char *name, gpa_t base, uint64_t size,
+                       unsigned rights)
+{
+    int error = check_insert(guest, SLOT_SHARED, base, size);
+
+    if (error == E_OK)
+        error = slot_add(guest, base, size, SLOT_SHARED);
+    if (error != E_OK)
+        return error;
+    struct slot *slot = slot_at(guest, base);
+    slot->rights = (uint8_t)rights;
+    error = shared_use(slot, name);
+    if (error != E_OK) {
+        slot_forget(guest, (unsigned)(slot - guest->slot));
+        return error;
+    }
+    return give_frames(guest, slot);
+}
+
+/* ---- Removed --------------------------------------------------------------------------------- */
 
 /* Does the range lie in one slot of memory, and is there room for the slots that it leaves? */
 static int check_range(const struct guest *guest, const struct slot *slot, gpa_t base,
@@ -52,9 +99,9 @@ static int check_range(const struct guest *guest, const struct slot *slot, gpa_t
         return E_ALIGN;
     if (slot == NULL || size == 0 || last < base.v || last > slot_last(slot))
         return E_NOENT;
-    if (slot->kind == SLOT_DEVICE)
-        return E_PERM;
     unsigned ends = (base.v != slot->base.v) + (last != slot_last(slot));
+    if (slot->kind == SLOT_DEVICE && (ends != 0 || kept != 0))
+        return E_PERM;
     return guest->slots - 1 + kept + ends > GUEST_SLOTS ? E_FULL : E_OK;
 }
 
@@ -70,11 +117,7 @@ static int cut_out(struct guest *guest, gpa_t base, uint64_t size, unsigned kept
         return E_STATE;
     *slot = slot_at(guest, base);
     error = check_range(guest, *slot, base, size, kept);
-    if (error == E_OK)
-        error = pages_cut(guest, base);
-    if (error == E_OK && last != guest->table.kind->input_last)
-        error = pages_cut(guest, gpa(last + 1));
-    return error;
+    return error == E_OK ? pages_cut_ends(guest, base.v, last) : error;
 }
 
 static void add_like(struct guest *guest, const struct slot *old, uint64_t first, uint64_t last,
@@ -105,19 +148,68 @@ static void part(struct guest *guest, struct slot *slot, uint64_t base, uint64_t
     shared_drop(&old, 1);
 }
 
+/* What is there of memory and of slots goes; no leaf and no block reaches across the ends, and
+ * there is room for what is left of a slot on both sides. */
+static void take_out(struct guest *guest, uint64_t first, uint64_t last)
+{
+    table_visit(&guest->table, first, last, VISIT_RUNS, note_gone, guest);
+    pages_release_all(&guest->table, first, last);
+    for (unsigned i = 0; i < guest->slots;) {
+        struct slot *slot = &guest->slot[i];
+        uint64_t from = slot->base.v > first ? slot->base.v : first;
+        uint64_t to = min_bytes(slot_last(slot), last);
+
+        i = from > to ? i + 1 : 0;
+        if (from <= to)
+            part(guest, slot, from, to - from + 1, RIGHT_NONE);
+    }
+    slots_recount(guest);
+    guest->slots_changed = true;
+}
+
 int slot_remove(struct guest *guest, gpa_t base, uint64_t size)
 {
     struct slot *slot;
     int error = cut_out(guest, base, size, 0, &slot);
 
-    if (error != E_OK)
-        return error;
-    table_visit(&guest->table, base.v, base.v + (size - 1), VISIT_RUNS, note_gone, guest);
-    pages_release_all(&guest->table, base.v, base.v + (size - 1));
-    part(guest, slot, base.v, size, RIGHT_NONE);
-    slots_recount(guest);
-    guest->slots_changed = true;
+    if (error == E_OK)
+        take_out(guest, base.v, base.v + (size - 1));
+    return error;
+}
+
+static int check_hole(const struct guest *guest, uint64_t first, uint64_t last)
+{
+    for (unsigned i = 0; i < guest->slots; i++) {
+        const struct slot *slot = &guest->slot[i];
+        unsigned ends = (slot->base.v < first) + (slot_last(slot) > last);
+
+        if (slot_last(slot) < first || slot->base.v > last)
+            continue;
+        if (slot->kind == SLOT_DEVICE && ends != 0)
+            return E_PERM;
+        if (ends == 2 && guest->slots == GUEST_SLOTS)
+            return E_FULL;
+    }
     return E_OK;
+}
+
+int slot_hole(struct guest *guest, gpa_t base, uint64_t size)
+{
+    uint64_t last = base.v + (size - 1);
+    int error;
+
+    if (guest->vcpu == NULL)
+        return E_STATE;
+    if (!is_aligned(base.v, PAGE_SIZE) || !is_aligned(size, PAGE_SIZE))
+        return E_ALIGN;
+    if (size == 0 || base.v >= guest_addresses_end() || size > guest_addresses_end() - base.v)
+        return E_RANGE;
+    error = check_hole(guest, base.v, last);
+    if (error == E_OK)
+        error = pages_cut_ends(guest, base.v, last);
+    if (error == E_OK)
+        take_out(guest, base.v, last);
+    return error;
 }
 
 /* ---- Rights ---------------------------------------------------------------------------------- */

@@ -35,7 +35,7 @@ uint8_t slot_kind_rights(enum slot_kind kind)
 
 bool slot_fills(const struct slot *slot, unsigned access)
 {
-    return slot_kind_is_lazy(slot->kind) && (access & ~(unsigned)slot->rights) == 0;
+    return slot_kind_fills(slot->kind) && (access & ~(unsigned)slot->rights) == 0;
 }
 
 const struct slot *guest_slot_at(const struct guest *guest, gpa_t at)

@@ -61,6 +61,9 @@ int slots_layout(struct guest *guest);
 int slots_back(struct guest *guest);
 /* Likewise one of them. */
 int slot_back(struct guest *guest, struct slot *slot);
+/* Likewise a part of [at, at + left) of one, all of which has no frames: *size bytes from `at` on.
+ */
+int slot_back_some(struct guest *guest, struct slot *slot, gpa_t at, uint64_t left, uint64_t *size);
 
 /* A zeroed block of 2^order frames, the owner's, mapped at `at` of a second-level table. E_NOMEM,
  * E_QUOTA: nothing is there. */
@@ -69,9 +72,9 @@ int block_map(struct table *table, gpa_t at, unsigned order, unsigned rights, ow
 /* Counts anew what of each slot has frames. */
 void slots_recount(struct guest *guest);
 
-/* Gives lazy memory at `at` its frame, and what is around it its own as the options say and there
- * is room for: what the guest did not touch never makes this fail. E_NOENT where no lazy slot
- * covers it, E_EXIST when it has one, E_NOMEM, E_QUOTA. */
+/* Gives memory at `at` that has none its frame, and what is around it its own as the options say
+ * and there is room for: what the guest did not touch never makes this fail. E_NOENT where no slot
+ * that fills (vm/guest.h) covers it, E_EXIST when it has one, E_NOMEM, E_QUOTA. */
 int slots_fill(struct guest *guest, gpa_t at);
 
 /* Gives back the right to write where nothing stands against it any more: to whole leaves of the

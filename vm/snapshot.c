@@ -119,15 +119,18 @@ void guest_snapshot_drop(struct guest *guest)
 
 /* ---- Going back ------------------------------------------------------------------------------ */
 
-/* What got its frame since has read as zeroes before, and does again. */
+/* What got its frame since has read as zeroes before, and does again. What was given back since
+ * (vm/balloon.h) is shared with the snapshot again. */
 static int put_back(struct guest *guest, gpa_t page)
 {
     struct mapping now, then;
     int error = gpa_translate(&guest->table, page, &now);
-
-    if (error != E_OK)
-        return E_OK; /* it has no frame; nor had it then */
     bool known = gpa_translate(&guest->snapshot->table, page, &then) == E_OK;
+
+    if (error != E_OK && !known)
+        return E_OK;
+    if (error != E_OK)
+        return page_show(guest, page, hpa_add(then.out, page.v - then.in));
     hpa_t from = known ? hpa_add(then.out, page.v - then.in) : hpa(0);
     if (known && from.v == now.out.v + (page.v - now.in))
         return E_OK; /* still the same frame: it was noted, but not written */

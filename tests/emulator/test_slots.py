@@ -61,3 +61,26 @@ def test_slots_of_all_kinds(boot):
     machine.command("kill g1")
     assert machine.command("check")[-1].endswith("hold.")
     quit_machine(machine)
+
+
+def test_holes_and_windows(boot):
+    """A hole goes through several slots; a device's window comes and goes as a whole."""
+    machine = start(boot)
+    machine.command("snapshot g1")
+    assert "nothing is at 0x90000+384K any more" in machine.command("slot g1 add hole 0x90000 384K")[-1]
+    audit(machine)
+    ends = [(row["first"], row["last"]) for row in rows(machine.command("slot g1"), "first")]
+    assert ends[:2] == [("0x0", "0x8ffff"), ("0xf0000", "0xfffff")]
+    press(machine, 1, "v", "round 1 of g1: all holds")
+    assert "its slots as they were" in machine.command("reset g1")[-1]
+    assert "no device has its window at 0xfed10000" in machine.command("slot g1 add device 0xfed10000 4K")[-1]
+    assert "nothing is at 0xfed00000+4K any more" in machine.command("slot g1 remove 0xfed00000")[-1]
+    before = [row["first"] for row in rows(machine.command("slot g1"), "first")]
+    machine.command("slot g1 add device 0xfed00000 4K")
+    after = [row["first"] for row in rows(machine.command("slot g1"), "first")]
+    assert set(after) - set(before) == {"0xfed00000"}
+    audit(machine)
+    press(machine, 1, "w", "round 2 of g1: all holds")
+    machine.command("kill g1")
+    assert machine.command("check")[-1].endswith("hold.")
+    quit_machine(machine)

@@ -20,7 +20,7 @@ FUZZ_buddy_LENGTH := 1024
 FUZZ_buddy_RUNS ?= 4000
 
 FUZZ_memory_map_PRODUCT := boot/multiboot2.c boot/memory_map.c mm/frames/memblock.c mm/frames/regions.c mm/frames/early.c $(BUDDY_SRC) mm/frames/frame.c
-FUZZ_memory_map_WORLD := lib/format.c lib/error.c
+FUZZ_memory_map_WORLD := lib/format.c lib/error.c arch/x86_64/mtrr.c mm/paging/attrs.c
 FUZZ_memory_map_LENGTH := 1024
 FUZZ_memory_map_RUNS ?= 20000
 

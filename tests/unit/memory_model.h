@@ -71,6 +71,10 @@ void ask(struct model *model);
 void ask_again(struct model *model);
 void ask_no_more(struct model *model);
 
+/* Some pages of the guest are given back by it, or asked for, with room for so many frames more
+ * than it holds, in one go or piece by piece, maybe not to the end. */
+void give_or_take(struct model *model, uint64_t room);
+
 void take_snapshot(struct model *model);
 void go_back(struct model *model);
 void drop_snapshot(struct model *model);

@@ -2,6 +2,8 @@
  * What the console asks of vm/dirty.h and its like, for the tests that play the machine themselves:
  * a guest that writes the pages at 0x3000 and 0x4000 between any two questions.
  */
+#include <string.h>
+
 #include "lib/error.h"
 #include "mm/paging/typed.h"
 #include "vm/cow.h"
@@ -175,6 +177,27 @@ int slot_insert(struct guest *guest, enum slot_kind kind, gpa_t base, uint64_t s
     return guest_slot_at(guest, base) != NULL ? E_EXIST
            : refusal(size) == E_OK            ? E_NOMEM
                                               : refusal(size);
+}
+
+int slot_insert_shared(struct guest *guest, const char *name, gpa_t base, uint64_t size,
+                       unsigned rights)
+{
+    (void)name;
+    if (size == 8 * PAGE_SIZE)
+        return rights == RIGHT_R ? E_INVAL : E_FULL;
+    return slot_insert(guest, SLOT_SHARED, base, size);
+}
+
+uint64_t shared_size(const char *name)
+{
+    return strcmp(name, "ring") == 0 ? 64 * PAGE_SIZE : 0;
+}
+
+int slot_hole(struct guest *guest, gpa_t base, uint64_t size)
+{
+    (void)guest;
+    (void)base;
+    return refusal(size);
 }
 
 int slot_remove(struct guest *guest, gpa_t base, uint64_t size)

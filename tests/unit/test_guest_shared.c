@@ -75,9 +75,42 @@ static void write_ring(struct model *model)
     ring[page] = stamp;
 }
 
+/* With room for so many frames: it has it, or as if it had not been tried. */
+static void add_ring(struct model *model)
+{
+    static const uint64_t places[] = {RING_AT, RING_AT + PAGE_SIZE, 4 * MiB};
+    unsigned rights = random_below(&chance, 2) ? RIGHT_RW : RIGHT_R, before = model->guest->slots;
+    gpa_t at = gpa(places[random_below(&chance, ARRAY_SIZE(places))]);
+    owner_t owner = guest_owner(model->guest);
+    uint64_t held = buddy_owner_frames(owner);
+
+    if (has_ring(model))
+        return;
+    if (random_below(&chance, 2))
+        buddy_set_quota(owner, held + random_below(&chance, 8));
+    int error = slot_insert_shared(model->guest, "ring", at, RING_PAGES * PAGE_SIZE, rights);
+    buddy_set_quota(owner, UINT64_MAX);
+    if (error == E_OK) {
+        assert_int_equal(ring_slot(model->guest)->rights, rights);
+        assert_int_equal(ring_slot(model->guest)->backed, RING_PAGES * PAGE_SIZE);
+        expect_ring(model);
+        return;
+    }
+    assert_int_equal(error, at.v < 8 * MiB ? E_EXIST : E_QUOTA);
+    assert_int_equal(model->guest->slots, before);
+    assert_false(has_ring(model));
+}
+
 static void change(struct model *model)
 {
-    switch (random_below(&chance, 12)) {
+    switch (random_below(&chance, 15)) {
+    case 13:
+    case 14:
+        add_ring(model);
+        break;
+    case 12:
+        give_or_take(model, random_below(&chance, 2) ? UINT64_MAX : random_below(&chance, 12));
+        break;
     case 0:
         take_snapshot(model);
         break;
@@ -268,6 +301,15 @@ static void what_is_refused(void **state)
         living = 1;
     }
     refused("b mem=1M share=more:4K@1G", "there are 16 memories with names already");
+    assert_int_equal(slot_insert_shared(guest, "ring", gpa(2 * GiB), PAGE_SIZE, RIGHT_R), E_INVAL);
+    assert_int_equal(slot_insert_shared(guest, "more", gpa(2 * GiB), PAGE_SIZE, RIGHT_R), E_FULL);
+    assert_int_equal(slot_insert_shared(guest, "s1", gpa(RING_AT), PAGE_SIZE, RIGHT_R), E_EXIST);
+    assert_int_equal(slot_insert_shared(guest, "s1", gpa(2 * GiB + 1), PAGE_SIZE, RIGHT_R),
+                     E_ALIGN);
+    assert_int_equal(
+        slot_insert_shared(guest, "s1", gpa(guest_addresses_end()), PAGE_SIZE, RIGHT_R), E_RANGE);
+    assert_int_equal(slot_insert_shared(guest, "s1", gpa(2 * GiB), PAGE_SIZE, RIGHT_R), E_OK);
+    assert_int_equal(shared_by_index(1)->users, 2);
     audit_all();
     for (unsigned i = 1; i <= guest_count(); i++)
         if (!guest_ended(guest_by_number(i)))
@@ -297,6 +339,20 @@ static void every_shortage(void **state)
         audit_all();
         assert_true(k < 40);
     }
+    struct guest *late = make("c mem=1M")->guest;
+    error = E_QUOTA;
+    for (unsigned k = 0; error != E_OK; k++) {
+        uint64_t held = buddy_owner_frames(guest_owner(late));
+
+        buddy_set_quota(guest_owner(late), held + k);
+        error = slot_insert_shared(late, "ring", gpa(GiB + PAGE_SIZE), RING_PAGES * PAGE_SIZE,
+                                   RIGHT_RW);
+        assert_true(error == E_OK || buddy_owner_frames(guest_owner(late)) == held);
+        assert_int_equal(shared_by_index(0)->users, error == E_OK ? 3 : 2);
+        audit_all();
+        assert_true(k < 10);
+    }
+    assert_int_equal(guest_kill(late), E_OK);
     assert_int_equal(guest_kill(guest), E_OK);
     assert_int_equal(guest_kill(first), E_OK);
     stop_machine();

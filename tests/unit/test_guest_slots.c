@@ -16,6 +16,7 @@
 #include "tests/unit/memory_model.h"
 #include "vm/dirty.h"
 #include "vm/exits.h"
+#include "vm/fork.h"
 #include "vm/merge.h"
 #include "vm/slot_change.h"
 #include "vm/slots.h"
@@ -78,19 +79,44 @@ static int insert(struct model *model, struct range range)
 }
 
 /* What is gone counts as written. */
+static void take_from_model(struct model *model, struct range range)
+{
+    for (unsigned i = 0; i < range.count; i++) {
+        struct page *page = &model->page[range.page + i];
+
+        page->rights = RIGHT_NONE;
+        page->dirty |= page->stamp[0] != 0 || page->stamp[1] != 0;
+        page->stamp[0] = page->stamp[1] = 0;
+    }
+}
+
 static int take_away(struct model *model, struct range range)
 {
     int error = slot_remove(model->guest, base_of(range), range.count * PAGE_SIZE);
 
     assert_true((error == E_NOENT) == !is_one_slot(model, range) || error == E_OK);
-    for (unsigned i = 0; error == E_OK && i < range.count; i++) {
-        struct page *page = &model->page[range.page + i];
+    if (error == E_OK)
+        take_from_model(model, range);
+    return error;
+}
 
-        assert_true(page->rights != RIGHT_NONE);
-        page->rights = RIGHT_NONE;
-        page->dirty |= page->stamp[0] != 0 || page->stamp[1] != 0;
-        page->stamp[0] = page->stamp[1] = 0;
-    }
+static bool has_room_for_hole(const struct model *model, struct range range)
+{
+    const struct slot *slot = guest_slot_at(model->guest, base_of(range));
+
+    return model->guest->slots < GUEST_SLOTS || slot == NULL || slot->base.v == base_of(range).v ||
+           slot_last(slot) < base_of(range).v + range.count * PAGE_SIZE;
+}
+
+/* Whatever was there. */
+static int make_hole(struct model *model, struct range range)
+{
+    bool room = has_room_for_hole(model, range);
+    int error = slot_hole(model->guest, base_of(range), range.count * PAGE_SIZE);
+
+    assert_true((error == E_FULL) == !room);
+    if (error == E_OK)
+        take_from_model(model, range);
     return error;
 }
 
@@ -132,7 +158,8 @@ static void expect_slots(const struct model *model)
 /* With room for so many frames more: done, or as if it had not been tried. */
 static void change_slots(struct model *model, uint64_t room)
 {
-    static int (*const changes[])(struct model *, struct range) = {insert, take_away, protect};
+    static int (*const changes[])(struct model *, struct range) = {insert, take_away, make_hole,
+                                                                   protect};
     owner_t owner = guest_owner(model->guest);
     uint64_t held = buddy_owner_frames(owner);
 
@@ -179,7 +206,13 @@ static void sweep(void)
 
 static void change(struct model *model)
 {
-    switch (random_below(&chance, 17)) {
+    switch (random_below(&chance, 19)) {
+    case 17:
+        give_or_take(model, UINT64_MAX);
+        break;
+    case 18:
+        give_or_take(model, random_below(&chance, 12));
+        break;
     case 16:
         if (random_below(&chance, 3) == 0)
             sweep();
@@ -345,7 +378,14 @@ static void what_is_refused(void **state)
     assert_int_equal(slot_insert(guest, SLOT_RAM_LAZY, gpa(end), PAGE_SIZE), E_RANGE);
     assert_int_equal(slot_insert(guest, SLOT_RAM_LAZY, gpa(8 * MiB), UINT64_MAX - 0xfff), E_RANGE);
     assert_int_equal(slot_insert(guest, SLOT_RAM, gpa(GiB), GiB), E_NOMEM);
-    assert_int_equal(slot_remove(guest, gpa(0xfee00000), PAGE_SIZE), E_PERM);
+    assert_int_equal(slot_insert(guest, SLOT_DEVICE, gpa(0xfee01000), PAGE_SIZE), E_NOENT);
+    assert_int_equal(slot_insert(guest, SLOT_DEVICE, gpa(0xfee00000), 8192), E_NOENT);
+    assert_int_equal(slot_insert(guest, SLOT_DEVICE, gpa(0xfee00000), PAGE_SIZE), E_EXIST);
+    assert_int_equal(slot_protect(guest, gpa(0xfee00000), PAGE_SIZE, RIGHT_R), E_PERM);
+    assert_int_equal(slot_hole(guest, gpa(4 * MiB), 0), E_RANGE);
+    assert_int_equal(slot_hole(guest, gpa(end - PAGE_SIZE), 8192), E_RANGE);
+    assert_int_equal(slot_hole(guest, gpa(4 * MiB), UINT64_MAX - 0xfff), E_RANGE);
+    assert_int_equal(slot_hole(guest, gpa(4 * MiB), 100), E_ALIGN);
     assert_int_equal(slot_remove(guest, gpa(8 * MiB), PAGE_SIZE), E_NOENT);
     assert_int_equal(slot_remove(guest, gpa(8 * MiB - PAGE_SIZE), 8192), E_NOENT);
     assert_int_equal(slot_remove(guest, gpa(4 * MiB), 0), E_NOENT);
@@ -364,6 +404,7 @@ static void what_is_refused(void **state)
         assert_int_equal(slot_insert(guest, SLOT_RAM_LAZY, gpa(at), PAGE_SIZE), E_OK);
     assert_int_equal(slot_insert(guest, SLOT_RAM_LAZY, gpa(GiB), PAGE_SIZE), E_FULL);
     assert_int_equal(slot_remove(guest, gpa(6 * MiB), PAGE_SIZE), E_FULL);
+    assert_int_equal(slot_hole(guest, gpa(6 * MiB), PAGE_SIZE), E_FULL);
     assert_int_equal(slot_protect(guest, gpa(7 * MiB), MiB, RIGHT_R), E_FULL);
     assert_int_equal(slot_remove(guest, gpa(7 * MiB), MiB), E_OK); /* its end: no more slots */
     assert_int_equal(slot_remove(guest, gpa(9 * MiB), PAGE_SIZE), E_OK);
@@ -372,7 +413,43 @@ static void what_is_refused(void **state)
     assert_int_equal(guest_kill(guest), E_OK);
     assert_int_equal(slot_insert(guest, SLOT_RAM, gpa(GiB), PAGE_SIZE), E_STATE);
     assert_int_equal(slot_remove(guest, gpa(0), PAGE_SIZE), E_STATE);
+    assert_int_equal(slot_hole(guest, gpa(0), PAGE_SIZE), E_STATE);
     assert_int_equal(slot_protect(guest, gpa(0), PAGE_SIZE, RIGHT_R), E_STATE);
+    stop_machine();
+}
+
+/* A device's window goes as a whole, and comes back; a snapshot has it as it was. */
+static void windows_come_and_go(void **state)
+{
+    const gpa_t at = gpa(0xfed00000);
+    struct guest *fork;
+
+    (void)state;
+    start_machine(BY_MARKS);
+    struct guest *guest = make("g pc mem=8M")->guest, *bare = make("g bare mem=8M")->guest;
+    unsigned slots = guest->slots;
+
+    assert_int_equal(guest_snapshot(guest), E_OK);
+    assert_int_equal(slot_hole(guest, gpa(0xfec00000), 0x300000), E_OK); /* all three */
+    assert_int_equal(guest->slots, slots - 3);
+    assert_null(guest_slot_at(guest, at));
+    assert_int_equal(slot_insert(guest, SLOT_DEVICE, at, PAGE_SIZE), E_OK);
+    assert_int_equal(guest_slot_at(guest, at)->kind, SLOT_DEVICE);
+    slot_at(guest, at)->size = 2 * PAGE_SIZE; /* as if it were larger */
+    assert_int_equal(slot_remove(guest, at, PAGE_SIZE), E_PERM);
+    assert_int_equal(slot_hole(guest, at, PAGE_SIZE), E_PERM);
+    slot_at(guest, at)->size = PAGE_SIZE;
+    assert_int_equal(guest_fork(guest, &fork), E_OK);
+    assert_int_equal(fork->slots, slots - 2);
+    assert_int_equal(slot_remove(guest, at, PAGE_SIZE), E_OK);
+    audit_all();
+    assert_int_equal(guest_back(guest), E_OK);
+    assert_int_equal(guest->slots, slots);
+    assert_int_equal(slot_insert(bare, SLOT_DEVICE, at, PAGE_SIZE), E_OK);
+    audit_all();
+    assert_int_equal(guest_kill(guest), E_OK);
+    assert_int_equal(guest_kill(bare), E_OK);
+    assert_int_equal(guest_kill(fork), E_OK);
     stop_machine();
 }
 
@@ -483,6 +560,7 @@ int main(void)
         cmocka_unit_test(equal_pages_are_kept_once),
         cmocka_unit_test(what_was_written_is_not_forgotten),
         cmocka_unit_test(what_is_refused),
+        cmocka_unit_test(windows_come_and_go),
         cmocka_unit_test(rights_come_back),
         cmocka_unit_test(what_a_guest_finds),
         cmocka_unit_test(new_memory_is_watched),

@@ -275,7 +275,7 @@ static void test_peek_and_poke(void **state)
 
     /* What is not there. */
     refuses(E_NOENT, "peek g3 gpa 0xa0000", "0xa0000: the EPT table maps nothing there");
-    refuses(E_NOENT, "peek g3 gpa 1M", "lazy RAM that has no frame yet");
+    refuses(E_NOENT, "peek g3 gpa 1M", "lazy RAM that has no frame: ");
     refuses(E_NOENT, "peek hpa 1G", "no RAM of the direct map");
     refuses(E_NOENT, "peek hva 0xffffd00000000000", "maps nothing there");
     refuses(E_RANGE, "peek hva 0x1000", "the kernel table maps nothing there");

@@ -23,6 +23,7 @@
 static struct boot_table table;
 static struct boot_info info;
 static struct memblock mb;
+static const struct mtrrs *types; /* NULL: nothing is said of them */
 
 /* The log since the test began. */
 static struct {
@@ -46,6 +47,7 @@ static int setup(void **state)
     heard.sink.write = hear;
     heard.length = 0;
     heard.text[0] = '\0';
+    types = NULL;
     log_attach(&heard.sink);
     table_start(&table);
     return 0;
@@ -60,6 +62,7 @@ static int build_at(uint64_t info_at, unsigned maxphyaddr)
         .image = hpa(IMAGE),
         .image_size = IMAGE_SIZE,
         .maxphyaddr = maxphyaddr,
+        .mtrrs = types,
     };
     char why[MULTIBOOT2_WHY];
 
@@ -273,6 +276,44 @@ static void a_map_too_long_is_an_error(void **state)
     assert_int_equal(build(), E_OK);
 }
 
+/* What is not write-back is left alone; where nothing is, the registers were not set. */
+static void memory_of_other_types_is_left_alone(void **state)
+{
+    static struct mtrrs mtrrs = {
+        .there = true,
+        .maxphyaddr = 40,
+        .cap = 2,
+        .def_type = BIT(11), /* UC */
+        .base = {MEM_WB, 0x5000000 | MEM_WC},
+        .mask = {0xfff8000000 | BIT(11), 0xffffc00000 | BIT(11)}, /* 128 MiB; 4 MiB of these */
+    };
+    static const struct table_entry entries[] = {
+        {0, 0x9fc00, M_AVAILABLE},
+        {0x100000, 0x9f00000, M_AVAILABLE},
+        {0xa000000, 0x1000, M_RESERVED},
+    };
+
+    (void)state;
+    types = &mtrrs;
+    table_map(&table, 24, entries, ARRAY_SIZE(entries));
+    assert_int_equal(build(), E_OK);
+    assert_int_equal(purpose_at(0x4ffffff), PURPOSE_FREE);
+    assert_reserved(UINT64_C(0x5000000), 0x400000, PURPOSE_FIRMWARE);
+    assert_int_equal(purpose_at(0x5400000), PURPOSE_FREE);
+    assert_int_equal(purpose_at(0x7ffffff), PURPOSE_FREE);
+    assert_reserved(UINT64_C(0x8000000), 0x2000000, PURPOSE_FIRMWARE);
+    assert_int_equal(purpose_at(0xa000000), PURPOSE_FREE); /* it is no usable memory anyway */
+    assert_non_null(strstr(heard.text, "0x5000000, 0x400000 bytes, is UC by the MTRRs"));
+    assert_non_null(strstr(heard.text, "0x8000000, 0x2000000 bytes, is UC by the MTRRs"));
+    setup(state);
+    types = &mtrrs;
+    mtrrs.base[0] = MEM_UC;
+    table_map(&table, 24, entries, ARRAY_SIZE(entries));
+    assert_int_equal(build(), E_OK);
+    assert_int_equal(purpose_at(0x5000000), PURPOSE_FREE);
+    assert_non_null(strstr(heard.text, "they were not set, and do not count"));
+}
+
 #define case_(name) cmocka_unit_test_setup(name, setup)
 
 int main(void)
@@ -286,6 +327,7 @@ int main(void)
         case_(basic_memory_will_do),
         case_(a_long_map_grows_the_lists),
         case_(a_map_too_long_is_an_error),
+        case_(memory_of_other_types_is_left_alone),
     };
 
     return cmocka_run_group_tests_name("memory_map", tests, NULL, NULL);

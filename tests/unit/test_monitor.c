@@ -26,6 +26,7 @@
 #include "arch/x86_64/mm/kernel_space.h"
 #include "arch/x86_64/mm/physical.h"
 #include "arch/x86_64/mm/tlb.h"
+#include "arch/x86_64/mtrr.h"
 #include "arch/x86_64/cpus.h"
 #include "arch/x86_64/oracle/oracle.h"
 #include "arch/x86_64/oracle/trial.h"
@@ -155,6 +156,13 @@ const char *symbol_of(uint64_t address, uint64_t *offset)
     (void)address;
     *offset = 0x10;
     return "somebody";
+}
+
+static struct mtrrs mtrrs;
+
+const struct mtrrs *mtrrs_of_this_cpu(void)
+{
+    return &mtrrs;
 }
 
 void cpu_state_read(struct cpu_state *out)
@@ -757,7 +765,7 @@ static void read_reference(void)
  * command with legal arguments. */
 static void test_every_command_is_described(void **state)
 {
-    char list[16384], name[32], line[160], example[128], usage[128];
+    char list[16384], name[32], line[256], example[128], usage[224];
     unsigned commands = 0;
 
     (void)state;
@@ -1214,7 +1222,7 @@ static void test_slots(void **state)
     refuses(E_STATE, "slot g1", "g1 hello1 has no memory (passed)");
     refuses(E_INVAL, "slot g3 move", "\"move\" is nothing to do with a slot");
     refuses(E_INVAL, "slot g3 add ram 4M", "a kind, an address and a size are wanted");
-    refuses(E_INVAL, "slot g3 add disk 4M 4K", "\"disk\" is no kind of memory");
+    refuses(E_INVAL, "slot g3 add disk 4M 4K", "\"disk\" is no kind of slot");
     refuses(E_EXIST, "slot g3 add ram 0x80000 4M", "overlaps RAM at 0x0+0xa0000");
     refuses(E_NOMEM, "slot g3 add rom 4M 4M", "no frames for it");
     refuses(E_ALIGN, "slot g3 add ram 4M 5", "multiples of 4K");
@@ -1222,10 +1230,21 @@ static void test_slots(void **state)
             "addresses of a guest on this CPU end at 0x10000000000");
     refuses(E_FULL, "slot g3 add ram 4M 12", "has 2 slots, and can have no more than 32");
     refuses(E_UNSUPPORTED, "slot g3 add xo 4M 15", "can only be executed");
+    refuses(E_NOENT, "slot g3 add device 4M 3", "no device has its window at 0x400000+0x3");
+    refuses(E_PERM, "slot g3 add hole 4M 7", "the window of a device is added and removed as a");
+    refuses(E_RANGE, "slot g3 add hole 4M 4", "end at 0x10000000000");
+    answers("slot g3 add hole 4M 2M", "g3 hello3: nothing is at 0x400000+2M any more\n");
+    refuses(E_INVAL, "slot g3 add share=ring@1G", "write share=NAME:SIZE@ADDRESS");
+    refuses(E_INVAL, "slot g3 add share=ring:4K:x@1G", "shared memory as r or as rw");
+    refuses(E_INVAL, "slot g3 add share=ring:32K:r@1G",
+            "share=ring: it has 256K, not 32K: who named it first has said so");
+    refuses(E_FULL, "slot g3 add share=ring:32K@1G", "16 memories with names already");
+    refuses(E_EXIST, "slot g3 add share=ring:4K@0x80000", "overlaps RAM at 0x0+0xa0000");
+    refuses(E_NOMEM, "slot g3 add share=ring:4K@1G", "no frames for it");
     refuses(E_INVAL, "slot g3 remove", "an address is wanted");
     refuses(E_NOENT, "slot g3 remove 0x1000", "no slot of g3 hello3 begins at 0x1000");
     refuses(E_NOENT, "slot g3 remove 0x1000 3", "does not lie in one slot of g3 hello3");
-    refuses(E_PERM, "slot g3 remove 0x1000 7", "is the window of a device");
+    refuses(E_PERM, "slot g3 remove 0x1000 7", "the window of a device");
     answers("slot g3 remove 0x100000", "g3 hello3: nothing is at 0x100000+3M any more\n");
     answers("slot g3 remove 0x200000 4K", "g3 hello3: nothing is at 0x200000+4K any more\n");
     refuses(E_INVAL, "slot g3 protect 0x100000", "rights are wanted");
@@ -1272,6 +1291,11 @@ static void test_exits(void **state)
     assert_non_null(strstr(screen, "the last of them: 0x80\n"));
     answers("exits g1", "exits: 0\n");
     assert_null(strstr(screen, "the last of them"));
+    assert_null(strstr(screen, "given back"));
+    guest[1].pages_given = 12;
+    guest[1].pages_taken = 5;
+    answers("exits g1", "exits: 0\nfirst touches of lazy memory: 0\nlazy frames given: 0\n"
+                        "pages given back by the guest: 12\npages asked for by it: 5\n");
 }
 
 static void test_report_and_output(void **state)
@@ -1460,6 +1484,14 @@ static void test_system(void **state)
 {
     (void)state;
     answers("cpu", "vendor: GenuineIntel\nbrand: Test CPU\nfamily: 6\n");
+    assert_non_null(strstr(screen, "MTRRs: none\n"));
+    mtrrs = (struct mtrrs){.there = true, .maxphyaddr = 40, .cap = 1, .def_type = MEM_WB};
+    answers("cpu", "MTRRs: off\n");
+    mtrrs.def_type |= BIT(11);
+    mtrrs.base[0] = 3 * GiB | MEM_UC;
+    mtrrs.mask[0] = BITS(39, 30) | BIT(11);
+    run("cpu");
+    assert_non_null(strstr(screen, "  0xc0000000    0xffffffff  UC\n"));
     assert_non_null(strstr(screen, "  PGE           yes      yes  global pages\n"));
     assert_non_null(strstr(screen, "  SMEP          no       no "));
     assert_non_null(strstr(screen, "  INVPCID       no       -  "));

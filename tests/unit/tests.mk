@@ -144,10 +144,10 @@ UNIT_monitor_SRC := $(wildcard monitor/*.c) lib/error.c lib/format.c lib/log.c $
 	arch/x86_64/user_last.c arch/x86_64/speculation_decide.c $(AUDIT_SRC) $(AUDIT_SELFTEST_SRC) \
 	mm/audit/audit_one.c vm/guest_audit.c mm/paging/page_source.c mm/frames/scrub.c \
 	$(wildcard vm/symbols*.c) vm/backtrace.c vm/elf.c arch/x86_64/guest/read_linear.c \
-	vm/page_set.c tests/unit/monitor_memory.c
+	vm/page_set.c vm/options.c vm/options_areas.c arch/x86_64/mtrr.c tests/unit/monitor_memory.c
 
 UNIT_TESTS += memory_map
-UNIT_memory_map_SRC := boot/memory_map.c boot/multiboot2.c mm/frames/memblock.c mm/frames/regions.c lib/error.c lib/format.c \
+UNIT_memory_map_SRC := boot/memory_map.c arch/x86_64/mtrr.c mm/paging/attrs.c boot/multiboot2.c mm/frames/memblock.c mm/frames/regions.c lib/error.c lib/format.c \
 	lib/log.c tests/unit/boot_table.c
 
 # What vm/ is made of, on the real mapper and the real buddy, with a backend that the test plays.
@@ -168,10 +168,16 @@ UNIT_guests_SRC := $(VM_SRC)
 
 # Dirty pages, copies on write: with the auditor after each step.
 UNIT_TESTS += guest_memory
-UNIT_guest_memory_SRC := $(VM_SRC) tests/unit/memory_model.c
+UNIT_guest_memory_SRC := $(VM_SRC) tests/unit/memory_model.c tests/unit/model_balloon.c
 
 UNIT_TESTS += guest_slots
 UNIT_guest_slots_SRC := $(UNIT_guest_memory_SRC)
+
+UNIT_TESTS += guest_accesses
+UNIT_guest_accesses_SRC := $(UNIT_guest_memory_SRC)
+
+UNIT_TESTS += guest_balloon
+UNIT_guest_balloon_SRC := $(UNIT_guest_memory_SRC)
 
 UNIT_TESTS += guest_shared
 UNIT_guest_shared_SRC := $(UNIT_guest_memory_SRC)
@@ -181,6 +187,9 @@ UNIT_page_set_SRC := vm/page_set.c mm/frames/scrub.c $(BUDDY_SRC) mm/frames/fram
 
 UNIT_TESTS += speculation
 UNIT_speculation_SRC := arch/x86_64/speculation_decide.c
+
+UNIT_TESTS += mtrr
+UNIT_mtrr_SRC := arch/x86_64/mtrr.c
 
 UNIT_TESTS += machine_check
 UNIT_machine_check_SRC := arch/x86_64/machine_check.c lib/format.c

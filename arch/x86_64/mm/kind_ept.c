@@ -2,7 +2,8 @@
  * The EPT kind: second-level tables, guest-physical to host-physical.
  *
  * Guest RAM ignores the guest's PAT (bit 6): the frames are mapped write-back in the host's direct
- * map, and one frame with two memory types is undefined (SDM Vol. 3, 12.12.4).
+ * map, and one frame with two memory types is undefined (SDM Vol. 3, 12.12.4). That write-back is
+ * the type which the firmware's MTRRs have for them, too, boot/memory_map.c sees to.
  */
 #include "arch/x86_64/mm/ept.h"
 

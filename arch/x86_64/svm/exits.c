@@ -339,9 +339,9 @@ static void instruction_exit(struct svm_vcpu *v, uint64_t code, struct vm_exit *
     case SVM_EXIT_XSETBV:
         xsetbv_exit(v, exit);
         return;
-    case SVM_EXIT_INVD: /* guest memory is write-back and coherent: nothing is left to do */
-    case SVM_EXIT_WBINVD:
-        if (expect(v, code == SVM_EXIT_INVD ? OPCODE_INVD : OPCODE_WBINVD, &found, exit))
+    case SVM_EXIT_INVD:   /* guest memory is write-back and coherent: nothing is left to do */
+    case SVM_EXIT_WBINVD: /* QEMU 7.2 has this for both */
+        if (expect(v, OPCODE_INVD, &found, exit) || expect(v, OPCODE_WBINVD, &found, exit))
             emulated(v, exit);
         return;
     case SVM_EXIT_RDPMC: /* no performance counters are offered */
