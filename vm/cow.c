@@ -284,8 +284,10 @@ static int share_leaf(void *ctx, const struct mapping *leaf)
     (void)ctx;
     for (uint64_t done = 0; done < leaf_size(leaf);) {
         hpa_t at = hpa_add(leaf->out, done);
-        struct block block = divide_to(at, leaf_order(leaf));
 
+        if (done == 0 && buddy_share_whole(at, leaf_order(leaf), OWNER_SHARED))
+            return 0; /* it has been shared before */
+        struct block block = divide_to(at, leaf_order(leaf));
         if (block.owner != OWNER_SHARED)
             invariant(buddy_transfer(block.head, block.order, block.owner, OWNER_SHARED) == E_OK);
         invariant(buddy_share(block.head, OWNER_SHARED) == E_OK);
@@ -310,21 +312,26 @@ struct release {
     uint64_t next; /* where it stopped */
 };
 
-/* Blocks behind the leaf. What others hold as well is let go at once: they keep it in use. What is
- * left to this holder alone goes by way of the batch, whoever's it is. */
-static void release_blocks(struct release *release, const struct mapping *leaf)
+/* Blocks behind the leaf, `block` the first of them. What others hold as well is let go at once:
+ * they keep it in use. What is left to this holder alone goes by way of the batch, whoever's it is.
+ */
+static void release_blocks(struct release *release, const struct mapping *leaf, struct block block)
 {
-    for (uint64_t done = 0; done < leaf_size(leaf);) {
+    uint64_t done = 0;
+
+    for (;;) {
         hpa_t at = hpa_add(leaf->out, done);
-        struct block block = block_at(at);
 
         if (block.several)
-            block = divide_to(at, leaf_order(leaf));
+            block = divide(block, at, leaf_order(leaf));
         if (block.several)
             invariant(buddy_release(block.head, block.order, OWNER_SHARED, NULL) == E_OK);
         else if (block.head.v == at.v)
             flush_free_after(&release->batch, block.head);
         done = block.head.v + (PAGE_SIZE << block.order) - leaf->out.v;
+        if (done >= leaf_size(leaf))
+            return;
+        block = block_at(hpa_add(leaf->out, done));
     }
 }
 
@@ -342,7 +349,7 @@ static int release_leaf(void *ctx, const struct mapping *leaf)
         release->next = leaf->in;
         return 1;
     }
-    release_blocks(release, leaf);
+    release_blocks(release, leaf, block);
     return 0;
 }
 

@@ -62,7 +62,8 @@ static inline struct leaf *leaf_at(const struct page_set *set, uint64_t at)
     uint64_t *node = set->root;
 
     if (at - set->first > set->last - set->first)
-        return NULL;
+        return NULL; /* or it covers nothing: no root */
+#pragma GCC unroll 4
     for (unsigned level = LEVELS - 1; node != NULL && level > 0; level--)
         node = child(node, index_at(at, level));
     return (struct leaf *)node;
@@ -71,6 +72,10 @@ static inline struct leaf *leaf_at(const struct page_set *set, uint64_t at)
 /* The first leaf that covers *at, or an address above it; then *at moves there. NULL: none does. */
 static struct leaf *leaf_from(const struct page_set *set, uint64_t *at)
 {
+    struct leaf *here = leaf_at(set, *at);
+
+    if (here != NULL)
+        return here;
     if (*at < set->first)
         *at = set->first;
     while (set->root != NULL && *at <= set->last) {

@@ -5,7 +5,8 @@
  *
  * The frames are taken beforehand, for the ranges that the set is to cover, so that to add a page
  * cannot fail. To empty it and to go through it cost what is in it, and a few words for each 64 MiB
- * from the first to the last one covered. Frames come from the buddy (PURPOSE_HEAP), charged to the owner given.
+ * from the first to the last one covered. Frames come from the buddy (PURPOSE_HEAP), charged to the
+ * owner given.
  */
 #ifndef QUIRE_VM_PAGE_SET_H
 #define QUIRE_VM_PAGE_SET_H
