@@ -63,7 +63,6 @@ static inline struct leaf *leaf_at(const struct page_set *set, uint64_t at)
 
     if (at - set->first > set->last - set->first)
         return NULL; /* or it covers nothing: no root */
-#pragma GCC unroll 4
     for (unsigned level = LEVELS - 1; node != NULL && level > 0; level--)
         node = child(node, index_at(at, level));
     return (struct leaf *)node;
@@ -72,10 +71,6 @@ static inline struct leaf *leaf_at(const struct page_set *set, uint64_t at)
 /* The first leaf that covers *at, or an address above it; then *at moves there. NULL: none does. */
 static struct leaf *leaf_from(const struct page_set *set, uint64_t *at)
 {
-    struct leaf *here = leaf_at(set, *at);
-
-    if (here != NULL)
-        return here;
     if (*at < set->first)
         *at = set->first;
     while (set->root != NULL && *at <= set->last) {

@@ -8,7 +8,8 @@
 #include "mm/paging/read.h"
 
 /* The cursor's leaf and, at level 1, those behind it in its node; the cursor ends at the last slot
- * that was looked at. `wanted`: marks that are of interest. Returns what `fn` stopped with, or 0. */
+ * that was looked at. `wanted`: marks that are of interest. Returns what `fn` stopped with, or 0.
+ */
 static inline int harvest_slots(struct table_cursor *c, uint64_t bits, uint64_t wanted, visit_fn fn,
                                 void *ctx, struct flush_batch *batch)
 {
@@ -51,7 +52,8 @@ static int OP(harvest)(struct table *t, uint64_t in, uint64_t size, unsigned cle
         return E_UNSUPPORTED;
     lock_take(&t->lock);
     cursor_start(&c, t, in, in + size - 1);
-    for (bool more = true; more && !stop && find_leaf(&c, &entry); more = advance(&c, slot_last(&c)))
+    for (bool more = true; more && !stop && find_leaf(&c, &entry);
+         more = advance(&c, slot_last(&c)))
         stop = harvest_slots(&c, bits, bits | (fn ? ACCESSED_DIRTY : 0), fn, ctx, batch);
     lock_drop(&t->lock);
     return stop;
