@@ -149,7 +149,7 @@ static int cost(const struct command *command, struct output *out, const struct 
 
     if (error)
         return error;
-    if (guest->vcpu == NULL)
+    if (guest->vcpu == NULL || !guest->has_table)
         return command_refuse(
             command, out, E_STATE, "g%u %s has no memory (%s); `start g%u paused` makes it anew",
             guest->number, guest->name, guest_state_name(guest->state), guest->number);

@@ -85,7 +85,7 @@ static int save(const struct command *command, struct output *out, const struct 
     if (error)
         return error;
     if (!out->json)
-        return command_refuse(command, out, E_INVAL,
+        return command_refuse(command, out, E_STATE,
                               "the file goes out as JSON; `tools/quire save g%u -o FILE` asks for "
                               "it and checks it",
                               guest->number);
