@@ -94,6 +94,7 @@ static struct guest *saved_guest(const char *cmdline)
     guest->devices.keyboard.keyboard.queue[1] = 0x1c;
     guest->devices.keyboard.keyboard.queued = 2;
     guest->expect_fault.base = 0x5000;
+    guest->slot[0].rights = RIGHT_RW;
     assert_int_equal(guest_write(guest, gpa(0x200ff8), &word, 8), 8);
     for (unsigned i = 0; i < PAGE_SIZE; i += 8)
         assert_int_equal(guest_write(guest, gpa(0x300000 + i), &word, 8), 8);
@@ -255,6 +256,7 @@ static void test_what_is_none(void **state)
     spoilt(section(0), 4, SAVED_CPU, "section 3 where its guest's belongs");
     spoilt(section(0) + 4, 4, UINT32_MAX, "guest's section says 4294967295 bytes");
     spoilt(section(0) + 4, 4, 8, "guest's section is not what it has to be");
+    spoilt(section(0) + 4, 4, 68, "guest's section is not what it has to be");
     spoilt(section(0) + 8, 8, 4096, "has 0x1000 bytes of memory");
     spoilt(section(0) + 24, 8, 0, "TSC runs at 0 Hz");
     spoilt(section(0) + 32, 4, 64, "options are none: 0x40");
@@ -264,6 +266,7 @@ static void test_what_is_none(void **state)
     spoilt(section(1) + 12, 8, 0x1001, "slot 0 at 0x1001");
     spoilt(section(1) + 20, 8, 0, "is no range of pages");
     spoilt(section(1) + 20, 8, UINT64_MAX - 0xfff, "is no range of pages");
+    spoilt(section(1) + 36, 8, 0, "slot 1 at 0x0+"); /* the second on the first */
     spoilt(section(1) + 28, 4, SLOT_DEVICE, "of a kind not saved");
     spoilt(section(1) + 28, 4, 99, "slots' section is not");
     spoilt(section(1) + 32, 4, RIGHT_U, "slots' section is not");
