@@ -69,6 +69,30 @@ struct vcpu_state {
     bool halted;
 };
 
+/* What a vCPU is beside struct vcpu_state, to be kept outside of this machine. */
+#define VCPU_FPU_MOST 4096
+struct vcpu_rest {
+    uint64_t star, lstar, cstar, fmask, kernel_gs_base;
+    uint64_t sysenter_cs, sysenter_esp, sysenter_eip;
+    uint64_t pat, xcr0;
+    uint64_t dr[4], dr6;
+    uint64_t pending_debug; /* SDM Vol. 3, table 25-4 */
+    /* An event whose delivery comes with the next entry: vector in bits 7:0, type in 10:8, 11: it
+     * has `event_code`, 31: there is one (SDM Vol. 3, 25.8.3; APM Vol. 2, 15.20); `event_length` is
+     * its instruction's, where it has one. */
+    uint32_t event, event_code, event_length;
+    uint32_t blocked; /* VCPU_BLOCKED_ bits */
+    uint32_t traps;   /* breakpoints that the instruction in progress has met */
+    uint32_t cr8;
+    uint32_t fpu_size;          /* of an XSAVE area in standard form, or an FXSAVE image */
+    uint8_t fpu[VCPU_FPU_MOST]; /* zeroes behind fpu_size */
+};
+
+#define VCPU_EVENT_VALID (UINT32_C(1) << 31)
+#define VCPU_BLOCKED_STI 1u /* as bits of the interruptibility state: SDM Vol. 3, table 25-3 */
+#define VCPU_BLOCKED_MOV_SS 2u
+#define VCPU_BLOCKED_NMI 8u
+
 enum vm_exit_kind {
     VM_EXIT_SLICE,     /* its time slice is over */
     VM_EXIT_INTERRUPT, /* an interrupt of the host's; already dealt with */
@@ -243,6 +267,10 @@ struct vm_backend {
     int (*get_state)(struct vcpu *vcpu, struct vcpu_state *out);
     int (*get_modes)(struct vcpu *vcpu, struct vm_modes *out);
     int (*set_state)(struct vcpu *vcpu, const struct vcpu_state *in);
+    /* The rest of it, to be set after set_state(). E_ILLEGAL: no CPU of this vendor could be so;
+     * E_UNSUPPORTED: this one cannot, or cannot tell. The state is then to be thrown away. */
+    int (*get_rest)(struct vcpu *vcpu, struct vcpu_rest *out);
+    int (*set_rest)(struct vcpu *vcpu, const struct vcpu_rest *in);
     /* What is added to the clock when the guest reads it as its TSC, modulo 2^64. */
     void (*set_clock)(struct vcpu *vcpu, uint64_t offset);
 

@@ -62,12 +62,10 @@ bool leaf_is_own(const struct guest *guest, const struct mapping *leaf)
     return true;
 }
 
-/* Divides the block that covers `at` until it is of `order`: by 2 MiB first, so that of a large one
- * no more records than needed are written. */
-static struct block divide_to(hpa_t at, unsigned order)
+/* Divides the block, which covers `at`, until it is of `order`: by 2 MiB first, so that of a large
+ * one no more records than needed are written. */
+static struct block divide(struct block block, hpa_t at, unsigned order)
 {
-    struct block block = block_at(at);
-
     while (block.order > order) {
         unsigned into = block.order > ORDER_2M && order < ORDER_2M ? ORDER_2M : order;
 
@@ -75,6 +73,11 @@ static struct block divide_to(hpa_t at, unsigned order)
         block = block_at(at);
     }
     return block;
+}
+
+static struct block divide_to(hpa_t at, unsigned order)
+{
+    return divide(block_at(at), at, order);
 }
 
 /* One level down: 1 GiB by 2 MiB, 2 MiB by 4 KiB. */
@@ -119,8 +122,8 @@ int pages_cut_ends(struct guest *guest, uint64_t first, uint64_t last)
 
 /* ---- A frame of one's own -------------------------------------------------------------------- */
 
-/* The leaf, of 4 KiB, gets a copy of its frame. */
-static int copy_page(struct guest *guest, const struct mapping *leaf, const struct block *old)
+/* The leaf, of 4 KiB, gets a copy of its frame, and its attributes. */
+static int copy_page(struct guest *guest, struct mapping *leaf, const struct block *old)
 {
     struct flush_batch batch;
     hpa_t frame;
@@ -137,34 +140,45 @@ static int copy_page(struct guest *guest, const struct mapping *leaf, const stru
     invariant(buddy_release(old->head, 0, OWNER_SHARED, NULL) == E_OK);
     guest->pages_copied++;
     guest_note_frames(guest);
+    leaf->out = frame;
     return E_OK;
+}
+
+/* As page_own(); *leaf is what covers `at` then. A copy has the rights given, or, for RIGHT_NONE,
+ * those of the page that it is of. */
+static int own_page(struct guest *guest, gpa_t at, unsigned rights, struct mapping *leaf)
+{
+    struct block block;
+    int error;
+
+    for (;;) {
+        error = gpa_translate(&guest->table, at, leaf);
+        if (error != E_OK)
+            return error;
+        block = block_at(hpa_add(leaf->out, at.v - leaf->in));
+        if (block.owner != OWNER_SHARED || is_shared_by_name(guest, at.v))
+            return E_OK;
+        if (leaf->level == 1)
+            break;
+        if (!block.several && block.order == leaf_order(leaf))
+            return buddy_transfer(block.head, block.order, OWNER_SHARED, guest_owner(guest));
+        error = leaf_split(guest, leaf);
+        if (error != E_OK)
+            return error;
+    }
+    block = divide(block, leaf->out, 0);
+    if (!block.several)
+        return buddy_transfer(block.head, 0, OWNER_SHARED, guest_owner(guest));
+    if (rights != RIGHT_NONE)
+        leaf->attrs.rights = (uint8_t)rights;
+    return copy_page(guest, leaf, &block);
 }
 
 int page_own(struct guest *guest, gpa_t at)
 {
     struct mapping leaf;
-    struct block block;
-    int error;
 
-    for (;;) {
-        error = gpa_translate(&guest->table, at, &leaf);
-        if (error != E_OK)
-            return error;
-        block = block_at(hpa_add(leaf.out, at.v - leaf.in));
-        if (block.owner != OWNER_SHARED || is_shared_by_name(guest, at.v))
-            return E_OK;
-        if (leaf.level == 1)
-            break;
-        if (!block.several && block.order == leaf_order(&leaf))
-            return buddy_transfer(block.head, block.order, OWNER_SHARED, guest_owner(guest));
-        error = leaf_split(guest, &leaf);
-        if (error != E_OK)
-            return error;
-    }
-    block = divide_to(leaf.out, 0);
-    if (!block.several)
-        return buddy_transfer(block.head, 0, OWNER_SHARED, guest_owner(guest));
-    return copy_page(guest, &leaf, &block);
+    return own_page(guest, at, RIGHT_NONE, &leaf);
 }
 
 /* ---- The right to write ---------------------------------------------------------------------- */
@@ -204,21 +218,21 @@ int page_open(struct guest *guest, gpa_t at)
 
     if (!(rights & RIGHT_W))
         return E_NOENT;
-    error = page_own(guest, page);
+    error = own_page(guest, page, rights, &leaf);
     while (error == E_OK) {
-        error = gpa_translate(&guest->table, page, &leaf);
-        if (error != E_OK)
-            break;
         ready = ready || leaf.level == 1 ||
                 (dirty_rights(guest, rights, leaf.level) == rights && leaf_is_own(guest, &leaf));
         if (ready)
             break;
         error = open_large(guest, &leaf, rights, &ready);
+        if (error == E_OK)
+            error = gpa_translate(&guest->table, page, &leaf);
     }
     if (error != E_OK)
         return error;
     dirty_opens(guest, gpa(leaf.in), leaf_size(&leaf));
-    give_rights(guest, leaf.in, leaf_size(&leaf), rights);
+    if (leaf.attrs.rights != rights)
+        give_rights(guest, leaf.in, leaf_size(&leaf), rights);
     return E_OK;
 }
 
@@ -297,8 +311,10 @@ static int share_leaf(void *ctx, const struct mapping *leaf)
     (void)ctx;
     for (uint64_t done = 0; done < leaf_size(leaf);) {
         hpa_t at = hpa_add(leaf->out, done);
-        struct block block = divide_to(at, leaf_order(leaf));
 
+        if (done == 0 && buddy_share_whole(at, leaf_order(leaf), OWNER_SHARED))
+            return 0; /* it has been shared before */
+        struct block block = divide_to(at, leaf_order(leaf));
         if (block.owner != OWNER_SHARED)
             invariant(buddy_transfer(block.head, block.order, block.owner, OWNER_SHARED) == E_OK);
         invariant(buddy_share(block.head, OWNER_SHARED) == E_OK);
@@ -323,21 +339,26 @@ struct release {
     uint64_t next; /* where it stopped */
 };
 
-/* Blocks behind the leaf. What others hold as well is let go at once: they keep it in use. What is
- * left to this holder alone goes by way of the batch, whoever's it is. */
-static void release_blocks(struct release *release, const struct mapping *leaf)
+/* Blocks behind the leaf, `block` the first of them. What others hold as well is let go at once:
+ * they keep it in use. What is left to this holder alone goes by way of the batch, whoever's it is.
+ */
+static void release_blocks(struct release *release, const struct mapping *leaf, struct block block)
 {
-    for (uint64_t done = 0; done < leaf_size(leaf);) {
+    uint64_t done = 0;
+
+    for (;;) {
         hpa_t at = hpa_add(leaf->out, done);
-        struct block block = block_at(at);
 
         if (block.several)
-            block = divide_to(at, leaf_order(leaf));
+            block = divide(block, at, leaf_order(leaf));
         if (block.several)
             invariant(buddy_release(block.head, block.order, OWNER_SHARED, NULL) == E_OK);
         else if (block.head.v == at.v)
             flush_free_after(&release->batch, block.head);
         done = block.head.v + (PAGE_SIZE << block.order) - leaf->out.v;
+        if (done >= leaf_size(leaf))
+            return;
+        block = block_at(hpa_add(leaf->out, done));
     }
 }
 
@@ -355,7 +376,7 @@ static int release_leaf(void *ctx, const struct mapping *leaf)
         release->next = leaf->in;
         return 1;
     }
-    release_blocks(release, leaf);
+    release_blocks(release, leaf, block);
     return 0;
 }
 

@@ -89,19 +89,25 @@ static void protect_all(struct guest *guest, struct flush_batch *batch)
     }
 }
 
+static int take_leaf(void *ctx, const struct mapping *leaf)
+{
+    *(struct mapping *)ctx = *leaf;
+    return 0;
+}
+
 /* The page has been written, or opened whole: its next write is to be noticed again. */
 static void watch_again(struct guest *guest, uint64_t page, struct flush_batch *batch)
 {
     struct table *table = &guest->table;
-    struct mapping leaf;
+    struct mapping leaf = {.level = 0};
 
-    if (table_translate(table, page, &leaf) != E_OK)
+    if (guest->dirty.way == DIRTY_BY_LOG)
+        (void)table_harvest(table, page, PAGE_SIZE, HARVEST_CLEAR_D, take_leaf, &leaf, batch);
+    if (leaf.level == 0 && table_translate(table, page, &leaf) != E_OK)
         return; /* it is there no more */
     unsigned rights = dirty_rights(guest, leaf.attrs.rights, leaf.level);
     if (rights != leaf.attrs.rights)
         protect(guest, &leaf, rights, batch);
-    if (guest->dirty.way == DIRTY_BY_LOG)
-        (void)table_harvest(table, page, PAGE_SIZE, HARVEST_CLEAR_D, NULL, NULL, batch);
 }
 
 static void watch_open(struct guest *guest, struct flush_batch *batch)

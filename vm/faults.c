@@ -216,15 +216,6 @@ static void refuse(struct guest *guest, const struct vm_exit *exit)
     write_reason(guest, exit);
 }
 
-/* Does the table let through by now what was tried? */
-static bool is_allowed(struct guest *guest, const struct vm_exit *exit)
-{
-    struct mapping mapping;
-
-    return gpa_translate(&guest->table, exit->memory.gpa, &mapping) == E_OK &&
-           (exit->memory.access & ~mapping.attrs.rights) == 0;
-}
-
 static bool keeps_faulting(struct guest *guest, const struct vm_exit *exit)
 {
     if (guest->spurious.gpa != exit->memory.gpa.v || guest->spurious.rip != exit->rip)
@@ -253,16 +244,16 @@ static void hold(struct guest *guest, const struct vm_exit *exit, int error)
                    exit->memory.gpa.v, error_name(error), guest->number);
 }
 
-/* A first touch, or a first write. E_NOENT: the slot does not allow it. */
-static int make_reachable(struct guest *guest, const struct slot *slot, const struct vm_exit *exit)
+/* A first touch, or, where a frame is there, a first write. E_NOENT: the slot does not allow it. */
+static int make_reachable(struct guest *guest, const struct slot *slot, const struct vm_exit *exit,
+                          bool is_there)
 {
     uint64_t backed = slot != NULL ? slot->backed : 0;
-    struct mapping mapping;
     int error;
 
     if (slot == NULL || (exit->memory.access & ~slot->rights) != 0)
         return E_NOENT;
-    if (gpa_translate(&guest->table, exit->memory.gpa, &mapping) == E_OK) {
+    if (is_there) {
         error = exit->memory.access & RIGHT_W ? page_open(guest, exit->memory.gpa) : E_NOENT;
         guest->faults_opened += error == E_OK;
     } else {
@@ -277,19 +268,21 @@ static int make_reachable(struct guest *guest, const struct slot *slot, const st
 void exit_memory(struct guest *guest, const struct vm_exit *exit)
 {
     const struct slot *slot = guest_slot_at(guest, exit->memory.gpa);
+    struct mapping leaf;
 
     if (slot != NULL && slot->kind == SLOT_DEVICE) {
         exit_window(guest, exit);
         return;
     }
-    if (is_allowed(guest, exit)) {
+    bool is_there = gpa_translate(&guest->table, exit->memory.gpa, &leaf) == E_OK;
+    if (is_there && (exit->memory.access & ~leaf.attrs.rights) == 0) {
         guest->faults_spurious++;
         if (keeps_faulting(guest, exit))
             guest_stop(guest, exit, "the CPU keeps refusing a %s GPA 0x%lx that the table allows",
                        access_verb(exit->memory.access), exit->memory.gpa.v);
         return;
     }
-    int error = make_reachable(guest, slot, exit);
+    int error = make_reachable(guest, slot, exit, is_there);
     if (error == E_NOENT)
         refuse(guest, exit);
     else if (error != E_OK)

@@ -13,6 +13,7 @@
 #include "vm/guest_load.h"
 #include "vm/interrupts.h"
 #include "vm/quota.h"
+#include "vm/saved.h"
 #include "vm/slots.h"
 #include "vm/snapshot.h"
 
@@ -100,6 +101,12 @@ static int refuse(struct guest *guest, int error, const char *reason)
         format_buffer(guest->reason, sizeof(guest->reason), "%s", reason);
     guest->state = GUEST_REFUSED;
     return error;
+}
+
+/* Its reason is there already. */
+static int refuse_unless(struct guest *guest, int error)
+{
+    return error == E_OK ? E_OK : refuse(guest, error, NULL);
 }
 
 static void log_end(const struct guest *guest)
@@ -234,6 +241,8 @@ static int build(struct guest *guest)
 
     guest_clock_reset(guest);
     devices_reset(guest);
+    if (saved_is(guest->image.bytes, guest->image.size))
+        return refuse_unless(guest, guest_restore(guest));
     guest_choose_machine(guest);
     error = build_memory(guest);
     if (error != E_OK)
@@ -338,8 +347,10 @@ int guest_create(const struct guest_image *image, struct guest **out)
         return error;
     }
     error = make(guest);
+    if (error == E_OK && !guest->options.paused)
+        return guest_start(guest);
     if (error == E_OK)
-        guest->state = guest->options.paused ? GUEST_PAUSED : GUEST_RUNNING;
+        guest->state = GUEST_PAUSED;
     return error;
 }
 

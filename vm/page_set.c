@@ -56,22 +56,41 @@ static uint64_t *child(const uint64_t *directory, unsigned index)
     return (uint64_t *)(uintptr_t)directory[index];
 }
 
-/* The leaf that covers `at`; NULL: none does, and none up to *end (exclusive; 0: 2^64). */
-static struct leaf *leaf_at(const struct page_set *set, uint64_t at, uint64_t *end)
+/* The leaf that covers `at`; NULL: none does. */
+static inline struct leaf *leaf_at(const struct page_set *set, uint64_t at)
 {
     uint64_t *node = set->root;
 
-    *end = 0;
-    if (node == NULL || at >> SPAN_SHIFT != 0)
-        return NULL;
-    for (unsigned level = LEVELS - 1; level > 0; level--) {
+    if (at - set->first > set->last - set->first)
+        return NULL; /* or it covers nothing: no root */
+    for (unsigned level = LEVELS - 1; node != NULL && level > 0; level--)
         node = child(node, index_at(at, level));
-        *end = (at >> (LEAF_SHIFT + (level - 1) * FANOUT_SHIFT)) + 1;
-        *end <<= LEAF_SHIFT + (level - 1) * FANOUT_SHIFT;
-        if (node == NULL)
-            return NULL;
-    }
     return (struct leaf *)node;
+}
+
+/* The first leaf that covers *at, or an address above it; then *at moves there. NULL: none does. */
+static struct leaf *leaf_from(const struct page_set *set, uint64_t *at)
+{
+    if (*at < set->first)
+        *at = set->first;
+    while (set->root != NULL && *at <= set->last) {
+        uint64_t *node = child(set->root, index_at(*at, LEVELS - 1));
+        unsigned level = LEVELS - 1;
+
+        while (node != NULL && --level > 0)
+            node = child(node, index_at(*at, level));
+        if (node != NULL)
+            return (struct leaf *)node;
+        unsigned shift = LEAF_SHIFT + (level - 1) * FANOUT_SHIFT;
+        *at = ((*at >> shift) + 1) << shift;
+    }
+    return NULL;
+}
+
+/* The first address behind the leaf that covers `at`. */
+static uint64_t leaf_end(uint64_t at)
+{
+    return align_down(at, UINT64_C(1) << LEAF_SHIFT) + (UINT64_C(1) << LEAF_SHIFT);
 }
 
 static int cover_leaf(struct page_set *set, uint64_t at)
@@ -96,6 +115,10 @@ int page_set_cover(struct page_set *set, uint64_t first, uint64_t size)
 
     if (size == 0 || first >> SPAN_SHIFT != 0 || (first + (size - 1)) >> SPAN_SHIFT != 0)
         return E_RANGE;
+    if (set->root == NULL || first < set->first)
+        set->first = first;
+    if (set->root == NULL || first + (size - 1) > set->last)
+        set->last = first + (size - 1);
     for (uint64_t leaf = first >> LEAF_SHIFT;
          error == E_OK && leaf <= (first + size - 1) >> LEAF_SHIFT; leaf++)
         error = cover_leaf(set, leaf << LEAF_SHIFT);
@@ -120,25 +143,17 @@ static void add_page(struct page_set *set, struct leaf *leaf, uint64_t at)
 
 void page_set_add(struct page_set *set, uint64_t first, uint64_t size)
 {
-    uint64_t at = align_down(first, PAGE_SIZE), last = first + (size - 1), end;
+    uint64_t at = align_down(first, PAGE_SIZE), last = first + (size - 1);
+    struct leaf *leaf;
 
-    while (size != 0 && at <= last) {
-        struct leaf *leaf = leaf_at(set, at, &end);
-
-        if (leaf != NULL) {
+    while (size != 0 && (leaf = leaf_from(set, &at)) != NULL && at <= last)
+        for (uint64_t end = leaf_end(at); at < end && at <= last; at += PAGE_SIZE)
             add_page(set, leaf, at);
-            end = at + PAGE_SIZE;
-        }
-        if (end == 0)
-            return;
-        at = end;
-    }
 }
 
 bool page_set_has(const struct page_set *set, uint64_t at)
 {
-    uint64_t end;
-    const struct leaf *leaf = leaf_at(set, at, &end);
+    const struct leaf *leaf = leaf_at(set, at);
     unsigned page = page_in_leaf(at);
 
     return leaf != NULL && (leaf->word[page / 64] >> page % 64 & 1) != 0;
@@ -166,23 +181,20 @@ static unsigned next_in_leaf(const struct leaf *leaf, unsigned page)
 
 bool page_set_next(const struct page_set *set, uint64_t from, uint64_t *page)
 {
-    uint64_t at = align_up(from, PAGE_SIZE), end;
+    uint64_t at = align_up(from, PAGE_SIZE);
+
+    const struct leaf *leaf;
 
     if (set->pages == 0 || at < from)
         return false;
-    do {
-        const struct leaf *leaf = leaf_at(set, at, &end);
+    for (; (leaf = leaf_from(set, &at)) != NULL; at = leaf_end(at)) {
+        unsigned found = next_in_leaf(leaf, page_in_leaf(at));
 
-        if (leaf != NULL) {
-            unsigned found = next_in_leaf(leaf, page_in_leaf(at));
-
-            if (found < LEAF_WORDS * 64) {
-                *page = align_down(at, UINT64_C(1) << LEAF_SHIFT) + ((uint64_t)found << PAGE_SHIFT);
-                return true;
-            }
+        if (found < LEAF_WORDS * 64) {
+            *page = align_down(at, UINT64_C(1) << LEAF_SHIFT) + ((uint64_t)found << PAGE_SHIFT);
+            return true;
         }
-        at = end;
-    } while (at != 0);
+    }
     return false;
 }
 
@@ -207,16 +219,11 @@ static void clear_leaf(struct leaf *leaf)
 
 void page_set_clear(struct page_set *set)
 {
-    uint64_t at = 0, end;
+    struct leaf *leaf;
 
-    if (set->pages != 0)
-        do {
-            struct leaf *leaf = leaf_at(set, at, &end);
-
-            if (leaf != NULL)
-                clear_leaf(leaf);
-            at = end;
-        } while (at != 0);
+    for (uint64_t at = 0; set->pages != 0 && (leaf = leaf_from(set, &at)) != NULL;
+         at = leaf_end(at))
+        clear_leaf(leaf);
     set->pages = 0;
 }
 

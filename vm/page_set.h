@@ -5,7 +5,8 @@
  *
  * The frames are taken beforehand, for the ranges that the set is to cover, so that to add a page
  * cannot fail. To empty it and to go through it cost what is in it, and a few words for each 64 MiB
- * covered. Frames come from the buddy (PURPOSE_HEAP), charged to the owner given.
+ * from the first to the last one covered. Frames come from the buddy (PURPOSE_HEAP), charged to the
+ * owner given.
  */
 #ifndef QUIRE_VM_PAGE_SET_H
 #define QUIRE_VM_PAGE_SET_H
@@ -16,7 +17,8 @@
 #include "mm/frames/frame.h"
 
 struct page_set {
-    uint64_t *root; /* NULL: covers nothing */
+    uint64_t *root;       /* NULL: covers nothing */
+    uint64_t first, last; /* what it covers lies within, the last byte included */
     owner_t owner;
     uint64_t frames; /* that it holds */
     uint64_t pages;  /* in the set */

@@ -205,7 +205,7 @@ static int layout_refused(struct guest *guest, int error, const char *option, ui
 }
 
 /* Memory that reaches so far has holes there. */
-static int layout_windows(struct guest *guest)
+int slots_windows(struct guest *guest)
 {
     const struct device *device;
     int error = E_OK;
@@ -246,7 +246,7 @@ int slots_layout(struct guest *guest)
                              GUEST_HIGH_RAM - GUEST_LOW_RAM_END - GUEST_VIDEO_SIZE, SLOT_ROM_LAZY);
     }
     if (error == E_OK && guest->options.pc)
-        error = layout_windows(guest);
+        error = slots_windows(guest);
     if (error != E_OK)
         return layout_refused(guest, error, "memory", 0, memory);
     for (unsigned i = 0; i < guest->options.areas; i++) {

@@ -56,6 +56,9 @@ int slots_cover(const struct guest *guest, struct page_set *set, owner_t owner);
 /* Lays out the slots that guest->options ask for. On an error guest->reason says why. */
 int slots_layout(struct guest *guest);
 
+/* Adds the windows of a PC's devices, in place of what memory there is. As slot_add(). */
+int slots_windows(struct guest *guest);
+
 /* Backs every slot that is not lazy, zeroed. On an error (E_NOMEM, E_QUOTA) what was backed so far
  * stays, for slots_release_by(). */
 int slots_back(struct guest *guest);

@@ -134,11 +134,13 @@ static int put_back(struct guest *guest, gpa_t page)
     hpa_t from = known ? hpa_add(then.out, page.v - then.in) : hpa(0);
     if (known && from.v == now.out.v + (page.v - now.in))
         return E_OK; /* still the same frame: it was noted, but not written */
-    error = page_own(guest, page);
-    if (error == E_OK)
-        error = gpa_translate(&guest->table, page, &now);
-    if (error != E_OK)
-        return error;
+    if (!leaf_is_own(guest, &now)) {
+        error = page_own(guest, page);
+        if (error == E_OK)
+            error = gpa_translate(&guest->table, page, &now);
+        if (error != E_OK)
+            return error;
+    }
     void *to = direct(hpa_add(now.out, page.v - now.in));
     if (known)
         memcpy(to, direct(from), PAGE_SIZE);
@@ -160,7 +162,8 @@ static int put_all_back(struct guest *guest)
 
         if (error != E_OK)
             return error;
-        dirty_wrote(guest, gpa(page), PAGE_SIZE);
+        if (dirty_asked(guest, DIRTY_CONSOLE)) /* by others than this set, which is emptied */
+            dirty_wrote(guest, gpa(page), PAGE_SIZE);
     }
     page_set_clear(written);
     return E_OK;

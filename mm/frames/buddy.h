@@ -105,6 +105,11 @@ int buddy_free_frames(const hpa_t *frames, unsigned n, owner_t owner);
  * `*last` (may be NULL) says whether this was the last. Errors as buddy_free().
  */
 int buddy_share(hpa_t head, owner_t owner);
+
+/* One more holder, where a block of just this order and owner begins at `head`. False, with nothing
+ * changed or counted: none does. For who has many to share and expects that they are as he left
+ * them. */
+bool buddy_share_whole(hpa_t head, unsigned order, owner_t owner);
 int buddy_release(hpa_t head, unsigned order, owner_t owner, bool *last);
 
 /* A block in use becomes 2^(order - into) blocks of order `into`, each with its owner, its purpose,

@@ -4,22 +4,46 @@
  */
 #include "mm/frames/buddy_internal.h"
 
+static void add_holder(uint64_t pfn, uint64_t record)
+{
+    bool shared = frame_record_state(record) == FRAME_SHARED;
+    uint64_t holders = shared ? (record >> FRAME_PAYLOAD_SHIFT) + 1 : 2;
+
+    record &= ~(FRAME_PAYLOAD_MASK | FRAME_STATE_MASK);
+    poke(frame_records[pfn], record | FRAME_SHARED | holders << FRAME_PAYLOAD_SHIFT);
+}
+
 int buddy_share(hpa_t head, owner_t owner)
 {
     uint64_t record;
     buddy_take_lock();
     int error = buddy_check_block(head, owner, &record);
-    if (error == E_OK) {
-        bool shared = frame_record_state(record) == FRAME_SHARED;
-        uint64_t holders = shared ? (record >> FRAME_PAYLOAD_SHIFT) + 1 : 2;
-        record &= ~(FRAME_PAYLOAD_MASK | FRAME_STATE_MASK);
-        poke(frame_records[pfn_of(head)], record | FRAME_SHARED | holders << FRAME_PAYLOAD_SHIFT);
-    } else {
+    if (error == E_OK)
+        add_holder(pfn_of(head), record);
+    else
         buddy_refuse(error);
-    }
     buddy_drop_lock();
     trace(TRACE_SHARE, owner, head.v, 0, 0, error);
     return error;
+}
+
+/* A look at the record of the block's first frame alone: what is no such block is no error. */
+bool buddy_share_whole(hpa_t head, unsigned order, owner_t owner)
+{
+    uint64_t pfn = frame_number(head), record = 0;
+
+    buddy_take_lock();
+    if (pfn < buddy.frames && chunk_ready(pfn))
+        record = peek(frame_records[pfn]);
+    bool used =
+        frame_record_state(record) == FRAME_USED || frame_record_state(record) == FRAME_SHARED;
+    bool fits = used && frame_record_order(record) == order && frame_record_owner(record) == owner;
+    if (fits)
+        add_holder(pfn, record);
+    buddy_drop_lock();
+    if (fits)
+        trace(TRACE_SHARE, owner, head.v, 0, 0, E_OK);
+    return fits;
 }
 
 int buddy_release(hpa_t head, unsigned order, owner_t owner, bool *last)

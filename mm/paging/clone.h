@@ -79,6 +79,11 @@ static SHARED void plan_clone(struct plan *plan, struct table *to, struct table 
         uint64_t end = slot_last(&c) < last ? slot_last(&c) : last;
         unsigned level = c.level;
 
+        if (level == 1) { /* the others of its node lie in the same one of `to` */
+            plan_leaf(plan, &way, c.at, level);
+            go_to(&c, node_last(&c) < last ? node_last(&c) : last);
+            continue;
+        }
         /* The smallest piece at either end has the longest way. */
         while (level > 1 && !is_aligned(c.at, size_of(level)))
             level--;
@@ -89,24 +94,81 @@ static SHARED void plan_clone(struct plan *plan, struct table *to, struct table 
     }
 }
 
+/* What a clone makes of one leaf's attributes, for as long as those that follow are like it. */
+struct alike {
+    uint64_t said; /* its bits, but for address, A and D; 0: none yet */
+    uint64_t bits; /* without the right to write */
+    bool changes;  /* that is another one */
+    bool owes;     /* ... and an invalidation is owed for it */
+};
+
+static inline void alike_to(struct alike *alike, uint64_t entry, unsigned level,
+                            const struct table_caps *caps)
+{
+    uint64_t said = entry & ~(ENTRY_ADDRESS | ACCESSED_DIRTY);
+
+    if (said == alike->said)
+        return;
+    struct attrs before = KIND.decode(entry, level, caps), after = before;
+
+    after.rights &= (uint8_t)~RIGHT_W;
+    alike->said = said;
+    alike->bits = KIND.encode(after, level, caps);
+    alike->changes = !attrs_equal(before, after);
+    alike->owes = alike->changes && change_needs_flush(before, after);
+}
+
+/* The leaf in the cursor's slot becomes read-only; one like it is stored at `to`. */
+static inline void clone_leaf(struct table_cursor *c, uint64_t old, struct alike *alike,
+                              uint64_t *to, struct flush_batch *batch)
+{
+    uint64_t address = leaf_address(old, c->level);
+
+    alike_to(alike, old, c->level, &c->table->caps);
+    if (alike->changes)
+        rewrite_leaf(c->table, slot_of(c), old, address | (alike->bits & ~ACCESSED_DIRTY));
+    if (alike->owes)
+        flush_add(batch, c->at, slot_last(c), c->level);
+    pte_write(to, address | alike->bits);
+}
+
+/* The leaves of the cursor's node, of level 1, from its slot on. Returns how many there were. */
+static inline unsigned clone_node(struct table_cursor *c, uint64_t *to, struct flush_batch *batch)
+{
+    unsigned slots = slots_to(c, c->last), leaves = 0;
+    struct alike alike = {.said = 0};
+
+    for (unsigned i = 0; i < slots; i++, c->at += PAGE_SIZE) {
+        uint64_t old = read_entry(c);
+
+        if (!is_present(old))
+            continue;
+        clone_leaf(c, old, &alike, &to[i], batch);
+        leaves++;
+    }
+    c->at -= PAGE_SIZE;
+    return leaves;
+}
+
 /* Takes the right to write from what `from` maps, and maps the same in `to`. */
 static inline void store_clone(struct table *to, struct table_cursor *c, struct supply *supply,
                                struct flush_batch *batch)
 {
-    const struct table_caps *caps = &to->caps;
     struct table_cursor way;
     uint64_t old;
 
     cursor_start(&way, to, c->at, c->last);
     for (bool more = true; more && find_leaf(c, &old); more = advance(c, slot_last(c))) {
-        uint64_t address = leaf_address(old, c->level);
-        struct attrs attrs = KIND.decode(old, c->level, caps);
+        struct alike alike = {.said = 0};
+        unsigned leaves = 1;
 
-        attrs.rights &= (uint8_t)~RIGHT_W;
-        uint64_t bits = KIND.encode(attrs, c->level, caps);
-        if (protect_leaf(c, old, attrs, bits & ~ACCESSED_DIRTY))
-            flush_add(batch, c->at, slot_last(c), c->level);
-        store_leaf(&way, supply, c->at, c->level, address | bits);
+        go_to(&way, c->at);
+        install_down(&way, supply, c->level, NULL);
+        if (c->level == 1)
+            leaves = clone_node(c, slot_of(&way), batch);
+        else
+            clone_leaf(c, old, &alike, slot_of(&way), batch);
+        count_add(to, way.node[way.level], leaves);
     }
 }
 

@@ -8,7 +8,7 @@ BENCH_CFLAGS := -std=gnu11 -O3 -march=native -g -DQUIRE_HOSTED -I. -Wall -Wextra
 # The mapper is measured twice, each time together with the loops that it is held against: as it is compiled
 # for the hypervisor, without vector registers; and with everything that this machine has, to compare: the limits
 # are for a loop that stores one entry at a time, and a loop that stores four is not held to keep an entry whole.
-BENCH_MAPPER_SRC := tests/bench/mapper_work.c $(MAPPER_SRC) \
+BENCH_MAPPER_SRC := tests/bench/mapper_work.c tests/bench/harvest_work.c $(MAPPER_SRC) \
 	$(patsubst %,arch/x86_64/mm/kind_%.c,kernel user ept npt) tests/unit/no_tlb.c lib/error.c \
 	$(BENCH_MM)
 BENCH_DRIVER_SRC := tests/bench/bench_mapper.c tests/bench/bench.c tests/bench/panic.c
@@ -17,8 +17,8 @@ BENCH_SHIPPED_CFLAGS := -std=gnu11 -O2 -mgeneral-regs-only -ffreestanding -fno-o
 	-fno-optimize-sibling-calls -fno-stack-protector -fno-strict-aliasing -fno-common \
 	-g -DQUIRE_HOSTED -I. -Wall -Wextra -Werror
 
-# The loops of both sides in mapper_work.c begin at a cache line: else a row depends on where the linker puts them.
-$(BENCH)/%/tests/bench/mapper_work.o: BENCH_ALIGN := -falign-loops=64
+# The loops of both sides in *_work.c begin at a cache line: else a row depends on where the linker puts them.
+$(BENCH)/%_work.o: BENCH_ALIGN := -falign-loops=64
 
 $(BENCH)/shipped/%.o: %.c tests/bench/bench.mk
 	@mkdir -p $(@D)
@@ -45,11 +45,10 @@ $(BENCH)/buddy: $(BENCH_BUDDY_SRC) $(wildcard mm/*.h mm/*/*.h lib/*.h tests/benc
 	@mkdir -p $(@D)
 	$(HOSTCC) $(BENCH_CFLAGS) $(filter %.c,$^) -o $@
 
-.PHONY: bench-mapper bench-buddy bench-exits bench-linux
-bench: bench-mapper ## measure the mapper and the buddy against plain code, exits in instructions (ROW=text: rows with it)
-	@$(MAKE) --no-print-directory bench-buddy
-	@$(MAKE) --no-print-directory bench-exits
-	@$(MAKE) --no-print-directory bench-linux
+BENCHES := bench-mapper bench-buddy bench-exits bench-memory bench-linux
+.PHONY: bench $(BENCHES)
+bench: ## measure the mapper and the buddy against plain code, what guests cost in instructions (ROW=text: rows with it)
+	@missed=0; for part in $(BENCHES); do $(MAKE) --no-print-directory $$part || missed=1; done; exit $$missed
 
 bench-mapper: $(BENCH)/mapper $(BENCH)/mapper-native ## the mapper alone
 	@$(BENCH)/mapper $(BENCH_ROW)
@@ -60,6 +59,9 @@ bench-buddy: $(BENCH)/buddy ## the buddy alone
 
 bench-exits: $(QUIRE_ELF) ## what exits of a guest cost, in instructions of the emulated CPU
 	@QUIRE_BUILD=$(BUILD) $(PYTHON) -B tests/bench/exits.py
+
+bench-memory: $(QUIRE_ELF) ## what a guest's memory costs as an object, in instructions of the emulated CPU
+	@QUIRE_BUILD=$(BUILD) $(PYTHON) -B tests/bench/memory.py
 
 bench-linux: $(QUIRE_ELF) ## what Debian's Linux takes to its first program as a guest, against what it takes alone
 	@QUIRE_BUILD=$(BUILD) $(PYTHON) -B tests/bench/linux_boot.py

@@ -209,6 +209,11 @@ static void run_rows(const struct table_kind *kind)
     row("protect 1 GiB page by page, by a cursor", "loop of locked exchanges",
         (struct side){NULL, work_cursor_protect, NULL}, (struct side){NULL, loop_exchange, NULL},
         1.5);
+    row("harvest 1 GiB of 4 KiB, all set", "loop of locked ANDs",
+        (struct side){set_marks, work_harvest, NULL}, (struct side){set_marks, loop_clear, NULL},
+        2);
+    row("harvest 1 GiB of 4 KiB, nothing set", "loop that reads",
+        (struct side){NULL, work_harvest, NULL}, (struct side){NULL, loop_read, NULL}, 1.2);
     row("translate 1 GiB page by page, by a cursor", "store loop",
         (struct side){NULL, work_cursor_translate, NULL}, store, 27);
     unmap_it();

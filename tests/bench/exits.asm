@@ -5,73 +5,15 @@
 %define PC
 %include "check64.inc"
 
-ROUNDS equ 256
 VIEW equ 0x90000
 LAPIC equ VIEW
 IOAPIC equ VIEW + 0x1000
 TICK_VECTOR equ 0x31            ; of check64.inc's stubs; its gate is made anew below
 
-empty:  dq 0                    ; what two RDTSC cost by themselves
-lowest: dq 0
-total:  dq 0
+%include "cost.inc"
+
 expiry: dq 0
 ticks:  dd 0
-
-; RAX: the TSC
-%macro CLOCK 0
-        rdtsc
-        shl rdx, 32
-        or rax, rdx
-%endmacro
-
-record: cmp rax, [lowest]
-        jae .more
-        mov [lowest], rax
-.more:  add [total], rax
-        ret
-
-; ESI: what it is. "cost NAME: lowest N, mean M"
-report: push rsi
-        mov esi, cost
-        call puts
-        pop rsi
-        call puts
-        mov esi, colon
-        call puts
-        mov rax, [lowest]
-        call decimal
-        mov rax, [total]
-        xor edx, edx
-        mov ecx, ROUNDS
-        div rcx
-        call decimal
-        jmp newline
-cost:   db "cost ", 0
-
-; RAX, with a blank before it
-decimal:
-        mov rbx, 10
-        xor ecx, ecx
-.digit: xor edx, edx
-        div rbx
-        push rdx
-        inc ecx
-        test rax, rax
-        jnz .digit
-        mov edx, DEBUG_PORT
-        mov al, ' '
-        out dx, al
-.next:  pop rax
-        add al, '0'
-        out dx, al
-        dec ecx
-        jnz .next
-        ret
-
-begin:  mov qword [lowest], -1
-        mov qword [total], 0
-        mov r12d, ROUNDS
-        ret
 
 ; COST "text", <instruction>: RAX, RCX and RDX are as R8, R9 and R10 say
 %macro COST 2
@@ -100,22 +42,6 @@ map:    mov eax, 0xfee00000 | P | W
         mov [PT + (VIEW >> 12) * 8 + 8], rax
         mov rax, cr3
         mov cr3, rax
-        ret
-
-calibrate:
-        call begin
-.next:  CLOCK
-        mov r13, rax
-        mov rax, r8
-        mov rcx, r9
-        mov rdx, r10
-        CLOCK
-        sub rax, r13
-        call record
-        dec r12d
-        jnz .next
-        mov rax, [lowest]
-        mov [empty], rax
         ret
 
 ; An interrupt gate of our own.

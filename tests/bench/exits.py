@@ -3,20 +3,9 @@
 instructions, and holds its figures against limits. Exits 1 when one is missed.
 """
 
-import os
-import re
 import sys
-import tempfile
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-ROOT = os.path.dirname(os.path.dirname(HERE))
-sys.path[:0] = [os.path.join(ROOT, "tools"), os.path.join(ROOT, "tests"), os.path.join(ROOT, "tests", "emulator")]
-
-import image  # noqa: E402
-from machines import assemble  # noqa: E402
-from quire_machine.engines import Bochs  # noqa: E402
-from quire_machine.machine import Machine  # noqa: E402
-from support import BUILD  # noqa: E402
+from costs import costs, machine_with
 
 # Instructions in the hypervisor, the guest's own few beside.
 LIMITS = {
@@ -27,23 +16,13 @@ LIMITS = {
     "local APIC: EOI by the window": 900,
     "local APIC: EOI by x2APIC": 450,
 }
-ROW = re.compile(r"\[g1 exits\] cost (.*): +(\d+) (\d+)$")
 
 
 def measure():
     """[(what, lowest, mean)]"""
-    with tempfile.TemporaryDirectory() as folder:
-        guest, iso = os.path.join(folder, "exits.bin"), os.path.join(folder, "exits.iso")
-        with open(guest, "wb") as made:
-            made.write(assemble("../../bench/exits.asm"))
-        image.build_image(iso, os.path.join(BUILD, "quire.elf"), "", [(guest, "exits mem=8M pc")])
-        machine = Machine(Bochs(), iso)
-        try:
-            machine.wait_prompt()
-            found = [ROW.match(line) for line in machine.lines]
-        finally:
-            machine.stop()
-    return [(row[1], int(row[2]), int(row[3])) for row in found if row]
+    with machine_with("exits", "mem=8M pc") as machine:
+        machine.wait_prompt()
+        return costs(machine)
 
 
 def main():

@@ -63,4 +63,10 @@ uint64_t loop_lone(void);
 uint64_t loop_zero_three(void);
 uint64_t loop_exchange(void);
 
+/* harvest_work.c, over leaf_tables: */
+void set_marks(void); /* A and D of every page */
+uint64_t work_harvest(void);
+uint64_t loop_read(void);
+uint64_t loop_clear(void);
+
 #endif

@@ -4,7 +4,7 @@
 
 FUZZ := $(BUILD)/fuzz
 FUZZ_SECONDS ?= 600
-FUZZ_TARGETS ?= mapper buddy memory_map madt insn load
+FUZZ_TARGETS ?= mapper buddy memory_map madt insn load saved
 FUZZ_LOGS := $(FUZZ_TARGETS:%=$(FUZZ)/%.log)
 
 # Of each target: what is watched and sanitized; the world around it, which only has to be fast; the longest input; how
@@ -38,6 +38,11 @@ FUZZ_load_PRODUCT := $(wildcard vm/load*.c) vm/bios_rom.c vm/bios_geometry.c vm/
 FUZZ_load_WORLD := lib/format.c lib/error.c $(ACPI_C)
 FUZZ_load_LENGTH := 4400
 FUZZ_load_RUNS ?= 20000
+
+FUZZ_saved_PRODUCT := vm/saved.c vm/saved_fields.c vm/saved_devices.c
+FUZZ_saved_WORLD := lib/format.c lib/error.c lib/sha256.c
+FUZZ_saved_LENGTH := 8192
+FUZZ_saved_RUNS ?= 20000
 
 FUZZ_CFLAGS := -std=gnu11 -O2 -g -fno-omit-frame-pointer -DQUIRE_HOSTED -I. -Wall -Wextra -Werror
 FUZZ_WATCHED := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
@@ -104,7 +109,7 @@ cp $(FUZZ)/kept/$(1)/* tests/fuzz/corpus/$(1)/
 
 endef
 
-fuzz: $(FUZZ_TARGETS:%=$(FUZZ)/%) ## fuzz mapper, buddy, memory maps, ACPI's CPUs, instructions, loaders (FUZZ_SECONDS=600 each, FUZZ_TARGETS=)
+fuzz: $(FUZZ_TARGETS:%=$(FUZZ)/%) ## fuzz mapper, buddy, memory maps, ACPI's CPUs, instructions, loaders, saved guests (FUZZ_SECONDS=600 each, FUZZ_TARGETS=)
 	$(foreach t,$(FUZZ_TARGETS),$(call fuzz_for_long,$(t)))
 
 fuzz-keep: $(FUZZ_TARGETS:%=$(FUZZ)/%) ## make tests/fuzz/corpus the smallest that covers what was found

@@ -123,6 +123,22 @@ static int set_state(struct vcpu *vcpu, const struct vcpu_state *in)
     return E_OK;
 }
 
+static int get_rest(struct vcpu *vcpu, struct vcpu_rest *out)
+{
+    *out = ((struct fake_vcpu *)vcpu)->rest;
+    out->cr8 = vcpu->cr8;
+    return E_OK;
+}
+
+static int set_rest(struct vcpu *vcpu, const struct vcpu_rest *in)
+{
+    if (in->cr8 > 15)
+        return E_ILLEGAL;
+    ((struct fake_vcpu *)vcpu)->rest = *in;
+    vcpu->cr8 = (uint8_t)in->cr8;
+    return E_OK;
+}
+
 static int run(struct vcpu *vcpu, uint64_t slice, struct vm_exit *exit)
 {
     struct fake_vcpu *fake = (struct fake_vcpu *)vcpu;
@@ -313,6 +329,8 @@ const struct vm_backend machine_backend = {
     .get_state = get_state,
     .get_modes = get_modes,
     .set_state = set_state,
+    .get_rest = get_rest,
+    .set_rest = set_rest,
     .set_clock = set_clock,
     .run = run,
     .skip = skip_exit,

@@ -14,6 +14,7 @@
 struct fake_vcpu {
     struct vcpu vcpu; /* first: the backend converts between the two */
     struct vcpu_state state;
+    struct vcpu_rest rest;
     struct vm_event event; /* the last one that was injected ... */
     unsigned events;       /* ... and how many there were */
     bool halted, window;

@@ -878,7 +878,13 @@ static void test_share(void **state)
     assert_int_equal(buddy_share(block, 17), E_PERM);
     assert_int_equal(buddy_share(hpa_add(block, PAGE_SIZE), 16), E_ORDER);
     assert_int_equal(buddy_share(block, 16), E_OK);
-    assert_int_equal(buddy_share(block, 16), E_OK);
+    struct frame_info info;
+    assert_int_equal(frame_query(block, &info, NULL), E_OK);
+    assert_false(buddy_share_whole(block, info.order, 17)); /* another's, another order, a part */
+    assert_false(buddy_share_whole(block, info.order + 1, 16));
+    assert_false(buddy_share_whole(hpa_add(block, PAGE_SIZE), info.order, 16));
+    assert_false(buddy_share_whole(hpa_add(block, 8), info.order, 16));
+    assert_true(buddy_share_whole(block, info.order, 16));
     assert_int_equal(frame_payload(block), 3);
     assert_int_equal(buddy_owner_frames(16), 4);
     assert_int_equal(buddy_free(block, 2, 16), E_SHARED);

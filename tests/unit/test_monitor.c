@@ -2033,8 +2033,8 @@ static const char *const asking_words[] = {
     "wait", "oracle", "print",  "devices", "screen", "bt",      "digest", "cpus",
 };
 static const char *const changing_words[] = {
-    "start",    "pause", "resume", "kill",  "attach", "poke", "type", "dirty",
-    "snapshot", "reset", "fork",   "quota", "fuzz",   "slot", "heat", "merge"};
+    "start", "pause", "resume", "kill", "attach", "poke", "type",  "dirty", "snapshot",
+    "reset", "fork",  "quota",  "fuzz", "slot",   "heat", "merge", "save",  "cost"};
 static const char *const slow_words[] = {"quit", "stress", "bench", "paging", "columns"};
 
 static struct {

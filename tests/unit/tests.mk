@@ -12,6 +12,9 @@ UNIT_arguments_SRC := monitor/arguments.c lib/format.c
 UNIT_TESTS += lib
 UNIT_lib_SRC := lib/error.c lib/format.c lib/log.c tests/unit/string_renamed.c
 
+UNIT_TESTS += sha256
+UNIT_sha256_SRC := lib/sha256.c
+
 UNIT_TESTS += regions
 
 UNIT_TESTS += memblock
@@ -199,6 +202,9 @@ UNIT_shares_SRC := $(VM_SRC)
 
 UNIT_TESTS += guest_load
 UNIT_guest_load_SRC := $(VM_SRC)
+
+UNIT_TESTS += saved
+UNIT_saved_SRC := $(VM_SRC)
 
 UNIT_TESTS += guest_symbols
 UNIT_guest_symbols_SRC := $(VM_SRC)

@@ -74,6 +74,10 @@ bool svm_in_64bit_mode(const struct vmcb *vmcb);
 uint64_t svm_linear_rip(const struct vmcb *vmcb);
 void svm_dump(struct vcpu *vcpu, struct sink *to);
 
+/* rest.c */
+int svm_get_rest(struct vcpu *vcpu, struct vcpu_rest *out);
+int svm_set_rest(struct vcpu *vcpu, const struct vcpu_rest *in);
+
 /* events.c */
 int svm_inject(struct vcpu *vcpu, struct vm_event event);
 void svm_inject_exception(struct svm_vcpu *v, uint8_t vector, uint32_t code);

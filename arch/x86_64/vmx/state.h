@@ -20,6 +20,8 @@ void vmx_set_clock(struct vcpu *vcpu, uint64_t offset);
 
 /* Controls and exit information that are not zero, two a line; the guest's registers are shown by
  * vm/. */
+int vmx_get_rest(struct vcpu *vcpu, struct vcpu_rest *out);
+int vmx_set_rest(struct vcpu *vcpu, const struct vcpu_rest *in);
 int vmx_vcpu_copy(struct vcpu *to, struct vcpu *from);
 void vmx_dump(struct vcpu *vcpu, struct sink *to);
 
