@@ -304,6 +304,7 @@ static void start_backend(const struct vendor *vendor)
                      selftest_has_lost_cpu(options.selftest));
     selftest_of_cpus(options.selftest);
     guests_init(backend, why_not);
+    other_cpus_run_guests();
 }
 
 /* The modules as images, in memory that stays: guests may be started again from them. NULL and 0

@@ -25,6 +25,8 @@ struct svm_vcpu {
     uint16_t asid;
     uint64_t seen[SHOOTDOWN_CPUS]; /* of the table's flushes, on each CPU: shootdown_load() */
     struct resident resident;
+    bool has_run;  /* since it was made, ... */
+    unsigned last; /* ... on this CPU last */
 
     bool window;      /* it exits as soon as it can take an interrupt */
     bool halted;      /* it waits behind a HLT */
@@ -54,6 +56,9 @@ extern struct svm_policy svm_policy;
 
 /* entry.asm */
 void svm_enter(uint64_t gpr[GPR_COUNT], uint64_t guest, uint64_t host);
+
+/* backend.c */
+void svm_put_all(void);
 
 /* create.c */
 void svm_vcpus_init(void);
