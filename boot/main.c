@@ -33,6 +33,7 @@
 #include "monitor/monitor.h"
 #include "vm/guest.h"
 #include "vm/report.h"
+#include "vm/sched.h"
 
 /* What the tables of entry.asm map: no physical address beyond is within reach before our own. */
 #define BOOT_MAP_END (4 * GiB)
@@ -304,7 +305,7 @@ static void start_backend(const struct vendor *vendor)
                      selftest_has_lost_cpu(options.selftest));
     selftest_of_cpus(options.selftest);
     guests_init(backend, why_not);
-    other_cpus_run_guests();
+    other_cpus_run_guests(selftest_of_guests(options.selftest, guests_run_here));
 }
 
 /* The modules as images, in memory that stays: guests may be started again from them. NULL and 0

@@ -72,7 +72,7 @@ static void relax(void)
     cpu_pause();
 }
 
-void other_cpus_run_guests(void)
+void other_cpus_run_guests(bool (*work)(void))
 {
     static struct guests_cpus cpus = {
         .self = cpus_self,
@@ -83,5 +83,5 @@ void other_cpus_run_guests(void)
 
     cpus.count = cpus_online();
     guests_set_cpus(&cpus);
-    cpus_set_idle_work(guests_run_here);
+    cpus_set_idle_work(work);
 }

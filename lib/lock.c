@@ -72,6 +72,17 @@ void wide_lock_take(struct wide_lock *lock)
     lock_serve_next(&lock->queue);
 }
 
+bool wide_lock_try(struct wide_lock *lock)
+{
+    if (!locks_needed)
+        return true;
+    if (__atomic_load_n(&lock->wanted, __ATOMIC_RELAXED) || !try_take(lock))
+        return false;
+    if (LOCKS_CHECKED)
+        lock_check_take(&lock->queue);
+    return true;
+}
+
 void wide_lock_drop(struct wide_lock *lock)
 {
     if (!locks_needed)

@@ -115,6 +115,9 @@ struct wide_lock {
 void wide_lock_take(struct wide_lock *lock);
 void wide_lock_drop(struct wide_lock *lock);
 
+/* True: this CPU has it, as nobody had. */
+bool wide_lock_try(struct wide_lock *lock);
+
 /* Adds to a count that is not under the same lock wherever it changes; `by` modulo 2^64. */
 static inline void count_change(uint64_t *count, uint64_t by)
 {

@@ -48,7 +48,7 @@ void guests_breathe(bool idle);
 void guests_leave(void);
 void guests_enter(void);
 
-/* The guest that runs on a CPU, or did when it was stopped; NULL: nobody. */
+/* The guest that runs on a CPU, or did when it was stopped; NULL: nobody, or there is one CPU. */
 struct guest *guests_turn(unsigned cpu);
 
 /* The CPU in whose queue the guest is. */

@@ -31,7 +31,7 @@ static struct queue {
 } queues[GUEST_CPUS];
 
 static const struct guests_cpus *cpus; /* NULL: one CPU */
-static unsigned stops;                 /* guests_stop_others() without guests_go_on() */
+static unsigned stops; /* guests_stop_others() without guests_go_on(); changed under the lock */
 
 void guests_set_cpus(const struct guests_cpus *all)
 {
@@ -63,7 +63,7 @@ bool sched_stopping(void)
 
 struct guest *guests_turn(unsigned cpu)
 {
-    struct guest *guest = cpu < GUEST_CPUS ? queues[cpu].turn : NULL;
+    struct guest *guest = cpu < guests_cpus() && cpus != NULL ? queues[cpu].turn : NULL;
 
     return guest != NULL && guest_wants_turn(guest) ? guest : NULL;
 }
@@ -240,6 +240,18 @@ static bool run_round(unsigned self)
     return true;
 }
 
+/* A CPU that is out must not wait for the lock while all are to stand still: whoever holds it then
+ * may wait for what this CPU is to do besides. */
+static bool enter_from_outside(void)
+{
+    while (__atomic_load_n(&stops, __ATOMIC_RELAXED) == 0) {
+        if (wide_lock_try(&guests_lock))
+            return true;
+        cpus->relax();
+    }
+    return false;
+}
+
 bool guests_run_here(void)
 {
     unsigned self;
@@ -248,7 +260,10 @@ bool guests_run_here(void)
     if (cpus == NULL)
         return false;
     self = cpus->self();
-    guests_enter();
+    if (!queues[self].out)
+        guests_enter();
+    else if (!enter_from_outside())
+        return false;
     goes_on = run_round(self);
     if (!goes_on && !queues[self].out) {
         put_all(self);
@@ -283,7 +298,7 @@ void guests_stop_others(void)
 {
     if (cpus == NULL || guests_backend() == NULL)
         return;
-    stops++;
+    __atomic_store_n(&stops, stops + 1, __ATOMIC_RELAXED);
     for (unsigned cpu = 1; cpu < cpus->count; cpu++)
         wait_until_out(cpu);
 }
@@ -293,7 +308,8 @@ void guests_go_on(void)
     if (cpus == NULL || guests_backend() == NULL)
         return;
     put_all(0);
-    if (--stops != 0)
+    __atomic_store_n(&stops, stops - 1, __ATOMIC_RELAXED);
+    if (stops != 0)
         return;
     for (unsigned cpu = 1; cpu < cpus->count; cpu++)
         cpus->wake(cpu);
