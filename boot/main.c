@@ -416,6 +416,7 @@ static void finish_boot(void)
     show_first_entry();
     run_user_programs(images, modules);
     list_scripts(images, modules);
+    guests_go_on();
     monitor_run();
 }
 

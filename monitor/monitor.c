@@ -777,7 +777,6 @@ _Noreturn void monitor_run(void)
     struct silence silence = {0};
     int key;
 
-    guests_go_on();
     run_scripts();
     for (;;) {
         key = uart_getc();

@@ -16,12 +16,15 @@
  * (15.15.1). */
 static void come_back(struct svm_vcpu *v)
 {
-    unsigned self = shootdown_self();
+    if (v->last != shootdown_self())
+        svm_forget(v);
+}
 
-    if (v->has_run && v->last != self)
-        tlb_flush_asid(v->asid);
-    v->has_run = true;
-    v->last = self;
+/* This CPU is told now, the others when the guest comes to them. */
+void svm_forget(struct svm_vcpu *v)
+{
+    tlb_flush_asid(v->asid);
+    v->last = shootdown_self();
 }
 
 void svm_put_all(void)
