@@ -271,7 +271,8 @@ struct vm_backend {
     void (*put_all)(void);
 
     /* Runs until the next exit that vm/ must see, at most about `slice` instructions-worth of TSC
-     * ticks; active on this CPU from then on. E_OK and *exit, or E_HARDWARE with exit->kind VM_EXIT_BAD_STATE. */
+     * ticks; active on this CPU from then on. E_OK and *exit, or E_HARDWARE with exit->kind
+     * VM_EXIT_BAD_STATE. */
     int (*run)(struct vcpu *vcpu, uint64_t slice, struct vm_exit *exit);
 
     /* Moves RIP past the instruction that exited, clearing interrupt shadow as the CPU would. True

@@ -28,8 +28,8 @@ static void run_failed(struct guest *guest, int error)
     guest_stop(guest, &exit, "it could not be run: %s", error_text(error));
 }
 
-/* Runs until the clock says `end`, the turn is given up, the guest no longer runs, or this CPU is to
- * stand still. */
+/* Runs until the clock says `end`, the turn is given up, the guest no longer runs, or this CPU is
+ * to stand still. */
 static void run_until(struct guest *guest, uint64_t now, uint64_t end)
 {
     const struct vm_backend *backend = guests_backend();

@@ -62,8 +62,8 @@ struct cpu_info {
 bool cpus_info(unsigned index, struct cpu_info *out);
 
 /* What each CPU but the one that booted does while it has no other work, with interrupts masked. To
- * be called again at once if it says true; otherwise the CPU halts until work comes, or cpus_wake().
- * To be set once, in good time. */
+ * be called again at once if it says true; otherwise the CPU halts until work comes, or
+ * cpus_wake(). To be set once, in good time. */
 void cpus_set_idle_work(bool (*work)(void));
 void cpus_wake(unsigned number);
 

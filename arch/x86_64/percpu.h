@@ -43,8 +43,8 @@ struct percpu {
     uint64_t user_rsp;   /* SYSCALL entry: scratch */
     unsigned number;     /* 0 is the CPU that booted */
     struct stack_range stack[STACK_COUNT];
-    unsigned reporting; /* reports begun and not ended: a trap while reporting sees 1 */
-    uint64_t nmis;      /* taken in host mode */
+    unsigned reporting;      /* reports begun and not ended: a trap while reporting sees 1 */
+    uint64_t nmis;           /* taken in host mode */
     struct locks_held locks; /* in builds that check their order */
     struct user_run *user;
     struct vmx_cpu *vmx;

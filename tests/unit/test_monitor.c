@@ -402,6 +402,9 @@ static const struct vm_backend backend = {.name = "VMX",
                                           .table_caps = backend_caps,
                                           .table_env = backend_env};
 
+/* Guests on several CPUs: how often they are to stand still just now. */
+static unsigned stops;
+
 const struct vm_backend *guests_backend(void)
 {
     return why_no_guests ? NULL : &backend;
@@ -477,6 +480,7 @@ int guest_pause(struct guest *of)
 
 int guest_kill(struct guest *of)
 {
+    assert_int_equal(stops, 1); /* all stand still for the command */
     if (guest_ended(of))
         return E_STATE;
     of->state = GUEST_KILLED;
@@ -563,9 +567,6 @@ void guests_show_unfinished(uint64_t ticks)
 {
     shown_after = ticks;
 }
-
-/* Guests on several CPUs: how often they are to stand still just now. */
-static unsigned stops;
 
 void guests_stop_others(void)
 {
