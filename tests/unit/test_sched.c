@@ -190,6 +190,20 @@ static void an_idle_cpu_takes_from_the_longest_queue(void **state)
     assert_int_equal(guest_cpu(pinned), 1);
 }
 
+static void an_active_guest_stays(void **state)
+{
+    struct guest *active = make("g mem=1M"), *other = make("g mem=1M paused");
+
+    (void)state;
+    active->cpu = other->cpu = 1;
+    guests_go_on();
+    assert_true(on_cpu(1));
+    assert_int_equal(guest_start(other), E_OK);
+    assert_true(on_cpu(2));
+    assert_int_equal(guest_cpu(active), 1);
+    assert_int_equal(guest_cpu(other), 2);
+}
+
 static void whoever_has_one_guest_keeps_it(void **state)
 {
     struct guest *guest = make("g mem=1M pin=1");
@@ -328,6 +342,7 @@ int main(void)
         TEST(a_pinned_guest_is_where_it_is_to_be),
         TEST(a_cpu_runs_its_queue),
         TEST(an_idle_cpu_takes_from_the_longest_queue),
+        TEST(an_active_guest_stays),
         TEST(whoever_has_one_guest_keeps_it),
         TEST(a_cpu_puts_a_guest_before_the_next),
         TEST(all_stand_still_for_a_command),
