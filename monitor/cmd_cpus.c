@@ -178,8 +178,10 @@ static int top(const struct command *command, struct output *out, const struct a
                                     as_number(guest->share.sat_out), as_number(guest->moves)});
         sample.had[i] = guest->ticks;
     }
-    output_note(out, "%u CPUs; shares are of one of them, %s", guests_cpus(),
-                sample.at ? "since `top` was asked last" : "since the first guest began");
+    output_note(out,
+                "%u CPU%s; shares are of one of them, since `top` was asked last, or the first "
+                "guest began",
+                guests_cpus(), guests_cpus() == 1 ? "" : "s");
     sample.at = now;
     return E_OK;
 }
