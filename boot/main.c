@@ -33,6 +33,7 @@
 #include "monitor/monitor.h"
 #include "vm/guest.h"
 #include "vm/report.h"
+#include "vm/sched.h"
 
 /* What the tables of entry.asm map: no physical address beyond is within reach before our own. */
 #define BOOT_MAP_END (4 * GiB)
@@ -305,6 +306,7 @@ static void start_backend(const struct vendor *vendor)
                      selftest_has_lost_cpu(options.selftest));
     selftest_of_cpus(options.selftest);
     guests_init(backend, why_not);
+    other_cpus_run_guests(selftest_of_guests(options.selftest, guests_run_here));
 }
 
 /* The modules as images, in memory that stays: guests may be started again from them. NULL and 0
@@ -415,6 +417,7 @@ static void finish_boot(void)
     show_first_entry();
     run_user_programs(images, modules);
     list_scripts(images, modules);
+    guests_go_on();
     monitor_run();
 }
 

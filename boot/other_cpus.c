@@ -1,9 +1,11 @@
 /* See boot/other_cpus.h. */
 #include "boot/other_cpus.h"
 
+#include "arch/x86_64/cpu.h"
 #include "boot/low_page.h"
 #include "boot/madt.h"
 #include "lib/log.h"
+#include "vm/sched.h"
 
 #define BOOT_MAP_END (4 * GiB)
 
@@ -63,4 +65,23 @@ void other_cpus_start(const struct boot_info *info, uint64_t most, cpu_enable_fn
     }
     unsigned online = cpus_start(list, count, page, enable);
     log_line("CPUs: %u of %u are online", online, count);
+}
+
+static void relax(void)
+{
+    cpu_pause();
+}
+
+void other_cpus_run_guests(bool (*work)(void))
+{
+    static struct guests_cpus cpus = {
+        .self = cpus_self,
+        .kick = cpus_kick,
+        .wake = cpus_wake,
+        .relax = relax,
+    };
+
+    cpus.count = cpus_online();
+    guests_set_cpus(&cpus);
+    cpus_set_idle_work(work);
 }

@@ -18,4 +18,8 @@ void other_cpus_find(const struct boot_info *info);
 void other_cpus_start(const struct boot_info *info, uint64_t most, cpu_enable_fn enable,
                       bool pretended);
 
+/* Has guests run on all CPUs that are online, this one among them. `work` is what the others do for
+ * that (guests_run_here()). Before the first guest is made. */
+void other_cpus_run_guests(bool (*work)(void));
+
 #endif

@@ -94,6 +94,20 @@ static void second_cpu_ends(void)
             cpu_pause();
 }
 
+#define ROUNDS_BEFORE 50
+
+static idle_work_fn usual_work;
+
+static bool break_invariant_in_the_midst(void)
+{
+    static unsigned rounds;
+    bool more = usual_work();
+
+    if (cpus_self() == 1 && more && ++rounds == ROUNDS_BEFORE)
+        broken_invariant();
+    return more;
+}
+
 struct fault {
     const char *name;
     void (*commit)(void);
@@ -124,14 +138,15 @@ static bool commit(const char *name, const struct fault *list, unsigned count)
 
 static bool is_one_of_cpus(const char *name)
 {
-    return strcmp(name, "lost") == 0 || strcmp(name, "deaf") == 0 || strcmp(name, "second") == 0;
+    return strcmp(name, "lost") == 0 || strcmp(name, "deaf") == 0 || strcmp(name, "second") == 0 ||
+           strcmp(name, "midst") == 0;
 }
 
 void selftest(const char *name)
 {
     if (!commit(name, faults, ARRAY_SIZE(faults)) && !is_one_of_cpus(name))
         log_line("selftest: there is no `%s`; known: pf wp nx ud df stack nest panic, with "
-                 "several CPUs lost deaf second",
+                 "several CPUs lost deaf second midst",
                  name);
 }
 
@@ -144,4 +159,10 @@ void selftest_of_cpus(const char *name)
 bool selftest_has_lost_cpu(const char *name)
 {
     return strcmp(name, "lost") == 0;
+}
+
+idle_work_fn selftest_of_guests(const char *name, idle_work_fn usual)
+{
+    usual_work = usual;
+    return strcmp(name, "midst") == 0 ? break_invariant_in_the_midst : usual;
 }

@@ -17,7 +17,7 @@
  *   stack  calls without end, into the guard page
  *   nest   a fault in the middle of a report
  *   panic  a broken invariant
- * Those of selftest_of_cpus() and selftest_has_lost_cpu() are passed over.
+ * Those of selftest_of_cpus(), selftest_of_guests() and selftest_has_lost_cpu() are passed over.
  */
 void selftest(const char *name);
 
@@ -27,6 +27,14 @@ void selftest(const char *name);
  *   second a broken invariant, on CPU 1
  */
 void selftest_of_cpus(const char *name);
+
+/*
+ * Likewise, while guests run on all CPUs: what these are to do between two rounds, `usual` if there
+ * is nothing of that name.
+ *   midst  a broken invariant, on CPU 1
+ */
+typedef bool (*idle_work_fn)(void);
+idle_work_fn selftest_of_guests(const char *name, idle_work_fn usual);
 
 /* `lost`: whether one CPU more is to be started than there are. */
 bool selftest_has_lost_cpu(const char *name);

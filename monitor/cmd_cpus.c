@@ -1,11 +1,13 @@
 /*
- * `cpus`: the machine's CPUs, what each does, and flushes on several of them tried.
+ * `cpus`: the machine's CPUs, what each does, and flushes on several of them tried. `top`: which
+ * guest is on which of them, and how much of it each has.
  */
 #include "arch/x86_64/cpus.h"
 #include "arch/x86_64/oracle/trial.h"
 #include "lib/string.h"
 #include "monitor/commands.h"
 #include "vm/guest.h"
+#include "vm/sched.h"
 
 #define DEFAULT_CHANGES 100
 #define CHANGES_LIMIT UINT64_C(10000000)
@@ -29,16 +31,30 @@ static const struct column trial_columns[] = {
 };
 static const struct record trial_record = RECORD_NARROW("trial", trial_columns, "loads");
 
+#define DOING_TEXT 48
+
+static const char *doing_text(char buffer[DOING_TEXT], const struct cpu_info *info)
+{
+    const struct guest *guest = guests_turn(info->number);
+
+    if (!guest)
+        return info->doing;
+    format_buffer(buffer, DOING_TEXT, "g%u %s%s", guest->number, guest->name,
+                  info->number == 0 ? ", console" : "");
+    return buffer;
+}
+
 static void show_cpu(struct output *out, const struct cpu_info *info)
 {
     bool online = info->status == CPU_ONLINE;
     const struct shootdown_counters *flushes = &info->flushes;
     struct value nothing = as_nothing();
+    char doing[DOING_TEXT];
 
     output_row(out, &processor_record,
                (struct value[]){online ? as_number(info->number) : nothing,
                                 as_number(info->apic_id), as_text(cpu_status_name(info->status)),
-                                online ? as_text(info->doing) : nothing,
+                                online ? as_text(doing_text(doing, info)) : nothing,
                                 online ? as_number(info->nmis) : nothing,
                                 online ? as_number(info->wakes) : nothing,
                                 online ? as_number(flushes->sent) : nothing,
@@ -115,6 +131,61 @@ static int cpus_command(const struct command *command, struct output *out,
     return try_flushes(command, out, changes);
 }
 
+/* ---- top ------------------------------------------------------------------------------------ */
+
+static const struct column share_columns[] = {
+    {"guest", COLUMN_TEXT, 5},    {"name", COLUMN_TEXT, 10},     {"state", COLUMN_TEXT, 8},
+    {"cpu", COLUMN_NUMBER, 3},    {"pinned", COLUMN_FLAG, 6},    {"percent", COLUMN_NUMBER, 7},
+    {"ticks", COLUMN_NUMBER, 12}, {"sat out", COLUMN_NUMBER, 7}, {"moves", COLUMN_NUMBER, 5},
+};
+static const struct record share_record = RECORD_NARROW("share", share_columns, "sat out,moves");
+
+/* When `top` was asked last, and the ticks that each guest had had then; at first, when the first
+ * of them began. */
+static struct {
+    uint64_t at, had[GUEST_LIMIT + 1];
+} sample;
+
+/* So many hundredths of one CPU's time since then. The counts of a new life begin anew. */
+static uint64_t percent_of(const struct guest *guest, uint64_t passed)
+{
+    uint64_t had = sample.had[guest->number];
+    uint64_t ticks = guest->ticks >= had ? guest->ticks - had : guest->ticks;
+
+    return passed ? ticks * 100 / passed : 0;
+}
+
+static int top(const struct command *command, struct output *out, const struct arguments *args)
+{
+    char number[8];
+
+    (void)args;
+    if (guest_count() == 0 || !guests_backend())
+        return command_refuse(command, out, E_NOENT, "there are no guests%s%s",
+                              guests_why_not() ? ": " : "",
+                              guests_why_not() ? guests_why_not() : "");
+    uint64_t now = guests_backend()->ticks();
+    uint64_t passed = now - (sample.at ? sample.at : guests_first_entry());
+    for (unsigned i = 1; i <= guest_count(); i++) {
+        const struct guest *guest = guest_by_number(i);
+
+        format_buffer(number, sizeof(number), "g%u", i);
+        output_row(out, &share_record,
+                   (struct value[]){as_text(number), as_text(guest->name),
+                                    as_text(guest_state_name(guest->state)),
+                                    as_number(guest_cpu(guest)), as_number(guest->options.pinned),
+                                    as_number(percent_of(guest, passed)), as_number(guest->ticks),
+                                    as_number(guest->share.sat_out), as_number(guest->moves)});
+        sample.had[i] = guest->ticks;
+    }
+    output_note(out,
+                "%u CPU%s; shares are of one of them, since `top` was asked last, or the first "
+                "guest began",
+                guests_cpus(), guests_cpus() == 1 ? "" : "s");
+    sample.at = now;
+    return E_OK;
+}
+
 static const struct command cpus_commands[] = {
     {
         .name = "cpus",
@@ -131,6 +202,20 @@ static const struct command cpus_commands[] = {
         .example = "cpus",
         .most = 2,
         .run = cpus_command,
+    },
+    {
+        .name = "top",
+        .usage = "",
+        .summary = "which guest is on which CPU, and how much of its time each has had",
+        .details =
+            "`cpu` is the CPU whose queue a guest is in, `pinned` those that stay there "
+            "(`pin=N`),\n"
+            "`percent` its share of one CPU's time since `top` was asked last, all that was done\n"
+            "for it included, and `ticks` what it has had in its life. A guest sits a turn out "
+            "for\n"
+            "what went beyond its slices; it moves when a CPU that has nobody to run takes it.\n",
+        .example = "top",
+        .run = top,
     },
 };
 

@@ -63,6 +63,10 @@ static int guests(const struct command *command, struct output *out, const struc
                 guest->reason[0] ? as_text(guest->reason) : as_nothing()});
     }
     output_note(out, "%u of %u ended, %u as expected", ended, count, ok);
+    for (unsigned i = 1; i <= count; i++)
+        if (guest_by_number(i)->options.pinned)
+            output_note(out, "g%u %s is pinned to CPU %u", i, guest_by_number(i)->name,
+                        guest_by_number(i)->options.pin);
     return E_OK;
 }
 
@@ -508,7 +512,8 @@ static const struct command guests_commands[] = {
         .usage = "",
         .summary = "all guests: state, memory, exits, and why they ended",
         .details = "`expected` is what its module's options said it would come to (expect=...).\n"
-                   "`frames` is what it holds now, page tables included: 0 once it has ended.\n",
+                   "`frames` is what it holds now, page tables included: 0 once it has ended.\n"
+                   "On which CPU each runs says `top`; those with `pin=N` are named here.\n",
         .example = "guests",
         .run = guests,
     },

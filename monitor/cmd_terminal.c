@@ -7,6 +7,7 @@
 #include "monitor/monitor.h"
 #include "monitor/terminal.h"
 #include "vm/guest.h"
+#include "vm/sched.h"
 
 static int attach(const struct command *command, struct output *out, const struct arguments *args)
 {
@@ -100,10 +101,12 @@ static int wait(const struct command *command, struct output *out, const struct 
 
     (void)command;
     (void)args;
+    guests_go_on();
     do {
         left = monitor_round();
         key = uart_getc();
     } while (key < 0 && left > 0);
+    guests_stop_others();
     output_note(out, left ? "a key ended the wait" : "no guest can run");
     return E_OK;
 }

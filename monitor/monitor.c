@@ -15,6 +15,7 @@
 #include "monitor/terminal.h"
 #include "monitor/machine_audit.h"
 #include "vm/guest.h"
+#include "vm/sched.h"
 #include "vm/symbols.h"
 
 /* Keys taken between two rounds of the guests: enough for a long line at once, and a bound for a
@@ -374,6 +375,15 @@ static int take_alias(struct output *out, struct arguments *args)
     return E_OK;
 }
 
+/* No command sees a guest in the middle of anything, wherever it runs. */
+static int run_stopped(struct output *out, const struct arguments *args)
+{
+    guests_stop_others();
+    int error = run_command(out, args);
+    guests_go_on();
+    return error;
+}
+
 int monitor_execute(struct output *out, const char *line)
 {
     struct arguments args;
@@ -399,7 +409,7 @@ int monitor_execute(struct output *out, const char *line)
         } else {
             error = take_alias(out, &args);
             if (!error)
-                error = run_command(out, &args);
+                error = run_stopped(out, &args);
         }
         end_command(out, &args, error);
         if (error)
@@ -610,7 +620,9 @@ static void sum_up(void)
 
     monitor.counted = true;
     log_pass_on(true);
+    guests_stop_others();
     machine_audit_log();
+    guests_go_on();
     if (count == 0) {
         log_line("guests: none%s%s", guests_why_not() ? ": " : "",
                  guests_why_not() ? guests_why_not() : "");
@@ -787,6 +799,8 @@ _Noreturn void monitor_run(void)
             continue;
         if (!monitor.counted && !any_paused())
             sum_up();
+        guests_leave();
         cpu_idle();
+        guests_enter();
     }
 }

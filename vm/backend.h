@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "lib/format.h"
+#include "lib/lock.h"
 #include "mm/addr.h"
 #include "mm/paging/attrs.h"
 #include "mm/paging/table.h"
@@ -215,8 +216,27 @@ struct vcpu {
     uint64_t entries;        /* VM entries that succeeded */
     uint64_t frames;         /* that it holds under its owner's number */
     uint64_t deadline;       /* clock at which its turn ends: no work for it goes on for longer */
+    struct wide_lock *lock;  /* dropped while guest code runs; NULL: nobody else is there */
+    uint64_t waited;         /* ticks, for that lock */
     uint8_t cr8;             /* bits 7:4 of the local APIC's task priority */
 };
+
+/* For run(): nothing but the CPU's own comes between the two, the entry and NMIs. Whoever asks for
+ * a flush by an NMI may hold the lock: that is answered before the lock is taken. */
+static inline void vcpu_drop_lock(const struct vcpu *vcpu)
+{
+    if (vcpu->lock != NULL)
+        wide_lock_drop(vcpu->lock);
+}
+
+static inline void vcpu_take_lock(struct vcpu *vcpu, uint64_t (*ticks)(void))
+{
+    if (vcpu->lock == NULL)
+        return;
+    uint64_t before = ticks();
+    wide_lock_take(vcpu->lock);
+    vcpu->waited += ticks() - before;
+}
 
 /* What the guest's CPU is set to, for what depends on it alone. */
 struct vm_modes {
@@ -274,8 +294,13 @@ struct vm_backend {
     /* What is added to the clock when the guest reads it as its TSC, modulo 2^64. */
     void (*set_clock)(struct vcpu *vcpu, uint64_t offset);
 
+    /* This CPU puts every vCPU that is active on it: what it still has of them goes to memory, and
+     * any CPU may run them next. */
+    void (*put_all)(void);
+
     /* Runs until the next exit that vm/ must see, at most about `slice` instructions-worth of TSC
-     * ticks. E_OK and *exit, or E_HARDWARE with exit->kind VM_EXIT_BAD_STATE. */
+     * ticks; active on this CPU from then on. E_OK and *exit, or E_HARDWARE with exit->kind
+     * VM_EXIT_BAD_STATE. */
     int (*run)(struct vcpu *vcpu, uint64_t slice, struct vm_exit *exit);
 
     /* Moves RIP past the instruction that exited, clearing interrupt shadow as the CPU would. True

@@ -14,6 +14,7 @@
 #include "vm/interrupts.h"
 #include "vm/quota.h"
 #include "vm/saved.h"
+#include "vm/sched.h"
 #include "vm/slots.h"
 #include "vm/snapshot.h"
 
@@ -286,6 +287,18 @@ static void forget_last_life(struct guest *guest)
     guest->output_read = UINT64_MAX;
 }
 
+/* A guest that ran elsewhere than was asked for would be worse than one that does not run. */
+static int check_pin(struct guest *guest)
+{
+    unsigned count = guests_cpus();
+
+    if (!guest->options.pinned || guest->options.pin < count)
+        return E_OK;
+    format_buffer(guest->reason, sizeof(guest->reason), "pin=%u: the CPUs are 0 to %u here",
+                  guest->options.pin, count - 1);
+    return refuse(guest, E_RANGE, NULL);
+}
+
 static int make(struct guest *guest)
 {
     char size[SIZE_TEXT], backed[SIZE_TEXT];
@@ -293,7 +306,9 @@ static int make(struct guest *guest)
     int error;
 
     forget_last_life(guest);
-    error = build(guest);
+    error = check_pin(guest);
+    if (error == E_OK)
+        error = build(guest);
     if (error != E_OK) {
         guest_finish(guest);
         return error;
@@ -317,6 +332,7 @@ struct guest *guest_register(void)
         return NULL;
     guest = direct(at);
     memset(guest, 0, sizeof(*guest));
+    guest_choose_cpu(guest);
     all.guest[all.count++] = guest;
     guest->number = all.count;
     guest->output_read = UINT64_MAX;

@@ -151,6 +151,8 @@ struct guest {
     bool has_bios;     /* see vm/bios.h */
     bool has_disk;     /* its image is the BIOS's disk */
     bool was_reset;    /* it ended by a reset of its machine */
+    unsigned cpu;      /* in whose queue it is, if it is not pinned (vm/sched.h) */
+    uint64_t moves;    /* to other queues */
     unsigned restarts; /* by itself, since it was started otherwise */
     bool in_round;     /* of vm/fuzz.h */
     bool round_over;   /* it has said that it is done */

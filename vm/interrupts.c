@@ -6,6 +6,7 @@
 #include "vm/device.h"
 #include "vm/guest.h"
 #include "vm/lapic.h"
+#include "vm/sched.h"
 #include "x86/control.h"
 
 /* ---- Lines ---------------------------------------------------------------------------------- */
@@ -100,6 +101,7 @@ static void offer_nmi(struct guest *guest)
 void interrupts_stir(struct guest *guest)
 {
     guest->devices.quiet_until = 0;
+    guest_nudge(guest);
 }
 
 uint64_t interrupts_offer(struct guest *guest, uint64_t ticks)

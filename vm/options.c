@@ -185,6 +185,18 @@ static int parse_mods(struct parser *parser, struct word word, struct word value
     return E_OK;
 }
 
+static int parse_pin(struct parser *parser, struct word word, struct word value)
+{
+    uint64_t cpu;
+
+    if (parse_size(value.text, value.length, &cpu) != E_OK || cpu >= OPTION_CPUS)
+        return REFUSE(parser, "'%.*s': a guest is pinned to a CPU by its number, 0 to %d",
+                      SHOW(word), OPTION_CPUS - 1);
+    parser->out->pinned = true;
+    parser->out->pin = (unsigned)cpu;
+    return E_OK;
+}
+
 static int parse_pages(struct parser *parser, struct word word, struct word value)
 {
     static const char *const sizes[] = {"4K", "2M", "1G"};
@@ -238,6 +250,8 @@ static int parse_value(struct parser *parser, struct word word, struct word name
         return parse_mods(parser, word, value);
     if (word_is(name, "entry"))
         return parse_entry(parser, word, value);
+    if (word_is(name, "pin"))
+        return parse_pin(parser, word, value);
     if (word_is(name, "pages"))
         return parse_pages(parser, word, value);
     if (word_is(name, "around"))
@@ -251,7 +265,7 @@ static int parse_value(struct parser *parser, struct word word, struct word name
     return REFUSE(
         parser,
         "'%.*s': there is no option '%.*s='; there are mem= quota= pages= around= expect= reset= "
-        "mods= entry= rom= nox= xo= ram= hole= share=",
+        "mods= entry= pin= rom= nox= xo= ram= hole= share=",
         SHOW(word), SHOW(name));
 }
 

@@ -43,6 +43,7 @@ const char *guest_entry_name(enum guest_entry entry); /* the option's value: "el
 
 #define OPTION_AREAS 12
 #define OPTION_MODS 8
+#define OPTION_CPUS 64
 #define OPTION_AROUND 512 /* at most: 2 MiB */
 #define OPTION_DEFAULT_MEMORY (UINT64_C(16) << 20)
 #define OPTION_MIN_MEMORY (UINT64_C(1) << 20)
@@ -62,6 +63,8 @@ struct guest_options {
     bool debug_exit; /* `debug-exit`: QEMU's isa-debug-exit at port 0xf4 */
     enum guest_expect expect;
     enum guest_reset_option reset;
+    bool pinned;   /* `pin=`: it runs on one CPU alone, ... */
+    unsigned pin;  /* ... this one */
     unsigned mods; /* `mods=N`: how many of the following modules are this guest's */
     unsigned areas;
     struct guest_area area[OPTION_AREAS];

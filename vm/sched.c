@@ -3,7 +3,7 @@
  *
  * All that is done for a guest counts for its slice: its exits, what it prints, what it gives back
  * at its end. So a guest that does nothing but exit gets no more of the CPU than one that computes.
- * One CPU runs them all for now; what a second would need to share is the list in vm/guest.c.
+ * Each CPU goes by its own queue (vm/sched_cpus.c).
  */
 #include "lib/error.h"
 #include "mm/trace.h"
@@ -11,6 +11,7 @@
 #include "vm/interrupts.h"
 #include "vm/report.h"
 #include "vm/reset.h"
+#include "vm/sched.h"
 #include "vm/snapshot.h"
 
 static uint64_t first_entry;
@@ -27,14 +28,16 @@ static void run_failed(struct guest *guest, int error)
     guest_stop(guest, &exit, "it could not be run: %s", error_text(error));
 }
 
-/* Runs until the clock says `end`, the turn is given up, or the guest no longer runs. */
+/* Runs until the clock says `end`, the turn is given up, the guest no longer runs, or this CPU is
+ * to stand still. */
 static void run_until(struct guest *guest, uint64_t now, uint64_t end)
 {
     const struct vm_backend *backend = guests_backend();
     bool goes_on = true;
 
     guest->vcpu->deadline = end;
-    while (goes_on && now < end) {
+    guest->vcpu->lock = sched_lock();
+    while (goes_on && now < end && !sched_stopping()) {
         struct vm_exit exit = {.kind = VM_EXIT_COUNT};
         uint64_t left = end - now, next = interrupts_offer(guest, now);
 
@@ -54,12 +57,19 @@ static void run_until(struct guest *guest, uint64_t now, uint64_t end)
     }
 }
 
+/* What a guest waits for the guests' lock is not its own doing, and moves the start of its time. */
+static uint64_t waited(const struct guest *guest)
+{
+    return guest->vcpu != NULL ? guest->vcpu->waited : 0;
+}
+
 /* A guest that ends gives back what it held by and by, in turns of its own. */
 static void take_turn(struct guest *guest)
 {
-    uint64_t start, turn = share_turn(&guest->share), used;
+    uint64_t start, turn = share_turn(&guest->share), used, before = waited(guest);
     bool runs = turn != 0 && guest->state == GUEST_RUNNING;
 
+    sched_begin_turn(guest);
     if (runs)
         guest_clock_go(guest);
     start = guests_backend()->ticks();
@@ -67,6 +77,7 @@ static void take_turn(struct guest *guest)
         first_entry = start;
     if (runs)
         run_until(guest, start, start + turn);
+    start += waited(guest) - before;
     used = guests_backend()->ticks() - start;
     guest->ticks += used;
     if (guest_ended(guest) && guest->snapshot != NULL)
@@ -78,13 +89,13 @@ static void take_turn(struct guest *guest)
         share_owe(&guest->share, used - turn);
 }
 
-static bool wants_turn(const struct guest *guest)
+bool guest_wants_turn(const struct guest *guest)
 {
     return guest->state == GUEST_RUNNING || guest_holds(guest);
 }
 
 static bool (*between)(void);
-static unsigned last; /* whose turn it was */
+static unsigned last[GUEST_CPUS]; /* whose turn it was */
 
 void guests_set_between(bool (*wanted)(void))
 {
@@ -105,22 +116,40 @@ void guest_run_round(struct guest *guest, uint64_t most)
     guest->in_round = false;
 }
 
-unsigned guests_round(void)
+/* Does what is done after each slice, on the console's CPU: others have time for guests alone. */
+static bool attend_console(void)
 {
-    unsigned count = guest_count(), runnable = 0;
+    guests_show_output();
+    return between != NULL && between();
+}
 
-    for (unsigned i = 0; i < count; i++) {
-        struct guest *guest = guest_by_number(last % count + 1);
+unsigned sched_round(unsigned cpu)
+{
+    unsigned count = guest_count(), used = 0;
 
-        last = guest->number;
-        if (!wants_turn(guest))
+    for (unsigned i = 0; i < count && !sched_stopping(); i++) {
+        struct guest *guest = guest_by_number(last[cpu] % count + 1);
+        bool halted = guest->halted;
+
+        last[cpu] = guest->number;
+        if (guest_cpu(guest) != cpu || !guest_wants_turn(guest))
             continue;
         take_turn(guest);
-        guests_show_output();
-        if (between != NULL && between())
+        used += !halted || !guest->halted;
+        if (cpu == 0 && attend_console())
             break;
     }
-    for (unsigned number = 1; number <= count; number++)
-        runnable += wants_turn(guest_by_number(number));
+    return used;
+}
+
+unsigned guests_round(void)
+{
+    unsigned runnable = 0, used = sched_round(0);
+
+    if (used == 0 && guests_cpus() > 1)
+        (void)attend_console(); /* what guests have printed elsewhere */
+    guests_breathe(used == 0);
+    for (unsigned number = 1; number <= guest_count(); number++)
+        runnable += guest_wants_turn(guest_by_number(number));
     return runnable;
 }

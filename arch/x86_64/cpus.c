@@ -92,6 +92,25 @@ bool cpus_done(unsigned number)
     return !entry || __atomic_load_n(&entry->what, __ATOMIC_ACQUIRE) == NULL;
 }
 
+static bool (*idle_work)(void);
+
+void cpus_set_idle_work(bool (*work)(void))
+{
+    __atomic_store_n(&idle_work, work, __ATOMIC_RELEASE);
+}
+
+void cpus_wake(unsigned number)
+{
+    lapic_send_vector(entry_of(number)->apic_id, VECTOR_WAKE);
+}
+
+static bool work_idly(void)
+{
+    bool (*work)(void) = __atomic_load_n(&idle_work, __ATOMIC_ACQUIRE);
+
+    return work && work();
+}
+
 _Noreturn void cpus_idle(struct cpu_entry *self)
 {
     for (;;) {
@@ -99,7 +118,7 @@ _Noreturn void cpus_idle(struct cpu_entry *self)
             self->wakes++;
             self->fn(self->argument);
             __atomic_store_n(&self->what, NULL, __ATOMIC_RELEASE);
-        } else {
+        } else if (!work_idly()) {
             /* What is sent in between waits for STI, behind which HLT comes first. */
             __asm__ volatile("sti; hlt; cli" : : : "memory");
         }
@@ -108,12 +127,12 @@ _Noreturn void cpus_idle(struct cpu_entry *self)
 
 /* ---- Flushes ------------------------------------------------------------------------------- */
 
-static unsigned self_number(void)
+unsigned cpus_self(void)
 {
     return this_cpu()->number;
 }
 
-static void send_nmi(unsigned number)
+void cpus_kick(unsigned number)
 {
     lapic_send_nmi(entry_of(number)->apic_id);
 }
@@ -136,8 +155,8 @@ static void missing(unsigned number, const struct table *table)
 }
 
 const struct shootdown_ops cpus_shootdown_ops = {
-    .self = self_number,
-    .send = send_nmi,
+    .self = cpus_self,
+    .send = cpus_kick,
     .forget = forget,
     .now = now,
     .patience = ANSWER_PATIENCE,
@@ -196,7 +215,7 @@ void cpus_stop_all_others(struct sink *to)
         stop_here(&nowhere); /* another one was first */
     for (unsigned n = 0; n < cpus.online; n++)
         if (n != self)
-            send_nmi(n);
+            cpus_kick(n);
     for (unsigned n = 0; n < cpus.online; n++) {
         const struct cpu_entry *entry = entry_of(n);
         uint64_t start = rdtsc();

@@ -2,8 +2,8 @@
  * The machine's CPUs: starting those beside the one that booted, what each of them is doing, giving
  * them something to do, and stopping them.
  *
- * A CPU that has been started halts until there is work for it (VECTOR_WAKE) or a flush that it has
- * to take part in (an NMI, arch/x86_64/mm/shootdown.h).
+ * A CPU that has been started does what cpus_set_idle_work() says, or halts until there is work for
+ * it (VECTOR_WAKE) or a flush that it has to take part in (an NMI, arch/x86_64/mm/shootdown.h).
  */
 #ifndef QUIRE_ARCH_CPUS_H
 #define QUIRE_ARCH_CPUS_H
@@ -60,6 +60,18 @@ struct cpu_info {
 
 /* The CPUs that are known of, from 0; false beyond the last. Number 0 is the one that booted. */
 bool cpus_info(unsigned index, struct cpu_info *out);
+
+/* What each CPU but the one that booted does while it has no other work, with interrupts masked. To
+ * be called again at once if it says true; otherwise the CPU halts until work comes, or
+ * cpus_wake(). To be set once, in good time. */
+void cpus_set_idle_work(bool (*work)(void));
+void cpus_wake(unsigned number);
+
+/* Has a CPU leave the guest that it runs, by an NMI; nothing else comes of it. */
+void cpus_kick(unsigned number);
+
+/* The CPU that runs this. */
+unsigned cpus_self(void);
 
 /* How many are online: numbers 0 up to one less. */
 unsigned cpus_online(void);

@@ -202,6 +202,11 @@ static enum cpu_status start_one(struct cpu_entry *entry, uint8_t page)
     return entry->status;
 }
 
+static struct locks_held *locks_of_this_cpu(void)
+{
+    return &this_cpu()->locks;
+}
+
 /* Before a second CPU runs, and while no lock is held. */
 static void prepare_for_others(void)
 {
@@ -213,6 +218,7 @@ static void prepare_for_others(void)
     cpus.entry[0].apic_id = lapic_id();
     shootdown_init(&cpus_shootdown_ops);
     invariant(buddy_set_cpus(cpus_shootdown_ops.self, shootdown_fence) == E_OK);
+    locks_held_here = locks_of_this_cpu;
     locks_needed = true;
     starting.x2apic = lapic_x2apic();
     ap_root = kernel_table.root.v;

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "arch/x86_64/descriptors.h"
+#include "lib/lock.h"
 #include "mm/addr.h"
 
 /* Offsets for NASM code, held to the structure by assertions below. */
@@ -42,8 +43,9 @@ struct percpu {
     uint64_t user_rsp;   /* SYSCALL entry: scratch */
     unsigned number;     /* 0 is the CPU that booted */
     struct stack_range stack[STACK_COUNT];
-    unsigned reporting; /* reports begun and not ended: a trap while reporting sees 1 */
-    uint64_t nmis;      /* taken in host mode */
+    unsigned reporting;      /* reports begun and not ended: a trap while reporting sees 1 */
+    uint64_t nmis;           /* taken in host mode */
+    struct locks_held locks; /* in builds that check their order */
     struct user_run *user;
     struct vmx_cpu *vmx;
     hpa_t svm_host_save, svm_host_vmcb; /* arch/x86_64/svm/: 0 where that is not on */

@@ -46,6 +46,7 @@ int buddy_init(void *metadata, uint64_t metadata_size, uint64_t ram_end)
         memset(buddy_cpus, 0, sizeof(buddy_cpus));
         memset(buddy_accounts, 0, sizeof(buddy_accounts));
     }
+    buddy.lock = LOCK_INIT_AT(LOCK_BUDDY);
     frame_records = metadata;
     buddy.mask = frame_records + chunks_of(frames) * CHUNK_FRAMES;
     uint64_t *words = buddy.mask + chunks_of(frames) * CHUNK_GROUPS;

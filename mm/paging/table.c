@@ -22,7 +22,7 @@ int table_init(struct table *table, const struct table_kind *kind, const struct 
                             .ops = kind->ops,
                             .caps = *caps,
                             .env = env,
-                            .lock = LOCK_INIT,
+                            .lock = LOCK_INIT_AT(LOCK_TABLE),
                             .owner = owner,
                             .purpose = purpose};
     int error = env->take(env, table, &root);

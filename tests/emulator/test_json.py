@@ -126,7 +126,7 @@ CHANGING = {"columns", "start", "pause", "resume", "kill", "quit", "attach", "ty
 DRAWN = {"screen"}  # for people the screen itself, for programs its rows (test_pc.py)
 # What counts ticks or events, or takes other blocks the next time, is never the same twice: of these the forms
 # agree but for their digits.
-MOVING = {"version", "bench", "stress", "audit", "oracle"}
+MOVING = {"top", "version", "bench", "stress", "audit", "oracle"}
 MOVING_TRACES = {"trace on", "trace off"}
 
 

@@ -20,10 +20,10 @@ POISON_ELF = os.path.join(BUILD, "poison", "quire.elf")
 def boot_poisoned(tmp_path):
     machines = []
 
-    def boot(modules, cmdline=""):
+    def boot(modules, cmdline="", cpus=1):
         iso = str(tmp_path / f"{len(machines)}.iso")
         image.build_image(iso, POISON_ELF, cmdline, modules)
-        machines.append(Machine(Qemu(), iso))
+        machines.append(Machine(Qemu(cpus=cpus), iso))
         return machines[-1]
 
     yield boot
@@ -39,6 +39,17 @@ def test_a_machine_that_is_well_runs_as_ever(boot_poisoned):
     machine.wait_prompt()
     assert machine.ask("stress 8M 3").ok
     assert machine.ask("audit selftest").ok
+    assert machine.command("check")[-1].endswith("hold.")
+    quit_machine(machine)
+
+
+def test_locks_are_taken_in_their_order(boot_poisoned):
+    """Each CPU keeps what it holds here, and would panic; guests run on four, and all of them change tables."""
+    machine = boot_poisoned(demo_modules(), cpus=4)
+    names = demo_guests()
+    machine.expect(f"guests: {len(names)} of {len(names)} as expected", 120)
+    machine.wait_prompt(120)
+    machine.command("cpus trial 3; start g1; snapshot g1; reset g1; fork g1; merge; start g4; wait", 120)
     assert machine.command("check")[-1].endswith("hold.")
     quit_machine(machine)
 

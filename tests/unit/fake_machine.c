@@ -35,6 +35,42 @@ struct table_caps machine_caps;
 uint64_t machine_base, machine_unmapped, machine_read_only, machine_xcr0_mask;
 int machine_vcpu_error;
 bool machine_logs;
+unsigned (*machine_self)(void);
+uint64_t machine_stolen;
+
+/* ---- Where vCPUs are active, as VMCSs are (SDM Vol. 3, 25.1) ---- */
+
+#define VCPUS 128
+static struct fake_vcpu *vcpus[VCPUS];
+
+static void load(struct vcpu *vcpu)
+{
+    struct fake_vcpu *fake = (struct fake_vcpu *)vcpu;
+    unsigned self = 1 + (machine_self != NULL ? machine_self() : 0);
+
+    if (fake->active != 0 && fake->active != self)
+        __atomic_fetch_add(&machine_stolen, 1, __ATOMIC_RELAXED);
+    fake->active = self;
+}
+
+static void put_all(void)
+{
+    unsigned self = 1 + (machine_self != NULL ? machine_self() : 0);
+
+    for (unsigned i = 0; i < VCPUS; i++)
+        if (vcpus[i] != NULL && vcpus[i]->active == self)
+            vcpus[i]->active = 0;
+}
+
+static void enlist(const struct fake_vcpu *was, struct fake_vcpu *is)
+{
+    for (unsigned i = 0; i < VCPUS; i++) {
+        if (vcpus[i] == was) {
+            vcpus[i] = is;
+            return;
+        }
+    }
+}
 
 static const struct table_caps *table_caps(void)
 {
@@ -53,7 +89,7 @@ static void cpuid(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
 
 static uint64_t ticks(void)
 {
-    return now += 1000;
+    return __atomic_add_fetch(&now, 1000, __ATOMIC_RELAXED);
 }
 
 static uint64_t xcr0_mask(void)
@@ -73,11 +109,15 @@ static int vcpu_create(struct guest *guest, struct table *table, owner_t owner, 
     assert_non_null(vcpu);
     vcpu->vcpu.guest = guest;
     *out = &vcpu->vcpu;
+    enlist(NULL, vcpu);
+    load(*out);
     return E_OK;
 }
 
 static void vcpu_destroy(struct vcpu *vcpu)
 {
+    load(vcpu);
+    enlist((struct fake_vcpu *)vcpu, NULL);
     free(vcpu);
 }
 
@@ -85,6 +125,8 @@ static int vcpu_copy(struct vcpu *to, struct vcpu *from)
 {
     struct fake_vcpu *target = (struct fake_vcpu *)to, *source = (struct fake_vcpu *)from;
 
+    load(from);
+    load(to);
     memcpy(to->gpr, from->gpr, sizeof(to->gpr));
     to->cr8 = from->cr8;
     target->state = source->state;
@@ -97,6 +139,7 @@ static int get_state(struct vcpu *vcpu, struct vcpu_state *out)
 {
     struct fake_vcpu *fake = (struct fake_vcpu *)vcpu;
 
+    load(vcpu);
     *out = fake->state;
     memcpy(out->gpr, vcpu->gpr, sizeof(out->gpr));
     return E_OK;
@@ -118,6 +161,7 @@ static int set_state(struct vcpu *vcpu, const struct vcpu_state *in)
 {
     struct fake_vcpu *fake = (struct fake_vcpu *)vcpu;
 
+    load(vcpu);
     fake->state = *in;
     memcpy(vcpu->gpr, in->gpr, sizeof(in->gpr));
     return E_OK;
@@ -144,15 +188,18 @@ static int run(struct vcpu *vcpu, uint64_t slice, struct vm_exit *exit)
     struct fake_vcpu *fake = (struct fake_vcpu *)vcpu;
 
     memset(exit, 0, sizeof(*exit));
+    load(vcpu);
     vcpu->entries++;
+    vcpu_drop_lock(vcpu);
     if (machine_cpu != NULL)
         machine_cpu(fake, exit);
     else
         exit->kind = VM_EXIT_SLICE;
+    vcpu_take_lock(vcpu, ticks);
     if (exit->rip == 0)
         exit->rip = fake->state.rip;
     if (exit->kind == VM_EXIT_SLICE)
-        now += slice;
+        machine_pass(slice);
     return exit->kind == VM_EXIT_BAD_STATE ? E_HARDWARE : E_OK;
 }
 
@@ -332,6 +379,7 @@ const struct vm_backend machine_backend = {
     .get_rest = get_rest,
     .set_rest = set_rest,
     .set_clock = set_clock,
+    .put_all = put_all,
     .run = run,
     .skip = skip_exit,
     .iterated = iterated,
@@ -412,6 +460,8 @@ void machine_start(uint64_t bytes)
     machine_xcr0_mask = 0;
     machine_vcpu_error = E_OK;
     machine_logs = false;
+    machine_self = NULL;
+    machine_stolen = 0;
     machine_forget_log();
     log_attach(&log_sink);
 }
@@ -433,5 +483,5 @@ uint64_t machine_free_frames(void)
 
 void machine_pass(uint64_t passed)
 {
-    now += passed;
+    __atomic_fetch_add(&now, passed, __ATOMIC_RELAXED);
 }

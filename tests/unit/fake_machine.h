@@ -23,8 +23,15 @@ struct fake_vcpu {
     unsigned logged;  /* pages in its log of dirty pages */
     bool logs;
     gpa_t log[512];
-    uint32_t noted; /* where the last access to a port ended */
+    uint32_t noted;  /* where the last access to a port ended */
+    unsigned active; /* 1 + the number of the CPU that has it; 0: none */
 };
+
+/* The CPU that this is; NULL: 0 is the only one. */
+extern unsigned (*machine_self)(void);
+
+/* How often a CPU has touched a vCPU that was active on another one; atomic. */
+extern uint64_t machine_stolen;
 
 /* The CPU: fills *exit. Without one (NULL) every run ends with its slice. */
 extern void (*machine_cpu)(struct fake_vcpu *vcpu, struct vm_exit *exit);

@@ -13,10 +13,18 @@
 #include "lib/lock.h"
 #include "lib/panic.h"
 
-/* Locks are really taken in hosted tests, whether or not they have threads. */
+static _Thread_local struct locks_held held;
+
+static struct locks_held *held_here(void)
+{
+    return &held;
+}
+
+/* Locks are really taken in hosted tests, whether or not they have threads, and in their order. */
 __attribute__((constructor)) static void need_locks(void)
 {
     locks_needed = true;
+    locks_held_here = held_here;
 }
 
 static jmp_buf hook;
@@ -60,6 +68,7 @@ _Noreturn void panic(const char *format, ...)
     va_end(args);
     if (armed) {
         armed = false;
+        held.count = 0;
         longjmp(hook, 1);
     }
     fprintf(stderr, "panic: %s\n", last_panic);

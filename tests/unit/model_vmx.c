@@ -29,11 +29,13 @@ static const uint32_t encodings[] = {
 struct region {
     uint64_t at;
     bool launched, active;
+    unsigned cpu; /* that it is active on */
     uint64_t value[FIELDS];
 };
 
 static struct region regions[REGIONS];
-static struct region *current;
+static struct region *current_of[MODEL_VMX_CPUS];
+#define current current_of[model_cpu.percpu.number]
 struct model_vmx model_vmx;
 
 static const struct vm_flags succeeds, invalid = {.invalid = true}, failed = {.valid = true};
@@ -144,6 +146,9 @@ struct vm_flags model_vmclear(uint64_t region)
     if (!usable_region(region, false))
         return fail_with(2);
     struct region *cleared = region_at(region);
+    if (cleared->active && cleared->cpu != model_cpu.percpu.number)
+        fail_msg("VMCLEAR on CPU %u of a VMCS that is active on CPU %u", model_cpu.percpu.number,
+                 cleared->cpu);
     if (cleared == current)
         current = NULL;
     cleared->launched = cleared->active = false;
@@ -157,8 +162,13 @@ struct vm_flags model_vmptrld(uint64_t region)
         return fail_with(9);
     if (!usable_region(region, true))
         return fail_with(11);
-    current = region_at(region);
-    current->active = true;
+    struct region *loaded = region_at(region);
+    if (loaded->active && loaded->cpu != model_cpu.percpu.number)
+        fail_msg("VMPTRLD on CPU %u of a VMCS that is active on CPU %u", model_cpu.percpu.number,
+                 loaded->cpu);
+    loaded->active = true;
+    loaded->cpu = model_cpu.percpu.number;
+    current = loaded;
     return succeeds;
 }
 
@@ -304,6 +314,6 @@ void model_vmx_start(void)
 {
     memset(regions, 0, sizeof(regions));
     memset(&model_vmx, 0, sizeof(model_vmx));
-    current = NULL;
+    memset(current_of, 0, sizeof(current_of));
     model_vmx_msrs();
 }

@@ -11,6 +11,10 @@
 
 #include "arch/x86_64/vmx/vmcs_fields.h"
 
+/* What is current is so on the CPU of model_cpu.percpu.number, below this. A VMCS that is active on
+ * one of them must not be touched on another (25.11.1). */
+#define MODEL_VMX_CPUS 2
+
 /* The next exit, and what the guest has done before it. */
 struct model_exit {
     uint32_t reason;

@@ -15,6 +15,8 @@
 
 #include <cmocka.h>
 
+#include "tests/unit/hosted.h"
+
 #include "tests/unit/random.h"
 #include "tests/unit/string_renamed.h"
 
@@ -111,6 +113,101 @@ static void lock_excludes(void **state)
         assert_int_equal(pthread_join(threads[i], NULL), 0);
     assert_int_equal(counter.value, 2 * LOCK_ROUNDS);
     assert_false(lock_held(&counter.lock));
+}
+
+static void locks_have_an_order(void **state)
+{
+    struct lock leaf = LOCK_INIT, tables[2] = {LOCK_INIT_AT(LOCK_TABLE), LOCK_INIT_AT(LOCK_TABLE)};
+    struct lock buddy = LOCK_INIT_AT(LOCK_BUDDY);
+    struct wide_lock guests = WIDE_LOCK_INIT_AT(LOCK_GUESTS);
+
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) { /* dropped in another order than taken, too */
+        wide_lock_take(&guests);
+        lock_take(&tables[0]);
+        lock_take(&tables[1]);
+        lock_take(&buddy);
+        lock_take(&leaf);
+        lock_drop(i ? &leaf : &tables[0]);
+        lock_drop(i ? &tables[0] : &leaf);
+        lock_drop(&buddy);
+        lock_drop(&tables[1]);
+        wide_lock_drop(&guests);
+    }
+    /* A panic leaves taken what was, and forgotten what is held. */
+    lock_take(&tables[1]);
+    assert_panics(lock_take(&tables[0]), "against their order");
+    lock_take(&buddy);
+    assert_panics(wide_lock_take(&guests), "place 1 is taken under one of place 5");
+    lock_take(&leaf);
+    assert_panics(lock_take(&tables[0]), "under one of place 0");
+    assert_panics(lock_drop(&tables[0]), "this CPU does not hold");
+}
+
+#define WIDE_ROUNDS 20000
+
+struct wide_counter {
+    struct wide_lock lock;
+    unsigned long value;
+};
+
+static void *count_up_wide(void *arg)
+{
+    struct wide_counter *counter = arg;
+
+    for (int i = 0; i < WIDE_ROUNDS; i++) {
+        if (i % 2 || !wide_lock_try(&counter->lock))
+            wide_lock_take(&counter->lock);
+        counter->value = *(volatile unsigned long *)&counter->value + 1;
+        wide_lock_drop(&counter->lock);
+    }
+    return NULL;
+}
+
+static void a_wide_lock_excludes(void **state)
+{
+    struct wide_counter counter = {WIDE_LOCK_INIT_AT(LOCK_GUESTS), 0};
+    pthread_t threads[3];
+
+    (void)state;
+    assert_true(wide_lock_try(&counter.lock));
+    assert_false(wide_lock_try(&counter.lock));
+    wide_lock_drop(&counter.lock);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, count_up_wide, &counter), 0);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    assert_int_equal(counter.value, 3 * WIDE_ROUNDS);
+    assert_false(counter.lock.held || counter.lock.wanted);
+}
+
+static struct wide_counter contended = {WIDE_LOCK_INIT_AT(LOCK_GUESTS), 0};
+
+static void *take_once(void *arg)
+{
+    (void)arg;
+    wide_lock_take(&contended.lock);
+    contended.value++;
+    wide_lock_drop(&contended.lock);
+    return NULL;
+}
+
+/* Whoever has lost patience keeps those away that come by. */
+static void a_wide_lock_starves_nobody(void **state)
+{
+    pthread_t thread;
+
+    (void)state;
+    wide_lock_take(&contended.lock);
+    assert_int_equal(pthread_create(&thread, NULL, take_once, NULL), 0);
+    while (!__atomic_load_n(&contended.lock.wanted, __ATOMIC_RELAXED))
+        continue;
+    wide_lock_drop(&contended.lock);
+    while (!wide_lock_try(&contended.lock))
+        continue;
+    assert_int_equal(contended.value, 1);
+    wide_lock_drop(&contended.lock);
+    assert_int_equal(pthread_join(thread, NULL), 0);
 }
 
 /* --- errors -------------------------------------------------------------------------------- */
@@ -729,6 +826,9 @@ int main(void)
         cmocka_unit_test(bits_at_their_edges),
         cmocka_unit_test(list_is_first_in_first_out),
         cmocka_unit_test(lock_excludes),
+        cmocka_unit_test(locks_have_an_order),
+        cmocka_unit_test(a_wide_lock_excludes),
+        cmocka_unit_test(a_wide_lock_starves_nobody),
         cmocka_unit_test(errors_have_names),
         cmocka_unit_test(errors_out_of_range_are_unknown),
         cmocka_unit_test(format_by_example),

@@ -394,13 +394,24 @@ static const struct table_env *backend_env(void)
     return &buddy_env;
 }
 
+static uint64_t backend_ticks(void)
+{
+    static uint64_t now;
+
+    return now += 1000;
+}
+
 static const struct vm_backend backend = {.name = "VMX",
+                                          .ticks = backend_ticks,
                                           .kind = &ept_kind,
                                           .get_state = get_state,
                                           .read_root = read_root,
                                           .read_linear = read_linear,
                                           .table_caps = backend_caps,
                                           .table_env = backend_env};
+
+/* Guests on several CPUs: how often they are to stand still just now. */
+static unsigned stops;
 
 const struct vm_backend *guests_backend(void)
 {
@@ -477,6 +488,7 @@ int guest_pause(struct guest *of)
 
 int guest_kill(struct guest *of)
 {
+    assert_int_equal(stops, 1); /* all stand still for the command */
     if (guest_ended(of))
         return E_STATE;
     of->state = GUEST_KILLED;
@@ -564,8 +576,47 @@ void guests_show_unfinished(uint64_t ticks)
     shown_after = ticks;
 }
 
+void guests_stop_others(void)
+{
+    stops++;
+}
+
+void guests_go_on(void)
+{
+    stops--;
+}
+
+void guests_leave(void)
+{
+}
+
+void guests_enter(void)
+{
+}
+
+unsigned guests_cpus(void)
+{
+    return 2;
+}
+
+struct guest *guests_turn(unsigned cpu)
+{
+    return cpu == 0 ? &guest[2] : NULL;
+}
+
+unsigned guest_cpu(const struct guest *of)
+{
+    return of->number % 2;
+}
+
+uint64_t guests_first_entry(void)
+{
+    return 0;
+}
+
 unsigned guests_round(void)
 {
+    assert_int_equal(stops, 0);
     rounds++;
     if (rounds_left)
         rounds_left--;
@@ -745,6 +796,21 @@ static void test_help(void **state)
                     " host VA | gN gpa|gva X\n");
     answers("help walk", "example: walk g1 gpa 0x101000\n");
     refuses(E_NOENT, "help wlak", "did you mean `walk`");
+}
+
+/* On the console of a machine with two CPUs; between two questions a guest has had a tenth. */
+static void test_top_and_cpus(void **state)
+{
+    (void)state;
+    guest[3].options.pinned = true;
+    guest[3].options.pin = 1;
+    answers("top", "g2     hello2      running ");
+    guest[2].ticks += 100;
+    answers("top", "2 CPUs; shares are of one of them, since");
+    assert_non_null(strstr(screen, "g2     hello2      running     0  no           10"));
+    assert_non_null(strstr(screen, "g3     hello3      paused      1  yes           0"));
+    answers("guests", "g3 hello3 is pinned to CPU 1");
+    assert_int_equal(stops, 0);
 }
 
 /* The reference of the console, as the tests find it from the root of the sources. */
@@ -1519,9 +1585,11 @@ static void serve(const char *keys)
     may_power_off = true;
     int status = setjmp(powered_off);
     if (status == 0) {
+        stops = 0;
         monitor_init();
         monitor_run();
     }
+    stops = 0; /* `quit` does not come back */
     assert_int_equal(status - 1, guests_hold_memory());
     assert_int_equal(strstr(screen, " frames leaked\n") != NULL, guests_hold_memory());
     for (unsigned i = 1; i <= guests_made; i++)
@@ -1551,6 +1619,7 @@ static void test_quit_names_leaks(void **state)
     typed = "quit\r";
     int status = setjmp(powered_off);
     if (status == 0) {
+        stops = 0;
         monitor_init();
         monitor_run();
     }
@@ -2027,10 +2096,10 @@ static unsigned random_below(unsigned bound)
 /* Commands that ask, and those that change a guest: its state, its memory, what was typed to it. Of
  * both together nothing is missing but `quit`, which ends the test, and what takes its time. */
 static const char *const asking_words[] = {
-    "help", "mem",    "layout", "walk",    "map",    "explain", "who",    "frames",
-    "peek", "dump",   "find",   "guests",  "regs",   "exits",   "report", "output",
-    "root", "trace",  "audit",  "cpu",     "log",    "version", "check",  "colour",
-    "wait", "oracle", "print",  "devices", "screen", "bt",      "digest", "cpus",
+    "help",    "mem",    "layout", "walk",    "map",   "explain", "who",    "frames", "peek",
+    "dump",    "find",   "guests", "regs",    "exits", "report",  "output", "root",   "trace",
+    "audit",   "cpu",    "log",    "version", "check", "colour",  "wait",   "oracle", "print",
+    "devices", "screen", "bt",     "digest",  "cpus",  "top",
 };
 static const char *const changing_words[] = {
     "start", "pause", "resume", "kill", "attach", "poke", "type",  "dirty", "snapshot",
@@ -2295,6 +2364,7 @@ int main(void)
         cmocka_unit_test_setup(test_a_halted_guest_begins_anew, set_up),
         cmocka_unit_test_setup(test_text_without_a_newline_waits_for_guests_that_run, set_up),
         cmocka_unit_test_setup(test_a_key_stops_waiting, set_up),
+        cmocka_unit_test_setup(test_top_and_cpus, set_up),
         cmocka_unit_test_setup(test_summary_goes_around_the_line, set_up),
         cmocka_unit_test_setup(test_no_summary_while_a_guest_is_paused, set_up),
         cmocka_unit_test_setup(test_no_guests, set_up),

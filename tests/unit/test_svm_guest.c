@@ -473,6 +473,54 @@ static void a_fault_keeps_nmis_blocked(void **state)
     assert_int_equal(inject(VM_EVENT_NMI, 2, false, 0), E_OK);
 }
 
+static unsigned self_is;
+
+static unsigned self(void)
+{
+    return self_is;
+}
+
+static void forget(struct table *table, const struct flush_batch *batch)
+{
+    table->kind->flush(table, batch);
+}
+
+static const struct shootdown_ops two_cpus = {.self = self, .forget = forget};
+
+static unsigned flushed_at_entry(void)
+{
+    exit_by((struct model_svm_exit){.code = SVM_EXIT_INTR});
+    return vmcb()->tlb_control;
+}
+
+/* Wherever a vCPU comes to, that CPU forgets what it has cached of the guest, which may have
+ * changed its tables on another one since. */
+static void a_vcpu_moves_to_another_cpu(void **state)
+{
+    struct vcpu_state s = model_long_mode(0x1000);
+
+    (void)state;
+    shootdown_init(&two_cpus);
+    model_set(&s);
+    (void)flushed_at_entry();
+    assert_int_equal(flushed_at_entry(), TLB_CONTROL_NOTHING);
+    for (unsigned i = 1; i < 5; i++) {
+        g.backend->put_all();
+        assert_null(model_cpu.resident);
+        self_is = i & 1;
+        assert_int_not_equal(flushed_at_entry(), TLB_CONTROL_NOTHING);
+        assert_int_equal(flushed_at_entry(), TLB_CONTROL_NOTHING);
+    }
+    /* It runs on CPU 0, and gets another state on CPU 1. */
+    g.backend->put_all();
+    self_is = 1;
+    model_set(&s);
+    self_is = 0;
+    assert_int_not_equal(flushed_at_entry(), TLB_CONTROL_NOTHING);
+    g.backend->put_all();
+    assert_int_equal(flushed_at_entry(), TLB_CONTROL_NOTHING); /* and back where it was */
+}
+
 /* A fork's vCPU is the first one's, but for its tag: what it is shows at its first entry. */
 static void a_copy_is_the_same(void **state)
 {
@@ -842,6 +890,7 @@ int main(void)
         WITH_GUEST(nmis_wait_for_iret),
         WITH_GUEST(a_fault_keeps_nmis_blocked),
         WITH_GUEST(a_copy_is_the_same),
+        WITH_GUEST(a_vcpu_moves_to_another_cpu),
         WITH_GUEST(interrupted_events_come_again),
         WITH_GUEST(instructions_end),
         WITH_GUEST(kinds_of_exits),

@@ -11,10 +11,12 @@
 
 #include <cmocka.h>
 
+#include "arch/x86_64/cpus.h"
 #include "arch/x86_64/guest/slice_timer.h"
 #include "arch/x86_64/lapic.h"
 #include "arch/x86_64/mm/ept.h"
 #include "arch/x86_64/mm/tlb.h"
+#include "arch/x86_64/trap.h"
 #include "arch/x86_64/vmx/vmcs.h"
 #include "mm/frames/buddy.h"
 #include "tests/unit/model_tlb.h"
@@ -300,6 +302,122 @@ static void what_the_host_comes_back_to(void **state)
     assert_int_equal(field(VMCS_HOST_TR_SELECTOR), 0x28);
     assert_int_equal(model_vmx.host_rip, (uint64_t)(uintptr_t)vmx_exited);
     assert_ptr_equal(model_cpu.resident, &vmx_guest()->resident);
+}
+
+static struct percpu other_cpu;
+static const void *others_resident;
+
+/* To the other of two CPUs, and back. */
+static void change_cpu(void)
+{
+    struct percpu left = model_cpu.percpu;
+    const void *resident = model_cpu.resident;
+
+    model_cpu.percpu = other_cpu;
+    model_cpu.resident = others_resident;
+    other_cpu = left;
+    others_resident = resident;
+}
+
+static void with_a_second_cpu(void)
+{
+    char why[CPU_WHY];
+
+    memset(&other_cpu, 0, sizeof(other_cpu));
+    others_resident = NULL;
+    other_cpu.number = 1;
+    change_cpu();
+    *model_msr(IA32_GS_BASE) = 0xffff800000014000;
+    assert_int_equal(vmx_enable_other(why), E_OK);
+    change_cpu();
+    *model_msr(IA32_GS_BASE) = 0xffff800000004000;
+}
+
+/* A VMCS is cleared where it is active, before it is loaded elsewhere; there the host is that CPU,
+ * and what it has cached of the guest is gone: the guest may have changed its tables meanwhile. */
+static void a_vcpu_moves_to_another_cpu(void **state)
+{
+    const uint64_t gs[2] = {0xffff800000004000, 0xffff800000014000};
+    struct tlb_way way = {TLB_COMBINED, g.table.root, vmx_guest()->vpid, ept_eptp(&g.table), true};
+
+    (void)state;
+    with_a_second_cpu();
+    for (unsigned i = 0; i < 4; i++) {
+        unsigned clears = model_vmx.vmclears;
+
+        *model_msr(IA32_GS_BASE) = gs[i & 1];
+        tlb_add(&way, 0x1000, false);
+        vmx_exit_by((struct model_exit){.reason = EXIT_PREEMPTION_TIMER});
+        assert_int_equal(*model_msr(IA32_GS_BASE), gs[i & 1]);
+        assert_int_equal(tlb_cached(&way), i == 0 ? 1 : 0);
+        assert_ptr_equal(model_cpu.resident, &vmx_guest()->resident);
+        g.backend->put_all();
+        assert_int_equal(model_vmx.vmclears, clears + 1);
+        assert_null(model_cpu.resident);
+        change_cpu();
+    }
+    /* To the same CPU it comes back as it was. */
+    tlb_empty();
+    vmx_exit_by((struct model_exit){.reason = EXIT_PREEMPTION_TIMER});
+    tlb_add(&way, 0x1000, false);
+    g.backend->put_all();
+    vmx_exit_by((struct model_exit){.reason = EXIT_PREEMPTION_TIMER});
+    assert_int_equal(tlb_cached(&way), 1);
+}
+
+/* Until it has been put, no other CPU takes it. */
+static void an_active_vcpu_is_nobody_elses(void **state)
+{
+    struct vcpu *extra;
+
+    (void)state;
+    with_a_second_cpu();
+    assert_int_equal(model_guest_add(&extra), E_OK);
+    vmx_exit_by((struct model_exit){.reason = EXIT_PREEMPTION_TIMER});
+    change_cpu();
+    assert_int_equal(g.backend->run(g.vcpu, 1, &g.exit), E_STATE);
+    assert_int_equal(g.backend->run(extra, 1, &g.exit), E_STATE); /* where it was made */
+    change_cpu();
+    g.backend->put_all();
+    change_cpu();
+    g.backend->vcpu_destroy(extra);
+    change_cpu();
+}
+
+static unsigned nmis_answered, locked_then;
+static struct wide_lock lock = WIDE_LOCK_INIT_AT(LOCK_GUESTS);
+
+static void answer(const struct trap_frame *frame)
+{
+    assert_null(frame);
+    nmis_answered++;
+    locked_then += lock.held;
+}
+
+static void look_at_lock(void)
+{
+    assert_int_equal(lock.held, 0);
+}
+
+/* The lock is nobody's while the guest runs, and an NMI is answered before it is taken again: its
+ * sender may hold it. */
+static void the_lock_is_dropped_in_the_guest(void **state)
+{
+    (void)state;
+    nmis_answered = locked_then = 0;
+    cpus_nmi = answer;
+    g.vcpu->lock = &lock;
+    wide_lock_take(&lock);
+    vmx_exit_by((struct model_exit){
+        .reason = EXIT_EXCEPTION_OR_NMI, .interruption = 0x80000202, .guest = look_at_lock});
+    cpus_nmi = NULL;
+    assert_int_equal(g.exit.kind, VM_EXIT_INTERRUPT);
+    assert_int_equal(nmis_answered, 1);
+    assert_int_equal(locked_then, 0);
+    assert_int_equal(model_cpu.nmi_unblocked, 1);
+    assert_int_equal(lock.held, 1);
+    wide_lock_drop(&lock);
+    g.vcpu->lock = NULL;
 }
 
 /* Two vCPUs in turn, and what has changed in the host in between. */
@@ -622,6 +740,9 @@ int main(void)
         WITH_GUEST(what_exits),
         WITH_GUEST(what_the_host_comes_back_to),
         WITH_GUEST(vcpus_in_turn),
+        WITH_GUEST(a_vcpu_moves_to_another_cpu),
+        WITH_GUEST(an_active_vcpu_is_nobody_elses),
+        WITH_GUEST(the_lock_is_dropped_in_the_guest),
         WITH_GUEST(slices_by_the_local_apic),
         WITH_GUEST(frames_come_back),
         WITH_GUEST(the_root_reads_back),

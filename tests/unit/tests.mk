@@ -200,6 +200,13 @@ UNIT_machine_check_SRC := arch/x86_64/machine_check.c lib/format.c
 UNIT_TESTS += shares
 UNIT_shares_SRC := $(VM_SRC)
 
+# Guests on several CPUs: played in turn, and as threads.
+UNIT_TESTS += sched
+UNIT_sched_SRC := $(VM_SRC)
+
+UNIT_TESTS += sched_threads
+UNIT_sched_threads_SRC := $(VM_SRC)
+
 UNIT_TESTS += guest_load
 UNIT_guest_load_SRC := $(VM_SRC)
 
@@ -304,3 +311,10 @@ $(UNIT_TSAN): tests/unit/test_buddy_threads.c tests/unit/hosted.c lib/lock.c \
 	@mkdir -p $(@D)
 	@echo "link  $@"
 	$(Q)$(HOSTCC) $(TSAN_CFLAGS) $(filter-out mm/frames/buddy_cpu.c,$(filter %.c,$^)) -lcmocka -o $@
+
+UNIT_TSAN += $(HOSTED)/unit/sched_threads_tsan
+$(HOSTED)/unit/sched_threads_tsan: tests/unit/test_sched_threads.c $(HOSTED_COMMON) $(VM_SRC) \
+		$(wildcard vm/*.h mm/*.h mm/*/*.h lib/*.h arch/x86_64/mm/*.h tests/unit/*.h)
+	@mkdir -p $(@D)
+	@echo "link  $@"
+	$(Q)$(HOSTCC) $(TSAN_CFLAGS) -include sched.h -D__builtin_ia32_pause=sched_yield $(filter %.c,$^) -lcmocka -o $@

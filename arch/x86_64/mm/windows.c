@@ -9,7 +9,7 @@
 #include "mm/paging/typed.h"
 
 static struct window mmio = {.base = MMIO_BASE, .size = MMIO_SIZE};
-static struct lock mmio_lock = LOCK_INIT;
+static struct lock mmio_lock = LOCK_INIT_AT(LOCK_WINDOWS);
 
 static int found(void *ctx, const struct mapping *mapping)
 {

@@ -11,6 +11,29 @@
 #include "arch/x86_64/svm/svm.h"
 #include "arch/x86_64/svm/vcpu.h"
 
+/* The guest may have run elsewhere since, and changed its tables: its INVLPG there has dropped
+ * nothing here (APM Vol. 2, 15.16.1). Of the VMCB no CPU keeps anything: its clean bits are 0
+ * (15.15.1). */
+static void come_back(struct svm_vcpu *v)
+{
+    if (v->last != shootdown_self())
+        svm_forget(v);
+}
+
+/* This CPU is told now, the others when the guest comes to them. */
+void svm_forget(struct svm_vcpu *v)
+{
+    tlb_flush_asid(v->asid);
+    v->last = shootdown_self();
+}
+
+void svm_put_all(void)
+{
+    if (resident_now())
+        resident_switch(NULL);
+    shootdown_load(CONTEXT_GUEST, NULL, NULL);
+}
+
 /* What follows from the moment, for the entry that comes. An NMI that asks for a flush must not
  * come between the look at what is stale and VMRUN: with GIF clear it waits, and then ends the
  * guest's run at once (APM Vol. 2, 15.17). */
@@ -37,6 +60,11 @@ static void take_interrupts(void)
     open_interrupts();
 }
 
+static uint64_t ticks(void)
+{
+    return rdtsc();
+}
+
 static int run(struct vcpu *vcpu, uint64_t slice, struct vm_exit *exit)
 {
     struct svm_vcpu *v = svm_vcpu_of(vcpu);
@@ -46,11 +74,14 @@ static int run(struct vcpu *vcpu, uint64_t slice, struct vm_exit *exit)
         return E_OK;
     }
     resident_switch(&v->resident);
+    come_back(v);
     slice_timer_start(slice);
     prepare_entry(v);
     speculation_before_entry();
+    vcpu_drop_lock(vcpu);
     svm_enter(vcpu->gpr, v->frame.v, this_cpu()->svm_host_vmcb.v);
     slice_timer_stop();
+    vcpu_take_lock(vcpu, ticks);
     vcpu->gpr[RAX] = v->vmcb->rax;
     if (v->vmcb->exit_code == SVM_EXIT_INVALID) {
         *exit = (struct vm_exit){
@@ -71,11 +102,6 @@ static int run(struct vcpu *vcpu, uint64_t slice, struct vm_exit *exit)
 static void ask_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
 {
     cpuid(leaf, subleaf, out);
-}
-
-static uint64_t ticks(void)
-{
-    return rdtsc();
 }
 
 static uint64_t xcr0_mask(void)
@@ -151,6 +177,7 @@ const struct vm_backend svm_backend = {
     .get_rest = svm_get_rest,
     .set_rest = svm_set_rest,
     .set_clock = svm_set_clock,
+    .put_all = svm_put_all,
     .run = run,
     .skip = svm_skip,
     .iterated = svm_iterated,

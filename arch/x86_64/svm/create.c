@@ -84,6 +84,7 @@ static int prepare(struct svm_vcpu *v)
         error = asid_take(&v->asid);
     if (error != E_OK)
         return error;
+    v->last = shootdown_self(); /* nothing is cached under a new ASID, nowhere */
     v->vmcb = direct(v->frame);
     v->resident.fpu = direct(v->resident.fpu_frame);
     resident_reset(&v->resident);
@@ -142,6 +143,6 @@ int svm_vcpu_copy(struct vcpu *to, struct vcpu *from)
     target->iret_rip = source->iret_rip;
     target->traps = source->traps;
     target->mce = source->mce;
-    tlb_flush_asid(target->asid);
+    svm_forget(target);
     return E_OK;
 }

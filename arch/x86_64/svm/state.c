@@ -164,7 +164,7 @@ int svm_set_state(struct vcpu *vcpu, const struct vcpu_state *in)
     v->nmi_blocked = v->iret = false;
     v->traps = 0;
     v->halted = in->halted;
-    tlb_flush_asid(v->asid);
+    svm_forget(v);
     return E_OK;
 }
 

@@ -25,6 +25,7 @@ struct svm_vcpu {
     uint16_t asid;
     uint64_t seen[SHOOTDOWN_CPUS]; /* of the table's flushes, on each CPU: shootdown_load() */
     struct resident resident;
+    unsigned last; /* the CPU that knows what it has cached of the guest: where it ran last */
 
     bool window;      /* it exits as soon as it can take an interrupt */
     bool halted;      /* it waits behind a HLT */
@@ -54,6 +55,11 @@ extern struct svm_policy svm_policy;
 
 /* entry.asm */
 void svm_enter(uint64_t gpr[GPR_COUNT], uint64_t guest, uint64_t host);
+
+/* backend.c */
+void svm_put_all(void);
+/* What any CPU has cached of the guest is forgotten before it runs there again. */
+void svm_forget(struct svm_vcpu *v);
 
 /* create.c */
 void svm_vcpus_init(void);

@@ -44,6 +44,11 @@ static void restore_limits(const struct vmx_cpu *cpu)
     lidt(&cpu->idt);
 }
 
+static uint64_t ticks(void)
+{
+    return rdtsc();
+}
+
 static int run(struct vcpu *vcpu, uint64_t slice, struct vm_exit *exit)
 {
     struct vmx_vcpu *v = vmx_vcpu_of(vcpu);
@@ -61,8 +66,12 @@ static int run(struct vcpu *vcpu, uint64_t slice, struct vm_exit *exit)
         vmx_vcpu_forget(v);
     start_slice(slice);
     speculation_before_entry();
+    vcpu_drop_lock(vcpu);
     enum vmx_enter outcome = vmx_enter(vcpu->gpr, &v->live, v->launched);
     end_slice();
+    if (outcome == VMX_ENTERED)
+        vmx_take_nmi();
+    vcpu_take_lock(vcpu, ticks);
     if (outcome != VMX_ENTERED) {
         vmx_explain_fail(v, outcome, exit);
         return E_HARDWARE;
@@ -90,11 +99,6 @@ static int run(struct vcpu *vcpu, uint64_t slice, struct vm_exit *exit)
 static void ask_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
 {
     cpuid(leaf, subleaf, out);
-}
-
-static uint64_t ticks(void)
-{
-    return rdtsc();
 }
 
 static uint64_t xcr0_mask(void)
@@ -159,6 +163,7 @@ const struct vm_backend vmx_backend = {
     .get_rest = vmx_get_rest,
     .set_rest = vmx_set_rest,
     .set_clock = vmx_set_clock,
+    .put_all = vmx_put_all,
     .run = run,
     .skip = vmx_skip,
     .iterated = vmx_iterated,

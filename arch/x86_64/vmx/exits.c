@@ -58,14 +58,21 @@ static void deliver_debug(struct vmx_vcpu *v, uint32_t info, struct vm_exit *exi
     vmx_inject_exception(v, VECTOR_DB, false, 0);
 }
 
-static void nmi_exit(struct vm_exit *exit)
+static bool is_nmi(uint32_t info)
 {
+    return interruption_type(info) == INTERRUPTION_NMI;
+}
+
+void vmx_take_nmi(void)
+{
+    if ((uint32_t)vmread(VMCS_EXIT_REASON) != EXIT_EXCEPTION_OR_NMI ||
+        !is_nmi((uint32_t)vmread(VMCS_EXIT_INTERRUPTION)))
+        return;
     vmx_cpu()->nmis++;
     this_cpu()->nmis++;
     if (cpus_nmi)
         cpus_nmi(NULL);
     vmx_unblock_nmi();
-    exit->kind = VM_EXIT_INTERRUPT;
 }
 
 static void exception_exit(struct vmx_vcpu *v, struct vm_exit *exit)
@@ -73,8 +80,8 @@ static void exception_exit(struct vmx_vcpu *v, struct vm_exit *exit)
     uint32_t info = (uint32_t)vmread(VMCS_EXIT_INTERRUPTION);
     uint8_t vector = (uint8_t)(info & INTERRUPTION_VECTOR);
 
-    if (interruption_type(info) == INTERRUPTION_NMI) {
-        nmi_exit(exit);
+    if (is_nmi(info)) {
+        exit->kind = VM_EXIT_INTERRUPT; /* vmx_take_nmi() has taken it */
         return;
     }
     if (vector == VECTOR_DB) {

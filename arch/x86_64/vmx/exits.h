@@ -9,6 +9,8 @@
 
 /* Tells what happened, having dealt with what is VMX's own. */
 void vmx_decode_exit(struct vmx_vcpu *v, uint32_t reason, struct vm_exit *exit);
+/* An NMI that this exit is by. Takes no lock, as its sender may hold any. */
+void vmx_take_nmi(void);
 /* explain_exit.c: why an access ended in an EPT violation or misconfiguration. */
 void vmx_explain_access(struct vcpu *vcpu, const struct vm_exit *exit, struct sink *to);
 /* entry_failure.c: why the CPU did not enter the guest. */

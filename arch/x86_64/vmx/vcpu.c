@@ -3,6 +3,7 @@
 
 #include "arch/x86_64/guest/resident.h"
 #include "arch/x86_64/mm/ept.h"
+#include "arch/x86_64/mm/shootdown.h"
 #include "arch/x86_64/mm/tlb.h"
 #include "arch/x86_64/vmx/vpid.h"
 
@@ -41,6 +42,15 @@ static void write_host_state(const struct vmx_cpu *cpu)
     vmwrite(VMCS_HOST_RIP, (uint64_t)(uintptr_t)vmx_exited);
 }
 
+/* The guest may have run elsewhere since, and changed its tables: its INVLPG there has dropped
+ * nothing here (29.4.3.3, 29.4.3.1). */
+static void come_back(struct vmx_vcpu *v)
+{
+    if (v->last && v->last != v->cpu)
+        vpid_flush(v->vpid);
+    v->last = v->cpu;
+}
+
 int vmx_vcpu_make_current(struct vmx_vcpu *v)
 {
     struct vmx_cpu *cpu = vmx_cpu();
@@ -54,8 +64,10 @@ int vmx_vcpu_make_current(struct vmx_vcpu *v)
         write_changing_host_state();
     } else {
         v->cpu = cpu;
+        list_append(&cpu->active, &v->active);
         v->live.host_rsp = 0;
         write_host_state(cpu);
+        come_back(v);
     }
     return E_OK;
 }
@@ -70,6 +82,16 @@ void vmx_vcpu_put(struct vmx_vcpu *v)
     invariant(vmcs_clear(v->vmcs) == E_OK);
     v->launched = false;
     v->cpu = NULL;
+    list_remove(&v->active);
+}
+
+void vmx_put_all(void)
+{
+    struct vmx_cpu *cpu = vmx_cpu();
+
+    while (cpu && cpu->on && !list_empty(&cpu->active))
+        vmx_vcpu_put(container_of(cpu->active.next, struct vmx_vcpu, active));
+    shootdown_load(CONTEXT_GUEST, NULL, NULL);
 }
 
 /* INVEPT drops combined and guest-physical mappings; under the VPID another guest's linear ones may

@@ -34,6 +34,8 @@ struct vmx_vcpu {
     hpa_t vmcs;
     bool launched;                 /* since the last VMCLEAR */
     struct vmx_cpu *cpu;           /* where its VMCS is active; NULL: nowhere */
+    struct list active;            /* among those of that CPU */
+    const struct vmx_cpu *last;    /* where it was active last; NULL: nowhere yet */
     uint16_t vpid;                 /* 0: none */
     uint64_t seen[SHOOTDOWN_CPUS]; /* of the table's flushes, on each CPU: shootdown_load() */
 
@@ -109,5 +111,8 @@ void vmx_vcpu_forget(const struct vmx_vcpu *v);
 /* Takes the vCPU off this CPU: its registers into its structure, its VMCS cleared. Nothing when it
  * is active nowhere. */
 void vmx_vcpu_put(struct vmx_vcpu *v);
+
+/* The same with all that are active on this CPU. None of their tables is published any more. */
+void vmx_put_all(void);
 
 #endif

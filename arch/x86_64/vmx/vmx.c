@@ -238,6 +238,7 @@ int vmx_enable_cpu(void)
     }
     struct vmx_cpu *cpu = direct(frame);
     cpu->vmxon_region = region;
+    list_init(&cpu->active);
     cpu->gdt = sgdt();
     cpu->idt = sidt();
     cpu->lapic = lapic_enable() == E_OK;

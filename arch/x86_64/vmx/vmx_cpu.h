@@ -11,6 +11,7 @@
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/percpu.h"
 #include "arch/x86_64/vmx/vmcs.h"
+#include "lib/list.h"
 #include "lib/panic.h"
 
 struct vmx_cpu {
@@ -18,6 +19,7 @@ struct vmx_cpu {
     hpa_t vmxon_region;
     bool has_current; /* a VMCS is current: `current` */
     hpa_t current;
+    struct list active;         /* vCPUs whose VMCS is active on this CPU (25.1) */
     uint32_t instruction_error; /* of the last VMfailValid */
 
     struct descriptor_table gdt, idt; /* an exit leaves their limits at 0xffff (28.5.2) */
