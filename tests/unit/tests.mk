@@ -146,7 +146,7 @@ UNIT_monitor_SRC := $(wildcard monitor/*.c) lib/error.c lib/format.c lib/log.c $
 	arch/x86_64/mm/kind_user.c $(EXPLAIN_SRC) arch/x86_64/mm/physical.c \
 	arch/x86_64/user_last.c arch/x86_64/speculation_decide.c $(AUDIT_SRC) $(AUDIT_SELFTEST_SRC) \
 	mm/audit/audit_one.c vm/guest_audit.c mm/paging/page_source.c mm/frames/scrub.c \
-	$(wildcard vm/symbols*.c) vm/backtrace.c vm/elf.c arch/x86_64/guest/read_linear.c \
+	$(wildcard vm/symbols*.c) vm/backtrace.c vm/elf.c vm/interrupt_origin.c arch/x86_64/guest/read_linear.c \
 	vm/page_set.c vm/options.c vm/options_areas.c arch/x86_64/mtrr.c tests/unit/monitor_memory.c
 
 UNIT_TESTS += memory_map
