@@ -23,7 +23,8 @@ int slab_init(struct slab_cache *cache, const char *name, size_t size, size_t al
     align = align == 0 ? 8 : align;
     if (size == 0 || size > SLAB_SIZE_LIMIT || !is_power_of_two(align) || align > PAGE_SIZE)
         return E_INVAL;
-    *cache = (struct slab_cache){.name = name, .lock = LOCK_INIT_AT(LOCK_SLAB), .size = (uint32_t)size};
+    *cache =
+        (struct slab_cache){.name = name, .lock = LOCK_INIT_AT(LOCK_SLAB), .size = (uint32_t)size};
     cache->stride = (uint32_t)align_up(size + RED_SIZE, align);
     cache->first = (uint32_t)align_up(sizeof(struct slab) + RED_SIZE, align);
     list_init(&cache->partial);

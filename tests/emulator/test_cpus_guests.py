@@ -59,14 +59,19 @@ def progress(machine):
     return {row["name"]: int(row["ticks"]) for row in shares(machine)}
 
 
+def all_get_on(machine):
+    """The clock is the computer's, which may do something else just now."""
+    before, end = progress(machine), time.monotonic() + PATIENCE / 4
+    while any(ticks == before[name] for name, ticks in progress(machine).items()):
+        assert time.monotonic() < end, shares(machine)
+        time.sleep(0.5)
+
+
 def test_each_has_a_cpu_of_its_own(boot):
     machine = four(boot, [(SPIN, f"spin{n} mem=1M") for n in range(EACH)])
     prompt(machine)
     assert sorted(row["cpu"] for row in shares(machine)) == ["0", "1", "2", "3"]
-    before = progress(machine)
-    time.sleep(0.5)
-    after = progress(machine)
-    assert all(after[name] > before[name] for name in before)
+    all_get_on(machine)
     does = [row["does"] for row in rows(machine.command("cpus"), "cpu")]
     assert does[0].endswith(", console")
     assert sorted(text.split(",")[0] for text in does) == [f"g{n + 1} spin{n}" for n in range(EACH)]
@@ -124,10 +129,7 @@ def test_a_flood_holds_nobody(boot):
     spins = [(SPIN, f"spin{n} mem=1M pin={n}") for n in (0, 2, 3)]
     machine = four(boot, [(guest("hostile.elf"), "flood mem=4M pin=1 -- puts"), *spins])
     prompt(machine)
-    before = progress(machine)
-    time.sleep(0.5)
-    after = progress(machine)
-    assert all(after[name] > before[name] for name in before)
+    all_get_on(machine)
     begin = time.monotonic()
     machine.command("guests")
     assert time.monotonic() - begin < 5
@@ -183,10 +185,7 @@ def test_a_trial_of_flushes_beside_guests(boot):
     prompt(machine)
     answer = machine.command("cpus trial 3", PATIENCE)
     assert answer[-1] == "No CPU used a translation after its flush."
-    before = progress(machine)
-    time.sleep(0.5)
-    after = progress(machine)
-    assert all(after[name] > before[name] for name in before)
+    all_get_on(machine)
     quit_machine(machine)
 
 
