@@ -11,6 +11,7 @@ static void judge_structure(struct auditor *a)
     for (enum audit_rule rule = AUDIT_TABLE_MEMORY; rule <= AUDIT_TABLE_ONCE; rule++)
         judging(a, rule);
     judging(a, AUDIT_ENTRY_LEGAL);
+    judging(a, AUDIT_ENTRY_ABSENT);
     if (a->now->shows != 0)
         for (enum audit_rule rule = AUDIT_LEAF_RAM; rule <= AUDIT_LEAF_SHARED; rule++)
             judging(a, rule);

@@ -29,8 +29,10 @@ enum audit_rule {
     AUDIT_TABLE_COUNT,  /* as many as struct table counts */
     AUDIT_TABLE_STRAY,  /* every frame recorded as a table is reached */
     /* Their entries. */
-    AUDIT_ENTRY_LEGAL, /* entry_rule() */
-    AUDIT_ENTRY_COUNT, /* as many present as the frame's record says */
+    AUDIT_ENTRY_LEGAL,  /* entry_rule() */
+    AUDIT_ENTRY_ABSENT, /* what is not present is zero: no address for the CPU to read ahead of time
+                         */
+    AUDIT_ENTRY_COUNT,  /* as many present as the frame's record says */
     /* The memory that leaves show to a guest or a program. */
     AUDIT_LEAF_RAM,     /* it is RAM */
     AUDIT_LEAF_FREE,    /* and in use: neither free nor about to be */

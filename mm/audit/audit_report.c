@@ -12,6 +12,7 @@ const char *audit_rule_text(enum audit_rule rule)
         [AUDIT_TABLE_ONCE] = "each table is reached once",
         [AUDIT_TABLE_COUNT] = "table frames are as many as counted",
         [AUDIT_TABLE_STRAY] = "each frame recorded as a table is reached",
+        [AUDIT_ENTRY_ABSENT] = "what is not present is zero",
         [AUDIT_ENTRY_LEGAL] = "each entry is one that the CPU accepts",
         [AUDIT_ENTRY_COUNT] = "present entries are as many as recorded",
         [AUDIT_LEAF_RAM] = "no guest or program sees other than RAM",

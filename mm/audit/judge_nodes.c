@@ -82,14 +82,25 @@ static void judge_entry_count(struct auditor *a, const struct table_node *node, 
               level_name(node->level), present, recorded);
 }
 
-/* The first present entry from `i` on; `end`: none. */
-static unsigned next_present(const struct table_kind *k, const uint64_t *slots, unsigned i,
-                             unsigned end)
+/* An entry that is not present and leads somewhere all the same may be followed ahead of time, on a
+ * CPU with the L1 terminal fault. */
+static void judge_absent(struct auditor *a, const struct table_node *node, const uint64_t *slot,
+                         uint64_t entry)
 {
-    uint64_t mask = k->present_mask;
+    if (judging(a, AUDIT_ENTRY_ABSENT))
+        found(a, AUDIT_ENTRY_ABSENT, a->now->name, at_both(node->first, direct_hpa(slot)),
+              "an entry of the %s is not present, and holds 0x%lx", level_name(node->level), entry);
+}
 
-    while (i < end && !(pte_peek(&slots[i]) & mask))
-        i++;
+/* The first present entry from `i` on; `end`: none. */
+static unsigned next_present(struct auditor *a, const struct table_node *node,
+                             const uint64_t *slots, unsigned i, unsigned end)
+{
+    uint64_t mask = a->now->table->kind->present_mask, entry;
+
+    for (; i < end && !((entry = pte_peek(&slots[i])) & mask); i++)
+        if (entry != 0)
+            judge_absent(a, node, &slots[i], entry);
     return i;
 }
 
@@ -105,7 +116,7 @@ static bool judge_entries(struct auditor *a, const struct table_node *node, unsi
     struct shown run = {0};
 
     *children = 0;
-    for (unsigned i = begin; (i = next_present(k, slots, i, end)) < end; i++) {
+    for (unsigned i = begin; (i = next_present(a, node, slots, i, end)) < end; i++) {
         uint64_t entry = pte_peek(&slots[i]), in = base + (i - begin) * step;
         enum rule rule = judge_entry(a, node->level, entry);
 

@@ -121,6 +121,15 @@ static void beyond_maxphyaddr(struct damage *d, uint64_t which)
     expect(d, (enum which)which, in, direct_hpa(slot));
 }
 
+static void address_in_absent(struct damage *d, uint64_t which)
+{
+    uint64_t *slot = scratch_slot((enum which)which, which == TABLE_GUEST ? 0 : USER_TEXT, 4) + 3;
+    struct table *table = &scratch.table[which];
+
+    damage_word(d, slot, table->root.v); /* it is of no kind's present bits */
+    expect(d, (enum which)which, table->kind->input_first, direct_hpa(slot));
+}
+
 static void entries_miscounted(struct damage *d, uint64_t entries)
 {
     uint64_t *slot = scratch_slot(TABLE_GUEST, GUEST_FAR, 1);
@@ -151,6 +160,10 @@ static const struct trial trials[] = {
     {AUDIT_ENTRY_LEGAL, "a large leaf of a program is misaligned", bad_entry, 7},
     {AUDIT_ENTRY_LEGAL, "a guest's leaf is beyond MAXPHYADDR", beyond_maxphyaddr, TABLE_GUEST},
     {AUDIT_ENTRY_LEGAL, "a program's leaf is beyond MAXPHYADDR", beyond_maxphyaddr, TABLE_PROGRAM},
+    {AUDIT_ENTRY_ABSENT, "an absent entry of a guest's leads somewhere", address_in_absent,
+     TABLE_GUEST},
+    {AUDIT_ENTRY_ABSENT, "an absent entry of a program's leads somewhere", address_in_absent,
+     TABLE_PROGRAM},
     {AUDIT_ENTRY_COUNT, "a record counts an entry too many", entries_miscounted, 1},
 };
 
