@@ -32,6 +32,8 @@ TOP = 46
 GUEST_GAP = 54
 GUEST_LEAST = 110
 RUN_LEAST = 7
+STRIP = 9  # what a guest writes and reaches, within its bar ...
+STRIP_GAP = 3  # ... so far from its sides
 RIBBONS = 48  # blocks of a guest that get a ribbon, the largest ones
 GUEST_COLOURS = 8
 
@@ -126,6 +128,7 @@ class Space:
     out of the scale, for it would be all there is to see."""
 
     alive, sparse, frames, memory, state = True, True, 0, 0, ""
+    written, reached, samples = (), (), 0  # as `dirty` and `heat` say
 
     def __init__(self, name, title, colour, runs):
         self.name, self.title, self.colour, self.runs = name, title, colour, runs
@@ -166,8 +169,13 @@ class Guest(Space):
 
     sparse = False
 
-    def __init__(self, row, runs):
-        super().__init__(row["guest"], f"{row['guest']} {row['name']}", 0, runs)
+    def __init__(self, row, taken):
+        name = row["guest"]
+        super().__init__(name, f"{name} {row['name']}", 0, dump.records(taken, f"map {name}", "run"))
+        self.written = dump.records(taken, f"dirty {name}", "dirty")
+        self.reached = dump.records(taken, f"heat {name}", "heat")
+        for facts in dump.records(taken, f"heat {name}", "working set"):
+            self.samples = facts["samples"]
         self.state = row["state"]
         self.memory = row["memory"]
         self.frames = row["frames"]
@@ -205,6 +213,16 @@ def heights(parts, total):
     return [RUN_LEAST + free * root / (sum(roots) or 1) for root in roots]
 
 
+def stretches(run, places):
+    """Where a range of addresses is drawn: y and height in each part of a bar, given as (first, size, y, height);
+    none so low that it is not seen."""
+    first, last = address(run["from"]), address(run["to"])
+    for start, size, y, height in places:
+        low, high = max(first, start), min(last, start + size - 1)
+        if low <= high:
+            yield y + height * (low - start) / size, max(height * (high - low + 1) / size, 1)
+
+
 def shape(kind, geometry, classes, label, extra=""):
     """Something that can be pointed at: `label` is what there is to know about it."""
     return (
@@ -218,7 +236,7 @@ class Picture:
         self.taken = taken
         self.frames = dump.records(taken, "layout", "frames")
         self.guests = [
-            Guest(row, dump.records(taken, f"map {row['guest']}", "run"))
+            Guest(row, taken)
             for row in dump.records(taken, "guests", "guest")
         ]
         self.spaces = [guest for guest in self.guests if guest.runs]
@@ -271,11 +289,12 @@ class Picture:
 
     def draw_guest(self, guest, side, top, room):
         left = -REACH - BAR if side == 0 else MAP + REACH
-        parts, shapes, targets = guest.parts(), [], []
+        parts, shapes, targets, places = guest.parts(), [], [], []
         y = top
         for index, ((first, size, run), height) in enumerate(
             zip(parts, heights(guest.weights(parts), room))
         ):
+            places.append((first, size, y, height))
             box = f'x="{left}" y="{number(y)}" width="{BAR}" height="{number(height)}"'
             last = first + size - 1
             if run is None:
@@ -300,8 +319,33 @@ class Picture:
                     for x, at, wide, offset, covered in self.curve.squares(to, part):
                         targets.append(((x, at, wide, start + offset, covered), name, y, height, size))
             y += height
+        shapes += self.use_of(guest, left, places)
         self.draw_ribbons(guest, side, left, targets)
         self.draw_labels(guest, side, left, top, y, shapes)
+
+    @staticmethod
+    def use_of(guest, left, places):
+        """Two strips within the bar: what the guest has written, and what it reached, the more often the
+        fuller."""
+        found = []
+        for run in guest.written:
+            label = f"{guest.title}: {run['from']} to {run['to']}: {words(run['size'])} written since the last question"
+            for y, height in stretches(run, places):
+                box = f'x="{left + STRIP_GAP}" y="{number(y)}" width="{STRIP}" height="{number(height)}"'
+                found.append(shape("rect", box, "written", label))
+        for run in guest.reached:
+            often = run["samples"] / max(guest.samples, 1)
+            label = (
+                f"{guest.title}: {run['from']} to {run['to']}: {words(run['size'])} reached in "
+                f"{run['samples']} of {guest.samples} samples"
+            )
+            for y, height in stretches(run, places):
+                box = (
+                    f'x="{left + BAR - STRIP - STRIP_GAP}" y="{number(y)}" width="{STRIP}" '
+                    f'height="{number(height)}" fill-opacity="{number(0.2 + 0.8 * often)}"'
+                )
+                found.append(shape("rect", box, "reached", label))
+        return found
 
     def draw_ribbons(self, guest, side, left, targets):
         """From each part of a bar to the squares behind it, the largest squares first."""
@@ -400,7 +444,11 @@ class Picture:
             totals[name] = (classes, size + run["size"])
         order = sorted(totals, key=lambda name: (totals[name][0].startswith("guest"), name))
         items = [(f"frames {totals[name][0]}", name, totals[name][1]) for name in order]
-        none = 4**self.curve.order * FRAME - sum(size for _, _, size in items)
+        for kind, name in (("written", "written since the last question"), ("reached", "reached while it ran")):
+            runs = [run for guest in self.guests for run in getattr(guest, kind)]
+            if runs:
+                items.append((kind, name, sum(run["size"] for run in runs)))
+        none = 4**self.curve.order * FRAME - sum(size for classes, _, size in items if classes.startswith("frames"))
         if none:
             items.append(("ground", "no memory", none))
         return "".join(
@@ -462,14 +510,14 @@ STYLE = """
   --firmware: #8f8b84; --image: #3e4650; --boot: #a58a6f; --frame-database: #6f7f94;
   --tables: #52708f; --stacks: #8a6d86; --heap: #7d8a5e; --vcpu: #a3623f; --other: #77736c;
   --c0: #2f78c4; --c1: #d9822b; --c2: #2e9d73; --c3: #b3486f; --c4: #7a63c7; --c5: #8c9a1f;
-  --c6: #1f9fb0; --c7: #c25a3c; }
+  --c6: #1f9fb0; --c7: #c25a3c; --written: #8c1d18; --reached: #14365c; }
 @media (prefers-color-scheme: dark) { :root {
   --back: #14171a; --text: #e4e6e8; --soft: #9aa1a9; --line: #3a4047; --panel: #1d2125;
   --ground: #0d0f11; --free: #23282d; --cached: #77828c; --hatch: rgba(0,0,0,.42);
   --firmware: #6e6a64; --image: #aab4bf; --boot: #b59a7e; --frame-database: #8797ad;
   --tables: #7fa0c2; --stacks: #b394af; --heap: #a3b07f; --vcpu: #cf8a64; --other: #8e8a83;
   --c0: #5aa2ea; --c1: #f0a050; --c2: #4fc497; --c3: #e0769c; --c4: #a28df0; --c5: #bccb4a;
-  --c6: #4cc7d8; --c7: #ec8567; } }
+  --c6: #4cc7d8; --c7: #ec8567; --written: #ffc9c2; --reached: #f4f7fb; } }
 * { box-sizing: border-box; }
 body { margin: 0; padding: 1.2rem clamp(.8rem, 3vw, 2.5rem) 2rem; background: var(--back);
   color: var(--text); font: 15px/1.45 system-ui, "DejaVu Sans", sans-serif; }
@@ -502,6 +550,7 @@ h2 { font-size: 1rem; margin: 1.4rem 0 .4rem; }
 .guest { fill: var(--own); } .guest.table { fill: color-mix(in srgb, var(--own) 55%, var(--text)); }
 .ribbon { opacity: .22; pointer-events: none; transition: opacity .15s; }
 .run { stroke: var(--back); stroke-width: 1; } .absent { fill: var(--free); }
+.written { fill: var(--written); } .reached { fill: var(--reached); }
 .page { pointer-events: none; } .hatch { stroke: var(--hatch); stroke-width: 1; }
 .frame { fill: none; stroke: var(--line); pointer-events: none; }
 .ended { opacity: .45; }
@@ -612,9 +661,9 @@ def boot(options):
         for row in machine.ask("guests").records("guest"):
             if row["state"] in DEAD and row["state"] != "refused":
                 machine.ask(f"start {row['guest']} paused")
-            elif row["state"] == "running":
+            elif row["state"] == "running" and not options.use:
                 machine.ask(f"pause {row['guest']}")
-        return dump.take(machine)
+        return dump.take(machine, options.use)
 
 
 def arguments():
@@ -632,6 +681,10 @@ def arguments():
     parser.add_argument("-o", "--output", default="picture.html")
     parser.add_argument(
         "--tables", default="", metavar="host,own", help="tables to show beside the guests' EPTs"
+    )
+    parser.add_argument(
+        "--use", action="store_true",
+        help="with --boot: also what the guests that run write and reach, for which they run on a little",
     )
     options = parser.parse_args()
     options.tables = [each.strip() for each in options.tables.split(",") if each.strip()]

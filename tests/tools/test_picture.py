@@ -229,3 +229,57 @@ def test_the_tables_of_host_and_guests(tmp_path):
     assert set(seen["names"]) - set(seen["listed"]) == {"host", "g1 own tables"}
     done = subprocess.run([*command, "--tables", "odd"], capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "there are no tables 'odd'" in done.stderr
+
+
+def test_what_a_guest_writes_and_reaches():
+    taken = machine(2)
+    taken["machine"]["dirty g1"] = [
+        row("dirty", **{"from": "0x1000", "to": "0x1fff", "pages": 1, "size": 4096}),
+        row("dirty", **{"from": hex((640 << 10) - 4096), "to": hex(MIB + 8191), "pages": 3, "size": 12288}),
+    ]
+    taken["machine"]["heat g1"] = [
+        row("heat", **{"from": "0x0", "to": "0x3fff", "pages": 4, "size": 16384, "samples": 2}),
+        {"kind": "facts", "record": "working set", "values": {"samples": 8}},
+    ]
+    drawn = picture.Picture(taken)
+    page = drawn.page()
+    strips = re.findall(r'<rect x="([-0-9.]+)" y="([-0-9.]+)" width="9" height="([0-9.]+)"([^>]*)class="(\w+)"', page)
+    # One range lies in two parts of the bar and in the hole between them.
+    assert [each[4] for each in strips] == ["written"] * 4 + ["reached"]
+    assert all(float(each[2]) >= 1 for each in strips)
+    assert 'fill-opacity="0.4"' in strips[4][3]
+    assert strips[0][0] != strips[4][0]
+    assert "g1 a&lt;b&gt;&amp;&quot;c&#x27;: 0x0 to 0x3fff: 16K reached in 2 of 8 samples" in page
+    assert page.count("written since the last question") == 4 + 1  # and the legend
+    assert "<li><svg" in page and "reached while it ran <small>16K</small>" in page
+    # Without the answers there is nothing of it.
+    plain = picture.Picture(machine(2)).page()
+    assert 'class="written"' not in plain and "reached while it ran" not in plain
+
+
+class Asked:
+    """A console that says what it was asked."""
+
+    def __init__(self, tracked):
+        self.tracked, self.asked = tracked, []
+
+    def ask(self, command):
+        self.asked.append(command)
+        begun = command == "dirty g1" and not self.tracked
+        self.tracked = self.tracked or begun
+        text = "tracked from now on, by the log" if begun else "2 pages"
+        return Said(text)
+
+
+class Said:
+    def __init__(self, text):
+        self.objects, self.notes = [{"kind": "note", "text": text}], [text]
+
+
+def test_nothing_is_left_tracked():
+    fresh, before = Asked(False), Asked(True)
+    found = picture.dump.ask_use(fresh, "g1")
+    assert fresh.asked == ["dirty g1", "heat g1", "dirty g1", "dirty g1 off"]
+    assert found["dirty g1"][0]["text"] == "2 pages"
+    picture.dump.ask_use(before, "g1")
+    assert before.asked == ["dirty g1", "heat g1"]

@@ -562,6 +562,55 @@ static void a_copy_is_the_same(void **state)
     g.vcpu = first;
 }
 
+/* What is spoilt must be refused, and is put back. */
+#define REFUSED(member, value)                                                                     \
+    do {                                                                                           \
+        struct vcpu_rest spoilt = rest;                                                            \
+        spoilt.member = (value);                                                                   \
+        assert_int_equal(g.backend->set_rest(g.vcpu, &spoilt), E_ILLEGAL);                         \
+    } while (0)
+
+static void the_rest_goes_out_and_back(void **state)
+{
+    static struct vcpu_rest rest, again;
+    struct vcpu *first = g.vcpu, *second;
+
+    (void)state;
+    assert_int_equal(model_guest_add(&second), E_OK);
+    vmcb()->lstar = UINT64_C(0xffff800000001234);
+    vmcb()->kernel_gs_base = 0x5678;
+    vmcb()->sysenter_eip = 0x77;
+    vmcb()->pat = UINT64_C(0x0606060606060606);
+    vmcb()->dr6 = 0xffff0ff1;
+    g.vcpu->cr8 = 3;
+    assert_int_equal(inject(VM_EVENT_NMI, 2, false, 0), E_OK);
+    assert_int_equal(g.backend->get_rest(first, &rest), E_OK);
+    assert_int_equal(rest.lstar, vmcb()->lstar);
+    assert_int_equal(rest.cr8, 3);
+    assert_int_equal(rest.blocked, VCPU_BLOCKED_NMI);
+    g.vcpu = second;
+    REFUSED(cr8, 16);
+    REFUSED(lstar, BIT(63));
+    REFUSED(kernel_gs_base, BIT(62));
+    REFUSED(fmask, BIT(32));
+    REFUSED(dr6, BIT(32));
+    REFUSED(pat, 2);
+    REFUSED(event, VCPU_EVENT_VALID | 1u << 8);
+    REFUSED(event, VCPU_EVENT_VALID | 1u << 12);
+    REFUSED(event, 2);
+    REFUSED(blocked, 4);
+    REFUSED(traps, 16);
+    REFUSED(fpu_size, rest.fpu_size + 1);
+    REFUSED(fpu[26], 1); /* of MXCSR */
+    assert_int_equal(g.backend->set_rest(second, &rest), E_OK);
+    assert_int_equal(g.backend->get_rest(second, &again), E_OK);
+    assert_memory_equal(&again, &rest, sizeof(rest));
+    assert_int_equal(next_event(), VALID | TYPE(2) | 2);
+    assert_int_equal(inject(VM_EVENT_NMI, 2, false, 0), E_STATE); /* blocked, here too */
+    g.backend->vcpu_destroy(second);
+    g.vcpu = first;
+}
+
 static void interrupted_events_come_again(void **state)
 {
     static const struct {
@@ -891,6 +940,7 @@ int main(void)
         WITH_GUEST(a_fault_keeps_nmis_blocked),
         WITH_GUEST(a_copy_is_the_same),
         WITH_GUEST(a_vcpu_moves_to_another_cpu),
+        WITH_GUEST(the_rest_goes_out_and_back),
         WITH_GUEST(interrupted_events_come_again),
         WITH_GUEST(instructions_end),
         WITH_GUEST(kinds_of_exits),

@@ -24,8 +24,21 @@ def tree():
     return done.stdout.strip()
 
 
-def take(console):
-    """Asks everything that a dump holds."""
+def ask_use(console, guest):
+    """What a guest that runs has written since the last question, and what it works with. Where nobody has asked
+    before, what it writes meanwhile; then nothing is left tracked."""
+    written = console.ask(f"dirty {guest}")
+    begun = not records_of(written.objects, "dirty") and any("tracked from now on" in note for note in written.notes)
+    heat = console.ask(f"heat {guest}")
+    if begun:
+        written = console.ask(f"dirty {guest}")
+        console.ask(f"dirty {guest} off")
+    return {f"dirty {guest}": written.objects, f"heat {guest}": heat.objects}
+
+
+def take(console, use=False):
+    """Asks everything that a dump holds; with `use`, also what the guests that run write and reach, for which they
+    run on a little."""
     answers = {command: console.ask(command).objects for command in WHOLE}
     for row in answers["guests"]:
         if row.get("record") == "guest" and row["values"]["state"] != "refused":
@@ -33,6 +46,8 @@ def take(console):
             answers[command] = console.ask(command).objects
             # Its own tables; an answer that says why not where it has none.
             answers[command + " gva"] = console.ask(command + " gva").objects
+            if use and row["values"]["state"] == "running":
+                answers.update(ask_use(console, row["values"]["guest"]))
             screen = f"screen {row['values']['guest']}"
             answers[screen] = console.ask(screen).objects
     return {
@@ -44,6 +59,10 @@ def take(console):
     }
 
 
+def records_of(objects, name):
+    return [each["values"] for each in objects if each.get("record") == name]
+
+
 def records(dump, command, name):
     """The values of each record `name` in the answer to `command`; none when it was not asked."""
-    return [each["values"] for each in dump["machine"].get(command, []) if each.get("record") == name]
+    return records_of(dump["machine"].get(command, []), name)
