@@ -37,12 +37,12 @@ def expected_digest():
 
 
 def rounds_of(machine):
-    """How many rounds g1 has told of, each of which came to what it must."""
+    """How many rounds g1 has told of, each of which came to what it must. Of the last it may be speaking still."""
     lines = machine.command("output g1", timeout=PATIENCE)
     told = [re.fullmatch(r"round (\d+): (\d+)", line.strip()) for line in lines]
     told = [found for found in told if found]
     assert told, lines
-    assert {int(found[2]) for found in told} == {expected_digest()}
+    assert {int(found[2]) for found in told[:-1]} <= {expected_digest()}
     return int(told[-1][1])
 
 

@@ -41,10 +41,10 @@ def ticks(machine):
 
 
 def rounds(machine, number):
-    """How many rounds it has told of; each came to what it must."""
+    """How many rounds it has told of; each came to what it must. Of the last it may be speaking still."""
     output = "\n".join(machine.command(f"output g{number}", timeout=PATIENCE))
     told = re.findall(r"^\s*round (\d+): (\d+)$", output, re.M)
-    assert {int(digest) for _, digest in told} <= {expected_digest()}
+    assert {int(digest) for _, digest in told[:-1]} <= {expected_digest()}
     return int(told[-1][0]) if told else 0
 
 
