@@ -9,6 +9,7 @@
 #include "monitor/commands.h"
 #include "monitor/machine_audit.h"
 #include "monitor/monitor.h"
+#include "vm/sched.h"
 
 static const struct column finding_columns[] = {
     {"table", COLUMN_TEXT, 16},
@@ -97,6 +98,9 @@ static int audit_all(const struct command *command, struct output *out)
                  (struct value[]){as_number(tables), as_number(totals.table_frames),
                                   as_number(totals.entries), as_number(totals.memory),
                                   as_number(totals.scratch), as_number(ticks)});
+    if (guests_cpus() > 1)
+        output_note(out, "The other %u CPUs stood still meanwhile: nobody wrote.",
+                    guests_cpus() - 1);
     if (totals.moot)
         output_note(out, "What could not be read, or not believed, was left out of the counts.");
     if (error == E_STATE)

@@ -20,10 +20,16 @@ def content(machine):
     return facts(lines)
 
 
+def audits_said(machine):
+    """What audits have said. Where ticks are the host's, a guest's turn may end before its last audit does."""
+    said = [line for line in machine.lines if "audit: " in line]
+    return [line for line in said if not line.endswith("not judged to the end: stopped before its end")]
+
+
 def test_the_demonstration_is_audited_and_nothing_is_found(boot):
     machine = boot()
     machine.wait_prompt()
-    said = [line for line in machine.lines if "audit: " in line]
+    said = audits_said(machine)
     assert [re.sub(r"\d+ frames", "N frames", line) for line in said] == [
         "quire: audit: 1 tables, N frames, all rules hold"
     ], said
@@ -37,7 +43,7 @@ def test_the_demonstration_is_audited_and_nothing_is_found(boot):
     for number, _ in enumerate(demo_guests(), 1):
         machine.command(f"kill g{number}")
     assert content(machine)["memory shown to guests"] == "0 (0B)"
-    assert not any("audit: g" in line for line in machine.lines)
+    assert not any("audit: g" in line for line in audits_said(machine))
     quit_machine(machine)
 
 
