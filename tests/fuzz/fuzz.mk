@@ -10,17 +10,17 @@ FUZZ_LOGS := $(FUZZ_TARGETS:%=$(FUZZ)/%.log)
 # Of each target: what is watched and sanitized; the world around it, which only has to be fast; the longest input; how
 # many inputs make a short run.
 FUZZ_mapper_PRODUCT := $(MAPPER_HOOKED_SRC) mm/paging/nodes.c
-FUZZ_mapper_WORLD := $(filter-out $(FUZZ_mapper_PRODUCT),$(MAPPER_WORLD_SRC))
+FUZZ_mapper_WORLD := $(filter-out $(FUZZ_mapper_PRODUCT),$(MAPPER_WORLD_SRC)) lib/lock.c
 FUZZ_mapper_LENGTH := 194
 FUZZ_mapper_RUNS ?= 4000
 
 FUZZ_buddy_PRODUCT := $(BUDDY_SRC) mm/frames/frame.c
-FUZZ_buddy_WORLD := lib/format.c
+FUZZ_buddy_WORLD := lib/format.c lib/lock.c
 FUZZ_buddy_LENGTH := 1024
 FUZZ_buddy_RUNS ?= 4000
 
 FUZZ_memory_map_PRODUCT := boot/multiboot2.c boot/memory_map.c mm/frames/memblock.c mm/frames/regions.c mm/frames/early.c $(BUDDY_SRC) mm/frames/frame.c
-FUZZ_memory_map_WORLD := lib/format.c lib/error.c arch/x86_64/mtrr.c mm/paging/attrs.c
+FUZZ_memory_map_WORLD := lib/format.c lib/lock.c lib/error.c arch/x86_64/mtrr.c mm/paging/attrs.c
 FUZZ_memory_map_LENGTH := 1024
 FUZZ_memory_map_RUNS ?= 20000
 
@@ -63,9 +63,9 @@ FUZZ_COVERAGE_LOGS := $(if $(findstring coverage-mapping,$(HOSTED_CFLAGS)),\
 
 # $(call fuzz_target,name)
 define fuzz_target
-FUZZ_$(1)_ALL := $$(FUZZ_$(1)_PRODUCT) tests/fuzz/fuzz_$(1).c lib/lock.c $$(FUZZ_$(1)_WORLD)
+FUZZ_$(1)_ALL := $$(FUZZ_$(1)_PRODUCT) tests/fuzz/fuzz_$(1).c $$(FUZZ_$(1)_WORLD)
 FUZZ_$(1)_OBJ := $$(FUZZ_$(1)_PRODUCT:%.c=$(FUZZ)/watched/%.o) \
-	$$(patsubst %.c,$(FUZZ)/world/%.o,tests/fuzz/fuzz_$(1).c lib/lock.c $$(FUZZ_$(1)_WORLD))
+	$$(patsubst %.c,$(FUZZ)/world/%.o,tests/fuzz/fuzz_$(1).c $$(FUZZ_$(1)_WORLD))
 -include $$(FUZZ_$(1)_OBJ:.o=.d)
 $(FUZZ)/$(1): $$(FUZZ_$(1)_OBJ)
 	@echo "link  $$@"
