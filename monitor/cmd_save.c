@@ -84,13 +84,15 @@ static int save(const struct command *command, struct output *out, const struct 
         error = command_not_held(command, out, guest);
     if (error)
         return error;
-    if (!out->json)
+    error = guest_save_check(guest, &save);
+    if (!error && !out->json)
         return command_refuse(command, out, E_STATE,
                               "the file goes out as JSON; `tools/quire save g%u -o FILE` asks for "
                               "it and checks it",
                               guest->number);
     parts = (struct parts){.out = out};
-    error = guest_save(guest, &save);
+    if (!error)
+        error = guest_save(guest, &save);
     if (error == E_UNSUPPORTED)
         return command_refuse(command, out, error, "g%u %s: %s", guest->number, guest->name,
                               save.why);

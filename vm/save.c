@@ -158,11 +158,10 @@ static int put_all(struct save *save, struct guest *guest, struct saved *saved)
     return error == E_OK ? put_section(save, SAVED_END, NULL, 0) : error;
 }
 
-int guest_save(struct guest *guest, struct save *save)
+static struct saved saved; /* there is one console */
+
+int guest_save_check(struct guest *guest, struct save *save)
 {
-    static struct saved saved; /* there is one console */
-    uint8_t found[SHA256_BYTES];
-    struct sha256 digest;
     const char *why;
     int error;
 
@@ -175,6 +174,15 @@ int guest_save(struct guest *guest, struct save *save)
     if (error == E_UNSUPPORTED)
         format_buffer(save->why, sizeof(save->why), "%s",
                       why != NULL ? why : "its CPU has more state than is kept");
+    return error;
+}
+
+int guest_save(struct guest *guest, struct save *save)
+{
+    uint8_t found[SHA256_BYTES];
+    struct sha256 digest;
+    int error = guest_save_check(guest, save);
+
     if (error != E_OK)
         return error;
     save->digest = &digest;

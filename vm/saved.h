@@ -96,6 +96,8 @@ struct save {
 /* Puts out the whole file. The guest is out of its CPU, and is not changed by it. E_STATE: it has
  * ended, or is held at its end. E_UNSUPPORTED: see `why`. */
 int guest_save(struct guest *guest, struct save *save);
+/* Would that be so? Puts nothing out. */
+int guest_save_check(struct guest *guest, struct save *save);
 
 /* Within vm/: makes a guest, whose options are parsed, of its image, which is such a file: table,
  * slots, memory, vCPU, devices. On an error guest->reason says why. */

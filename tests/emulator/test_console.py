@@ -184,6 +184,9 @@ WRONG = {
     "reset": "reset: arguments are missing",
     "fork": "fork: arguments are missing",
     "quota": "quota: arguments are missing",
+    "save": "save: arguments are missing; usage: save gN",
+    "save g4": "save: g4 broken cannot be saved",
+    "cost": "cost: arguments are missing; usage: cost gN",
     "fuzz": "fuzz: arguments are missing",
     "attach g1": "attach: g1 hello is passed: nobody is at its serial port",
     "wait here": "wait: too many arguments",
@@ -234,6 +237,7 @@ def test_every_command_is_asked_rightly_and_wrongly(machine):
     right |= {"start", "pause", "resume", "kill", "regs", "quit", "poke"}
     right |= {"attach", "wait"}  # tests/emulator/test_comfort.py
     right |= {"dirty", "snapshot", "reset", "fork", "quota", "fuzz"}  # test_dirty.py, test_copies.py, test_fuzz.py
+    right |= {"save", "cost"}  # test_saved.py, tests/bench/memory.py
     right |= {"slot", "heat", "merge"}  # test_slots.py, test_dirty.py, test_copies.py
     wrong = {each.split()[0] for each in WRONG if each.split()}
     assert commands - right == set()

@@ -7,11 +7,13 @@ further begins anew, and goes on behind its last step. With QUIRE_LONG=1 there a
 
 import os
 import re
+import signal
 import time
 
 import pytest
 
 from machines import guest, quit_machine, rows
+from quire_machine import MachineError
 from quire_machine.engines import Bochs, Qemu
 from test_chaos import rounds_of
 
@@ -93,11 +95,19 @@ def for_seconds(seconds):
 @pytest.mark.seconds(24 * 3600 if LONG else 300)
 @pytest.mark.one_vendor("names its engine")
 def test_what_is_made_at_random_stays_where_it_is(boot):
-    machine = start(boot, Qemu())
-    if LONG:
-        judge(machine, 1, lambda steps: sum(steps.values()) < STEPS)
-    else:
-        judge(machine, 300, for_seconds(SECONDS))
+    # QEMU itself dies now and then of what such a guest executes. That says nothing of Quire: once more, then.
+    for _ in range(4):
+        machine = start(boot, Qemu())
+        try:
+            if LONG:
+                judge(machine, 1, lambda steps: sum(steps.values()) < STEPS)
+            else:
+                judge(machine, 300, for_seconds(SECONDS))
+            return
+        except MachineError:
+            if machine.status != -signal.SIGSEGV:
+                raise
+    pytest.skip("QEMU crashed each time")
 
 
 @pytest.mark.seconds(400)
