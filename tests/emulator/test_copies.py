@@ -146,3 +146,21 @@ def test_quota(boot):
     machine.command("kill g1; kill g2")
     assert machine.command("check")[-1].endswith("hold.")
     quit_machine(machine)
+
+
+def test_what_copying_costs_is_tried_on_the_guest_and_leaves_it_as_it_was(boot):
+    machine = boot(modules=[(guest("hello.elf"), "hello mem=8M paused")], engine=Qemu())
+    machine.wait_prompt()
+    # What was shared for a moment may be written again at its first write, as after a fork's end.
+    before, free = machine.command("digest g1"), free_frames(machine)
+    asked = machine.ask("cost g1").records("cost")
+    assert {row["what"]: int(row["pages"]) for row in asked}.keys() >= {
+        "shared with another table", "a loop over entries and counts", "given back by that table",
+    }  # fmt: skip
+    assert all(int(row["ticks_each"]) > 0 for row in asked), asked
+    assert machine.command("digest g1") == before
+    assert free_frames(machine) == free
+    audit(machine)
+    machine.command("start g1")
+    machine.expect("g1 hello: passed")
+    quit_machine(machine)
