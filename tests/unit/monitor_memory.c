@@ -238,6 +238,13 @@ int fuzz_replay(struct guest *guest, const struct fuzz *fuzz, bool *same)
     return E_NOENT;
 }
 
+int guest_save_check(struct guest *guest, struct save *save)
+{
+    (void)guest;
+    (void)save;
+    return E_OK;
+}
+
 int guest_save(struct guest *guest, struct save *save)
 {
     static const uint8_t file[1000] = SAVED_MAGIC;
