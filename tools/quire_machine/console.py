@@ -26,8 +26,6 @@ SETTLE_SECONDS = 0.05
 SETTLE_UNTYPED_SECONDS = 0.01
 TAIL_LINES = 30
 LAST_BYTES_SECONDS = 0.02
-# An emulator sends byte by byte: they are let gather for so long, or reading them costs as much as making them.
-GATHER_SECONDS = 0.002
 WAIT_SECONDS = 90  # a boot takes about two on an idle machine, and many times that on a busy one
 
 # The console scrolls a line longer than its row sideways, and so shows the end of it.
@@ -109,7 +107,6 @@ class Console:
             ready, _, _ = select.select([self._line], [], [], LAST_BYTES_SECONDS)
         if not ready:
             return False
-        time.sleep(GATHER_SECONDS)
         try:
             data = os.read(self._line, 65536)
         except OSError:
