@@ -52,7 +52,8 @@ def machine(boot_for_module):
     booted.expect("g1 hello: passed")
     booted.press("\r")
     booted.wait_prompt()
-    return booted
+    yield booted
+    quit_machine(booted)  # after all that, it is well
 
 
 def shown(machine, text):
@@ -274,7 +275,3 @@ def test_random_lines_over_the_serial_line(machine):
     assert machine.ask("check").ok
     assert machine.ask("audit").ok
     assert state() == before
-
-
-def test_end(machine):
-    quit_machine(machine)

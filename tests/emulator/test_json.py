@@ -135,7 +135,8 @@ def machine(boot_for_module):
     booted = boot_for_module(modules=MODULES)
     booted.expect("g1 hello: passed")
     booted.wait_prompt()
-    return booted
+    yield booted
+    quit_machine(booted)  # after all that, it is well
 
 
 @pytest.fixture(scope="module")
@@ -253,7 +254,3 @@ def test_numbers_are_numbers_and_addresses_hexadecimal(machine):
     frames = machine.ask("mem").facts("memory")
     assert frames["total_frames"] == frames["free_frames"] + frames["used_frames"]
     assert machine.ask("walk g3 gpa 0x7c00").facts("verdict")["page"] == 4096
-
-
-def test_end(machine):
-    quit_machine(machine)

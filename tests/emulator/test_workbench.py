@@ -29,7 +29,8 @@ def machine(boot_for_module):
     booted = boot_for_module(modules=[(guest("hello.elf"), "hello mem=4M"), (SPIN, "held mem=2M paused")])
     booted.expect("g1 hello: passed")
     booted.wait_prompt()
-    return booted
+    yield booted
+    quit_machine(booted)  # after all that, it is well
 
 
 def state(machine):
@@ -120,8 +121,4 @@ def test_where_there_are_no_guests(boot):
     measured = {row["operation"].split(":")[0] for row in answer.records("bench")}
     assert answer.ok and measured == {"buddy", "user"}
     assert machine.ask("stress 64M").ok
-    quit_machine(machine)
-
-
-def test_end(machine):
     quit_machine(machine)
