@@ -73,7 +73,7 @@ def keep_going(machine, goes_on):
 
 def judge(machine, least, goes_on):
     kept, told = digest(machine), rounds_of(machine)
-    assert kept
+    assert kept and told > 0
     steps, anew = keep_going(machine, goes_on)
     print(f"steps {steps}, begun anew {anew} times")
     assert all(each >= least for each in steps.values()), steps
@@ -105,7 +105,7 @@ def test_what_is_made_at_random_stays_where_it_is(boot):
                 judge(machine, 300, for_seconds(SECONDS))
             return
         except MachineError:
-            if machine.status != -signal.SIGSEGV:
+            if machine.status not in (-signal.SIGSEGV, -signal.SIGABRT):
                 raise
     pytest.skip("QEMU crashed each time")
 
