@@ -74,6 +74,16 @@ void ioapic_end(struct guest *guest, uint8_t vector)
     }
 }
 
+unsigned ioapic_pin_of(const struct guest *guest, uint8_t vector)
+{
+    const uint64_t *entry = guest->devices.ioapic.entry;
+    unsigned pin = 0;
+
+    while (pin < IOAPIC_PINS && (ENTRY_VECTOR(entry[pin]) != vector || entry[pin] & ENTRY_MASKED))
+        pin++;
+    return pin;
+}
+
 bool ioapic_pending(const struct guest *guest, unsigned pin)
 {
     uint64_t entry = guest->devices.ioapic.entry[pin];

@@ -169,6 +169,16 @@ uint8_t pic_acknowledge(struct guest *guest)
     return (uint8_t)(pic->chip[which].vector + line);
 }
 
+unsigned pic_line_of(const struct guest *guest, uint8_t vector)
+{
+    const struct dev_pic *pic = &guest->devices.pic;
+    unsigned irq = 0;
+
+    while (irq < 16 && vector != (uint8_t)(pic->chip[irq / 8].vector + irq % 8))
+        irq++;
+    return irq;
+}
+
 /* ---- Command words ------------------------------------------------------------------------- */
 
 static void begin_init(struct pic_chip *chip, uint8_t value)

@@ -14,7 +14,7 @@
 /* Each line goes to both kinds of controller; the guest opens one of the two. */
 static unsigned pin_of(unsigned irq)
 {
-    return irq == IRQ_TIMER ? 2 : irq;
+    return irq == IRQ_TIMER ? IOAPIC_TIMER_PIN : irq;
 }
 
 static bool is_replaced(const struct guest *guest, unsigned irq)
@@ -75,6 +75,21 @@ static void inject(struct guest *guest, struct vm_event event)
         return;
     guest->halted = false;
     guest->interrupts++;
+}
+
+struct interrupt_origin interrupt_origin(const struct guest *guest, bool by_pic, uint8_t vector)
+{
+    const uint32_t *lvt = guest->devices.lapic.lvt;
+    unsigned pin = ioapic_pin_of(guest, vector);
+
+    if (by_pic)
+        return (struct interrupt_origin){ORIGIN_PIC, pic_line_of(guest, vector)};
+    if (pin < IOAPIC_PINS)
+        return (struct interrupt_origin){ORIGIN_IOAPIC, pin};
+    for (unsigned which = 0; which < LAPIC_LVTS; which++)
+        if ((uint8_t)lvt[which] == vector)
+            return (struct interrupt_origin){ORIGIN_LVT, which};
+    return (struct interrupt_origin){ORIGIN_IPI, 0};
 }
 
 static void trace_interrupt(const struct guest *guest, uint8_t vector,

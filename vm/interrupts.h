@@ -33,6 +33,8 @@ void irq_replace_line(struct guest *guest, unsigned irq, bool level);
 
 void pic_set_line(struct guest *guest, unsigned irq, bool level);
 bool pic_line(const struct guest *guest, unsigned irq); /* how it is driven */
+/* The line that has this vector; 16: none has. */
+unsigned pic_line_of(const struct guest *guest, uint8_t vector);
 /* Does an interrupt wait for the CPU? */
 bool pic_asks(const struct guest *guest);
 /* The vector of the one that waits, which is in service from now on. */
@@ -42,6 +44,11 @@ bool pic_requested(const struct guest *guest, unsigned irq);
 bool pic_masked(const struct guest *guest, unsigned irq);
 
 /* ---- The I/O APIC (vm/dev_ioapic.c) ---------------------------------------------------------- */
+
+/* The timer's line comes in at this pin, the others at that of their number. */
+#define IOAPIC_TIMER_PIN 2u
+/* The first pin that is open and has this vector; IOAPIC_PINS: none. */
+unsigned ioapic_pin_of(const struct guest *guest, uint8_t vector);
 
 /* As irq_set_line(), irq_pending() and irq_masked(), of one of its pins. */
 void ioapic_set_pin(struct guest *guest, unsigned pin, bool level);
