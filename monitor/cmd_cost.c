@@ -71,7 +71,8 @@ static void plain_loop(uint64_t leaves)
     }
 }
 
-/* A fork's memory, and its end. */
+/* A fork's memory, and its end: as after one, a page gets its right to write back when it is
+ * written. */
 static int copy_once(struct guest *guest, unsigned round, struct cost *shared,
                      struct cost *given_back)
 {
@@ -104,8 +105,6 @@ static int cost_of_copies(struct output *out, struct guest *guest)
         plain_loop(leaves);
         note(&loop, round, rdtsc() - start);
     }
-    if (guest->dirty.way == DIRTY_OFF)
-        slots_restore_rights(guest);
     if (error)
         return error;
     show(out, "shared with another table", leaves, &shared);

@@ -84,15 +84,8 @@ static int save(const struct command *command, struct output *out, const struct 
         error = command_not_held(command, out, guest);
     if (error)
         return error;
-    error = guest_save_check(guest, &save);
-    if (!error && !out->json)
-        return command_refuse(command, out, E_STATE,
-                              "the file goes out as JSON; `tools/quire save g%u -o FILE` asks for "
-                              "it and checks it",
-                              guest->number);
     parts = (struct parts){.out = out};
-    if (!error)
-        error = guest_save(guest, &save);
+    error = out->json ? guest_save(guest, &save) : guest_save_check(guest, &save);
     if (error == E_UNSUPPORTED)
         return command_refuse(command, out, error, "g%u %s: %s", guest->number, guest->name,
                               save.why);
@@ -100,6 +93,11 @@ static int save(const struct command *command, struct output *out, const struct 
         return command_refuse(command, out, error, "g%u %s cannot be saved: %s (it is %s)",
                               guest->number, guest->name, error_text(error),
                               guest_state_name(guest->state));
+    if (!out->json)
+        return command_refuse(command, out, E_STATE,
+                              "the file goes out as JSON; `tools/quire save g%u -o FILE` asks for "
+                              "it and checks it",
+                              guest->number);
     show_part(&parts);
     output_facts(out, &saved_record,
                  (struct value[]){as_number(save.bytes), as_number(save.pages)});

@@ -180,7 +180,7 @@ static int add(struct request *asked, const struct arguments *args)
                  {"nox", SLOT_NOEXEC}, {"xo", SLOT_EXEC_ONLY},  {"device", SLOT_DEVICE}};
     int error;
 
-    if (args->count == 4 && strncmp(args->word[3], "share=", strlen("share=")) == 0)
+    if (args->count == 4 && word_behind(args->word[3], "share="))
         return add_shared(asked, args->word[3]);
     if (args->count != 6)
         return command_refuse(asked->command, asked->out, E_INVAL,

@@ -42,12 +42,6 @@ static bool turn_is_over(const struct guest *guest)
     return guests_backend()->ticks() >= guest->vcpu->deadline;
 }
 
-static int find_first(void *ctx, const struct mapping *leaf)
-{
-    *(struct mapping *)ctx = *leaf;
-    return 1;
-}
-
 /* ---- Given back ------------------------------------------------------------------------------ */
 
 static int note_gone(void *ctx, const struct mapping *run)
@@ -67,7 +61,7 @@ static uint64_t give_piece(struct guest *guest, uint64_t at, uint64_t last)
     struct table *table = &guest->table;
     struct mapping leaf;
 
-    if (table_visit(table, at, last, VISIT_PAGES, find_first, &leaf) == 0)
+    if (!first_leaf(table, at, last, &leaf))
         return last + 1;
     uint64_t end = piece_end(slot_at(guest, gpa(leaf.in)), leaf.in, last);
     if (leaf.last > end)
@@ -108,7 +102,7 @@ static int take_piece(struct guest *guest, uint64_t at, uint64_t last, uint64_t 
         *next = min_bytes(leaf.last, last) + 1;
         return E_OK;
     }
-    if (table_visit(&guest->table, at, end, VISIT_PAGES, find_first, &leaf) != 0)
+    if (first_leaf(&guest->table, at, end, &leaf))
         end = leaf.in - 1;
     int error = slot_back_some(guest, slot, gpa(at), end - at + 1, &size);
     *next = error == E_OK ? at + size : at;

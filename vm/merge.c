@@ -129,12 +129,6 @@ static bool is_worth_splitting(const struct mapping *leaf)
     return zeroes >= ZEROES_TO_SPLIT;
 }
 
-static int find_first(void *ctx, const struct mapping *leaf)
-{
-    *(struct mapping *)ctx = *leaf;
-    return 1;
-}
-
 /* The guest is done: the next one, and after the last all of them once more for what is not zero.
  * True: that was it. */
 static bool next_guest(struct merge *merge)
@@ -155,8 +149,8 @@ bool merge_step(struct merge *merge, unsigned pages)
         struct guest *guest = guest_by_number(merge->guest);
         struct mapping leaf;
 
-        if (!allows(guest) || table_visit(&guest->table, merge->at, guest->table.kind->input_last,
-                                          VISIT_PAGES, find_first, &leaf) == 0) {
+        if (!allows(guest) ||
+            !first_leaf(&guest->table, merge->at, guest->table.kind->input_last, &leaf)) {
             if (next_guest(merge))
                 return true;
             continue;

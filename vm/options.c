@@ -5,6 +5,7 @@
 #include "lib/error.h"
 #include "lib/string.h"
 #include "vm/options_parts.h"
+#include "vm/sched.h"
 
 const char *guest_entry_name(enum guest_entry entry)
 {
@@ -189,9 +190,9 @@ static int parse_pin(struct parser *parser, struct word word, struct word value)
 {
     uint64_t cpu;
 
-    if (parse_size(value.text, value.length, &cpu) != E_OK || cpu >= OPTION_CPUS)
+    if (parse_size(value.text, value.length, &cpu) != E_OK || cpu >= GUEST_CPUS)
         return REFUSE(parser, "'%.*s': a guest is pinned to a CPU by its number, 0 to %d",
-                      SHOW(word), OPTION_CPUS - 1);
+                      SHOW(word), GUEST_CPUS - 1);
     parser->out->pinned = true;
     parser->out->pin = (unsigned)cpu;
     return E_OK;

@@ -43,7 +43,6 @@ const char *guest_entry_name(enum guest_entry entry); /* the option's value: "el
 
 #define OPTION_AREAS 12
 #define OPTION_MODS 8
-#define OPTION_CPUS 64
 #define OPTION_AROUND 512 /* at most: 2 MiB */
 #define OPTION_DEFAULT_MEMORY (UINT64_C(16) << 20)
 #define OPTION_MIN_MEMORY (UINT64_C(1) << 20)

@@ -98,7 +98,6 @@ static const char *hindrance(const struct guest *guest)
 
 struct pages {
     struct save *save;
-    const struct guest *guest;
     int error;
 };
 
@@ -127,7 +126,7 @@ static int put_leaf(void *ctx, const struct mapping *leaf)
 /* In the order of its addresses, without what reads as zeroes. */
 static int put_pages(struct save *save, struct guest *guest)
 {
-    struct pages pages = {.save = save, .guest = guest};
+    struct pages pages = {.save = save};
 
     table_visit(&guest->table, guest->table.kind->input_first, guest->table.kind->input_last,
                 VISIT_PAGES, put_leaf, &pages);

@@ -71,6 +71,17 @@ int slot_add(struct guest *guest, gpa_t base, uint64_t size, enum slot_kind kind
     return E_OK;
 }
 
+static int take_first(void *ctx, const struct mapping *leaf)
+{
+    *(struct mapping *)ctx = *leaf;
+    return 1;
+}
+
+bool first_leaf(struct table *table, uint64_t first, uint64_t last, struct mapping *leaf)
+{
+    return table_visit(table, first, last, VISIT_PAGES, take_first, leaf) != 0;
+}
+
 int slots_cover(const struct guest *guest, struct page_set *set, owner_t owner)
 {
     int error = E_OK;

@@ -38,6 +38,9 @@ static inline uint64_t min_bytes(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
+/* The first leaf of [first, last] of a second-level table. False: there is none. */
+bool first_leaf(struct table *table, uint64_t first, uint64_t last, struct mapping *leaf);
+
 /* Adds a slot with its kind's rights, keeping the list sorted. E_ALIGN, E_RANGE (size 0, or beyond
  * what the guest's table can map), E_EXIST where it overlaps another, E_FULL. */
 int slot_add(struct guest *guest, gpa_t base, uint64_t size, enum slot_kind kind);

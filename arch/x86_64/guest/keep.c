@@ -3,6 +3,7 @@
 
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/guest/legal.h"
+#include "arch/x86_64/mm/operand.h"
 #include "lib/error.h"
 #include "lib/string.h"
 
@@ -11,7 +12,6 @@
 #define MXCSR_MASK_DEFAULT 0xffbf
 #define HEADER_AT 512
 #define HEADER_SIZE 64
-#define LINEAR_SIGN 47 /* guests have no 57-bit linear addresses */
 
 int resident_keep(struct resident *v, struct vcpu_rest *out)
 {
@@ -41,11 +41,6 @@ static uint32_t word_at(const uint8_t *area, unsigned at)
     return value;
 }
 
-static bool is_canonical(uint64_t address)
-{
-    return (uint64_t)((int64_t)(address << (63 - LINEAR_SIGN)) >> (63 - LINEAR_SIGN)) == address;
-}
-
 /* XRSTOR faults on reserved bits of MXCSR and on a header that is not of the standard form with
  * components that XCR0 has (SDM Vol. 1, 13.8). */
 static bool area_is_legal(const struct resident *v, const struct vcpu_rest *in)
@@ -70,8 +65,8 @@ int resident_take(struct resident *v, const struct vcpu_rest *in)
 {
     if (resident_xcr0 != 0 && !xcr0_legal(in->xcr0, resident_xcr0))
         return E_UNSUPPORTED;
-    if (!is_canonical(in->lstar) || !is_canonical(in->cstar) || !is_canonical(in->kernel_gs_base) ||
-        in->fmask >> 32 != 0 || in->dr6 >> 32 != 0)
+    if (!linear_is_canonical(in->lstar) || !linear_is_canonical(in->cstar) ||
+        !linear_is_canonical(in->kernel_gs_base) || in->fmask >> 32 != 0 || in->dr6 >> 32 != 0)
         return E_ILLEGAL;
     resident_drop(v);
     if (!area_is_legal(v, in))

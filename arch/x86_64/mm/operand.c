@@ -53,11 +53,6 @@ static bool segment_allows(const struct operand *operand, uint64_t offset)
            within_limit(segment, offset, operand->bytes);
 }
 
-static bool is_canonical(uint64_t at)
-{
-    return (uint64_t)((int64_t)(at << 16) >> 16) == at;
-}
-
 static enum operand_outcome exception(struct operand_place *out, uint8_t vector, uint64_t code)
 {
     out->fault.vector = vector;
@@ -83,7 +78,7 @@ static enum operand_outcome to_linear64(const struct operand_cpu *cpu,
     if (operand->which == OPERAND_FS || operand->which == OPERAND_GS)
         offset += operand->segment.base;
     out->linear = without_metadata(cpu->registers.cr3, offset);
-    if (!is_canonical(out->linear) || !is_canonical(out->linear + operand->bytes - 1))
+    if (!linear_is_canonical(out->linear) || !linear_is_canonical(out->linear + operand->bytes - 1))
         return exception(out, VECTOR_GP, 0);
     return OPERAND_REACHED;
 }

@@ -17,6 +17,12 @@
 /* In the order of their encoding in prefixes and in exit information. */
 enum operand_register { OPERAND_ES, OPERAND_CS, OPERAND_SS, OPERAND_DS, OPERAND_FS, OPERAND_GS };
 
+/* Of 48 bits: guests have no 57-bit linear addresses. */
+static inline bool linear_is_canonical(uint64_t at)
+{
+    return (uint64_t)((int64_t)(at << 16) >> 16) == at;
+}
+
 struct operand_segment {
     uint64_t base;
     uint32_t limit;  /* in bytes, inclusive */
