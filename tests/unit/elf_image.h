@@ -52,4 +52,16 @@ static inline uint64_t elf_image(uint8_t *image, bool is64, uint64_t entry,
     return (uint64_t)(at - image);
 }
 
+/* A small Multiboot 1 guest of 0x400 bytes, entered at 0x100010. */
+#define ELF_GUEST 0x400
+static inline void elf_multiboot_guest(uint8_t image[ELF_GUEST])
+{
+    static const struct elf_part part = {1, 5, 0x200, 0x100000, 0x100000, 0x100, 0x100};
+
+    memset(image, 0, ELF_GUEST);
+    elf_image(image, false, 0x100010, &part, 1);
+    elf_put(image + 0x200, 4, 0x1badb002);
+    elf_put(image + 0x208, 4, -0x1badb002u);
+}
+
 #endif

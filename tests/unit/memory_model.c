@@ -334,6 +334,41 @@ void ask_again(struct model *model)
         model->page[i].dirty = false;
 }
 
+void usual_change(struct model *model, unsigned which)
+{
+    switch (which) {
+    case 0:
+        take_snapshot(model);
+        break;
+    case 1:
+        go_back(model);
+        break;
+    case 2:
+        make_fork(model);
+        break;
+    case 3:
+        if (guests_alive() > 1 && random_below(&chance, 2) == 0)
+            end_one(model);
+        break;
+    case 4:
+        ask_again(model);
+        break;
+    case 5:
+        if (random_below(&chance, 4) == 0)
+            ask_no_more(model);
+        break;
+    case 6:
+        host_write(model, some_page(model, RIGHT_R), random_next(&chance));
+        break;
+    case 7:
+        cpu_read(model, some_page(model, RIGHT_R));
+        break;
+    default:
+        for (unsigned n = 0; n < 8; n++)
+            assert_true(cpu_write(model, some_page(model, RIGHT_RW), random_next(&chance)));
+    }
+}
+
 void run_changes(enum way way, const char *options, uint64_t seed, unsigned changes,
                  void (*change)(struct model *), void (*judge)(const struct model *))
 {

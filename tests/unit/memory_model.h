@@ -80,6 +80,10 @@ void go_back(struct model *model);
 void drop_snapshot(struct model *model);
 void make_fork(struct model *from); /* does nothing where there are GUESTS */
 void end_one(struct model *model);
+/* Number `which` of what any guest goes through, below USUAL_CHANGES; all behind it are eight
+ * writes. */
+#define USUAL_CHANGES 8u
+void usual_change(struct model *model, unsigned which);
 struct model *some_model(void);
 unsigned guests_alive(void);
 

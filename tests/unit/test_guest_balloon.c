@@ -25,43 +25,18 @@
 
 static void change(struct model *model)
 {
-    switch (random_below(&chance, 14)) {
-    case 0:
-        take_snapshot(model);
-        break;
-    case 1:
-        go_back(model);
-        break;
-    case 2:
-        make_fork(model);
-        break;
-    case 3:
-        if (guests_alive() > 1 && random_below(&chance, 2) == 0)
-            end_one(model);
-        break;
-    case 4:
-        ask_again(model);
-        break;
-    case 5:
-        if (random_below(&chance, 4) == 0)
-            ask_no_more(model);
-        break;
-    case 6:
-        host_write(model, some_page(model, RIGHT_R), random_next(&chance));
-        break;
-    case 7:
-        cpu_read(model, some_page(model, RIGHT_R));
-        break;
-    case 8:
-    case 9:
+    unsigned which = random_below(&chance, 14);
+
+    switch (which) {
+    case USUAL_CHANGES:
+    case USUAL_CHANGES + 1:
         give_or_take(model, UINT64_MAX);
         break;
-    case 10:
+    case USUAL_CHANGES + 2:
         give_or_take(model, random_below(&chance, 8));
         break;
     default:
-        for (unsigned n = 0; n < 8; n++)
-            assert_true(cpu_write(model, some_page(model, RIGHT_RW), random_next(&chance)));
+        usual_change(model, which);
     }
 }
 

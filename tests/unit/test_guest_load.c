@@ -16,19 +16,14 @@
 #include "vm/exits.h"
 #include "vm/slots.h"
 
-static uint8_t image[0x400];
+static uint8_t image[ELF_GUEST];
 
 static int set_up(void **state)
 {
-    static const struct elf_part part = {1, 5, 0x200, 0x100000, 0x100000, 0x100, 0x100};
-
     (void)state;
     machine_start(64 * MiB);
     guests_init(&machine_backend, NULL);
-    memset(image, 0, sizeof(image));
-    elf_image(image, false, 0x100010, &part, 1);
-    elf_put(image + 0x200, 4, 0x1badb002);
-    elf_put(image + 0x208, 4, -0x1badb002u);
+    elf_multiboot_guest(image);
     return 0;
 }
 

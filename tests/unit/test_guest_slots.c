@@ -206,58 +206,33 @@ static void sweep(void)
 
 static void change(struct model *model)
 {
-    switch (random_below(&chance, 19)) {
-    case 17:
-        give_or_take(model, UINT64_MAX);
-        break;
-    case 18:
-        give_or_take(model, random_below(&chance, 12));
-        break;
-    case 16:
-        if (random_below(&chance, 3) == 0)
-            sweep();
-        break;
-    case 0:
-        take_snapshot(model);
-        break;
-    case 1:
-        go_back(model);
-        break;
-    case 2:
-        make_fork(model);
-        break;
-    case 3:
-        if (guests_alive() > 1 && random_below(&chance, 2) == 0)
-            end_one(model);
-        break;
-    case 4:
-        ask_again(model);
-        break;
-    case 5:
-        if (random_below(&chance, 4) == 0)
-            ask_no_more(model);
-        break;
-    case 6:
+    unsigned which = random_below(&chance, 19);
+
+    switch (which) {
+    case USUAL_CHANGES:
         if (random_below(&chance, 4) == 0)
             drop_snapshot(model);
         break;
-    case 7:
-        host_write(model, some_page(model, RIGHT_R), random_next(&chance));
-        break;
-    case 8:
-        cpu_read(model, some_page(model, RIGHT_R));
-        break;
-    case 9:
-    case 10:
+    case USUAL_CHANGES + 1:
+    case USUAL_CHANGES + 2:
         change_slots(model, UINT64_MAX);
         break;
-    case 11:
-    case 12:
+    case USUAL_CHANGES + 3:
+    case USUAL_CHANGES + 4:
         change_slots(model, random_below(&chance, 12));
         break;
+    case USUAL_CHANGES + 5:
+        if (random_below(&chance, 3) == 0)
+            sweep();
+        break;
+    case USUAL_CHANGES + 6:
+        give_or_take(model, UINT64_MAX);
+        break;
+    case USUAL_CHANGES + 7:
+        give_or_take(model, random_below(&chance, 12));
+        break;
     default:
-        for (unsigned n = 0; n < 8; n++)
-            assert_true(cpu_write(model, some_page(model, RIGHT_RW), random_next(&chance)));
+        usual_change(model, which);
     }
 }
 
