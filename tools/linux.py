@@ -53,6 +53,11 @@ def packages(folder):
     return debian.root
 
 
+def kernel_of(root):
+    """The kernel's file, among those packages."""
+    return glob.glob(f"{root}/boot/vmlinuz-*")[0]
+
+
 def initramfs(root, init=INIT):
     archive = Archive()
     for folder in ("proc", "sys", "dev", "tmp"):
@@ -81,7 +86,7 @@ def vmlinux(kernel):
 def build(output, elf, memory="128M", words="", folder=None, pvh=False, entry=None):
     """Makes the image; returns the kernel's file. `entry`: an option's value, as linux16."""
     root = packages(folder or os.path.join(BUILD, "linux"))
-    kernel = glob.glob(f"{root}/boot/vmlinuz-*")[0]
+    kernel = kernel_of(root)
     initrd = f"{output}.initrd"
     with open(initrd, "wb") as file:
         file.write(initramfs(root))

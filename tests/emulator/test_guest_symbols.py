@@ -1,6 +1,5 @@
 """The console in a guest's own words: symbols of its ELF image or of a map, and its backtrace."""
 
-import glob
 import os
 import re
 
@@ -92,7 +91,7 @@ def test_linux_by_its_system_map(boot):
         root = linux.packages(os.path.join(BUILD, "linux"))
     except DebianError as error:
         pytest.skip(f"Debian's packages cannot be had: {error}")
-    kernel = glob.glob(f"{root}/boot/vmlinuz-*")[0]
+    kernel = linux.kernel_of(root)
     initrd = (linux.initramfs(root, INIT), "initrd")
     words = "mem=128M mods={} -- console=ttyS0 quiet nokaslr"
 

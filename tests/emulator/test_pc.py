@@ -1,7 +1,6 @@
 """A guest that is a PC: keys typed at it, its screen, its devices; and the machine as Debian's Linux finds it."""
 
 import base64
-import glob
 import os
 import re
 import subprocess
@@ -120,7 +119,7 @@ def test_linux_finds_a_pc(boot, tmp_path):
     before = int(time.time())
     machine = boot(
         modules=[
-            (glob.glob(f"{root}/boot/vmlinuz-*")[0], "linux mem=128M mods=1 -- console=ttyS0 quiet"),
+            (linux.kernel_of(root), "linux mem=128M mods=1 -- console=ttyS0 quiet"),
             (linux.initramfs(root, INIT), "initrd"),
         ],
         memory=384,

@@ -1,6 +1,5 @@
 """Three guests that no one here wrote at once: two Linux and memtest86+, each with its own machine, on one CPU."""
 
-import glob
 import os
 import re
 import sys
@@ -22,7 +21,7 @@ LINUX = "mem=96M mods=1 expect=stopped -- console=ttyS0 quiet once"
 
 def linux_files():
     root = linux.packages(os.path.join(BUILD, "linux"))
-    return glob.glob(f"{root}/boot/vmlinuz-*")[0], linux.initramfs(root)
+    return linux.kernel_of(root), linux.initramfs(root)
 
 
 @pytest.mark.seconds(600)

@@ -8,7 +8,7 @@ import pytest
 
 from machines import facts, guest, quit_machine, rows
 from quire_machine.engines import Qemu
-from test_chaos import expected_digest
+from test_chaos import rounds_of
 
 pytestmark = pytest.mark.one_vendor("what they share is of no vendor's, and QEMU is quick; names its engine")
 
@@ -38,14 +38,6 @@ def ticks(machine):
     found = [int(line.split(": ")[1]) for line in lines if line.startswith("ticks inside: ")]
     assert len(found) == GUESTS
     return found
-
-
-def rounds(machine, number):
-    """How many rounds it has told of; each came to what it must. Of the last it may be speaking still."""
-    output = "\n".join(machine.command(f"output g{number}", timeout=PATIENCE))
-    told = re.findall(r"^\s*round (\d+): (\d+)$", output, re.M)
-    assert {int(digest) for _, digest in told[:-1]} <= {expected_digest()}
-    return int(told[-1][0]) if told else 0
 
 
 def frames(machine):
@@ -81,7 +73,7 @@ def test_twelve_at_once(boot):
     middle = sorted(had)[GUESTS // 2]
     assert all(abs(each - middle) < FAIR * middle for each in had), had
     for number in range(1, 1 + GUESTS):
-        machine.wait_for(lambda n=number: rounds(machine, n) > 0, f"what g{number} comes to", PATIENCE)
+        machine.wait_for(lambda n=number: rounds_of(machine, n) > 0, f"what g{number} comes to", PATIENCE)
     expect_rules(machine)
     end_all(machine, GUESTS)
     held = frames(machine)
