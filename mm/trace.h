@@ -1,5 +1,5 @@
 /*
- * Trace points: what the mapper, the allocator, the flushes and the guests' exits are doing, told
+ * Trace points: what the mapper, the allocator, the flushes and the guests are doing, told
  * to whoever listens. Nobody does at first, and then a point costs one predictable branch.
  *
  * To listen is to set trace_hook and then the bits of trace_events; the hook is called on the CPU
