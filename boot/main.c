@@ -425,8 +425,11 @@ void quire_main(uint32_t magic, uint32_t info_address)
 {
     direct_base = DIRECT_BASE;
     percpu_install_boot();
-    if (uart_init())
+    if (uart_init()) {
+        if (tsc_counts_instructions())
+            uart_hold_sender(); /* before anybody has reason to type */
         log_attach(&uart_sink);
+    }
     traps_init_early();
     pic_disable();
     log_line("Quire, a hypervisor's memory manager");

@@ -182,6 +182,7 @@ static int top(const struct command *command, struct output *out, const struct a
                 "%u CPU%s; shares are of one of them, since `top` was asked last, or the first "
                 "guest began",
                 guests_cpus(), guests_cpus() == 1 ? "" : "s");
+    output_note(out, "a key waited for guests at most %lu ticks", guests_console_wait());
     sample.at = now;
     return E_OK;
 }
@@ -213,7 +214,8 @@ static const struct command cpus_commands[] = {
             "`percent` its share of one CPU's time since `top` was asked last, all that was done\n"
             "for it included, and `ticks` what it has had in its life. A guest sits a turn out "
             "for\n"
-            "what went beyond its slices; it moves when a CPU that has nobody to run takes it.\n",
+            "what went beyond its slices; it moves when a CPU that has nobody to run takes it.\n"
+            "How long a key had to wait until a slice was over is told as well.\n",
         .example = "top",
         .run = top,
     },

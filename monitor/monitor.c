@@ -265,7 +265,6 @@ void monitor_init(void)
     monitor.unfinished = UNFINISHED_TICKS;
     if (tsc_counts_instructions()) {
         monitor.unfinished = UNFINISHED_INSTRUCTIONS;
-        uart_hold_sender();
         line = &uart_sink; /* a slice lasts hundreds of bytes there, and the port takes one */
     }
     monitor.counted = false;

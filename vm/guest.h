@@ -260,6 +260,10 @@ unsigned guests_round(void);
  * on with the next guest. */
 void guests_set_between(bool (*between)(void));
 
+/* The longest time, in ticks, from one of these calls to the next, or to a round's begin, since
+ * this was asked last: so long a key waits for guests at most. */
+uint64_t guests_console_wait(void);
+
 /* The clock (TSC ticks) right before the first entry into any guest; 0 when none has run. */
 uint64_t guests_first_entry(void);
 

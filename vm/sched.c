@@ -116,9 +116,27 @@ void guest_run_round(struct guest *guest, uint64_t most)
     guest->in_round = false;
 }
 
+static struct {
+    uint64_t at;   /* clock, when its keys were taken last */
+    uint64_t wait; /* ticks that they waited at most */
+} console;
+
+uint64_t guests_console_wait(void)
+{
+    uint64_t most = console.wait;
+
+    console.wait = 0;
+    return most;
+}
+
 /* Does what is done after each slice, on the console's CPU: others have time for guests alone. */
 static bool attend_console(void)
 {
+    uint64_t now = guests_backend()->ticks(), waited = now - console.at;
+
+    console.at = now;
+    if (waited > console.wait)
+        console.wait = waited;
     guests_show_output();
     return between != NULL && between();
 }
@@ -144,8 +162,11 @@ unsigned sched_round(unsigned cpu)
 
 unsigned guests_round(void)
 {
-    unsigned runnable = 0, used = sched_round(0);
+    unsigned runnable = 0, used;
 
+    if (guest_count() != 0)
+        console.at = guests_backend()->ticks();
+    used = sched_round(0);
     if (used == 0 && guests_cpus() > 1)
         (void)attend_console(); /* what guests have printed elsewhere */
     guests_breathe(used == 0);

@@ -18,7 +18,7 @@ int uart_getc(void);
  * Gives up the receive FIFO. A sender at the other end of a wire does not care, and the FIFO keeps
  * what it sends while nobody polls. An emulator whose sender is a program hands bytes over as fast
  * as they are written: with a FIFO it may drop what does not fit, without one it waits until each
- * byte has been read. For such emulators; what is in the FIFO now is lost.
+ * byte has been read. For such emulators, and as early as can be: what is in the FIFO now is lost.
  */
 void uart_hold_sender(void);
 

@@ -324,15 +324,8 @@ static const char *typed;        /* what uart_getc() gives, terminated ... */
 static unsigned silent_polls;    /* ... after this many polls that give nothing */
 static unsigned (*typist)(void); /* or whoever gives each byte, above 255 for none */
 
-static bool sender_held;
-
 void cpu_idle(void)
 {
-}
-
-void uart_hold_sender(void)
-{
-    sender_held = true;
 }
 
 int uart_getc(void)
@@ -610,6 +603,11 @@ unsigned guest_cpu(const struct guest *of)
 }
 
 uint64_t guests_first_entry(void)
+{
+    return 0;
+}
+
+uint64_t guests_console_wait(void)
 {
     return 0;
 }
@@ -1633,10 +1631,8 @@ static void test_quit_names_leaks(void **state)
 static void test_guests_run_before_the_prompt(void **state)
 {
     (void)state;
-    sender_held = false;
     rounds_left = silent_polls = 10;
     serve("quit\r");
-    assert_true(sender_held);
     assert_int_equal(rounds, 10);
     assert_non_null(strstr(screen, "quire: g3 hello3: paused; `start g3` lets it run\n"
                                    "quire: g5 hello5: refused, expected: passed; no Multiboot "
