@@ -30,15 +30,20 @@ def test_a_boot_sector_and_its_bios(boot):
     quit_machine(machine)
 
 
+def grub_disk(folder):
+    """GRUB's boot sector, and all that it loads behind it."""
+    commands, core = os.path.join(folder, "commands"), os.path.join(folder, "core.img")
+    with open(commands, "w", encoding="ascii") as file:
+        file.write(COMMANDS)
+    made = ["grub-mkimage", "-O", "i386-pc", "-d", GRUB_FOLDER, "-p", "/boot", "-c", commands]
+    subprocess.run([*made, "-o", core, *MODULES], check=True)
+    with open(os.path.join(GRUB_FOLDER, "boot.img"), "rb") as sector, open(core, "rb") as rest:
+        return sector.read() + rest.read()
+
+
 def test_grub_from_its_boot_sector_to_its_prompt(boot, tmp_path):
     """Real mode and back for each call; its disk is its own image."""
-    commands, core = tmp_path / "commands", tmp_path / "core.img"
-    commands.write_text(COMMANDS)
-    made = ["grub-mkimage", "-O", "i386-pc", "-d", GRUB_FOLDER, "-p", "/boot", "-c", str(commands)]
-    subprocess.run([*made, "-o", str(core), *MODULES], check=True)
-    with open(os.path.join(GRUB_FOLDER, "boot.img"), "rb") as sector:
-        disk = sector.read() + core.read_bytes()
-    machine = boot(modules=[(disk, "grub flat pc mem=32M")])
+    machine = boot(modules=[(grub_disk(tmp_path), "grub flat pc mem=32M")])
     machine.expect(r"^\[g1 grub\] GRUB loading\.")
     machine.expect(r"\[g1 grub\] .*hello from GRUB", timeout=120)
     for part in ("base_addr = 0x0, length = 0x9fc00, available", "base_addr = 0x100000, length = 0x1f00000, available"):

@@ -16,11 +16,13 @@ from machines import guest, quit_machine
 from quire_machine.engines import Bochs, Qemu
 from test_shares import MODES
 
-pytestmark = pytest.mark.one_vendor("names its engines")
-
+LONG = os.environ.get("QUIRE_LONG") == "1"
 PATIENCE = 120
-SECONDS = 600 if os.environ.get("QUIRE_LONG") == "1" else 30
+SECONDS = 600 if LONG else 30
 PAIR = 1.5  # seconds
+
+pytestmark = [pytest.mark.one_vendor("names its engines"), pytest.mark.seconds(180 + 2 * SECONDS)]
+
 # What is made of every mode there; a boot of Bochs has time for some.
 BOCHS_MODES = ["outsb", "lazy", "steps", "uart", "eoi"]
 
@@ -64,8 +66,12 @@ def chaos(machine, modes, seconds, chance):
             machine.command(chance.choice([f"pause g{number}", f"kill g{number}"]), timeout=PATIENCE)
 
 
-def start(boot, modes, engine, told):
-    machine = boot(modules=[(guest("reckon.elf"), f"reckon mem=4M -- {told}"), *map(hostile, modes)], engine=engine)
+def modules(modes, told):
+    return [(guest("reckon.elf"), f"reckon mem=4M -- {told}"), *map(hostile, modes)]
+
+
+def ready(machine):
+    """Once the one that computes has come round, with the prompt."""
     machine.expect(r"\[g1 reckon\] round ", PATIENCE)
     machine.press("\r")
     machine.wait_prompt(PATIENCE)
@@ -84,7 +90,7 @@ def end(machine, modes):
 
 
 def test_one_computes_among_two_that_are_hostile(boot):
-    machine = start(boot, MODES, Qemu(), told=2048)
+    machine = ready(boot(modules=modules(MODES, told=2048), engine=Qemu()))
     before = rounds_of(machine)
     assert before > 0
     chaos(machine, MODES, SECONDS, random.Random(1))
@@ -94,9 +100,9 @@ def test_one_computes_among_two_that_are_hostile(boot):
 
 @pytest.mark.one_vendor("by VMX, whatever the other one is")
 def test_one_computes_among_two_that_are_hostile_in_vmx(boot):
-    machine = start(boot, BOCHS_MODES, Bochs(), told=64)
+    machine = ready(boot(modules=modules(BOCHS_MODES, told=64), engine=Bochs()))
     before = rounds_of(machine)
     assert before > 0
-    chaos(machine, BOCHS_MODES, SECONDS / 4, random.Random(2))
+    chaos(machine, BOCHS_MODES, SECONDS if LONG else SECONDS / 4, random.Random(2))
     assert rounds_of(machine) > before
     end(machine, BOCHS_MODES)

@@ -12,27 +12,33 @@ import pytest
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), "emulator"))
 
-from hosts import NestedHost, RealHost, make_images  # noqa: E402
+from hosts import IMAGES, NestedHost, RealHost, make_images  # noqa: E402
 from quire_machine import MachineError  # noqa: E402
 from quire_machine.debian import DebianError  # noqa: E402
 from quire_machine.engines import why_not_kvm  # noqa: E402
 
 REAL = os.environ.get("QUIRE_KVM") == "1"
+LONG = os.environ.get("QUIRE_LONG") == "1"
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "module_parameters: loads KVM with parameters of its own")
+    config.addinivalue_line("markers", "minutes: many of them in Bochs, where it takes QUIRE_LONG=1")
 
 
 def pytest_collection_modifyitems(items):
     for item in items:
         if REAL and item.get_closest_marker("module_parameters"):
             item.add_marker(pytest.mark.skip(reason="KVM of this machine is not reloaded"))
+        if not REAL and not LONG and item.get_closest_marker("minutes"):
+            item.add_marker(pytest.mark.skip(reason="QUIRE_LONG=1 runs it: many minutes in Bochs"))
 
 
 @pytest.fixture(scope="module")
-def host(tmp_path_factory):
-    images = make_images(tmp_path_factory.mktemp("images"))
+def host(request, tmp_path_factory):
+    """With the file's own IMAGES, or those of hosts.py."""
+    wanted = getattr(request.module, "IMAGES", IMAGES)
+    images = make_images(tmp_path_factory.mktemp("images"), wanted)
     if REAL:
         reason = why_not_kvm()
         assert not reason, reason

@@ -12,16 +12,15 @@ from support import QUIRE_ELF
 
 IMAGES = {
     "all": suite.all_modules,
-    "long": suite.long_modules,
     "spin": suite.spin_modules,
     "none": lambda: [],
 }
 
 
-def make_images(folder):
-    """Name -> file."""
+def make_images(folder, images):
+    """Name -> file, from name -> the function that makes its modules."""
     made = {}
-    for name, modules in IMAGES.items():
+    for name, modules in images.items():
         files = []
         for index, (content, words) in enumerate(modules()):
             if isinstance(content, bytes):
