@@ -113,7 +113,7 @@ static int quota(const struct command *command, struct output *out, const struct
         if (error)
             return error;
     }
-    error = buddy_set_quota(guest_owner(guest), none ? UINT64_MAX : quota_frames(bytes));
+    error = buddy_set_quota(guest_owner(guest), none ? UINT64_MAX : quota_frames(guest, bytes));
     if (error)
         return command_refuse(command, out, error, "%s", error_text(error));
     output_note(out, "g%u %s: may hold %s, holds %s", guest->number, guest->name,

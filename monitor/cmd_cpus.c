@@ -35,11 +35,11 @@ static const struct record trial_record = RECORD_NARROW("trial", trial_columns, 
 
 static const char *doing_text(char buffer[DOING_TEXT], const struct cpu_info *info)
 {
-    const struct guest *guest = guests_turn(info->number);
+    const struct guest_cpu *turn = guests_turn(info->number);
 
-    if (!guest)
+    if (!turn)
         return info->doing;
-    format_buffer(buffer, DOING_TEXT, "g%u %s%s", guest->number, guest->name,
+    format_buffer(buffer, DOING_TEXT, "g%u %s%s", turn->guest->number, turn->guest->name,
                   info->number == 0 ? ", console" : "");
     return buffer;
 }
@@ -171,11 +171,12 @@ static int top(const struct command *command, struct output *out, const struct a
 
         format_buffer(number, sizeof(number), "g%u", i);
         output_row(out, &share_record,
-                   (struct value[]){as_text(number), as_text(guest->name),
-                                    as_text(guest_state_name(guest->state)),
-                                    as_number(guest_cpu(guest)), as_number(guest->options.pinned),
-                                    as_number(percent_of(guest, passed)), as_number(guest->ticks),
-                                    as_number(guest->share.sat_out), as_number(guest->moves)});
+                   (struct value[]){
+                       as_text(number), as_text(guest->name),
+                       as_text(guest_state_name(guest->state)),
+                       as_number(sched_queue_of(&guest->cpu[0])), as_number(guest->options.pinned),
+                       as_number(percent_of(guest, passed)), as_number(guest->ticks),
+                       as_number(guest->cpu[0].share.sat_out), as_number(guest->cpu[0].moves)});
         sample.had[i] = guest->ticks;
     }
     output_note(out,

@@ -333,7 +333,8 @@ void exit_cpuid(struct guest *guest, const struct vm_exit *exit)
         .xcr0 = modes.xcr0,
         .osxsave = (modes.cr4 & CR4_OSXSAVE) != 0,
         .apic = guest_has_apic(guest),
-        .apic_enabled = guest_has_apic(guest) && guest->devices.lapic.base & APIC_BASE_EN,
+        .apic_enabled =
+            guest_has_apic(guest) && guest->devices.lapic[guest->now].base & APIC_BASE_EN,
         .code64 = modes.code64,
     };
     struct cpuid_regs regs = cpuid_answer(leaf, (uint32_t)gpr[RCX], &context);

@@ -93,7 +93,8 @@ bool ioapic_pending(const struct guest *guest, unsigned pin)
 
 bool ioapic_masked(const struct guest *guest, unsigned pin)
 {
-    return guest->devices.ioapic.entry[pin] & ENTRY_MASKED || !lapic_is_on(&guest->devices.lapic);
+    return guest->devices.ioapic.entry[pin] & ENTRY_MASKED ||
+           !lapic_is_on(&guest->devices.lapic[guest->now]);
 }
 
 /* ---- Registers ------------------------------------------------------------------------------ */

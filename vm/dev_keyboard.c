@@ -138,7 +138,7 @@ size_t keyboard_type(struct guest *guest, const char *text, size_t n)
     size_t taken = keyboard_take_text(&guest->devices.keyboard.keyboard, text, n);
 
     keyboard_update(guest, guest_now(guest));
-    interrupts_stir(guest);
+    interrupts_come(guest);
     return taken;
 }
 

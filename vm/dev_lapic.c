@@ -67,7 +67,7 @@ static uint32_t part_of(const uint64_t set[4], unsigned part)
 
 static bool read_register(struct guest *guest, unsigned number, uint32_t *value)
 {
-    const struct dev_lapic *lapic = &guest->devices.lapic;
+    const struct dev_lapic *lapic = &guest->devices.lapic[guest->now];
 
     *value = 0;
     if (number >= REGISTER_ISR && number < REGISTER_TMR)
@@ -132,7 +132,7 @@ static bool read_register(struct guest *guest, unsigned number, uint32_t *value)
 /* While it is switched off, every entry of the local vector table is masked (11.4.7.2). */
 static void write_svr(struct guest *guest, uint32_t value)
 {
-    struct dev_lapic *lapic = &guest->devices.lapic;
+    struct dev_lapic *lapic = &guest->devices.lapic[guest->now];
 
     lapic->svr = value & SVR_WRITABLE;
     if (lapic->svr & LAPIC_SVR_ENABLED)
@@ -143,7 +143,7 @@ static void write_svr(struct guest *guest, uint32_t value)
 
 static void write_lvt(struct guest *guest, unsigned which, uint32_t value)
 {
-    struct dev_lapic *lapic = &guest->devices.lapic;
+    struct dev_lapic *lapic = &guest->devices.lapic[guest->now];
     uint32_t before = lapic->lvt[which];
 
     if (!(lapic->svr & LAPIC_SVR_ENABLED))
@@ -155,7 +155,7 @@ static void write_lvt(struct guest *guest, unsigned which, uint32_t value)
 
 static bool write_register(struct guest *guest, unsigned number, uint32_t value)
 {
-    struct dev_lapic *lapic = &guest->devices.lapic;
+    struct dev_lapic *lapic = &guest->devices.lapic[guest->now];
 
     if (number >= REGISTER_LVT && number <= REGISTER_LVT_LAST) {
         write_lvt(guest, number - REGISTER_LVT, value);
@@ -207,7 +207,7 @@ static bool write_register(struct guest *guest, unsigned number, uint32_t value)
 
 static bool window_open(const struct guest *guest)
 {
-    const struct dev_lapic *lapic = &guest->devices.lapic;
+    const struct dev_lapic *lapic = &guest->devices.lapic[guest->now];
 
     return (lapic->base & APIC_BASE_EN) && !lapic_is_x2apic(lapic);
 }
@@ -252,7 +252,7 @@ static bool x2apic_readable(unsigned number)
 
 bool lapic_rdmsr(struct guest *guest, uint32_t index, uint64_t *value)
 {
-    struct dev_lapic *lapic = &guest->devices.lapic;
+    struct dev_lapic *lapic = &guest->devices.lapic[guest->now];
     unsigned number = index - X2APIC_MSR_FIRST;
     uint32_t low;
 
@@ -273,7 +273,7 @@ bool lapic_rdmsr(struct guest *guest, uint32_t index, uint64_t *value)
 /* 11.4.7.1 "Local APIC State After Power-Up or Reset". */
 static void reset_registers(struct guest *guest)
 {
-    struct dev_lapic *lapic = &guest->devices.lapic;
+    struct dev_lapic *lapic = &guest->devices.lapic[guest->now];
 
     *lapic = (struct dev_lapic){
         .base = WINDOW_BASE | APIC_BASE_BSP | APIC_BASE_EN,
@@ -291,7 +291,7 @@ static void reset_registers(struct guest *guest)
  * window stays where it is. */
 static bool write_base(struct guest *guest, uint64_t value)
 {
-    struct dev_lapic *lapic = &guest->devices.lapic;
+    struct dev_lapic *lapic = &guest->devices.lapic[guest->now];
     uint64_t modes = APIC_BASE_EN | APIC_BASE_EXTD, mode = value & modes, old = lapic->base & modes;
 
     if ((value ^ lapic->base) & ~modes || mode == APIC_BASE_EXTD)
@@ -355,7 +355,7 @@ bool lapic_wrmsr(struct guest *guest, uint32_t index, uint64_t value)
         lapic_timer_set_deadline(guest, value);
         return true;
     }
-    return lapic_is_x2apic(&guest->devices.lapic) &&
+    return lapic_is_x2apic(&guest->devices.lapic[guest->now]) &&
            write_x2apic(guest, index - X2APIC_MSR_FIRST, value);
 }
 
@@ -363,7 +363,7 @@ bool lapic_wrmsr(struct guest *guest, uint32_t index, uint64_t value)
 
 static void lapic_reset(struct guest *guest)
 {
-    struct dev_lapic *lapic = &guest->devices.lapic;
+    struct dev_lapic *lapic = &guest->devices.lapic[guest->now];
 
     reset_registers(guest);
     lapic->svr |= (uint32_t)LAPIC_SVR_ENABLED;
@@ -373,7 +373,7 @@ static void lapic_reset(struct guest *guest)
 
 static void lapic_show(const struct guest *guest, struct sink *to)
 {
-    const struct dev_lapic *lapic = &guest->devices.lapic;
+    const struct dev_lapic *lapic = &guest->devices.lapic[guest->now];
 
     format(to, "%s, SVR 0x%x, TPR 0x%x, PPR 0x%x\n",
            !(lapic->base & APIC_BASE_EN) ? "off"

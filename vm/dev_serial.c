@@ -91,7 +91,7 @@ size_t guest_input(struct guest *guest, const char *bytes, size_t n)
     while (taken < n && guest->devices.serial.input_count < SERIAL_INPUT)
         receive(&guest->devices.serial, (uint8_t)bytes[taken++]);
     drive_line(guest);
-    interrupts_stir(guest);
+    interrupts_come(guest);
     return taken;
 }
 
@@ -190,7 +190,7 @@ void serial_room(struct guest *guest)
 {
     guest->devices.serial.transmit_interrupt = true;
     drive_line(guest);
-    interrupts_stir(guest);
+    interrupts_come(guest);
 }
 
 static void write_fifo_control(struct dev_serial *serial, uint8_t value)

@@ -10,6 +10,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#define GUEST_VCPUS 8 /* a guest's virtual CPUs, at most */
+
 #define SERIAL_INPUT 256
 
 /* A 16550A without a modem behind it. Output goes to guest_putc(). */
@@ -197,11 +199,10 @@ struct guest_devices {
     struct dev_chipset chipset;
     struct dev_vga vga;
     struct dev_acpi acpi;
-    struct dev_lapic lapic;
+    struct dev_lapic lapic[GUEST_VCPUS];
     struct dev_ioapic ioapic;
     struct dev_hpet hpet;
-    uint64_t quiet_until; /* clock before which no interrupt can come, if nobody touches a device */
-    uint64_t unclaimed;   /* accesses to ports that no device has */
+    uint64_t unclaimed; /* accesses to ports that no device has */
     uint16_t last_unclaimed;
 };
 

@@ -16,7 +16,7 @@ static void exit_halt(struct guest *guest, const struct vm_exit *exit)
     if (guests_backend()->skip(guest->vcpu, exit))
         return; /* the debug trap after it wakes it at once */
     guests_backend()->set_halted(guest->vcpu, true);
-    guest->halted = true;
+    guest_at(guest)->is.halted = true;
     if (interrupts_can_wake(guest))
         return; /* it keeps its turn, and takes it when an interrupt has come */
     guest->state = GUEST_HALTED;

@@ -163,10 +163,11 @@ static uint32_t fault_bits(unsigned access)
            (access & RIGHT_W ? QUIRE_FAULT_WRITE : 0u) | (access & RIGHT_X ? QUIRE_FAULT_EXEC : 0u);
 }
 
-static bool is_expected(const struct guest *guest, gpa_t at)
+static bool is_expected(struct guest *guest, gpa_t at)
 {
-    return guest->expect_fault.size != 0 && at.v >= guest->expect_fault.base &&
-           at.v - guest->expect_fault.base < guest->expect_fault.size;
+    const struct expected_fault *expected = &guest_at(guest)->is.expect_fault;
+
+    return expected->size != 0 && at.v >= expected->base && at.v - expected->base < expected->size;
 }
 
 /* One-shot: the expectation is used up, whatever comes of it. */
@@ -174,10 +175,10 @@ static bool resume_expected(struct guest *guest, const struct vm_exit *exit)
 {
     struct vcpu_state state;
 
-    guest->expect_fault.size = 0;
+    guest_at(guest)->is.expect_fault.size = 0;
     if (guests_backend()->get_state(guest->vcpu, &state) != E_OK)
         return false;
-    state.rip = guest->expect_fault.resume;
+    state.rip = guest_at(guest)->is.expect_fault.resume;
     state.rflags &= ~RFLAGS_RF; /* it was the instruction's that is given up */
     state.gpr[RAX] = fault_bits(exit->memory.access);
     return guests_backend()->set_state(guest->vcpu, &state) == E_OK;
@@ -185,12 +186,12 @@ static bool resume_expected(struct guest *guest, const struct vm_exit *exit)
 
 static void log_expected(const struct report *report)
 {
-    const struct guest *guest = report->guest;
+    struct guest *guest = report->guest;
 
     if (guest->faults_refused <= LOGGED_LIMIT) {
         report_log(report);
         log_guest("g%u %s: this fault was announced; the guest goes on at 0x%lx", guest->number,
-                  guest->name, guest->expect_fault.resume);
+                  guest->name, guest_at(guest)->is.expect_fault.resume);
     }
     if (guest->faults_refused == LOGGED_LIMIT)
         log_guest("g%u %s: further announced faults are counted, not logged", guest->number,
@@ -218,11 +219,12 @@ static void refuse(struct guest *guest, const struct vm_exit *exit)
 
 static bool keeps_faulting(struct guest *guest, const struct vm_exit *exit)
 {
-    if (guest->spurious.gpa != exit->memory.gpa.v || guest->spurious.rip != exit->rip)
-        guest->spurious.count = 0;
-    guest->spurious.gpa = exit->memory.gpa.v;
-    guest->spurious.rip = exit->rip;
-    return ++guest->spurious.count > SPURIOUS_LIMIT;
+    if (guest_at(guest)->spurious.gpa != exit->memory.gpa.v ||
+        guest_at(guest)->spurious.rip != exit->rip)
+        guest_at(guest)->spurious.count = 0;
+    guest_at(guest)->spurious.gpa = exit->memory.gpa.v;
+    guest_at(guest)->spurious.rip = exit->rip;
+    return ++guest_at(guest)->spurious.count > SPURIOUS_LIMIT;
 }
 
 /* There is no frame for it just now. The access is made again when the guest goes on. */

@@ -23,6 +23,7 @@ static void copy_identity(struct guest *to, const struct guest *from)
     to->memory = from->memory;
     memcpy(to->slot, from->slot, sizeof(to->slot));
     to->slots = from->slots;
+    guest_cpus_count(to, from->cpus);
 }
 
 static int copy_memory(struct guest *to, struct guest *from)
@@ -49,14 +50,14 @@ static int copy_all(struct guest *to, struct guest *from)
     error = copy_memory(to, from);
     if (error != E_OK)
         return error;
-    error = backend->vcpu_create(to, &to->table, guest_owner(to), &to->vcpu);
-    if (error != E_OK) {
-        to->vcpu = NULL;
+    error = guest_cpus_create(to);
+    if (error != E_OK)
         return error;
-    }
     life_save(from, &life);
     life_restore(to, &life);
-    return backend->vcpu_copy(to->vcpu, from->vcpu);
+    for (unsigned i = 0; error == E_OK && i < from->cpus; i++)
+        error = backend->vcpu_copy(to->cpu[i].vcpu, from->cpu[i].vcpu);
+    return error;
 }
 
 int guest_fork(struct guest *guest, struct guest **out)

@@ -142,9 +142,7 @@ static void begin_finish(struct guest *guest, uint64_t deadline)
     guest_snapshot_drop(guest);
     guest->held = buddy_owner_frames(guest_owner(guest));
     guest_audit(guest, deadline);
-    if (guest->vcpu != NULL)
-        all.backend->vcpu_destroy(guest->vcpu);
-    guest->vcpu = NULL;
+    guest_cpus_destroy(guest);
     if (guest->has_table)
         snapshot_take(&guest->last_map, &guest->table);
     guest->release_from = guest->table.kind != NULL ? guest->table.kind->input_first : 0;
@@ -251,9 +249,8 @@ static int build(struct guest *guest)
     error = guest_load_image(guest, &state);
     if (error != E_OK)
         return refuse(guest, error, NULL);
-    error = all.backend->vcpu_create(guest, &guest->table, guest_owner(guest), &guest->vcpu);
+    error = guest_cpus_create(guest);
     if (error != E_OK) {
-        guest->vcpu = NULL;
         format_buffer(guest->reason, sizeof(guest->reason), "no virtual CPU: %s",
                       error_text(error));
         return refuse(guest, error, NULL);
@@ -272,10 +269,9 @@ static void forget_last_life(struct guest *guest)
     guest->verdict = 0;
     guest->reason[0] = '\0';
     guest->report[0] = '\0';
-    guest->halted = guest->was_reset = guest->slots_changed = false;
+    guest_cpus_reset(guest);
+    guest->was_reset = guest->slots_changed = false;
     guest->has_bios = guest->has_disk = false;
-    guest->expect_fault.size = 0;
-    guest->spurious.count = 0;
     memset(guest->exits, 0, sizeof(guest->exits));
     guest->frames_filled = 0;
     guest->faults_filled = guest->faults_refused = guest->faults_spurious = 0;
@@ -332,7 +328,7 @@ struct guest *guest_register(void)
         return NULL;
     guest = direct(at);
     memset(guest, 0, sizeof(*guest));
-    guest_choose_cpu(guest);
+    guest_cpus_count(guest, 1);
     all.guest[all.count++] = guest;
     guest->number = all.count;
     guest->output_read = UINT64_MAX;
@@ -390,7 +386,8 @@ int guest_start(struct guest *guest)
             return error;
     }
     guest->reason[0] = '\0';
-    guest->state = guest->halted && !interrupts_can_wake(guest) ? GUEST_HALTED : GUEST_RUNNING;
+    guest->state =
+        guest->cpu[0].is.halted && !interrupts_can_wake(guest) ? GUEST_HALTED : GUEST_RUNNING;
     return E_OK;
 }
 

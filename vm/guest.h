@@ -23,10 +23,10 @@
 #include "vm/backend.h"
 #include "vm/clock.h"
 #include "vm/devices.h"
+#include "vm/guest_cpu.h"
 #include "vm/options.h"
 #include "vm/page_set.h"
 #include "vm/screen.h"
-#include "vm/share.h"
 
 enum slot_kind {
     SLOT_RAM,       /* backed when the guest is made, in the largest blocks to be had */
@@ -103,16 +103,11 @@ struct guest_image {
 enum dirty_way { DIRTY_OFF, DIRTY_BY_MARKS, DIRTY_BY_LOG, DIRTY_BY_PROTECTION };
 enum dirty_asker { DIRTY_CONSOLE, DIRTY_SNAPSHOT, DIRTY_ASKERS };
 
-/* QUIRE_HC_EXPECT_FAULT; size 0: none expected. */
-struct expected_fault {
-    uint64_t base, size, resume;
-};
-
 /* What a snapshot or a fork takes beside memory and CPU (vm/life.c). */
 struct guest_life {
     struct guest_devices devices;
-    bool has_bios, has_disk, halted;
-    struct expected_fault expect_fault;
+    struct cpu_condition cpu[GUEST_VCPUS];
+    bool has_bios, has_disk;
     uint64_t clock; /* where it stood */
 };
 
@@ -141,28 +136,22 @@ struct guest {
         struct page_set set[DIRTY_ASKERS]; /* written since each emptied its set */
         struct page_set open;              /* not watched, until the next collection */
     } dirty;
-    struct guest_snapshot *snapshot; /* vm/snapshot.h; NULL: none */
-    enum guest_state held_end;       /* it ended so, and is held for its snapshot; READY: not */
-    struct snapshot last_map;        /* what the table mapped when the guest ended last */
-    struct vcpu *vcpu;
+    struct guest_snapshot *snapshot;   /* vm/snapshot.h; NULL: none */
+    enum guest_state held_end;         /* it ended so, and is held for its snapshot; READY: not */
+    struct snapshot last_map;          /* what the table mapped when the guest ended last */
+    struct guest_cpu cpu[GUEST_VCPUS]; /* vm/guest_cpu.h */
+    unsigned cpus;                     /* so many of them are there */
+    unsigned now;                      /* the one that is dealt with ... */
+    struct vcpu *vcpu;                 /* ... and what runs it; NULL: the guest has none */
 
     struct guest_clock clock;
     struct guest_devices devices;
     bool has_bios;     /* see vm/bios.h */
     bool has_disk;     /* its image is the BIOS's disk */
     bool was_reset;    /* it ended by a reset of its machine */
-    unsigned cpu;      /* in whose queue it is, if it is not pinned (vm/sched.h) */
-    uint64_t moves;    /* to other queues */
     unsigned restarts; /* by itself, since it was started otherwise */
     bool in_round;     /* of vm/fuzz.h */
     bool round_over;   /* it has said that it is done */
-    bool halted;       /* executed HLT and nothing has woken it */
-
-    struct expected_fault expect_fault;
-    struct { /* a fault that the table does not explain, and how often */
-        uint64_t gpa, rip;
-        unsigned count;
-    } spurious;
 
     uint64_t exits[VM_EXIT_COUNT];
     uint64_t interrupts;       /* of its devices, delivered */
@@ -175,8 +164,7 @@ struct guest {
     uint64_t faults_refused;   /* faults reported, expected ones included */
     uint64_t faults_spurious;  /* the table allowed the access by the time it was looked at */
     uint64_t frames_peak;      /* most frames held at once, tables included */
-    uint64_t ticks;            /* TSC ticks that it has had: inside, and at its exits */
-    struct share share;        /* kept over its lives */
+    uint64_t ticks;            /* TSC ticks that it has had: its CPUs' */
     bool finishing;            /* ended, and what it holds is being given back */
     uint64_t held;             /* frames at its end */
     uint64_t release_from;     /* and how far that has come, by guest-physical addresses */
@@ -221,6 +209,18 @@ int guest_kill(struct guest *guest);  /* E_STATE when it has ended */
 
 struct guest *guest_by_number(unsigned number); /* NULL; numbers are 1..guest_count() */
 unsigned guest_count(void);
+
+/* The vCPU that is dealt with from now on. */
+static inline void guest_deal_with(struct guest *guest, unsigned index)
+{
+    guest->now = index;
+    guest->vcpu = guest->cpu[index].vcpu;
+}
+
+static inline struct guest_cpu *guest_at(struct guest *guest)
+{
+    return &guest->cpu[guest->now];
+}
 
 static inline owner_t guest_owner(const struct guest *guest)
 {

@@ -17,6 +17,15 @@ static int read_root(const struct audit_table *table, struct audit_root *out)
     return error;
 }
 
+static uint64_t frames_of_cpus(const struct guest *guest)
+{
+    uint64_t frames = 0;
+
+    for (unsigned i = 0; i < GUEST_VCPUS; i++)
+        frames += guest->cpu[i].vcpu != NULL ? guest->cpu[i].vcpu->frames : 0;
+    return frames;
+}
+
 void guest_describe(struct guest *guest, char name[GUEST_AUDIT_NAME], struct audit_table *out)
 {
     format_buffer(name, GUEST_AUDIT_NAME, "g%u %s", guest->number, guest->name);
@@ -24,8 +33,7 @@ void guest_describe(struct guest *guest, char name[GUEST_AUDIT_NAME], struct aud
         .table = &guest->table,
         .name = name,
         .shows = BIT(PURPOSE_GUEST_RAM),
-        .others = (guest->vcpu != NULL ? guest->vcpu->frames : 0) + dirty_frames(guest) +
-                  guest_snapshot_frames(guest),
+        .others = frames_of_cpus(guest) + dirty_frames(guest) + guest_snapshot_frames(guest),
         .read_root = guest->vcpu != NULL ? read_root : NULL,
         .ctx = guest,
     };

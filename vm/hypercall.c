@@ -64,9 +64,9 @@ static uint32_t call_expect_fault(struct guest *guest, const struct call *call)
 {
     if (call->esi != 0 || (call->ecx != 0 && call->ecx - 1 > UINT64_MAX - call->ebx))
         return QUIRE_E_INVAL;
-    guest->expect_fault.base = call->ebx;
-    guest->expect_fault.size = call->ecx;
-    guest->expect_fault.resume = call->edx;
+    guest_at(guest)->is.expect_fault.base = call->ebx;
+    guest_at(guest)->is.expect_fault.size = call->ecx;
+    guest_at(guest)->is.expect_fault.resume = call->edx;
     return QUIRE_E_OK;
 }
 

@@ -73,13 +73,13 @@ static void inject(struct guest *guest, struct vm_event event)
 {
     if (guests_backend()->inject(guest->vcpu, event) != E_OK)
         return;
-    guest->halted = false;
+    guest_at(guest)->is.halted = false;
     guest->interrupts++;
 }
 
 struct interrupt_origin interrupt_origin(const struct guest *guest, bool by_pic, uint8_t vector)
 {
-    const uint32_t *lvt = guest->devices.lapic.lvt;
+    const uint32_t *lvt = guest->devices.lapic[guest->now].lvt;
     unsigned pin = ioapic_pin_of(guest, vector);
 
     if (by_pic)
@@ -102,7 +102,7 @@ static void trace_interrupt(const struct guest *guest, uint8_t vector,
 /* An NMI that cannot be taken at this entry is tried again at the next. */
 static void offer_nmi(struct guest *guest)
 {
-    bool *waits = &guest->devices.lapic.nmi;
+    bool *waits = &guest->devices.lapic[guest->now].nmi;
     uint64_t before = guest->interrupts;
 
     if (!*waits)
@@ -115,8 +115,15 @@ static void offer_nmi(struct guest *guest)
 
 void interrupts_stir(struct guest *guest)
 {
-    guest->devices.quiet_until = 0;
-    guest_nudge(guest);
+    for (unsigned i = 0; i < guest->cpus; i++)
+        guest->cpu[i].quiet_until = 0;
+}
+
+void interrupts_come(struct guest *guest)
+{
+    interrupts_stir(guest);
+    for (unsigned i = 0; i < guest->cpus; i++)
+        guest_nudge(&guest->cpu[i]);
 }
 
 uint64_t interrupts_offer(struct guest *guest, uint64_t ticks)
@@ -126,8 +133,8 @@ uint64_t interrupts_offer(struct guest *guest, uint64_t ticks)
     enum source source;
     uint64_t next;
 
-    if (now < guest->devices.quiet_until)
-        return guest->devices.quiet_until - now;
+    if (now < guest_at(guest)->quiet_until)
+        return guest_at(guest)->quiet_until - now;
     devices_update(guest, now);
     offer_nmi(guest);
     source = who_asks(guest);
@@ -142,7 +149,7 @@ uint64_t interrupts_offer(struct guest *guest, uint64_t ticks)
     backend->want_window(guest->vcpu, source != NOBODY);
     next = devices_next(guest, now);
     if (source == NOBODY && !lapic_holds(guest))
-        guest->devices.quiet_until = next < UINT64_MAX - now ? now + next : UINT64_MAX;
+        guest_at(guest)->quiet_until = next < UINT64_MAX - now ? now + next : UINT64_MAX;
     return next;
 }
 
@@ -150,7 +157,7 @@ bool interrupts_can_wake(struct guest *guest)
 {
     uint64_t now = guest_now(guest);
 
-    if (guest->devices.lapic.nmi)
+    if (guest->devices.lapic[guest->now].nmi)
         return true;
     if (!guests_backend()->interrupts_open(guest->vcpu))
         return false;

@@ -70,9 +70,11 @@ bool keyboard_listens(const struct guest *guest);
 /* ---- Quiet times ----------------------------------------------------------------------------- */
 
 /* Once nothing waits, nothing new comes before the time that devices_next() told, unless somebody
- * touches a device: then this has to be called. Whoever drives a line from outside an access does.
- */
+ * touches a device: then this has to be called. */
 void interrupts_stir(struct guest *guest);
+/* Whoever drives a line from outside an access of the guest's calls this, which besides has those
+ * of its vCPUs look that run on other CPUs. */
+void interrupts_come(struct guest *guest);
 
 /* ---- The CPU --------------------------------------------------------------------------------- */
 

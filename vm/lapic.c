@@ -53,14 +53,14 @@ bool lapic_is_on(const struct dev_lapic *lapic)
 
 uint32_t lapic_task_priority(const struct guest *guest)
 {
-    return (uint32_t)guest->vcpu->cr8 << 4 | guest->devices.lapic.tpr_low;
+    return (uint32_t)guest->vcpu->cr8 << 4 | guest->devices.lapic[guest->now].tpr_low;
 }
 
 /* 11.8.3.1 "Task and Processor Priorities". */
 uint32_t lapic_processor_priority(const struct guest *guest)
 {
     uint32_t task = lapic_task_priority(guest);
-    int served = highest_vector(guest->devices.lapic.isr);
+    int served = highest_vector(guest->devices.lapic[guest->now].isr);
 
     if (served < 0 || (task & 0xf0) >= ((uint32_t)served & 0xf0))
         return task;
@@ -69,7 +69,7 @@ uint32_t lapic_processor_priority(const struct guest *guest)
 
 void lapic_note_error(struct guest *guest, uint32_t error)
 {
-    struct dev_lapic *lapic = &guest->devices.lapic;
+    struct dev_lapic *lapic = &guest->devices.lapic[guest->now];
 
     if (lapic->errors & error)
         return; /* one that is noted already raises nothing more, and so ends the recursion below */
@@ -79,7 +79,7 @@ void lapic_note_error(struct guest *guest, uint32_t error)
 
 static void lapic_accept(struct guest *guest, uint8_t vector, bool level)
 {
-    struct dev_lapic *lapic = &guest->devices.lapic;
+    struct dev_lapic *lapic = &guest->devices.lapic[guest->now];
 
     if (!lapic_is_on(lapic))
         return;
@@ -93,7 +93,7 @@ static void lapic_accept(struct guest *guest, uint8_t vector, bool level)
 
 void lapic_raise(struct guest *guest, enum lapic_lvt which)
 {
-    uint32_t entry = guest->devices.lapic.lvt[which];
+    uint32_t entry = guest->devices.lapic[guest->now].lvt[which];
 
     if (!(entry & LAPIC_LVT_MASKED)) /* timer and error have no mode but 0: fixed */
         lapic_deliver(guest, LVT_DELIVERY(entry), (uint8_t)entry, false);
@@ -101,12 +101,12 @@ void lapic_raise(struct guest *guest, enum lapic_lvt which)
 
 bool lapic_has_vector(const struct guest *guest, uint8_t vector)
 {
-    return has_vector(guest->devices.lapic.irr, vector);
+    return has_vector(guest->devices.lapic[guest->now].irr, vector);
 }
 
 bool lapic_holds(const struct guest *guest)
 {
-    const struct dev_lapic *lapic = &guest->devices.lapic;
+    const struct dev_lapic *lapic = &guest->devices.lapic[guest->now];
 
     return guest_has_apic(guest) && (lapic->nmi || highest_vector(lapic->irr) >= 0);
 }
@@ -115,7 +115,7 @@ bool lapic_asks(const struct guest *guest)
 {
     if (!guest_has_apic(guest))
         return false;
-    const struct dev_lapic *lapic = &guest->devices.lapic;
+    const struct dev_lapic *lapic = &guest->devices.lapic[guest->now];
     int vector = highest_vector(lapic->irr);
 
     return vector >= 0 && lapic_is_on(lapic) &&
@@ -124,7 +124,7 @@ bool lapic_asks(const struct guest *guest)
 
 uint8_t lapic_acknowledge(struct guest *guest)
 {
-    struct dev_lapic *lapic = &guest->devices.lapic;
+    struct dev_lapic *lapic = &guest->devices.lapic[guest->now];
     uint8_t vector = (uint8_t)highest_vector(lapic->irr);
 
     put_vector(lapic->irr, vector, false);
@@ -135,7 +135,7 @@ uint8_t lapic_acknowledge(struct guest *guest)
 /* The wire from the 8259 pair: LINT0 as ExtINT, or the CPU's own pin where there is no APIC. */
 bool lapic_passes_pic(const struct guest *guest)
 {
-    const struct dev_lapic *lapic = &guest->devices.lapic;
+    const struct dev_lapic *lapic = &guest->devices.lapic[guest->now];
     uint32_t entry = lapic->lvt[LAPIC_LVT_LINT0];
 
     if (!guest_has_apic(guest) || !(lapic->base & APIC_BASE_EN))
@@ -147,7 +147,7 @@ bool lapic_passes_pic(const struct guest *guest)
  * by a level. */
 void lapic_end(struct guest *guest)
 {
-    struct dev_lapic *lapic = &guest->devices.lapic;
+    struct dev_lapic *lapic = &guest->devices.lapic[guest->now];
     int vector = highest_vector(lapic->isr);
 
     if (vector < 0)
@@ -162,7 +162,7 @@ void lapic_end(struct guest *guest)
 /* 11.6.2 "Determining IPI Destination"; the only CPU has the ID 0. */
 bool lapic_is_addressed(const struct guest *guest, uint32_t destination, bool logical)
 {
-    const struct dev_lapic *lapic = &guest->devices.lapic;
+    const struct dev_lapic *lapic = &guest->devices.lapic[guest->now];
 
     if (lapic_is_x2apic(lapic)) {
         if (destination == UINT32_MAX)
@@ -188,7 +188,7 @@ void lapic_deliver(struct guest *guest, unsigned mode, uint8_t vector, bool leve
         lapic_accept(guest, vector, level);
         break;
     case LAPIC_DELIVER_NMI:
-        guest->devices.lapic.nmi = true;
+        guest->devices.lapic[guest->now].nmi = true;
         break;
     }
 }
@@ -196,11 +196,11 @@ void lapic_deliver(struct guest *guest, unsigned mode, uint8_t vector, bool leve
 void lapic_send(struct guest *guest, uint64_t icr)
 {
     unsigned mode = icr >> 8 & 7, shorthand = ICR_SHORTHAND(icr);
-    bool x2apic = lapic_is_x2apic(&guest->devices.lapic);
+    bool x2apic = lapic_is_x2apic(&guest->devices.lapic[guest->now]);
     uint32_t destination = (uint32_t)(x2apic ? icr >> 32 : icr >> 56);
     bool fixed = mode == LAPIC_DELIVER_FIXED || mode == LAPIC_DELIVER_LOWEST;
 
-    guest->devices.lapic.icr = icr;
+    guest->devices.lapic[guest->now].icr = icr;
     if (fixed && (uint8_t)icr < LAPIC_FIRST_VECTOR) {
         lapic_note_error(guest, LAPIC_ERROR_SEND_ILLEGAL);
         return;

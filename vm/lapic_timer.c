@@ -17,7 +17,7 @@ enum { ONE_SHOT, PERIODIC, TSC_DEADLINE };
 
 static uint32_t timer_entry(const struct guest *guest)
 {
-    return guest->devices.lapic.lvt[LAPIC_LVT_TIMER];
+    return guest->devices.lapic[guest->now].lvt[LAPIC_LVT_TIMER];
 }
 
 /* Figure 11-10: bits 3, 1, 0; 0 divides by 2, 7 by 1. */
@@ -48,7 +48,7 @@ static uint64_t period(const struct lapic_timer *timer)
 
 void lapic_timer_reset(struct guest *guest)
 {
-    struct lapic_timer *timer = &guest->devices.lapic.timer;
+    struct lapic_timer *timer = &guest->devices.lapic[guest->now].timer;
     uint32_t highest[4], clocks[4] = {0};
 
     guests_backend()->cpuid(0, 0, highest);
@@ -63,7 +63,7 @@ void lapic_timer_reset(struct guest *guest)
 
 void lapic_timer_start_count(struct guest *guest, uint32_t count)
 {
-    struct lapic_timer *timer = &guest->devices.lapic.timer;
+    struct lapic_timer *timer = &guest->devices.lapic[guest->now].timer;
 
     if (MODE(timer_entry(guest)) == TSC_DEADLINE)
         return;
@@ -74,7 +74,7 @@ void lapic_timer_start_count(struct guest *guest, uint32_t count)
 
 uint32_t lapic_timer_count(const struct guest *guest)
 {
-    const struct lapic_timer *timer = &guest->devices.lapic.timer;
+    const struct lapic_timer *timer = &guest->devices.lapic[guest->now].timer;
     uint64_t ticks = guest_now(guest) - timer->started;
 
     if (!timer->runs)
@@ -89,7 +89,7 @@ uint32_t lapic_timer_count(const struct guest *guest)
 /* What is left is counted at the new rate. */
 void lapic_timer_set_divide(struct guest *guest, uint32_t value)
 {
-    struct lapic_timer *timer = &guest->devices.lapic.timer;
+    struct lapic_timer *timer = &guest->devices.lapic[guest->now].timer;
     uint32_t left = lapic_timer_count(guest);
 
     timer->divide = value & DIVIDE_WRITABLE;
@@ -98,7 +98,7 @@ void lapic_timer_set_divide(struct guest *guest, uint32_t value)
 
 void lapic_timer_mode_changed(struct guest *guest, uint32_t before)
 {
-    struct lapic_timer *timer = &guest->devices.lapic.timer;
+    struct lapic_timer *timer = &guest->devices.lapic[guest->now].timer;
 
     if ((MODE(before) == TSC_DEADLINE) == (MODE(timer_entry(guest)) == TSC_DEADLINE))
         return;
@@ -109,18 +109,18 @@ void lapic_timer_mode_changed(struct guest *guest, uint32_t before)
 
 uint64_t lapic_timer_deadline(const struct guest *guest)
 {
-    return guest->devices.lapic.timer.deadline;
+    return guest->devices.lapic[guest->now].timer.deadline;
 }
 
 void lapic_timer_set_deadline(struct guest *guest, uint64_t tsc)
 {
     if (MODE(timer_entry(guest)) == TSC_DEADLINE)
-        guest->devices.lapic.timer.deadline = tsc;
+        guest->devices.lapic[guest->now].timer.deadline = tsc;
 }
 
 void lapic_timer_update(struct guest *guest, uint64_t now)
 {
-    struct lapic_timer *timer = &guest->devices.lapic.timer;
+    struct lapic_timer *timer = &guest->devices.lapic[guest->now].timer;
     unsigned mode = MODE(timer_entry(guest));
 
     if (mode == TSC_DEADLINE) {
@@ -138,7 +138,7 @@ void lapic_timer_update(struct guest *guest, uint64_t now)
 
 uint64_t lapic_timer_next(const struct guest *guest, uint64_t now)
 {
-    const struct lapic_timer *timer = &guest->devices.lapic.timer;
+    const struct lapic_timer *timer = &guest->devices.lapic[guest->now].timer;
     uint32_t entry = timer_entry(guest);
 
     /* One that waits already tells nothing new by coming again. */

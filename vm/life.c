@@ -7,10 +7,10 @@ void life_save(const struct guest *guest, struct guest_life *out)
         .devices = guest->devices,
         .has_bios = guest->has_bios,
         .has_disk = guest->has_disk,
-        .halted = guest->halted,
-        .expect_fault = guest->expect_fault,
         .clock = guest_now(guest),
     };
+    for (unsigned i = 0; i < GUEST_VCPUS; i++)
+        out->cpu[i] = guest->cpu[i].is;
 }
 
 void life_restore(struct guest *guest, const struct guest_life *in)
@@ -18,8 +18,11 @@ void life_restore(struct guest *guest, const struct guest_life *in)
     guest->devices = in->devices;
     guest->has_bios = in->has_bios;
     guest->has_disk = in->has_disk;
-    guest->halted = in->halted;
-    guest->expect_fault = in->expect_fault;
+    for (unsigned i = 0; i < GUEST_VCPUS; i++) {
+        guest->cpu[i].is = in->cpu[i];
+        guest->cpu[i].quiet_until = 0;
+        guest->cpu[i].spurious.count = 0;
+    }
     guest->clock = (struct guest_clock){.stopped = true, .at = in->clock};
     guest->was_reset = false;
 }

@@ -146,7 +146,7 @@ void guests_show_output(void)
         idle = 0;
         uint64_t now = guests_backend()->ticks();
         guest->ticks += now - before;
-        share_owe(&guest->share, now - before);
+        share_owe(&guest->cpu[0].share, now - before);
         before = now;
     }
 }

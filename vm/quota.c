@@ -17,7 +17,7 @@ static uint64_t quota_of_lazy(uint64_t memory)
 uint64_t quota_at_start(const struct guest *guest)
 {
     if (guest->options.quota != 0)
-        return quota_frames(guest->options.quota);
+        return quota_frames(guest, guest->options.quota);
     return guest->options.lazy ? quota_of_lazy(guest->memory) : UINT64_MAX;
 }
 

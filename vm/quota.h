@@ -13,15 +13,18 @@
 #include "vm/guest.h"
 
 /* Frames that a guest costs and is not charged with: struct guest, with the ring of what it has
- * printed, and a backend's structure (VCPU_MOST). */
-#define QUOTA_BESIDE ((sizeof(struct guest) + PAGE_SIZE - 1) / PAGE_SIZE + VCPU_MOST / PAGE_SIZE)
+ * printed, and a backend's structure (VCPU_MOST) for each of its vCPUs. */
+static inline uint64_t quota_beside(const struct guest *guest)
+{
+    return (sizeof(*guest) + PAGE_SIZE - 1) / PAGE_SIZE + guest->cpus * (VCPU_MOST / PAGE_SIZE);
+}
 
 /* What the buddy is told where the guest may hold so many bytes. */
-static inline uint64_t quota_frames(uint64_t bytes)
+static inline uint64_t quota_frames(const struct guest *guest, uint64_t bytes)
 {
-    uint64_t frames = bytes / PAGE_SIZE;
+    uint64_t frames = bytes / PAGE_SIZE, beside = quota_beside(guest);
 
-    return frames > QUOTA_BESIDE ? frames - QUOTA_BESIDE : 0;
+    return frames > beside ? frames - beside : 0;
 }
 
 /* The quota, and what it holds now, in bytes. UINT64_MAX: no limit. */
@@ -29,12 +32,12 @@ static inline uint64_t quota_bytes(const struct guest *guest)
 {
     uint64_t frames = buddy_quota(guest_owner(guest));
 
-    return frames == UINT64_MAX ? UINT64_MAX : (frames + QUOTA_BESIDE) * PAGE_SIZE;
+    return frames == UINT64_MAX ? UINT64_MAX : (frames + quota_beside(guest)) * PAGE_SIZE;
 }
 
 static inline uint64_t quota_held(const struct guest *guest)
 {
-    return (buddy_owner_frames(guest_owner(guest)) + QUOTA_BESIDE) * PAGE_SIZE;
+    return (buddy_owner_frames(guest_owner(guest)) + quota_beside(guest)) * PAGE_SIZE;
 }
 
 /* In frames, for the buddy: of a guest that is made from its options. Without `quota=` one of lazy

@@ -113,12 +113,10 @@ static int take_memory(struct guest *guest, struct saved *saved)
 static int take_cpu(struct guest *guest, const struct saved *saved)
 {
     const struct vm_backend *backend = guests_backend();
-    int error = backend->vcpu_create(guest, &guest->table, guest_owner(guest), &guest->vcpu);
+    int error = guest_cpus_create(guest);
 
-    if (error != E_OK) {
-        guest->vcpu = NULL;
+    if (error != E_OK)
         return REFUSE(guest, error, "no virtual CPU: %s", error_text(error));
-    }
     error = backend->set_state(guest->vcpu, &saved->state);
     if (error == E_OK)
         error = backend->set_rest(guest->vcpu, &saved->rest);
@@ -135,8 +133,8 @@ static void take_life(struct guest *guest, const struct saved *saved)
     memset(&life, 0, sizeof(life));
     life.devices = saved->devices;
     life.has_bios = (saved->flags & SAVED_BIOS) != 0;
-    life.halted = (saved->flags & SAVED_HALTED) != 0;
-    life.expect_fault = saved->expect_fault;
+    life.cpu[0].halted = (saved->flags & SAVED_HALTED) != 0;
+    life.cpu[0].expect_fault = saved->expect_fault;
     life.clock = saved->clock;
     life_restore(guest, &life);
 }

@@ -58,7 +58,7 @@ static uint32_t flags_of(const struct guest *guest, const struct guest_life *lif
 
     return (options->pc ? SAVED_PC : 0) | (options->bare ? SAVED_BARE : 0) |
            (options->debug_exit ? SAVED_DEBUG_EXIT : 0) | (options->lazy ? SAVED_LAZY : 0) |
-           (life->has_bios ? SAVED_BIOS : 0) | (life->halted ? SAVED_HALTED : 0);
+           (life->has_bios ? SAVED_BIOS : 0) | (life->cpu[0].halted ? SAVED_HALTED : 0);
 }
 
 static int describe(struct guest *guest, struct saved *saved)
@@ -74,7 +74,7 @@ static int describe(struct guest *guest, struct saved *saved)
     saved->flags = flags_of(guest, &life);
     saved->pages = guest->options.pages;
     saved->around = guest->options.around != 0 ? guest->options.around : 1;
-    saved->expect_fault = life.expect_fault;
+    saved->expect_fault = life.cpu[0].expect_fault;
     saved->devices = life.devices;
     for (unsigned i = 0; i < guest->slots; i++)
         if (guest->slot[i].kind != SLOT_DEVICE)

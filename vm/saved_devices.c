@@ -1,7 +1,7 @@
 /* The devices of a saved guest: which members are kept, and what each may be. See vm/saved.h.
  *
  * The table is the format: to change it is to raise SAVED_VERSION. What is not in it is not kept:
- * quiet_until is asked for anew, and the count of unclaimed accesses begins at 0. */
+ * what waits for a vCPU is asked for anew, and the count of unclaimed accesses begins at 0. */
 #include "lib/bits.h"
 #include "lib/string.h"
 #include "vm/saved.h"
@@ -124,27 +124,27 @@ static const struct member members[] = {
     ANY(acpi.control),
     ANY(acpi.halves),
 
-    ANY(lapic.base),
-    ARRAY(lapic.irr),
-    ARRAY(lapic.isr),
-    ARRAY(lapic.tmr),
-    ARRAY(lapic.lvt),
-    ANY(lapic.icr),
-    ANY(lapic.svr),
-    ANY(lapic.dfr),
-    ANY(lapic.esr),
-    ANY(lapic.errors),
-    ANY(lapic.id),
-    ANY(lapic.ldr),
-    UP_TO(lapic.tpr_low, 15),
-    FLAG(lapic.nmi),
-    MEMBER(lapic.timer.crystal_share, 1, 1, UINT32_MAX),
-    MEMBER(lapic.timer.tsc_share, 1, 1, UINT32_MAX),
-    ANY(lapic.timer.initial),
-    ANY(lapic.timer.divide),
-    FLAG(lapic.timer.runs),
-    ANY(lapic.timer.started),
-    ANY(lapic.timer.deadline),
+    ANY(lapic[0].base),
+    ARRAY(lapic[0].irr),
+    ARRAY(lapic[0].isr),
+    ARRAY(lapic[0].tmr),
+    ARRAY(lapic[0].lvt),
+    ANY(lapic[0].icr),
+    ANY(lapic[0].svr),
+    ANY(lapic[0].dfr),
+    ANY(lapic[0].esr),
+    ANY(lapic[0].errors),
+    ANY(lapic[0].id),
+    ANY(lapic[0].ldr),
+    UP_TO(lapic[0].tpr_low, 15),
+    FLAG(lapic[0].nmi),
+    MEMBER(lapic[0].timer.crystal_share, 1, 1, UINT32_MAX),
+    MEMBER(lapic[0].timer.tsc_share, 1, 1, UINT32_MAX),
+    ANY(lapic[0].timer.initial),
+    ANY(lapic[0].timer.divide),
+    FLAG(lapic[0].timer.runs),
+    ANY(lapic[0].timer.started),
+    ANY(lapic[0].timer.deadline),
 
     ANY(ioapic.index),
     ANY(ioapic.id),

@@ -30,24 +30,28 @@ static void run_failed(struct guest *guest, int error)
 
 /* Runs until the clock says `end`, the turn is given up, the guest no longer runs, or this CPU is
  * to stand still. */
-static void run_until(struct guest *guest, uint64_t now, uint64_t end)
+static void run_until(struct guest_cpu *cpu, uint64_t now, uint64_t end)
 {
     const struct vm_backend *backend = guests_backend();
+    struct guest *guest = cpu->guest;
     bool goes_on = true;
 
-    guest->vcpu->deadline = end;
-    guest->vcpu->lock = sched_lock();
+    cpu->vcpu->deadline = end;
+    cpu->vcpu->lock = sched_lock();
     while (goes_on && now < end && !sched_stopping()) {
         struct vm_exit exit = {.kind = VM_EXIT_COUNT};
         uint64_t left = end - now, next = interrupts_offer(guest, now);
 
-        if (guest->halted)
+        if (cpu->is.halted)
             break; /* nothing has come for it yet */
-        int error = backend->run(guest->vcpu, next < left ? next : left, &exit);
+        int error = backend->run(cpu->vcpu, next < left ? next : left, &exit);
 
+        guest_deal_with(guest, cpu->index); /* the lock was dropped: others have had their turns */
         trace(TRACE_EXIT, guest_owner(guest), exit.rip,
               exit.kind == VM_EXIT_MEMORY || exit.kind == VM_EXIT_MISCONFIG ? exit.memory.gpa.v : 0,
               exit.kind, error);
+        if (guest_ended(guest))
+            break; /* by another of its vCPUs: what this one came for is of no matter any more */
         if (error != E_OK && exit.kind != VM_EXIT_BAD_STATE)
             run_failed(guest, error);
         else
@@ -57,36 +61,48 @@ static void run_until(struct guest *guest, uint64_t now, uint64_t end)
     }
 }
 
-/* What a guest waits for the guests' lock is not its own doing, and moves the start of its time. */
-static uint64_t waited(const struct guest *guest)
+/* What a vCPU waits for the guests' lock is not its own doing, and moves the start of its time. */
+static uint64_t waited(const struct guest_cpu *cpu)
 {
-    return guest->vcpu != NULL ? guest->vcpu->waited : 0;
+    return cpu->vcpu != NULL ? cpu->vcpu->waited : 0;
 }
 
 /* A guest that ends gives back what it held by and by, in turns of its own. */
-static void take_turn(struct guest *guest)
+static void finish_some(struct guest *guest, uint64_t deadline)
 {
-    uint64_t start, turn = share_turn(&guest->share), used, before = waited(guest);
+    if (!sched_alone(guest))
+        return;
+    if (guest->snapshot != NULL)
+        guest_hold_ended(guest);
+    else if (guest_finish_by(guest, deadline))
+        guest_restart(guest);
+}
+
+static void take_turn(struct guest_cpu *cpu)
+{
+    struct guest *guest = cpu->guest;
+    uint64_t start, turn = share_turn(&cpu->share), used, before = waited(cpu);
     bool runs = turn != 0 && guest->state == GUEST_RUNNING;
 
-    sched_begin_turn(guest);
+    sched_begin_turn(cpu);
+    guest_deal_with(guest, cpu->index);
     if (runs)
         guest_clock_go(guest);
     start = guests_backend()->ticks();
     if (first_entry == 0)
         first_entry = start;
     if (runs)
-        run_until(guest, start, start + turn);
-    start += waited(guest) - before;
+        run_until(cpu, start, start + turn);
+    start += waited(cpu) - before;
     used = guests_backend()->ticks() - start;
     guest->ticks += used;
-    if (guest_ended(guest) && guest->snapshot != NULL)
-        guest_hold_ended(guest);
-    else if (guest_ended(guest) && turn != 0 && guest_finish_by(guest, start + turn))
-        guest_restart(guest);
+    cpu->ticks += used;
+    if (guest_ended(guest) && (turn != 0 || guest->snapshot != NULL))
+        finish_some(guest, start + turn);
+    sched_let_go();
     used = guests_backend()->ticks() - start;
     if (used > turn)
-        share_owe(&guest->share, used - turn);
+        share_owe(&cpu->share, used - turn);
 }
 
 bool guest_wants_turn(const struct guest *guest)
@@ -94,8 +110,17 @@ bool guest_wants_turn(const struct guest *guest)
     return guest->state == GUEST_RUNNING || guest_holds(guest);
 }
 
+bool cpu_wants_turn(const struct guest_cpu *cpu)
+{
+    const struct guest *guest = cpu->guest;
+
+    return guest->state == GUEST_RUNNING ? cpu->index < guest->cpus
+                                         : cpu->index == 0 && guest_holds(guest);
+}
+
 static bool (*between)(void);
-static unsigned last[GUEST_CPUS]; /* whose turn it was */
+static unsigned last[GUEST_CPUS];                     /* whose turn it was, ... */
+static uint8_t last_cpu[GUEST_CPUS][GUEST_LIMIT + 1]; /* ... and of each guest, which vCPU's */
 
 void guests_set_between(bool (*wanted)(void))
 {
@@ -112,7 +137,7 @@ void guest_run_round(struct guest *guest, uint64_t most)
     for (uint64_t now = start;
          now - start < most && guest->state == GUEST_RUNNING && !guest->round_over;
          now = guests_backend()->ticks())
-        run_until(guest, now, start + most);
+        run_until(guest_at(guest), now, start + most);
     guest->in_round = false;
 }
 
@@ -141,20 +166,41 @@ static bool attend_console(void)
     return between != NULL && between();
 }
 
+/* One slice for the guest's vCPUs in this queue, all together: for the one behind that which had
+ * the last, or, where that waits, the next. So a guest has no more of a CPU for having several.
+ * True: somebody used it. */
+static bool give_turn(unsigned queue, struct guest *guest, bool *taken)
+{
+    uint8_t *whose = &last_cpu[queue][guest->number];
+
+    for (unsigned i = 0, first = *whose + 1u; i < GUEST_VCPUS && !sched_stopping(); i++) {
+        struct guest_cpu *cpu = &guest->cpu[(first + i) % GUEST_VCPUS];
+        bool halted = cpu->is.halted;
+
+        if (!cpu_wants_turn(cpu) || sched_queue_of(cpu) != queue)
+            continue;
+        take_turn(cpu);
+        *taken = true;
+        if (!halted || !cpu->is.halted) {
+            *whose = (uint8_t)cpu->index;
+            return true;
+        }
+    }
+    return false;
+}
+
 unsigned sched_round(unsigned cpu)
 {
     unsigned count = guest_count(), used = 0;
 
+    sched_let_go();
     for (unsigned i = 0; i < count && !sched_stopping(); i++) {
         struct guest *guest = guest_by_number(last[cpu] % count + 1);
-        bool halted = guest->halted;
+        bool taken = false;
 
         last[cpu] = guest->number;
-        if (guest_cpu(guest) != cpu || !guest_wants_turn(guest))
-            continue;
-        take_turn(guest);
-        used += !halted || !guest->halted;
-        if (cpu == 0 && attend_console())
+        used += give_turn(cpu, guest, &taken);
+        if (cpu == 0 && taken && attend_console())
             break;
     }
     return used;

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 struct guest;
+struct guest_cpu;
 struct wide_lock;
 
 #define GUEST_CPUS 64
@@ -48,23 +49,26 @@ void guests_breathe(bool idle);
 void guests_leave(void);
 void guests_enter(void);
 
-/* The guest that runs on a CPU, or did when it was stopped; NULL: nobody, or there is one CPU. */
-struct guest *guests_turn(unsigned cpu);
+/* The vCPU that runs on a CPU, or did when it was stopped; NULL: nobody, or there is one CPU. */
+struct guest_cpu *guests_turn(unsigned cpu);
 
-/* The CPU in whose queue the guest is. */
-unsigned guest_cpu(const struct guest *guest);
+/* The CPU in whose queue the vCPU is. */
+unsigned sched_queue_of(const struct guest_cpu *cpu);
 
-/* Something has come for the guest: where it runs on another CPU it is to look now. */
-void guest_nudge(const struct guest *guest);
+/* Something has come for the vCPU: where it runs on another CPU it is to look now. */
+void guest_nudge(const struct guest_cpu *cpu);
 
-/* Within vm/: puts the guest into a queue, when it is made. */
-void guest_choose_cpu(struct guest *guest);
+/* Within vm/: puts the vCPU into a queue, the shortest, when its guest is made. */
+void sched_choose_queue(struct guest_cpu *cpu);
 
 /* ---- Within the scheduler ------------------------------------------------------------------- */
 
-/* A guest that wants a turn, and one that would use it. */
+/* A guest of which somebody wants a turn. */
 bool guest_wants_turn(const struct guest *guest);
-bool guest_is_busy(const struct guest *guest);
+/* A vCPU that wants a turn, and one that would use it. Of a guest that has ended the first does,
+ * for what it gives back. */
+bool cpu_wants_turn(const struct guest_cpu *cpu);
+bool cpu_is_busy(const struct guest_cpu *cpu);
 
 /* The number of the CPU that runs this. */
 unsigned sched_self(void);
@@ -72,10 +76,15 @@ unsigned sched_self(void);
 bool sched_stopping(void);
 /* What is to be dropped while guest code runs; NULL: nothing. */
 struct wide_lock *sched_lock(void);
-/* The turn of a guest begins on this CPU. */
-void sched_begin_turn(struct guest *guest);
-/* One round of the guests of this CPU's queue. How many turns were taken by guests that used them.
- */
+/* The turn of a vCPU begins on this CPU. */
+void sched_begin_turn(struct guest_cpu *cpu);
+/* This CPU puts what it has of a guest that has ended, for whoever finishes that. */
+void sched_let_go(void);
+/* Has no other CPU anything of this guest? Those that do are brought out of guest code. Until then
+ * nothing that is the guest's may be freed. */
+bool sched_alone(const struct guest *guest);
+/* One round of this CPU's queue: of each guest one vCPU. How many turns were taken by those that
+ * used them. */
 unsigned sched_round(unsigned cpu);
 
 #endif

@@ -2,7 +2,7 @@
  * See vm/sched.h: queues, who takes guests from whose, and how CPUs are stopped.
  *
  * A CPU other than 0 is `out`, when it halts or is about to; or it goes through its rounds, and has
- * at most one guest active, the one in `active`. Everything here is under the guests' lock.
+ * at most one vCPU active, the one in `active`. Everything here is under the guests' lock.
  */
 #include "vm/sched.h"
 
@@ -25,8 +25,8 @@
 struct wide_lock guests_lock = WIDE_LOCK_INIT_AT(LOCK_GUESTS);
 
 static struct queue {
-    struct guest *active; /* whose vCPU may be active here; NULL: nobody's */
-    struct guest *turn;   /* who had the last turn */
+    struct guest_cpu *active; /* the vCPU that may be active here; NULL: none */
+    struct guest_cpu *turn;   /* which had the last turn */
     bool out;
 } queues[GUEST_CPUS];
 
@@ -61,11 +61,11 @@ bool sched_stopping(void)
     return stops != 0 && sched_self() != 0;
 }
 
-struct guest *guests_turn(unsigned cpu)
+struct guest_cpu *guests_turn(unsigned cpu)
 {
-    struct guest *guest = cpu < guests_cpus() && cpus != NULL ? queues[cpu].turn : NULL;
+    struct guest_cpu *turn = cpu < guests_cpus() && cpus != NULL ? queues[cpu].turn : NULL;
 
-    return guest != NULL && guest_wants_turn(guest) ? guest : NULL;
+    return turn != NULL && cpu_wants_turn(turn) ? turn : NULL;
 }
 
 struct wide_lock *sched_lock(void)
@@ -75,84 +75,93 @@ struct wide_lock *sched_lock(void)
 
 /* ---- Queues --------------------------------------------------------------------------------- */
 
-unsigned guest_cpu(const struct guest *guest)
+unsigned sched_queue_of(const struct guest_cpu *cpu)
 {
-    return guest->options.pinned ? guest->options.pin : guest->cpu;
+    const struct guest_options *options = &cpu->guest->options;
+
+    return options->pinned ? options->pin : cpu->queue;
 }
 
-bool guest_is_busy(const struct guest *guest)
+bool cpu_is_busy(const struct guest_cpu *cpu)
 {
-    return guest_wants_turn(guest) && !guest->halted;
+    return cpu_wants_turn(cpu) && !cpu->is.halted;
 }
 
-static unsigned length_of(unsigned cpu, bool (*counts)(const struct guest *guest))
+static unsigned length_of(unsigned queue, bool (*counts)(const struct guest_cpu *cpu))
 {
     unsigned length = 0;
 
-    for (unsigned number = 1; number <= guest_count(); number++)
-        length += guest_cpu(guest_by_number(number)) == cpu && counts(guest_by_number(number));
+    for (unsigned number = 1; number <= guest_count(); number++) {
+        const struct guest *guest = guest_by_number(number);
+
+        for (unsigned i = 0; i < guest->cpus; i++)
+            length += sched_queue_of(&guest->cpu[i]) == queue && counts(&guest->cpu[i]);
+    }
     return length;
 }
 
-static bool has_not_ended(const struct guest *guest)
+static bool has_not_ended(const struct guest_cpu *cpu)
 {
-    return !guest_ended(guest);
+    return !guest_ended(cpu->guest);
 }
 
-void guest_choose_cpu(struct guest *guest)
+void sched_choose_queue(struct guest_cpu *cpu)
 {
-    unsigned best = 0, least = GUEST_LIMIT + 1;
+    unsigned best = 0, least = GUEST_LIMIT * GUEST_VCPUS + 1;
 
-    for (unsigned cpu = 0; cpu < guests_cpus(); cpu++) {
-        unsigned length = length_of(cpu, has_not_ended);
+    for (unsigned queue = 0; queue < guests_cpus(); queue++) {
+        unsigned length = length_of(queue, has_not_ended);
 
         if (length < least) {
             least = length;
-            best = cpu;
+            best = queue;
         }
     }
-    guest->cpu = best;
+    cpu->queue = best;
 }
 
-/* A guest that another CPU could run now instead. */
-static struct guest *to_spare(unsigned cpu)
+/* A vCPU that another CPU could run now instead. */
+static struct guest_cpu *to_spare(unsigned queue)
 {
     for (unsigned number = 1; number <= guest_count(); number++) {
         struct guest *guest = guest_by_number(number);
 
-        if (guest_cpu(guest) == cpu && guest_is_busy(guest) && !guest->options.pinned &&
-            guest != queues[cpu].active)
-            return guest;
+        for (unsigned i = 0; i < guest->cpus && !guest->options.pinned; i++) {
+            struct guest_cpu *cpu = &guest->cpu[i];
+
+            if (cpu->queue == queue && cpu_is_busy(cpu) && cpu != queues[queue].active)
+                return cpu;
+        }
     }
     return NULL;
 }
 
-/* From the longest queue, if there is more than one guest in it that would run. */
+/* From the longest queue, if there is more than one vCPU in it that would run. */
 static bool take_from_others(unsigned self)
 {
     unsigned most = 1;
-    struct guest *taken = NULL;
+    struct guest_cpu *taken = NULL;
 
-    for (unsigned cpu = 0; cpu < guests_cpus(); cpu++) {
-        unsigned length = cpu != self ? length_of(cpu, guest_is_busy) : 0;
-        struct guest *guest = length > most ? to_spare(cpu) : NULL;
+    for (unsigned queue = 0; queue < guests_cpus(); queue++) {
+        unsigned length = queue != self ? length_of(queue, cpu_is_busy) : 0;
+        struct guest_cpu *cpu = length > most ? to_spare(queue) : NULL;
 
-        if (guest != NULL) {
+        if (cpu != NULL) {
             most = length;
-            taken = guest;
+            taken = cpu;
         }
     }
     if (taken == NULL)
         return false;
-    taken->cpu = self;
+    taken->queue = self;
     taken->moves++;
     return true;
 }
 
-/* Guests of this CPU that another one could have: that one halts, and does not see them. */
+/* vCPUs of this CPU that another one could have: that one halts, and does not see them. */
 static void offer_work(unsigned self)
 {
-    if (stops != 0 || length_of(self, guest_is_busy) < 2 || to_spare(self) == NULL)
+    if (stops != 0 || length_of(self, cpu_is_busy) < 2 || to_spare(self) == NULL)
         return;
     for (unsigned cpu = 1; cpu < guests_cpus(); cpu++) {
         if (cpu != self && queues[cpu].out) {
@@ -170,21 +179,44 @@ static void put_all(unsigned cpu)
     queues[cpu].active = NULL;
 }
 
-void sched_begin_turn(struct guest *guest)
+void sched_begin_turn(struct guest_cpu *cpu)
 {
     struct queue *queue = &queues[sched_self()];
 
-    if (cpus != NULL && queue->active != guest && guests_backend()->put_all != NULL)
+    if (cpus != NULL && queue->active != cpu && guests_backend()->put_all != NULL)
         put_all(sched_self());
-    queue->active = queue->turn = guest;
+    queue->active = queue->turn = cpu;
 }
 
-void guest_nudge(const struct guest *guest)
+void sched_let_go(void)
 {
-    unsigned cpu = guest_cpu(guest);
+    const struct guest_cpu *active = queues[sched_self()].active;
 
-    if (cpus != NULL && cpu != sched_self() && queues[cpu].turn == guest)
+    if (cpus != NULL && active != NULL && guest_ended(active->guest))
+        put_all(sched_self());
+}
+
+bool sched_alone(const struct guest *guest)
+{
+    bool alone = true;
+
+    for (unsigned cpu = 0; cpu < guests_cpus(); cpu++) {
+        const struct guest_cpu *active = queues[cpu].active;
+
+        if (cpus == NULL || cpu == sched_self() || active == NULL || active->guest != guest)
+            continue;
         cpus->kick(cpu);
+        alone = false;
+    }
+    return alone;
+}
+
+void guest_nudge(const struct guest_cpu *cpu)
+{
+    unsigned queue = sched_queue_of(cpu);
+
+    if (cpus != NULL && queue != sched_self() && queues[queue].turn == cpu)
+        cpus->kick(queue);
 }
 
 /* ---- A CPU for guests ------------------------------------------------------------------------ */
@@ -220,8 +252,8 @@ void guests_breathe(bool idle)
     if (cpus == NULL || guests_backend() == NULL)
         return;
     offer_work(0);
-    if (idle && length_of(0, guest_is_busy) == 0 && !take_from_others(0))
-        ticks = length_of(0, guest_wants_turn) == 0 ? CONSOLE_TICKS : LOOK_TICKS;
+    if (idle && length_of(0, cpu_is_busy) == 0 && !take_from_others(0))
+        ticks = length_of(0, cpu_wants_turn) == 0 ? CONSOLE_TICKS : LOOK_TICKS;
     wait_outside(ticks);
 }
 
@@ -230,8 +262,8 @@ static bool run_round(unsigned self)
 {
     if (stops != 0 || guests_backend() == NULL)
         return false;
-    if (length_of(self, guest_is_busy) == 0 && !take_from_others(self) &&
-        length_of(self, guest_wants_turn) == 0)
+    if (length_of(self, cpu_is_busy) == 0 && !take_from_others(self) &&
+        length_of(self, cpu_wants_turn) == 0)
         return false;
     queues[self].out = false;
     if (sched_round(self) == 0 && stops == 0)

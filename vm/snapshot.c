@@ -19,7 +19,10 @@ uint64_t guest_snapshot_frames(const struct guest *guest)
 
     if (snapshot == NULL)
         return 0;
-    return snapshot->frames + snapshot->table.table_frames + snapshot->vcpu->frames;
+    uint64_t frames = snapshot->frames + snapshot->table.table_frames;
+    for (unsigned i = 0; i < guest->cpus; i++)
+        frames += snapshot->vcpu[i]->frames;
+    return frames;
 }
 
 /* ---- Taking one ------------------------------------------------------------------------------ */
@@ -51,14 +54,13 @@ static void give_structure(struct guest_snapshot *snapshot, owner_t owner)
 static int fill(struct guest *guest, struct guest_snapshot *snapshot)
 {
     const struct vm_backend *backend = guests_backend();
-    owner_t owner = guest_owner(guest);
     int error = guest_table_init(guest, &snapshot->table);
 
     if (error != E_OK)
         return error;
-    error = backend->vcpu_create(guest, &snapshot->table, owner, &snapshot->vcpu);
-    if (error == E_OK)
-        error = backend->vcpu_copy(snapshot->vcpu, guest->vcpu);
+    error = vcpus_create(guest, &snapshot->table, snapshot->vcpu);
+    for (unsigned i = 0; error == E_OK && i < guest->cpus; i++)
+        error = backend->vcpu_copy(snapshot->vcpu[i], guest->cpu[i].vcpu);
     if (error == E_OK)
         error = dirty_start(guest, DIRTY_SNAPSHOT);
     if (error == E_OK)
@@ -69,8 +71,7 @@ static int fill(struct guest *guest, struct guest_snapshot *snapshot)
 static void empty(struct guest *guest, struct guest_snapshot *snapshot)
 {
     dirty_stop(guest, DIRTY_SNAPSHOT);
-    if (snapshot->vcpu != NULL)
-        guests_backend()->vcpu_destroy(snapshot->vcpu);
+    vcpus_destroy(snapshot->vcpu);
     if (snapshot->table.table_frames != 0)
         invariant(table_destroy(&snapshot->table) == E_OK);
     give_structure(snapshot, guest_owner(guest));
@@ -209,8 +210,8 @@ int guest_back(struct guest *guest)
         error = put_slots_back(guest);
     if (error == E_OK)
         error = put_all_back(guest);
-    if (error == E_OK)
-        error = guests_backend()->vcpu_copy(guest->vcpu, snapshot->vcpu);
+    for (unsigned i = 0; error == E_OK && i < guest->cpus; i++)
+        error = guests_backend()->vcpu_copy(guest->cpu[i].vcpu, snapshot->vcpu[i]);
     if (error != E_OK) {
         guest->state = GUEST_PAUSED;
         guest_clock_stop(guest);
@@ -222,9 +223,9 @@ int guest_back(struct guest *guest)
     guest->held_end = GUEST_READY;
     guest->verdict = 0;
     guest->reason[0] = '\0';
-    guest->spurious.count = 0;
     if (runs)
-        guest->state = guest->halted && !interrupts_can_wake(guest) ? GUEST_HALTED : GUEST_RUNNING;
+        guest->state = guest_at(guest)->is.halted && !interrupts_can_wake(guest) ? GUEST_HALTED
+                                                                                 : GUEST_RUNNING;
     return E_OK;
 }
 

@@ -24,8 +24,8 @@ struct fuzz_crash {
 };
 
 struct guest_snapshot {
-    struct table table; /* what was where: the frames, read-only */
-    struct vcpu *vcpu;  /* never runs */
+    struct table table;             /* what was where: the frames, read-only */
+    struct vcpu *vcpu[GUEST_VCPUS]; /* never run */
     struct guest_life life;
     struct slot slot[GUEST_SLOTS];
     unsigned slots;

@@ -268,7 +268,7 @@ static void test_accesses_beside_the_registers(void **state)
 
 static uint64_t timer_started(void)
 {
-    return pc->devices.lapic.timer.started;
+    return pc->devices.lapic[0].timer.started;
 }
 
 static void test_a_count_that_ends(void **state)
@@ -491,10 +491,10 @@ static void test_an_nmi_by_a_pin(void **state)
     io_route(7, 4 << 8);
     irq_set_line(pc, 7, true);
     assert_false(lapic_asks(pc));
-    assert_true(pc->devices.lapic.nmi);
+    assert_true(pc->devices.lapic[0].nmi);
     interrupts_offer(pc, 1);
     assert_int_equal(fake_of(pc)->event.kind, VM_EVENT_NMI);
-    assert_false(pc->devices.lapic.nmi);
+    assert_false(pc->devices.lapic[0].nmi);
 }
 
 /* The 8259 pair by LINT0, vectors of the APIC before it. */

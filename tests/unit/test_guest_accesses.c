@@ -78,7 +78,8 @@ static void goes_through(struct model *model, unsigned page, unsigned which, uns
     uint64_t *word = reach(model->guest, place_of(page, which), access);
 
     assert_non_null(word);
-    assert_int_not_equal(model->guest->expect_fault.size, 0); /* nobody was told of a fault */
+    assert_int_not_equal(model->guest->cpu[0].is.expect_fault.size,
+                         0); /* nobody was told of a fault */
     if (access != RIGHT_W && *word != *value_of(model, page, which))
         fail_msg("g%u, page 0x%x: 0x%lx, not 0x%lx", model->guest->number, page, *word,
                  *value_of(model, page, which));
@@ -106,7 +107,7 @@ static void is_refused(struct model *model, unsigned page, unsigned which, unsig
     };
     assert_true(exit_dispatch(guest, &exit));
     assert_int_equal(guest->faults_refused, told + 1);
-    assert_int_equal(guest->expect_fault.size, 0);
+    assert_int_equal(guest->cpu[0].is.expect_fault.size, 0);
     assert_int_equal(fake_of(guest)->state.rip, RESUME);
     assert_int_equal(guest->vcpu->gpr[RAX], bits[access]);
     refused++;
@@ -128,9 +129,9 @@ static void access_one(struct model *model)
     unsigned page = any_page(), which = (unsigned)random_below(&chance, 2);
     unsigned access = accesses[random_below(&chance, ARRAY_SIZE(accesses))];
 
-    model->guest->expect_fault.base = 0;
-    model->guest->expect_fault.size = UINT64_MAX;
-    model->guest->expect_fault.resume = RESUME;
+    model->guest->cpu[0].is.expect_fault.base = 0;
+    model->guest->cpu[0].is.expect_fault.size = UINT64_MAX;
+    model->guest->cpu[0].is.expect_fault.resume = RESUME;
     if (access & ~(unsigned)model->page[page].rights)
         is_refused(model, page, which, access);
     else

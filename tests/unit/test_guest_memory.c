@@ -245,21 +245,21 @@ static void copies_have_the_cpu_and_the_devices(void **state)
     guest->vcpu->gpr[RBX] = 77;
     fake_of(guest)->state.rip = 0x1234;
     guest->devices.cmos.started = 99;
-    guest->expect_fault.size = 5;
+    guest->cpu[0].is.expect_fault.size = 5;
     guest->clock.at = 4444;
     assert_int_equal(guest_snapshot(guest), E_OK);
     assert_int_equal(guest_fork(guest, &fork), E_OK);
     guest->vcpu->gpr[RBX] = 1;
     fake_of(guest)->state.rip = 2;
     guest->devices.cmos.started = 3;
-    guest->expect_fault.size = 0;
+    guest->cpu[0].is.expect_fault.size = 0;
     guest->clock.at = 5;
     assert_int_equal(guest_back(guest), E_OK);
     for (unsigned i = 0; i < 2; i++, guest = fork) {
         assert_int_equal(guest->vcpu->gpr[RBX], 77);
         assert_int_equal(fake_of(guest)->state.rip, 0x1234);
         assert_int_equal(guest->devices.cmos.started, 99);
-        assert_int_equal(guest->expect_fault.size, 5);
+        assert_int_equal(guest->cpu[0].is.expect_fault.size, 5);
         assert_int_equal(guest_now(guest), 4444);
         assert_int_equal(guest->state, GUEST_RUNNING);
     }

@@ -1371,7 +1371,7 @@ static void string_by_steps(void **state)
     /* And HLT does not halt. */
     make_exit(guest, (struct vm_exit){.kind = VM_EXIT_HALT, .length = 1});
     assert_int_equal(guest->state, GUEST_RUNNING);
-    assert_false(guest->halted);
+    assert_false(guest->cpu[0].is.halted);
     finish(guest);
 }
 

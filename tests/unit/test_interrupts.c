@@ -148,7 +148,7 @@ static void test_where_an_interrupt_came_from(void **state)
     guest->devices.ioapic.entry[4] = 0x34;
     guest->devices.ioapic.entry[2] = 0x30;
     guest->devices.ioapic.entry[1] = 0x31 | BIT(16);
-    guest->devices.lapic.lvt[LAPIC_LVT_TIMER] = 0xec;
+    guest->devices.lapic[0].lvt[LAPIC_LVT_TIMER] = 0xec;
     assert_string_equal(origin_of(false, 0x34), "serial, I/O APIC pin 4");
     assert_string_equal(origin_of(false, 0x30), "timer, I/O APIC pin 2");
     assert_string_equal(origin_of(false, 0xec), "local APIC's timer");
@@ -589,7 +589,7 @@ static void test_the_timer_wakes(void **state)
         assert_int_equal(guests_round(), 1);
         assert_int_equal(guest->state, GUEST_RUNNING);
     }
-    assert_int_equal(guest->exits[VM_EXIT_HALT], vcpu->events + guest->halted);
+    assert_int_equal(guest->exits[VM_EXIT_HALT], vcpu->events + guest->cpu[0].is.halted);
     /* It is not run while nothing has come. */
     assert_true(vcpu->vcpu.entries <= vcpu->events + 1);
 }

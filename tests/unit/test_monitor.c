@@ -592,14 +592,15 @@ unsigned guests_cpus(void)
     return 2;
 }
 
-struct guest *guests_turn(unsigned cpu)
+struct guest_cpu *guests_turn(unsigned cpu)
 {
-    return cpu == 0 ? &guest[2] : NULL;
+    guest[2].cpu[0].guest = &guest[2];
+    return cpu == 0 ? &guest[2].cpu[0] : NULL;
 }
 
-unsigned guest_cpu(const struct guest *of)
+unsigned sched_queue_of(const struct guest_cpu *cpu)
 {
-    return of->number % 2;
+    return cpu->guest->number % 2;
 }
 
 uint64_t guests_first_entry(void)
@@ -673,9 +674,9 @@ static void make_guests(void)
     guest[1].state = GUEST_PASSED;
     strcpy(guest[1].reason, "verdict: pass");
     guest[2].state = GUEST_RUNNING;
-    guest[2].vcpu = &vcpu[2];
+    guest[2].vcpu = guest[2].cpu[0].vcpu = &vcpu[2];
     guest[3].state = GUEST_PAUSED;
-    guest[3].vcpu = &vcpu[3];
+    guest[3].vcpu = guest[3].cpu[0].vcpu = &vcpu[3];
     guest[3].slots = 2;
     guest[3].slot[0] = (struct slot){gpa(0), 0xa0000, SLOT_RAM, RIGHT_RWX, 0xa0000, NULL};
     guest[3].slot[1] =
@@ -958,7 +959,7 @@ static void test_mem(void **state)
     assert_non_null(strstr(screen, "  guest memory             672       2688K  "));
 
     assert_int_equal(buddy_alloc(9, PURPOSE_GUEST_RAM, OWNER_FIRST_GUEST + 3, &held), E_OK);
-    buddy_set_quota(OWNER_FIRST_GUEST + 3, quota_frames(16 * MiB));
+    buddy_set_quota(OWNER_FIRST_GUEST + 3, quota_frames(&guest[2], 16 * MiB));
     answers("mem", "  guest memory            1184       4736K  ");
     assert_non_null(strstr(screen, "  g3 hello3"));
     assert_non_null(strstr(screen, "         16M\n"));
@@ -1027,7 +1028,7 @@ static void test_ended_guest(void **state)
     snapshot_take(&guest[3].last_map, &guest[3].table);
     assert_int_equal(table_destroy(&guest[3].table), E_OK);
     guest[3].has_table = false;
-    guest[3].vcpu = NULL;
+    guest[3].vcpu = guest[3].cpu[0].vcpu = NULL;
     guest[3].state = GUEST_PASSED;
     answers("map g3", "g3 hello3 as it ended (passed); its table has been given back\n");
     assert_non_null(
@@ -1934,7 +1935,7 @@ static void test_attach(void **state)
     next_round = 0;
     slow_keys = "attach g2\r.....\025version\rquit\r";
     guest[2].output_total = 0;
-    guest[2].vcpu = &vcpu[2];
+    guest[2].vcpu = guest[2].cpu[0].vcpu = &vcpu[2];
     serve("");
     assert_non_null(strstr(screen, "g2 hello2: it has ended, and so detached\n"));
 }

@@ -88,7 +88,7 @@ static struct guest *saved_guest(const char *cmdline)
     guest->devices.serial.scratch = 0xa5;
     guest->devices.keyboard.keyboard.queue[1] = 0x1c;
     guest->devices.keyboard.keyboard.queued = 2;
-    guest->expect_fault.base = 0x5000;
+    guest->cpu[0].is.expect_fault.base = 0x5000;
     guest->slot[0].rights = RIGHT_RW;
     assert_int_equal(guest_write(guest, gpa(0x200ff8), &word, 8), 8);
     for (unsigned i = 0; i < PAGE_SIZE; i += 8)
@@ -124,7 +124,7 @@ static void expect_alike(struct guest *a, struct guest *b)
     assert_memory_equal(&fake_of(a)->rest.fpu, &fake_of(b)->rest.fpu, VCPU_FPU_MOST);
     assert_int_equal(fake_of(b)->rest.lstar, 0x1234);
     assert_int_equal(b->vcpu->cr8, 5);
-    assert_int_equal(b->expect_fault.base, 0x5000);
+    assert_int_equal(b->cpu[0].is.expect_fault.base, 0x5000);
     assert_int_equal(guest_now(a), guest_now(b));
     assert_int_equal(a->memory, b->memory);
     assert_int_equal(a->options.pc, b->options.pc);

@@ -113,6 +113,11 @@ static bool on_cpu(unsigned cpu)
     return goes_on;
 }
 
+static unsigned queue_of(const struct guest *guest)
+{
+    return sched_queue_of(&guest->cpu[0]);
+}
+
 static uint64_t entries(const struct guest *guest)
 {
     return guest->vcpu->entries;
@@ -126,13 +131,13 @@ static void guests_are_spread(void **state)
 
     (void)state;
     for (unsigned i = 0; i < 2 * CPUS; i++)
-        assert_int_equal(guest_cpu(make("g mem=1M")), i % CPUS);
+        assert_int_equal(queue_of(make("g mem=1M")), i % CPUS);
     /* Where the fewest have not ended. */
     guest_kill(guest_by_number(3));
-    assert_int_equal(guest_cpu(make("g mem=1M")), 2);
+    assert_int_equal(queue_of(make("g mem=1M")), 2);
     guest_kill(guest_by_number(5));
     assert_int_equal(guest_fork(guest_by_number(1), &fork), E_OK);
-    assert_int_equal(guest_cpu(fork), 1);
+    assert_int_equal(queue_of(fork), 1);
 }
 
 static void a_pinned_guest_is_where_it_is_to_be(void **state)
@@ -140,7 +145,7 @@ static void a_pinned_guest_is_where_it_is_to_be(void **state)
     struct guest *guest = make("g mem=1M pin=2"), *refused = make("g mem=1M pin=3");
 
     (void)state;
-    assert_int_equal(guest_cpu(guest), 2);
+    assert_int_equal(queue_of(guest), 2);
     assert_int_equal(refused->state, GUEST_REFUSED);
     assert_string_equal(refused->reason, "pin=3: the CPUs are 0 to 2 here");
     guests_go_on();
@@ -161,10 +166,10 @@ static void a_cpu_runs_its_queue(void **state)
         assert_true(on_cpu(cpu));
     assert_int_equal(guests_round(), 2 * CPUS); /* relax() has the others take a turn again */
     for (unsigned i = 0; i < 2 * CPUS; i++) {
-        assert_int_equal(guest_cpu(guest[i]), i % CPUS);
+        assert_int_equal(queue_of(guest[i]), i % CPUS);
         assert_int_equal(entries(guest[i]), i % CPUS == 0 ? 1 : 2);
     }
-    assert_ptr_equal(guests_turn(1), guest[CPUS + 1]);
+    assert_ptr_equal(guests_turn(1), &guest[CPUS + 1]->cpu[0]);
 }
 
 static void an_idle_cpu_takes_from_the_longest_queue(void **state)
@@ -176,18 +181,18 @@ static void an_idle_cpu_takes_from_the_longest_queue(void **state)
     second = make("g mem=1M pin=1");
     third = make("g mem=1M");
     guests_go_on();
-    third->cpu = 1;
+    third->cpu[0].queue = 1;
     second->options.pinned = false;
-    second->cpu = 1;
+    second->cpu[0].queue = 1;
     assert_true(on_cpu(1));
     assert_int_equal(fake_of(third)->active, 2); /* the last that ran */
     assert_int_equal(entries(third), 1);
     assert_true(on_cpu(2));
-    assert_int_equal(guest_cpu(second), 2);
-    assert_int_equal(second->moves, 1);
+    assert_int_equal(queue_of(second), 2);
+    assert_int_equal(second->cpu[0].moves, 1);
     assert_int_equal(entries(second), 2);
-    assert_int_equal(guest_cpu(third), 1); /* it may be active there */
-    assert_int_equal(guest_cpu(pinned), 1);
+    assert_int_equal(queue_of(third), 1); /* it may be active there */
+    assert_int_equal(queue_of(pinned), 1);
 }
 
 static void an_active_guest_stays(void **state)
@@ -195,13 +200,13 @@ static void an_active_guest_stays(void **state)
     struct guest *active = make("g mem=1M"), *other = make("g mem=1M paused");
 
     (void)state;
-    active->cpu = other->cpu = 1;
+    active->cpu[0].queue = other->cpu[0].queue = 1;
     guests_go_on();
     assert_true(on_cpu(1));
     assert_int_equal(guest_start(other), E_OK);
     assert_true(on_cpu(2));
-    assert_int_equal(guest_cpu(active), 1);
-    assert_int_equal(guest_cpu(other), 2);
+    assert_int_equal(queue_of(active), 1);
+    assert_int_equal(queue_of(other), 2);
 }
 
 static void whoever_has_one_guest_keeps_it(void **state)
@@ -210,14 +215,14 @@ static void whoever_has_one_guest_keeps_it(void **state)
 
     (void)state;
     guest->options.pinned = false;
-    guest->cpu = 1;
+    guest->cpu[0].queue = 1;
     guests_go_on();
     assert_true(on_cpu(1));
     assert_false(on_cpu(2));
-    assert_int_equal(guest_cpu(guest), 1);
+    assert_int_equal(queue_of(guest), 1);
     /* One more, and the CPU that halts is told. */
     guests_stop_others();
-    make("g mem=1M")->cpu = 1;
+    make("g mem=1M")->cpu[0].queue = 1;
     guests_go_on();
     wakes[2] = 0;
     assert_true(on_cpu(1));
@@ -257,7 +262,7 @@ static void all_stand_still_for_a_command(void **state)
     assert_int_equal(kicks[1], 1);
     for (unsigned cpu = 1; cpu < CPUS; cpu++) {
         assert_int_equal(fake_of(guest[cpu])->active, 0);
-        assert_ptr_equal(guests_turn(cpu), guest[cpu]); /* whom `cpus` shows */
+        assert_ptr_equal(guests_turn(cpu), &guest[cpu]->cpu[0]); /* whom `cpus` shows */
         assert_int_equal(machine_backend.get_state(guest[cpu]->vcpu, &registers), E_OK);
         /* The lock is CPU 0's; the others come and find that they are to stand still. */
         self_is = cpu;
@@ -294,7 +299,7 @@ static void waiting_for_the_lock_is_not_charged(void **state)
     machine_cpu = wait_for_the_lock;
     assert_true(on_cpu(1));
     assert_true(guest->ticks < 3 * SLICE_TICKS);
-    assert_true(guest->share.overran < 3 * SLICE_TICKS);
+    assert_true(guest->cpu[0].share.overran < 3 * SLICE_TICKS);
 }
 
 static void a_guest_elsewhere_is_nudged(void **state)

@@ -139,8 +139,8 @@ static void overrun_slices_are_taken_from_the_next(void **state)
             fail_msg("exits of %u/8 slices: the victim had %lu of %lu", slices_x8[i], had,
                      had + before);
     }
-    assert_true(hostile->share.sat_out > 0);
-    assert_true(victim->share.overran < victim->ticks / 50);
+    assert_true(hostile->cpu[0].share.sat_out > 0);
+    assert_true(victim->cpu[0].share.overran < victim->ticks / 50);
 }
 
 /* A line that takes its time: each byte a hundredth of a slice. */

@@ -1,0 +1,77 @@
+/* See vm/guest_cpu.h. */
+#include "vm/guest_cpu.h"
+
+#include "lib/error.h"
+#include "vm/guest.h"
+#include "vm/sched.h"
+
+int vcpus_create(struct guest *guest, struct table *table, struct vcpu *to[GUEST_VCPUS])
+{
+    int error = E_OK;
+
+    for (unsigned i = 0; i < GUEST_VCPUS; i++)
+        to[i] = NULL;
+    for (unsigned i = 0; error == E_OK && i < guest->cpus; i++) {
+        error = guests_backend()->vcpu_create(guest, table, guest_owner(guest), &to[i]);
+        if (error != E_OK)
+            to[i] = NULL;
+    }
+    if (error != E_OK)
+        vcpus_destroy(to);
+    return error;
+}
+
+void vcpus_destroy(struct vcpu *of[GUEST_VCPUS])
+{
+    for (unsigned i = 0; i < GUEST_VCPUS; i++) {
+        if (of[i] != NULL)
+            guests_backend()->vcpu_destroy(of[i]);
+        of[i] = NULL;
+    }
+}
+
+int guest_cpus_create(struct guest *guest)
+{
+    struct vcpu *vcpu[GUEST_VCPUS];
+    int error = vcpus_create(guest, &guest->table, vcpu);
+
+    for (unsigned i = 0; error == E_OK && i < guest->cpus; i++)
+        guest->cpu[i].vcpu = vcpu[i];
+    guest_deal_with(guest, 0);
+    return error;
+}
+
+void guest_cpus_destroy(struct guest *guest)
+{
+    for (unsigned i = 0; i < GUEST_VCPUS; i++) {
+        if (guest->cpu[i].vcpu != NULL)
+            guests_backend()->vcpu_destroy(guest->cpu[i].vcpu);
+        guest->cpu[i].vcpu = NULL;
+    }
+    guest_deal_with(guest, 0);
+}
+
+void guest_cpus_count(struct guest *guest, unsigned cpus)
+{
+    for (unsigned i = 0; i < GUEST_VCPUS; i++) {
+        guest->cpu[i].guest = guest;
+        guest->cpu[i].index = i;
+    }
+    while (guest->cpus < cpus) {
+        sched_choose_queue(&guest->cpu[guest->cpus]);
+        guest->cpus++;
+    }
+    guest->cpus = cpus;
+}
+
+void guest_cpus_reset(struct guest *guest)
+{
+    for (unsigned i = 0; i < GUEST_VCPUS; i++) {
+        struct guest_cpu *cpu = &guest->cpu[i];
+
+        cpu->is = (struct cpu_condition){.halted = false};
+        cpu->quiet_until = 0;
+        cpu->spurious.count = 0;
+        cpu->ticks = 0;
+    }
+}
