@@ -28,7 +28,7 @@ enum trace_event {
     TRACE_DESTROY, /* root */
     TRACE_ALLOC,   /* physical address of the first, order, purpose; from bit 8, how many if many */
     TRACE_FREE,    /* physical address of the first, order, how many */
-    TRACE_SHARE,   /* physical address; one holder more */
+    TRACE_SHARE,   /* physical address, bytes; one holder more */
     TRACE_RELEASE, /* physical address, order, whether it was the last holder */
     TRACE_FLUSH,   /* first input address, bytes, ranges; all 0: the whole context */
     TRACE_EXIT,    /* RIP, address of a memory fault, enum vm_exit_kind */

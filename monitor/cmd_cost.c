@@ -83,8 +83,6 @@ static int copy_once(struct guest *guest, unsigned round, struct cost *shared,
         return error;
     uint64_t start = rdtsc();
     error = pages_clone(&other, &guest->table);
-    if (error == E_OK)
-        pages_share(&other);
     note(shared, round, rdtsc() - start);
     start = rdtsc();
     pages_release_all(&other, other.kind->input_first, other.kind->input_last);

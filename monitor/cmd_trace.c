@@ -159,7 +159,6 @@ static uint64_t event_size(const struct trace_point *point)
     case TRACE_FREE:
     case TRACE_RELEASE:
         return PAGE_SIZE << (point->b & 31);
-    case TRACE_SHARE:
     case TRACE_DESTROY:
     case TRACE_EXIT:
     case TRACE_INTERRUPT:

@@ -294,39 +294,24 @@ int page_show(struct guest *guest, gpa_t at, hpa_t frame)
 
 /* ---- Sharing, and giving back ---------------------------------------------------------------- */
 
+/* The blocks behind leaves that two tables show from now on. */
+static void share_leaves(hpa_t out, unsigned leaves, unsigned level)
+{
+    unsigned order = ORDER_2M * (level - 1);
+
+    invariant(buddy_share_run(out, (uint64_t)leaves << order, order, OWNER_SHARED) == E_OK);
+}
+
 int pages_clone(struct table *to, struct table *from)
 {
     const struct table_kind *kind = from->kind;
     struct flush_batch batch;
 
     flush_begin(&batch, from);
-    int error =
-        table_clone(to, from, kind->input_first, kind->input_last - kind->input_first + 1, &batch);
+    int error = table_clone(to, from, kind->input_first, kind->input_last - kind->input_first + 1,
+                            share_leaves, &batch);
     flush_commit(&batch);
     return error;
-}
-
-static int share_leaf(void *ctx, const struct mapping *leaf)
-{
-    (void)ctx;
-    for (uint64_t done = 0; done < leaf_size(leaf);) {
-        hpa_t at = hpa_add(leaf->out, done);
-
-        if (done == 0 && buddy_share_whole(at, leaf_order(leaf), OWNER_SHARED))
-            return 0; /* it has been shared before */
-        struct block block = divide_to(at, leaf_order(leaf));
-        if (block.owner != OWNER_SHARED)
-            invariant(buddy_transfer(block.head, block.order, block.owner, OWNER_SHARED) == E_OK);
-        invariant(buddy_share(block.head, OWNER_SHARED) == E_OK);
-        done += PAGE_SIZE << block.order;
-    }
-    return 0;
-}
-
-void pages_share(struct table *table)
-{
-    table_visit(table, table->kind->input_first, table->kind->input_last, VISIT_PAGES, share_leaf,
-                NULL);
 }
 
 /* Leaves that go at once: some ten thousand instructions. */

@@ -29,13 +29,10 @@ void page_merge(struct guest *guest, gpa_t at, struct guest *from, gpa_t other, 
  * has: one holder more. E_NOMEM, E_QUOTA: no frame for a node; nothing has changed. */
 int page_show(struct guest *guest, gpa_t at, hpa_t frame);
 
-/* `to`, a table that maps nothing, shows what `from` shows; neither may write there any more.
- * E_NOMEM, E_QUOTA: both are as they were. */
+/* `to`, a table that maps nothing, shows what `from` shows; neither may write there any more. Each
+ * block behind it gets one more holder, and is OWNER_SHARED's. E_NOMEM, E_QUOTA: all is as it was.
+ */
 int pages_clone(struct table *to, struct table *from);
-
-/* Each block that the table shows gets one more holder, and is OWNER_SHARED's: the table was just
- * cloned. */
-void pages_share(struct table *table);
 
 /* Unmaps what a table maps from *from to `last`, all of it or what was cut there, and gives back
  * what is behind it: the guest's own frames, and its hold of those that it shares. A few hundred

@@ -34,10 +34,7 @@ static int copy_memory(struct guest *to, struct guest *from)
         return error;
     to->has_table = true;
     shared_hold(to->slot, to->slots);
-    error = pages_clone(&to->table, &from->table);
-    if (error == E_OK)
-        pages_share(&to->table);
-    return error;
+    return pages_clone(&to->table, &from->table);
 }
 
 static int copy_all(struct guest *to, struct guest *from)

@@ -93,7 +93,6 @@ int guest_snapshot(struct guest *guest)
         empty(guest, snapshot);
         return error;
     }
-    pages_share(&snapshot->table);
     life_save(guest, &snapshot->life);
     memcpy(snapshot->slot, guest->slot, sizeof(snapshot->slot));
     snapshot->slots = guest->slots;
@@ -189,7 +188,6 @@ static int put_slots_back(struct guest *guest)
     error = pages_clone(&guest->table, &snapshot->table);
     if (error != E_OK)
         return error;
-    pages_share(&guest->table);
     shared_hold(snapshot->slot, snapshot->slots);
     shared_drop(guest->slot, guest->slots);
     memcpy(guest->slot, snapshot->slot, sizeof(guest->slot));

@@ -106,11 +106,14 @@ int buddy_free_frames(const hpa_t *frames, unsigned n, owner_t owner);
  */
 int buddy_share(hpa_t head, owner_t owner);
 
-/* One more holder, where a block of just this order and owner begins at `head`. False, with nothing
- * changed or counted: none does. For who has many to share and expects that they are as he left
- * them. */
-bool buddy_share_whole(hpa_t head, unsigned order, owner_t owner);
 int buddy_release(hpa_t head, unsigned order, owner_t owner, bool *last);
+
+/* One more holder for each of the blocks in [at, at + frames), all of them in use, whosever they
+ * are: from now on they are `to`'s, who has no quota (E_INVAL), and are charged to him. Larger ones
+ * than `order` are divided first. For many at a time: records that say the same cost a look and a
+ * store each. E_RANGE, E_ALIGN, E_DOUBLE_FREE, E_STATE, E_ORDER (it begins within a block) as
+ * buddy_free(): then it stopped there. */
+int buddy_share_run(hpa_t at, uint64_t frames, unsigned order, owner_t to);
 
 /* A block in use becomes 2^(order - into) blocks of order `into`, each with its owner, its purpose,
  * and as many holders. Errors as buddy_free(), but for E_SHARED. */

@@ -27,26 +27,34 @@ int buddy_refuse(int error)
     return error;
 }
 
-int buddy_check_block(hpa_t head, owner_t owner, uint64_t *record)
+int buddy_check_used(hpa_t frame, uint64_t *first, uint64_t *record)
 {
-    uint64_t pfn = pfn_of(head), first;
-    if (!is_aligned(head.v, PAGE_SIZE))
+    uint64_t pfn = pfn_of(frame);
+    if (!is_aligned(frame.v, PAGE_SIZE))
         return E_ALIGN;
-    if (pfn >= buddy.frames || !buddy_find_block(pfn, &first, record))
+    if (pfn >= buddy.frames || !buddy_find_block(pfn, first, record))
         return E_RANGE;
     switch (frame_record_state(*record)) {
     case FRAME_USED:
     case FRAME_SHARED:
-        break;
+        return E_OK;
     case FRAME_FREE:
     case FRAME_CACHED:
         return E_DOUBLE_FREE;
     default:
         return E_STATE;
     }
-    if (frame_record_owner(*record) != owner)
-        return E_PERM;
-    return first == pfn ? E_OK : E_ORDER;
+}
+
+int buddy_check_block(hpa_t head, owner_t owner, uint64_t *record)
+{
+    uint64_t first;
+    int error = buddy_check_used(head, &first, record);
+    if (error == E_OK && frame_record_owner(*record) != owner)
+        error = E_PERM;
+    else if (error == E_OK && first != pfn_of(head))
+        error = E_ORDER;
+    return error;
 }
 
 void buddy_free_locked(struct cpu *self, uint64_t pfn, uint64_t record)

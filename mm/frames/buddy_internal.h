@@ -204,6 +204,11 @@ static inline bool can_own(enum frame_purpose purpose, owner_t owner)
 int buddy_check_free(hpa_t head, unsigned order, owner_t owner, uint64_t *record);
 int buddy_refuse(int error);
 
+/* The block that covers a frame, in use; the lock is held. E_ALIGN, E_RANGE, E_DOUBLE_FREE,
+ * E_STATE.
+ */
+int buddy_check_used(hpa_t frame, uint64_t *first, uint64_t *record);
+
 /* Is `head` the first frame of a block in use that belongs to `owner`? Gives back one that is. The
  * lock is held. */
 int buddy_check_block(hpa_t head, owner_t owner, uint64_t *record);

@@ -15,7 +15,7 @@ static void add_holder(uint64_t pfn, uint64_t record)
 
 int buddy_share(hpa_t head, owner_t owner)
 {
-    uint64_t record;
+    uint64_t record = 0;
     buddy_take_lock();
     int error = buddy_check_block(head, owner, &record);
     if (error == E_OK)
@@ -23,27 +23,8 @@ int buddy_share(hpa_t head, owner_t owner)
     else
         buddy_refuse(error);
     buddy_drop_lock();
-    trace(TRACE_SHARE, owner, head.v, 0, 0, error);
+    trace(TRACE_SHARE, owner, head.v, PAGE_SIZE << frame_record_order(record), 0, error);
     return error;
-}
-
-/* A look at the record of the block's first frame alone: what is no such block is no error. */
-bool buddy_share_whole(hpa_t head, unsigned order, owner_t owner)
-{
-    uint64_t pfn = frame_number(head), record = 0;
-
-    buddy_take_lock();
-    if (pfn < buddy.frames && chunk_ready(pfn))
-        record = peek(frame_records[pfn]);
-    bool used =
-        frame_record_state(record) == FRAME_USED || frame_record_state(record) == FRAME_SHARED;
-    bool fits = used && frame_record_order(record) == order && frame_record_owner(record) == owner;
-    if (fits)
-        add_holder(pfn, record);
-    buddy_drop_lock();
-    if (fits)
-        trace(TRACE_SHARE, owner, head.v, 0, 0, E_OK);
-    return fits;
 }
 
 int buddy_release(hpa_t head, unsigned order, owner_t owner, bool *last)
@@ -81,6 +62,79 @@ static void write_pieces(struct cpu *self, uint64_t pfn, uint64_t record, unsign
     for (uint64_t i = pieces; i-- > 0;)
         buddy_write_record(pfn + (i << into), record);
     bump(self->allocations, pieces - 1);
+}
+
+/* By 2 MiB first, so that of a large block no more records than needed are written. */
+static unsigned next_order(unsigned from, unsigned order)
+{
+    return from > CHUNK_SHIFT && order < CHUNK_SHIFT ? CHUNK_SHIFT : order;
+}
+
+/* One more holder for blocks that follow each other and whose records say the same, up to `end` or
+ * the end of a chunk; they become `to`'s. Returns the first frame behind them. */
+static uint64_t add_holders(uint64_t pfn, uint64_t record, uint64_t end, owner_t to)
+{
+    unsigned order = frame_record_order(record);
+    bool shared = frame_record_state(record) == FRAME_SHARED;
+    uint64_t said = shared ? ~FRAME_PAYLOAD_MASK : ~UINT64_C(0);
+    uint64_t step = (UINT64_C(1) << FRAME_PAYLOAD_SHIFT) - (record & FRAME_OWNER_MASK) +
+                    ((uint64_t)to << FRAME_OWNER_SHIFT);
+    uint64_t *at = &frame_records[pfn], stop = align_up(pfn + 1, CHUNK_FRAMES);
+
+    if (!shared)
+        step += FRAME_SHARED - FRAME_USED + (UINT64_C(1) << FRAME_PAYLOAD_SHIFT) -
+                (record & FRAME_PAYLOAD_MASK);
+    stop = end < stop ? end : stop;
+#pragma GCC unroll 4
+    for (uint64_t left = (stop - pfn + order_frames(order) - 1) >> order; left > 0; left--) {
+        uint64_t found = peek(*at);
+
+        if ((found ^ record) & said)
+            break;
+        poke(*at, found + step);
+        at += order_frames(order);
+    }
+    return (uint64_t)(at - frame_records);
+}
+
+/* As many of the blocks from *pfn on as one holding of the lock is for. */
+static int share_some(struct cpu *self, uint64_t *pfn, uint64_t end, unsigned order, owner_t to)
+{
+    uint64_t first, record, from = *pfn;
+    int error = buddy_check_used(hpa_of_pfn(from), &first, &record);
+
+    if (error != E_OK)
+        return error;
+    if (frame_record_order(record) > order) {
+        write_pieces(self, first, record, next_order(frame_record_order(record), order));
+        return E_OK;
+    }
+    if (first != from)
+        return E_ORDER;
+    *pfn = add_holders(from, record, end, to);
+    if (frame_record_owner(record) != to) {
+        buddy_add_charge(lease_key(frame_record_purpose(record), to), *pfn - from);
+        buddy_add_charge(key_of_record(record), from - *pfn);
+    }
+    return E_OK;
+}
+
+int buddy_share_run(hpa_t at, uint64_t frames, unsigned order, owner_t to)
+{
+    uint64_t pfn = pfn_of(at), end = pfn + frames;
+    int error = !is_aligned(at.v, PAGE_SIZE)            ? E_ALIGN
+                : to == OWNER_NONE || to >= OWNER_LIMIT ? E_INVAL
+                                                        : E_OK;
+
+    while (error == E_OK && pfn < end) {
+        struct cpu *self = buddy_take_lock();
+        error = quota_of(to) != UINT64_MAX ? E_INVAL : share_some(self, &pfn, end, order, to);
+        if (error != E_OK && error != E_INVAL)
+            buddy_refuse(error);
+        buddy_drop_lock();
+    }
+    trace(TRACE_SHARE, to, at.v, frames << PAGE_SHIFT, 0, error);
+    return error;
 }
 
 int buddy_divide(hpa_t head, unsigned order, unsigned into, owner_t owner)

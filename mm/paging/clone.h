@@ -94,86 +94,85 @@ static SHARED void plan_clone(struct plan *plan, struct table *to, struct table 
     }
 }
 
-/* What a clone makes of one leaf's attributes, for as long as those that follow are like it. */
-struct alike {
-    uint64_t said; /* its bits, but for address, A and D; 0: none yet */
-    uint64_t bits; /* without the right to write */
-    bool changes;  /* that is another one */
-    bool owes;     /* ... and an invalidation is owed for it */
-};
-
-static inline void alike_to(struct alike *alike, uint64_t entry, unsigned level,
-                            const struct table_caps *caps)
+/* Leaves from `slot` on, at most `count`, that say `said`, but for A and D, and the next frames: so
+ * many become `after`. Returns how many. */
+static inline unsigned seal_alike(const struct table *t, uint64_t *slot, unsigned count,
+                                  uint64_t said, uint64_t after)
 {
-    uint64_t said = entry & ~(ENTRY_ADDRESS | ACCESSED_DIRTY);
+    unsigned n;
 
-    if (said == alike->said)
-        return;
-    struct attrs before = KIND.decode(entry, level, caps), after = before;
+    for (n = 0; n < count; n++, said += PAGE_SIZE, after += PAGE_SIZE) {
+        uint64_t old = pte_read(&slot[n]);
+
+        if ((old & ~ACCESSED_DIRTY) != said)
+            break;
+        rewrite_leaf(t, &slot[n], old, after);
+    }
+    return n;
+}
+
+/* Likewise: so many are stored from `to` on, with these bits changed. */
+static inline unsigned copy_alike(const uint64_t *slot, uint64_t *to, unsigned count, uint64_t said,
+                                  uint64_t changed)
+{
+    const uint64_t *end = slot + count, *next = slot;
+
+#pragma GCC unroll 4
+    for (; next < end; next++, said += PAGE_SIZE) {
+        uint64_t old = pte_scan(next) & ~ACCESSED_DIRTY;
+
+        if (old != said)
+            break;
+        pte_write(to++, old ^ changed);
+    }
+    return (unsigned)(next - slot);
+}
+
+/*
+ * The leaf in the cursor's slot, `first`, and those behind it in its node that are like it and show
+ * neighbouring frames: they become read-only, and others like them are stored from `to` on. Returns
+ * how many there were. Above level 1 it is one.
+ */
+static inline unsigned clone_run(struct table_cursor *c, uint64_t first, uint64_t *to,
+                                 struct flush_batch *batch)
+{
+    const struct table *t = c->table;
+    struct attrs before = KIND.decode(first, c->level, &t->caps), after = before;
+    unsigned leaves = c->level == 1 ? slots_to(c, c->last) : 1;
+    uint64_t said = first & ~ACCESSED_DIRTY;
 
     after.rights &= (uint8_t)~RIGHT_W;
-    alike->said = said;
-    alike->bits = KIND.encode(after, level, caps);
-    alike->changes = !attrs_equal(before, after);
-    alike->owes = alike->changes && change_needs_flush(before, after);
-}
-
-/* The leaf in the cursor's slot becomes read-only; one like it is stored at `to`. */
-static inline void clone_leaf(struct table_cursor *c, uint64_t old, struct alike *alike,
-                              uint64_t *to, struct flush_batch *batch)
-{
-    uint64_t address = leaf_address(old, c->level);
-
-    alike_to(alike, old, c->level, &c->table->caps);
-    if (alike->changes)
-        rewrite_leaf(c->table, slot_of(c), old, address | (alike->bits & ~ACCESSED_DIRTY));
-    if (alike->owes)
-        flush_add(batch, c->at, slot_last(c), c->level);
-    pte_write(to, address | alike->bits);
-}
-
-/* The leaves of the cursor's node, of level 1, from its slot on. Returns how many there were. */
-static inline unsigned clone_node(struct table_cursor *c, uint64_t *to, struct flush_batch *batch)
-{
-    unsigned slots = slots_to(c, c->last), leaves = 0;
-    struct alike alike = {.said = 0};
-
-    for (unsigned i = 0; i < slots; i++, c->at += PAGE_SIZE) {
-        uint64_t old = read_entry(c);
-
-        if (!is_present(old))
-            continue;
-        clone_leaf(c, old, &alike, &to[i], batch);
-        leaves++;
+    uint64_t copy = leaf_address(first, c->level) | KIND.encode(after, c->level, &t->caps);
+    if (!attrs_equal(before, after)) {
+        leaves = seal_alike(t, slot_of(c), leaves, said, copy & ~ACCESSED_DIRTY);
+        said = copy & ~ACCESSED_DIRTY;
+        if (change_needs_flush(before, after))
+            flush_add(batch, c->at, slots_last(c, leaves), c->level);
     }
-    c->at -= PAGE_SIZE;
-    return leaves;
+    return copy_alike(slot_of(c), to, leaves, said, said ^ copy);
 }
 
-/* Takes the right to write from what `from` maps, and maps the same in `to`. */
+/* Takes the right to write from what `from` maps, maps the same in `to`, and tells `fn` of it. */
 static inline void store_clone(struct table *to, struct table_cursor *c, struct supply *supply,
-                               struct flush_batch *batch)
+                               clone_fn fn, struct flush_batch *batch)
 {
     struct table_cursor way;
+    unsigned leaves;
     uint64_t old;
 
     cursor_start(&way, to, c->at, c->last);
-    for (bool more = true; more && find_leaf(c, &old); more = advance(c, slot_last(c))) {
-        struct alike alike = {.said = 0};
-        unsigned leaves = 1;
-
+    for (bool more = true; more && find_leaf(c, &old); more = advance(c, slots_last(c, leaves))) {
         go_to(&way, c->at);
         install_down(&way, supply, c->level, NULL);
-        if (c->level == 1)
-            leaves = clone_node(c, slot_of(&way), batch);
-        else
-            clone_leaf(c, old, &alike, slot_of(&way), batch);
+        leaves = clone_run(c, old, slot_of(&way), batch);
         count_add(to, way.node[way.level], leaves);
+        if (fn)
+            fn(hpa(leaf_address(old, c->level)), leaves, c->level);
     }
 }
 
 static inline int clone_locked(struct table *to, struct table *from, uint64_t in, uint64_t last,
-                               struct flush_batch *batch)
+                               clone_fn fn, struct flush_batch *batch)
 {
     struct table_cursor c;
     struct plan plan;
@@ -191,13 +190,13 @@ static inline int clone_locked(struct table *to, struct table *from, uint64_t in
         supply_return(to, &supply);
         return error;
     }
-    store_clone(to, &c, &supply, batch);
+    store_clone(to, &c, &supply, fn, batch);
     invariant(supply.first == 0);
     to->flushes.spared++;
     return E_OK;
 }
 
-static int OP(clone)(struct table *to, struct table *from, uint64_t in, uint64_t size,
+static int OP(clone)(struct table *to, struct table *from, uint64_t in, uint64_t size, clone_fn fn,
                      struct flush_batch *batch)
 {
     int error = check_copy(to, from, in, size);
@@ -205,7 +204,7 @@ static int OP(clone)(struct table *to, struct table *from, uint64_t in, uint64_t
     if (error)
         return error;
     lock_both(to, from);
-    error = clone_locked(to, from, in, in + size - 1, batch);
+    error = clone_locked(to, from, in, in + size - 1, fn, batch);
     drop_both(to, from);
     return error;
 }

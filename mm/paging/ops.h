@@ -19,7 +19,7 @@ struct table_ops {
     int (*merge)(struct table *, uint64_t in, uint64_t size, struct flush_batch *);
     int (*map_fresh)(struct table *, uint64_t in, uint64_t size, struct attrs, unsigned flags,
                      struct page_source *);
-    int (*clone)(struct table *to, struct table *from, uint64_t in, uint64_t size,
+    int (*clone)(struct table *to, struct table *from, uint64_t in, uint64_t size, clone_fn,
                  struct flush_batch *);
     int (*copy)(struct table *to, struct table *from, uint64_t in, uint64_t size,
                 struct page_source *);

@@ -100,11 +100,11 @@ int table_map_fresh(struct table *table, uint64_t in, uint64_t size, struct attr
                  table->ops->map_fresh(table, in, size, attrs, flags, source));
 }
 
-int table_clone(struct table *to, struct table *from, uint64_t in, uint64_t size,
+int table_clone(struct table *to, struct table *from, uint64_t in, uint64_t size, clone_fn fn,
                 struct flush_batch *batch)
 {
     return trace(TRACE_CLONE, to->owner, in, size, from->owner,
-                 from->ops->clone(to, from, in, size, batch));
+                 from->ops->clone(to, from, in, size, fn, batch));
 }
 
 int table_copy(struct table *to, struct table *from, uint64_t in, uint64_t size,

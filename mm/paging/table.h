@@ -147,10 +147,13 @@ int table_map_fresh(struct table *table, uint64_t in, uint64_t size, struct attr
 /*
  * Copy-on-write: `to`, which must map nothing in the range (E_EXIST), maps the frames that `from`
  * maps there, and neither may write to them any more. `batch` is one of `from`; `to` must not be
- * used before it is committed. The frames have one more holder each, which is for the caller to
- * record. Both tables have the same kind and CPU (E_INVAL). E_ALIGN, E_RANGE, E_NOMEM.
+ * used before it is committed. The frames have one more holder each, which is for `fn` (NULL: for
+ * nobody) to record: it is told of `leaves` leaves of this level, whose frames are contiguous, once
+ * they are stored; with the locks of both tables held. Both tables have the same kind and CPU
+ * (E_INVAL). E_ALIGN, E_RANGE, E_NOMEM.
  */
-int table_clone(struct table *to, struct table *from, uint64_t in, uint64_t size,
+typedef void (*clone_fn)(hpa_t out, unsigned leaves, unsigned level);
+int table_clone(struct table *to, struct table *from, uint64_t in, uint64_t size, clone_fn fn,
                 struct flush_batch *batch);
 
 /* A copy with frames of its own: what `from` maps in the range, `to` maps with the same attributes

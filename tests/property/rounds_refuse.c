@@ -22,7 +22,7 @@ static int write_by(enum world_op writer, uint64_t in, uint64_t out, uint64_t si
     case OP_HARVEST:
         return table_harvest(&w.table, in, size, 3, NULL, NULL, batch);
     case OP_CLONE:
-        return table_clone(&w.other, &w.table, in, size, batch);
+        return table_clone(&w.other, &w.table, in, size, NULL, batch);
     case OP_COPY:
         return table_copy(&w.other, &w.table, in, size, &pages.source);
     default:
@@ -102,7 +102,7 @@ static void refuse_strangers(uint64_t ok)
 
     flush_begin(&batch, &w.table);
     stranger.kind = w.land->kind == &ept_kind ? &user_kind : &ept_kind;
-    assert_int_equal(table_clone(&stranger, &w.table, ok, PAGE_SIZE, &batch), E_INVAL);
+    assert_int_equal(table_clone(&stranger, &w.table, ok, PAGE_SIZE, NULL, &batch), E_INVAL);
     for (unsigned n = 0; n < 7; n++) {
         stranger = w.other;
         stranger.caps.maxphyaddr ^= n == 0;
@@ -133,9 +133,9 @@ static void refuse_single_calls(uint64_t ok)
                      E_ILLEGAL);
     assert_int_equal(table_map_fresh(&w.table, w.base, PAGE_SIZE, RWX_WB, 0, &pages.source),
                      E_EXIST);
-    assert_int_equal(table_clone(&w.table, &w.table, ok, PAGE_SIZE, &batch), E_INVAL);
+    assert_int_equal(table_clone(&w.table, &w.table, ok, PAGE_SIZE, NULL, &batch), E_INVAL);
     assert_int_equal(table_copy(&w.table, &w.table, ok, PAGE_SIZE, &pages.source), E_INVAL);
-    assert_int_equal(table_clone(&w.table, &w.other, w.base, PAGE_SIZE, &batch), E_EXIST);
+    assert_int_equal(table_clone(&w.table, &w.other, w.base, PAGE_SIZE, NULL, &batch), E_EXIST);
     assert_int_equal(table_copy(&w.table, &w.other, w.base, PAGE_SIZE, &pages.source), E_EXIST);
     assert_true(flush_empty(&batch));
     flush_commit(&batch);

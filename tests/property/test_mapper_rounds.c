@@ -89,7 +89,7 @@ int do_clone(struct table *to, struct table *from, uint64_t in, uint64_t size)
     struct flush_batch batch;
 
     flush_begin(&batch, from);
-    return settle(&batch, table_clone(to, from, in, size, &batch));
+    return settle(&batch, table_clone(to, from, in, size, NULL, &batch));
 }
 
 int do_harvest(struct table *table, uint64_t in, uint64_t size, unsigned clear, visit_fn fn,

@@ -285,7 +285,7 @@ static void write_once(struct random *random, struct table *mine)
             table_harvest(&shared, in, size, HARVEST_CLEAR_A | HARVEST_CLEAR_D, NULL, NULL, &batch);
         break;
     default:
-        error = table_clone(mine, &shared, in, size, &batch);
+        error = table_clone(mine, &shared, in, size, NULL, &batch);
         break;
     }
     check(error == E_OK);

@@ -46,7 +46,7 @@ static int apply(const struct world_call *call, struct flush_batch *batch)
         must(in == w.land->kind->input_first);
         return E_OK;
     case OP_CLONE:
-        return table_clone(&w.other, &w.table, in, size, batch);
+        return table_clone(&w.other, &w.table, in, size, NULL, batch);
     case OP_COPY:
         memset(op.block, 0, sizeof(op.block));
         return table_copy(&w.other, &w.table, in, size, &world_source);

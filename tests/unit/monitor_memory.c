@@ -270,11 +270,6 @@ int pages_clone(struct table *to, struct table *from)
     return E_NOMEM;
 }
 
-void pages_share(struct table *table)
-{
-    (void)table;
-}
-
 void pages_release_all(struct table *table, uint64_t first, uint64_t last)
 {
     (void)table;

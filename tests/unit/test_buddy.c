@@ -880,11 +880,7 @@ static void test_share(void **state)
     assert_int_equal(buddy_share(block, 16), E_OK);
     struct frame_info info;
     assert_int_equal(frame_query(block, &info, NULL), E_OK);
-    assert_false(buddy_share_whole(block, info.order, 17)); /* another's, another order, a part */
-    assert_false(buddy_share_whole(block, info.order + 1, 16));
-    assert_false(buddy_share_whole(hpa_add(block, PAGE_SIZE), info.order, 16));
-    assert_false(buddy_share_whole(hpa_add(block, 8), info.order, 16));
-    assert_true(buddy_share_whole(block, info.order, 16));
+    assert_int_equal(buddy_share(block, 16), E_OK);
     assert_int_equal(frame_payload(block), 3);
     assert_int_equal(buddy_owner_frames(16), 4);
     assert_int_equal(buddy_free(block, 2, 16), E_SHARED);
@@ -902,6 +898,46 @@ static void test_share(void **state)
     assert_false(last);
     assert_int_equal(buddy_share(block, 16), E_DOUBLE_FREE);
     assert_int_equal(buddy_owner_frames(16), 0);
+    verify();
+}
+
+/* Blocks of all kinds that follow each other: larger, smaller, shared before, another's. */
+static void test_share_run(void **state)
+{
+    (void)state;
+    start_with(64 * MiB);
+    hpa_t large = alloc(11, 18);
+    assert_int_equal(buddy_divide(large, 11, 10, 18), E_OK);
+    assert_int_equal(buddy_divide(large, 10, 2, 18), E_OK);
+    assert_int_equal(buddy_share(large, 18), E_OK);
+    assert_int_equal(buddy_transfer(hpa_add(large, 4 * PAGE_SIZE), 2, 18, OWNER_SHARED), E_OK);
+    assert_int_equal(buddy_set_quota(17, 1 << 20), E_OK);
+    assert_int_equal(buddy_share_run(large, 2048, 1, 17), E_INVAL);
+    assert_int_equal(buddy_share_run(large, 2048, 1, OWNER_NONE), E_INVAL);
+    assert_int_equal(buddy_share_run(hpa_add(large, 1), 1, 1, OWNER_SHARED), E_ALIGN);
+
+    assert_int_equal(buddy_share_run(large, 2048, 1, OWNER_SHARED), E_OK);
+    assert_int_equal(buddy_owner_frames(18), 0);
+    assert_int_equal(buddy_owner_frames(OWNER_SHARED), 2048);
+    for (uint64_t at = 0; at < 2048; at += 2) {
+        struct frame_info info;
+        hpa_t head;
+        assert_int_equal(frame_query(hpa_add(large, (at + 1) * PAGE_SIZE), &info, &head), E_OK);
+        assert_int_equal(head.v, large.v + at * PAGE_SIZE);
+        assert_int_equal(info.order, 1);
+        assert_int_equal(info.owner, OWNER_SHARED);
+        assert_int_equal(info.payload, at < 4 ? 3 : 2);
+    }
+    verify();
+    /* A part of them once more, by smaller ones; what is within a block that stays begins none. */
+    assert_int_equal(buddy_share_run(hpa_add(large, 1025 * PAGE_SIZE), 2, 1, OWNER_SHARED),
+                     E_ORDER);
+    assert_int_equal(buddy_share_run(hpa_add(large, 1025 * PAGE_SIZE), 1, 0, OWNER_SHARED), E_OK);
+    assert_int_equal(frame_payload(hpa_add(large, 1024 * PAGE_SIZE)), 2);
+    assert_int_equal(frame_payload(hpa_add(large, 1025 * PAGE_SIZE)), 3);
+    assert_int_equal(buddy_share_run(hpa_add(large, 2046 * PAGE_SIZE), 4, 1, OWNER_SHARED),
+                     E_RANGE);
+    assert_int_equal(frame_payload(hpa_add(large, 2046 * PAGE_SIZE)), 3);
     verify();
 }
 
@@ -1393,6 +1429,7 @@ int main(void)
         cmocka_unit_test(test_no_stale_heads),
         cmocka_unit_test(test_damaged_cache),
         cmocka_unit_test(test_share),
+        cmocka_unit_test(test_share_run),
         cmocka_unit_test(test_record),
         cmocka_unit_test(test_quota),
         cmocka_unit_test(test_quota_counts_recorded),

@@ -575,7 +575,7 @@ static void test_trace_of_sharing(void **state)
         E_OK);
     assert_int_equal(run("trace on clone copy share release free"), E_OK);
     flush_begin(&batch, &guest[3].table);
-    assert_int_equal(table_clone(&other, &guest[3].table, 0, 0x4000, &batch), E_OK);
+    assert_int_equal(table_clone(&other, &guest[3].table, 0, 0x4000, NULL, &batch), E_OK);
     flush_commit(&batch);
     buddy_pages_init(&pages, PURPOSE_GUEST_RAM, guest_owner(&guest[2]));
     assert_int_equal(table_copy(&other, &guest[3].table, 0x8000, 0x1000, &pages.source), E_OK);

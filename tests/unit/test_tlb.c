@@ -186,7 +186,7 @@ static void clone_and_forget(uint64_t in, uint64_t size, struct flush_batch *bat
 {
     struct flush_batch gone;
 
-    (void)table_clone(&t.other, &t.table, in, size, batch);
+    (void)table_clone(&t.other, &t.table, in, size, NULL, batch);
     flush_commit(batch);
     flush_begin(&gone, &t.other);
     assert_int_equal(table_unmap(&t.other, in, size, &gone), E_OK);
