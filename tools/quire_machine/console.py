@@ -150,7 +150,7 @@ class Console:
 
     def press(self, key):
         """Types a key that leaves no mark in the line."""
-        self._write(key.encode())
+        self._push(key.encode(), 30)
 
     def _write(self, data):
         try:
@@ -160,10 +160,13 @@ class Console:
 
     def send(self, data, timeout=30):
         """Types bytes or text on the serial line, at the pace at which the machine takes them."""
-        data = data.encode() if isinstance(data, str) else data
+        self._bare_from = NEVER
+        self._push(data.encode() if isinstance(data, str) else data, timeout)
+
+    def _push(self, data, timeout):
         deadline = time.monotonic() + timeout
         while data and self.status is None:
-            taken = self.offer(data)
+            taken = self._write(data)
             data = data[taken:]
             if not taken:
                 if time.monotonic() > deadline:

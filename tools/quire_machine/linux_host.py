@@ -74,15 +74,15 @@ class Paced:
     """A console to which keys go no faster than they are fetched: a serial port of Bochs holds 16, and
     Linux may be long in coming for them."""
 
-    KEYS, SECONDS = 12, 0.03
+    KEYS, SECONDS = 12, 0.1
     _next_keys = 0.0
 
-    def offer(self, data):
+    def _write(self, data):
         now = time.monotonic()
         if now < self._next_keys:
             return 0
         self._next_keys = now + self.SECONDS
-        return super().offer(data[: self.KEYS])
+        return super()._write(data[: self.KEYS])
 
 
 class LinuxHost(Paced, Machine):
