@@ -375,17 +375,18 @@ static int exits(const struct command *command, struct output *out, const struct
                                         as_number(guest->exits[i])});
     output_facts(
         out, &exit_total_record,
-        (struct value[]){
-            as_number(vm_exit_total(guest)), as_number(guest->faults_filled),
-            as_number(guest->frames_filled),
-            guest->pages_given ? as_number(guest->pages_given) : as_nothing(),
-            guest->pages_taken ? as_number(guest->pages_taken) : as_nothing(),
-            as_number(guest->faults_opened), as_number(guest->pages_copied),
-            as_number(guest->faults_refused), as_number(guest->faults_spurious),
-            as_number(guest->devices.unclaimed),
-            guest->devices.unclaimed ? as_number(guest->devices.last_unclaimed) : as_nothing(),
-            as_number(guest->frames_peak), as_number(guest->ticks), as_number(guest->share.overran),
-            as_number(guest->share.sat_out), as_number(guest->output_dropped)});
+        (struct value[]){as_number(vm_exit_total(guest)), as_number(guest->faults_filled),
+                         as_number(guest->frames_filled),
+                         guest->pages_given ? as_number(guest->pages_given) : as_nothing(),
+                         guest->pages_taken ? as_number(guest->pages_taken) : as_nothing(),
+                         as_number(guest->faults_opened), as_number(guest->pages_copied),
+                         as_number(guest->faults_refused), as_number(guest->faults_spurious),
+                         as_number(guest->devices.unclaimed),
+                         guest->devices.unclaimed ? as_number(guest->devices.last_unclaimed)
+                                                  : as_nothing(),
+                         as_number(guest_frames_peak(guest)), as_number(guest->ticks),
+                         as_number(guest->share.overran), as_number(guest->share.sat_out),
+                         as_number(guest->output_dropped)});
     return E_OK;
 }
 

@@ -50,13 +50,11 @@ static bool is_shared_by_name(const struct guest *guest, uint64_t at)
 
 bool leaf_is_own(const struct guest *guest, const struct mapping *leaf)
 {
-    if (is_shared_by_name(guest, leaf->in))
-        return true;
     for (uint64_t done = 0; done < leaf_size(leaf);) {
         struct block block = block_at(hpa_add(leaf->out, done));
 
         if (block.owner != guest_owner(guest))
-            return false;
+            return is_shared_by_name(guest, leaf->in);
         done = block.head.v + (PAGE_SIZE << block.order) - leaf->out.v;
     }
     return true;
@@ -139,7 +137,6 @@ static int copy_page(struct guest *guest, struct mapping *leaf, const struct blo
     flush_commit(&batch);
     invariant(buddy_release(old->head, 0, OWNER_SHARED, NULL) == E_OK);
     guest->pages_copied++;
-    guest_note_frames(guest);
     leaf->out = frame;
     return E_OK;
 }
@@ -257,6 +254,8 @@ void page_merge(struct guest *guest, gpa_t at, struct guest *from, gpa_t other, 
 
     invariant(gpa_translate(&guest->table, at, &leaf) == E_OK && leaf.level == 1);
     invariant(gpa_translate(&from->table, other, &model) == E_OK && model.level == 1);
+    guest_note_frames(guest);
+    guest_note_frames(from);
     hpa_t frame = make_shared(from, &model);
     invariant(buddy_share(frame, OWNER_SHARED) == E_OK);
     struct block old = divide_to(leaf.out, 0);
@@ -288,7 +287,6 @@ int page_show(struct guest *guest, gpa_t at, hpa_t frame)
     (void)divide_to(frame, 0);
     invariant(buddy_share(frame, OWNER_SHARED) == E_OK);
     slot->backed += PAGE_SIZE;
-    guest_note_frames(guest);
     return E_OK;
 }
 

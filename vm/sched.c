@@ -55,6 +55,7 @@ static void run_until(struct guest *guest, uint64_t now, uint64_t end)
         goes_on = goes_on && guest->state == GUEST_RUNNING;
         now = backend->ticks();
     }
+    guest_note_frames(guest);
 }
 
 /* What a guest waits for the guests' lock is not its own doing, and moves the start of its time. */
