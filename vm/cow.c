@@ -141,17 +141,14 @@ static int copy_page(struct guest *guest, struct mapping *leaf, const struct blo
     return E_OK;
 }
 
-/* As page_own(); *leaf is what covers `at` then. A copy has the rights given, or, for RIGHT_NONE,
- * those of the page that it is of. */
+/* As page_own(); *leaf is what covers `at`, before and then. A copy has the rights given, or, for
+ * RIGHT_NONE, those of the page that it is of. */
 static int own_page(struct guest *guest, gpa_t at, unsigned rights, struct mapping *leaf)
 {
     struct block block;
     int error;
 
     for (;;) {
-        error = gpa_translate(&guest->table, at, leaf);
-        if (error != E_OK)
-            return error;
         block = block_at(hpa_add(leaf->out, at.v - leaf->in));
         if (block.owner != OWNER_SHARED || is_shared_by_name(guest, at.v))
             return E_OK;
@@ -162,6 +159,7 @@ static int own_page(struct guest *guest, gpa_t at, unsigned rights, struct mappi
         error = leaf_split(guest, leaf);
         if (error != E_OK)
             return error;
+        invariant(gpa_translate(&guest->table, at, leaf) == E_OK);
     }
     block = divide(block, leaf->out, 0);
     if (!block.several)
@@ -174,8 +172,9 @@ static int own_page(struct guest *guest, gpa_t at, unsigned rights, struct mappi
 int page_own(struct guest *guest, gpa_t at)
 {
     struct mapping leaf;
+    int error = gpa_translate(&guest->table, at, &leaf);
 
-    return own_page(guest, at, RIGHT_NONE, &leaf);
+    return error != E_OK ? error : own_page(guest, at, RIGHT_NONE, &leaf);
 }
 
 /* ---- The right to write ---------------------------------------------------------------------- */
@@ -204,13 +203,13 @@ static int open_large(struct guest *guest, const struct mapping *leaf, unsigned 
     return own ? E_OK : error;
 }
 
-int page_open(struct guest *guest, gpa_t at)
+int page_open(struct guest *guest, gpa_t at, const struct mapping *there)
 {
     const struct slot *slot = guest_slot_at(guest, at);
     gpa_t page = gpa(align_down(at.v, PAGE_SIZE));
     unsigned rights = slot != NULL ? slot->rights : RIGHT_NONE;
+    struct mapping leaf = *there;
     bool ready = false;
-    struct mapping leaf;
     int error;
 
     if (!(rights & RIGHT_W))

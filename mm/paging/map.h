@@ -63,7 +63,7 @@ static SHARED bool encode_attrs(const struct table *t, struct attrs attrs, unsig
         return false;
     for (unsigned level = bottom; level <= top; level++) {
         bits[level] = KIND.encode(attrs, level, &t->caps);
-        if (entry_rule(&KIND, &t->caps, level, bits[level]) != RULE_OK ||
+        if (judge(&t->caps, level, bits[level]) != RULE_OK ||
             !attrs_equal(KIND.decode(bits[level], level, &t->caps), attrs))
             return false;
     }
