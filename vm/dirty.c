@@ -95,7 +95,7 @@ static int take_leaf(void *ctx, const struct mapping *leaf)
     return 0;
 }
 
-struct watch {
+struct watching {
     struct guest *guest;
     struct flush_batch batch;
 };
@@ -103,19 +103,19 @@ struct watch {
 /* The page has been written, or opened whole: its next write is to be noticed again. */
 static int watch_again(void *ctx, uint64_t page)
 {
-    struct watch *watch = ctx;
-    struct guest *guest = watch->guest;
+    struct watching *watching = ctx;
+    struct guest *guest = watching->guest;
     struct table *table = &guest->table;
     struct mapping leaf = {.level = 0};
 
     if (guest->dirty.way == DIRTY_BY_LOG)
         (void)table_harvest(table, page, PAGE_SIZE, HARVEST_CLEAR_D, take_leaf, &leaf,
-                            &watch->batch);
+                            &watching->batch);
     if (leaf.level == 0 && table_translate(table, page, &leaf) != E_OK)
         return 0; /* it is there no more */
     unsigned rights = dirty_rights(guest, leaf.attrs.rights, leaf.level);
     if (rights != leaf.attrs.rights)
-        protect(guest, &leaf, rights, &watch->batch);
+        protect(guest, &leaf, rights, &watching->batch);
     return 0;
 }
 
@@ -156,18 +156,18 @@ void dirty_drain(struct guest *guest)
 void dirty_collect(struct guest *guest)
 {
     struct table *table = &guest->table;
-    struct watch watch = {.guest = guest};
+    struct watching watching = {.guest = guest};
 
     if (guest->dirty.way == DIRTY_OFF)
         return;
-    flush_begin(&watch.batch, table);
+    flush_begin(&watching.batch, table);
     dirty_drain(guest);
     if (guest->dirty.way == DIRTY_BY_MARKS)
         (void)table_harvest(table, table->kind->input_first, whole(table), HARVEST_CLEAR_D,
-                            note_dirty, guest, &watch.batch);
-    (void)page_set_visit(&guest->dirty.open, watch_again, &watch);
+                            note_dirty, guest, &watching.batch);
+    (void)page_set_visit(&guest->dirty.open, watch_again, &watching);
     page_set_clear(&guest->dirty.open);
-    flush_commit(&watch.batch);
+    flush_commit(&watching.batch);
 }
 
 void dirty_opens(struct guest *guest, gpa_t page, uint64_t size)
