@@ -384,7 +384,7 @@ static int exits(const struct command *command, struct output *out, const struct
                          as_number(guest->devices.unclaimed),
                          guest->devices.unclaimed ? as_number(guest->devices.last_unclaimed)
                                                   : as_nothing(),
-                         as_number(guest->frames_peak), as_number(guest->ticks),
+                         as_number(guest_frames_peak(guest)), as_number(guest->ticks),
                          as_number(guest->cpu[0].share.overran),
                          as_number(guest->cpu[0].share.sat_out), as_number(guest->output_dropped)});
     return E_OK;

@@ -9,6 +9,7 @@
 #include "arch/x86_64/mm/physical.h"
 #include "lib/error.h"
 #include "lib/string.h"
+#include "mm/paging/typed.h"
 #include "vm/cow.h"
 #include "vm/guest.h"
 
@@ -164,6 +165,7 @@ static int from_gva(struct place *place, unsigned access, struct stretch *stretc
  */
 static int make_own(struct place *place, struct stretch *stretch)
 {
+    struct mapping leaf;
     struct gva_walk walk;
 
     stretch->gpa = gpa(stretch->at);
@@ -174,8 +176,10 @@ static int make_own(struct place *place, struct stretch *stretch)
             return E_OK;
         stretch->gpa = walk.gpa;
     }
-    int error =
-        place->force ? page_own(place->guest, stretch->gpa) : page_open(place->guest, stretch->gpa);
+    if (gpa_translate(&place->guest->table, stretch->gpa, &leaf) != E_OK)
+        return E_OK;
+    int error = place->force ? page_own(place->guest, stretch->gpa)
+                             : page_open(place->guest, stretch->gpa, &leaf);
     if (error != E_NOMEM && error != E_QUOTA)
         return E_OK;
     format_buffer(stretch->why, sizeof(stretch->why),

@@ -51,18 +51,7 @@ static int back_block(struct guest *guest, struct slot *slot, gpa_t at, unsigned
     if (error != E_OK)
         return error;
     slot->backed += PAGE_SIZE << order;
-    guest_note_frames(guest);
     return E_OK;
-}
-
-/* E_EXIST: it has a frame. */
-static int back_page(struct guest *guest, struct slot *slot, gpa_t page)
-{
-    struct mapping mapping;
-
-    if (gpa_translate(&guest->table, page, &mapping) == E_OK)
-        return E_EXIST;
-    return back_block(guest, slot, page, 0);
 }
 
 /* How much of [at, at + left) to ask for at once: what leaves of the largest size possible at
@@ -189,9 +178,10 @@ static void fill_around(struct guest *guest, struct slot *slot, gpa_t page)
 
     window_around(slot, page, guest->options.around * PAGE_SIZE, &first, &last);
     for (uint64_t at = first; at < last; at += PAGE_SIZE) {
-        int error = at == page.v ? E_EXIST : back_page(guest, slot, gpa(at));
+        struct mapping leaf;
 
-        if (error != E_OK && error != E_EXIST)
+        if (gpa_translate(&guest->table, gpa(at), &leaf) != E_OK &&
+            back_block(guest, slot, gpa(at), 0) != E_OK)
             return;
     }
 }
@@ -207,7 +197,7 @@ int slots_fill(struct guest *guest, gpa_t at)
     error = fill_large(guest, slot, page);
     if (error != E_NOENT && error != E_NOMEM && error != E_QUOTA)
         return error;
-    error = back_page(guest, slot, page);
+    error = back_block(guest, slot, page, 0);
     if (error == E_OK && guest->options.around > 1)
         fill_around(guest, slot, page);
     return error;
@@ -220,6 +210,7 @@ bool slots_release_by(struct guest *guest, uint64_t deadline)
     uint64_t last = guest->table.kind->input_last;
     bool done = false;
 
+    guest_note_frames(guest);
     do
         done = pages_release(&guest->table, &guest->release_from, last);
     while (!done && guests_backend()->ticks() < deadline);

@@ -69,6 +69,7 @@ static uint64_t give_piece(struct guest *guest, uint64_t at, uint64_t last)
     /* No leaf reaches across the end, only blocks of frames may: nothing that can fail. */
     invariant(pages_cut_ends(guest, leaf.in, end) == E_OK);
     table_visit(table, leaf.in, end, VISIT_RUNS, note_gone, guest);
+    guest_note_frames(guest);
     pages_release_all(table, leaf.in, end);
     return end + 1;
 }

@@ -50,13 +50,11 @@ static bool is_shared_by_name(const struct guest *guest, uint64_t at)
 
 bool leaf_is_own(const struct guest *guest, const struct mapping *leaf)
 {
-    if (is_shared_by_name(guest, leaf->in))
-        return true;
     for (uint64_t done = 0; done < leaf_size(leaf);) {
         struct block block = block_at(hpa_add(leaf->out, done));
 
         if (block.owner != guest_owner(guest))
-            return false;
+            return is_shared_by_name(guest, leaf->in);
         done = block.head.v + (PAGE_SIZE << block.order) - leaf->out.v;
     }
     return true;
@@ -139,22 +137,18 @@ static int copy_page(struct guest *guest, struct mapping *leaf, const struct blo
     flush_commit(&batch);
     invariant(buddy_release(old->head, 0, OWNER_SHARED, NULL) == E_OK);
     guest->pages_copied++;
-    guest_note_frames(guest);
     leaf->out = frame;
     return E_OK;
 }
 
-/* As page_own(); *leaf is what covers `at` then. A copy has the rights given, or, for RIGHT_NONE,
- * those of the page that it is of. */
+/* As page_own(); *leaf is what covers `at`, before and then. A copy has the rights given, or, for
+ * RIGHT_NONE, those of the page that it is of. */
 static int own_page(struct guest *guest, gpa_t at, unsigned rights, struct mapping *leaf)
 {
     struct block block;
     int error;
 
     for (;;) {
-        error = gpa_translate(&guest->table, at, leaf);
-        if (error != E_OK)
-            return error;
         block = block_at(hpa_add(leaf->out, at.v - leaf->in));
         if (block.owner != OWNER_SHARED || is_shared_by_name(guest, at.v))
             return E_OK;
@@ -165,6 +159,7 @@ static int own_page(struct guest *guest, gpa_t at, unsigned rights, struct mappi
         error = leaf_split(guest, leaf);
         if (error != E_OK)
             return error;
+        invariant(gpa_translate(&guest->table, at, leaf) == E_OK);
     }
     block = divide(block, leaf->out, 0);
     if (!block.several)
@@ -177,8 +172,9 @@ static int own_page(struct guest *guest, gpa_t at, unsigned rights, struct mappi
 int page_own(struct guest *guest, gpa_t at)
 {
     struct mapping leaf;
+    int error = gpa_translate(&guest->table, at, &leaf);
 
-    return own_page(guest, at, RIGHT_NONE, &leaf);
+    return error != E_OK ? error : own_page(guest, at, RIGHT_NONE, &leaf);
 }
 
 /* ---- The right to write ---------------------------------------------------------------------- */
@@ -207,13 +203,13 @@ static int open_large(struct guest *guest, const struct mapping *leaf, unsigned 
     return own ? E_OK : error;
 }
 
-int page_open(struct guest *guest, gpa_t at)
+int page_open(struct guest *guest, gpa_t at, const struct mapping *there)
 {
     const struct slot *slot = guest_slot_at(guest, at);
     gpa_t page = gpa(align_down(at.v, PAGE_SIZE));
     unsigned rights = slot != NULL ? slot->rights : RIGHT_NONE;
+    struct mapping leaf = *there;
     bool ready = false;
-    struct mapping leaf;
     int error;
 
     if (!(rights & RIGHT_W))
@@ -257,6 +253,8 @@ void page_merge(struct guest *guest, gpa_t at, struct guest *from, gpa_t other, 
 
     invariant(gpa_translate(&guest->table, at, &leaf) == E_OK && leaf.level == 1);
     invariant(gpa_translate(&from->table, other, &model) == E_OK && model.level == 1);
+    guest_note_frames(guest);
+    guest_note_frames(from);
     hpa_t frame = make_shared(from, &model);
     invariant(buddy_share(frame, OWNER_SHARED) == E_OK);
     struct block old = divide_to(leaf.out, 0);
@@ -288,7 +286,6 @@ int page_show(struct guest *guest, gpa_t at, hpa_t frame)
     (void)divide_to(frame, 0);
     invariant(buddy_share(frame, OWNER_SHARED) == E_OK);
     slot->backed += PAGE_SIZE;
-    guest_note_frames(guest);
     return E_OK;
 }
 

@@ -16,9 +16,9 @@
  * as it was, but for large pages that may have been split. */
 int page_own(struct guest *guest, gpa_t at);
 
-/* The guest has tried to write to the page that covers `at`, and its slot lets it: from now on it
- * can. E_NOENT: its slot does not, or nothing is there. Else as page_own(). */
-int page_open(struct guest *guest, gpa_t at);
+/* The guest has tried to write to the page that covers `at`, which `leaf` covers in its table, and
+ * its slot lets it: from now on it can. E_NOENT: its slot does not. Else as page_own(). */
+int page_open(struct guest *guest, gpa_t at, const struct mapping *leaf);
 
 /* The page of 4 KiB at `at` shows the frame of that at `other`, of the same guest or another, which
  * has the same contents and another frame; neither may write there any more. *freed: its old frame

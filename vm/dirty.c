@@ -95,28 +95,28 @@ static int take_leaf(void *ctx, const struct mapping *leaf)
     return 0;
 }
 
+struct watching {
+    struct guest *guest;
+    struct flush_batch batch;
+};
+
 /* The page has been written, or opened whole: its next write is to be noticed again. */
-static void watch_again(struct guest *guest, uint64_t page, struct flush_batch *batch)
+static int watch_again(void *ctx, uint64_t page)
 {
+    struct watching *watching = ctx;
+    struct guest *guest = watching->guest;
     struct table *table = &guest->table;
     struct mapping leaf = {.level = 0};
 
     if (guest->dirty.way == DIRTY_BY_LOG)
-        (void)table_harvest(table, page, PAGE_SIZE, HARVEST_CLEAR_D, take_leaf, &leaf, batch);
+        (void)table_harvest(table, page, PAGE_SIZE, HARVEST_CLEAR_D, take_leaf, &leaf,
+                            &watching->batch);
     if (leaf.level == 0 && table_translate(table, page, &leaf) != E_OK)
-        return; /* it is there no more */
+        return 0; /* it is there no more */
     unsigned rights = dirty_rights(guest, leaf.attrs.rights, leaf.level);
     if (rights != leaf.attrs.rights)
-        protect(guest, &leaf, rights, batch);
-}
-
-static void watch_open(struct guest *guest, struct flush_batch *batch)
-{
-    uint64_t page;
-
-    for (uint64_t from = 0; page_set_next(&guest->dirty.open, from, &page); from = page + PAGE_SIZE)
-        watch_again(guest, page, batch);
-    page_set_clear(&guest->dirty.open);
+        protect(guest, &leaf, rights, &watching->batch);
+    return 0;
 }
 
 /* ---- What the CPU knows ---------------------------------------------------------------------- */
@@ -156,17 +156,18 @@ void dirty_drain(struct guest *guest)
 void dirty_collect(struct guest *guest)
 {
     struct table *table = &guest->table;
-    struct flush_batch batch;
+    struct watching watching = {.guest = guest};
 
     if (guest->dirty.way == DIRTY_OFF)
         return;
-    flush_begin(&batch, table);
+    flush_begin(&watching.batch, table);
     dirty_drain(guest);
     if (guest->dirty.way == DIRTY_BY_MARKS)
         (void)table_harvest(table, table->kind->input_first, whole(table), HARVEST_CLEAR_D,
-                            note_dirty, guest, &batch);
-    watch_open(guest, &batch);
-    flush_commit(&batch);
+                            note_dirty, guest, &watching.batch);
+    (void)page_set_visit(&guest->dirty.open, watch_again, &watching);
+    page_set_clear(&guest->dirty.open);
+    flush_commit(&watching.batch);
 }
 
 void dirty_opens(struct guest *guest, gpa_t page, uint64_t size)

@@ -246,17 +246,17 @@ static void hold(struct guest *guest, const struct vm_exit *exit, int error)
                    exit->memory.gpa.v, error_name(error), guest->number);
 }
 
-/* A first touch, or, where a frame is there, a first write. E_NOENT: the slot does not allow it. */
+/* A first touch, or, where `leaf` is there, a first write. E_NOENT: the slot does not allow it. */
 static int make_reachable(struct guest *guest, const struct slot *slot, const struct vm_exit *exit,
-                          bool is_there)
+                          const struct mapping *leaf)
 {
     uint64_t backed = slot != NULL ? slot->backed : 0;
     int error;
 
     if (slot == NULL || (exit->memory.access & ~slot->rights) != 0)
         return E_NOENT;
-    if (is_there) {
-        error = exit->memory.access & RIGHT_W ? page_open(guest, exit->memory.gpa) : E_NOENT;
+    if (leaf != NULL) {
+        error = exit->memory.access & RIGHT_W ? page_open(guest, exit->memory.gpa, leaf) : E_NOENT;
         guest->faults_opened += error == E_OK;
     } else {
         error =
@@ -284,7 +284,7 @@ void exit_memory(struct guest *guest, const struct vm_exit *exit)
                        access_verb(exit->memory.access), exit->memory.gpa.v);
         return;
     }
-    int error = make_reachable(guest, slot, exit, is_there);
+    int error = make_reachable(guest, slot, exit, is_there ? &leaf : NULL);
     if (error == E_NOENT)
         refuse(guest, exit);
     else if (error != E_OK)

@@ -34,6 +34,7 @@ static int copy_memory(struct guest *to, struct guest *from)
         return error;
     to->has_table = true;
     shared_hold(to->slot, to->slots);
+    guest_note_frames(from);
     return pages_clone(&to->table, &from->table);
 }
 

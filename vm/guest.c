@@ -81,6 +81,12 @@ void guest_note_frames(struct guest *guest)
         guest->frames_peak = frames;
 }
 
+uint64_t guest_frames_peak(struct guest *guest)
+{
+    guest_note_frames(guest);
+    return guest->frames_peak;
+}
+
 static enum guest_state state_expected(enum guest_expect expect)
 {
     switch (expect) {

@@ -163,7 +163,7 @@ struct guest {
     uint64_t pages_copied;     /* of them, those that were shared */
     uint64_t faults_refused;   /* faults reported, expected ones included */
     uint64_t faults_spurious;  /* the table allowed the access by the time it was looked at */
-    uint64_t frames_peak;      /* most frames held at once, tables included */
+    uint64_t frames_peak;      /* of those noted, the most: guest_frames_peak() */
     uint64_t ticks;            /* TSC ticks that it has had: its CPUs' */
     bool finishing;            /* ended, and what it holds is being given back */
     uint64_t held;             /* frames at its end */
@@ -241,7 +241,10 @@ struct guest *guest_register(void);
 int guest_table_init(const struct guest *guest, struct table *table);
 void life_save(const struct guest *guest, struct guest_life *out);
 void life_restore(struct guest *guest, const struct guest_life *in);
-/* Within vm/: brings frames_peak up to date. */
+/* The most frames that it has held at once, tables included. */
+uint64_t guest_frames_peak(struct guest *guest);
+/* Within vm/: brings frames_peak up to date; to be called after a slice, and before a guest comes
+ * to hold fewer frames. */
 void guest_note_frames(struct guest *guest);
 
 /* Passed, or ended the way it was expected to. */

@@ -208,6 +208,38 @@ bool page_set_run(const struct page_set *set, uint64_t from, uint64_t *first, ui
     return true;
 }
 
+/* The pages of a leaf whose first page is at `base`. */
+static int visit_leaf(const struct leaf *leaf, uint64_t base, page_set_fn fn, void *ctx)
+{
+    for (unsigned word = 0; word < LEAF_WORDS; word++) {
+        uint64_t filled = leaf->filled[word / 64] >> word % 64;
+
+        if (filled == 0) {
+            word |= 63;
+            continue;
+        }
+        word += lowest_bit(filled);
+        for (uint64_t bits = leaf->word[word]; bits != 0; bits &= bits - 1) {
+            int stop = fn(ctx, base + ((word * 64 + lowest_bit(bits)) * PAGE_SIZE));
+
+            if (stop != 0)
+                return stop;
+        }
+    }
+    return 0;
+}
+
+int page_set_visit(const struct page_set *set, page_set_fn fn, void *ctx)
+{
+    const struct leaf *leaf;
+    int stop = 0;
+
+    for (uint64_t at = 0; stop == 0 && set->pages != 0 && (leaf = leaf_from(set, &at)) != NULL;
+         at = leaf_end(at))
+        stop = visit_leaf(leaf, leaf_end(at) - (UINT64_C(1) << LEAF_SHIFT), fn, ctx);
+    return stop;
+}
+
 static void clear_leaf(struct leaf *leaf)
 {
     for (unsigned i = 0; i < SUMMARY_WORDS; i++) {

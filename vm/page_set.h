@@ -38,6 +38,11 @@ bool page_set_has(const struct page_set *set, uint64_t at);
 /* The lowest page at or above `from` that is in the set; false for none. */
 bool page_set_next(const struct page_set *set, uint64_t from, uint64_t *page);
 
+/* Calls `fn` for each page of the set, upwards; it may add none of a higher address. What it
+ * returns stops it, unless that is 0, and is returned. Cheaper than page_set_next() for each. */
+typedef int (*page_set_fn)(void *ctx, uint64_t page);
+int page_set_visit(const struct page_set *set, page_set_fn fn, void *ctx);
+
 /* The lowest run of neighbours at or above `from`; *last is the last byte. */
 bool page_set_run(const struct page_set *set, uint64_t from, uint64_t *first, uint64_t *last);
 

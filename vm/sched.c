@@ -59,6 +59,7 @@ static void run_until(struct guest_cpu *cpu, uint64_t now, uint64_t end)
         goes_on = goes_on && guest->state == GUEST_RUNNING;
         now = backend->ticks();
     }
+    guest_note_frames(guest);
 }
 
 /* What a vCPU waits for the guests' lock is not its own doing, and moves the start of its time. */

@@ -51,6 +51,7 @@ static int give_frames(struct guest *guest, struct slot *slot)
         error = slot_back(guest, slot);
     if (error != E_OK) {
         slot_forget(guest, (unsigned)(slot - guest->slot));
+        guest_note_frames(guest);
         pages_release_all(&guest->table, old.base.v, slot_last(&old));
         shared_drop(&old, 1);
         return error;
@@ -153,6 +154,7 @@ static void part(struct guest *guest, struct slot *slot, uint64_t base, uint64_t
 static void take_out(struct guest *guest, uint64_t first, uint64_t last)
 {
     table_visit(&guest->table, first, last, VISIT_RUNS, note_gone, guest);
+    guest_note_frames(guest);
     pages_release_all(&guest->table, first, last);
     for (unsigned i = 0; i < guest->slots;) {
         struct slot *slot = &guest->slot[i];

@@ -63,6 +63,7 @@ static int fill(struct guest *guest, struct guest_snapshot *snapshot)
         error = backend->vcpu_copy(snapshot->vcpu[i], guest->cpu[i].vcpu);
     if (error == E_OK)
         error = dirty_start(guest, DIRTY_SNAPSHOT);
+    guest_note_frames(guest);
     if (error == E_OK)
         error = pages_clone(&snapshot->table, &guest->table);
     return error;
@@ -111,6 +112,7 @@ void guest_snapshot_drop(struct guest *guest)
     if (snapshot == NULL)
         return;
     const struct table_kind *kind = guest->table.kind;
+    guest_note_frames(guest);
     guest->snapshot = NULL;
     pages_release_all(&snapshot->table, kind->input_first, kind->input_last);
     shared_drop(snapshot->slot, snapshot->slots);
@@ -150,23 +152,26 @@ static int put_back(struct guest *guest, gpa_t page)
     return E_OK;
 }
 
+static int put_written_back(void *ctx, uint64_t page)
+{
+    struct guest *guest = ctx;
+    int error = put_back(guest, gpa(page));
+
+    if (error == E_OK && dirty_asked(guest, DIRTY_CONSOLE))
+        dirty_wrote(guest, gpa(page), PAGE_SIZE); /* by others than this set, which is emptied */
+    return error;
+}
+
 static int put_all_back(struct guest *guest)
 {
     struct page_set *written = &guest->dirty.set[DIRTY_SNAPSHOT];
-    uint64_t page;
 
     dirty_collect(guest);
     guest->snapshot->put_back = 0;
-    for (uint64_t from = 0; page_set_next(written, from, &page); from = page + PAGE_SIZE) {
-        int error = put_back(guest, gpa(page));
-
-        if (error != E_OK)
-            return error;
-        if (dirty_asked(guest, DIRTY_CONSOLE)) /* by others than this set, which is emptied */
-            dirty_wrote(guest, gpa(page), PAGE_SIZE);
-    }
-    page_set_clear(written);
-    return E_OK;
+    int error = page_set_visit(written, put_written_back, guest);
+    if (error == E_OK)
+        page_set_clear(written);
+    return error;
 }
 
 /* All that the guest has now goes, and what the snapshot has is shared anew. The sets cover it
@@ -183,6 +188,7 @@ static int put_slots_back(struct guest *guest)
     if (error != E_OK)
         return error;
     dirty_collect(guest);
+    guest_note_frames(guest);
     pages_release_all(&guest->table, kind->input_first, kind->input_last);
     slots_recount(guest);
     error = pages_clone(&guest->table, &snapshot->table);

@@ -109,11 +109,6 @@ struct table_kind {
 
 extern const struct table_kind kernel_kind, user_kind, ept_kind, npt_kind;
 
-/* Judges one entry as it would stand at `level`. The one checker: map, explain, the auditor and the
- * fuzzer all ask it. mm/paging/legal.c. */
-enum rule entry_rule(const struct table_kind *kind, const struct table_caps *caps, unsigned level,
-                     uint64_t entry);
-
 /* The names and sizes of the levels. */
 const char *level_name(unsigned level); /* "PT" "PD" "PDPT" "PML4" "PML5" */
 static inline unsigned level_shift(const struct table_kind *kind, unsigned level)
@@ -139,6 +134,42 @@ static inline uint64_t entry_leaf_address(const struct table_kind *kind, uint64_
                                           unsigned level)
 {
     return entry & ENTRY_ADDRESS & ~(level_size(kind, level) - 1);
+}
+
+/* Judges one entry as it would stand at `level`. The one checker: map, explain, the auditor and the
+ * fuzzer all ask it; the template has it compiled for its kind. mm/paging/legal.c names its
+ * sections. */
+enum rule entry_rule(const struct table_kind *kind, const struct table_caps *caps, unsigned level,
+                     uint64_t entry);
+static inline __attribute__((always_inline)) enum rule entry_judge(const struct table_kind *kind,
+                                                                   const struct table_caps *caps,
+                                                                   unsigned level, uint64_t entry)
+{
+    if (!entry_present(kind, entry))
+        return RULE_NOT_PRESENT;
+
+    bool leaf = entry_leaf(kind, entry, level);
+    enum rule own = kind->own_rule ? kind->own_rule(entry, leaf, caps) : RULE_OK;
+
+    if (own == RULE_NOT_PRESENT)
+        return own;
+    if (leaf && level > caps->leaf_top)
+        return RULE_NO_SUCH_LEAF;
+    if (level > 3 && (entry & kind->leaf_bit & kind->reserved(level, false, caps)))
+        return RULE_NO_SUCH_LEAF;
+    if (kind->entry_bytes == 8 && caps->maxphyaddr < 52 && (entry & BITS(51, caps->maxphyaddr)))
+        return RULE_BEYOND_MAXPHYADDR;
+
+    uint64_t reserved = entry & kind->reserved(level, leaf, caps);
+    if (reserved & BIT(63))
+        return RULE_NX_DISABLED;
+    if (leaf && level > 1 && (reserved & BITS(51, 12)))
+        return RULE_MISALIGNED_LEAF;
+    if (reserved)
+        return RULE_RESERVED_BITS;
+    if (kind->required_bits & ~entry)
+        return RULE_REQUIRED_BITS;
+    return own;
 }
 
 /* The slots of a node of this level that are the kind's own, first and end: of the root, those of

@@ -10,31 +10,7 @@
 enum rule entry_rule(const struct table_kind *kind, const struct table_caps *caps, unsigned level,
                      uint64_t entry)
 {
-    if (!entry_present(kind, entry))
-        return RULE_NOT_PRESENT;
-
-    bool leaf = entry_leaf(kind, entry, level);
-    enum rule own = kind->own_rule ? kind->own_rule(entry, leaf, caps) : RULE_OK;
-
-    if (own == RULE_NOT_PRESENT)
-        return own;
-    if (leaf && level > caps->leaf_top)
-        return RULE_NO_SUCH_LEAF;
-    if (level > 3 && (entry & kind->leaf_bit & kind->reserved(level, false, caps)))
-        return RULE_NO_SUCH_LEAF;
-    if (kind->entry_bytes == 8 && caps->maxphyaddr < 52 && (entry & BITS(51, caps->maxphyaddr)))
-        return RULE_BEYOND_MAXPHYADDR;
-
-    uint64_t reserved = entry & kind->reserved(level, leaf, caps);
-    if (reserved & BIT(63))
-        return RULE_NX_DISABLED;
-    if (leaf && level > 1 && (reserved & BITS(51, 12)))
-        return RULE_MISALIGNED_LEAF;
-    if (reserved)
-        return RULE_RESERVED_BITS;
-    if (kind->required_bits & ~entry)
-        return RULE_REQUIRED_BITS;
-    return own;
+    return entry_judge(kind, caps, level, entry);
 }
 
 const char *rule_text(enum rule rule)

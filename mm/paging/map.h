@@ -63,7 +63,7 @@ static SHARED bool encode_attrs(const struct table *t, struct attrs attrs, unsig
         return false;
     for (unsigned level = bottom; level <= top; level++) {
         bits[level] = KIND.encode(attrs, level, &t->caps);
-        if (entry_rule(&KIND, &t->caps, level, bits[level]) != RULE_OK ||
+        if (judge(&t->caps, level, bits[level]) != RULE_OK ||
             !attrs_equal(KIND.decode(bits[level], level, &t->caps), attrs))
             return false;
     }
@@ -161,6 +161,13 @@ static inline int map_locked(struct table *t, uint64_t in, hpa_t out, uint64_t s
     if (!encode_attrs(t, attrs, bottom, top, bits))
         return E_ILLEGAL;
     cursor_start(&c, t, in, in + size - 1);
+    if (bottom == top && size == size_of(top) && !is_node(walk(&c, top), c.level) &&
+        c.level == top) {
+        if (is_present(read_entry(&c)) && !(flags & MAP_REPLACE))
+            return E_EXIST;
+        store_leaves(&c, 1, out.v | bits[top], batch); /* one, in a node that is there */
+        return E_OK;
+    }
     int error = plan_map(&plan, &c, top, flags & MAP_REPLACE);
     if (!error)
         error = supply_take(t, plan.needed, &supply);

@@ -57,8 +57,7 @@ static int OP(translate)(struct table *t, uint64_t in, struct mapping *out)
         if (!is_present(entry))
             return E_NOENT;
         bool leaf = is_leaf(entry, c.level);
-        if ((leaf || !as_written(t, entry)) &&
-            entry_rule(&KIND, &t->caps, c.level, entry) != RULE_OK)
+        if ((leaf || !as_written(t, entry)) && judge(&t->caps, c.level, entry) != RULE_OK)
             return E_ILLEGAL;
         if (leaf) {
             *out = mapping_of(&c, entry);

@@ -11,7 +11,7 @@
 static inline struct walk_step step_of(const struct table_cursor *c, uint64_t entry)
 {
     const struct table_caps *caps = &c->table->caps;
-    enum rule rule = entry_rule(&KIND, caps, c->level, entry);
+    enum rule rule = judge(caps, c->level, entry);
     bool leaf = is_leaf(entry, c->level);
     unsigned index = index_of(c->at, c->level);
     struct walk_step step = {

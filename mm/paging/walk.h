@@ -76,6 +76,12 @@ static inline bool is_node(uint64_t entry, unsigned level)
     return is_present(entry) && !is_leaf(entry, level);
 }
 
+/* entry_rule(), of this kind. */
+static SHARED enum rule judge(const struct table_caps *caps, unsigned level, uint64_t entry)
+{
+    return entry_judge(&KIND, caps, level, entry);
+}
+
 static inline uint64_t leaf_address(uint64_t entry, unsigned level)
 {
     return entry_leaf_address(&KIND, entry, level);
@@ -188,6 +194,17 @@ static inline bool is_empty(const struct table *t, uint64_t entry)
            frame_payload(hpa(entry & ENTRY_ADDRESS)) == 0;
 }
 
+/* The last address of the absent slots from the cursor's on, in its node. */
+static inline uint64_t absent_last(const struct table_cursor *c)
+{
+    const uint64_t *slot = slot_of(c);
+    unsigned slots = slots_to(c, c->last), n = 1;
+
+    while (n < slots && !is_present(pte_peek(&slot[n])))
+        n++;
+    return slots_last(c, n);
+}
+
 /* Moves to the next leaf at or after the cursor. False when there is none up to the range's end. */
 static SHARED bool find_leaf(struct table_cursor *c, uint64_t *entry)
 {
@@ -197,7 +214,7 @@ static SHARED bool find_leaf(struct table_cursor *c, uint64_t *entry)
             return true;
         if (is_present(*entry) && !is_empty(c->table, *entry))
             descend(c, *entry);
-        else if (!advance(c, slot_last(c)))
+        else if (!advance(c, is_present(*entry) ? slot_last(c) : absent_last(c)))
             return false;
     }
 }

@@ -62,9 +62,15 @@ int page_own(struct guest *guest, gpa_t at)
     return gpa_translate(&guest->table, at, &(struct mapping){.in = 0});
 }
 
-int page_open(struct guest *guest, gpa_t at)
+int page_open(struct guest *guest, gpa_t at, const struct mapping *leaf)
 {
+    (void)leaf;
     return page_own(guest, at);
+}
+
+uint64_t guest_frames_peak(struct guest *guest)
+{
+    return guest->frames_peak;
 }
 
 void dirty_wrote(struct guest *guest, gpa_t at, uint64_t size)

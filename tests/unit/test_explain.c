@@ -635,6 +635,9 @@ static void test_types_of_both_levels(void **state)
     uint64_t *entry = ept_entry(0x10000, 1);
 
     (void)state;
+    for (unsigned level = 1; level <= 3; level++) /* whatever maps memory, in pages of any size */
+        assert_true(ept_kind.encode(attrs_of(RIGHT_RWX, MEM_WB), level, &caps) & EPT_IGNORE_PAT);
+    assert_true(*entry & EPT_IGNORE_PAT);
     leaf8(0, OPEN | PTE_PCD); /* PAT entry 2: UC- */
     ask(LINEAR, RIGHT_R, false);
     assert_int_equal(e.type, MEM_WB); /* our EPT ignores the PAT */

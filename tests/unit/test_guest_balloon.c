@@ -273,6 +273,26 @@ static void every_shortage(void **state)
     stop_machine();
 }
 
+/* What a guest has held at most is known though nobody has asked meanwhile. */
+static void its_peak_is_kept(void **state)
+{
+    (void)state;
+    start_machine(BY_MARKS);
+    struct model *model = make("model mem=8M lazy pages=4K");
+    struct guest *guest = model->guest;
+    uint64_t before = guest_frames_peak(guest);
+
+    for (unsigned page = 0x200; page < 0x240; page++)
+        assert_true(cpu_write(model, page, page));
+    uint64_t held = held_by(guest);
+    assert_true(held >= before + 64);
+    assert_int_equal(call(guest, QUIRE_HC_GIVE, 2 * MiB, 2 * MiB), QUIRE_E_OK);
+    assert_true(held_by(guest) <= held - 64);
+    assert_int_equal(guest_frames_peak(guest), held);
+    assert_int_equal(guest_kill(guest), E_OK);
+    stop_machine();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -282,6 +302,7 @@ int main(void)
         cmocka_unit_test(what_is_refused),
         cmocka_unit_test(what_is_shared_stays_with_the_others),
         cmocka_unit_test(every_shortage),
+        cmocka_unit_test(its_peak_is_kept),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -593,7 +593,7 @@ static void test_trace_of_sharing(void **state)
     assert_int_equal(buddy_release(block, 1, OWNER_HOST, &last), E_OK);
     assert_int_equal(buddy_share(block, OWNER_HOST), E_DOUBLE_FREE);
     answers("trace show share", "  share  ");
-    snprintf(said, sizeof(said), "%#18lx       -  one holder more         ok ", block.v);
+    snprintf(said, sizeof(said), "%#18lx      8K  one holder more         ok ", block.v);
     assert_non_null(strstr(screen, said));
     assert_non_null(strstr(screen, "  E_DOUBLE_FREE"));
     answers("trace show release", "      8K  one holder fewer        ok  ");

@@ -57,6 +57,8 @@ static void expect_model(const struct page_set *set)
     assert_int_equal(set->pages, pages);
 }
 
+static const struct page_set *visited;
+
 static void test_against_flags(void **state)
 {
     struct random random = {1};
@@ -92,6 +94,42 @@ static void test_against_flags(void **state)
     }
     page_set_end(&set);
     assert_int_equal(buddy_owner_frames(OWNER), 0);
+}
+
+/* Ascending, each once, and no further than asked. */
+static int expect_next(void *ctx, uint64_t page)
+{
+    uint64_t *from = ctx, next;
+
+    assert_true(page_set_next(visited, *from, &next));
+    assert_int_equal(page, next);
+    *from = page + PAGE_SIZE;
+    return page == stretch[1] + 5 * PAGE_SIZE;
+}
+
+static void test_visit(void **state)
+{
+    struct random random = {2};
+    struct page_set set;
+    uint64_t from = 0, next;
+
+    (void)state;
+    page_set_begin(&set, OWNER);
+    visited = &set;
+    assert_int_equal(page_set_visit(&set, expect_next, &from), 0);
+    for (unsigned s = 0; s < ARRAY_SIZE(stretch); s++) {
+        assert_int_equal(page_set_cover(&set, stretch[s], STRETCH * PAGE_SIZE), E_OK);
+        for (unsigned n = 0; n < 100; n++)
+            page_set_add(&set, stretch[s] + (6 + random_below(&random, STRETCH - 6)) * PAGE_SIZE,
+                         PAGE_SIZE);
+    }
+    assert_int_equal(page_set_visit(&set, expect_next, &from), 0);
+    assert_false(page_set_next(&set, from, &next));
+    page_set_add(&set, stretch[1] + 5 * PAGE_SIZE, PAGE_SIZE);
+    from = 0;
+    assert_int_equal(page_set_visit(&set, expect_next, &from), 1);
+    assert_int_equal(from, stretch[1] + 6 * PAGE_SIZE);
+    page_set_end(&set);
 }
 
 static void test_runs(void **state)
@@ -137,6 +175,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_against_flags, start),
+        cmocka_unit_test_setup(test_visit, start),
         cmocka_unit_test_setup(test_runs, start),
         cmocka_unit_test_setup(test_shortage_and_ranges, start),
     };

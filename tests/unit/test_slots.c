@@ -265,7 +265,7 @@ static void eager(void **state)
     assert_int_equal(leaves.bytes, 16 * MiB - 0x60000);
     for (unsigned i = 0; i < guest->slots; i++)
         assert_int_equal(guest->slot[i].backed, guest->slot[i].size);
-    assert_int_equal(guest->frames_peak, buddy_owner_frames(guest_owner(guest)));
+    assert_int_equal(guest_frames_peak(guest), buddy_owner_frames(guest_owner(guest)));
     end();
 }
 
