@@ -414,6 +414,7 @@ static const struct command bytes_commands[] = {
     },
     {
         .name = "dump",
+        .of_cpu = true,
         .usage = AT("[SIZE] [force]"),
         .summary = "bytes in hexadecimal and as text",
         .details = "128 bytes, or SIZE, at most 4K. Rights as for peek.\n",
@@ -424,6 +425,7 @@ static const struct command bytes_commands[] = {
     },
     {
         .name = "find",
+        .of_cpu = true,
         .usage = AT("SIZE WHAT [force]"),
         .summary = "where a text or a number stands in memory",
         .details =
