@@ -126,8 +126,9 @@ bool cpu_wants_turn(const struct guest_cpu *cpu)
 }
 
 static bool (*between)(void);
-static unsigned last[GUEST_CPUS];                     /* whose turn it was, ... */
-static uint8_t last_cpu[GUEST_CPUS][GUEST_LIMIT + 1]; /* ... and of each guest, which vCPU's */
+static unsigned last[GUEST_CPUS]; /* whose turn it was, ... */
+static uint8_t next_cpu[GUEST_CPUS]
+                       [GUEST_LIMIT + 1]; /* ... and of each guest, which vCPU's is next */
 
 void guests_set_between(bool (*wanted)(void))
 {
@@ -166,9 +167,9 @@ static bool attend_console(void)
  * True: somebody used it. */
 static bool give_turn(unsigned queue, struct guest *guest, bool *taken)
 {
-    uint8_t *whose = &last_cpu[queue][guest->number];
+    uint8_t *whose = &next_cpu[queue][guest->number];
 
-    for (unsigned i = 0, first = *whose + 1u; i < GUEST_VCPUS && !sched_stopping(); i++) {
+    for (unsigned i = 0, first = *whose; i < GUEST_VCPUS && !sched_stopping(); i++) {
         struct guest_cpu *cpu = &guest->cpu[(first + i) % GUEST_VCPUS];
         bool halted = cpu->is.halted;
 
@@ -177,7 +178,7 @@ static bool give_turn(unsigned queue, struct guest *guest, bool *taken)
         take_turn(cpu);
         *taken = true;
         if (!halted || !cpu->is.halted) {
-            *whose = (uint8_t)cpu->index;
+            *whose = (uint8_t)((cpu->index + 1) % GUEST_VCPUS);
             return true;
         }
     }
