@@ -753,7 +753,7 @@ static void test_only_with_pc(void **state)
     assert_int_equal(guest_slot_at(pc, gpa(IOAPIC))->kind, SLOT_DEVICE);
     assert_int_equal(guest_slot_at(pc, gpa(HPET))->kind, SLOT_DEVICE);
     assert_false(lapic_has_msr(other, IA32_APIC_BASE));
-    assert_true(lapic_passes_pic(other));
+    assert_true(lapic_passes_pic(other, 0));
     assert_false(lapic_asks(other));
     guest_kill(other);
 }

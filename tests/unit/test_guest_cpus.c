@@ -14,6 +14,8 @@
 #include "lib/error.h"
 #include "mm/frames/buddy.h"
 #include "tests/unit/fake_machine.h"
+#include "vm/dirty.h"
+#include "vm/exits.h"
 #include "vm/guest.h"
 #include "vm/guests_lock.h"
 #include "vm/interrupts.h"
@@ -176,6 +178,101 @@ static void what_is_asked_for_is_there(void **state)
     assert_non_null(strstr(guest->reason, "'cpus=2' needs a PC's local APIC"));
     guest = make("g mem=1M pc cpus=9");
     assert_non_null(strstr(guest->reason, "'cpus=9': a guest has 1 to 8 virtual CPUs"));
+}
+
+/* ACPI 6.3, 5.2.12: the guest's CPUs, and no other. */
+static void the_tables_list_them(void **state)
+{
+    struct guest *guest = make("g mem=1M pc cpus=3");
+    uint8_t madt[256] = {0}, sum = 0;
+    unsigned found = 0;
+
+    (void)state;
+    assert_int_equal(guest_read(guest, gpa(0xe0200), madt, sizeof(madt)), sizeof(madt));
+    assert_memory_equal(madt, "APIC", 4);
+    for (unsigned i = 0; i < madt[4]; i++)
+        sum = (uint8_t)(sum + madt[i]);
+    assert_int_equal(sum, 0);
+    for (unsigned at = 44; at < madt[4]; at += madt[at + 1]) {
+        if (madt[at] != 0)
+            continue;
+        assert_int_equal(madt[at + 3], found);
+        assert_int_equal(madt[at + 4], 1);
+        found++;
+    }
+    assert_int_equal(found, 3);
+}
+
+static uint64_t *cpuid(struct guest *guest, unsigned cpu, uint32_t leaf, uint32_t subleaf)
+{
+    const struct vm_exit exit = {.kind = VM_EXIT_CPUID, .length = 2};
+
+    guest_deal_with(guest, cpu);
+    guest->vcpu->gpr[RAX] = leaf;
+    guest->vcpu->gpr[RCX] = subleaf;
+    (void)exit_dispatch(guest, &exit);
+    return guest->vcpu->gpr;
+}
+
+static void some_cpu(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
+{
+    (void)subleaf;
+    memset(out, 0, 16);
+    if (leaf == 0) {
+        out[0] = 0x16;
+        out[1] = 0x68747541;
+    } else if (leaf == 4) {
+        out[0] = 0xffffc063; /* of level 3, shared by all that there are */
+    } else if (leaf == 0x80000000) {
+        out[0] = 0x80000008;
+    }
+}
+
+static void cpuid_tells_of_them(void **state)
+{
+    struct guest *guest = make("g mem=1M pc cpus=3");
+    uint64_t *gpr;
+
+    (void)state;
+    machine_cpuid = some_cpu;
+    gpr = cpuid(guest, 2, 1, 0);
+    assert_int_equal(gpr[RBX], 0x02030000);
+    assert_true(gpr[RDX] & BIT(28));
+    gpr = cpuid(guest, 1, 4, 0);
+    assert_int_equal(gpr[RAX], 3u << 26 | 3u << 14 | 0x63);
+    gpr = cpuid(guest, 2, 0xb, 0);
+    assert_int_equal(gpr[RAX], 0);
+    assert_int_equal(gpr[RBX], 1);
+    assert_int_equal(gpr[RDX], 2);
+    gpr = cpuid(guest, 1, 0xb, 1);
+    assert_int_equal(gpr[RAX], 2); /* IDs 0 to 3 */
+    assert_int_equal(gpr[RBX], 3);
+    assert_int_equal(gpr[RCX], 0x201);
+    assert_int_equal(gpr[RDX], 1);
+    gpr = cpuid(guest, 0, 0x80000008, 0);
+    assert_int_equal(gpr[RCX], 2 << 12 | 2);
+    gpr = cpuid(guest, 0, 0x80000001, 0);
+    assert_true(gpr[RCX] & BIT(1));
+}
+
+static void each_has_a_log(void **state)
+{
+    struct guest *guest = make("g mem=1M pc cpus=3 paused");
+    uint64_t page;
+
+    (void)state;
+    machine_logs = true;
+    assert_int_equal(dirty_start(guest, DIRTY_CONSOLE), E_OK);
+    for (unsigned i = 0; i < 3; i++)
+        assert_true(fake(guest, i)->logs);
+    fake(guest, 2)->log[0] = gpa(0x8000);
+    fake(guest, 2)->logged = 1;
+    dirty_collect(guest);
+    assert_true(page_set_next(&guest->dirty.set[DIRTY_CONSOLE], 0, &page));
+    assert_int_equal(page, 0x8000);
+    dirty_stop(guest, DIRTY_CONSOLE);
+    for (unsigned i = 0; i < 3; i++)
+        assert_false(fake(guest, i)->logs);
 }
 
 /* ---- Whom an interrupt reaches: SDM Vol. 3, 11.6.2, once more ---- */
@@ -504,6 +601,11 @@ static void a_guest_halts_with_its_last_vcpu(void **state)
     assert_true(interrupts_can_wake(guest));
     guest->cpu[0].is.halted = guest->cpu[0].is.deaf = true;
     assert_false(interrupts_can_wake(guest));
+    guest->devices.lapic[0].irr[1] = 1; /* its interrupts are closed */
+    assert_false(interrupts_can_wake(guest));
+    guest->cpu[0].is.deaf = false;
+    assert_true(interrupts_can_wake(guest));
+    guest->devices.lapic[0].irr[1] = 0;
     guest->devices.lapic[1].nmi = true;
     assert_true(interrupts_can_wake(guest));
     assert_int_equal(guest->now, 0);
@@ -537,6 +639,9 @@ int main(void)
 #define TEST_SEVERAL(name) cmocka_unit_test_setup_teardown(name, set_up_several, tear_down)
     const struct CMUnitTest tests[] = {
         TEST(what_is_asked_for_is_there),
+        TEST(the_tables_list_them),
+        TEST(cpuid_tells_of_them),
+        TEST(each_has_a_log),
         TEST(every_destination),
         TEST(the_lowest_priority_gets_it),
         TEST(one_start_up_counts),
