@@ -3,6 +3,7 @@
  *
  *     ring N     N interrupts from CPU to CPU, by every kind of destination; then to all at once
  *     x2apic N   the same in x2APIC mode
+ *     mesh N     each CPU asks the others N times and waits for the answer, while its timer ticks
  *     stale N    CPU 0 gives pages back N times, while the others write them: what has them next
  *                stays as it is
  *     order N    CPU 1 writes pages and then says so, N times; the others never see it sooner said
@@ -17,9 +18,13 @@
 #define VECTOR_NMI 2
 #define VECTOR_FIXED 0x40
 #define VECTOR_ALL 0x41
+#define VECTOR_MESH 0x52
+#define VECTOR_TICK 0x63
 
 #define APIC UINT32_C(0xfee00000)
 enum { ID = 0x20, EOI = 0xb0, LDR = 0xd0, DFR = 0xe0, SVR = 0xf0, ICR = 0x300, ICR_HIGH = 0x310 };
+enum { LVT_TIMER = 0x320, TIMER_COUNT = 0x380, TIMER_DIVIDE = 0x3e0 };
+#define TIMER_PERIODIC 0x20000u
 #define SVR_ON 0x1ff
 #define ICR_NMI 0x400u
 #define ICR_LOWEST 0x100u
@@ -38,7 +43,9 @@ enum { ID = 0x20, EOI = 0xb0, LDR = 0xd0, DFR = 0xe0, SVR = 0xf0, ICR = 0x300, I
 extern uint8_t cpus_trampoline[], cpus_trampoline_end[];
 void cpus_fixed(void), cpus_all(void), cpus_nmi(void);
 void cpus_ap(uint32_t number);
-void cpus_on_fixed(void), cpus_on_all(void), cpus_on_nmi(void);
+void cpus_mesh(void), cpus_tick(void);
+void cpus_on_fixed(void), cpus_on_all(void), cpus_on_nmi(void), cpus_on_mesh(void),
+    cpus_on_tick(void);
 
 static bool x2apic;
 static volatile uint32_t cpus, started, begun, started_twice, wrong_ids;
@@ -217,6 +224,8 @@ static bool start_all(void)
     gate(VECTOR_FIXED, cpus_fixed);
     gate(VECTOR_ALL, cpus_all);
     gate(VECTOR_NMI, cpus_nmi);
+    gate(VECTOR_MESH, cpus_mesh);
+    gate(VECTOR_TICK, cpus_tick);
     load_idt(sizeof(idt) - 1);
     judge_id(0);
     apic_open();
@@ -254,13 +263,60 @@ static void do_ring(uint32_t number)
     for (uint32_t i = 0; i < 20; i++) {
         send(0, TO_ALL | VECTOR_ALL);
         send(0, TO_SELF | VECTOR_ALL);
-        __asm__ volatile("sti; nop; nop; cli" : : : "memory");
+        wait_for_interrupt(); /* which is there: it must come behind the HLT, not before */
         send(0, TO_OTHERS | VECTOR_ALL);
         for (uint32_t other = 1; other < cpus; other++)
             while (all_taken[other] < i + 1)
                 __asm__ volatile("pause");
     }
     check(all_taken[0] >= 20 && all_taken[0] <= 40, "shorthands that include the sender reach it");
+    guest_end();
+}
+
+/* ---- Questions and answers ----------------------------------------------------------------------
+ */
+
+static volatile uint32_t asked[CPUS][CPUS], answered[CPUS][CPUS], ticks[CPUS], done;
+
+void cpus_on_mesh(void)
+{
+    uint32_t number = self();
+
+    apic_write(EOI, 0);
+    for (uint32_t from = 0; from < cpus; from++)
+        answered[from][number] = asked[from][number];
+}
+
+void cpus_on_tick(void)
+{
+    ticks[self()]++;
+    apic_write(EOI, 0);
+}
+
+/* As kernels do it: an answer that does not come is waited for without an end. */
+static void do_mesh(uint32_t number)
+{
+    apic_write(TIMER_DIVIDE, 0xb);
+    apic_write(LVT_TIMER, TIMER_PERIODIC | VECTOR_TICK);
+    apic_write(TIMER_COUNT, 3000000 + number * 100000);
+    for (uint32_t round = 0; round < words_number; round++) {
+        uint32_t to = (number + 1 + round % (cpus - 1)) % cpus;
+
+        asked[number][to]++;
+        send(to, VECTOR_MESH);
+        if (round % 3 == 0) /* asleep for the answer, or, if that was quicker, for the next tick */
+            wait_for_interrupt();
+        __asm__ volatile("sti" : : : "memory");
+        while (answered[number][to] != asked[number][to])
+            __asm__ volatile("pause");
+        __asm__ volatile("cli" : : : "memory");
+    }
+    __atomic_fetch_add(&done, 1, __ATOMIC_SEQ_CST);
+    if (number != 0)
+        return;
+    while (done != cpus)
+        wait_for_interrupt();
+    check(ticks[0] != 0, "each question was answered, and time has passed");
     guest_end();
 }
 
@@ -348,6 +404,9 @@ void guest_main(const struct multiboot_info *info)
     x2apic = words[0] == 'x';
     how = words[0];
     switch (words[0] == 'r' && words[1] == 'e' ? 'e' : words[0]) {
+    case 'm':
+        work = do_mesh;
+        break;
     case 's':
         work = do_stale;
         break;

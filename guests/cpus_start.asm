@@ -4,8 +4,8 @@
         bits 16
 
 global cpus_trampoline, cpus_trampoline_end
-global cpus_fixed, cpus_all, cpus_nmi
-extern cpus_ap, cpus_on_fixed, cpus_on_all, cpus_on_nmi
+global cpus_fixed, cpus_all, cpus_nmi, cpus_mesh, cpus_tick
+extern cpus_ap, cpus_on_fixed, cpus_on_all, cpus_on_nmi, cpus_on_mesh, cpus_on_tick
 
 APIC_ID equ 0xfee00020
 
@@ -53,6 +53,8 @@ in32:   mov     ecx, 16
 handler cpus_fixed, cpus_on_fixed
 handler cpus_all, cpus_on_all
 handler cpus_nmi, cpus_on_nmi
+handler cpus_mesh, cpus_on_mesh
+handler cpus_tick, cpus_on_tick
 
 section .rodata
         align 8

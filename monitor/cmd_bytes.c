@@ -387,6 +387,7 @@ static int find(const struct command *command, struct output *out, const struct 
 static const struct command bytes_commands[] = {
     {
         .name = "peek",
+        .of_cpu = true,
         .usage = AT("[BYTES] [force]"),
         .summary = "the number at an address",
         .details =
@@ -400,6 +401,7 @@ static const struct command bytes_commands[] = {
     },
     {
         .name = "poke",
+        .of_cpu = true,
         .usage = AT("VALUE [BYTES] [force]"),
         .summary = "writes a number",
         .details = "As peek. Memory of guests and programs is written where the tables allow it; "
