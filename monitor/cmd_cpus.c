@@ -235,7 +235,8 @@ static const struct command cpus_commands[] = {
             "`percent` its share of one CPU's time since `top` was asked last, all that was done\n"
             "for it included, and `ticks` what it has had in its life. A guest with several CPUs "
             "has\n"
-            "a line for each, gN.V; `waiting` is one that has not been started. A guest sits a turn out "
+            "a line for each, gN.V; `waiting` is one that has not been started. A guest sits a "
+            "turn out "
             "for\n"
             "what went beyond its slices; it moves when a CPU that has nobody to run takes it.\n",
         .example = "top",
