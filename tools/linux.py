@@ -96,6 +96,8 @@ def build(output, elf, memory="128M", words="", folder=None, pvh=False, entry=No
         with open(image, "wb") as file:
             file.write(vmlinux(kernel))
     fate = " expect=stopped" if "once" in words.split() else ""  # `poweroff` in its shell ends it well
+    if cpus != 1:  # else it may distrust its TSCs, which agree, and read the HPET, which each read exits for
+        words = f"tsc=reliable {words}"
     how = (f" entry={entry}" if entry else "") + (f" cpus={cpus}" if cpus != 1 else "")
     modules = [
         f"{image}:linux mem={memory}{how} mods=1{fate} -- console=ttyS0 quiet {words}".rstrip(),

@@ -35,8 +35,10 @@ static bool any_passes_pic(const struct guest *guest)
 static void tell_of_pic(struct guest *guest)
 {
     for (unsigned i = 0; i < guest->cpus; i++)
-        if (lapic_passes_pic(guest, i))
+        if (lapic_passes_pic(guest, i)) {
+            guest->cpu[i].quiet_until = 0;
             guest_nudge(&guest->cpu[i]);
+        }
 }
 
 void irq_replace_line(struct guest *guest, unsigned irq, bool level)
