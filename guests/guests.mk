@@ -1,7 +1,7 @@
 # The test guests. GUESTS32 and GUESTS64 are made of guests/NAME.c, the shared runtime and guests/guest.ld,
 # PROBES32 and PROBES64 also of guests/probe.c and probe.asm; GUESTS16 are flat images; GUESTS_NASM32 and GUESTS_NASM64 stand alone. Products: build/guests/NAME.elf and NAME.bin.
 
-GUESTS32 := hello touch spin writer copies parser victim ring reckon balloon
+GUESTS32 := hello touch spin writer copies parser victim ring reckon balloon cpus
 GUESTS64 := longmode rogue privileged devices
 PROBES32 := probe32 probepae
 PROBES64 := probe64
@@ -38,10 +38,11 @@ $(GUEST)/%.64.o: guests/%.c guests/guests.mk
 	$(Q)$(CC) $(GUEST_CFLAGS) -MMD -MP -c $< -o $@
 
 # start32.asm, start64.asm; probe.asm serves both widths.
-GUEST_NASM32 := $(GUEST)/start32.o $(GUEST)/probe.32.asm.o
+GUEST_NASM32 := $(GUEST)/start32.o $(GUEST)/probe.32.asm.o $(GUEST)/cpus_start.o
 GUEST_NASM64 := $(GUEST)/start64.o $(GUEST)/probe.64.asm.o
 
 $(GUEST)/start32.o: guests/start32.asm
+$(GUEST)/cpus_start.o: guests/cpus_start.asm
 $(GUEST)/start64.o: guests/start64.asm
 $(GUEST)/probe.32.asm.o $(GUEST)/probe.64.asm.o: guests/probe.asm
 
@@ -56,6 +57,7 @@ $(GUEST_NASM64):
 	$(Q)$(NASM) -felf64 $< -o $@
 
 $(PROBE_ELFS32): $(GUEST)/probe.32.o $(GUEST)/probe.32.asm.o
+$(GUEST)/cpus.elf: $(GUEST)/cpus_start.o
 $(PROBE_ELFS64): $(GUEST)/probe.64.o $(GUEST)/probe.64.asm.o
 
 GUEST_LD := ld -static -nostdlib -no-pie -z max-page-size=4096 -z noexecstack -T guests/guest.ld

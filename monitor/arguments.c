@@ -396,22 +396,41 @@ const char *word_behind(const char *word, const char *key)
     return strncmp(word, key, n) == 0 ? word + n : NULL;
 }
 
-int parse_guest(const char *word, unsigned *number, struct complaint *why)
+/* A number of up to four digits, which cannot overflow; NULL: there is none, or it is longer. */
+static const char *short_number(const char *s, unsigned *value)
 {
-    const char *s = word + 1;
-    unsigned value = 0;
+    const char *first = s;
 
-    if (word[0] == 'g' || word[0] == 'G') {
-        /* Four digits are more than there can be guests, and cannot overflow. */
-        while (s - word <= 4 && digit_of(*s, 10) >= 0)
-            value = value * 10 + (unsigned)digit_of(*s++, 10);
-        if (s > word + 1 && !*s) {
-            *number = value;
-            return E_OK;
-        }
-    }
+    *value = 0;
+    while (s - first < 4 && digit_of(*s, 10) >= 0)
+        *value = *value * 10 + (unsigned)digit_of(*s++, 10);
+    return s > first ? s : NULL;
+}
+
+int parse_guest_cpu(const char *word, unsigned *number, unsigned *cpu, struct complaint *why)
+{
+    const char *s = word[0] == 'g' || word[0] == 'G' ? short_number(word + 1, number) : NULL;
+
+    *cpu = ANY_CPU;
+    if (s != NULL && *s == '.')
+        s = short_number(s + 1, cpu);
+    if (s != NULL && *s == '\0')
+        return E_OK;
     complain(why,
              "\"%.40s\" is no guest: a guest is g and its number, such as g1; `guests` lists them",
              word);
     return E_FORMAT;
+}
+
+int parse_guest(const char *word, unsigned *number, struct complaint *why)
+{
+    unsigned cpu;
+    int error = parse_guest_cpu(word, number, &cpu, why);
+
+    if (error == E_OK && cpu != ANY_CPU) {
+        complain(why, "\"%.40s\" is one CPU of a guest, and all of it is meant: g%u", word,
+                 *number);
+        return E_FORMAT;
+    }
+    return error;
 }

@@ -65,5 +65,8 @@ const char *word_behind(const char *word, const char *key);
 
 /* A guest's name, gN. E_FORMAT; whether there is such a guest is for others to say. */
 int parse_guest(const char *word, unsigned *number, struct complaint *why);
+/* That, or one of its CPUs: gN.V; where none is named *cpu is ANY_CPU. */
+#define ANY_CPU UINT32_MAX
+int parse_guest_cpu(const char *word, unsigned *number, unsigned *cpu, struct complaint *why);
 
 #endif

@@ -387,6 +387,7 @@ static int find(const struct command *command, struct output *out, const struct 
 static const struct command bytes_commands[] = {
     {
         .name = "peek",
+        .of_cpu = true,
         .usage = AT("[BYTES] [force]"),
         .summary = "the number at an address",
         .details =
@@ -400,6 +401,7 @@ static const struct command bytes_commands[] = {
     },
     {
         .name = "poke",
+        .of_cpu = true,
         .usage = AT("VALUE [BYTES] [force]"),
         .summary = "writes a number",
         .details = "As peek. Memory of guests and programs is written where the tables allow it; "
@@ -414,6 +416,7 @@ static const struct command bytes_commands[] = {
     },
     {
         .name = "dump",
+        .of_cpu = true,
         .usage = AT("[SIZE] [force]"),
         .summary = "bytes in hexadecimal and as text",
         .details = "128 bytes, or SIZE, at most 4K. Rights as for peek.\n",
@@ -424,6 +427,7 @@ static const struct command bytes_commands[] = {
     },
     {
         .name = "find",
+        .of_cpu = true,
         .usage = AT("SIZE WHAT [force]"),
         .summary = "where a text or a number stands in memory",
         .details =

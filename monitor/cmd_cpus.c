@@ -31,6 +31,18 @@ static const struct column trial_columns[] = {
 };
 static const struct record trial_record = RECORD_NARROW("trial", trial_columns, "loads");
 
+#define CPU_TEXT 8 /* "g64.7" */
+
+/* A guest's only CPU is called as the guest is. */
+static const char *cpu_text(char buffer[CPU_TEXT], const struct guest_cpu *cpu)
+{
+    if (cpu->guest->cpus > 1)
+        format_buffer(buffer, CPU_TEXT, "g%u.%u", cpu->guest->number, cpu->index);
+    else
+        format_buffer(buffer, CPU_TEXT, "g%u", cpu->guest->number);
+    return buffer;
+}
+
 #define DOING_TEXT 48
 
 static const char *doing_text(char buffer[DOING_TEXT], const struct cpu_info *info)
@@ -39,7 +51,9 @@ static const char *doing_text(char buffer[DOING_TEXT], const struct cpu_info *in
 
     if (!turn)
         return info->doing;
-    format_buffer(buffer, DOING_TEXT, "g%u %s%s", turn->guest->number, turn->guest->name,
+    char number[CPU_TEXT];
+
+    format_buffer(buffer, DOING_TEXT, "%s %s%s", cpu_text(number, turn), turn->guest->name,
                   info->number == 0 ? ", console" : "");
     return buffer;
 }
@@ -140,25 +154,39 @@ static const struct column share_columns[] = {
 };
 static const struct record share_record = RECORD_NARROW("share", share_columns, "sat out,moves");
 
-/* When `top` was asked last, and the ticks that each guest had had then; at first, when the first
+/* When `top` was asked last, and the ticks that each vCPU had had then; at first, when the first
  * of them began. */
 static struct {
-    uint64_t at, had[GUEST_LIMIT + 1];
+    uint64_t at, had[GUEST_LIMIT + 1][GUEST_VCPUS];
 } sample;
 
 /* So many hundredths of one CPU's time since then. The counts of a new life begin anew. */
-static uint64_t percent_of(const struct guest *guest, uint64_t passed)
+static uint64_t percent_of(const struct guest_cpu *cpu, uint64_t passed)
 {
-    uint64_t had = sample.had[guest->number];
-    uint64_t ticks = guest->ticks >= had ? guest->ticks - had : guest->ticks;
+    uint64_t had = sample.had[cpu->guest->number][cpu->index];
+    uint64_t ticks = cpu->ticks >= had ? cpu->ticks - had : cpu->ticks;
 
     return passed ? ticks * 100 / passed : 0;
 }
 
+static void show_share(struct output *out, const struct guest_cpu *cpu, uint64_t passed)
+{
+    const struct guest *guest = cpu->guest;
+    char number[CPU_TEXT];
+
+    output_row(out, &share_record,
+               (struct value[]){as_text(cpu_text(number, cpu)), as_text(guest->name),
+                                as_text(cpu->is.waits && !guest_ended(guest)
+                                            ? "waiting"
+                                            : guest_state_name(guest->state)),
+                                as_number(sched_queue_of(cpu)), as_number(guest->options.pinned),
+                                as_number(percent_of(cpu, passed)), as_number(cpu->ticks),
+                                as_number(cpu->share.sat_out), as_number(cpu->moves)});
+    sample.had[guest->number][cpu->index] = cpu->ticks;
+}
+
 static int top(const struct command *command, struct output *out, const struct arguments *args)
 {
-    char number[8];
-
     (void)args;
     if (guest_count() == 0 || !guests_backend())
         return command_refuse(command, out, E_NOENT, "there are no guests%s%s",
@@ -169,15 +197,8 @@ static int top(const struct command *command, struct output *out, const struct a
     for (unsigned i = 1; i <= guest_count(); i++) {
         const struct guest *guest = guest_by_number(i);
 
-        format_buffer(number, sizeof(number), "g%u", i);
-        output_row(out, &share_record,
-                   (struct value[]){
-                       as_text(number), as_text(guest->name),
-                       as_text(guest_state_name(guest->state)),
-                       as_number(sched_queue_of(&guest->cpu[0])), as_number(guest->options.pinned),
-                       as_number(percent_of(guest, passed)), as_number(guest->ticks),
-                       as_number(guest->cpu[0].share.sat_out), as_number(guest->cpu[0].moves)});
-        sample.had[i] = guest->ticks;
+        for (unsigned cpu = 0; cpu < guest->cpus; cpu++)
+            show_share(out, &guest->cpu[cpu], passed);
     }
     output_note(out,
                 "%u CPU%s; shares are of one of them, since `top` was asked last, or the first "
@@ -213,7 +234,10 @@ static const struct command cpus_commands[] = {
             "`cpu` is the CPU whose queue a guest is in, `pinned` those that stay there "
             "(`pin=N`),\n"
             "`percent` its share of one CPU's time since `top` was asked last, all that was done\n"
-            "for it included, and `ticks` what it has had in its life. A guest sits a turn out "
+            "for it included, and `ticks` what it has had in its life. A guest with several CPUs "
+            "has\n"
+            "a line for each, gN.V; `waiting` is one that has not been started. A guest sits a "
+            "turn out "
             "for\n"
             "what went beyond its slices; it moves when a CPU that has nobody to run takes it.\n"
             "How long a key had to wait until a slice was over is told as well.\n",

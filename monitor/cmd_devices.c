@@ -276,6 +276,7 @@ static int type(const struct command *command, struct output *out, const struct 
 static const struct command devices_commands[] = {
     {
         .name = "devices",
+        .of_cpu = true,
         .usage = "gN",
         .summary = "the devices of a guest, and how each stands",
         .details = "What the guest has programmed them to, and what they have to say.\n",

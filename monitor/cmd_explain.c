@@ -246,6 +246,7 @@ static int explain_command(const struct command *command, struct output *out,
 static const struct command explain_commands[] = {
     {
         .name = "explain",
+        .of_cpu = true,
         .usage = "host VA [r|w|x] [user] | gN gpa|gva X [r|w|x] [user]",
         .summary = "why an access goes through or not, reference by reference",
         .details =

@@ -561,6 +561,7 @@ static const struct command guests_commands[] = {
     },
     {
         .name = "regs",
+        .of_cpu = true,
         .usage = "gN",
         .summary = "the registers of a guest's virtual CPU",
         .details =

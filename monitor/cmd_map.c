@@ -413,6 +413,7 @@ static int map(const struct command *command, struct output *out, const struct a
 static const struct command map_commands[] = {
     {
         .name = "map",
+        .of_cpu = true,
         .usage = "host|user|gN [gva|save|diff|forget] [FILTER ...]",
         .words = "from=X to=X rights= page= what= purpose=",
         .summary = "what a table maps, as runs of equal pages",

@@ -57,6 +57,7 @@ static int bt(const struct command *command, struct output *out, const struct ar
 static const struct command stack_commands[] = {
     {
         .name = "bt",
+        .of_cpu = true,
         .usage = "gN",
         .summary = "who called whom in a guest, by its frame pointers",
         .details =

@@ -269,6 +269,7 @@ static int walk(const struct command *command, struct output *out, const struct 
 static const struct command tables_commands[] = {
     {
         .name = "walk",
+        .of_cpu = true,
         .usage = "host VA | gN gpa|gva X",
         .summary = "every step from an address to its frame",
         .details =

@@ -23,14 +23,20 @@ int command_guest(const struct command *command, struct output *out, const char 
                   struct guest **guest)
 {
     struct complaint why;
-    unsigned number;
-    int error = parse_guest(word, &number, &why);
+    unsigned number, cpu = ANY_CPU;
+    int error = command->of_cpu ? parse_guest_cpu(word, &number, &cpu, &why)
+                                : parse_guest(word, &number, &why);
 
     if (error)
         return command_refuse(command, out, error, "%s", why.text);
     *guest = guest_by_number(number);
-    if (*guest)
+    if (*guest && cpu != ANY_CPU && cpu >= (*guest)->cpus)
+        return command_refuse(command, out, E_NOENT, "there is no CPU %u of g%u: it has %u, from 0",
+                              cpu, number, (*guest)->cpus);
+    if (*guest) {
+        guest_deal_with(*guest, cpu != ANY_CPU ? cpu : 0);
         return E_OK;
+    }
     if (guest_count() == 0)
         return command_refuse(command, out, E_NOENT, "there is no g%u: there are no guests%s%s",
                               number, guests_why_not() ? ": " : "",

@@ -24,6 +24,7 @@ struct command {
     const char *details; /* sentences for `help NAME`, lines ended by \n */
     const char *example;
     unsigned least, most; /* how many arguments may follow the name; the console checks that */
+    bool of_cpu;          /* a guest in them may be one of its CPUs: gN.V, where gN is its first */
     int (*run)(const struct command *command, struct output *out, const struct arguments *args);
 };
 
@@ -57,7 +58,8 @@ int command_refuse(const struct command *command, struct output *out, int error,
  * to the last one, stop nothing. `ctx` is not used: this is a buddy_poll_fn. */
 int command_stopped(void *ctx);
 
-/* The guest that `word` names, or a refusal: E_FORMAT, E_NOENT. */
+/* The guest that `word` names, or a refusal: E_FORMAT, E_NOENT. Of its CPUs the one that the word
+ * names, else the first, is dealt with from then on (vm/guest_cpu.h). */
 int command_guest(const struct command *command, struct output *out, const char *word,
                   struct guest **guest);
 

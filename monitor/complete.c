@@ -277,14 +277,14 @@ static const char *term_of(const char *word)
  * number, else 0. */
 static unsigned guest_of(const struct arguments *words)
 {
-    unsigned at = words->count - 2, number;
+    unsigned at = words->count - 2, number, cpu;
     struct complaint why;
 
     if (strchr(words->word[at + 1], '='))
         return 0;
     if (at > 1 && strcmp(words->word[at], "gva") == 0)
         at--;
-    return at > 0 && parse_guest(words->word[at], &number, &why) == 0 ? number : 0;
+    return at > 0 && parse_guest_cpu(words->word[at], &number, &cpu, &why) == 0 ? number : 0;
 }
 
 void complete(const struct completion_source *source, const char *line, struct completions *out)

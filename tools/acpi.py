@@ -22,8 +22,8 @@ PLACES = {
     "xsdt": 0xE0080,
     "facp": 0xE00C0,
     "apic": 0xE0200,
-    "hpet": 0xE0280,
-    "dsdt": 0xE02C0,
+    "hpet": 0xE02A0,
+    "dsdt": 0xE02E0,
     "facs": 0x9FE00,
 }
 LISTED = ["facp", "apic", "hpet"]  # by RSDT and XSDT

@@ -21,11 +21,23 @@ void guest_clock_reset(struct guest *guest)
 
 void guest_clock_go(struct guest *guest)
 {
-    if (!guest->clock.stopped)
-        return;
-    guest->clock.stopped = false;
-    guest->clock.offset = guest->clock.at - guests_backend()->ticks();
-    guests_backend()->set_clock(guest->vcpu, guest->clock.offset);
+    if (guest->clock.stopped) {
+        guest->clock.stopped = false;
+        guest->clock.offset = guest->clock.at - guests_backend()->ticks();
+        for (unsigned i = 0; i < guest->cpus; i++)
+            guest->cpu[i].clock_told = false;
+    }
+    if (!guest_at(guest)->clock_told)
+        guests_backend()->set_clock(guest->vcpu, guest->clock.offset);
+    guest_at(guest)->clock_told = true;
+}
+
+void guest_clock_passed(struct guest *guest)
+{
+    uint64_t now = guests_backend()->ticks() + guest->clock.offset;
+
+    if (guest->clock.stopped && now > guest->clock.at)
+        guest->clock.at = now;
 }
 
 void guest_clock_stop(struct guest *guest)

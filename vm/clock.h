@@ -24,10 +24,13 @@ uint64_t guest_clock_at(const struct guest *guest, uint64_t ticks);
 
 /* To 0, where it stands still until guest_clock_go(). */
 void guest_clock_reset(struct guest *guest);
-/* Goes on from where it stands; stands still. Without effect on one that does already. Only a guest
- * with a vCPU has a clock that goes. */
+/* Goes on from where it stands, for the vCPU that is dealt with; stands still. Without effect on
+ * one that does already. Only a guest with a vCPU has a clock that goes. */
 void guest_clock_go(struct guest *guest);
 void guest_clock_stop(struct guest *guest);
+/* One of its vCPUs has come out of guest code, where it has seen the clock go on, if that was
+ * stopped meanwhile: it does not go back. */
+void guest_clock_passed(struct guest *guest);
 
 /* What CPUID tells of the TSC's rate; where it tells none, 1024 ticks for each count of the 8254,
  * so that a guest that measures finds 1.2218 GHz. */

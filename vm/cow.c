@@ -214,7 +214,9 @@ int page_open(struct guest *guest, gpa_t at, const struct mapping *there)
 
     if (!(rights & RIGHT_W))
         return E_NOENT;
-    error = own_page(guest, page, rights, &leaf);
+    /* A copy that another vCPU could write before all have forgotten the page that it is of would
+     * give them two: it gets the right below, when they have. */
+    error = own_page(guest, page, guest->cpus > 1 ? (unsigned)RIGHT_NONE : rights, &leaf);
     while (error == E_OK) {
         ready = ready || leaf.level == 1 ||
                 (dirty_rights(guest, rights, leaf.level) == rights && leaf_is_own(guest, &leaf));

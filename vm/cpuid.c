@@ -23,8 +23,8 @@
 
 /*
  * Leaf 1. Left out of ECX: DTES64, MONITOR, guests of its own, SMX, EIST, TM2. Of EDX: MCE, MTRR,
- * MCA, DS, ACPI, SS (self-snoop), HTT, TM. What belongs to XSAVE comes with its components, what
- * belongs to a local APIC with that, whatever the host's has.
+ * MCA, DS, ACPI, SS (self-snoop), TM; HTT says that there are several. What belongs to XSAVE comes
+ * with its components, what belongs to a local APIC with that, whatever the host's has.
  */
 #define FEATURE_ECX                                                                                \
     (BIT(0) /* SSE3 */ | BIT(1) /* PCLMULQDQ */ | BIT(9) /* SSSE3 */ | BIT(13) /* CX16 */ |        \
@@ -43,7 +43,9 @@
      BIT(19) /* CLFSH */ | BIT(23) /* MMX */ | BIT(24) /* FXSR */ | BIT(25) /* SSE */ |            \
      BIT(26) /* SSE2 */)
 #define FEATURE_EBX_CLFLUSH BITS(15, 8)
-#define FEATURE_EBX_ONE_CPU BIT(16)
+#define FEATURE_EBX_CPUS_SHIFT 16 /* IDs of this package, and ... */
+#define FEATURE_EBX_ID_SHIFT 24   /* ... this CPU's */
+#define FEATURE_EDX_HTT BIT(28)   /* there is more than one */
 
 /* Leaf 7. Left out: what needs a VM-execution control (INVPCID, RDPID, WAITPKG, XSAVES), MPX,
  * PKU, SGX, TSX, LA57, CET, and the speculation-control MSRs. */
@@ -76,7 +78,17 @@
 
 #define INVARIANT_TSC BIT(8)
 #define CACHE_SHARING BITS(25, 14) /* leaf 4, EAX: logical CPUs that share the cache */
+#define CACHE_SHARING_SHIFT 14
 #define CACHE_CORES BITS(31, 26)
+#define CACHE_CORES_SHIFT 26
+#define CACHE_TYPE BITS(4, 0) /* 0: no more caches */
+#define CACHE_LEVEL(eax) ((eax) >> 5 & 7)
+
+/* AMD's, who has no leaf 4 (APM Vol. 3, appendix E): all CPUs are cores, not threads; their number
+ * less one, and the bits of their IDs. */
+#define EXTENDED_ECX_CMP_LEGACY BIT(1)
+#define CORES_ID_BITS_SHIFT 12
+#define AMD_EBX 0x68747541u /* "Auth", of "AuthenticAMD" */
 
 typedef void (*cpuid_fn)(uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
 
@@ -155,7 +167,8 @@ static struct cpuid_regs feature_leaf(struct cpuid_regs regs, const struct cpuid
         ecx |= FEATURE_ECX_XSAVE;
     if (context->xcr0_mask & XCR0_AVX)
         ecx |= FEATURE_ECX_AVX;
-    regs.ebx = (uint32_t)((regs.ebx & FEATURE_EBX_CLFLUSH) | FEATURE_EBX_ONE_CPU);
+    regs.ebx = (uint32_t)(regs.ebx & FEATURE_EBX_CLFLUSH) |
+               context->cpus << FEATURE_EBX_CPUS_SHIFT | context->cpu << FEATURE_EBX_ID_SHIFT;
     regs.ecx = (uint32_t)((regs.ecx & ecx) | FEATURE_ECX_HYPERVISOR);
     if (context->osxsave && context->xcr0_mask != 0)
         regs.ecx |= (uint32_t)FEATURE_ECX_OSXSAVE;
@@ -164,6 +177,8 @@ static struct cpuid_regs feature_leaf(struct cpuid_regs regs, const struct cpuid
         regs.ecx |= (uint32_t)FEATURE_ECX_APIC;
     if (context->apic_enabled)
         regs.edx |= (uint32_t)FEATURE_EDX_APIC;
+    if (context->cpus > 1)
+        regs.edx |= (uint32_t)FEATURE_EDX_HTT;
     return regs;
 }
 
@@ -232,15 +247,44 @@ static struct cpuid_regs xsave_leaf(struct cpuid_regs regs, uint32_t subleaf,
     }
 }
 
-/* One thread in one core, x2APIC ID 0: EAX is by how many bits to shift the ID for the next level,
- * EBX how many CPUs there are in this one, ECX its kind and number. */
-static struct cpuid_regs topology_leaf(uint32_t subleaf)
+/* By how many bits an APIC ID is shifted for the number of the package. */
+static unsigned id_bits(const struct cpuid_context *context)
 {
-    static const uint32_t kinds[] = {0x100 /* SMT */, 0x201 /* core */};
+    return context->cpus > 1 ? highest_bit(context->cpus - 1) + 1 : 0;
+}
 
-    if (subleaf >= ARRAY_SIZE(kinds))
-        return (struct cpuid_regs){.ecx = subleaf & 0xff};
-    return (struct cpuid_regs){.ebx = 1, .ecx = kinds[subleaf]};
+/* One thread in each core, all cores in one package. EAX is by how many bits to shift the x2APIC ID
+ * for the next level, EBX how many CPUs there are in this one, ECX its kind and number, EDX the ID.
+ */
+static struct cpuid_regs topology_leaf(uint32_t subleaf, const struct cpuid_context *context)
+{
+    switch (subleaf) {
+    case 0:
+        return (struct cpuid_regs){.ebx = 1, .ecx = 0x100 /* SMT */, .edx = context->cpu};
+    case 1:
+        return (struct cpuid_regs){
+            .eax = id_bits(context),
+            .ebx = context->cpus,
+            .ecx = 0x201 /* core */,
+            .edx = context->cpu,
+        };
+    }
+    return (struct cpuid_regs){.ecx = subleaf & 0xff, .edx = context->cpu};
+}
+
+/* Each core has the caches of levels 1 and 2 to itself, and all share those above. Both fields are
+ * numbers of IDs, less one. */
+static struct cpuid_regs cache_leaf(struct cpuid_regs regs, const struct cpuid_context *context)
+{
+    uint32_t ids = (1u << id_bits(context)) - 1;
+
+    if ((regs.eax & CACHE_TYPE) == 0)
+        return regs;
+    regs.eax &= (uint32_t) ~(CACHE_SHARING | CACHE_CORES);
+    if (CACHE_LEVEL(regs.eax) > 2)
+        regs.eax |= ids << CACHE_SHARING_SHIFT;
+    regs.eax |= ids << CACHE_CORES_SHIFT;
+    return regs;
 }
 
 static struct cpuid_regs basic_leaf(uint32_t leaf, uint32_t subleaf,
@@ -256,9 +300,8 @@ static struct cpuid_regs basic_leaf(uint32_t leaf, uint32_t subleaf,
         return feature_leaf(regs, context);
     case 2: /* cache descriptors */
         return regs;
-    case 4: /* cache parameters: one CPU, one core */
-        regs.eax &= (uint32_t) ~(CACHE_SHARING | CACHE_CORES);
-        return regs;
+    case 4:
+        return cache_leaf(regs, context);
     case 7:
         return subleaf == 0 ? structured_leaf(regs, context) : (struct cpuid_regs){0};
     case LEAF_XSAVE:
@@ -266,13 +309,18 @@ static struct cpuid_regs basic_leaf(uint32_t leaf, uint32_t subleaf,
     case 6: /* of power management only that the local APIC's timer never stops (ARAT) */
         return (struct cpuid_regs){.eax = context->apic ? (uint32_t)BIT(2) : 0};
     case LEAF_TOPOLOGY:
-        return context->apic ? topology_leaf(subleaf) : (struct cpuid_regs){0};
+        return context->apic ? topology_leaf(subleaf, context) : (struct cpuid_regs){0};
     case 0x15: /* clock ratios */
     case 0x16:
         return regs;
     default: /* serial number, MONITOR, power, performance counters, topology, ... */
         return (struct cpuid_regs){0};
     }
+}
+
+static bool is_amd(cpuid_fn host)
+{
+    return ask(host, 0, 0).ebx == AMD_EBX;
 }
 
 static struct cpuid_regs extended_leaf(uint32_t leaf, const struct cpuid_context *context)
@@ -287,7 +335,10 @@ static struct cpuid_regs extended_leaf(uint32_t leaf, const struct cpuid_context
         regs.edx &= (uint32_t)EXTENDED_EDX;
         if (!context->code64) /* it is an instruction of 64-bit mode alone */
             regs.edx &= (uint32_t)~EXTENDED_EDX_SYSCALL;
-        return (struct cpuid_regs){.ecx = regs.ecx & (uint32_t)EXTENDED_ECX, .edx = regs.edx};
+        regs.ecx &= (uint32_t)EXTENDED_ECX;
+        if (context->cpus > 1 && is_amd(host))
+            regs.ecx |= (uint32_t)EXTENDED_ECX_CMP_LEGACY;
+        return (struct cpuid_regs){.ecx = regs.ecx, .edx = regs.edx};
     case 0x80000002u: /* brand */
     case 0x80000003u:
     case 0x80000004u:
@@ -299,6 +350,9 @@ static struct cpuid_regs extended_leaf(uint32_t leaf, const struct cpuid_context
     case 0x80000008u:
         return (struct cpuid_regs){
             .eax = cpuid_guest_maxphyaddr(host) | GUEST_LINEAR_BITS << 8,
+            .ecx = context->cpus > 1 && is_amd(host)
+                       ? (context->cpus - 1) | id_bits(context) << CORES_ID_BITS_SHIFT
+                       : 0,
         };
     default:
         return (struct cpuid_regs){0};
@@ -329,6 +383,8 @@ void exit_cpuid(struct guest *guest, const struct vm_exit *exit)
     const struct cpuid_context context = {
         .host = guests_backend()->cpuid,
         .number = guest->number,
+        .cpus = guest->cpus,
+        .cpu = guest->now,
         .xcr0_mask = guests_backend()->xcr0_mask(),
         .xcr0 = modes.xcr0,
         .osxsave = (modes.cr4 & CR4_OSXSAVE) != 0,

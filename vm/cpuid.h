@@ -22,6 +22,7 @@ struct cpuid_context {
     uint64_t xcr0;      /* those that it has enabled now */
     bool osxsave;       /* CR4.OSXSAVE as the guest sees it */
     bool code64;        /* asked in 64-bit mode */
+    unsigned cpus, cpu; /* how many it has; the one that asks */
     bool apic;          /* it has a local APIC, ... */
     bool apic_enabled;  /* ... that IA32_APIC_BASE has enabled */
 };

@@ -25,17 +25,19 @@ enum { REGISTER_ID, REGISTER_VERSION, REGISTER_ARBITRATION, REGISTER_ENTRIES = 0
 #define ENTRY_REMOTE_IRR BIT(14) /* accepted by the CPU and not ended */
 #define ENTRY_LEVEL BIT(15)
 #define ENTRY_MASKED BIT(16)
-#define ENTRY_DESTINATION(entry) ((uint32_t)((entry) >> 56))
+#define ENTRY_DESTINATION(entry) lapic_destination((uint8_t)((entry) >> 56))
 
 static void deliver(struct guest *guest, unsigned pin)
 {
     uint64_t *entry = &guest->devices.ioapic.entry[pin];
 
-    if (!lapic_is_addressed(guest, ENTRY_DESTINATION(*entry), *entry & ENTRY_LOGICAL))
+    unsigned to = lapic_addressed(guest, ENTRY_DESTINATION(*entry), *entry & ENTRY_LOGICAL);
+
+    if (to == 0)
         return;
     if (*entry & ENTRY_LEVEL)
         *entry |= ENTRY_REMOTE_IRR;
-    lapic_deliver(guest, ENTRY_MODE(*entry), ENTRY_VECTOR(*entry), *entry & ENTRY_LEVEL);
+    lapic_route(guest, to, ENTRY_MODE(*entry), ENTRY_VECTOR(*entry), *entry & ENTRY_LEVEL);
 }
 
 /* A level asks for as long as it is there, once for each end. */
@@ -88,13 +90,20 @@ bool ioapic_pending(const struct guest *guest, unsigned pin)
 {
     uint64_t entry = guest->devices.ioapic.entry[pin];
 
-    return !(entry & ENTRY_MASKED) && lapic_has_vector(guest, ENTRY_VECTOR(entry));
+    return !(entry & ENTRY_MASKED) && lapic_any_has_vector(guest, ENTRY_VECTOR(entry));
+}
+
+static bool any_is_on(const struct guest *guest)
+{
+    for (unsigned i = 0; i < guest->cpus; i++)
+        if (lapic_is_on(&guest->devices.lapic[i]))
+            return true;
+    return false;
 }
 
 bool ioapic_masked(const struct guest *guest, unsigned pin)
 {
-    return guest->devices.ioapic.entry[pin] & ENTRY_MASKED ||
-           !lapic_is_on(&guest->devices.lapic[guest->now]);
+    return guest->devices.ioapic.entry[pin] & ENTRY_MASKED || !any_is_on(guest);
 }
 
 /* ---- Registers ------------------------------------------------------------------------------ */

@@ -2,8 +2,8 @@
  * The registers of a guest's local APIC: at 0xfee00000, or as MSRs in x2APIC mode. SDM Vol. 3,
  * 11.4 "Local APIC" and 11.12 "Extended XAPIC (x2APIC)". What they stand for is in vm/lapic.c.
  *
- * It starts as a PC's firmware leaves it: enabled, LINT0 open for the 8259 pair ("virtual wire"),
- * LINT1 for NMIs.
+ * That of the vCPU that boots starts as a PC's firmware leaves it: enabled, LINT0 open for the 8259
+ * pair ("virtual wire"), LINT1 for NMIs. The others' are as after a reset.
  */
 #include "lib/bits.h"
 #include "vm/device.h"
@@ -81,7 +81,7 @@ static bool read_register(struct guest *guest, unsigned number, uint32_t *value)
     else
         switch (number) {
         case REGISTER_ID:
-            *value = lapic_is_x2apic(lapic) ? 0 : (uint32_t)lapic->id << 24;
+            *value = lapic_is_x2apic(lapic) ? guest->now : (uint32_t)lapic->id << 24;
             break;
         case REGISTER_VERSION:
             *value = VERSION;
@@ -93,7 +93,8 @@ static bool read_register(struct guest *guest, unsigned number, uint32_t *value)
             *value = lapic_processor_priority(guest);
             break;
         case REGISTER_LDR:
-            *value = lapic_is_x2apic(lapic) ? LAPIC_X2APIC_LDR : (uint32_t)lapic->ldr << 24;
+            *value =
+                lapic_is_x2apic(lapic) ? lapic_x2apic_ldr(guest->now) : (uint32_t)lapic->ldr << 24;
             break;
         case REGISTER_DFR:
             *value = lapic->dfr;
@@ -270,13 +271,15 @@ bool lapic_rdmsr(struct guest *guest, uint32_t index, uint64_t *value)
     return true;
 }
 
-/* 11.4.7.1 "Local APIC State After Power-Up or Reset". */
+/* 11.4.7.1 "Local APIC State After Power-Up or Reset". Its number is the ID, and the first boots.
+ */
 static void reset_registers(struct guest *guest)
 {
     struct dev_lapic *lapic = &guest->devices.lapic[guest->now];
 
     *lapic = (struct dev_lapic){
-        .base = WINDOW_BASE | APIC_BASE_BSP | APIC_BASE_EN,
+        .base = WINDOW_BASE | (guest->now == 0 ? APIC_BASE_BSP : 0) | APIC_BASE_EN,
+        .id = (uint8_t)guest->now,
         .svr = SPURIOUS_AFTER_RESET,
         .dfr = DFR_FLAT,
     };
@@ -285,6 +288,20 @@ static void reset_registers(struct guest *guest)
     for (unsigned i = 0; i < LAPIC_LVTS; i++)
         lapic->lvt[i] = (uint32_t)LAPIC_LVT_MASKED;
     lapic_timer_reset(guest);
+}
+
+void lapic_init(struct guest *guest)
+{
+    struct dev_lapic *lapic = &guest->devices.lapic[guest->now], before = *lapic;
+
+    reset_registers(guest);
+    lapic->base = before.base;
+    lapic->id = before.id;
+}
+
+bool lapic_is_first(const struct guest *guest)
+{
+    return guest->devices.lapic[guest->now].base & APIC_BASE_BSP;
 }
 
 /* 11.12.5 "x2APIC State Transitions": from off to x2APIC and from there to xAPIC no way leads. The
@@ -331,7 +348,7 @@ static bool write_x2apic(struct guest *guest, unsigned number, uint64_t value)
         return false;
     switch (number) {
     case REGISTER_SELF_IPI:
-        lapic_deliver(guest, LAPIC_DELIVER_FIXED, (uint8_t)value, false);
+        lapic_route(guest, 1u << guest->now, LAPIC_DELIVER_FIXED, (uint8_t)value, false);
         return true;
     case REGISTER_ICR:
         lapic_send(guest, value);
@@ -363,9 +380,12 @@ bool lapic_wrmsr(struct guest *guest, uint32_t index, uint64_t value)
 
 static void lapic_reset(struct guest *guest)
 {
-    struct dev_lapic *lapic = &guest->devices.lapic[guest->now];
+    struct dev_lapic *lapic = &guest->devices.lapic[0];
 
-    reset_registers(guest);
+    for (unsigned i = guest->cpus; i-- > 0;) {
+        guest_deal_with(guest, i);
+        reset_registers(guest);
+    }
     lapic->svr |= (uint32_t)LAPIC_SVR_ENABLED;
     lapic->lvt[LAPIC_LVT_LINT0] = (uint32_t)LVT_LEVEL | LAPIC_DELIVER_EXTINT << 8;
     lapic->lvt[LAPIC_LVT_LINT1] = (uint32_t)LVT_LEVEL | LAPIC_DELIVER_NMI << 8;

@@ -153,6 +153,13 @@ void dirty_drain(struct guest *guest)
         guests_backend()->log_take(guest->vcpu, note_logged, guest);
 }
 
+/* Of all its vCPUs, none of which is active on another CPU. */
+static void drain_all(struct guest *guest)
+{
+    for (unsigned i = 0; guest->dirty.way == DIRTY_BY_LOG && i < guest->cpus; i++)
+        guests_backend()->log_take(guest->cpu[i].vcpu, note_logged, guest);
+}
+
 void dirty_collect(struct guest *guest)
 {
     struct table *table = &guest->table;
@@ -161,7 +168,7 @@ void dirty_collect(struct guest *guest)
     if (guest->dirty.way == DIRTY_OFF)
         return;
     flush_begin(&watching.batch, table);
-    dirty_drain(guest);
+    drain_all(guest);
     if (guest->dirty.way == DIRTY_BY_MARKS)
         (void)table_harvest(table, table->kind->input_first, whole(table), HARVEST_CLEAR_D,
                             note_dirty, guest, &watching.batch);
@@ -201,10 +208,28 @@ int dirty_cover(struct guest *guest, gpa_t base, uint64_t size)
     return error;
 }
 
+static void stop_logs(struct guest *guest)
+{
+    for (unsigned i = 0; i < guest->cpus; i++)
+        guests_backend()->log_stop(guest->cpu[i].vcpu);
+}
+
+/* Each vCPU has a log of its own. */
+static int start_logs(struct guest *guest)
+{
+    int error = guests_backend()->log_start != NULL ? E_OK : E_UNSUPPORTED;
+
+    for (unsigned i = 0; error == E_OK && i < guest->cpus; i++) {
+        error = guests_backend()->log_start(guest->cpu[i].vcpu);
+        if (error != E_OK && i != 0)
+            stop_logs(guest);
+    }
+    return error;
+}
+
 /* Chooses how, and starts. */
 static int watch(struct guest *guest)
 {
-    const struct vm_backend *backend = guests_backend();
     struct table *table = &guest->table;
     struct flush_batch batch;
     int error = cover(guest, &guest->dirty.open);
@@ -212,8 +237,8 @@ static int watch(struct guest *guest)
     if (error != E_OK)
         return error;
     guest->dirty.way = table->caps.accessed_dirty ? DIRTY_BY_MARKS : DIRTY_BY_PROTECTION;
-    if (table->caps.accessed_dirty && backend->log_start != NULL) {
-        error = backend->log_start(guest->vcpu);
+    if (table->caps.accessed_dirty) {
+        error = start_logs(guest);
         if (error == E_OK)
             guest->dirty.way = DIRTY_BY_LOG;
         else if (error != E_UNSUPPORTED)
@@ -257,7 +282,7 @@ int dirty_start(struct guest *guest, enum dirty_asker asker)
 static void stop_watching(struct guest *guest)
 {
     if (guest->dirty.way == DIRTY_BY_LOG)
-        guests_backend()->log_stop(guest->vcpu);
+        stop_logs(guest);
     guest->table.marked = NULL;
     guest->dirty.way = DIRTY_OFF;
     page_set_end(&guest->dirty.open);

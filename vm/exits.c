@@ -17,7 +17,8 @@ static void exit_halt(struct guest *guest, const struct vm_exit *exit)
         return; /* the debug trap after it wakes it at once */
     guests_backend()->set_halted(guest->vcpu, true);
     guest_at(guest)->is.halted = true;
-    if (interrupts_can_wake(guest))
+    guest_at(guest)->is.deaf = !guests_backend()->interrupts_open(guest->vcpu);
+    if (interrupts_can_wake(guest) || guest->state != GUEST_RUNNING)
         return; /* it keeps its turn, and takes it when an interrupt has come */
     guest->state = GUEST_HALTED;
     guest_flush_output(guest);

@@ -219,12 +219,17 @@ static void refuse(struct guest *guest, const struct vm_exit *exit)
 
 static bool keeps_faulting(struct guest *guest, const struct vm_exit *exit)
 {
-    if (guest_at(guest)->spurious.gpa != exit->memory.gpa.v ||
-        guest_at(guest)->spurious.rip != exit->rip)
-        guest_at(guest)->spurious.count = 0;
-    guest_at(guest)->spurious.gpa = exit->memory.gpa.v;
-    guest_at(guest)->spurious.rip = exit->rip;
-    return ++guest_at(guest)->spurious.count > SPURIOUS_LIMIT;
+    struct guest_cpu *cpu = guest_at(guest);
+    uint64_t generation = guest->table.generation;
+
+    /* Where something was taken away since, another vCPU may have given it back each time. */
+    if (cpu->spurious.gpa != exit->memory.gpa.v || cpu->spurious.rip != exit->rip ||
+        cpu->spurious.generation != generation)
+        cpu->spurious.count = 0;
+    cpu->spurious.gpa = exit->memory.gpa.v;
+    cpu->spurious.rip = exit->rip;
+    cpu->spurious.generation = generation;
+    return ++cpu->spurious.count > SPURIOUS_LIMIT;
 }
 
 /* There is no frame for it just now. The access is made again when the guest goes on. */

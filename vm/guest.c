@@ -12,6 +12,7 @@
 #include "vm/guest_audit.h"
 #include "vm/guest_load.h"
 #include "vm/interrupts.h"
+#include "vm/lapic.h"
 #include "vm/quota.h"
 #include "vm/saved.h"
 #include "vm/sched.h"
@@ -249,6 +250,13 @@ static int build(struct guest *guest)
     if (saved_is(guest->image.bytes, guest->image.size))
         return refuse_unless(guest, guest_restore(guest));
     guest_choose_machine(guest);
+    if (guest->cpus > 1 && !guest_has_apic(guest)) {
+        format_buffer(guest->reason, sizeof(guest->reason),
+                      "cpus=%u: the others are started by a PC's local APIC, which it has not; add "
+                      "'pc'",
+                      guest->cpus);
+        return refuse(guest, E_INVAL, NULL);
+    }
     error = build_memory(guest);
     if (error != E_OK)
         return error;
@@ -307,6 +315,7 @@ static int make(struct guest *guest)
     uint64_t bytes = 0;
     int error;
 
+    guest_cpus_count(guest, guest->options.cpus);
     forget_last_life(guest);
     error = check_pin(guest);
     if (error == E_OK)
@@ -392,8 +401,7 @@ int guest_start(struct guest *guest)
             return error;
     }
     guest->reason[0] = '\0';
-    guest->state =
-        guest->cpu[0].is.halted && !interrupts_can_wake(guest) ? GUEST_HALTED : GUEST_RUNNING;
+    guest->state = interrupts_can_wake(guest) ? GUEST_RUNNING : GUEST_HALTED;
     return E_OK;
 }
 

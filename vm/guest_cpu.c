@@ -69,7 +69,7 @@ void guest_cpus_reset(struct guest *guest)
     for (unsigned i = 0; i < GUEST_VCPUS; i++) {
         struct guest_cpu *cpu = &guest->cpu[i];
 
-        cpu->is = (struct cpu_condition){.halted = false};
+        cpu->is = (struct cpu_condition){.waits = i != 0};
         cpu->quiet_until = 0;
         cpu->spurious.count = 0;
         cpu->ticks = 0;

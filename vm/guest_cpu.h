@@ -30,7 +30,12 @@ struct expected_fault {
 
 /* What a snapshot or a fork takes of it beside its registers. */
 struct cpu_condition {
-    bool halted; /* executed HLT and nothing has woken it */
+    bool halted; /* executed HLT and nothing has woken it ... */
+    bool deaf;   /* ... and its interrupts are closed, so that only an NMI or INIT will */
+    bool waits;  /* for a start-up IPI: it executes nothing (vm/startup.h) */
+    bool init;   /* an INIT has come, and then ... */
+    bool sipi;   /* ... a start-up IPI, with this vector; neither is taken yet */
+    uint8_t vector;
     struct expected_fault expect_fault;
 };
 
@@ -43,9 +48,10 @@ struct guest_cpu {
     uint64_t
         quiet_until; /* clock before which nothing can come for it, if nobody touches a device */
     struct {         /* a fault that the table does not explain, and how often */
-        uint64_t gpa, rip;
+        uint64_t gpa, rip, generation;
         unsigned count;
     } spurious;
+    bool clock_told; /* the backend knows where the guest's clock stands */
 
     unsigned queue;     /* the CPU in whose queue it is, if the guest is not pinned (vm/sched.h) */
     uint64_t moves;     /* to other queues */

@@ -93,6 +93,7 @@ int guest_load_image(struct guest *guest, struct vcpu_state *state)
 {
     struct report report;
     struct loader loader = {
+        .cpus = guest->cpus,
         .bytes = guest->image.bytes,
         .size = guest->image.size,
         .cmdline = guest->cmdline,

@@ -7,6 +7,7 @@
 #include "vm/guest.h"
 #include "vm/lapic.h"
 #include "vm/sched.h"
+#include "vm/startup.h"
 #include "x86/control.h"
 
 /* ---- Lines ---------------------------------------------------------------------------------- */
@@ -22,11 +23,31 @@ static bool is_replaced(const struct guest *guest, unsigned irq)
     return (irq == IRQ_TIMER || irq == IRQ_CLOCK) && hpet_replaces_legacy(guest);
 }
 
+static bool any_passes_pic(const struct guest *guest)
+{
+    for (unsigned i = 0; i < guest->cpus; i++)
+        if (lapic_passes_pic(guest, i))
+            return true;
+    return false;
+}
+
+/* The 8259 pair asks those whose local APICs let it through. */
+static void tell_of_pic(struct guest *guest)
+{
+    for (unsigned i = 0; i < guest->cpus; i++)
+        if (lapic_passes_pic(guest, i)) {
+            guest->cpu[i].quiet_until = 0;
+            guest_nudge(&guest->cpu[i]);
+        }
+}
+
 void irq_replace_line(struct guest *guest, unsigned irq, bool level)
 {
     if (pic_line(guest, irq) == level)
         return;
     pic_set_line(guest, irq, level);
+    if (level && pic_asks(guest))
+        tell_of_pic(guest);
     if (guest_has_apic(guest))
         ioapic_set_pin(guest, pin_of(irq), level);
 }
@@ -39,7 +60,7 @@ void irq_set_line(struct guest *guest, unsigned irq, bool level)
 
 bool irq_pending(const struct guest *guest, unsigned irq)
 {
-    if (lapic_passes_pic(guest) && !pic_masked(guest, irq) && pic_requested(guest, irq))
+    if (any_passes_pic(guest) && !pic_masked(guest, irq) && pic_requested(guest, irq))
         return true;
     return guest_has_apic(guest) && ioapic_pending(guest, pin_of(irq));
 }
@@ -48,7 +69,7 @@ bool irq_masked(const struct guest *guest, unsigned irq)
 {
     if (is_replaced(guest, irq))
         return true;
-    if (lapic_passes_pic(guest) && !pic_masked(guest, irq))
+    if (any_passes_pic(guest) && !pic_masked(guest, irq))
         return false;
     return !guest_has_apic(guest) || ioapic_masked(guest, pin_of(irq));
 }
@@ -61,7 +82,7 @@ static enum source who_asks(const struct guest *guest)
 {
     if (lapic_asks(guest))
         return LOCAL_APIC;
-    return pic_asks(guest) && lapic_passes_pic(guest) ? PIC_PAIR : NOBODY;
+    return pic_asks(guest) && lapic_passes_pic(guest, guest->now) ? PIC_PAIR : NOBODY;
 }
 
 static uint8_t acknowledge(struct guest *guest, enum source source)
@@ -73,7 +94,7 @@ static void inject(struct guest *guest, struct vm_event event)
 {
     if (guests_backend()->inject(guest->vcpu, event) != E_OK)
         return;
-    guest_at(guest)->is.halted = false;
+    guest_at(guest)->is.halted = guest_at(guest)->is.deaf = false;
     guest->interrupts++;
 }
 
@@ -153,14 +174,31 @@ uint64_t interrupts_offer(struct guest *guest, uint64_t ticks)
     return next;
 }
 
-bool interrupts_can_wake(struct guest *guest)
+/* Of the vCPU that is dealt with, which has executed HLT. Its registers may be in another of the
+ * machine's CPUs: what they say was noted then. */
+static bool can_be_woken(struct guest *guest)
 {
     uint64_t now = guest_now(guest);
 
     if (guest->devices.lapic[guest->now].nmi)
         return true;
-    if (!guests_backend()->interrupts_open(guest->vcpu))
+    if (guest_at(guest)->is.deaf)
         return false;
     return who_asks(guest) != NOBODY || serial_listens(guest) || keyboard_listens(guest) ||
            devices_next(guest, now) != UINT64_MAX;
+}
+
+bool interrupts_can_wake(struct guest *guest)
+{
+    unsigned dealt_with = guest->now;
+    bool can = false;
+
+    for (unsigned i = 0; i < guest->cpus && !can; i++) {
+        const struct guest_cpu *cpu = &guest->cpu[i];
+
+        guest_deal_with(guest, i);
+        can = !startup_waits(cpu) && (!cpu->is.halted || cpu->is.init || can_be_woken(guest));
+    }
+    guest_deal_with(guest, dealt_with);
+    return can;
 }

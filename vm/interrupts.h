@@ -100,7 +100,8 @@ struct interrupt_origin interrupt_origin(const struct guest *guest, bool by_pic,
 const char *interrupt_origin_text(char buffer[INTERRUPT_ORIGIN_TEXT],
                                   struct interrupt_origin origin);
 
-/* Of a guest that has executed HLT: will anything of its own ever wake it? */
+/* Of a guest of which a vCPU has executed HLT: does another go on, or will anything of its own ever
+ * wake one? */
 bool interrupts_can_wake(struct guest *guest);
 
 #endif

@@ -1,10 +1,10 @@
 /*
- * The local APIC of a guest's CPU, between those who raise interrupts and vm/interrupts.c, which
+ * The local APICs of a guest's CPUs, between those who raise interrupts and vm/interrupts.c, which
  * hands them to the CPU. SDM Vol. 3, chapter 11 "Advanced Programmable Interrupt Controller
- * (APIC)".
+ * (APIC)". What is not told of which, speaks of the vCPU that is dealt with (vm/guest_cpu.h).
  *
- * Guests with `pc` have one. Without effect, for nothing is there that could cause or take it: SMI,
- * INIT and SIPI, interrupts for other CPUs, thermal and performance interrupts.
+ * Guests with `pc` have them, one for each vCPU. Without effect, for nothing is there that could
+ * cause or take it: SMI, thermal and performance interrupts.
  */
 #ifndef QUIRE_VM_LAPIC_H
 #define QUIRE_VM_LAPIC_H
@@ -20,7 +20,6 @@ struct guest;
 #define LAPIC_FIRST_VECTOR 16 /* those below are the CPU's own */
 #define LAPIC_SVR_ENABLED BIT(8)
 #define LAPIC_LVT_MASKED BIT(16)
-#define LAPIC_X2APIC_LDR 1u /* of APIC ID 0: cluster 0, its first CPU */
 
 enum lapic_error {
     LAPIC_ERROR_SEND_ILLEGAL = 1 << 5,
@@ -33,6 +32,8 @@ enum lapic_delivery {
     LAPIC_DELIVER_FIXED = 0,
     LAPIC_DELIVER_LOWEST = 1,
     LAPIC_DELIVER_NMI = 4,
+    LAPIC_DELIVER_INIT = 5,
+    LAPIC_DELIVER_STARTUP = 6,
     LAPIC_DELIVER_EXTINT = 7,
 };
 
@@ -40,28 +41,46 @@ bool guest_has_apic(const struct guest *guest);
 
 /* ---- Interrupts on their way to the CPU ------------------------------------------------------ */
 
-/* One by its delivery mode, from the I/O APIC or another CPU; from an entry of the local vector
- * table. */
-void lapic_deliver(struct guest *guest, unsigned mode, uint8_t vector, bool level);
+/* One by its delivery mode, from another vCPU or the I/O APIC, to those of a set: bit n is vCPU n.
+ * By lowest priority it goes to one of them. Those that run on other CPUs are made to look. */
+void lapic_route(struct guest *guest, unsigned to, unsigned mode, uint8_t vector, bool level);
+/* From an entry of the local vector table. */
 void lapic_raise(struct guest *guest, enum lapic_lvt which);
-/* Is this CPU meant (11.6.2)? */
-bool lapic_is_addressed(const struct guest *guest, uint32_t destination, bool logical);
-/* Is this vector requested, and not taken yet? */
+/* Which are meant (11.6.2)? `destination` is as x2APIC mode has it: LAPIC_EVERYBODY, or an ID. */
+#define LAPIC_EVERYBODY UINT32_MAX
+unsigned lapic_addressed(const struct guest *guest, uint32_t destination, bool logical);
+/* As eight bits have it. */
+static inline uint32_t lapic_destination(uint8_t destination)
+{
+    return destination == UINT8_MAX ? LAPIC_EVERYBODY : destination;
+}
+/* Is this vector requested, and not taken yet? By any of the guest's? */
 bool lapic_has_vector(const struct guest *guest, uint8_t vector);
+bool lapic_any_has_vector(const struct guest *guest, uint8_t vector);
 
 /* Does anything wait, whatever its priority: a vector, or an NMI? */
 bool lapic_holds(const struct guest *guest);
 /* Does a vector wait whose priority the CPU takes? Which; it is in service from now on. */
 bool lapic_asks(const struct guest *guest);
 uint8_t lapic_acknowledge(struct guest *guest);
-/* Do requests of the 8259 pair reach the CPU? */
-bool lapic_passes_pic(const struct guest *guest);
+/* Do requests of the 8259 pair reach this vCPU? */
+bool lapic_passes_pic(const struct guest *guest, unsigned index);
+/* Is it the one that boots (11.4.4: IA32_APIC_BASE.BSP)? */
+bool lapic_is_first(const struct guest *guest);
+/* As after an INIT (11.4.7.3): the ID and the mode stay. */
+void lapic_init(struct guest *guest);
 
 /* ---- What its registers do (vm/dev_lapic.c) -------------------------------------------------- */
 
 static inline bool lapic_is_x2apic(const struct dev_lapic *lapic)
 {
     return (lapic->base & APIC_BASE_EXTD) != 0;
+}
+
+/* Its logical ID in x2APIC mode (11.12.10.2): cluster 0, a bit for each. */
+static inline uint32_t lapic_x2apic_ldr(unsigned index)
+{
+    return 1u << index;
 }
 
 bool lapic_is_on(const struct dev_lapic *lapic); /* neither by its MSR nor by SVR switched off */

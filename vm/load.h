@@ -43,7 +43,8 @@ struct loader {
     const char *cmdline;
     struct load_module module[LOAD_MODULES];
     unsigned modules;
-    bool pc; /* the first MiB is as a PC's: what its firmware leaves there goes there */
+    unsigned cpus; /* that the guest has */
+    bool pc;       /* the first MiB is as a PC's: what its firmware leaves there goes there */
     struct { /* ACPI's root pointer, where it is in the guest's memory already; size 0: none */
         uint64_t at;
         const uint8_t *bytes;

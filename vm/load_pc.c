@@ -6,6 +6,7 @@
 #include "lib/error.h"
 #include "lib/string.h"
 #include "vm/acpi_tables.h"
+#include "vm/devices.h"
 #include "vm/load_parts.h"
 
 #define IVT_ENTRIES 256
@@ -38,6 +39,12 @@ _Static_assert(BDA + BDA_OWN == LOAD_NO_VECTOR, "it leads to the IRET");
 #define CURSOR_SHAPE 0x0d0e /* lines 13 and 14 */
 
 #define EBDA_SIZE 1024
+
+/* Offsets in an ACPI table (5.2.6). */
+#define ACPI_LENGTH 4
+#define ACPI_CHECKSUM 9
+#define MADT_LAPIC 8 /* bytes of an entry */
+#define MADT_MOST 256
 
 static void put16(uint8_t *bytes, unsigned at, unsigned value)
 {
@@ -76,12 +83,36 @@ static void fill_ebda(const struct loader *loader, uint8_t ebda[EBDA_SIZE])
     }
 }
 
+/* The list of the CPUs: its last entries are local APICs, as many as the guest may have (ACPI 6.3,
+ * 5.2.12.2). Those of CPUs that there are not go. */
+static struct acpi_table shortened(const struct loader *loader, const struct acpi_table *table,
+                                   uint8_t bytes[MADT_MOST])
+{
+    struct acpi_table out = *table;
+    uint32_t size = (uint32_t)table->size - (GUEST_VCPUS - loader->cpus) * MADT_LAPIC;
+    uint8_t sum = 0;
+
+    if (memcmp(table->bytes, "APIC", 4) != 0 || table->size > MADT_MOST)
+        return out;
+    memcpy(bytes, table->bytes, size);
+    memcpy(bytes + ACPI_LENGTH, &size, sizeof(size));
+    bytes[ACPI_CHECKSUM] = 0;
+    for (uint32_t i = 0; i < size; i++)
+        sum = (uint8_t)(sum + bytes[i]);
+    bytes[ACPI_CHECKSUM] = (uint8_t)-sum;
+    out.bytes = bytes;
+    out.size = size;
+    return out;
+}
+
 int load_acpi_tables(struct loader *loader)
 {
+    uint8_t madt[MADT_MOST];
     int error = E_OK;
 
     for (unsigned i = 0; i < acpi_table_count && error == E_OK; i++) {
-        const struct acpi_table *table = &acpi_tables[i];
+        struct acpi_table shown = shortened(loader, &acpi_tables[i], madt);
+        const struct acpi_table *table = &shown;
 
         if (table->at == ACPI_RSDP) {
             loader->rsdp.at = table->at;

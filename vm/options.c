@@ -198,6 +198,16 @@ static int parse_pin(struct parser *parser, struct word word, struct word value)
     return E_OK;
 }
 
+static int parse_cpus(struct parser *parser, struct word word, struct word value)
+{
+    uint64_t count;
+
+    if (parse_size(value.text, value.length, &count) != E_OK || count == 0 || count > GUEST_VCPUS)
+        return REFUSE(parser, "'%.*s': a guest has 1 to %d virtual CPUs", SHOW(word), GUEST_VCPUS);
+    parser->out->cpus = (unsigned)count;
+    return E_OK;
+}
+
 static int parse_pages(struct parser *parser, struct word word, struct word value)
 {
     static const char *const sizes[] = {"4K", "2M", "1G"};
@@ -251,6 +261,8 @@ static int parse_value(struct parser *parser, struct word word, struct word name
         return parse_mods(parser, word, value);
     if (word_is(name, "entry"))
         return parse_entry(parser, word, value);
+    if (word_is(name, "cpus"))
+        return parse_cpus(parser, word, value);
     if (word_is(name, "pin"))
         return parse_pin(parser, word, value);
     if (word_is(name, "pages"))
@@ -266,7 +278,7 @@ static int parse_value(struct parser *parser, struct word word, struct word name
     return REFUSE(
         parser,
         "'%.*s': there is no option '%.*s='; there are mem= quota= pages= around= expect= reset= "
-        "mods= entry= pin= rom= nox= xo= ram= hole= share=",
+        "mods= entry= cpus= pin= rom= nox= xo= ram= hole= share=",
         SHOW(word), SHOW(name));
 }
 
@@ -308,6 +320,11 @@ static int check_pairs(struct parser *parser)
                       "'around=' is for memory that arrives at its first touch: add 'lazy'");
     if (parser->out->pc && parser->out->bare)
         return REFUSE(parser, "'pc' and 'bare' are opposites: leave one of them out");
+    if (parser->out->bare && parser->out->cpus > 1)
+        return REFUSE(parser,
+                      "'cpus=%u' needs a PC's local APIC, and 'bare' has none: leave one of "
+                      "them out",
+                      parser->out->cpus);
     if (parser->out->flat && parser->out->entry != ENTRY_BY_IMAGE)
         return REFUSE(parser,
                       "'flat' and 'entry=%s' are two ways to start an image: leave one of "
@@ -338,7 +355,7 @@ int options_parse(const char *line, struct guest_options *out, char *why, size_t
     struct word word;
     int error;
 
-    *out = (struct guest_options){.name = "unnamed", .memory = OPTION_DEFAULT_MEMORY};
+    *out = (struct guest_options){.name = "unnamed", .memory = OPTION_DEFAULT_MEMORY, .cpus = 1};
     if (!next_word(&at, &word))
         return REFUSE(&parser,
                       "the module has no command line; its first word is the guest's name");

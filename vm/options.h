@@ -15,6 +15,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "vm/devices.h"
+
 #define GUEST_NAME 24
 #define GUEST_CMDLINE 2049 /* what Linux takes, and its end */
 
@@ -62,7 +64,8 @@ struct guest_options {
     bool debug_exit; /* `debug-exit`: QEMU's isa-debug-exit at port 0xf4 */
     enum guest_expect expect;
     enum guest_reset_option reset;
-    bool pinned;   /* `pin=`: it runs on one CPU alone, ... */
+    unsigned cpus; /* `cpus=`: virtual CPUs, 1 to GUEST_VCPUS */
+    bool pinned;   /* `pin=`: it runs on one CPU alone, all its vCPUs, ... */
     unsigned pin;  /* ... this one */
     unsigned mods; /* `mods=N`: how many of the following modules are this guest's */
     unsigned areas;

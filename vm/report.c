@@ -126,6 +126,8 @@ void report_state(struct report *report, const struct vm_exit *exit)
     struct guest *guest = report->guest;
     struct vcpu_state state;
 
+    if (guest->cpus > 1)
+        format(&report->sink, "CPU %u of its %u\n", guest->now, guest->cpus);
     format(&report->sink, "exit: %s (0x%lx), %s 0x%lx, RIP 0x%lx, %u bytes\n",
            exit->name != NULL ? exit->name : "?", exit->raw, guests_backend()->detail,
            exit->qualification, exit->rip, exit->length);

@@ -19,7 +19,7 @@ static int judge_options(struct guest *guest)
 
     if (options->memory != OPTION_DEFAULT_MEMORY || options->areas != 0 || options->mods != 0 ||
         options->lazy || options->flat || options->pc || options->bare || options->debug_exit ||
-        options->pages != 0 || options->entry != ENTRY_BY_IMAGE)
+        options->cpus != 1 || options->pages != 0 || options->entry != ENTRY_BY_IMAGE)
         return REFUSE(guest, E_INVAL,
                       "a saved guest brings its memory and its machine: besides its name only "
                       "quota=, expect=, paused, merge and reset= may be given");
@@ -137,6 +137,8 @@ static void take_life(struct guest *guest, const struct saved *saved)
     life.cpu[0].expect_fault = saved->expect_fault;
     life.clock = saved->clock;
     life_restore(guest, &life);
+    guest->cpu[0].is.deaf =
+        guest->cpu[0].is.halted && !guests_backend()->interrupts_open(guest->vcpu);
 }
 
 int guest_restore(struct guest *guest)

@@ -86,6 +86,8 @@ static int describe(struct guest *guest, struct saved *saved)
 /* Why it cannot be saved; NULL: it can. */
 static const char *hindrance(const struct guest *guest)
 {
+    if (guest->cpus > 1)
+        return "it has several CPUs, and the format keeps one";
     if (guest->has_disk)
         return "its image is its disk, which stays behind";
     for (unsigned i = 0; i < guest->slots; i++)

@@ -13,6 +13,7 @@
 #include "vm/reset.h"
 #include "vm/sched.h"
 #include "vm/snapshot.h"
+#include "vm/startup.h"
 
 static uint64_t first_entry;
 
@@ -40,8 +41,11 @@ static void run_until(struct guest_cpu *cpu, uint64_t now, uint64_t end)
     cpu->vcpu->lock = sched_lock();
     while (goes_on && now < end && !sched_stopping()) {
         struct vm_exit exit = {.kind = VM_EXIT_COUNT};
-        uint64_t left = end - now, next = interrupts_offer(guest, now);
+        uint64_t left = end - now, next;
 
+        if (!startup_take(guest))
+            break;
+        next = interrupts_offer(guest, now);
         if (cpu->is.halted)
             break; /* nothing has come for it yet */
         int error = backend->run(cpu->vcpu, next < left ? next : left, &exit);
@@ -52,6 +56,7 @@ static void run_until(struct guest_cpu *cpu, uint64_t now, uint64_t end)
               exit.kind, error);
         if (guest_ended(guest))
             break; /* by another of its vCPUs: what this one came for is of no matter any more */
+        guest_clock_passed(guest);
         if (error != E_OK && exit.kind != VM_EXIT_BAD_STATE)
             run_failed(guest, error);
         else
@@ -71,12 +76,12 @@ static uint64_t waited(const struct guest_cpu *cpu)
 /* A guest that ends gives back what it held by and by, in turns of its own. */
 static void finish_some(struct guest *guest, uint64_t deadline)
 {
-    if (!sched_alone(guest))
-        return;
-    if (guest->snapshot != NULL)
+    if (guest->snapshot != NULL) {
         guest_hold_ended(guest);
-    else if (guest_finish_by(guest, deadline))
+    } else if (guest_finish_by(guest, deadline)) {
         guest_restart(guest);
+        sched_put(); /* its new vCPUs are for any CPU */
+    }
 }
 
 static void take_turn(struct guest_cpu *cpu)
@@ -98,7 +103,8 @@ static void take_turn(struct guest_cpu *cpu)
     used = guests_backend()->ticks() - start;
     guest->ticks += used;
     cpu->ticks += used;
-    if (guest_ended(guest) && (turn != 0 || guest->snapshot != NULL))
+    if (guest->state != GUEST_RUNNING && sched_alone(guest) && guest_ended(guest) &&
+        (turn != 0 || guest->snapshot != NULL))
         finish_some(guest, start + turn);
     sched_let_go();
     used = guests_backend()->ticks() - start;
@@ -115,13 +121,15 @@ bool cpu_wants_turn(const struct guest_cpu *cpu)
 {
     const struct guest *guest = cpu->guest;
 
-    return guest->state == GUEST_RUNNING ? cpu->index < guest->cpus
-                                         : cpu->index == 0 && guest_holds(guest);
+    if (guest->state == GUEST_RUNNING)
+        return cpu->index < guest->cpus && !startup_waits(cpu);
+    return cpu->index == 0 && guest_holds(guest);
 }
 
 static bool (*between)(void);
-static unsigned last[GUEST_CPUS];                     /* whose turn it was, ... */
-static uint8_t last_cpu[GUEST_CPUS][GUEST_LIMIT + 1]; /* ... and of each guest, which vCPU's */
+static unsigned last[GUEST_CPUS]; /* whose turn it was, ... */
+static uint8_t next_cpu[GUEST_CPUS]
+                       [GUEST_LIMIT + 1]; /* ... and of each guest, which vCPU's is next */
 
 void guests_set_between(bool (*wanted)(void))
 {
@@ -134,11 +142,17 @@ void guest_run_round(struct guest *guest, uint64_t most)
 
     guest->in_round = true;
     guest->round_over = false;
-    guest_clock_go(guest);
+    guest_deal_with(guest, 0);
     for (uint64_t now = start;
          now - start < most && guest->state == GUEST_RUNNING && !guest->round_over;
-         now = guests_backend()->ticks())
-        run_until(guest_at(guest), now, start + most);
+         now = guests_backend()->ticks()) {
+        bool shares = guest->cpus > 1 && start + most - now > SLICE_TICKS;
+
+        guest_clock_go(guest);
+        if (!startup_waits(guest_at(guest)))
+            run_until(guest_at(guest), now, shares ? now + SLICE_TICKS : start + most);
+        guest_deal_with(guest, (guest->now + 1) % guest->cpus);
+    }
     guest->in_round = false;
 }
 
@@ -172,9 +186,9 @@ static bool attend_console(void)
  * True: somebody used it. */
 static bool give_turn(unsigned queue, struct guest *guest, bool *taken)
 {
-    uint8_t *whose = &last_cpu[queue][guest->number];
+    uint8_t *whose = &next_cpu[queue][guest->number];
 
-    for (unsigned i = 0, first = *whose + 1u; i < GUEST_VCPUS && !sched_stopping(); i++) {
+    for (unsigned i = 0, first = *whose; i < GUEST_VCPUS && !sched_stopping(); i++) {
         struct guest_cpu *cpu = &guest->cpu[(first + i) % GUEST_VCPUS];
         bool halted = cpu->is.halted;
 
@@ -183,7 +197,7 @@ static bool give_turn(unsigned queue, struct guest *guest, bool *taken)
         take_turn(cpu);
         *taken = true;
         if (!halted || !cpu->is.halted) {
-            *whose = (uint8_t)cpu->index;
+            *whose = (uint8_t)((cpu->index + 1) % GUEST_VCPUS);
             return true;
         }
     }

@@ -78,7 +78,8 @@ bool sched_stopping(void);
 struct wide_lock *sched_lock(void);
 /* The turn of a vCPU begins on this CPU. */
 void sched_begin_turn(struct guest_cpu *cpu);
-/* This CPU puts what it has of a guest that has ended, for whoever finishes that. */
+/* This CPU puts what it has; that only of a guest that has ended, for whoever finishes it. */
+void sched_put(void);
 void sched_let_go(void);
 /* Has no other CPU anything of this guest? Those that do are brought out of guest code. Until then
  * nothing that is the guest's may be freed. */

@@ -188,12 +188,18 @@ void sched_begin_turn(struct guest_cpu *cpu)
     queue->active = queue->turn = cpu;
 }
 
+void sched_put(void)
+{
+    if (cpus != NULL)
+        put_all(sched_self());
+}
+
 void sched_let_go(void)
 {
     const struct guest_cpu *active = queues[sched_self()].active;
 
-    if (cpus != NULL && active != NULL && guest_ended(active->guest))
-        put_all(sched_self());
+    if (active != NULL && guest_ended(active->guest))
+        sched_put();
 }
 
 bool sched_alone(const struct guest *guest)
@@ -215,8 +221,12 @@ void guest_nudge(const struct guest_cpu *cpu)
 {
     unsigned queue = sched_queue_of(cpu);
 
-    if (cpus != NULL && queue != sched_self() && queues[queue].turn == cpu)
+    if (cpus == NULL || queue == sched_self())
+        return;
+    if (queues[queue].turn == cpu)
         cpus->kick(queue);
+    if (queue != 0 && queues[queue].out)
+        cpus->wake(queue); /* it halts, for it had nobody who would run */
 }
 
 /* ---- A CPU for guests ------------------------------------------------------------------------ */

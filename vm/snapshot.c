@@ -228,8 +228,7 @@ int guest_back(struct guest *guest)
     guest->verdict = 0;
     guest->reason[0] = '\0';
     if (runs)
-        guest->state = guest_at(guest)->is.halted && !interrupts_can_wake(guest) ? GUEST_HALTED
-                                                                                 : GUEST_RUNNING;
+        guest->state = interrupts_can_wake(guest) ? GUEST_RUNNING : GUEST_HALTED;
     return E_OK;
 }
 

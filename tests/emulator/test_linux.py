@@ -59,3 +59,31 @@ def test_debians_linux_runs_busybox(way):
     gave, held = re.search(r"g1 linux: gave back (\d+) frames of (\d+)", text).groups()
     assert gave == held
     assert "quire: guests: 1 of 1 as expected" in text
+
+
+def test_debians_linux_on_two_cpus(tmp_path):
+    """It finds the other CPU in the MADT, starts it, works on both, and ends with every frame given back."""
+    output = str(tmp_path / "linux.iso")
+    try:
+        linux.build(output, os.path.join(BUILD, "quire.elf"), "128M", "once", cpus=2)
+    except DebianError as error:
+        pytest.skip(f"Debian's packages cannot be had: {error}")
+    said = subprocess.run(
+        [sys.executable, os.path.join(ROOT, "tools", "launch.py"), "--engine", "qemu", "--cpus", "2", "--memory", "384"]
+        + ["--seconds", "900", "--patience", "600", "--cmds", "top; check; audit; quit", output],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=1000,
+        check=False,
+    )
+    text = said.stdout
+    assert said.returncode == 0, text
+    assert "smp: Brought up 1 node, 2 CPUs" in text
+    assert re.search(r"\n  g1\.1 +linux +stopped +\d +no ", text), text
+    first, second = re.search(r"digest: (\w{32})  - (\w{32})", text).groups()
+    assert first == second
+    assert "Kernel panic" not in text and "lockup" not in text
+    gave, held = re.search(r"g1 linux: gave back (\d+) frames of (\d+)", text).groups()
+    assert gave == held
+    assert "quire: guests: 1 of 1 as expected" in text

@@ -47,11 +47,11 @@ def test_a_warning_is_an_error(folder):
 
 def test_a_pointer_to_elsewhere(folder):
     change(folder, "xsdt", "E0200", "E0204")
-    assert "xsdt points to ['0xe00c0', '0xe0204', '0xe0280']" in refused(folder)
+    assert "xsdt points to ['0xe00c0', '0xe0204', '0xe02a0']" in refused(folder)
 
 
 def test_a_table_that_is_not_listed(folder):
-    change(folder, "rsdt", "[0004]                        HPET Address : 000E0280\n", "")
+    change(folder, "rsdt", "[0004]                        HPET Address : 000E02A0\n", "")
     assert "rsdt points to" in refused(folder)
 
 

@@ -24,6 +24,7 @@ struct fake_vcpu {
     bool logs;
     gpa_t log[512];
     uint32_t noted;  /* where the last access to a port ended */
+    unsigned inside; /* for a test: how many CPUs run it */
     unsigned active; /* 1 + the number of the CPU that has it; 0: none */
 };
 

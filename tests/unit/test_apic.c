@@ -121,9 +121,9 @@ static void test_it_starts_as_firmware_leaves_it(void **state)
     assert_int_equal(get(LVT_LINT0), 0x8700);
     assert_int_equal(get(LVT_TIMER), MASKED);
     assert_int_equal(rdmsr(IA32_APIC_BASE), LAPIC | APIC_BASE_BSP | APIC_BASE_EN);
-    assert_true(lapic_passes_pic(pc));
+    assert_true(lapic_passes_pic(pc, 0));
     put(LVT_LINT0, MASKED | 0x700);
-    assert_false(lapic_passes_pic(pc));
+    assert_false(lapic_passes_pic(pc, 0));
 }
 
 /* 11.8.3.1, 11.8.4: classes of 16 vectors. */
@@ -196,10 +196,10 @@ static void test_who_is_addressed(void **state)
     put(DFR, 0); /* clusters: 2, its third CPU */
     assert_int_equal(get(DFR), 0x0fffffff);
     put(LDR, 0x24000000);
-    assert_true(lapic_is_addressed(pc, 0x24, true));
-    assert_true(lapic_is_addressed(pc, 0xf4, true));
-    assert_false(lapic_is_addressed(pc, 0x14, true));
-    assert_false(lapic_is_addressed(pc, 0x28, true));
+    assert_int_equal(lapic_addressed(pc, 0x24, true), 1);
+    assert_int_equal(lapic_addressed(pc, 0xf4, true), 1);
+    assert_int_equal(lapic_addressed(pc, 0x14, true), 0);
+    assert_int_equal(lapic_addressed(pc, 0x28, true), 0);
 }
 
 /* 11.5.3: noted errors are read after a write; one raises its interrupt. */
@@ -247,7 +247,7 @@ static void test_switched_off_by_software(void **state)
     assert_int_equal(get(LVT_ERROR), MASKED | 0xe1);
     send_self(0x40);
     assert_false(lapic_asks(pc));
-    assert_false(lapic_passes_pic(pc));
+    assert_false(lapic_passes_pic(pc, 0));
     put(SVR, 0x1ff);
     assert_false(lapic_asks(pc));
 }
@@ -361,7 +361,7 @@ static void test_state_transitions(void **state)
     assert_int_equal(window_read(pc, gpa(LAPIC + VERSION), 4), UINT64_MAX);
     assert_false(wrmsr(IA32_APIC_BASE, on)); /* no way back, but for off */
     assert_true(wrmsr(IA32_APIC_BASE, base));
-    assert_true(lapic_passes_pic(pc)); /* the CPU's own pins */
+    assert_true(lapic_passes_pic(pc, 0)); /* the CPU's own pins */
     assert_false(can_read(0x803));
     assert_false(wrmsr(IA32_APIC_BASE, on | APIC_BASE_EXTD));
     assert_true(wrmsr(IA32_APIC_BASE, on));
@@ -434,7 +434,7 @@ static void test_pins(void **state)
         if (irq == 2)
             continue;
         assert_int_equal(io_get(0x10 + 2 * pin), MASKED);
-        assert_true(irq_masked(pc, irq) || lapic_passes_pic(pc));
+        assert_true(irq_masked(pc, irq) || lapic_passes_pic(pc, 0));
         irq_set_line(pc, irq, true);
         assert_false(lapic_asks(pc)); /* masked: the edge is lost */
         irq_set_line(pc, irq, false);
@@ -753,7 +753,7 @@ static void test_only_with_pc(void **state)
     assert_int_equal(guest_slot_at(pc, gpa(IOAPIC))->kind, SLOT_DEVICE);
     assert_int_equal(guest_slot_at(pc, gpa(HPET))->kind, SLOT_DEVICE);
     assert_false(lapic_has_msr(other, IA32_APIC_BASE));
-    assert_true(lapic_passes_pic(other));
+    assert_true(lapic_passes_pic(other, 0));
     assert_false(lapic_asks(other));
     guest_kill(other);
 }

@@ -666,6 +666,8 @@ static void make_guests(void)
     memset(guest, 0, sizeof(guest));
     for (unsigned i = 1; i <= GUESTS; i++) {
         guest[i].number = i;
+        guest[i].cpus = 1;
+        guest[i].cpu[0].guest = &guest[i];
         snprintf(guest[i].name, sizeof(guest[i].name), "%s%u", long_name, i);
         guest[i].expected = GUEST_PASSED;
         guest[i].memory = 16 * MiB;
@@ -804,7 +806,7 @@ static void test_top_and_cpus(void **state)
     guest[3].options.pinned = true;
     guest[3].options.pin = 1;
     answers("top", "g2     hello2      running ");
-    guest[2].ticks += 100;
+    guest[2].cpu[0].ticks += 100;
     answers("top", "2 CPUs; shares are of one of them, since");
     assert_non_null(strstr(screen, "g2     hello2      running     0  no           10"));
     assert_non_null(strstr(screen, "g3     hello3      paused      1  yes           0"));

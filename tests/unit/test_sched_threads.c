@@ -1,8 +1,9 @@
 /*
  * Guests on several CPUs, each of which is a thread: they run, fault, print and end at the same
- * time, while CPU 0 forks, snapshots, resets, kills and starts them. No guest is on two CPUs, none
- * is on any while all stand still, and no CPU touches a vCPU that is active on another. Under
- * ThreadSanitizer as well, to which whatever is not under the guests' lock is a race.
+ * time, some on several CPUs at once, while CPU 0 forks, snapshots, resets, kills and starts them.
+ * No vCPU is on two CPUs, none is on any while all stand still, and no CPU touches a vCPU that is
+ * active on another. Under ThreadSanitizer as well, to which whatever is not under the guests' lock
+ * is a race.
  */
 #include "vm/sched.h"
 
@@ -64,19 +65,47 @@ static const struct guests_cpus cpus = {.count = CPUS,
 
 /* ---- What guests do, without the lock -------------------------------------------------------- */
 
-static unsigned inside[GUEST_LIMIT + 1], inside_all;
+static unsigned inside_all;
 static bool still; /* nobody may be in a guest */
 
-static void stay_inside(unsigned number)
+static void stay_inside(struct fake_vcpu *vcpu)
 {
-    check(__atomic_fetch_add(&inside[number], 1, __ATOMIC_RELAXED) == 0);
+    check(__atomic_fetch_add(&vcpu->inside, 1, __ATOMIC_RELAXED) == 0);
     __atomic_fetch_add(&inside_all, 1, __ATOMIC_RELAXED);
     check(!__atomic_load_n(&still, __ATOMIC_RELAXED) || self_is == 0);
     for (unsigned i = 0; i < 20 && !__atomic_load_n(&kicked[self_is], __ATOMIC_RELAXED); i++)
         sched_yield();
     __atomic_store_n(&kicked[self_is], false, __ATOMIC_RELAXED);
     __atomic_fetch_sub(&inside_all, 1, __ATOMIC_RELAXED);
-    __atomic_fetch_sub(&inside[number], 1, __ATOMIC_RELAXED);
+    __atomic_fetch_sub(&vcpu->inside, 1, __ATOMIC_RELAXED);
+}
+
+static void write_msr(struct fake_vcpu *vcpu, struct vm_exit *exit, uint32_t index, uint64_t value)
+{
+    exit->kind = VM_EXIT_MSR;
+    exit->msr.index = index;
+    exit->msr.write = true;
+    vcpu->vcpu.gpr[RAX] = value & UINT32_MAX;
+    vcpu->vcpu.gpr[RDX] = value >> 32;
+}
+
+/* The vCPU that boots starts the others, and later resets one or interrupts them; others, and
+ * guests without a local APIC, are refused that. */
+static bool speak_to_others(struct fake_vcpu *vcpu, struct vm_exit *exit, uint64_t step)
+{
+    if (step == 5)
+        write_msr(vcpu, exit, 0x1b, 0xfee00d00); /* x2APIC mode, BSP */
+    else if (step == 6)
+        write_msr(vcpu, exit, 0x830, 0xc4510); /* INIT, then a start-up, to the others */
+    else if (step == 7)
+        write_msr(vcpu, exit, 0x830, 0xc4610);
+    else if (step % 64 == 9)
+        write_msr(vcpu, exit, 0x830, step % 3 ? 0xc0441 : UINT64_C(1) << 32 | 0x4500);
+    else if (step % 64 == 10)
+        write_msr(vcpu, exit, 0x830, UINT64_C(1) << 32 | 0x4610);
+    else
+        return false;
+    return true;
 }
 
 /* In turn it touches the next page, prints, and computes for a slice; in the end it resets itself
@@ -85,8 +114,10 @@ static void run_guest(struct fake_vcpu *vcpu, struct vm_exit *exit)
 {
     uint64_t *steps = &vcpu->vcpu.gpr[RBX];
 
-    stay_inside(vcpu->vcpu.guest->number);
-    switch (++*steps % 4) {
+    stay_inside(vcpu);
+    if (speak_to_others(vcpu, exit, ++*steps))
+        return;
+    switch (*steps % 4) {
     case 0:
         exit->kind = VM_EXIT_MEMORY;
         exit->memory.gpa = gpa(2 * MiB + *steps / 4 % PAGES * PAGE_SIZE);
@@ -181,7 +212,9 @@ static void many_at_once(void **state)
     machine_cpu = run_guest;
     guests_set_cpus(&cpus);
     for (unsigned i = 0; i < GUESTS; i++)
-        make(i == 5 ? "pinned mem=4M lazy reset=restart pin=3" : "g mem=4M lazy reset=restart");
+        make(i == 5  ? "pinned mem=4M lazy reset=restart pin=3"
+             : i % 2 ? "g mem=4M pc cpus=3 lazy reset=restart"
+                     : "g mem=4M lazy reset=restart");
     for (uintptr_t i = 1; i < CPUS; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, cpu_main, (void *)i), 0);
     guests_go_on();

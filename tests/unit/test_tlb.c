@@ -500,6 +500,13 @@ static void an_asid_comes_again(void **state)
     assert_int_equal(asid_take(&asid), E_OK);
     assert_int_equal(asid, taken[7]);
     assert_true(asid_take_stale(asid));
+    /* Of one table: all of them. */
+    assert_int_equal(asid_join(0, taken[3]), taken[3]);
+    assert_int_equal(asid_join(taken[3], taken[4]), taken[3]);
+    assert_int_equal(asid_join(taken[3], taken[5]), taken[3]);
+    tlb_flush_asid(taken[3]);
+    for (unsigned i = 3; i < 6; i++)
+        assert_true(asid_take_stale(taken[i]));
     assert_false(asid_take_stale(taken[8]));
     tlb_flush_asid(taken[8]);
     assert_false(asid_take_stale(taken[7]));

@@ -201,6 +201,9 @@ UNIT_TESTS += shares
 UNIT_shares_SRC := $(VM_SRC)
 
 # Guests on several CPUs: played in turn, and as threads.
+UNIT_TESTS += guest_cpus
+UNIT_guest_cpus_SRC := $(VM_SRC)
+
 UNIT_TESTS += sched
 UNIT_sched_SRC := $(VM_SRC)
 

@@ -11,7 +11,7 @@
 [0004]              Asl Compiler Revision : 00000000
 
 [0004]                       FACS Address : 0009FE00
-[0004]                       DSDT Address : 000E02C0
+[0004]                       DSDT Address : 000E02E0
 [0001]                              Model : 00
 [0001]                         PM Profile : 01 [Desktop]
 [0002]                      SCI Interrupt : 0009
@@ -91,7 +91,7 @@
 
 [0001]                FADT Minor Revision : 01
 [0008]                       FACS Address : 0000000000000000
-[0008]                       DSDT Address : 00000000000E02C0
+[0008]                       DSDT Address : 00000000000E02E0
 [0012]                   PM1A Event Block : [Generic Address Structure]
 [0001]                           Space ID : 01 [SystemIO]
 [0001]                          Bit Width : 20

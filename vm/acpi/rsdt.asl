@@ -11,4 +11,4 @@
 
 [0004]                        FADT Address : 000E00C0
 [0004]                        MADT Address : 000E0200
-[0004]                        HPET Address : 000E0280
+[0004]                        HPET Address : 000E02A0

@@ -11,4 +11,4 @@
 
 [0008]                        FADT Address : 00000000000E00C0
 [0008]                        MADT Address : 00000000000E0200
-[0008]                        HPET Address : 00000000000E0280
+[0008]                        HPET Address : 00000000000E02A0

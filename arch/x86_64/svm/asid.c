@@ -11,6 +11,7 @@ static struct {
     struct lock lock;
     uint32_t count;
     bool taken[ASID_MOST];
+    uint16_t next[ASID_MOST];              /* of the same table; 0: none */
     bool stale[SHOOTDOWN_CPUS][ASID_MOST]; /* each CPU has TLBs of its own */
 } asids;
 
@@ -37,17 +38,34 @@ int asid_take(uint16_t *out)
     return error;
 }
 
+uint16_t asid_join(uint16_t first, uint16_t asid)
+{
+    if (first == 0)
+        return asid;
+    lock_take(&asids.lock);
+    asids.next[asid] = asids.next[first];
+    asids.next[first] = asid;
+    lock_drop(&asids.lock);
+    return first;
+}
+
 void asid_give(uint16_t asid)
 {
     lock_take(&asids.lock);
+    for (unsigned i = 1; i < ASID_MOST; i++)
+        if (asids.next[i] == asid)
+            asids.next[i] = asids.next[asid];
+    asids.next[asid] = 0;
     asids.taken[asid] = false;
     lock_drop(&asids.lock);
 }
 
 void tlb_flush_asid(uint16_t asid)
 {
-    tlb_count()->guest_tag_at_entry++;
-    asids.stale[shootdown_self()][asid] = true;
+    for (; asid != 0; asid = asids.next[asid]) {
+        tlb_count()->guest_tag_at_entry++;
+        asids.stale[shootdown_self()][asid] = true;
+    }
 }
 
 bool asid_take_stale(uint16_t asid)

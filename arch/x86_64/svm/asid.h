@@ -15,6 +15,11 @@ void asid_init(uint32_t count);
 int asid_take(uint16_t *out);
 void asid_give(uint16_t asid);
 
+/* The vCPUs of a table each have an ASID, for each has linear addresses of its own; the table's tag
+ * is one of them, and tlb_flush_asid() of that means all. Another joins that of `first`, or is the
+ * first itself, where that is 0: returns the tag. Nobody may be using the table. */
+uint16_t asid_join(uint16_t first, uint16_t asid);
+
 /* Whether translations under this ASID have to be forgotten by the entry that follows on this CPU:
  * asked once, and with GIF clear. */
 bool asid_take_stale(uint16_t asid);

@@ -42,8 +42,10 @@ static void prepare_entry(struct svm_vcpu *v)
     struct vmcb *vmcb = v->vmcb;
     uint64_t window = V_IRQ | V_IGNORE_TPR | BITS(3, 0) << V_PRIORITY_SHIFT;
 
-    if (shootdown_load(CONTEXT_GUEST, v->table, &v->seen[shootdown_self()]))
+    if (shootdown_load(CONTEXT_GUEST, v->table, &v->seen[shootdown_self()])) {
+        tlb_flush_asid(v->table->tag); /* all of the table's: the next load may not ask again */
         tlb_flush_asid(v->asid);
+    }
     clear_gif(); /* until svm_enter() is over */
     vmcb->interrupt = (uint32_t)(V_INTR_MASKING | (v->window ? window : 0));
     vmcb->tlb_control = !asid_take_stale(v->asid)  ? TLB_CONTROL_NOTHING

@@ -88,7 +88,7 @@ static int prepare(struct svm_vcpu *v)
     v->vmcb = direct(v->frame);
     v->resident.fpu = direct(v->resident.fpu_frame);
     resident_reset(&v->resident);
-    v->table->tag = v->asid;
+    v->table->tag = asid_join(v->table->tag, v->asid);
     fill_vmcb(v);
     return E_OK;
 }

@@ -55,7 +55,8 @@ svm_enter:
         mov r14, [rdi + GPR(14)]
         mov r15, [rdi + GPR(15)]
         mov rdi, [rdi + GPR(G_RDI)]
-        sti
+        sti                             ; with GIF 0 nothing comes yet
+        nop                             ; QEMU would have the guest in the shadow of STI (docs/SVM.md)
         vmrun                           ; the exit comes back here, with the RAX from before
         cli
         vmsave
