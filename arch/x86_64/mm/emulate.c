@@ -140,11 +140,19 @@ static int write_place(void *ctx, const struct insn_place *asked, const uint64_t
 
 /* ---- The whole ----------------------------------------------------------------------------- */
 
+/* In 64-bit mode nothing is asked of the other segments. */
+static struct operand_segment segment_of(const struct emulate_cpu *cpu, enum operand_register which)
+{
+    if (cpu->access.code64 && which != OPERAND_FS && which != OPERAND_GS)
+        return (struct operand_segment){0};
+    return cpu->segment(cpu->ctx, which);
+}
+
 struct operand emulate_operand(const struct emulate_cpu *cpu, const struct insn_place *place)
 {
     return (struct operand){
         .which = (enum operand_register)place->segment,
-        .segment = cpu->segment(cpu->ctx, (enum operand_register)place->segment),
+        .segment = segment_of(cpu, (enum operand_register)place->segment),
         .offset = place->offset,
         .address_bytes = place->address_bytes,
         .bytes = place->bytes,

@@ -91,7 +91,7 @@ struct guest_access svm_guest_access(struct svm_vcpu *v)
 {
     return (struct guest_access){
         .vcpu = &v->vcpu,
-        .table = v->table,
+        .memory = {.table = v->table},
         .registers = registers,
         .segment = segment,
         .place = place,
