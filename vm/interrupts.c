@@ -113,10 +113,16 @@ static void offer_nmi(struct guest *guest)
         trace_interrupt(guest, VECTOR_NMI, (struct interrupt_origin){.kind = ORIGIN_NMI});
 }
 
-void interrupts_stir(struct guest *guest)
+void interrupts_look(struct guest *guest)
 {
     guest->devices.quiet_until = 0;
     guest_nudge(guest);
+}
+
+void interrupts_stir(struct guest *guest)
+{
+    devices_settle(guest);
+    interrupts_look(guest);
 }
 
 uint64_t interrupts_offer(struct guest *guest, uint64_t ticks)
@@ -128,7 +134,7 @@ uint64_t interrupts_offer(struct guest *guest, uint64_t ticks)
 
     if (now < guest->devices.quiet_until)
         return guest->devices.quiet_until - now;
-    devices_update(guest, now);
+    devices_update_due(guest, now);
     offer_nmi(guest);
     source = who_asks(guest);
     if (source != NOBODY && backend->interrupts_open(guest->vcpu)) {
@@ -140,7 +146,7 @@ uint64_t interrupts_offer(struct guest *guest, uint64_t ticks)
         source = who_asks(guest);
     }
     backend->want_window(guest->vcpu, source != NOBODY);
-    next = devices_next(guest, now);
+    next = devices_next_due(guest, now);
     if (source == NOBODY && !lapic_holds(guest))
         guest->devices.quiet_until = next < UINT64_MAX - now ? now + next : UINT64_MAX;
     return next;

@@ -69,9 +69,11 @@ bool keyboard_listens(const struct guest *guest);
 
 /* ---- Quiet times ----------------------------------------------------------------------------- */
 
-/* Once nothing waits, nothing new comes before the time that devices_next() told, unless somebody
- * touches a device: then this has to be called. Whoever drives a line from outside an access does.
- */
+/* Once nothing waits, nothing new comes before the time that devices_next_due() told, unless
+ * somebody touches a device: then the next entry has to look. */
+void interrupts_look(struct guest *guest);
+/* The same where any device may have another interrupt now than it has told: before what
+ * irq_masked() goes by changes, and by whoever drives a line from outside an access. */
 void interrupts_stir(struct guest *guest);
 
 /* ---- The CPU --------------------------------------------------------------------------------- */
