@@ -79,21 +79,31 @@ uint64_t devices_next(const struct guest *guest, uint64_t now)
 
 /* ---- What has been told ---------------------------------------------------------------------- */
 
-void devices_update_due(struct guest *guest, uint64_t now)
+static void forget(struct guest *guest, enum timed_device which)
 {
-    uint64_t *due = guest->devices.due;
+    guest->devices.due[which] = guest->devices.first_due = 0;
+}
 
+static void update_due(struct guest *guest, uint64_t now)
+{
     for (unsigned i = TIMED_NONE + 1; i < TIMED_DEVICES; i++) {
-        if (due[i] > now)
+        if (guest->devices.due[i] > now)
             continue;
         timed[i]->update(guest, now);
-        due[i] = 0;
+        forget(guest, i);
     }
+}
+
+void devices_update_due(struct guest *guest, uint64_t now)
+{
+    if (guest->devices.first_due <= now)
+        update_due(guest, now);
     for (unsigned i = 0; i < always_count; i++)
         always[i]->update(guest, now);
 }
 
-uint64_t devices_next_due(struct guest *guest, uint64_t now)
+/* Has those tell that have to. */
+static void find_first(struct guest *guest, uint64_t now)
 {
     uint64_t *due = guest->devices.due, first = UINT64_MAX;
 
@@ -105,13 +115,23 @@ uint64_t devices_next_due(struct guest *guest, uint64_t now)
         }
         first = least(first, due[i]);
     }
+    guest->devices.first_due = first;
+}
+
+uint64_t devices_next_due(struct guest *guest, uint64_t now)
+{
+    if (guest->devices.first_due == 0)
+        find_first(guest, now);
+    uint64_t first = guest->devices.first_due;
+
     return least(first == UINT64_MAX ? first : first - now, next_always(guest, now));
 }
 
 void devices_settle(struct guest *guest)
 {
     devices_update(guest, guest_now(guest));
-    memset(guest->devices.due, 0, sizeof(guest->devices.due));
+    for (unsigned i = TIMED_NONE + 1; i < TIMED_DEVICES; i++)
+        forget(guest, i);
 }
 
 void device_touched(struct guest *guest, const struct device *device)
@@ -120,7 +140,8 @@ void device_touched(struct guest *guest, const struct device *device)
     case BEARS_ON_NOTHING:
         break;
     case BEARS_ON_ITSELF:
-        guest->devices.due[device->timed] = 0;
+        if (device->timed != TIMED_NONE)
+            forget(guest, device->timed);
         interrupts_look(guest);
         break;
     case BEARS_ON_ALL:

@@ -213,6 +213,7 @@ struct guest_devices {
     struct dev_hpet hpet;
     uint64_t quiet_until; /* clock before which no interrupt can come, if nobody touches a device */
     uint64_t due[TIMED_DEVICES]; /* the clock at each one's next interrupt; 0: it has to tell */
+    uint64_t first_due;          /* the least of them; 0: one has to tell */
     uint64_t unclaimed;          /* accesses to ports that no device has */
     uint16_t last_unclaimed;
 };

@@ -372,6 +372,28 @@ static void test_fetches_again(void **state)
     assert_int_equal(emulation.place[0].fault.code, PF_PRESENT | PF_FETCH);
 }
 
+/* What the CPU tells of the instruction is not fetched, but for the rest of it. */
+static void test_what_was_fetched(void **state)
+{
+    static const uint8_t mov[] = {0xc7, 0x03, 0x78, 0x56, 0x34, 0x12};
+    struct emulate_cpu cpu = make_cpu(INSN_CODE64);
+    struct emulation emulation;
+
+    (void)state;
+    make_tables();
+    cpu.fetched = mov;
+    for (unsigned told = 0; told <= sizeof(mov); told++) {
+        memset(memory + CODE, 0x90, sizeof(mov));
+        memcpy(memory + CODE + told, mov + told, sizeof(mov) - told);
+        cpu.fetched_bytes = told;
+        assert_int_equal(emulate_decode(&cpu, &emulation), EMULATE_DONE);
+        assert_int_equal(emulation.insn.length, sizeof(mov));
+        assert_int_equal(emulation.insn.immediate, 0x12345678);
+    }
+    put64(TABLES, 0); /* nothing of it is fetched */
+    assert_int_equal(emulate_decode(&cpu, &emulation), EMULATE_DONE);
+}
+
 /* Where the CPU has come to by itself the guest's tables are not gone through again: for this page,
  * and for such an access. */
 static void test_where_the_cpu_has_come_to(void **state)
@@ -437,6 +459,7 @@ int main(void)
         cmocka_unit_test(test_fetches),
         cmocka_unit_test(test_fetches_again),
         cmocka_unit_test(test_where_the_cpu_has_come_to),
+        cmocka_unit_test(test_what_was_fetched),
         cmocka_unit_test(test_tables_in_a_device),
     };
 

@@ -13,6 +13,8 @@
 struct guest_access {
     struct vcpu *vcpu;
     struct guest_view memory; /* by its second level */
+    const uint8_t *fetched;   /* the instruction at RIP, as far as the exit tells its bytes; ... */
+    unsigned fetched_bytes;   /* ... 0: it does not */
 
     /* All but reach(), mark() and ctx. */
     void (*registers)(struct vcpu *vcpu, struct operand_cpu *out);

@@ -104,6 +104,8 @@ static void load_cpu(struct guest_insn *g)
     cpu->read = read_device;
     cpu->write = write_device;
     cpu->ctx = g;
+    cpu->fetched = g->access->fetched;
+    cpu->fetched_bytes = g->access->fetched_bytes;
     memcpy(state->gpr, vcpu->gpr, sizeof(state->gpr));
     g->access->place(vcpu, &state->rip, &state->gpr[INSN_RSP]);
     state->rflags = cpu->access.rflags;
@@ -187,9 +189,9 @@ static enum emulate_outcome step(struct guest_insn *g)
 enum vm_operand_outcome guest_emulate(struct guest_access *access, const struct vm_exit *exit,
                                       const struct vm_bus *bus, struct vm_emulation *out)
 {
-    struct guest_insn g = {.access = access, .bus = bus};
     uint64_t event = access->delivering(access->vcpu);
     enum emulate_outcome outcome;
+    struct guest_insn g;
 
     if (event) {
         format_buffer(out->why, sizeof(out->why),
@@ -197,6 +199,8 @@ enum vm_operand_outcome guest_emulate(struct guest_access *access, const struct 
                       event);
         return VM_OPERAND_UNKNOWN;
     }
+    g.access = access;
+    g.bus = bus;
     load_cpu(&g);
     if (exit->memory.gva_valid) {
         g.cpu.access.exited.linear = exit->memory.gva.v;

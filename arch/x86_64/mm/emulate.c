@@ -32,9 +32,13 @@ uint64_t emulate_code_address(const struct emulate_cpu *cpu)
 enum emulate_outcome emulate_decode(const struct emulate_cpu *cpu, struct emulation *out)
 {
     uint8_t bytes[INSN_LONGEST];
-    unsigned count = 0, more;
+    unsigned count = cpu->fetched_bytes, more;
     enum insn_verdict verdict = INSN_TRUNCATED;
 
+    if (count != 0) {
+        memcpy(bytes, cpu->fetched, count);
+        verdict = insn_decode(bytes, count, cpu->mode, &out->insn);
+    }
     while (verdict == INSN_TRUNCATED && count < INSN_LONGEST) {
         enum operand_outcome outcome =
             operand_fetch(&cpu->access, code_address(cpu, cpu->state.rip + count),
