@@ -33,7 +33,7 @@ void irq_replace_line(struct guest *guest, unsigned irq, bool level)
 
 void irq_set_line(struct guest *guest, unsigned irq, bool level)
 {
-    if (!is_replaced(guest, irq))
+    if (pic_line(guest, irq) != level && !is_replaced(guest, irq))
         irq_replace_line(guest, irq, level);
 }
 

@@ -499,6 +499,19 @@ static void test_missed_ticks_are_made_up(void **state)
     assert_int_equal(ticks, 1000);
 }
 
+/* A guest that keeps a line masked may read when it has asked. */
+static void test_a_masked_timer_is_polled(void **state)
+{
+    (void)state;
+    start_pics(0x01);
+    out(0x21, 0xff);
+    set_timer(0, 50);
+    guest->clock.at = timer_start() + 50 * COUNT - 1;
+    assert_int_equal(read_requests(0x20) & 1, 0);
+    guest->clock.at++;
+    assert_int_equal(read_requests(0x20) & 1, 1);
+}
+
 /* ---- The serial port ------------------------------------------------------------------------- */
 
 static void test_the_serial_port_asks(void **state)
@@ -683,6 +696,7 @@ int main(void)
         TEST(test_a_periodic_timer),
         TEST(test_a_timer_that_fires_once),
         TEST(test_missed_ticks_are_made_up),
+        TEST(test_a_masked_timer_is_polled),
         TEST(test_the_serial_port_asks),
         TEST(test_they_wait_for_an_open_cpu),
         TEST(test_halted_for_good),

@@ -214,6 +214,11 @@ void vmx_retry(struct vcpu *vcpu)
         leave_traps(v, rflags);
 }
 
+bool vmx_watches(void)
+{
+    return (vmread(VMCS_GUEST_DR7) & DR7_ENABLES) != 0;
+}
+
 /* The debug registers hold the guest's: it is resident. */
 static void note(struct vmx_vcpu *v, enum debug_access access, uint64_t at, unsigned bytes)
 {
@@ -229,7 +234,7 @@ void vmx_note_port(struct vcpu *vcpu, uint16_t port, unsigned width)
 {
     struct vmx_vcpu *v = vmx_vcpu_of(vcpu);
 
-    if (vmx_vcpu_load(v) == E_OK && (vmx_guest_cr4() & CR4_DE))
+    if (vmx_vcpu_load(v) == E_OK && vmx_watches() && (vmx_guest_cr4() & CR4_DE))
         note(v, DEBUG_PORT, port, width);
 }
 

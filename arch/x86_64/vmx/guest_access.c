@@ -62,7 +62,7 @@ static void note_memory(struct vcpu *vcpu, uint64_t linear, unsigned bytes, bool
 static bool watches(struct vcpu *vcpu)
 {
     (void)vcpu;
-    return (vmread(VMCS_GUEST_DR7) & DR7_ENABLES) != 0;
+    return vmx_watches();
 }
 
 static uint64_t delivering(struct vcpu *vcpu)
