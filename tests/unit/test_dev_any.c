@@ -206,17 +206,37 @@ static void access_lapic(void)
     lapic_wrmsr(pc, index, index == IA32_APIC_BASE ? base : any_value());
 }
 
-/* A line here and there is what a random mask leaves open; most of the time some should be. */
-static void open_a_line(void)
+/* What opens and closes lines, and who drives them, meets by chance too seldom. */
+static void change_a_line(void)
 {
     unsigned irq = (unsigned)below(16);
 
-    if (below(2)) {
+    switch (below(7)) {
+    case 0:
         out8(irq < 8 ? 0x21 : 0xa1, (uint8_t)(random_next(&random) & random_next(&random)));
-        return;
+        break;
+    case 1:
+        window_write(pc, gpa(0xfec00000), 4, 0x10 + 2 * below(IOAPIC_PINS));
+        window_write(pc, gpa(0xfec00010), 4, 0x20 + 8 * irq + (below(4) << 15));
+        break;
+    case 2:
+        window_write(pc, gpa(0xfed00010), 8, below(4));
+        break;
+    case 3: /* LINT0 as ExtINT */
+        window_write(pc, gpa(0xfee00350), 4, 0x700 | below(2) << 16);
+        break;
+    case 4: /* SVR */
+        window_write(pc, gpa(0xfee000f0), 4, 0xff | below(2) << 8);
+        break;
+    case 5: /* the 8254, periodic */
+        out8(0x43, 0x34);
+        out8(0x40, (uint8_t)random_next(&random));
+        out8(0x40, (uint8_t)random_next(&random));
+        break;
+    default: /* the clock, periodic or not */
+        out8(0x70, 0x0b);
+        out8(0x71, (uint8_t)(below(2) << 6 | 2));
     }
-    window_write(pc, gpa(0xfec00000), 4, 0x10 + 2 * below(IOAPIC_PINS));
-    window_write(pc, gpa(0xfec00010), 4, 0x20 + 8 * irq + (below(4) ? 0 : 1 << 15));
 }
 
 static bool asks(void)
@@ -227,11 +247,12 @@ static bool asks(void)
 static unsigned waited; /* so often an interrupt did */
 
 /* As an entry does it, with those alone that may have something new. That all be asked, in a copy,
- * finds nothing else waiting, and no interrupt before the first of those that were told. */
+ * finds no interrupt before the first of those that were told; and nothing waits then that will not
+ * within a count of the slowest clock, which is how exactly they are told. */
 static void check_told(void)
 {
     uint64_t now = guest_now(pc), told, asked;
-    uint64_t count = clock_ticks(1, pc->devices.clock.hz, 14318180); /* the HPET's, the longest */
+    uint64_t count = clock_ticks(1, pc->devices.clock.hz, 1193182); /* the 8254's */
 
     devices_update_due(pc, now);
     told = devices_next_due(pc, now);
@@ -240,7 +261,10 @@ static void check_told(void)
     asked = devices_next(pc, now);
     assert_true(told <= asked || told - asked <= count);
     devices_update(pc, now);
-    assert_int_equal(asks(), waits);
+    if (waits)
+        assert_true(asks());
+    else
+        assert_true(!asks() || told <= count);
     pc->devices = kept;
     waited += waits;
     if (lapic_asks(pc))
@@ -260,7 +284,7 @@ static void test_what_was_told_holds(void **state)
     for (unsigned i = 0; i < ACCESSES; i++) {
         switch (below(8)) {
         case 0:
-            open_a_line();
+            change_a_line();
             break;
         case 1:
             access_lapic();
