@@ -136,7 +136,7 @@ static uint64_t cmos_next(const struct guest *guest, uint64_t now)
     uint8_t enabled = cmos->ram[CMOS_STATUS_B] & CAUSES, flags = cmos->ram[CMOS_STATUS_C];
     uint64_t each = period(cmos), second = cmos->counted / CRYSTAL, first = UINT64_MAX;
 
-    if (!divider_runs(cmos) || enabled & flags || irq_masked(guest, IRQ_CLOCK))
+    if (!enabled || !divider_runs(cmos) || enabled & flags || irq_masked(guest, IRQ_CLOCK))
         return UINT64_MAX; /* the line is up already, until register C is read */
     if (enabled & PERIODIC && each != 0)
         first = (cmos->counted / each + 1) * each;
@@ -277,6 +277,8 @@ const struct device cmos_device = {
     .name = "CMOS",
     .ports = ranges,
     .port_count = ARRAY_SIZE(ranges),
+    .bears = BEARS_ON_ITSELF,
+    .timed = TIMED_CMOS,
     .reset = cmos_reset,
     .update = catch_up,
     .next = cmos_next,

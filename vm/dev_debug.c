@@ -69,5 +69,5 @@ const struct device debug_device = {
     .name = "debug",
     .ports = ranges,
     .port_count = ARRAY_SIZE(ranges),
-    .silent = true,
+    .bears = BEARS_ON_NOTHING,
 };

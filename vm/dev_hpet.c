@@ -214,6 +214,7 @@ static void write_config(struct guest *guest, uint64_t value)
 {
     struct dev_hpet *hpet = &guest->devices.hpet;
 
+    interrupts_stir(guest);                 /* it takes lines over, and gives them back */
     set_counter(guest, counter_now(guest)); /* what it has come to; it stops there or goes on */
     hpet->config = (uint32_t)(value & (CONFIG_ENABLED | CONFIG_LEGACY));
     arm_all(guest);
@@ -343,6 +344,8 @@ const struct device hpet_device = {
     .name = "HPET",
     .windows = windows,
     .window_count = ARRAY_SIZE(windows),
+    .bears = BEARS_ON_ITSELF,
+    .timed = TIMED_HPET,
     .reset = hpet_reset,
     .update = hpet_update,
     .next = hpet_next,

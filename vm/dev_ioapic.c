@@ -130,6 +130,8 @@ static void write_entry(struct guest *guest, unsigned number, uint32_t value)
     unsigned pin = number / 2, shift = 32 * (number % 2);
     uint64_t *entry = &guest->devices.ioapic.entry[pin];
     uint64_t half = (uint64_t)UINT32_MAX << shift;
+
+    interrupts_stir(guest); /* it may open the pin, or close it */
     uint64_t written = ((*entry & ~half) | (uint64_t)value << shift) & ENTRY_WRITABLE;
 
     *entry = written | (written & ENTRY_LEVEL ? *entry & ENTRY_REMOTE_IRR : 0);
@@ -195,6 +197,7 @@ static const struct window windows[] = {
 
 const struct device ioapic_device = {
     .name = "I/O APIC",
+    .bears = BEARS_ON_ITSELF,
     .windows = windows,
     .window_count = ARRAY_SIZE(windows),
     .reset = ioapic_reset,

@@ -135,6 +135,7 @@ static void write_svr(struct guest *guest, uint32_t value)
 {
     struct dev_lapic *lapic = &guest->devices.lapic[guest->now];
 
+    interrupts_stir(guest); /* its bit opens lines, and closes them */
     lapic->svr = value & SVR_WRITABLE;
     if (lapic->svr & LAPIC_SVR_ENABLED)
         return;
@@ -147,6 +148,8 @@ static void write_lvt(struct guest *guest, unsigned which, uint32_t value)
     struct dev_lapic *lapic = &guest->devices.lapic[guest->now];
     uint32_t before = lapic->lvt[which];
 
+    if (which == LAPIC_LVT_LINT0)
+        interrupts_stir(guest); /* that is the 8259 pair's way */
     if (!(lapic->svr & LAPIC_SVR_ENABLED))
         value |= (uint32_t)LAPIC_LVT_MASKED;
     lapic->lvt[which] = value & lvt_writable[which];
@@ -311,6 +314,7 @@ static bool write_base(struct guest *guest, uint64_t value)
     struct dev_lapic *lapic = &guest->devices.lapic[guest->now];
     uint64_t modes = APIC_BASE_EN | APIC_BASE_EXTD, mode = value & modes, old = lapic->base & modes;
 
+    interrupts_stir(guest);
     if ((value ^ lapic->base) & ~modes || mode == APIC_BASE_EXTD)
         return false;
     if (old != mode && ((old == 0 && mode == modes) || (old == modes && mode == APIC_BASE_EN)))
@@ -365,7 +369,7 @@ static bool write_x2apic(struct guest *guest, unsigned number, uint64_t value)
 
 bool lapic_wrmsr(struct guest *guest, uint32_t index, uint64_t value)
 {
-    interrupts_stir(guest);
+    device_touched(guest, &lapic_device);
     if (index == IA32_APIC_BASE)
         return write_base(guest, value);
     if (index == IA32_TSC_DEADLINE) {
@@ -420,6 +424,7 @@ const struct device lapic_device = {
     .name = "local APIC",
     .windows = windows,
     .window_count = ARRAY_SIZE(windows),
+    .bears = BEARS_ON_ITSELF,
     .reset = lapic_reset,
     .update = lapic_timer_update,
     .next = lapic_timer_next,

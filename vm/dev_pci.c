@@ -137,6 +137,6 @@ const struct device pci_device = {
     .ports = ranges,
     .port_count = ARRAY_SIZE(ranges),
     .reset = pci_reset,
-    .silent = true,
+    .bears = BEARS_ON_NOTHING,
     .show = pci_show,
 };

@@ -263,7 +263,8 @@ static uint32_t pic_read(struct guest *guest, uint16_t port, unsigned width)
     struct pic_chip *chip = &pic->chip[chip_at(port)];
 
     (void)width;
-    if (chip->poll) { /* this read is the acknowledge */
+    interrupts_stir(guest); /* a guest may wait for the request of a line that is masked */
+    if (chip->poll) {       /* this read is the acknowledge */
         bool any = asks(pic, chip_at(port)) >= 0;
         unsigned line = acknowledge(pic, chip_at(port));
 
@@ -276,15 +277,24 @@ static uint32_t pic_read(struct guest *guest, uint16_t port, unsigned width)
     return chip->read_service ? chip->in_service : chip->requests;
 }
 
+/* To begin the initialisation opens all lines. */
+static bool changes_mask(const struct pic_chip *chip, uint16_t port, uint8_t value)
+{
+    return port & 1 ? chip->init_step == 0 && chip->mask != value : value & ICW1;
+}
+
 static void pic_write(struct guest *guest, uint16_t port, unsigned width, uint32_t value)
 {
     struct dev_pic *pic = &guest->devices.pic;
+    struct pic_chip *chip = &pic->chip[chip_at(port)];
 
     (void)width;
+    if (changes_mask(chip, port, (uint8_t)value))
+        interrupts_stir(guest);
     if (port & 1)
-        write_data(&pic->chip[chip_at(port)], (uint8_t)value);
+        write_data(chip, (uint8_t)value);
     else
-        write_command(&pic->chip[chip_at(port)], (uint8_t)value);
+        write_command(chip, (uint8_t)value);
     cascade(pic);
 }
 
@@ -338,6 +348,7 @@ static const struct port_range ranges[] = {
 
 const struct device pic_device = {
     .name = "PIC",
+    .bears = BEARS_ON_ITSELF,
     .ports = ranges,
     .port_count = ARRAY_SIZE(ranges),
     .reset = pic_reset,

@@ -82,5 +82,5 @@ const struct device reset_device = {
     .ports = ranges,
     .port_count = ARRAY_SIZE(ranges),
     .show = chipset_show,
-    .silent = true,
+    .bears = BEARS_ON_NOTHING,
 };

@@ -256,6 +256,7 @@ static const struct port_range ranges[] = {
 };
 
 const struct device serial_device = {
+    .bears = BEARS_ON_ITSELF,
     .name = "serial",
     .ports = ranges,
     .port_count = ARRAY_SIZE(ranges),

@@ -295,6 +295,6 @@ const struct device vga_device = {
     .ports = ranges,
     .port_count = ARRAY_SIZE(ranges),
     .reset = vga_reset,
-    .silent = true,
+    .bears = BEARS_ON_NOTHING,
     .show = vga_show,
 };

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "lib/format.h"
+#include "vm/devices.h"
 #include "vm/ports.h"
 #include "vm/windows.h"
 
@@ -23,11 +24,19 @@ struct device {
     unsigned window_count;
     void (*reset)(struct guest *guest); /* power-on state; NULL: all zeroes is that */
 
-    bool silent; /* no access to it bears on an interrupt */
+    /* On whose next interrupt an access to it may bear. Those that only a part of its registers
+     * bears on, beyond what this says, it stirs itself (interrupts_stir()). */
+    enum device_bears {
+        BEARS_ON_ALL, /* such as who closes and opens lines */
+        BEARS_ON_ITSELF,
+        BEARS_ON_NOTHING, /* it neither has a line nor hands interrupts on */
+    } bears;
 
     /* Both or none: of those that raise interrupts as time goes by. Brings its lines up to date at
      * `now` (of the guest's TSC); and how many ticks it is from then to the next
-     * interrupt, UINT64_MAX: there will be none. */
+     * interrupt, UINT64_MAX: there will be none. That depends on the device's own state and on
+     * irq_masked() of its line alone: what it has told stays true until one of them changes. */
+    enum timed_device timed; /* its place among those; TIMED_NONE: it is asked every time */
     void (*update)(struct guest *guest, uint64_t now);
     uint64_t (*next)(const struct guest *guest, uint64_t now);
 
@@ -51,5 +60,16 @@ void devices_reset(struct guest *guest);
 /* As the members of struct device, of all of them. */
 void devices_update(struct guest *guest, uint64_t now);
 uint64_t devices_next(const struct guest *guest, uint64_t now);
+
+/* The same, as far as there is something new: of those whose interrupt is due, or that may have
+ * another than they told last. */
+void devices_update_due(struct guest *guest, uint64_t now);
+uint64_t devices_next_due(struct guest *guest, uint64_t now);
+
+/* Brings all up to date, and has each tell anew: before what lets their lines through changes. */
+void devices_settle(struct guest *guest);
+
+/* Before each access of the guest's to it. */
+void device_touched(struct guest *guest, const struct device *device);
 
 #endif

@@ -186,6 +186,17 @@ struct dev_hpet {
     } timer[HPET_TIMERS];
 };
 
+/* Those that count time, apart from the local APIC. */
+enum timed_device {
+    TIMED_NONE,
+    TIMED_PIT,
+    TIMED_CMOS,
+    TIMED_KEYBOARD,
+    TIMED_HPET,
+    TIMED_ACPI,
+    TIMED_DEVICES
+};
+
 struct guest_devices {
     struct { /* the guest's clock when the devices were reset, and its rate */
         uint64_t started, hz;
@@ -202,7 +213,9 @@ struct guest_devices {
     struct dev_lapic lapic[GUEST_VCPUS];
     struct dev_ioapic ioapic;
     struct dev_hpet hpet;
-    uint64_t unclaimed; /* accesses to ports that no device has */
+    uint64_t due[TIMED_DEVICES]; /* the clock at each one's next interrupt; 0: it has to tell */
+    uint64_t first_due;          /* the least of them; 0: one has to tell */
+    uint64_t unclaimed;          /* accesses to ports that no device has */
     uint16_t last_unclaimed;
 };
 

@@ -54,7 +54,7 @@ void irq_replace_line(struct guest *guest, unsigned irq, bool level)
 
 void irq_set_line(struct guest *guest, unsigned irq, bool level)
 {
-    if (!is_replaced(guest, irq))
+    if (pic_line(guest, irq) != level && !is_replaced(guest, irq))
         irq_replace_line(guest, irq, level);
 }
 
@@ -134,7 +134,7 @@ static void offer_nmi(struct guest *guest)
         trace_interrupt(guest, VECTOR_NMI, (struct interrupt_origin){.kind = ORIGIN_NMI});
 }
 
-void interrupts_stir(struct guest *guest)
+void interrupts_look(struct guest *guest)
 {
     for (unsigned i = 0; i < guest->cpus; i++)
         guest->cpu[i].quiet_until = 0;
@@ -147,6 +147,12 @@ void interrupts_come(struct guest *guest)
         guest_nudge(&guest->cpu[i]);
 }
 
+void interrupts_stir(struct guest *guest)
+{
+    devices_settle(guest);
+    interrupts_look(guest);
+}
+
 uint64_t interrupts_offer(struct guest *guest, uint64_t ticks)
 {
     const struct vm_backend *backend = guests_backend();
@@ -156,7 +162,7 @@ uint64_t interrupts_offer(struct guest *guest, uint64_t ticks)
 
     if (now < guest_at(guest)->quiet_until)
         return guest_at(guest)->quiet_until - now;
-    devices_update(guest, now);
+    devices_update_due(guest, now);
     offer_nmi(guest);
     source = who_asks(guest);
     if (source != NOBODY && backend->interrupts_open(guest->vcpu)) {
@@ -168,7 +174,7 @@ uint64_t interrupts_offer(struct guest *guest, uint64_t ticks)
         source = who_asks(guest);
     }
     backend->want_window(guest->vcpu, source != NOBODY);
-    next = devices_next(guest, now);
+    next = devices_next_due(guest, now);
     if (source == NOBODY && !lapic_holds(guest))
         guest_at(guest)->quiet_until = next < UINT64_MAX - now ? now + next : UINT64_MAX;
     return next;

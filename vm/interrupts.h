@@ -69,8 +69,11 @@ bool keyboard_listens(const struct guest *guest);
 
 /* ---- Quiet times ----------------------------------------------------------------------------- */
 
-/* Once nothing waits, nothing new comes before the time that devices_next() told, unless somebody
- * touches a device: then this has to be called. */
+/* Once nothing waits, nothing new comes before the time that devices_next_due() told, unless
+ * somebody touches a device: then the next entry of each vCPU has to look. */
+void interrupts_look(struct guest *guest);
+/* The same where any device may have another interrupt now than it has told: before what
+ * irq_masked() goes by changes. */
 void interrupts_stir(struct guest *guest);
 /* Whoever drives a line from outside an access of the guest's calls this, which besides has those
  * of its vCPUs look that run on other CPUs. */

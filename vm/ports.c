@@ -7,7 +7,6 @@
 #include "vm/device.h"
 #include "vm/guest.h"
 #include "vm/inject.h"
-#include "vm/interrupts.h"
 #include "vm/report.h"
 #include "vm/slots.h"
 #include "x86/control.h"
@@ -101,8 +100,7 @@ static uint32_t read_row(struct guest *guest, const struct row *row, uint32_t po
 {
     if (row == NULL || row->range->read == NULL)
         return width_mask(width);
-    if (!row->device->silent)
-        interrupts_stir(guest);
+    device_touched(guest, row->device);
     return row->range->read(guest, (uint16_t)port, width) & width_mask(width);
 }
 
@@ -111,8 +109,7 @@ static void write_row(struct guest *guest, const struct row *row, uint32_t port,
 {
     if (row == NULL || row->range->write == NULL)
         return;
-    if (!row->device->silent)
-        interrupts_stir(guest);
+    device_touched(guest, row->device);
     row->range->write(guest, (uint16_t)port, width, value & width_mask(width));
 }
 

@@ -1,7 +1,8 @@
 /* The devices of a saved guest: which members are kept, and what each may be. See vm/saved.h.
  *
  * The table is the format: to change it is to raise SAVED_VERSION. What is not in it is not kept:
- * what waits for a vCPU is asked for anew, and the count of unclaimed accesses begins at 0. */
+ * what waits for a vCPU and what is due are asked for anew, and the count of unclaimed accesses
+ * begins at 0. */
 #include "lib/bits.h"
 #include "lib/string.h"
 #include "vm/saved.h"

@@ -2,23 +2,47 @@
 #include "vm/windows.h"
 
 #include "lib/bits.h"
+#include "lib/panic.h"
 #include "vm/device.h"
 #include "vm/exits.h"
 #include "vm/guest.h"
-#include "vm/interrupts.h"
 #include "vm/report.h"
 #include "vm/slots.h"
 
-const struct window *window_at(gpa_t at, const struct device **device)
-{
-    for (unsigned i = 0; (*device = device_by_index(i)) != NULL; i++) {
-        for (unsigned j = 0; j < (*device)->window_count; j++) {
-            const struct window *window = &(*device)->windows[j];
+/* Those of all devices, in order. */
+#define ROWS 8
+static struct {
+    struct row {
+        const struct window *window;
+        const struct device *device;
+    } row[ROWS];
+    unsigned rows;
+} map;
 
-            if (at.v >= window->base && at.v - window->base < window->size)
-                return window;
+void windows_init(void)
+{
+    const struct device *device;
+
+    map.rows = 0;
+    for (unsigned i = 0; (device = device_by_index(i)) != NULL; i++) {
+        for (unsigned j = 0; j < device->window_count; j++) {
+            invariant(map.rows < ROWS);
+            map.row[map.rows++] = (struct row){&device->windows[j], device};
         }
     }
+}
+
+const struct window *window_at(gpa_t at, const struct device **device)
+{
+    for (unsigned i = 0; i < map.rows; i++) {
+        const struct row *row = &map.row[i];
+
+        if (at.v - row->window->base < row->window->size) {
+            *device = row->device;
+            return row->window;
+        }
+    }
+    *device = NULL;
     return NULL;
 }
 
@@ -34,8 +58,10 @@ uint64_t window_read(struct guest *guest, gpa_t at, unsigned bytes)
     const struct device *device;
     const struct window *window = window_at(at, &device);
 
-    interrupts_stir(guest);
-    return window != NULL ? window->read(guest, at.v - window->base, bytes) : UINT64_MAX;
+    if (window == NULL)
+        return UINT64_MAX;
+    device_touched(guest, device);
+    return window->read(guest, at.v - window->base, bytes);
 }
 
 void window_write(struct guest *guest, gpa_t at, unsigned bytes, uint64_t value)
@@ -43,23 +69,29 @@ void window_write(struct guest *guest, gpa_t at, unsigned bytes, uint64_t value)
     const struct device *device;
     const struct window *window = window_at(at, &device);
 
-    interrupts_stir(guest);
-    if (window != NULL)
-        window->write(guest, at.v - window->base, bytes, value & BITS(8 * bytes - 1, 0));
+    if (window == NULL)
+        return;
+    device_touched(guest, device);
+    window->write(guest, at.v - window->base, bytes, value & BITS(8 * bytes - 1, 0));
+}
+
+static const char *name_at(gpa_t at)
+{
+    const struct device *device;
+
+    return window_at(at, &device) != NULL ? device->name : "?";
 }
 
 static const struct vm_bus bus = {covers, window_read, window_write};
 
 void exit_window(struct guest *guest, const struct vm_exit *exit)
 {
-    const struct device *device;
     struct vm_emulation emulation;
 
-    (void)window_at(exit->memory.gpa, &device);
-    const char *name = device != NULL ? device->name : "?";
     if (exit->memory.walk || exit->memory.access & RIGHT_X) {
         guest_stop(guest, exit, "%s in a device (%s at GPA 0x%lx), at RIP 0x%lx",
-                   exit->memory.walk ? "page tables" : "code", name, exit->memory.gpa.v, exit->rip);
+                   exit->memory.walk ? "page tables" : "code", name_at(exit->memory.gpa),
+                   exit->memory.gpa.v, exit->rip);
         return;
     }
     switch (guests_backend()->emulate(guest->vcpu, exit, &bus, &emulation)) {
@@ -73,8 +105,8 @@ void exit_window(struct guest *guest, const struct vm_exit *exit)
         exit_refused(guest, &emulation.exit);
         break;
     case VM_OPERAND_UNKNOWN:
-        guest_stop(guest, exit, "access to a device (%s at GPA 0x%lx) at RIP 0x%lx: %s", name,
-                   exit->memory.gpa.v, exit->rip, emulation.why);
+        guest_stop(guest, exit, "access to a device (%s at GPA 0x%lx) at RIP 0x%lx: %s",
+                   name_at(exit->memory.gpa), exit->memory.gpa.v, exit->rip, emulation.why);
         break;
     }
 }

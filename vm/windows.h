@@ -24,6 +24,9 @@ struct window {
     void (*write)(struct guest *guest, uint64_t offset, unsigned bytes, uint64_t value);
 };
 
+/* Learns who answers where, as ports_init() does. */
+void windows_init(void);
+
 /* The window at a guest-physical address, and whose it is; NULL for none. */
 struct device;
 const struct window *window_at(gpa_t at, const struct device **device);

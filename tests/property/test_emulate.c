@@ -348,6 +348,90 @@ static void test_fetches(void **state)
     assert_non_null(strstr(emulation.why, "0F 01 D0"));
 }
 
+/* Of code that was fetched before, nothing is marked that is; what the guest has changed meanwhile
+ * is as the CPU would find it now. */
+static void test_fetches_again(void **state)
+{
+    struct emulate_cpu cpu = make_cpu(INSN_CODE64);
+    uint8_t *entry = memory + TABLES + 0x3000 + CODE / PAGE_SIZE * 8;
+    struct emulation emulation;
+
+    (void)state;
+    make_tables();
+    memcpy(memory + CODE, "\x8b\x03", 2); /* MOV EAX, [RBX] */
+    *entry &= (uint8_t)~PTE_A;
+    assert_int_equal(emulate_decode(&cpu, &emulation), EMULATE_DONE);
+    assert_true(*entry & PTE_A);
+    cpu.access.user = true;
+    assert_int_equal(emulate_decode(&cpu, &emulation), EMULATE_EXCEPTION);
+    assert_int_equal(emulation.place[0].fault.code, PF_PRESENT | PF_USER);
+    cpu.access.user = false;
+    cpu.access.registers.efer |= EFER_NXE;
+    entry[7] |= 0x80;
+    assert_int_equal(emulate_decode(&cpu, &emulation), EMULATE_EXCEPTION);
+    assert_int_equal(emulation.place[0].fault.code, PF_PRESENT | PF_FETCH);
+}
+
+/* What the CPU tells of the instruction is not fetched, but for the rest of it. */
+static void test_what_was_fetched(void **state)
+{
+    static const uint8_t mov[] = {0xc7, 0x03, 0x78, 0x56, 0x34, 0x12};
+    struct emulate_cpu cpu = make_cpu(INSN_CODE64);
+    struct emulation emulation;
+
+    (void)state;
+    make_tables();
+    cpu.fetched = mov;
+    for (unsigned told = 0; told <= sizeof(mov); told++) {
+        memset(memory + CODE, 0x90, sizeof(mov));
+        memcpy(memory + CODE + told, mov + told, sizeof(mov) - told);
+        cpu.fetched_bytes = told;
+        assert_int_equal(emulate_decode(&cpu, &emulation), EMULATE_DONE);
+        assert_int_equal(emulation.insn.length, sizeof(mov));
+        assert_int_equal(emulation.insn.immediate, 0x12345678);
+    }
+    put64(TABLES, 0); /* nothing of it is fetched */
+    assert_int_equal(emulate_decode(&cpu, &emulation), EMULATE_DONE);
+}
+
+/* Where the CPU has come to by itself the guest's tables are not gone through again: for this page,
+ * and for such an access. */
+static void test_where_the_cpu_has_come_to(void **state)
+{
+    struct emulate_cpu cpu = make_cpu(INSN_CODE64);
+    uint64_t linear = 5 * PAGE_SIZE, entry = TABLES + 0x3000 + linear / PAGE_SIZE * 8;
+    struct emulation emulation;
+
+    (void)state;
+    make_tables();
+    put64(entry, 0);
+    cpu.access.exited.linear = linear + 0x123;
+    cpu.access.exited.gpa = gpa(DEVICE + 0x123);
+    cpu.access.exited.access = RIGHT_R;
+    memcpy(memory + CODE, "\x8b\x03", 2); /* MOV EAX, [RBX] */
+    put64(DEVICE + 0x40, 0x12345678);
+    cpu.state.gpr[INSN_RBX] = linear + 0x40;
+    assert_int_equal(emulate_decode(&cpu, &emulation), EMULATE_DONE);
+    assert_int_equal(emulate_step(&cpu, &emulation), EMULATE_DONE);
+    assert_int_equal(cpu.state.gpr[INSN_RAX], 0x12345678);
+    /* The next page, or this one and the next. */
+    for (unsigned at = 0xffd; at < 0x1001; at++) {
+        cpu.state.rip = CODE;
+        cpu.state.gpr[INSN_RBX] = linear + at;
+        put64(entry + 8, 0);
+        assert_int_equal(emulate_step(&cpu, &emulation), EMULATE_EXCEPTION);
+        assert_int_equal(emulation.place[0].fault.address, linear + 0x1000);
+    }
+    /* A write. */
+    memcpy(memory + CODE, "\x89\x03", 2); /* MOV [RBX], EAX */
+    cpu.state.gpr[INSN_RBX] = linear;
+    assert_int_equal(emulate_decode(&cpu, &emulation), EMULATE_DONE);
+    assert_int_equal(emulate_step(&cpu, &emulation), EMULATE_EXCEPTION);
+    assert_int_equal(emulation.place[0].fault.code, PF_WRITE);
+    cpu.access.exited.access = RIGHT_W;
+    assert_int_equal(emulate_step(&cpu, &emulation), EMULATE_DONE);
+}
+
 /* Tables in a device: the walk is refused, and the device not asked. */
 static void test_tables_in_a_device(void **state)
 {
@@ -373,6 +457,9 @@ int main(void)
         cmocka_unit_test(test_64bit_code),
         cmocka_unit_test(test_32bit_code),
         cmocka_unit_test(test_fetches),
+        cmocka_unit_test(test_fetches_again),
+        cmocka_unit_test(test_where_the_cpu_has_come_to),
+        cmocka_unit_test(test_what_was_fetched),
         cmocka_unit_test(test_tables_in_a_device),
     };
 

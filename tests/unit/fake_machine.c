@@ -293,8 +293,9 @@ static enum vm_operand_outcome operand_at(struct vcpu *vcpu, const struct vm_exi
 
         if (page_faults((struct fake_vcpu *)vcpu, operand, linear, out))
             return VM_OPERAND_EXCEPTION;
-        int error = guest_memory_reach(&vcpu->guest->table, gpa(linear), operand->access,
-                                       &out->piece[i].at, &allowed);
+        struct guest_view view = {.table = &vcpu->guest->table};
+        int error =
+            guest_memory_reach(&view, gpa(linear), operand->access, &out->piece[i].at, &allowed);
         if (error != E_OK) {
             out->exit = *exit;
             out->exit.kind = error == E_ILLEGAL ? VM_EXIT_MISCONFIG : VM_EXIT_MEMORY;

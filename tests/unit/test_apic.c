@@ -460,29 +460,29 @@ static void test_pins(void **state)
 static void test_a_level_asks_again(void **state)
 {
     (void)state;
-    io_route(9, LEVEL | 0x91);
-    irq_set_line(pc, 9, true);
-    assert_true(io_get(0x10 + 18) & BIT(14));
+    io_route(10, LEVEL | 0x91);
+    irq_set_line(pc, 10, true);
+    assert_true(io_get(0x10 + 20) & BIT(14));
     assert_taken(0x91);
     assert_true(in_set(TMR, 0x91));
     assert_false(lapic_asks(pc));
-    io_route(9, LEVEL | 0x91); /* it is served still */
+    io_route(10, LEVEL | 0x91); /* it is served still */
     assert_false(lapic_has_vector(pc, 0x91));
     put(EOI, 0); /* it is there still */
     assert_taken(0x91);
-    irq_set_line(pc, 9, false);
+    irq_set_line(pc, 10, false);
     put(EOI, 0);
     assert_false(lapic_asks(pc));
-    assert_false(io_get(0x10 + 18) & BIT(14));
+    assert_false(io_get(0x10 + 20) & BIT(14));
     /* Masked while it is driven: it asks when it is opened. */
-    io_route(9, MASKED | LEVEL | 0x91);
-    irq_set_line(pc, 9, true);
+    io_route(10, MASKED | LEVEL | 0x91);
+    irq_set_line(pc, 10, true);
     assert_false(lapic_asks(pc));
-    io_route(9, LEVEL | 0x91);
+    io_route(10, LEVEL | 0x91);
     assert_taken(0x91);
     /* To make it an edge forgets that it was not ended. */
-    io_route(9, MASKED | 0x91);
-    assert_false(io_get(0x10 + 18) & BIT(14));
+    io_route(10, MASKED | 0x91);
+    assert_false(io_get(0x10 + 20) & BIT(14));
 }
 
 static void test_an_nmi_by_a_pin(void **state)

@@ -414,6 +414,13 @@ static void set_timer(uint8_t mode, uint16_t count)
     out(0x40, (uint8_t)(count >> 8));
 }
 
+/* The guest's clock, which stands still, comes to `now`. */
+static void update_at(uint64_t now)
+{
+    guest->clock.at = now;
+    devices_update(guest, now);
+}
+
 static uint64_t timer_start(void)
 {
     return guest->devices.pit.counter[0].started;
@@ -429,9 +436,9 @@ static void test_a_periodic_timer(void **state)
         for (uint64_t n = 1; n < 10; n++) {
             uint64_t due = start + n * 100 * COUNT;
             assert_int_equal(devices_next(guest, due - COUNT), COUNT);
-            devices_update(guest, due - 1);
+            update_at(due - 1);
             assert_false(pic_asks(guest));
-            devices_update(guest, due);
+            update_at(due);
             assert_int_equal(pic_acknowledge(guest), 0x20);
             end_first();
         }
@@ -446,11 +453,11 @@ static void test_a_timer_that_fires_once(void **state)
     assert_false(pic_asks(guest)); /* the output is low */
     uint64_t due = timer_start() + 50 * COUNT;
     assert_int_equal(devices_next(guest, due - 7), 7);
-    devices_update(guest, due);
+    update_at(due);
     assert_int_equal(pic_acknowledge(guest), 0x20);
     end_first();
     assert_int_equal(devices_next(guest, due), UINT64_MAX);
-    devices_update(guest, due + 1000000 * COUNT);
+    update_at(due + 1000000 * COUNT);
     assert_false(pic_asks(guest));
     /* Mode 4 strobes one count later; modes 1 and 5 wait for a gate. */
     set_timer(4, 50);
@@ -466,7 +473,7 @@ static void test_missed_ticks_are_made_up(void **state)
     set_timer(2, 10);
     uint64_t now = timer_start() + 10 * 10 * COUNT + 5 * COUNT;
     unsigned ticks = 0;
-    for (devices_update(guest, now); pic_asks(guest); devices_update(guest, now), ticks++) {
+    for (update_at(now); pic_asks(guest); update_at(now), ticks++) {
         assert_int_equal(pic_acknowledge(guest), 0x20);
         assert_int_equal(devices_next(guest, now), ticks < 9 ? COUNT : 5 * COUNT);
         end_first();
@@ -475,22 +482,34 @@ static void test_missed_ticks_are_made_up(void **state)
     /* Not those of a line that was masked, but for the last. */
     out(0x21, 0xff);
     now += 1000 * COUNT;
-    devices_update(guest, now);
+    update_at(now);
     assert_int_equal(devices_next(guest, now), UINT64_MAX);
     out(0x21, 0);
-    for (ticks = 0; pic_asks(guest); devices_update(guest, now), ticks++) {
+    for (ticks = 0; pic_asks(guest); update_at(now), ticks++) {
         pic_acknowledge(guest);
         end_first();
     }
     assert_int_equal(ticks, 1);
     /* Nor more than a thousand. */
     now += 1000000 * COUNT;
-    for (ticks = 0, devices_update(guest, now); pic_asks(guest);
-         devices_update(guest, now), ticks++) {
+    for (ticks = 0, update_at(now); pic_asks(guest); update_at(now), ticks++) {
         pic_acknowledge(guest);
         end_first();
     }
     assert_int_equal(ticks, 1000);
+}
+
+/* A guest that keeps a line masked may read when it has asked. */
+static void test_a_masked_timer_is_polled(void **state)
+{
+    (void)state;
+    start_pics(0x01);
+    out(0x21, 0xff);
+    set_timer(0, 50);
+    guest->clock.at = timer_start() + 50 * COUNT - 1;
+    assert_int_equal(read_requests(0x20) & 1, 0);
+    guest->clock.at++;
+    assert_int_equal(read_requests(0x20) & 1, 1);
 }
 
 /* ---- The serial port ------------------------------------------------------------------------- */
@@ -677,6 +696,7 @@ int main(void)
         TEST(test_a_periodic_timer),
         TEST(test_a_timer_that_fires_once),
         TEST(test_missed_ticks_are_made_up),
+        TEST(test_a_masked_timer_is_polled),
         TEST(test_the_serial_port_asks),
         TEST(test_they_wait_for_an_open_cpu),
         TEST(test_halted_for_good),

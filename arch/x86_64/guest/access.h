@@ -6,12 +6,15 @@
 #define QUIRE_ARCH_GUEST_ACCESS_H
 
 #include "arch/x86_64/mm/emulate.h"
+#include "arch/x86_64/mm/guest_memory.h"
 #include "vm/backend.h"
 
-/* A vCPU that has exited, as its backend shows it. */
+/* A vCPU that has exited, as its backend shows it, for one instruction. */
 struct guest_access {
     struct vcpu *vcpu;
-    struct table *table; /* its second level */
+    struct guest_view memory; /* by its second level */
+    const uint8_t *fetched;   /* the instruction at RIP, as far as the exit tells its bytes; ... */
+    unsigned fetched_bytes;   /* ... 0: it does not */
 
     /* All but reach(), mark() and ctx. */
     void (*registers)(struct vcpu *vcpu, struct operand_cpu *out);
@@ -32,7 +35,7 @@ struct guest_access {
     uint64_t (*delivering)(struct vcpu *vcpu);
 };
 
-struct operand_cpu guest_operand_cpu(const struct guest_access *access);
+struct operand_cpu guest_operand_cpu(struct guest_access *access);
 struct operand_segment guest_operand_segment(const struct guest_access *access,
                                              enum segment_index index);
 
@@ -42,7 +45,7 @@ struct vm_event guest_fault(const struct operand_place *place);
 void guest_tell_refusal(const struct guest_access *access, const struct operand_place *place,
                         enum operand_outcome outcome, struct vm_exit *exit);
 
-enum vm_operand_outcome guest_operand(const struct guest_access *access, const struct vm_exit *exit,
+enum vm_operand_outcome guest_operand(struct guest_access *access, const struct vm_exit *exit,
                                       const struct vm_operand *asked, struct vm_operand_place *out);
 /* Where the instruction at RIP goes: its accesses in the CPU's order, as linear addresses, the
  * fetch at RIP first. Returns how many. Reads the instruction and nothing else. */
@@ -51,8 +54,8 @@ struct guest_place {
     uint64_t linear;
     unsigned access; /* RIGHT_R, RIGHT_W, both, or RIGHT_X */
 };
-unsigned guest_insn_places(const struct guest_access *access, struct guest_place out[GUEST_PLACES]);
-enum vm_operand_outcome guest_emulate(const struct guest_access *access, const struct vm_exit *exit,
+unsigned guest_insn_places(struct guest_access *access, struct guest_place out[GUEST_PLACES]);
+enum vm_operand_outcome guest_emulate(struct guest_access *access, const struct vm_exit *exit,
                                       const struct vm_bus *bus, struct vm_emulation *out);
 
 #endif

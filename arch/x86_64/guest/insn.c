@@ -8,7 +8,6 @@
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/guest/access.h"
 #include "arch/x86_64/guest/legal.h"
-#include "arch/x86_64/mm/guest_memory.h"
 #include "lib/string.h"
 
 /* Iterations of a repeated string between two looks at the clock: at the end of the guest's turn
@@ -20,7 +19,7 @@ _Static_assert((int)INSN_REGISTERS == (int)GPR_COUNT && (int)INSN_RSP == (int)RS
 _Static_assert(VM_EMULATION_WHY >= INSN_TEXT, "a sentence fits");
 
 struct guest_insn {
-    const struct guest_access *access;
+    struct guest_access *access;
     const struct vm_bus *bus;
     struct emulate_cpu cpu;
     struct emulation emulation;
@@ -31,7 +30,7 @@ struct guest_insn {
 static int reach(void *ctx, gpa_t at, unsigned access, uint8_t **bytes, unsigned *allowed)
 {
     struct guest_insn *g = ctx;
-    int error = guest_memory_reach(g->access->table, at, access, bytes, allowed);
+    int error = guest_memory_reach(&g->access->memory, at, access, bytes, allowed);
 
     if (error != E_NOENT || !g->bus->covers(g->access->vcpu->guest, at))
         return error;
@@ -45,14 +44,14 @@ static int reach_memory(void *ctx, gpa_t at, unsigned access, uint8_t **bytes, u
 {
     struct guest_insn *g = ctx;
 
-    return guest_memory_reach(g->access->table, at, access, bytes, allowed);
+    return guest_memory_reach(&g->access->memory, at, access, bytes, allowed);
 }
 
 static void mark(void *ctx, gpa_t at, bool write)
 {
     struct guest_insn *g = ctx;
 
-    (void)guest_memory_mark(g->access->table, at, write);
+    (void)guest_memory_mark(&g->access->memory, at, write);
 }
 
 static struct operand_segment segment_of(void *ctx, enum operand_register which)
@@ -78,12 +77,24 @@ static void write_device(void *ctx, gpa_t at, unsigned bytes, uint64_t value)
 
 /* ---- From the guest's CPU and back --------------------------------------------------------- */
 
+/* What the segments say outside of 64-bit mode. */
+static void load_sizes(struct guest_insn *g)
+{
+    struct vcpu *vcpu = g->access->vcpu;
+    struct segment stack, code;
+
+    g->access->segment(vcpu, SEG_SS, &stack);
+    g->access->segment(vcpu, SEG_CS, &code);
+    g->cpu.state.stack_bytes = stack.access & ACCESS_DB ? 4 : 2;
+    g->cpu.state.code_limit = code.limit;
+    g->cpu.mode = code.access & ACCESS_DB ? INSN_CODE32 : INSN_CODE16;
+}
+
 static void load_cpu(struct guest_insn *g)
 {
     struct emulate_cpu *cpu = &g->cpu;
     struct insn_state *state = &cpu->state;
     struct vcpu *vcpu = g->access->vcpu;
-    struct segment stack, code;
 
     cpu->access = guest_operand_cpu(g->access);
     cpu->access.reach = reach;
@@ -93,15 +104,17 @@ static void load_cpu(struct guest_insn *g)
     cpu->read = read_device;
     cpu->write = write_device;
     cpu->ctx = g;
+    cpu->fetched = g->access->fetched;
+    cpu->fetched_bytes = g->access->fetched_bytes;
     memcpy(state->gpr, vcpu->gpr, sizeof(state->gpr));
     g->access->place(vcpu, &state->rip, &state->gpr[INSN_RSP]);
     state->rflags = cpu->access.rflags;
-    g->access->segment(vcpu, SEG_SS, &stack);
-    g->access->segment(vcpu, SEG_CS, &code);
-    bool code64 = cpu->access.code64;
-    state->stack_bytes = code64 ? 8 : stack.access & ACCESS_DB ? 4 : 2;
-    state->code_limit = code.limit;
-    cpu->mode = code64 ? INSN_CODE64 : code.access & ACCESS_DB ? INSN_CODE32 : INSN_CODE16;
+    if (cpu->access.code64) {
+        state->stack_bytes = 8;
+        cpu->mode = INSN_CODE64;
+    } else {
+        load_sizes(g);
+    }
 }
 
 /* RIP and RFLAGS.RF are the caller's. */
@@ -155,6 +168,8 @@ static enum emulate_outcome step(struct guest_insn *g)
     enum emulate_outcome outcome = EMULATE_REPEATS;
 
     for (unsigned done = 1; outcome == EMULATE_REPEATS; done++) {
+        if (done > 1)
+            g->access->memory.known = false; /* an iteration is an instruction by itself here */
         outcome = emulate_step(&g->cpu, &g->emulation);
         if (outcome != EMULATE_DONE && outcome != EMULATE_REPEATS)
             return outcome;
@@ -171,12 +186,12 @@ static enum emulate_outcome step(struct guest_insn *g)
     return outcome;
 }
 
-enum vm_operand_outcome guest_emulate(const struct guest_access *access, const struct vm_exit *exit,
+enum vm_operand_outcome guest_emulate(struct guest_access *access, const struct vm_exit *exit,
                                       const struct vm_bus *bus, struct vm_emulation *out)
 {
-    struct guest_insn g = {.access = access, .bus = bus};
     uint64_t event = access->delivering(access->vcpu);
     enum emulate_outcome outcome;
+    struct guest_insn g;
 
     if (event) {
         format_buffer(out->why, sizeof(out->why),
@@ -184,7 +199,14 @@ enum vm_operand_outcome guest_emulate(const struct guest_access *access, const s
                       event);
         return VM_OPERAND_UNKNOWN;
     }
+    g.access = access;
+    g.bus = bus;
     load_cpu(&g);
+    if (exit->memory.gva_valid) {
+        g.cpu.access.exited.linear = exit->memory.gva.v;
+        g.cpu.access.exited.gpa = exit->memory.gpa;
+        g.cpu.access.exited.access = exit->memory.access;
+    }
     outcome = emulate_decode(&g.cpu, &g.emulation);
     if (outcome == EMULATE_DONE)
         outcome = step(&g);
@@ -202,7 +224,7 @@ static void leave(void *ctx, gpa_t at, bool write)
     (void)write;
 }
 
-unsigned guest_insn_places(const struct guest_access *access, struct guest_place out[GUEST_PLACES])
+unsigned guest_insn_places(struct guest_access *access, struct guest_place out[GUEST_PLACES])
 {
     struct guest_insn g = {.access = access};
     unsigned count = 0;

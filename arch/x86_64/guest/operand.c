@@ -1,7 +1,6 @@
 /* The memory operand of an instruction carried out for a guest, as arch/x86_64/mm/operand.h judges
  * it. See access.h. */
 #include "arch/x86_64/guest/access.h"
-#include "arch/x86_64/mm/guest_memory.h"
 
 _Static_assert((int)OPERAND_ES == SEG_ES && (int)OPERAND_CS == SEG_CS &&
                    (int)OPERAND_SS == SEG_SS && (int)OPERAND_DS == SEG_DS &&
@@ -10,26 +9,26 @@ _Static_assert((int)OPERAND_ES == SEG_ES && (int)OPERAND_CS == SEG_CS &&
 
 static int reach(void *ctx, gpa_t at, unsigned access, uint8_t **bytes, unsigned *allowed)
 {
-    const struct guest_access *guest = ctx;
+    struct guest_access *guest = ctx;
 
-    return guest_memory_reach(guest->table, at, access, bytes, allowed);
+    return guest_memory_reach(&guest->memory, at, access, bytes, allowed);
 }
 
 static void mark(void *ctx, gpa_t at, bool write)
 {
-    const struct guest_access *guest = ctx;
+    struct guest_access *guest = ctx;
 
-    (void)guest_memory_mark(guest->table, at, write);
+    (void)guest_memory_mark(&guest->memory, at, write);
 }
 
-struct operand_cpu guest_operand_cpu(const struct guest_access *access)
+struct operand_cpu guest_operand_cpu(struct guest_access *access)
 {
     struct operand_cpu cpu;
 
     access->registers(access->vcpu, &cpu);
     cpu.reach = reach;
     cpu.mark = mark;
-    cpu.ctx = (void *)(uintptr_t)access;
+    cpu.ctx = access;
     return cpu;
 }
 
@@ -103,7 +102,7 @@ static unsigned run_in_page(const struct operand_cpu *cpu, const struct operand 
     return (unsigned)(offset / bytes + 1 < count ? offset / bytes + 1 : count);
 }
 
-enum vm_operand_outcome guest_operand(const struct guest_access *access, const struct vm_exit *exit,
+enum vm_operand_outcome guest_operand(struct guest_access *access, const struct vm_exit *exit,
                                       const struct vm_operand *asked, struct vm_operand_place *out)
 {
     struct operand_cpu cpu = guest_operand_cpu(access);

@@ -16,7 +16,7 @@
 /* An instruction that is being read. */
 struct reading {
     const uint8_t *bytes;
-    size_t count;
+    size_t count; /* at most INSN_LONGEST */
     unsigned at;
     enum insn_verdict verdict; /* DECODED so far, or what was found first */
 
@@ -47,10 +47,15 @@ static uint8_t next_byte(struct reading *in)
 /* A little-endian number of 1, 2, 4 or 8 bytes, sign-extended. */
 static int64_t next_number(struct reading *in, unsigned bytes)
 {
+    size_t end = in->at + bytes;
     uint64_t value = 0;
 
-    for (unsigned i = 0; i < bytes; i++)
-        value |= (uint64_t)next_byte(in) << (8 * i);
+    if (end > in->count) {
+        refuse(in, in->count < INSN_LONGEST ? INSN_TRUNCATED : INSN_TOO_LONG);
+        return 0;
+    }
+    memcpy(&value, in->bytes + in->at, bytes);
+    in->at += bytes;
     return (int64_t)(value << (64 - 8 * bytes)) >> (64 - 8 * bytes);
 }
 
@@ -347,7 +352,10 @@ static void set_operation(struct reading *in)
 enum insn_verdict insn_decode(const uint8_t *bytes, size_t count, enum insn_mode mode,
                               struct insn *out)
 {
-    struct reading in = {.bytes = bytes, .count = count, .segment = NO_OVERRIDE, .out = out};
+    struct reading in = {.bytes = bytes,
+                         .count = count < INSN_LONGEST ? count : INSN_LONGEST,
+                         .segment = NO_OVERRIDE,
+                         .out = out};
 
     memset(out, 0, sizeof(*out));
     out->mode = mode;

@@ -32,9 +32,13 @@ uint64_t emulate_code_address(const struct emulate_cpu *cpu)
 enum emulate_outcome emulate_decode(const struct emulate_cpu *cpu, struct emulation *out)
 {
     uint8_t bytes[INSN_LONGEST];
-    unsigned count = 0, more;
+    unsigned count = cpu->fetched_bytes, more;
     enum insn_verdict verdict = INSN_TRUNCATED;
 
+    if (count != 0) {
+        memcpy(bytes, cpu->fetched, count);
+        verdict = insn_decode(bytes, count, cpu->mode, &out->insn);
+    }
     while (verdict == INSN_TRUNCATED && count < INSN_LONGEST) {
         enum operand_outcome outcome =
             operand_fetch(&cpu->access, code_address(cpu, cpu->state.rip + count),
@@ -140,11 +144,19 @@ static int write_place(void *ctx, const struct insn_place *asked, const uint64_t
 
 /* ---- The whole ----------------------------------------------------------------------------- */
 
+/* In 64-bit mode nothing is asked of the other segments. */
+static struct operand_segment segment_of(const struct emulate_cpu *cpu, enum operand_register which)
+{
+    if (cpu->access.code64 && which != OPERAND_FS && which != OPERAND_GS)
+        return (struct operand_segment){0};
+    return cpu->segment(cpu->ctx, which);
+}
+
 struct operand emulate_operand(const struct emulate_cpu *cpu, const struct insn_place *place)
 {
     return (struct operand){
         .which = (enum operand_register)place->segment,
-        .segment = cpu->segment(cpu->ctx, (enum operand_register)place->segment),
+        .segment = segment_of(cpu, (enum operand_register)place->segment),
         .offset = place->offset,
         .address_bytes = place->address_bytes,
         .bytes = place->bytes,

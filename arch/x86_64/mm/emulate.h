@@ -20,6 +20,8 @@ struct emulate_cpu {
     uint64_t (*read)(void *ctx, gpa_t at, unsigned bytes);
     void (*write)(void *ctx, gpa_t at, unsigned bytes, uint64_t value);
     void *ctx;
+    const uint8_t *fetched;  /* what the CPU has fetched at RIP, ... */
+    unsigned fetched_bytes;  /* ... so many bytes; 0: that is not known */
     struct insn_state state; /* the registers, before and afterwards */
     enum insn_mode mode;
 };

@@ -14,7 +14,8 @@ extern const struct table_kind guest32_kind, guestpae_kind, guest64_kind;
 struct guest_table {
     struct table table; /* .root is guest-physical */
     const struct gva_context *context;
-    bool unbacked; /* an entry could not be read */
+    struct walk *steps; /* each is noted there; NULL: the leaf is all that is asked for */
+    bool unbacked;      /* an entry could not be read */
     /* 32-bit paging alone. */
     bool large_pages;         /* CR4.PSE */
     uint64_t directory_entry; /* the PDE as memory holds it */

@@ -3,33 +3,44 @@
 
 #include "mm/paging/pte.h"
 
-int guest_memory_reach(struct table *table, gpa_t at, unsigned access, uint8_t **bytes,
+/* The page of `at` becomes the view's. */
+static int look(struct guest_view *view, gpa_t at)
+{
+    if (view->known && at.v - view->page.in <= view->page.last - view->page.in)
+        return E_OK;
+    int error = table_translate(view->table, at.v, &view->page);
+    view->known = error == E_OK;
+    return error;
+}
+
+int guest_memory_reach(struct guest_view *view, gpa_t at, unsigned access, uint8_t **bytes,
                        unsigned *allowed)
 {
-    struct mapping page;
-    int error = table_translate(table, at.v, &page);
+    int error = look(view, at);
 
     if (error != E_OK)
         return error;
-    *allowed = page.attrs.rights;
+    *allowed = view->page.attrs.rights;
     if (access & ~*allowed)
         return E_PERM;
-    *bytes = direct(hpa_add(page.out, at.v - page.in));
+    *bytes = direct(hpa_add(view->page.out, at.v - view->page.in));
     return E_OK;
 }
 
-int guest_memory_mark(struct table *table, gpa_t at, bool dirty)
+int guest_memory_mark(struct guest_view *view, gpa_t at, bool dirty)
 {
+    struct table *table = view->table;
     const struct table_kind *kind = table->kind;
-    struct mapping page;
+    const struct mapping *page = &view->page;
     struct walk walk;
     int error;
 
     if (!table->caps.accessed_dirty)
         return E_UNSUPPORTED;
-    error = table_translate(table, at.v, &page);
-    if (error != E_OK || (page.accessed && (page.dirty || !dirty)))
+    error = look(view, at);
+    if (error != E_OK || (page->accessed && (page->dirty || !dirty)))
         return error; /* the commonest case: the marks are there */
+    view->known = false;
     lock_take(&table->lock);
     table_walk(table, at.v, &walk);
     error = walk.error;
@@ -43,7 +54,7 @@ int guest_memory_mark(struct table *table, gpa_t at, bool dirty)
             pte_set_bits(direct(step->address), bits);
     }
     lock_drop(&table->lock);
-    if (error == E_OK && dirty && !page.dirty && table->marked)
+    if (error == E_OK && dirty && !page->dirty && table->marked)
         table->marked(table, align_down(at.v, PAGE_SIZE));
     return error;
 }

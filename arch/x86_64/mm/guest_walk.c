@@ -29,16 +29,23 @@ uint64_t guest_load(const struct table_cursor *c, uint64_t node, unsigned index)
 }
 
 /* Walks the table of `kind` at `root`, which is guest-physical. */
-static void walk_guest(struct guest_table *guest, const struct table_kind *kind, uint64_t root,
-                       uint64_t at, struct walk *walk)
+static int walk_guest(struct guest_table *guest, const struct table_kind *kind, uint64_t root,
+                      uint64_t at, struct mapping *out)
 {
+    struct walk *steps = guest->steps;
+    int error;
+
     guest->table.kind = kind;
     guest->table.root = hpa(root);
-    kind->ops->walk(&guest->table, at, walk);
-    if (guest->unbacked) { /* the last step is none: its entry could not be read */
-        walk->count--;
-        walk->error = E_RANGE;
+    if (steps == NULL) {
+        error = kind->ops->translate(&guest->table, at, out);
+    } else {
+        kind->ops->walk(&guest->table, at, steps);
+        steps->count -= guest->unbacked; /* the last step is none: its entry could not be read */
+        *out = steps->mapping;
+        error = steps->error;
     }
+    return guest->unbacked ? E_RANGE : error;
 }
 
 enum paging_mode paging_mode_of(const struct gva_context *context)
@@ -86,100 +93,124 @@ static struct walk_step pdpte_step(const struct guest_table *guest, unsigned ind
     };
 }
 
-static void walk_below_pdpte(struct guest_table *guest, uint64_t pdpte, uint64_t at,
-                             struct walk *walk)
+static int walk_below_pdpte(struct guest_table *guest, uint64_t pdpte, uint64_t at,
+                            struct mapping *out)
 {
     uint64_t base = align_down(at, GiB);
+    int error = walk_guest(guest, &guestpae_kind, pdpte & ENTRY_ADDRESS, at - base, out);
 
-    walk_guest(guest, &guestpae_kind, pdpte & ENTRY_ADDRESS, at - base, walk);
-    walk->mapping.in += base;
-    walk->mapping.last += base;
+    if (error == E_OK) {
+        out->in += base;
+        out->last += base;
+    }
+    return error;
 }
 
-static void walk_pae(struct guest_table *guest, uint64_t at, struct walk *walk)
+static void put_first(struct walk *steps, struct walk_step first)
+{
+    memmove(&steps->step[1], &steps->step[0], steps->count * sizeof(steps->step[0]));
+    steps->step[0] = first;
+    steps->count++;
+}
+
+static int walk_pae(struct guest_table *guest, uint64_t at, struct mapping *out)
 {
     const struct gva_context *context = guest->context;
     unsigned index = (unsigned)(at >> 30) & 3;
     uint64_t pdpte = context->pdpte[index];
 
-    walk->count = 0;
-    walk->error = E_RANGE;
     if (at > UINT32_MAX)
-        return;
+        return E_RANGE;
     if (context->pdpte_in_memory &&
         !context->read(context->ctx, gpa((context->cr3 & BITS(31, 5)) + index * sizeof(pdpte)),
                        &pdpte, sizeof(pdpte))) {
         guest->unbacked = true;
-        return;
+        return E_RANGE;
     }
     /* QEMU sets A in what it reads from memory, where the manual has a reserved bit. */
     uint64_t reserved = PDPTE_RESERVED | BITS(63, guest->table.caps.maxphyaddr);
     if (context->pdpte_in_memory)
         reserved &= ~PTE_A;
-    walk->error = !(pdpte & PTE_P) ? E_NOENT : pdpte & reserved ? E_ILLEGAL : E_OK;
-    struct walk_step first = pdpte_step(guest, index, pdpte, walk->error);
-    if (walk->error == E_OK)
-        walk_below_pdpte(guest, pdpte, at, walk);
-    if (context->pdpte_in_memory) {
-        memmove(&walk->step[1], &walk->step[0], walk->count * sizeof(walk->step[0]));
-        walk->step[0] = first;
-        walk->count++;
+    int error = !(pdpte & PTE_P) ? E_NOENT : pdpte & reserved ? E_ILLEGAL : E_OK;
+    struct walk_step first = pdpte_step(guest, index, pdpte, error);
+    if (error == E_OK)
+        error = walk_below_pdpte(guest, pdpte, at, out);
+    if (context->pdpte_in_memory && guest->steps != NULL)
+        put_first(guest->steps, first);
+    return error;
+}
+
+static int walk_32bit(struct guest_table *guest, uint64_t at, struct mapping *out)
+{
+    const struct gva_context *context = guest->context;
+
+    guest->large_pages = (context->cr4 & CR4_PSE) != 0;
+    int error = walk_guest(guest, &guest32_kind, context->cr3 & BITS(31, 12), at, out);
+    if (guest->steps != NULL && guest->steps->count)
+        guest->steps->step[0].raw = guest->directory_entry;
+    if (error == E_OK && out->level == 2) /* PSE-36 */
+        out->out = hpa((out->raw & BITS(31, 22)) | ((out->raw & BITS(20, 13)) << 19));
+    return error;
+}
+
+static int without_tables(uint64_t at, struct mapping *out)
+{
+    if (at > UINT32_MAX)
+        return E_RANGE;
+    *out = (struct mapping){.in = align_down(at, PAGE_SIZE),
+                            .last = at | (PAGE_SIZE - 1),
+                            .out = hpa(align_down(at, PAGE_SIZE)),
+                            .attrs = attrs_of(RIGHT_RWX | RIGHT_U, MEM_WB),
+                            .level = 1};
+    return E_OK;
+}
+
+static int translate(struct guest_table *guest, enum paging_mode mode, uint64_t at,
+                     struct mapping *out)
+{
+    const struct gva_context *context = guest->context;
+
+    guest->table.caps = (struct table_caps){.maxphyaddr = context->maxphyaddr,
+                                            .leaf_top = 2,
+                                            .nx = (context->efer & EFER_NXE) != 0,
+                                            .accessed_dirty = true,
+                                            .global = (context->cr4 & CR4_PGE) != 0};
+    switch (mode) {
+    case PAGING_NONE:
+        return without_tables(at, out);
+    case PAGING_32BIT:
+        return walk_32bit(guest, at, out);
+    case PAGING_PAE:
+        return walk_pae(guest, at, out);
+    case PAGING_4LEVEL:
+        guest->table.caps.leaf_top = context->page_1g ? 3 : 2;
+        if ((uint64_t)((int64_t)(at << 16) >> 16) != at)
+            return E_RANGE; /* not canonical */
+        return walk_guest(guest, &guest64_kind, context->cr3 & ENTRY_ADDRESS, at, out);
+    case PAGING_5LEVEL:
+        break;
     }
+    return E_UNSUPPORTED;
+}
+
+int gva_translate(const struct gva_context *context, gva_t at, struct mapping *out)
+{
+    struct guest_table guest = {.context = context};
+
+    return translate(&guest, paging_mode_of(context), at.v, out);
 }
 
 int gva_walk(const struct gva_context *context, gva_t at, struct gva_walk *out)
 {
-    struct guest_table guest = {
-        .table.caps = {.maxphyaddr = context->maxphyaddr,
-                       .leaf_top = 2,
-                       .nx = (context->efer & EFER_NXE) != 0,
-                       .accessed_dirty = true,
-                       .global = (context->cr4 & CR4_PGE) != 0},
-        .context = context,
-    };
-    struct walk *walk = &out->walk;
+    struct guest_table guest = {.context = context, .steps = &out->walk};
+    struct mapping mapping = {0};
 
     memset(out, 0, sizeof(*out));
     out->mode = paging_mode_of(context);
-    switch (out->mode) {
-    case PAGING_NONE:
-        if (at.v > UINT32_MAX) {
-            walk->error = E_RANGE;
-            break;
-        }
-        out->gpa = gpa(at.v);
-        walk->mapping = (struct mapping){.in = align_down(at.v, PAGE_SIZE),
-                                         .last = at.v | (PAGE_SIZE - 1),
-                                         .out = hpa(align_down(at.v, PAGE_SIZE)),
-                                         .attrs = attrs_of(RIGHT_RWX | RIGHT_U, MEM_WB),
-                                         .level = 1};
-        return E_OK;
-    case PAGING_32BIT:
-        guest.large_pages = (context->cr4 & CR4_PSE) != 0;
-        walk_guest(&guest, &guest32_kind, context->cr3 & BITS(31, 12), at.v, walk);
-        if (walk->count)
-            walk->step[0].raw = guest.directory_entry;
-        if (walk->error == E_OK && walk->mapping.level == 2) {
-            uint64_t entry = walk->mapping.raw; /* PSE-36 */
-            walk->mapping.out = hpa((entry & BITS(31, 22)) | ((entry & BITS(20, 13)) << 19));
-        }
-        break;
-    case PAGING_PAE:
-        walk_pae(&guest, at.v, walk);
-        break;
-    case PAGING_4LEVEL:
-        guest.table.caps.leaf_top = context->page_1g ? 3 : 2;
-        if ((uint64_t)((int64_t)(at.v << 16) >> 16) != at.v)
-            walk->error = E_RANGE; /* not canonical */
-        else
-            walk_guest(&guest, &guest64_kind, context->cr3 & ENTRY_ADDRESS, at.v, walk);
-        break;
-    case PAGING_5LEVEL:
-        walk->error = E_UNSUPPORTED;
-        break;
-    }
+    out->walk.error = translate(&guest, out->mode, at.v, &mapping);
+    out->walk.mapping = mapping;
     out->table_unbacked = guest.unbacked;
-    if (walk->error == E_OK)
-        out->gpa = gpa(walk->mapping.out.v + (at.v - walk->mapping.in));
-    return walk->error;
+    if (out->walk.error == E_OK)
+        out->gpa = gva_mapped(&mapping, at);
+    return out->walk.error;
 }

@@ -40,4 +40,12 @@ struct gva_walk {
 /* Returns walk.error; E_UNSUPPORTED for 5-level guests. Changes nothing. */
 int gva_walk(const struct gva_context *context, gva_t at, struct gva_walk *out);
 
+/* The same answer without the steps: the mapping, whose .out is guest-physical. */
+int gva_translate(const struct gva_context *context, gva_t at, struct mapping *out);
+
+static inline gpa_t gva_mapped(const struct mapping *mapping, gva_t at)
+{
+    return gpa(mapping->out.v + (at.v - mapping->in));
+}
+
 #endif

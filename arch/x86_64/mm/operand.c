@@ -209,11 +209,11 @@ static enum operand_outcome translate(struct page_walk *walk, unsigned access, u
 {
     const struct operand_cpu *cpu = walk->cpu;
     struct gva_context context = cpu->registers;
-    struct gva_walk found;
+    struct mapping page;
 
     context.read = read_entry;
     context.ctx = walk;
-    int error = gva_walk(&context, gva(linear), &found);
+    int error = gva_translate(&context, gva(linear), &page);
     if (walk->refusal != OPERAND_REACHED)
         return walk->refusal;
     if (error == E_NOENT)
@@ -221,19 +221,32 @@ static enum operand_outcome translate(struct page_walk *walk, unsigned access, u
     if (error == E_ILLEGAL)
         return page_fault(walk, access, linear, PF_PRESENT | PF_RESERVED);
     invariant(error == E_OK); /* every linear address is in range, and no guest has five levels */
-    *gpa = found.gpa;
-    if (found.mode == PAGING_NONE)
+    *gpa = gva_mapped(&page, gva(linear));
+    if (!(context.cr0 & CR0_PG))
         return OPERAND_REACHED;
-    if (paging_refusal(&context, cpu->user, cpu->rflags, access, found.walk.mapping.attrs.rights) !=
+    if (paging_refusal(&context, cpu->user, cpu->rflags, access, page.attrs.rights) !=
         EXPLAIN_RULE_NONE)
         return page_fault(walk, access, linear, PF_PRESENT);
     return set_accessed(walk, access);
+}
+
+/* Has the CPU come to this page, for such an access (28.2.1: where the linear address is valid and
+ * the violation is the final address's, the guest's tables have been gone through)? */
+static bool is_exited(const struct operand_cpu *cpu, unsigned access, uint64_t linear)
+{
+    return cpu->exited.access != RIGHT_NONE && !(access & ~cpu->exited.access) &&
+           align_down(linear, PAGE_SIZE) == align_down(cpu->exited.linear, PAGE_SIZE);
 }
 
 static enum operand_outcome reach_page(const struct operand_cpu *cpu, unsigned access,
                                        uint64_t linear, struct operand_place *out,
                                        struct operand_piece *piece)
 {
+    if (is_exited(cpu, access, linear)) {
+        piece->gpa = gpa(align_down(cpu->exited.gpa.v, PAGE_SIZE) | (linear & (PAGE_SIZE - 1)));
+        piece->at = NULL;
+        return OPERAND_REACHED;
+    }
     struct page_walk walk = {.cpu = cpu, .out = out, .refusal = OPERAND_REACHED};
     enum operand_outcome outcome = translate(&walk, access, linear, &piece->gpa);
 
@@ -273,20 +286,58 @@ enum operand_outcome operand_reach(const struct operand_cpu *cpu, const struct o
     return OPERAND_REACHED;
 }
 
+static bool look_at_entry(void *ctx, gpa_t from, void *to, unsigned size)
+{
+    const struct operand_cpu *cpu = ctx;
+    unsigned allowed;
+    uint8_t *at;
+
+    if (cpu->reach(cpu->ctx, from, RIGHT_R, &at, &allowed) != E_OK || at == NULL)
+        return false;
+    memcpy(to, at, size);
+    return true;
+}
+
+/* Where code is that the CPU has fetched: the marks are there, and so is the right. NULL: they are
+ * not, for the guest has changed its tables meanwhile. */
+static uint8_t *fetched(const struct operand_cpu *cpu, uint64_t linear)
+{
+    struct gva_context context = cpu->registers;
+    struct mapping page;
+    unsigned allowed;
+    uint8_t *at;
+
+    context.read = look_at_entry;
+    context.ctx = (void *)(uintptr_t)cpu;
+    if (gva_translate(&context, gva(linear), &page) != E_OK)
+        return NULL;
+    if ((context.cr0 & CR0_PG) &&
+        (!page.accessed || paging_refusal(&context, cpu->user, cpu->rflags, RIGHT_X,
+                                          page.attrs.rights) != EXPLAIN_RULE_NONE))
+        return NULL;
+    if (cpu->reach(cpu->ctx, gva_mapped(&page, gva(linear)), RIGHT_X, &at, &allowed) != E_OK)
+        return NULL;
+    return at;
+}
+
 enum operand_outcome operand_fetch(const struct operand_cpu *cpu, uint64_t linear, unsigned most,
                                    uint8_t *to, unsigned *count, struct operand_place *out)
 {
     uint64_t left = PAGE_SIZE - (linear & (PAGE_SIZE - 1));
+    const uint8_t *at = fetched(cpu, linear);
 
-    memset(out, 0, sizeof(*out));
-    enum operand_outcome outcome = reach_page(cpu, RIGHT_X, linear, out, &out->piece[0]);
-    if (outcome != OPERAND_REACHED)
-        return outcome;
+    if (at == NULL) {
+        memset(out, 0, sizeof(*out));
+        enum operand_outcome outcome = reach_page(cpu, RIGHT_X, linear, out, &out->piece[0]);
+        if (outcome != OPERAND_REACHED)
+            return outcome;
+        at = out->piece[0].at;
+    }
     *count = left < most ? (unsigned)left : most;
-    if (out->piece[0].at == NULL)
+    if (at == NULL)
         *count = 0; /* no device has code */
     else
-        memcpy(to, out->piece[0].at, *count);
+        memcpy(to, at, *count);
     return OPERAND_REACHED;
 }
 

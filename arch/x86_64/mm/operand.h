@@ -45,6 +45,14 @@ struct operand_cpu {
     /* Sets A, and D for a write, where the second level keeps them. Only where reach() came to. */
     void (*mark)(void *ctx, gpa_t at, bool write);
     void *ctx;
+
+    /* A page of a device's that the CPU itself has come to for this instruction, before it exited:
+     * for such an access the guest's tables have let it through, and are marked. */
+    struct {
+        uint64_t linear;
+        gpa_t gpa;
+        unsigned access; /* RIGHT_NONE: there is none */
+    } exited;
 };
 
 struct operand {
@@ -99,7 +107,8 @@ enum operand_outcome operand_reach(const struct operand_cpu *cpu, const struct o
                                    struct operand_place *out);
 
 /* For a fetch by the code that runs: the bytes from a linear address on to the end of its page, at
- * most `most`, into `to`. *count: how many. */
+ * most `most`, into `to`. *count: how many. The CPU has fetched them before: what it has marked on
+ * the way is not marked again. */
 enum operand_outcome operand_fetch(const struct operand_cpu *cpu, uint64_t linear, unsigned most,
                                    uint8_t *to, unsigned *count, struct operand_place *out);
 

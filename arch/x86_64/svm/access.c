@@ -87,11 +87,21 @@ static uint64_t tell(const struct operand_place *place)
            (place->refused.walk ? NPT_FAULT_WALK : NPT_FAULT_FINAL);
 }
 
+/* APM Vol. 2, 15.8.4 "Nested and intercepted #PF". */
+static unsigned fetched_bytes(const struct vmcb *vmcb)
+{
+    bool told = svm_policy.decode_assists && vmcb->exit_code == SVM_EXIT_NPF;
+
+    return told ? vmcb->fetched_bytes & 0xf : 0;
+}
+
 struct guest_access svm_guest_access(struct svm_vcpu *v)
 {
     return (struct guest_access){
         .vcpu = &v->vcpu,
-        .table = v->table,
+        .memory = {.table = v->table},
+        .fetched = v->vmcb->fetched,
+        .fetched_bytes = fetched_bytes(v->vmcb),
         .registers = registers,
         .segment = segment,
         .place = place,

@@ -16,6 +16,7 @@
 #define LEAF_SVM 0x8000000a
 #define EDX_NESTED_PAGING BIT(0)
 #define EDX_FLUSH_BY_ASID BIT(6)
+#define EDX_DECODE_ASSISTS BIT(7)
 
 #define MSR_VM_CR 0xc0010114
 #define VM_CR_SVMDIS BIT(4)
@@ -47,6 +48,7 @@ static int judge_cpu(void)
     svm_policy.revision = r[CPUID_EAX] & 0xff;
     svm_policy.asids = r[CPUID_EBX];
     svm_policy.flush_by_asid = (r[CPUID_EDX] & EDX_FLUSH_BY_ASID) != 0;
+    svm_policy.decode_assists = (r[CPUID_EDX] & EDX_DECODE_ASSISTS) != 0;
     if (!(r[CPUID_EDX] & EDX_NESTED_PAGING))
         return because(E_UNSUPPORTED, "this CPU has SVM without nested paging");
     if (svm_policy.asids < 2)

@@ -45,7 +45,7 @@ static inline struct svm_vcpu *svm_vcpu_of(struct vcpu *vcpu)
 /* What was found and settled at start. */
 struct svm_policy {
     uint32_t revision, asids;
-    bool on, flush_by_asid;
+    bool on, flush_by_asid, decode_assists;
     uint64_t guest_cr4; /* bits that guests may set */
     hpa_t iopm, msrpm;
     struct table_caps npt;

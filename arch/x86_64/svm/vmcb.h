@@ -36,7 +36,10 @@ struct vmcb {
     uint8_t unused2[0x0a8 - 0x098];
     uint64_t event;
     uint64_t ncr3;
-    uint8_t unused3[0x400 - 0x0b8];
+    uint8_t unused3[0x0d0 - 0x0b8];
+    uint8_t fetched_bytes; /* bits 3:0; of a nested page fault, where there are decode assists */
+    uint8_t fetched[15];   /* from RIP on */
+    uint8_t unused11[0x400 - 0x0e0];
 
     /* The state save area (table B-2). */
     struct vmcb_segment es, cs, ss, ds, fs, gs, gdtr, ldtr, idtr, tr;
@@ -62,6 +65,7 @@ _Static_assert(offsetof(struct vmcb, asid) == 0x058, "appendix B");
 _Static_assert(offsetof(struct vmcb, exit_code) == 0x070, "appendix B");
 _Static_assert(offsetof(struct vmcb, nested) == 0x090, "appendix B");
 _Static_assert(offsetof(struct vmcb, event) == 0x0a8, "appendix B");
+_Static_assert(offsetof(struct vmcb, fetched_bytes) == 0x0d0, "appendix B");
 _Static_assert(offsetof(struct vmcb, es) == 0x400, "appendix B");
 _Static_assert(offsetof(struct vmcb, tr) == 0x490, "appendix B");
 _Static_assert(offsetof(struct vmcb, efer) == 0x4d0, "appendix B");

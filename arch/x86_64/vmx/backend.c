@@ -53,9 +53,10 @@ static int run(struct vcpu *vcpu, uint64_t slice, struct vm_exit *exit)
 {
     struct vmx_vcpu *v = vmx_vcpu_of(vcpu);
 
-    *exit = (struct vm_exit){.kind = VM_EXIT_BAD_STATE, .name = "the VMCS cannot be made current"};
     int error = vmx_vcpu_load(v);
     if (error != E_OK) {
+        *exit =
+            (struct vm_exit){.kind = VM_EXIT_BAD_STATE, .name = "the VMCS cannot be made current"};
         exit->bad.error = vmcs_error();
         return error;
     }

@@ -48,11 +48,12 @@ static struct cr_context cr_context(void)
  * tells it when the memory is missing, or #GP raised for a reserved bit. */
 static bool load_pdptes(struct vmx_vcpu *v, uint64_t cr3, struct vm_exit *exit)
 {
+    struct guest_view view = {.table = v->table};
     uint64_t pdpte[4];
     gpa_t at = gpa(cr3 & BITS(31, 5));
 
     /* A load of PDPTEs is a read, whatever a walk counts as (29.3.5). */
-    (void)guest_memory_mark(v->table, at, false);
+    (void)guest_memory_mark(&view, at, false);
     if (gpa_read(v->table, at, RIGHT_R, pdpte, sizeof(pdpte)) != sizeof(pdpte)) {
         struct mapping page; /* all four PDPTEs lie in one */
 

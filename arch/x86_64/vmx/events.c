@@ -29,13 +29,15 @@ static void end_shadow(void)
         vmwrite(VMCS_GUEST_INTERRUPTIBILITY, state & ~shadow);
 }
 
-static void set_rf(bool set)
+/* Returns what RFLAGS is then. */
+static uint64_t set_rf(bool set)
 {
     uint64_t rflags = vmread(VMCS_GUEST_RFLAGS);
     uint64_t wanted = set ? rflags | RFLAGS_RF : rflags & ~RFLAGS_RF;
 
     if (wanted != rflags)
         vmwrite(VMCS_GUEST_RFLAGS, wanted);
+    return wanted;
 }
 
 /* An event that is delivered ends the shadow of STI or MOV SS that its instruction stood in. */
@@ -144,12 +146,12 @@ void vmx_set_halted(struct vcpu *vcpu, bool halted)
 
 /* The debug traps that the CPU would raise now are left to the next entry (25.4.2, "pending debug
  * exceptions"). */
-static bool leave_traps(struct vmx_vcpu *v)
+static bool leave_traps(struct vmx_vcpu *v, uint64_t rflags)
 {
     uint64_t traps = v->traps ? v->traps | DEBUG_ENABLED_BREAKPOINT : 0;
 
     v->traps = 0;
-    if (vmread(VMCS_GUEST_RFLAGS) & RFLAGS_TF)
+    if (rflags & RFLAGS_TF)
         traps |= DEBUG_BS;
     uint64_t pending = vmread(VMCS_GUEST_PENDING_DEBUG);
     if (traps & ~pending)
@@ -174,10 +176,11 @@ bool vmx_skip_bytes(struct vmx_vcpu *v, unsigned length)
 
 bool vmx_skip_to(struct vmx_vcpu *v, uint64_t rip)
 {
-    vmwrite(VMCS_GUEST_RIP, vmx_in_64bit_mode() ? rip : rip & UINT32_MAX);
-    end_shadow();  /* it covered one instruction, and this was it */
-    set_rf(false); /* likewise */
-    return leave_traps(v);
+    bool wraps = rip > UINT32_MAX && !vmx_in_64bit_mode();
+
+    vmwrite(VMCS_GUEST_RIP, wraps ? rip & UINT32_MAX : rip);
+    end_shadow();                         /* it covered one instruction, and this was it */
+    return leave_traps(v, set_rf(false)); /* likewise */
 }
 
 bool vmx_skip(struct vcpu *vcpu, const struct vm_exit *exit)
@@ -195,8 +198,7 @@ bool vmx_iterated(struct vcpu *vcpu)
     if (vmx_vcpu_load(v) != E_OK)
         return true;
     end_shadow();
-    set_rf(true);
-    return leave_traps(v);
+    return leave_traps(v, set_rf(true));
 }
 
 /* In the shadow of MOV SS the entry demands that the step which is held back be told (27.3.1.5). */
@@ -207,9 +209,14 @@ void vmx_retry(struct vcpu *vcpu)
     if (vmx_vcpu_load(v) != E_OK)
         return;
     v->traps = 0;
-    set_rf(true);
+    uint64_t rflags = set_rf(true);
     if (vmread(VMCS_GUEST_INTERRUPTIBILITY) & BLOCKING_BY_MOV_SS)
-        leave_traps(v);
+        leave_traps(v, rflags);
+}
+
+bool vmx_watches(void)
+{
+    return (vmread(VMCS_GUEST_DR7) & DR7_ENABLES) != 0;
 }
 
 /* The debug registers hold the guest's: it is resident. */
@@ -227,7 +234,7 @@ void vmx_note_port(struct vcpu *vcpu, uint16_t port, unsigned width)
 {
     struct vmx_vcpu *v = vmx_vcpu_of(vcpu);
 
-    if (vmx_vcpu_load(v) == E_OK && (vmx_guest_cr4() & CR4_DE))
+    if (vmx_vcpu_load(v) == E_OK && vmx_watches() && (vmx_guest_cr4() & CR4_DE))
         note(v, DEBUG_PORT, port, width);
 }
 

@@ -21,6 +21,8 @@ bool vmx_skip_to(struct vmx_vcpu *v, uint64_t rip);
 void vmx_drop_traps(struct vmx_vcpu *v);
 bool vmx_iterated(struct vcpu *vcpu);
 void vmx_retry(struct vcpu *vcpu);
+/* Could a breakpoint be met by an access? */
+bool vmx_watches(void);
 /* What the instruction in progress accesses, for breakpoints. */
 void vmx_note_port(struct vcpu *vcpu, uint16_t port, unsigned width);
 void vmx_note_memory(struct vmx_vcpu *v, uint64_t linear, unsigned bytes, bool write);

@@ -21,6 +21,8 @@ static void registers(struct vcpu *vcpu, struct operand_cpu *out)
         .code64 = vmx_in_64bit_mode(),
         .walks_write = vmx_vcpu_of(vcpu)->table->caps.accessed_dirty,
     };
+    if (paging_mode_of(&out->registers) != PAGING_PAE)
+        return;
     for (unsigned i = 0; i < ARRAY_SIZE(out->registers.pdpte); i++)
         out->registers.pdpte[i] = vmread(VMCS_GUEST_PDPTE0 + 2 * i);
 }
@@ -60,7 +62,7 @@ static void note_memory(struct vcpu *vcpu, uint64_t linear, unsigned bytes, bool
 static bool watches(struct vcpu *vcpu)
 {
     (void)vcpu;
-    return (vmread(VMCS_GUEST_DR7) & DR7_ENABLES) != 0;
+    return vmx_watches();
 }
 
 static uint64_t delivering(struct vcpu *vcpu)
@@ -83,7 +85,7 @@ struct guest_access vmx_guest_access(struct vmx_vcpu *v)
 {
     return (struct guest_access){
         .vcpu = &v->vcpu,
-        .table = v->table,
+        .memory = {.table = v->table},
         .registers = registers,
         .segment = segment,
         .place = place,
