@@ -297,6 +297,7 @@ void lapic_init(struct guest *guest)
 {
     struct dev_lapic *lapic = &guest->devices.lapic[guest->now], before = *lapic;
 
+    interrupts_stir(guest); /* it may have been the 8259 pair's way */
     reset_registers(guest);
     lapic->base = before.base;
     lapic->id = before.id;
