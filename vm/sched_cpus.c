@@ -196,7 +196,7 @@ void sched_put(void)
 
 void sched_let_go(void)
 {
-    const struct guest_cpu *active = queues[sched_self()].active;
+    const struct guest_cpu *active = cpus != NULL ? queues[sched_self()].active : NULL;
 
     if (active != NULL && guest_ended(active->guest))
         sched_put();

@@ -93,7 +93,7 @@ static void test_explain_nonsense(void **state)
     refuses(E_FORMAT, "explain host zero", "explain:");
     refuses(E_NOENT, "explain g9 gpa 0", "there is no g9");
     refuses(E_STATE, "explain g1 gpa 0", "g1 hello1 has no table (passed); `start g1 paused`");
-    guest[3].vcpu = &vcpu[2];
+    guest[3].vcpu = guest[3].cpu[0].vcpu = &vcpu[2];
     refuses(E_HARDWARE, "explain g3 gva 0x1000", "cannot be read");
     answers("explain g3 gpa 0x1000", "verdict: allowed");
 }
