@@ -201,7 +201,7 @@ static void access_lapic(void)
 {
     static const uint32_t msrs[] = {IA32_APIC_BASE, IA32_TSC_DEADLINE};
     uint32_t index = below(4) ? X2APIC_MSR_FIRST + (uint32_t)below(0x40) : msrs[below(2)];
-    uint64_t base = pc->devices.lapic.base ^ (below(4) ? 0 : below(4) << 10);
+    uint64_t base = pc->devices.lapic[0].base ^ (below(4) ? 0 : below(4) << 10);
 
     lapic_wrmsr(pc, index, index == IA32_APIC_BASE ? base : any_value());
 }
@@ -241,7 +241,7 @@ static void change_a_line(void)
 
 static bool asks(void)
 {
-    return lapic_asks(pc) || (pic_asks(pc) && lapic_passes_pic(pc));
+    return lapic_asks(pc) || (pic_asks(pc) && lapic_passes_pic(pc, 0));
 }
 
 static unsigned waited; /* so often an interrupt did */
