@@ -13,7 +13,7 @@
 #include "lib/bits.h"
 #include "lib/error.h"
 #include "mm/frames/buddy.h"
-#include "tests/unit/fake_machine.h"
+#include "tests/unit/fake_cpus.h"
 #include "vm/dirty.h"
 #include "vm/exits.h"
 #include "vm/guest.h"
@@ -26,7 +26,6 @@
 #include "vm/windows.h"
 #include "x86/control.h"
 
-#define CPUS 3
 #define VCPUS 4
 #define LAPIC UINT64_C(0xfee00000)
 enum { LDR = 0xd0, DFR = 0xe0, SVR = 0xf0, ICR = 0x300, ICR_HIGH = 0x310 };
@@ -34,54 +33,6 @@ enum { LDR = 0xd0, DFR = 0xe0, SVR = 0xf0, ICR = 0x300, ICR_HIGH = 0x310 };
 #define INIT 0x4500
 #define SIPI 0x4600
 #define NMI 0x400
-
-static uint8_t sector[512];
-static unsigned self_is, kicks[CPUS], wakes[CPUS];
-
-static unsigned self(void)
-{
-    return self_is;
-}
-
-static void kick(unsigned cpu)
-{
-    kicks[cpu]++;
-}
-
-static void wake(unsigned cpu)
-{
-    wakes[cpu]++;
-}
-
-static void relax(void)
-{
-    if (self_is != 0)
-        return;
-    for (self_is = 1; self_is < CPUS; self_is++)
-        (void)guests_run_here();
-    self_is = 0;
-}
-
-static const struct guests_cpus cpus = {.count = CPUS,
-                                        .self = self,
-                                        .kick = kick,
-                                        .wake = wake,
-                                        .relax = relax};
-
-static int set_up_on(const struct guests_cpus *machine)
-{
-    machine_start(64 * MiB);
-    guests_init(&machine_backend, NULL);
-    guests_set_between(NULL);
-    sector[510] = 0x55;
-    sector[511] = 0xaa;
-    self_is = 0;
-    memset(kicks, 0, sizeof(kicks));
-    memset(wakes, 0, sizeof(wakes));
-    machine_self = self;
-    guests_set_cpus(machine);
-    return 0;
-}
 
 static int set_up(void **state)
 {
@@ -93,52 +44,6 @@ static int set_up_several(void **state)
 {
     (void)state;
     return set_up_on(&cpus);
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    machine_cpu = NULL;
-    guests_stop_others();
-    for (unsigned i = 1; i <= guest_count(); i++) {
-        struct guest *guest = guest_by_number(i);
-
-        if (!guest_ended(guest))
-            guest_kill(guest);
-        else if (guest_holds(guest))
-            guest_finish(guest);
-        assert_int_equal(buddy_owner_frames(guest_owner(guest)), 0);
-    }
-    assert_int_equal(machine_stolen, 0);
-    guests_go_on();
-    if (guests_cpus() > 1)
-        guests_leave();
-    guests_set_cpus(NULL);
-    machine_self = NULL;
-    machine_stop();
-    return 0;
-}
-
-static struct guest *make(const char *cmdline)
-{
-    const struct guest_image image = {.bytes = sector, .size = sizeof(sector), .cmdline = cmdline};
-    struct guest *guest;
-
-    (void)guest_create(&image, &guest);
-    assert_non_null(guest);
-    return guest;
-}
-
-static bool on_cpu(unsigned cpu)
-{
-    bool goes_on;
-
-    guests_leave();
-    self_is = cpu;
-    goes_on = guests_run_here();
-    self_is = 0;
-    guests_enter();
-    return goes_on;
 }
 
 static struct fake_vcpu *fake(const struct guest *guest, unsigned cpu)
