@@ -44,7 +44,7 @@ extern const struct command_family explain_family, frames_family, bytes_family, 
 extern const struct command_family trace_family, print_family, devices_family;
 extern const struct command_family layout_family, terminal_family, workbench_family;
 extern const struct command_family audit_family, oracle_family, stack_family, digest_family;
-extern const struct command_family slots_family;
+extern const struct command_family slots_family, state_family;
 extern const struct command_family dirty_family, copies_family, fuzz_family, cpus_family,
     cost_family, save_family;
 

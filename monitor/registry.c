@@ -23,12 +23,12 @@ static const struct command help_commands[] = {
 static const struct command_family help_family = FAMILY("help", help_commands);
 
 static const struct command_family *const families[] = {
-    &memory_family, &layout_family, &tables_family, &map_family,       &explain_family,
-    &frames_family, &bytes_family,  &print_family,  &guests_family,    &devices_family,
-    &digest_family, &stack_family,  &slots_family,  &dirty_family,     &copies_family,
-    &save_family,   &fuzz_family,   &cost_family,   &trace_family,     &audit_family,
-    &oracle_family, &cpus_family,   &system_family, &workbench_family, &terminal_family,
-    &help_family,
+    &memory_family,   &layout_family, &tables_family, &map_family,    &explain_family,
+    &frames_family,   &bytes_family,  &print_family,  &guests_family, &state_family,
+    &devices_family,  &digest_family, &stack_family,  &slots_family,  &dirty_family,
+    &copies_family,   &save_family,   &fuzz_family,   &cost_family,   &trace_family,
+    &audit_family,    &oracle_family, &cpus_family,   &system_family, &workbench_family,
+    &terminal_family, &help_family,
 };
 
 /* Steps through all commands, family by family: family 0, command 0 is the first. */

@@ -1,11 +1,16 @@
 /*
- * A machine with several CPUs for tests of vm/, which are played one at a time: `self_is` is the one
- * that goes on. Each test program that includes this has its own.
+ * A machine with several CPUs for tests of vm/, which are played one at a time: `self_is` is the
+ * one that goes on. Each test program that includes this has its own.
  */
 #ifndef QUIRE_TESTS_FAKE_CPUS_H
 #define QUIRE_TESTS_FAKE_CPUS_H
 
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
 #include <string.h>
+
+#include <cmocka.h>
 
 #include "lib/bits.h"
 #include "mm/frames/buddy.h"
