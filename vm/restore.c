@@ -49,6 +49,7 @@ static void take_options(struct guest *guest, const struct saved *saved)
     guest->options.bare = (saved->flags & SAVED_BARE) != 0;
     guest->options.debug_exit = (saved->flags & SAVED_DEBUG_EXIT) != 0;
     guest->options.lazy = (saved->flags & SAVED_LAZY) != 0;
+    guest->options.cpus = saved->cpus;
     guest->options.pages = saved->pages;
     guest->options.around = saved->around;
 }
@@ -110,16 +111,20 @@ static int take_memory(struct guest *guest, struct saved *saved)
     return error == E_OK ? take_pages(guest, saved) : error;
 }
 
-static int take_cpu(struct guest *guest, const struct saved *saved)
+static int take_cpus(struct guest *guest, const struct saved *saved)
 {
     const struct vm_backend *backend = guests_backend();
-    int error = guest_cpus_create(guest);
+    int error;
 
+    guest_cpus_count(guest, saved->cpus);
+    error = guest_cpus_create(guest);
     if (error != E_OK)
         return REFUSE(guest, error, "no virtual CPU: %s", error_text(error));
-    error = backend->set_state(guest->vcpu, &saved->state);
-    if (error == E_OK)
-        error = backend->set_rest(guest->vcpu, &saved->rest);
+    for (unsigned i = 0; error == E_OK && i < guest->cpus; i++) {
+        error = backend->set_state(guest->cpu[i].vcpu, &saved->cpu[i].state);
+        if (error == E_OK)
+            error = backend->set_rest(guest->cpu[i].vcpu, &saved->cpu[i].rest);
+    }
     if (error != E_OK)
         return REFUSE(guest, error, "its registers are not what this CPU can take: %s",
                       error_text(error));
@@ -133,12 +138,15 @@ static void take_life(struct guest *guest, const struct saved *saved)
     memset(&life, 0, sizeof(life));
     life.devices = saved->devices;
     life.has_bios = (saved->flags & SAVED_BIOS) != 0;
-    life.cpu[0].halted = (saved->flags & SAVED_HALTED) != 0;
-    life.cpu[0].expect_fault = saved->expect_fault;
+    for (unsigned i = 0; i < saved->cpus; i++)
+        life.cpu[i] = saved->cpu[i].is;
     life.clock = saved->clock;
     life_restore(guest, &life);
-    guest->cpu[0].is.deaf =
-        guest->cpu[0].is.halted && !guests_backend()->interrupts_open(guest->vcpu);
+    for (unsigned i = 0; i < guest->cpus; i++) {
+        struct guest_cpu *cpu = &guest->cpu[i];
+
+        cpu->is.deaf = cpu->is.halted && !guests_backend()->interrupts_open(cpu->vcpu);
+    }
 }
 
 int guest_restore(struct guest *guest)
@@ -157,7 +165,7 @@ int guest_restore(struct guest *guest)
     take_options(guest, &saved);
     error = take_memory(guest, &saved);
     if (error == E_OK)
-        error = take_cpu(guest, &saved);
+        error = take_cpus(guest, &saved);
     if (error == E_OK)
         take_life(guest, &saved);
     guest_note_frames(guest);

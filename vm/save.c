@@ -9,7 +9,8 @@
 #include "vm/slots.h"
 
 #define SECTION_MOST (SAVED_DEVICES_MOST > VCPU_FPU_MOST ? SAVED_DEVICES_MOST : VCPU_FPU_MOST)
-_Static_assert(SECTION_MOST - VCPU_FPU_MOST > 1024, "the CPU's other registers fit as well");
+_Static_assert(SECTION_MOST - VCPU_FPU_MOST > 1024 + SAVED_LAPIC_MOST,
+               "a CPU's other registers and its local APIC fit as well");
 
 static int put(struct save *save, const void *bytes, size_t size)
 {
@@ -29,19 +30,19 @@ static int put_section(struct save *save, enum saved_tag tag, const void *bytes,
 }
 
 static int put_fields(struct save *save, enum saved_tag tag, struct saved *saved,
-                      void (*fields)(struct saved_stream *, struct saved *))
+                      saved_fields_fn fields, unsigned cpu)
 {
     static uint8_t bytes[SECTION_MOST];
     struct saved_stream stream = {.to = bytes, .left = sizeof(bytes)};
 
-    fields(&stream, saved);
+    fields(&stream, saved, cpu);
     return put_section(save, tag, bytes, sizeof(bytes) - stream.left);
 }
 
-static int put_head(struct save *save)
+static int put_head(struct save *save, uint32_t version)
 {
     const char *name = guests_backend()->name;
-    uint32_t numbers[2] = {SAVED_VERSION, SAVED_HEAD};
+    uint32_t numbers[2] = {version, SAVED_HEAD};
     uint8_t head[SAVED_HEAD] = SAVED_MAGIC;
 
     memcpy(head + sizeof(SAVED_MAGIC), numbers, sizeof(numbers));
@@ -58,36 +59,47 @@ static uint32_t flags_of(const struct guest *guest, const struct guest_life *lif
 
     return (options->pc ? SAVED_PC : 0) | (options->bare ? SAVED_BARE : 0) |
            (options->debug_exit ? SAVED_DEBUG_EXIT : 0) | (options->lazy ? SAVED_LAZY : 0) |
-           (life->has_bios ? SAVED_BIOS : 0) | (life->cpu[0].halted ? SAVED_HALTED : 0);
+           (life->has_bios ? SAVED_BIOS : 0) | (life->cpu[0].halted ? SAVED_HALTED : 0) |
+           (life->cpu[0].init ? SAVED_INIT : 0);
+}
+
+static int describe_cpu(struct guest_cpu *cpu, struct saved_cpu *saved)
+{
+    const struct vm_backend *backend = guests_backend();
+    int error = backend->get_state(cpu->vcpu, &saved->state);
+
+    return error == E_OK ? backend->get_rest(cpu->vcpu, &saved->rest) : error;
 }
 
 static int describe(struct guest *guest, struct saved *saved)
 {
-    const struct vm_backend *backend = guests_backend();
     static struct guest_life life;
+    int error = E_OK;
 
     life_save(guest, &life);
     memset(saved, 0, sizeof(*saved));
+    saved->version = guest->cpus == 1 ? SAVED_ONE_CPU : SAVED_VERSION;
     saved->memory = guest->memory;
     saved->clock = life.clock;
     saved->hz = life.devices.clock.hz;
     saved->flags = flags_of(guest, &life);
     saved->pages = guest->options.pages;
     saved->around = guest->options.around != 0 ? guest->options.around : 1;
-    saved->expect_fault = life.cpu[0].expect_fault;
     saved->devices = life.devices;
     for (unsigned i = 0; i < guest->slots; i++)
         if (guest->slot[i].kind != SLOT_DEVICE)
             saved->slot[saved->slots++] = guest->slot[i];
-    int error = backend->get_state(guest->vcpu, &saved->state);
-    return error == E_OK ? backend->get_rest(guest->vcpu, &saved->rest) : error;
+    saved->cpus = guest->cpus;
+    for (unsigned i = 0; error == E_OK && i < guest->cpus; i++) {
+        saved->cpu[i].is = life.cpu[i];
+        error = describe_cpu(&guest->cpu[i], &saved->cpu[i]);
+    }
+    return error;
 }
 
 /* Why it cannot be saved; NULL: it can. */
 static const char *hindrance(const struct guest *guest)
 {
-    if (guest->cpus > 1)
-        return "it has several CPUs, and the format keeps one";
     if (guest->has_disk)
         return "its image is its disk, which stays behind";
     for (unsigned i = 0; i < guest->slots; i++)
@@ -144,16 +156,18 @@ static int put_devices(struct save *save, const struct saved *saved)
 
 static int put_all(struct save *save, struct guest *guest, struct saved *saved)
 {
-    int error = put_head(save);
+    int error = put_head(save, saved->version);
 
     if (error == E_OK)
-        error = put_fields(save, SAVED_GUEST, saved, saved_guest_fields);
+        error = put_fields(save, SAVED_GUEST, saved, saved_guest_fields, 0);
     if (error == E_OK)
-        error = put_fields(save, SAVED_SLOTS, saved, saved_slots_fields);
+        error = put_fields(save, SAVED_SLOTS, saved, saved_slots_fields, 0);
     if (error == E_OK)
-        error = put_fields(save, SAVED_CPU, saved, saved_cpu_fields);
+        error = put_fields(save, SAVED_CPU, saved, saved_cpu_fields, 0);
     if (error == E_OK)
         error = put_devices(save, saved);
+    for (unsigned i = 1; error == E_OK && i < saved->cpus; i++)
+        error = put_fields(save, SAVED_OTHER_CPU, saved, saved_other_cpu_fields, i);
     if (error == E_OK)
         error = put_pages(save, guest);
     return error == E_OK ? put_section(save, SAVED_END, NULL, 0) : error;

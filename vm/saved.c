@@ -135,8 +135,9 @@ struct reading {
 static const char *tag_name(enum saved_tag tag)
 {
     static const char *const names[] = {
-        [SAVED_GUEST] = "guest's",    [SAVED_SLOTS] = "slots'", [SAVED_CPU] = "CPU's",
-        [SAVED_DEVICES] = "devices'", [SAVED_PAGE] = "page's",  [SAVED_END] = "last",
+        [SAVED_GUEST] = "guest's",         [SAVED_SLOTS] = "slots'", [SAVED_CPU] = "CPU's",
+        [SAVED_DEVICES] = "devices'",      [SAVED_PAGE] = "page's",  [SAVED_END] = "last",
+        [SAVED_OTHER_CPU] = "other CPU's",
     };
     return names[tag];
 }
@@ -171,14 +172,14 @@ static int take_section(struct reading *reading, enum saved_tag tag, struct save
 }
 
 static int take_fields(struct reading *reading, enum saved_tag tag, struct saved *saved,
-                       void (*fields)(struct saved_stream *, struct saved *))
+                       saved_fields_fn fields, unsigned cpu)
 {
     struct saved_stream stream;
     int error = take_section(reading, tag, &stream);
 
     if (error != E_OK)
         return error;
-    fields(&stream, saved);
+    fields(&stream, saved, cpu);
     if (stream.failed || stream.left != 0)
         return REFUSE(reading, E_FORMAT, "the saved guest's %s section is not what it has to be",
                       tag_name(tag));
@@ -234,6 +235,24 @@ static int take_devices(struct reading *reading, struct saved *saved)
     if (member != NULL)
         return REFUSE(reading, E_FORMAT, "the saved guest's devices cannot be so: %s", member);
     return E_OK;
+}
+
+static int take_other_cpus(struct reading *reading, struct saved *saved)
+{
+    int error = E_OK;
+
+    saved->cpu[0].is.halted = (saved->flags & SAVED_HALTED) != 0;
+    saved->cpu[0].is.init = (saved->flags & SAVED_INIT) != 0;
+    saved->cpus = 1;
+    while (error == E_OK && saved->version != SAVED_ONE_CPU &&
+           peek_tag(reading) == SAVED_OTHER_CPU) {
+        if (saved->cpus == GUEST_VCPUS || !(saved->flags & SAVED_PC))
+            return REFUSE(reading, E_FORMAT,
+                          "the saved guest has more than %u CPUs, or several and is no PC",
+                          GUEST_VCPUS);
+        error = take_fields(reading, SAVED_OTHER_CPU, saved, saved_other_cpu_fields, saved->cpus++);
+    }
+    return error;
 }
 
 /* ---- Memory ---------------------------------------------------------------------------------- */
@@ -310,10 +329,11 @@ static int take_head(struct reading *reading, struct saved *saved)
 
     saved_number(&stream, &version);
     saved_number(&stream, &head);
-    if (version != SAVED_VERSION)
+    if (version == 0 || version > SAVED_VERSION)
         return REFUSE(reading, E_UNSUPPORTED,
-                      "the saved guest is of version %u, and this reads version %u: save it again",
+                      "the saved guest is of version %u, and this reads 1 to %u: save it again",
                       version, SAVED_VERSION);
+    saved->version = version;
     if (head != SAVED_HEAD || !is_zero(stream.from + SAVED_BACKEND, SAVED_BACKEND))
         return REFUSE(reading, E_FORMAT, "the saved guest's head of %u bytes is none of version %u",
                       head, version);
@@ -352,17 +372,19 @@ int saved_read(const uint8_t *bytes, uint64_t size, struct saved *out, char *why
     if (error == E_OK)
         error = check_digest(&reading, bytes, size - SHA256_BYTES);
     if (error == E_OK)
-        error = take_fields(&reading, SAVED_GUEST, out, saved_guest_fields);
+        error = take_fields(&reading, SAVED_GUEST, out, saved_guest_fields, 0);
     if (error == E_OK)
         error = judge_guest(&reading, out);
     if (error == E_OK)
-        error = take_fields(&reading, SAVED_SLOTS, out, saved_slots_fields);
+        error = take_fields(&reading, SAVED_SLOTS, out, saved_slots_fields, 0);
     if (error == E_OK)
         error = judge_slots(&reading, out);
     if (error == E_OK)
-        error = take_fields(&reading, SAVED_CPU, out, saved_cpu_fields);
+        error = take_fields(&reading, SAVED_CPU, out, saved_cpu_fields, 0);
     if (error == E_OK)
         error = take_devices(&reading, out);
+    if (error == E_OK)
+        error = take_other_cpus(&reading, out);
     if (error == E_OK)
         error = take_pages(&reading, out);
     if (error == E_OK)

@@ -2,7 +2,7 @@
  * A guest that was saved: the file that it becomes, and what is read of one. docs/SAVED-GUEST.md
  * describes the format, byte by byte.
  *
- *     head | GUEST | SLOTS | CPU | DEVICES | PAGE ... | END | SHA-256 of all before
+ *     head | GUEST | SLOTS | CPU | DEVICES | OTHER_CPU ... | PAGE ... | END | SHA-256 of all before
  *
  * A reader takes nothing for granted: every size is held against what is there, every value against
  * what the rest of vm/ can bear, before any of it is used. What it may be deceived about is what a
@@ -19,7 +19,8 @@
 #include "vm/guest.h"
 
 #define SAVED_MAGIC "QuireVM" /* with its zero: 8 bytes */
-#define SAVED_VERSION 1u
+#define SAVED_ONE_CPU 1u      /* the version of a guest with one CPU, and of one with several */
+#define SAVED_VERSION 2u
 #define SAVED_HEAD 32u
 #define SAVED_BACKEND 8u /* of the head: the backend's name, zeroes behind it */
 
@@ -30,6 +31,7 @@ enum saved_tag {
     SAVED_DEVICES,
     SAVED_PAGE,
     SAVED_END,
+    SAVED_OTHER_CPU,
 };
 #define SAVED_SECTION 8u /* bytes of a section's head: tag, size */
 
@@ -40,21 +42,31 @@ enum saved_tag {
 #define SAVED_BIOS 8u
 #define SAVED_HALTED 16u
 #define SAVED_LAZY 32u
-#define SAVED_FLAGS 63u
+#define SAVED_INIT 64u /* an INIT has come, and is not taken yet */
+#define SAVED_FLAGS 127u
+
+/* Flags of another CPU, beside SAVED_HALTED and SAVED_INIT. */
+#define SAVED_WAITS 1u
+#define SAVED_SIPI 2u
 
 #define SAVED_WORD 8u           /* a PAGE of so many bytes is that word over and over */
 #define SAVED_PAGE_MOST 4096u   /* one of so many is as it is; of fewer, runs (saved_unpack()) */
 #define SAVED_DEVICES_MOST 8192 /* bytes of a DEVICES section */
+#define SAVED_LAPIC_MOST 512    /* ... and of a local APIC in OTHER_CPU */
 
 struct saved {
+    uint32_t version;
     char backend[SAVED_BACKEND + 1];
     uint64_t memory, clock, hz; /* bytes of RAM; the guest's TSC, and its rate */
     uint32_t flags, pages, around;
-    struct expected_fault expect_fault;
     struct slot slot[GUEST_SLOTS];
     unsigned slots;
-    struct vcpu_state state;
-    struct vcpu_rest rest;
+    struct saved_cpu {
+        struct cpu_condition is; /* but for `deaf`, which its registers say */
+        struct vcpu_state state;
+        struct vcpu_rest rest;
+    } cpu[GUEST_VCPUS];
+    unsigned cpus;
     struct guest_devices devices;
     const uint8_t *page, *end; /* the PAGE sections that saved_next_page() has not given */
     uint64_t page_count;
@@ -82,6 +94,9 @@ unsigned saved_devices_put(const struct guest_devices *devices, uint8_t out[SAVE
 /* Returns NULL, or the name of the first member that has a value which it cannot have; "size" where
  * there are more bytes or fewer. */
 const char *saved_devices_take(struct guest_devices *devices, const uint8_t *from, uint64_t size);
+/* The same of one local APIC; the first is among the devices as well. */
+unsigned saved_lapic_put(const struct dev_lapic *lapic, uint8_t out[SAVED_LAPIC_MOST]);
+const char *saved_lapic_take(struct dev_lapic *lapic, const uint8_t *from, uint64_t size);
 
 /* ---- A guest's way out and back -------------------------------------------------------------- */
 

@@ -14,10 +14,11 @@ struct member {
 };
 
 #define WIDTH(m) sizeof(((struct guest_devices *)0)->m)
-#define MEMBER(m, n, low, high)                                                                    \
+#define MEMBER_OF(type, m, n, low, high)                                                           \
     {                                                                                              \
-#m, offsetof(struct guest_devices, m), WIDTH(m) / (n), n, low, high                        \
+#m, offsetof(type, m), sizeof(((type *)0)->m) / (n), n, low, high                          \
     }
+#define MEMBER(m, n, low, high) MEMBER_OF(struct guest_devices, m, n, low, high)
 #define ANY(m) MEMBER(m, 1, 0, UINT64_MAX)
 #define UP_TO(m, most) MEMBER(m, 1, 0, most)
 #define RATE(m) MEMBER(m, 1, 1, (UINT64_C(1) << 40) - 1) /* is divided by: vm/clock.h */
@@ -124,82 +125,115 @@ static const struct member members[] = {
     ANY(acpi.enable),
     ANY(acpi.control),
     ANY(acpi.halves),
-
-    ANY(lapic[0].base),
-    ARRAY(lapic[0].irr),
-    ARRAY(lapic[0].isr),
-    ARRAY(lapic[0].tmr),
-    ARRAY(lapic[0].lvt),
-    ANY(lapic[0].icr),
-    ANY(lapic[0].svr),
-    ANY(lapic[0].dfr),
-    ANY(lapic[0].esr),
-    ANY(lapic[0].errors),
-    ANY(lapic[0].id),
-    ANY(lapic[0].ldr),
-    UP_TO(lapic[0].tpr_low, 15),
-    FLAG(lapic[0].nmi),
-    MEMBER(lapic[0].timer.crystal_share, 1, 1, UINT32_MAX),
-    MEMBER(lapic[0].timer.tsc_share, 1, 1, UINT32_MAX),
-    ANY(lapic[0].timer.initial),
-    ANY(lapic[0].timer.divide),
-    FLAG(lapic[0].timer.runs),
-    ANY(lapic[0].timer.started),
-    ANY(lapic[0].timer.deadline),
-
-    ANY(ioapic.index),
-    ANY(ioapic.id),
-    ANY(ioapic.lines),
-    ARRAY(ioapic.entry),
-
-    ANY(hpet.config),
-    ANY(hpet.status),
-    ANY(hpet.base),
-    ANY(hpet.started),
-    RATE(hpet.tsc_hz),
-    HPET(0),
-    HPET(1),
-    HPET(2),
 };
 
-unsigned saved_devices_put(const struct guest_devices *devices, uint8_t out[SAVED_DEVICES_MOST])
+#define LAPIC(m, low, high) MEMBER_OF(struct dev_lapic, m, 1, low, high)
+#define LAPIC_ANY(m) LAPIC(m, 0, UINT64_MAX)
+#define LAPIC_SET(m) MEMBER_OF(struct dev_lapic, m, 4, 0, UINT64_MAX)
+
+static const struct member lapic_members[] = {
+    LAPIC_ANY(base),
+    LAPIC_SET(irr),
+    LAPIC_SET(isr),
+    LAPIC_SET(tmr),
+    MEMBER_OF(struct dev_lapic, lvt, LAPIC_LVTS, 0, UINT64_MAX),
+    LAPIC_ANY(icr),
+    LAPIC_ANY(svr),
+    LAPIC_ANY(dfr),
+    LAPIC_ANY(esr),
+    LAPIC_ANY(errors),
+    LAPIC_ANY(id),
+    LAPIC_ANY(ldr),
+    LAPIC(tpr_low, 0, 15),
+    LAPIC(nmi, 0, 1),
+    LAPIC(timer.crystal_share, 1, UINT32_MAX),
+    LAPIC(timer.tsc_share, 1, UINT32_MAX),
+    LAPIC_ANY(timer.initial),
+    LAPIC_ANY(timer.divide),
+    LAPIC(timer.runs, 0, 1),
+    LAPIC_ANY(timer.started),
+    LAPIC_ANY(timer.deadline),
+};
+
+/* Behind the first local APIC's. */
+static const struct member more_members[] = {
+    ANY(ioapic.index), ANY(ioapic.id),   ANY(ioapic.lines), ARRAY(ioapic.entry),
+
+    ANY(hpet.config),  ANY(hpet.status), ANY(hpet.base),    ANY(hpet.started),
+    RATE(hpet.tsc_hz), HPET(0),          HPET(1),           HPET(2),
+};
+
+static unsigned put_members(const struct member *list, unsigned count, const void *of, uint8_t *out)
 {
     unsigned size = 0;
 
-    for (unsigned i = 0; i < ARRAY_SIZE(members); i++) {
-        unsigned bytes = members[i].width * members[i].count;
+    for (unsigned i = 0; i < count; i++) {
+        unsigned bytes = list[i].width * list[i].count;
 
-        memcpy(out + size, (const uint8_t *)devices + members[i].at, bytes);
+        memcpy(out + size, (const uint8_t *)of + list[i].at, bytes);
         size += bytes;
     }
     return size;
 }
 
-static unsigned size_of_all(void)
+static unsigned size_of(const struct member *list, unsigned count)
 {
     unsigned size = 0;
 
-    for (unsigned i = 0; i < ARRAY_SIZE(members); i++)
-        size += members[i].width * members[i].count;
+    for (unsigned i = 0; i < count; i++)
+        size += list[i].width * list[i].count;
     return size;
+}
+
+/* Returns NULL, or whose value none can be. */
+static const char *take_members(const struct member *list, unsigned count, void *to,
+                                const uint8_t **from)
+{
+    for (unsigned i = 0; i < count; i++) {
+        const struct member *member = &list[i];
+
+        for (unsigned n = 0; n < member->count; n++, *from += member->width) {
+            uint64_t value = 0;
+
+            memcpy(&value, *from, member->width);
+            if (value < member->least || value > member->most)
+                return member->name;
+            memcpy((uint8_t *)to + member->at + n * member->width, *from, member->width);
+        }
+    }
+    return NULL;
+}
+
+#define ALL(list) list, ARRAY_SIZE(list)
+
+unsigned saved_lapic_put(const struct dev_lapic *lapic, uint8_t out[SAVED_LAPIC_MOST])
+{
+    return put_members(ALL(lapic_members), lapic, out);
+}
+
+const char *saved_lapic_take(struct dev_lapic *lapic, const uint8_t *from, uint64_t size)
+{
+    return size == size_of(ALL(lapic_members)) ? take_members(ALL(lapic_members), lapic, &from)
+                                               : "size";
+}
+
+unsigned saved_devices_put(const struct guest_devices *devices, uint8_t out[SAVED_DEVICES_MOST])
+{
+    unsigned size = put_members(ALL(members), devices, out);
+
+    size += put_members(ALL(lapic_members), &devices->lapic[0], out + size);
+    return size + put_members(ALL(more_members), devices, out + size);
 }
 
 const char *saved_devices_take(struct guest_devices *devices, const uint8_t *from, uint64_t size)
 {
-    if (size != size_of_all())
+    const char *wrong;
+
+    if (size != size_of(ALL(members)) + size_of(ALL(lapic_members)) + size_of(ALL(more_members)))
         return "size";
     memset(devices, 0, sizeof(*devices));
-    for (unsigned i = 0; i < ARRAY_SIZE(members); i++) {
-        const struct member *member = &members[i];
-
-        for (unsigned n = 0; n < member->count; n++, from += member->width) {
-            uint64_t value = 0;
-
-            memcpy(&value, from, member->width);
-            if (value < member->least || value > member->most)
-                return member->name;
-            memcpy((uint8_t *)devices + member->at + n * member->width, from, member->width);
-        }
-    }
-    return NULL;
+    wrong = take_members(ALL(members), devices, &from);
+    if (wrong == NULL)
+        wrong = take_members(ALL(lapic_members), &devices->lapic[0], &from);
+    return wrong != NULL ? wrong : take_members(ALL(more_members), devices, &from);
 }

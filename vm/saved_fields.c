@@ -51,23 +51,30 @@ static void numbers64(struct saved_stream *stream, uint64_t *value, unsigned cou
         number64(stream, &value[i]);
 }
 
-void saved_guest_fields(struct saved_stream *stream, struct saved *saved)
+static void fault_fields(struct saved_stream *stream, struct expected_fault *fault)
 {
+    number64(stream, &fault->base);
+    number64(stream, &fault->size);
+    number64(stream, &fault->resume);
+}
+
+void saved_guest_fields(struct saved_stream *stream, struct saved *saved, unsigned cpu)
+{
+    (void)cpu;
     number64(stream, &saved->memory);
     number64(stream, &saved->clock);
     number64(stream, &saved->hz);
     saved_number(stream, &saved->flags);
     saved_number(stream, &saved->pages);
     saved_number(stream, &saved->around);
-    number64(stream, &saved->expect_fault.base);
-    number64(stream, &saved->expect_fault.size);
-    number64(stream, &saved->expect_fault.resume);
+    fault_fields(stream, &saved->cpu[0].is.expect_fault);
 }
 
-void saved_slots_fields(struct saved_stream *stream, struct saved *saved)
+void saved_slots_fields(struct saved_stream *stream, struct saved *saved, unsigned cpu)
 {
     uint32_t count = saved->slots;
 
+    (void)cpu;
     saved_number(stream, &count);
     stream->failed = stream->failed || count > GUEST_SLOTS;
     for (unsigned i = 0; !stream->failed && i < count; i++) {
@@ -143,8 +150,43 @@ static void rest_fields(struct saved_stream *stream, struct vcpu_rest *rest)
         field(stream, rest->fpu, rest->fpu_size);
 }
 
-void saved_cpu_fields(struct saved_stream *stream, struct saved *saved)
+void saved_cpu_fields(struct saved_stream *stream, struct saved *saved, unsigned cpu)
 {
-    state_fields(stream, &saved->state);
-    rest_fields(stream, &saved->rest);
+    state_fields(stream, &saved->cpu[cpu].state);
+    rest_fields(stream, &saved->cpu[cpu].rest);
+}
+
+static void condition_fields(struct saved_stream *stream, struct cpu_condition *is)
+{
+    uint32_t flags = (is->halted ? SAVED_HALTED : 0) | (is->init ? SAVED_INIT : 0) |
+                     (is->waits ? SAVED_WAITS : 0) | (is->sipi ? SAVED_SIPI : 0);
+    uint32_t vector = is->vector;
+
+    saved_number(stream, &flags);
+    saved_number(stream, &vector);
+    if ((flags & ~(SAVED_HALTED | SAVED_INIT | SAVED_WAITS | SAVED_SIPI)) || vector > UINT8_MAX)
+        stream->failed = true;
+    is->halted = (flags & SAVED_HALTED) != 0;
+    is->init = (flags & SAVED_INIT) != 0;
+    is->waits = (flags & SAVED_WAITS) != 0;
+    is->sipi = (flags & SAVED_SIPI) != 0;
+    is->vector = (uint8_t)vector;
+    fault_fields(stream, &is->expect_fault);
+}
+
+static void lapic_fields(struct saved_stream *stream, struct dev_lapic *lapic)
+{
+    uint8_t bytes[SAVED_LAPIC_MOST];
+    unsigned size = saved_lapic_put(lapic, bytes);
+
+    field(stream, bytes, size);
+    if (!stream->failed && saved_lapic_take(lapic, bytes, size) != NULL)
+        stream->failed = true;
+}
+
+void saved_other_cpu_fields(struct saved_stream *stream, struct saved *saved, unsigned cpu)
+{
+    condition_fields(stream, &saved->cpu[cpu].is);
+    lapic_fields(stream, &saved->devices.lapic[cpu]);
+    saved_cpu_fields(stream, saved, cpu);
 }

@@ -15,9 +15,13 @@ struct saved_stream {
     bool failed;
 };
 
-void saved_guest_fields(struct saved_stream *stream, struct saved *saved);
-void saved_slots_fields(struct saved_stream *stream, struct saved *saved);
-void saved_cpu_fields(struct saved_stream *stream, struct saved *saved);
+/* Of a section: `cpu` is whose it is, where it is a CPU's. */
+typedef void (*saved_fields_fn)(struct saved_stream *stream, struct saved *saved, unsigned cpu);
+
+void saved_guest_fields(struct saved_stream *stream, struct saved *saved, unsigned cpu);
+void saved_slots_fields(struct saved_stream *stream, struct saved *saved, unsigned cpu);
+void saved_cpu_fields(struct saved_stream *stream, struct saved *saved, unsigned cpu);
+void saved_other_cpu_fields(struct saved_stream *stream, struct saved *saved, unsigned cpu);
 
 /* A number of 4 bytes, little-endian, as all numbers are. */
 void saved_number(struct saved_stream *stream, uint32_t *value);

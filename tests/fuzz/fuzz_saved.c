@@ -24,7 +24,10 @@ static void judge(struct saved *saved)
     uint64_t last = 0, count = 0;
     gpa_t at;
 
-    must(saved->slots <= GUEST_SLOTS && saved->rest.fpu_size <= VCPU_FPU_MOST);
+    must(saved->slots <= GUEST_SLOTS && saved->cpus >= 1 && saved->cpus <= GUEST_VCPUS);
+    for (unsigned i = 0; i < saved->cpus; i++)
+        must(saved->cpu[i].rest.fpu_size <= VCPU_FPU_MOST &&
+             saved->devices.lapic[i].timer.tsc_share != 0);
     must(saved->around != 0 && saved->around <= OPTION_AROUND && saved->hz != 0);
     must(saved->devices.clock.hz != 0 && saved->devices.hpet.tsc_hz != 0);
     must(saved->devices.serial.input_first < SERIAL_INPUT);

@@ -72,6 +72,48 @@ static int save(struct guest *guest, struct save *out)
     return guest_save(guest, out);
 }
 
+/* Another CPU of a guest's, unlike those beside it. */
+static void change_cpu(struct guest *guest, unsigned i)
+{
+    struct fake_vcpu *fake = (struct fake_vcpu *)guest->cpu[i].vcpu;
+    struct cpu_condition *is = &guest->cpu[i].is;
+
+    is->waits = i == 1;
+    is->halted = i == 2;
+    is->init = i == 3;
+    is->sipi = is->init;
+    is->vector = (uint8_t)(0x90 + i);
+    is->expect_fault.resume = 0x7000 + i;
+    fake->vcpu.gpr[RCX] = 1000 + i;
+    fake->rest.lstar = 0x4321 + i;
+    fake->rest.fpu_size = 512;
+    fake->rest.fpu[511] = (uint8_t)i;
+    guest->devices.lapic[i].irr[1] = i;
+    guest->devices.lapic[i].timer.initial = 77 + i;
+}
+
+static void expect_cpus_alike(struct guest *a, struct guest *b)
+{
+    static uint8_t lapic[2][SAVED_LAPIC_MOST];
+
+    assert_int_equal(a->cpus, b->cpus);
+    for (unsigned i = 0; i < a->cpus; i++) {
+        struct fake_vcpu *x = (struct fake_vcpu *)a->cpu[i].vcpu;
+        struct fake_vcpu *y = (struct fake_vcpu *)b->cpu[i].vcpu;
+        struct cpu_condition is = b->cpu[i].is;
+
+        assert_memory_equal(x->vcpu.gpr, y->vcpu.gpr, sizeof(x->vcpu.gpr));
+        assert_int_equal(x->rest.lstar, y->rest.lstar);
+        assert_memory_equal(x->rest.fpu, y->rest.fpu, sizeof(x->rest.fpu));
+        assert_int_equal(x->vcpu.cr8, y->vcpu.cr8);
+        is.deaf = a->cpu[i].is.deaf;
+        assert_memory_equal(&a->cpu[i].is, &is, sizeof(is));
+        unsigned bytes = saved_lapic_put(&a->devices.lapic[i], lapic[0]);
+        assert_int_equal(saved_lapic_put(&b->devices.lapic[i], lapic[1]), bytes);
+        assert_memory_equal(lapic[0], lapic[1], bytes);
+    }
+}
+
 /* A guest that has come somewhere, saved into `file`. */
 static struct guest *saved_guest(const char *cmdline)
 {
@@ -89,6 +131,8 @@ static struct guest *saved_guest(const char *cmdline)
     guest->devices.keyboard.keyboard.queue[1] = 0x1c;
     guest->devices.keyboard.keyboard.queued = 2;
     guest->cpu[0].is.expect_fault.base = 0x5000;
+    for (unsigned i = 1; i < guest->cpus; i++)
+        change_cpu(guest, i);
     guest->slot[0].rights = RIGHT_RW;
     assert_int_equal(guest_write(guest, gpa(0x200ff8), &word, 8), 8);
     for (unsigned i = 0; i < PAGE_SIZE; i += 8)
@@ -120,8 +164,7 @@ static void expect_alike(struct guest *a, struct guest *b)
     unsigned bytes = saved_devices_put(&a->devices, devices[0]);
     assert_int_equal(saved_devices_put(&b->devices, devices[1]), bytes);
     assert_memory_equal(devices[0], devices[1], bytes);
-    assert_memory_equal(a->vcpu->gpr, b->vcpu->gpr, sizeof(a->vcpu->gpr));
-    assert_memory_equal(&fake_of(a)->rest.fpu, &fake_of(b)->rest.fpu, VCPU_FPU_MOST);
+    expect_cpus_alike(a, b);
     assert_int_equal(fake_of(b)->rest.lstar, 0x1234);
     assert_int_equal(b->vcpu->cr8, 5);
     assert_int_equal(b->cpu[0].is.expect_fault.base, 0x5000);
@@ -155,6 +198,7 @@ static void test_what_leaves_comes_back(void **state)
     come_back("first mem=4M");
     come_back("first mem=4M lazy");
     come_back("first mem=4M pc");
+    come_back("first mem=4M pc cpus=4");
     come_back("first mem=4M rom=0x280000+64K nox=0x2a0000+64K lazy around=16K");
 }
 
@@ -245,7 +289,8 @@ static void test_what_is_none(void **state)
         memcpy(file + length - SHA256_BYTES, kept, SHA256_BYTES);
     }
     spoilt(0, 1, 'q', "no saved guest");
-    spoilt(8, 4, 2, "is of version 2, and this reads version 1");
+    spoilt(8, 4, 3, "is of version 3, and this reads 1 to 2");
+    spoilt(8, 4, 0, "is of version 0, and this reads 1 to 2");
     spoilt(12, 4, 31, "head of 31 bytes");
     spoilt(24, 1, 1, "head of 32 bytes");
     spoilt(section(0), 4, SAVED_CPU, "section 3 where its guest's belongs");
@@ -254,7 +299,7 @@ static void test_what_is_none(void **state)
     spoilt(section(0) + 4, 4, 68, "guest's section is not what it has to be");
     spoilt(section(0) + 8, 8, 4096, "has 0x1000 bytes of memory");
     spoilt(section(0) + 24, 8, 0, "TSC runs at 0 Hz");
-    spoilt(section(0) + 32, 4, 64, "options are none: 0x40");
+    spoilt(section(0) + 32, 4, 128, "options are none: 0x80");
     spoilt(section(0) + 36, 4, 4, "options are none");
     spoilt(section(0) + 40, 4, 3, "options are none");
     spoilt(section(1) + 8, 4, GUEST_SLOTS + 1, "slots' section is not");
@@ -276,6 +321,58 @@ static void test_what_is_none(void **state)
     spoilt(section(4), 4, 9, "section 9 where its last belongs");
     spoilt(size - SHA256_BYTES - 4, 4, 8, "last section says 8 bytes, 0 are left");
     assert_int_equal(saved_read(file, size, &out, why, sizeof(why)), E_OK);
+}
+
+/* The section once more, behind itself. */
+static void repeat(unsigned n)
+{
+    size_t at = section(n), bytes = section(n + 1) - at;
+
+    memmove(file + at + bytes, file + at, size - at);
+    size += bytes;
+    seal(size);
+}
+
+static void test_cpus_that_are_none(void **state)
+{
+    static struct saved out;
+    char why[200];
+    uint64_t flags = 0;
+
+    (void)state;
+    saved_guest("first mem=4M pc cpus=8");
+    assert_int_equal(saved_read(file, size, &out, why, sizeof(why)), E_OK);
+    assert_int_equal(out.cpus, 8);
+    spoilt(8, 4, 1, "section 7 where its last belongs");
+    spoilt(section(4) + 4, 4, 40, "other CPU's section is not");
+    spoilt(section(4) + 8, 4, 4, "other CPU's section is not");
+    spoilt(section(4) + 12, 4, 256, "other CPU's section is not");
+    memcpy(&flags, file + section(0) + 32, 4);
+    spoilt(section(0) + 32, 4, flags & ~(uint64_t)SAVED_PC, "several and is no PC");
+    repeat(4);
+    expect_refusal(size, "more than 8 CPUs");
+    assert_non_null(strstr(make(file, size, "a")->reason, "more than 8 CPUs"));
+}
+
+/* A local APIC's members have bounds as all have. */
+static void test_lapic(void **state)
+{
+    static uint8_t bytes[SAVED_LAPIC_MOST];
+    struct guest *guest = make(image, sizeof(image), "pc mem=4M pc cpus=2");
+    unsigned length = saved_lapic_put(&guest->devices.lapic[1], bytes), refused = 0;
+    struct dev_lapic lapic;
+
+    (void)state;
+    assert_null(saved_lapic_take(&lapic, bytes, length));
+    assert_non_null(saved_lapic_take(&lapic, bytes, length - 1));
+    for (unsigned at = 0; at < length; at++) {
+        uint8_t kept = bytes[at];
+
+        bytes[at] = 0xff;
+        refused += saved_lapic_take(&lapic, bytes, length) != NULL;
+        bytes[at] = kept;
+    }
+    assert_int_equal(refused, 3); /* low bits of the TPR, an NMI that waits, a timer that runs */
 }
 
 /* What the file may say, and this machine cannot do. */
@@ -367,6 +464,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_what_leaves_comes_back, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_what_cannot_be_saved, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_what_is_none, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_cpus_that_are_none, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_lapic, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_what_cannot_be_here, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_devices, set_up, tear_down),
         cmocka_unit_test(test_pages),
