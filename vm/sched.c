@@ -169,14 +169,18 @@ uint64_t guests_console_wait(void)
     return most;
 }
 
+static void note_wait(uint64_t now)
+{
+    if (now - console.at > console.wait)
+        console.wait = now - console.at;
+    console.at = now;
+}
+
 /* Does what is done after each slice, on the console's CPU: others have time for guests alone. */
 static bool attend_console(void)
 {
-    uint64_t now = guests_backend()->ticks(), waited = now - console.at;
-
-    console.at = now;
-    if (waited > console.wait)
-        console.wait = waited;
+    if (guest_count() != 0)
+        note_wait(guests_backend()->ticks());
     guests_show_output();
     return between != NULL && between();
 }

@@ -9,37 +9,37 @@ import pytest
 
 from support import BUILD, ROOT
 
-pytestmark = pytest.mark.one_vendor("names its engines, of both")
+pytestmark = pytest.mark.one_vendor("names its engine; by VMX Linux boots in test_pc.py")
 
 sys.path.insert(0, os.path.join(ROOT, "tools"))
 import linux  # noqa: E402
 from quire_machine.debian import DebianError  # noqa: E402
 
 
-# By the Linux boot protocol's two entries, and by PVH: how the image is made, what it is recognised as, its
-# memory, and by whom it is run: VMX once, SVM twice.
+# By the Linux boot protocol's two entries, and by PVH: how the image is made, what it is recognised as, and its
+# memory. By VMX it boots in test_pc.py.
 WAYS = {
-    "bzImage": ({}, "Linux bzImage", "128M", "bochs"),
-    "16-bit": ({"entry": "linux16"}, "Linux 16-bit", "128M", "qemu"),
-    "vmlinux": ({"pvh": True}, "PVH ELF64", "160M", "qemu"),
+    "bzImage": ({}, "Linux bzImage", "128M"),
+    "16-bit": ({"entry": "linux16"}, "Linux 16-bit", "128M"),
+    "vmlinux": ({"pvh": True}, "PVH ELF64", "160M"),
 }
 
 
 @pytest.fixture(scope="module", params=WAYS)
 def way(request, tmp_path_factory):
-    options, kind, memory, engine = WAYS[request.param]
+    options, kind, memory = WAYS[request.param]
     output = str(tmp_path_factory.mktemp("linux") / "linux.iso")
     try:
         linux.build(output, os.path.join(BUILD, "quire.elf"), memory, "once", **options)
     except DebianError as error:
         pytest.skip(f"Debian's packages cannot be had: {error}")
-    return output, kind, memory, engine
+    return output, kind, memory
 
 
 def say(image, commands, *machine):
     """What Linux and the console say, to the end, which has to be a good one."""
     said = subprocess.run(
-        [sys.executable, os.path.join(ROOT, "tools", "launch.py"), "--memory", "384", *machine]
+        [sys.executable, os.path.join(ROOT, "tools", "launch.py"), "--engine", "qemu", "--memory", "384", *machine]
         + ["--seconds", "900", "--patience", "600", "--cmds", commands, image],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -60,8 +60,8 @@ def say(image, commands, *machine):
 
 def test_debians_linux_runs_busybox(way):
     """Its timer ticks, its memory holds what is written, its reset ends it, and every frame comes back."""
-    image, kind, memory, engine = way
-    text = say(image, "guests; check; audit; quit", "--engine", engine)
+    image, kind, memory = way
+    text = say(image, "guests; check; audit; quit")
     assert f"quire: g1 linux: {kind}, memory to {memory}" in text
     assert re.search(r"\[g1 linux\] busybox on Linux \d+\.\d+\.\S+, MemTotal: \d+ kB", text), text
     assert int(re.search(r"timer: (\d+) interrupts", text)[1]) >= 5, text
@@ -74,6 +74,6 @@ def test_debians_linux_on_two_cpus(tmp_path):
         linux.build(output, os.path.join(BUILD, "quire.elf"), "128M", "once", cpus=2)
     except DebianError as error:
         pytest.skip(f"Debian's packages cannot be had: {error}")
-    text = say(output, "top; check; audit; quit", "--engine", "qemu", "--cpus", "2")
+    text = say(output, "top; check; audit; quit", "--cpus", "2")
     assert "smp: Brought up 1 node, 2 CPUs" in text
     assert re.search(r"\n  g1\.1 +linux +stopped +\d +no ", text), text

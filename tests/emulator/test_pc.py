@@ -109,7 +109,7 @@ def check_tables(tables, folder):
     assert set(re.findall(r"PNP\w{4}", dsdt)) == {"PNP0A03", "PNP0501", "PNP0303", "PNP0B00"}
 
 
-@pytest.mark.one_vendor("minutes of Linux; it runs by SVM in test_linux.py and test_guest_symbols.py", vendor="vmx")
+@pytest.mark.one_vendor("minutes of Linux; it boots by SVM in test_linux.py and test_guest_symbols.py", vendor="vmx")
 @pytest.mark.seconds(900)
 def test_linux_finds_a_pc(boot, tmp_path):
     try:
