@@ -24,6 +24,8 @@ LONG = os.environ.get("QUIRE_LONG") == "1"
 def pytest_configure(config):
     config.addinivalue_line("markers", "module_parameters: loads KVM with parameters of its own")
     config.addinivalue_line("markers", "minutes: many of them in Bochs, where it takes QUIRE_LONG=1")
+    for name in ("one_vendor", "both_vendors"):
+        config.addinivalue_line("markers", f"{name}: of tests/emulator, parts of which are used here")
 
 
 def pytest_collection_modifyitems(items):
