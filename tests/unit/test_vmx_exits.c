@@ -223,6 +223,22 @@ static void interrupted_events_come_again(void **state)
     assert_int_equal(field(VMCS_ENTRY_INTERRUPTION) & VALID, 0);
 }
 
+/* Of one that was delivered the field keeps all but the valid bit, and no guest has it to come. */
+static void a_delivered_event_is_not_kept(void **state)
+{
+    static struct vcpu_rest rest;
+
+    (void)state;
+    in_mode(model_long_mode(0x1000));
+    set_field(VMCS_GUEST_RFLAGS, 2 | RFLAGS_IF);
+    set_field(VMCS_ENTRY_INTERRUPTION, VALID | 0x63);
+    vmx_exit_by((struct model_exit){.reason = EXIT_PREEMPTION_TIMER});
+    assert_int_equal(field(VMCS_ENTRY_INTERRUPTION), 0x63);
+    assert_int_equal(g.backend->get_rest(g.vcpu, &rest), E_OK);
+    assert_int_equal(rest.event, 0);
+    assert_int_equal(g.backend->set_rest(g.vcpu, &rest), E_OK);
+}
+
 static void block_nmis(void)
 {
     set_field(VMCS_GUEST_INTERRUPTIBILITY, BLOCKING_BY_NMI);
@@ -941,6 +957,7 @@ int main(void)
 #define WITH_GUEST(test) cmocka_unit_test_setup_teardown(test, start, stop)
     const struct CMUnitTest tests[] = {
         WITH_GUEST(interrupts_wait_for_their_window),
+        WITH_GUEST(a_delivered_event_is_not_kept),
         WITH_GUEST(nmis_wait_for_iret),
         WITH_GUEST(a_fault_keeps_nmis_blocked),
         WITH_GUEST(a_copy_is_the_same),

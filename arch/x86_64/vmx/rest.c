@@ -26,8 +26,9 @@ int vmx_get_rest(struct vcpu *vcpu, struct vcpu_rest *out)
     out->sysenter_eip = vmread(VMCS_GUEST_SYSENTER_EIP);
     out->pat = vmread(VMCS_GUEST_PAT);
     out->pending_debug = vmread(VMCS_GUEST_PENDING_DEBUG);
-    out->event = (uint32_t)vmread(VMCS_ENTRY_INTERRUPTION);
-    if (out->event & VCPU_EVENT_VALID) {
+    uint32_t event = (uint32_t)vmread(VMCS_ENTRY_INTERRUPTION);
+    if (event & VCPU_EVENT_VALID) { /* an exit clears that bit alone (25.8.3) */
+        out->event = event;
         out->event_code = (uint32_t)vmread(VMCS_ENTRY_EXCEPTION_CODE);
         out->event_length = (uint32_t)vmread(VMCS_ENTRY_LENGTH);
     }
