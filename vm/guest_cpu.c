@@ -21,13 +21,17 @@ int vcpus_create(struct guest *guest, struct table *table, struct vcpu *to[GUEST
     return error;
 }
 
+static void destroy(struct vcpu **vcpu)
+{
+    if (*vcpu != NULL)
+        guests_backend()->vcpu_destroy(*vcpu);
+    *vcpu = NULL;
+}
+
 void vcpus_destroy(struct vcpu *of[GUEST_VCPUS])
 {
-    for (unsigned i = 0; i < GUEST_VCPUS; i++) {
-        if (of[i] != NULL)
-            guests_backend()->vcpu_destroy(of[i]);
-        of[i] = NULL;
-    }
+    for (unsigned i = 0; i < GUEST_VCPUS; i++)
+        destroy(&of[i]);
 }
 
 int guest_cpus_create(struct guest *guest)
@@ -43,11 +47,8 @@ int guest_cpus_create(struct guest *guest)
 
 void guest_cpus_destroy(struct guest *guest)
 {
-    for (unsigned i = 0; i < GUEST_VCPUS; i++) {
-        if (guest->cpu[i].vcpu != NULL)
-            guests_backend()->vcpu_destroy(guest->cpu[i].vcpu);
-        guest->cpu[i].vcpu = NULL;
-    }
+    for (unsigned i = 0; i < GUEST_VCPUS; i++)
+        destroy(&guest->cpu[i].vcpu);
     guest_deal_with(guest, 0);
 }
 
