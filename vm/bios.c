@@ -157,6 +157,7 @@ static void serve(struct bios_call *call, unsigned vector)
     switch (vector) {
     case INT_TIMER:
         timer_irq(call);
+        bios_key_left(call);
         break;
     case INT_KEYBOARD:
         bios_key_irq(call);

@@ -76,5 +76,8 @@ void bios_disk(struct bios_call *call);    /* 0x13 */
 void bios_system(struct bios_call *call);  /* 0x15 */
 void bios_keys(struct bios_call *call);    /* 0x16 */
 void bios_key_irq(struct bios_call *call); /* 0x09 */
+/* For the timer's tick: a key code that had no room and waits at the controller, should the guest
+ * have taken keys by itself since. */
+void bios_key_left(struct bios_call *call);
 
 #endif

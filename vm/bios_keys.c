@@ -1,5 +1,7 @@
 /* The keyboard: line 1 brings a key code of set 1, which goes into the BIOS data area's ring as a
- * pair of character and code, by an American layout; INT 0x16 takes them out. */
+ * pair of character and code, by an American layout; INT 0x16 takes them out. While the ring is
+ * full the code stays at the controller, which then asks the keyboard for no other: what is typed
+ * faster than the guest reads waits. A PC beeps and drops it. */
 #include "vm/bios.h"
 
 #include "lib/bits.h"
@@ -12,6 +14,8 @@
 
 #define BDA_KEYBOARD_3 0x96
 #define AFTER_E0 BIT(1) /* in it */
+#define BDA_KEYBOARD_4 0x97
+#define LEFT_THERE BIT(3) /* in it, reserved in a PC: a code waits at the controller for room */
 
 #define CODE_E0 0xe0
 #define CODE_RELEASED BIT(7)
@@ -75,12 +79,16 @@ static uint32_t next(uint32_t at)
     return at + 2 < BDA_KEYS_END ? at + 2 : BDA_KEYS;
 }
 
-/* False: it is full. */
+static bool is_full(const struct bios_call *call)
+{
+    return next(pointer(call, BDA_KEY_TAIL)) == pointer(call, BDA_KEY_HEAD);
+}
+
 static bool push(struct bios_call *call, uint16_t key)
 {
     uint32_t tail = pointer(call, BDA_KEY_TAIL);
 
-    if (next(tail) == pointer(call, BDA_KEY_HEAD))
+    if (is_full(call))
         return false;
     bios_set_data(call, tail, 2, key);
     bios_set_data(call, BDA_KEY_TAIL, 2, next(tail));
@@ -95,15 +103,13 @@ static bool peek(const struct bios_call *call, uint16_t *key)
     return head != pointer(call, BDA_KEY_TAIL);
 }
 
-void bios_key_irq(struct bios_call *call)
+/* A code that the controller has: into the shift state, or into the ring, which has room. */
+static void take_code(struct bios_call *call)
 {
     uint32_t shift = bios_data(call, BDA_SHIFT, 1), state = bios_data(call, BDA_KEYBOARD_3, 1);
-    uint8_t code, key;
+    uint8_t code = (uint8_t)port_read(call->guest, KEYBOARD_DATA, 1), key;
     uint32_t bit;
 
-    if (!(port_read(call->guest, KEYBOARD_STATUS, 1) & STATUS_FULL))
-        return;
-    code = (uint8_t)port_read(call->guest, KEYBOARD_DATA, 1);
     bios_set_data(call, BDA_KEYBOARD_3, 1,
                   code == CODE_E0 ? state | AFTER_E0 : state & (uint32_t)~AFTER_E0);
     if (code == CODE_E0)
@@ -123,6 +129,24 @@ void bios_key_irq(struct bios_call *call)
                                                     : character_of(key, shift))));
 }
 
+void bios_key_irq(struct bios_call *call)
+{
+    uint32_t state = bios_data(call, BDA_KEYBOARD_4, 1);
+    bool there = port_read(call->guest, KEYBOARD_STATUS, 1) & STATUS_FULL;
+    bool waits = there && is_full(call);
+
+    bios_set_data(call, BDA_KEYBOARD_4, 1,
+                  waits ? state | LEFT_THERE : state & (uint32_t)~LEFT_THERE);
+    if (there && !waits)
+        take_code(call);
+}
+
+void bios_key_left(struct bios_call *call)
+{
+    if (bios_data(call, BDA_KEYBOARD_4, 1) & LEFT_THERE)
+        bios_key_irq(call);
+}
+
 void bios_keys(struct bios_call *call)
 {
     uint16_t key;
@@ -135,6 +159,7 @@ void bios_keys(struct bios_call *call)
         if (!there)
             return;
         bios_set_data(call, BDA_KEY_HEAD, 2, next(pointer(call, BDA_KEY_HEAD)));
+        bios_key_left(call);
         bios_set_word(call, RAX, key);
         break;
     case 0x01:

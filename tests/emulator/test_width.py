@@ -35,8 +35,9 @@ def machine(boot_for_module):
 
 
 def words(lines):
-    """Those of letters alone: numbers change from one answer to the next, bytes are shown by fewer."""
-    return {each for line in lines for each in line.split() if re.fullmatch(r"[^\W\d]+[.,:;]?", each)}
+    """Those of letters alone: numbers change from one answer to the next, bytes and their text are shown by fewer."""
+    said = [re.sub(r"^(  0x[0-9a-f]+ (?: [0-9a-f]{2})+)  .*", r"\1", line) for line in lines]
+    return {each for line in said for each in line.split() if re.fullmatch(r"[^\W\d]+[.,:;]?", each)}
 
 
 def check(machine, command):

@@ -17,6 +17,7 @@
 #include "tests/unit/random.h"
 #include "vm/bios_disk.h"
 #include "vm/device.h"
+#include "vm/keyboard.h"
 
 #define IMAGE (5 * 512 + 100)
 #define CF 1u
@@ -436,6 +437,60 @@ static void keys(void **state)
     assert_int_equal(RAX_ & 0xff, 1);
 }
 
+/* Some bytes of the keyboard's, each by an interrupt as far as the controller asks for one. */
+static void let_it_type(void)
+{
+    for (unsigned i = 0; i < 200; i++) {
+        machine_pass(guest->devices.clock.hz / 1000);
+        call(9);
+    }
+}
+
+static char next_key(void)
+{
+    if (call_with(0x16, 0x0100, 0, 0, 0) & ZF)
+        return '\0';
+    call_with(0x16, 0x0000, 0, 0, 0);
+    return (char)RAX_;
+}
+
+/* Typed faster than the guest reads: nothing is lost, and shift is what it was for each. */
+static void keys_wait_for_room(void **state)
+{
+    static const char text[] = "0123456789aBcDeFgHiJkLmNoP{q}";
+    char got[sizeof(text) + 2] = "";
+
+    (void)state;
+    assert_int_equal(keyboard_type(guest, text, strlen(text)), strlen(text));
+    let_it_type();
+    assert_int_equal(memory(0x497, 1), 8);
+    for (unsigned i = 0; i < sizeof(got) - 1; i++) {
+        got[i] = next_key();
+        assert_int_equal(memory(0x497, 1), 0); /* read with the key that made room */
+        machine_pass(guest->devices.clock.hz / 1000);
+        let_it_type();
+    }
+    assert_string_equal(got, text);
+    assert_int_equal(memory(0x417, 1), 0);
+}
+
+/* A guest that takes keys out of the ring by itself gets those that waited with the next tick. */
+static void keys_wait_for_a_tick(void **state)
+{
+    static const char text[] = "0123456789abcdefghi";
+
+    (void)state;
+    assert_int_equal(keyboard_type(guest, text, strlen(text)), strlen(text));
+    let_it_type();
+    store(0x41a, 2, memory(0x41c, 2)); /* all 15 of them */
+    assert_int_equal(memory(0x497, 1), 8);
+    call(8); /* the release of the last */
+    assert_int_equal(memory(0x497, 1), 0);
+    let_it_type();
+    for (unsigned i = 15; i < strlen(text); i++)
+        assert_int_equal(next_key(), text[i]);
+}
+
 static void time_of_day(void **state)
 {
     (void)state;
@@ -556,6 +611,8 @@ int main(void)
         TEST(screen_as_a_terminal),
         TEST(screen_by_cells),
         TEST(keys),
+        TEST(keys_wait_for_room),
+        TEST(keys_wait_for_a_tick),
         TEST(time_of_day),
         TEST(only_from_its_stubs),
         TEST(without_a_pc),
