@@ -156,13 +156,14 @@ $(TOOLS_XML) $(EMULATOR_XML): $(BUILD)/%.xml: FORCE
 # Put together before two workers ask for it.
 MAKE_STACK = PYTHONPATH=tools $(PYTHON) -B -c "from quire_machine import nested_stack as n; n.main()"
 
-# Under the real KVM. A file of these tests boots Linux once, and so stays with one of two workers.
+# Under the real KVM. Each of two workers boots Linux once; the next test goes to the one that is free, for
+# a test is minutes.
 $(NESTED_XML) $(KVM_XML): $(QUIRE_ISO) FORCE
 	@rm -f $@
 	@echo "test  $(basename $(@F))"
 	@$(if $(filter $(KVM_XML),$@),,$(MAKE_STACK) || true)
 	@QUIRE_BUILD=$(BUILD) QUIRE_KVM=$(if $(filter $(KVM_XML),$@),1) $(PYTHON) -B -m pytest -q -n 2 \
-		--dist loadfile -p no:cacheprovider --junitxml=$@ tests/nested $(PYTEST) || true
+		--dist loadgroup -p no:cacheprovider --junitxml=$@ tests/nested $(PYTEST) || true
 
 test: ## install what is missing, build, and run every test; ends with one summary
 	@tools/setup.sh run test

@@ -29,8 +29,8 @@ def end(machine):
 
 @pytest.mark.one_vendor("twice as long in QEMU, where it runs in test_side_by_side.py", vendor="vmx")
 def test_memtest86plus(boot):
-    """It sets up long mode, finds its memory and begins to test it."""
-    machine = boot(modules=[(memtest86plus(), "memtest mem=32M -- console=ttyS0,115200")])
+    """It sets up long mode, finds its memory and begins to test it, without the seconds that it gives one for a key."""
+    machine = boot(modules=[(memtest86plus(), "memtest mem=32M -- console=ttyS0,115200 nopause")])
     machine.expect("^quire: g1 memtest: Linux bzImage, memory to 32M")
     machine.expect(r"^\[g1 memtest\] .*Memtest86\+ v\d", timeout=300)
     machine.expect(r"^\[g1 memtest\] .*\[Address test", timeout=300)

@@ -1,7 +1,7 @@
 """Hosts for the tests of Quire under KVM: `host.boot(image, ...)` is a Quire in QEMU with KVM.
 
-Without more said it is KVM in a Linux in Bochs, one boot of it for a file of tests. With QUIRE_KVM=1,
-as `make test-kvm` sets it, it is this machine's own KVM.
+Without more said it is KVM in a Linux in Bochs, one boot of it for all tests of a worker that have the same
+images. With QUIRE_KVM=1, as `make test-kvm` sets it, it is this machine's own KVM.
 """
 
 import os
@@ -36,20 +36,43 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason="QUIRE_LONG=1 runs it: many minutes in Bochs"))
 
 
+class Hosts:
+    """The host that is running, and with which images: there is one at a time."""
+
+    def __init__(self):
+        self.wanted = self.running = None
+
+    def of(self, wanted, folder):
+        if wanted is not self.wanted:
+            self.stop()
+            self.running = (RealHost if REAL else NestedHost)(make_images(folder, wanted))
+            self.wanted = wanted
+        return self.running
+
+    def stop(self):
+        if self.running:
+            self.running.stop()
+        self.wanted = self.running = None
+
+
+@pytest.fixture(scope="session")
+def hosts():
+    """Two workers share the tests out, a test at a time: the longest are first in their files."""
+    made = Hosts()
+    yield made
+    made.stop()
+
+
 @pytest.fixture(scope="module")
-def host(request, tmp_path_factory):
+def host(request, hosts, tmp_path_factory):
     """With the file's own IMAGES, or those of hosts.py."""
-    wanted = getattr(request.module, "IMAGES", IMAGES)
-    images = make_images(tmp_path_factory.mktemp("images"), wanted)
     if REAL:
         reason = why_not_kvm()
         assert not reason, reason
     try:
-        made = (RealHost if REAL else NestedHost)(images)
+        return hosts.of(getattr(request.module, "IMAGES", IMAGES), tmp_path_factory.mktemp("images"))
     except DebianError as error:
         pytest.skip(f"no Linux to run KVM in: {error}")
-    yield made
-    made.stop()
 
 
 @pytest.fixture
