@@ -47,10 +47,38 @@ void lock_check_drop(const struct lock *lock)
         here->lock[i - 1] = here->lock[i];
 }
 
+/* Who takes it writes `held` and then reads every `inside`; who shares it writes its own `inside`
+ * and then reads `held`: one of them at least sees the other (SDM Vol. 3, 9.2.3.4 on why that takes
+ * more than plain stores and loads). */
 static bool try_take(struct wide_lock *lock)
 {
-    return !__atomic_load_n(&lock->held, __ATOMIC_RELAXED) &&
-           !__atomic_exchange_n(&lock->held, 1, __ATOMIC_ACQUIRE);
+    if (__atomic_load_n(&lock->held, __ATOMIC_RELAXED) ||
+        __atomic_exchange_n(&lock->held, 1, __ATOMIC_SEQ_CST))
+        return false;
+    for (unsigned i = 0; i < lock->sharers; i++)
+        while (__atomic_load_n(&lock->sharer[i].inside, __ATOMIC_SEQ_CST))
+            __builtin_ia32_pause();
+    return true;
+}
+
+bool wide_lock_share(struct wide_lock *lock, struct lock_sharer *self)
+{
+    __atomic_exchange_n(&self->inside, 1, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&lock->held, __ATOMIC_SEQ_CST) ||
+        __atomic_load_n(&lock->wanted, __ATOMIC_RELAXED)) {
+        __atomic_store_n(&self->inside, 0, __ATOMIC_RELEASE);
+        return false;
+    }
+    if (LOCKS_CHECKED)
+        lock_check_take(&lock->queue);
+    return true;
+}
+
+void wide_lock_unshare(struct wide_lock *lock, struct lock_sharer *self)
+{
+    if (LOCKS_CHECKED)
+        lock_check_drop(&lock->queue);
+    __atomic_store_n(&self->inside, 0, __ATOMIC_RELEASE);
 }
 
 void wide_lock_take(struct wide_lock *lock)

@@ -16,6 +16,7 @@
 enum lock_order {
     LOCK_LEAF, /* flushes, the log, tags of guests, ... */
     LOCK_GUESTS,
+    LOCK_TOUCH,   /* of one guest's first touches */
     LOCK_WINDOWS, /* of device memory */
     LOCK_TABLE,
     LOCK_SLAB,
@@ -107,9 +108,11 @@ static inline void lock_drop(struct lock *lock)
 struct wide_lock {
     struct lock queue; /* of those that have lost patience; its order is the lock's */
     uint8_t held, wanted;
+    struct lock_sharer *sharer; /* one for each CPU that may share it */
+    unsigned sharers;
 };
 
-#define WIDE_LOCK_INIT_AT(place) ((struct wide_lock){{0, 0, place}, 0, 0})
+#define WIDE_LOCK_INIT_AT(place) ((struct wide_lock){.queue = {0, 0, place}})
 #define WIDE_LOCK_LOOKS 4096
 
 void wide_lock_take(struct wide_lock *lock);
@@ -117,6 +120,19 @@ void wide_lock_drop(struct wide_lock *lock);
 
 /* True: this CPU has it, as nobody had. */
 bool wide_lock_try(struct wide_lock *lock);
+
+/*
+ * To share it is to hold off whoever takes it, and nobody who shares it: each CPU says so in a line
+ * of memory of its own, at which whoever takes the lock has to look. For work that is short and
+ * disturbs no other of its kind.
+ */
+struct lock_sharer {
+    uint8_t inside;
+} __attribute__((aligned(64)));
+
+/* By the CPU whose sharer it is. False: somebody has the lock, or wants it. */
+bool wide_lock_share(struct wide_lock *lock, struct lock_sharer *self);
+void wide_lock_unshare(struct wide_lock *lock, struct lock_sharer *self);
 
 /* Adds to a count that is not under the same lock wherever it changes; `by` modulo 2^64. */
 static inline void count_change(uint64_t *count, uint64_t by)

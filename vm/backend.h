@@ -217,8 +217,10 @@ struct vcpu {
     uint64_t frames;         /* that it holds under its owner's number */
     uint64_t deadline;       /* clock at which its turn ends: no work for it goes on for longer */
     struct wide_lock *lock;  /* dropped while guest code runs; NULL: nobody else is there */
-    uint64_t waited;         /* ticks, for that lock */
-    uint8_t cr8;             /* bits 7:4 of the local APIC's task priority */
+    /* A memory fault, before the lock is taken again: vcpu_touch(). NULL: it is an exit. */
+    bool (*touch)(struct vcpu *vcpu, gpa_t at, unsigned access);
+    uint64_t waited; /* ticks, for that lock */
+    uint8_t cr8;     /* bits 7:4 of the local APIC's task priority */
 };
 
 /* For run(): nothing but the CPU's own comes between the two, the entry and NMIs. Whoever asks for
@@ -236,6 +238,23 @@ static inline void vcpu_take_lock(struct vcpu *vcpu, uint64_t (*ticks)(void))
     uint64_t before = ticks();
     wide_lock_take(vcpu->lock);
     vcpu->waited += ticks() - before;
+}
+
+/* What is left of a slice that ends at `end`; 0: it is not for more than one entry. */
+static inline bool slice_goes_on(uint64_t end, uint64_t (*ticks)(void), uint64_t *left)
+{
+    uint64_t now = end != 0 ? ticks() : 0;
+
+    *left = end - now;
+    return now < end;
+}
+
+/* For run(), between the two, when the second-level table has not let an access (RIGHT_R, RIGHT_W,
+ * RIGHT_X) through. True: it does now, and the guest goes on where it was, with what is left of its
+ * slice. False: an exit like others. */
+static inline bool vcpu_touch(struct vcpu *vcpu, gpa_t at, unsigned access)
+{
+    return vcpu->touch != NULL && vcpu->touch(vcpu, at, access);
 }
 
 /* What the guest's CPU is set to, for what depends on it alone. */

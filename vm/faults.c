@@ -18,6 +18,7 @@
 #include "vm/quota.h"
 #include "vm/report.h"
 #include "vm/slots.h"
+#include "vm/touch.h"
 #include "vm/windows.h"
 #include "x86/control.h"
 
@@ -255,7 +256,6 @@ static void hold(struct guest *guest, const struct vm_exit *exit, int error)
 static int make_reachable(struct guest *guest, const struct slot *slot, const struct vm_exit *exit,
                           const struct mapping *leaf)
 {
-    uint64_t backed = slot != NULL ? slot->backed : 0;
     int error;
 
     if (slot == NULL || (exit->memory.access & ~slot->rights) != 0)
@@ -264,10 +264,7 @@ static int make_reachable(struct guest *guest, const struct slot *slot, const st
         error = exit->memory.access & RIGHT_W ? page_open(guest, exit->memory.gpa, leaf) : E_NOENT;
         guest->faults_opened += error == E_OK;
     } else {
-        error =
-            slot_fills(slot, exit->memory.access) ? slots_fill(guest, exit->memory.gpa) : E_NOENT;
-        guest->faults_filled += error == E_OK;
-        guest->frames_filled += (slot->backed - backed) / PAGE_SIZE;
+        error = touch_fill(guest, slot, exit->memory.gpa, exit->memory.access);
     }
     return error;
 }

@@ -346,6 +346,7 @@ struct guest *guest_register(void)
     guest_cpus_count(guest, 1);
     all.guest[all.count++] = guest;
     guest->number = all.count;
+    guest->touching = LOCK_INIT_AT(LOCK_TOUCH);
     guest->output_read = UINT64_MAX;
     return guest;
 }

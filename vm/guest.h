@@ -127,8 +127,9 @@ struct guest {
     uint64_t memory; /* bytes of RAM asked for */
     struct slot slot[GUEST_SLOTS];
     unsigned slots;
-    bool slots_changed; /* since the snapshot was taken, if there is one */
-    struct table table; /* the second level */
+    bool slots_changed;   /* since the snapshot was taken, if there is one */
+    struct lock touching; /* vm/touch.h */
+    struct table table;   /* the second level */
     bool has_table;
     struct { /* vm/dirty.h */
         enum dirty_way way;

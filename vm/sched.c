@@ -14,6 +14,7 @@
 #include "vm/sched.h"
 #include "vm/snapshot.h"
 #include "vm/startup.h"
+#include "vm/touch.h"
 
 static uint64_t first_entry;
 
@@ -39,10 +40,12 @@ static void run_until(struct guest_cpu *cpu, uint64_t now, uint64_t end)
 
     cpu->vcpu->deadline = end;
     cpu->vcpu->lock = sched_lock();
+    cpu->vcpu->touch = guest_touch;
     while (goes_on && now < end && !sched_stopping()) {
         struct vm_exit exit = {.kind = VM_EXIT_COUNT};
         uint64_t left = end - now, next;
 
+        sched_heed();
         if (!startup_take(guest))
             break;
         next = interrupts_offer(guest, now);

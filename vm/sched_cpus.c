@@ -28,7 +28,10 @@ static struct queue {
     struct guest_cpu *active; /* the vCPU that may be active here; NULL: none */
     struct guest_cpu *turn;   /* which had the last turn */
     bool out;
+    bool nudged; /* something has come for the one in `turn` */
 } queues[GUEST_CPUS];
+
+static struct lock_sharer sharers[GUEST_CPUS];
 
 static const struct guests_cpus *cpus; /* NULL: one CPU */
 static unsigned stops; /* guests_stop_others() without guests_go_on(); changed under the lock */
@@ -42,6 +45,8 @@ void guests_set_cpus(const struct guests_cpus *all)
     if (cpus == NULL)
         return;
     invariant(cpus->count <= GUEST_CPUS);
+    guests_lock.sharer = sharers;
+    guests_lock.sharers = cpus->count;
     stops = 1;
     wide_lock_take(&guests_lock);
 }
@@ -71,6 +76,32 @@ struct guest_cpu *guests_turn(unsigned cpu)
 struct wide_lock *sched_lock(void)
 {
     return cpus != NULL ? &guests_lock : NULL;
+}
+
+bool sched_share(void)
+{
+    unsigned self = sched_self();
+
+    if (cpus == NULL)
+        return true;
+    if (!wide_lock_share(&guests_lock, &sharers[self]))
+        return false;
+    if (!queues[self].nudged && stops == 0)
+        return true;
+    wide_lock_unshare(&guests_lock, &sharers[self]);
+    return false;
+}
+
+void sched_unshare(void)
+{
+    if (cpus != NULL)
+        wide_lock_unshare(&guests_lock, &sharers[sched_self()]);
+}
+
+void sched_heed(void)
+{
+    if (cpus != NULL)
+        queues[sched_self()].nudged = false;
 }
 
 /* ---- Queues --------------------------------------------------------------------------------- */
@@ -223,8 +254,10 @@ void guest_nudge(const struct guest_cpu *cpu)
 
     if (cpus == NULL || queue == sched_self())
         return;
-    if (queues[queue].turn == cpu)
+    if (queues[queue].turn == cpu) {
+        queues[queue].nudged = true;
         cpus->kick(queue);
+    }
     if (queue != 0 && queues[queue].out)
         cpus->wake(queue); /* it halts, for it had nobody who would run */
 }

@@ -21,14 +21,15 @@ ROW = re.compile(r"\[g1 \w+\] cost (.*): +(\d+) (\d+)$")
 
 
 @contextlib.contextmanager
-def machine_with(source, options, memory=None):
-    """A machine in Bochs that runs the guest made of tests/bench/SOURCE.asm."""
+def machine_with(source, *options, memory=None, cpus=1):
+    """A machine in Bochs that runs the guest made of tests/bench/SOURCE.asm, once for each `options`."""
     with tempfile.TemporaryDirectory() as folder:
         guest, iso = os.path.join(folder, "guest.bin"), os.path.join(folder, "guest.iso")
         with open(guest, "wb") as made:
             made.write(assemble(f"../../bench/{source}.asm", ["-I", HERE + "/"]))
-        image.build_image(iso, os.path.join(BUILD, "quire.elf"), "", [(guest, f"{source} {options}")])
-        machine = Machine(Bochs(memory=memory), iso)
+        guests = [(guest, f"{source} {words}") for words in options]
+        image.build_image(iso, os.path.join(BUILD, "quire.elf"), "", guests)
+        machine = Machine(Bochs(memory=memory, cpus=cpus), iso)
         try:
             yield machine
         finally:

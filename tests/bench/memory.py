@@ -32,6 +32,15 @@ def faults():
     )
 
 
+def touch_beside(others):
+    """Of a first touch on a CPU of its own, while so many other guests do the same on others, with what zeroes."""
+    options = [f"mem=64M lazy pages=4K pin={cpu}" for cpu in range(1, others + 2)]
+    with machine_with("memory", *options, cpus=3) as machine:
+        for number in range(1, others + 2):
+            machine.wait_for(lambda tag=f"[g{number} memory] ready": tag in machine.lines, "the guests", PATIENCE)
+        return {what: mean for what, _, mean in costs(machine)}["a first touch"]
+
+
 def reset(machine, pages):
     """(instructions, pages put back) of a way back after the guest has dirtied so many."""
     machine.command(f"poke g1 gpa {COUNT:#x} {pages}")
@@ -43,7 +52,7 @@ def reset(machine, pages):
 def copies(size, memory):
     """Of an eager guest of this size by pages of 4K: a table's sharing, the plain loop's, for each page; ways back
     from few and from many dirty pages; a list of dirty pages, all of it."""
-    with machine_with("memory", f"mem={size} pages=4K", memory) as machine:
+    with machine_with("memory", f"mem={size} pages=4K", memory=memory) as machine:
         machine.expect("ready", PATIENCE)
         machine.send("type g1 w\r")
         machine.expect("cost a write after a snapshot", PATIENCE)
@@ -69,6 +78,7 @@ def main():
     small, large = copies("128M", 256), copies("1G", 1536)
     table = [
         ("first touch of 4K, without zeroing", touch, 900),
+        ("first touch: two guests on two CPUs to one", touch_beside(1) / touch_beside(0), 1.1),
         ("copy on write of 4K, without the copy", write, 1100),
         ("fork, for each 2M by 4K: to a plain loop", small["shared"] / small["loop"], 1.3),
         ("way back, each page without its copy", round(small["page"] - copied), 600),

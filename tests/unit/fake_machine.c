@@ -37,6 +37,7 @@ int machine_vcpu_error;
 bool machine_logs;
 unsigned (*machine_self)(void);
 uint64_t machine_stolen;
+uint64_t machine_touches;
 
 /* ---- Where vCPUs are active, as VMCSs are (SDM Vol. 3, 25.1) ---- */
 
@@ -183,6 +184,14 @@ static int set_rest(struct vcpu *vcpu, const struct vcpu_rest *in)
     return E_OK;
 }
 
+static bool touched(struct vcpu *vcpu, const struct vm_exit *exit)
+{
+    bool done = vcpu_touch(vcpu, exit->memory.gpa, exit->memory.access);
+
+    __atomic_fetch_add(&machine_touches, done, __ATOMIC_RELAXED);
+    return done;
+}
+
 static int run(struct vcpu *vcpu, uint64_t slice, struct vm_exit *exit)
 {
     struct fake_vcpu *fake = (struct fake_vcpu *)vcpu;
@@ -191,10 +200,12 @@ static int run(struct vcpu *vcpu, uint64_t slice, struct vm_exit *exit)
     load(vcpu);
     vcpu->entries++;
     vcpu_drop_lock(vcpu);
-    if (machine_cpu != NULL)
-        machine_cpu(fake, exit);
-    else
-        exit->kind = VM_EXIT_SLICE;
+    do {
+        if (machine_cpu != NULL)
+            machine_cpu(fake, exit);
+        else
+            exit->kind = VM_EXIT_SLICE;
+    } while (exit->kind == VM_EXIT_MEMORY && touched(vcpu, exit));
     vcpu_take_lock(vcpu, ticks);
     if (exit->rip == 0)
         exit->rip = fake->state.rip;

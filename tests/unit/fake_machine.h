@@ -34,6 +34,9 @@ extern unsigned (*machine_self)(void);
 /* How often a CPU has touched a vCPU that was active on another one; atomic. */
 extern uint64_t machine_stolen;
 
+/* Memory faults that were dealt with before the guests' lock was taken; atomic. */
+extern uint64_t machine_touches;
+
 /* The CPU: fills *exit. Without one (NULL) every run ends with its slice. */
 extern void (*machine_cpu)(struct fake_vcpu *vcpu, struct vm_exit *exit);
 

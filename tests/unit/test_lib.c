@@ -138,7 +138,7 @@ static void locks_have_an_order(void **state)
     lock_take(&tables[1]);
     assert_panics(lock_take(&tables[0]), "against their order");
     lock_take(&buddy);
-    assert_panics(wide_lock_take(&guests), "place 1 is taken under one of place 5");
+    assert_panics(wide_lock_take(&guests), "place 1 is taken under one of place 6");
     lock_take(&leaf);
     assert_panics(lock_take(&tables[0]), "under one of place 0");
     assert_panics(lock_drop(&tables[0]), "this CPU does not hold");
@@ -179,6 +179,85 @@ static void a_wide_lock_excludes(void **state)
         assert_int_equal(pthread_join(threads[i], NULL), 0);
     assert_int_equal(counter.value, 3 * WIDE_ROUNDS);
     assert_false(counter.lock.held || counter.lock.wanted);
+}
+
+#define SHARERS 2
+
+/* Two numbers that are the same for whoever shares the lock, and that only who takes it changes. */
+static struct {
+    struct wide_lock lock;
+    struct lock_sharer sharer[SHARERS];
+    volatile unsigned long first, second;
+    unsigned long shared[SHARERS];
+    unsigned unlike;
+} shared;
+
+static void *share(void *arg)
+{
+    unsigned self = (unsigned)(uintptr_t)arg;
+
+    while (shared.shared[self] < WIDE_ROUNDS) {
+        if (!wide_lock_share(&shared.lock, &shared.sharer[self]))
+            continue;
+        if (shared.first != shared.second)
+            __atomic_fetch_add(&shared.unlike, 1, __ATOMIC_RELAXED);
+        shared.shared[self]++;
+        wide_lock_unshare(&shared.lock, &shared.sharer[self]);
+    }
+    return NULL;
+}
+
+static void *take_from_sharers(void *arg)
+{
+    (void)arg;
+    for (int i = 0; i < WIDE_ROUNDS; i++) {
+        wide_lock_take(&shared.lock);
+        shared.first++;
+        for (int k = 0; k < 20; k++)
+            __builtin_ia32_pause();
+        shared.second++;
+        wide_lock_drop(&shared.lock);
+    }
+    return NULL;
+}
+
+static void *share_once(void *arg)
+{
+    (void)arg;
+    if (!wide_lock_share(&shared.lock, &shared.sharer[1]))
+        return NULL;
+    wide_lock_unshare(&shared.lock, &shared.sharer[1]);
+    return &shared;
+}
+
+static void a_wide_lock_is_shared(void **state)
+{
+    pthread_t threads[SHARERS + 1];
+    void *beside;
+
+    (void)state;
+    shared.lock = WIDE_LOCK_INIT_AT(LOCK_GUESTS);
+    shared.lock.sharer = shared.sharer;
+    shared.lock.sharers = SHARERS;
+    assert_true(wide_lock_share(&shared.lock, &shared.sharer[0]));
+    assert_int_equal(pthread_create(&threads[0], NULL, share_once, NULL), 0);
+    assert_int_equal(pthread_join(threads[0], &beside), 0);
+    assert_non_null(beside); /* at the same time */
+    wide_lock_unshare(&shared.lock, &shared.sharer[0]);
+    wide_lock_take(&shared.lock);
+    assert_false(wide_lock_share(&shared.lock, &shared.sharer[1]));
+    assert_int_equal(shared.sharer[1].inside, 0);
+    wide_lock_drop(&shared.lock);
+    shared.lock.wanted = 1;
+    assert_false(wide_lock_share(&shared.lock, &shared.sharer[0]));
+    shared.lock.wanted = 0;
+    for (uintptr_t i = 0; i < SHARERS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, share, (void *)i), 0);
+    assert_int_equal(pthread_create(&threads[SHARERS], NULL, take_from_sharers, NULL), 0);
+    for (int i = 0; i <= SHARERS; i++)
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    assert_int_equal(shared.unlike, 0);
+    assert_int_equal(shared.second, WIDE_ROUNDS);
 }
 
 static struct wide_counter contended = {WIDE_LOCK_INIT_AT(LOCK_GUESTS), 0};
@@ -828,6 +907,7 @@ int main(void)
         cmocka_unit_test(lock_excludes),
         cmocka_unit_test(locks_have_an_order),
         cmocka_unit_test(a_wide_lock_excludes),
+        cmocka_unit_test(a_wide_lock_is_shared),
         cmocka_unit_test(a_wide_lock_starves_nobody),
         cmocka_unit_test(errors_have_names),
         cmocka_unit_test(errors_out_of_range_are_unknown),

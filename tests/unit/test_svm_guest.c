@@ -78,6 +78,90 @@ static uint64_t next_event(void)
     return model_svm.event;
 }
 
+static struct {
+    unsigned calls, left; /* so many of them are dealt with */
+    gpa_t at;
+    unsigned access;
+} touch;
+
+/* The guest is entered again, and exits by an interrupt when nothing is left to be dealt with. */
+static bool deal_with(struct vcpu *vcpu, gpa_t at, unsigned access)
+{
+    assert_ptr_equal(vcpu, g.vcpu);
+    touch.calls++;
+    touch.at = at;
+    touch.access = access;
+    if (touch.left == 0)
+        return false;
+    if (--touch.left == 0)
+        model_svm.next = (struct model_svm_exit){.code = SVM_EXIT_INTR};
+    else
+        model_svm.next.event = 0;
+    return true;
+}
+
+static void touched(unsigned left, struct model_svm_exit exit)
+{
+    memset(&touch, 0, sizeof(touch));
+    touch.left = left;
+    model_svm.entries = 0;
+    g.vcpu->entries = 0;
+    guest()->reinjected = 0;
+    g.vcpu->touch = deal_with;
+    exit_by(exit);
+    g.vcpu->touch = NULL;
+}
+
+static void spend_the_slice(struct vmcb *vmcb)
+{
+    (void)vmcb;
+    model_cpu.tsc += 2000000;
+}
+
+static void use_rax(struct vmcb *vmcb)
+{
+    vmcb->rax++;
+}
+
+/* A fault that is dealt with before the lock is taken: the guest goes on at once, with its RAX and
+ * with the event whose delivery it had interrupted. */
+static void a_touch_is_no_exit(void **state)
+{
+    const struct model_svm_exit write = {.code = SVM_EXIT_NPF,
+                                         .info1 = BIT(32) | 6,
+                                         .info2 = 0x5008,
+                                         .event = VALID | TYPE(3) | CODE(6) | 14,
+                                         .guest = use_rax};
+    struct model_svm_exit late = write, reserved = write;
+
+    (void)state;
+    g.vcpu->gpr[RAX] = 5;
+    touched(1, write);
+    assert_int_equal(g.exit.kind, VM_EXIT_INTERRUPT);
+    assert_int_equal(touch.at.v, 0x5008);
+    assert_int_equal(touch.access, RIGHT_W);
+    assert_int_equal(model_svm.event, VALID | TYPE(3) | CODE(6) | 14);
+    assert_int_equal(model_svm.entries, 2);
+    assert_int_equal(g.vcpu->entries, 2);
+    assert_int_equal(g.vcpu->gpr[RAX], 6);
+    touched(3, write);
+    assert_int_equal(model_svm.entries, 4);
+    assert_int_equal(model_svm.event, 0);
+    assert_int_equal(g.vcpu->gpr[RAX], 9);
+    /* What is not dealt with is an exit like others. */
+    touched(0, write);
+    assert_int_equal(touch.calls, 1);
+    assert_int_equal(g.exit.kind, VM_EXIT_MEMORY);
+    assert_int_equal(guest()->reinjected, 1);
+    late.guest = spend_the_slice;
+    touched(1, late);
+    assert_int_equal(touch.calls, 0);
+    reserved.info1 |= PF_RESERVED;
+    touched(1, reserved);
+    assert_int_equal(touch.calls, 0);
+    assert_int_equal(g.exit.kind, VM_EXIT_MISCONFIG);
+}
+
 static void code_at_1000(const void *bytes, unsigned size)
 {
     memcpy(g.bytes + 0x1000, bytes, size);
@@ -942,6 +1026,7 @@ int main(void)
         WITH_GUEST(a_vcpu_moves_to_another_cpu),
         WITH_GUEST(the_rest_goes_out_and_back),
         WITH_GUEST(interrupted_events_come_again),
+        WITH_GUEST(a_touch_is_no_exit),
         WITH_GUEST(instructions_end),
         WITH_GUEST(kinds_of_exits),
         WITH_GUEST(memory_and_ports),

@@ -507,6 +507,106 @@ static void memory_exits(void **state)
     assert_int_equal(g.exit.memory.gpa.v, 0x5000);
 }
 
+static struct {
+    unsigned calls, left; /* so many of them are dealt with */
+    gpa_t at;
+    unsigned access;
+    uint64_t timer;
+} touch;
+
+/* The guest is entered again, and exits by CPUID when nothing is left to be dealt with. */
+static bool deal_with(struct vcpu *vcpu, gpa_t at, unsigned access)
+{
+    assert_ptr_equal(vcpu, g.vcpu);
+    touch.calls++;
+    touch.at = at;
+    touch.access = access;
+    touch.timer = model_vmx.timer;
+    if (touch.left == 0)
+        return false;
+    if (--touch.left == 0)
+        model_vmx.next = (struct model_exit){.reason = EXIT_CPUID, .length = 2};
+    else
+        model_vmx.next.vectoring = 0;
+    return true;
+}
+
+static void touched(unsigned left, struct model_exit exit)
+{
+    memset(&touch, 0, sizeof(touch));
+    touch.left = left;
+    in_mode(model_long_mode(0x1000));
+    set_field(VMCS_GUEST_RFLAGS, 2 | RFLAGS_IF);
+    model_vmx.entries = 0;
+    g.vcpu->entries = 0;
+    vmx_guest()->reinjected = 0;
+    memset(vmx_guest()->reasons, 0, sizeof(vmx_guest()->reasons));
+    g.vcpu->touch = deal_with;
+    vmx_exit_by(exit);
+    g.vcpu->touch = NULL;
+}
+
+/* A fault that is dealt with before the lock is taken: the guest goes on at once, with the event
+ * whose delivery it had interrupted, and with what is left of its slice. */
+static void a_touch_is_no_exit(void **state)
+{
+    const struct model_exit write = {.reason = EXIT_EPT_VIOLATION,
+                                     .qualification = 0x182,
+                                     .guest_physical = 0x5008,
+                                     .vectoring = VALID | TYPE(3) | CODE | 14,
+                                     .vectoring_code = 6};
+    struct model_exit unblocked = {.reason = EXIT_EPT_VIOLATION, .qualification = 0x1181};
+
+    (void)state;
+    touched(1, write);
+    assert_int_equal(g.exit.kind, VM_EXIT_CPUID);
+    assert_int_equal(touch.at.v, 0x5008);
+    assert_int_equal(touch.access, RIGHT_W);
+    assert_int_equal(model_vmx.event, VALID | TYPE(3) | CODE | 14);
+    assert_int_equal(model_vmx.code, 6);
+    assert_true(model_vmx.timer < touch.timer);
+    assert_int_equal(model_vmx.entries, 2);
+    assert_int_equal(g.vcpu->entries, 2);
+    assert_int_equal(vmx_guest()->reasons[EXIT_EPT_VIOLATION], 1);
+    assert_int_equal(vmx_guest()->reinjected, 1);
+
+    touched(3, write);
+    assert_int_equal(g.exit.kind, VM_EXIT_CPUID);
+    assert_int_equal(model_vmx.entries, 4);
+    assert_int_equal(model_vmx.event, 0);
+
+    unblocked.guest = unblock_nmis;
+    touched(1, unblocked);
+    assert_int_equal(field(VMCS_GUEST_INTERRUPTIBILITY), BLOCKING_BY_NMI);
+}
+
+static void spend_the_slice(void)
+{
+    model_cpu.tsc += 2000000;
+}
+
+/* What is not dealt with is an exit like others, and so is what comes when the slice is over. */
+static void a_touch_that_is_an_exit(void **state)
+{
+    const struct model_exit read = {
+        .reason = EXIT_EPT_VIOLATION, .qualification = 0x181, .vectoring = VALID | 0x41};
+    struct model_exit late = read;
+
+    (void)state;
+    touched(0, read);
+    assert_int_equal(touch.calls, 1);
+    assert_int_equal(g.exit.kind, VM_EXIT_MEMORY);
+    assert_int_equal(model_vmx.entries, 1);
+    assert_int_equal(vmx_guest()->reinjected, 1);
+    assert_int_equal(next_event(), VALID | 0x41);
+    late.guest = spend_the_slice;
+    touched(1, late);
+    assert_int_equal(touch.calls, 0);
+    assert_int_equal(g.exit.kind, VM_EXIT_MEMORY);
+    touched(1, (struct model_exit){.reason = EXIT_EPT_MISCONFIGURATION});
+    assert_int_equal(touch.calls, 0);
+}
+
 static void port_exits(void **state)
 {
     (void)state;
@@ -971,6 +1071,8 @@ int main(void)
         WITH_GUEST(kinds_of_exits),
         WITH_GUEST(instructions_that_are_not_offered),
         WITH_GUEST(memory_exits),
+        WITH_GUEST(a_touch_is_no_exit),
+        WITH_GUEST(a_touch_that_is_an_exit),
         WITH_GUEST(port_exits),
         WITH_GUEST(exceptions_that_exit),
         WITH_GUEST(interrupts_of_the_host),

@@ -207,6 +207,9 @@ UNIT_guest_cpus_SRC := $(VM_SRC)
 UNIT_TESTS += sched
 UNIT_sched_SRC := $(VM_SRC)
 
+UNIT_TESTS += touch
+UNIT_touch_SRC := $(VM_SRC)
+
 UNIT_TESTS += sched_threads
 UNIT_sched_threads_SRC := $(VM_SRC)
 

@@ -4,7 +4,9 @@
 #ifndef QUIRE_ARCH_X86_64_MM_NPT_H
 #define QUIRE_ARCH_X86_64_MM_NPT_H
 
+#include "mm/paging/attrs.h"
 #include "mm/paging/table.h"
+#include "x86/control.h"
 
 /* nCR3 has the format of CR3 in the host's paging mode: APM Vol. 2, 15.25.3 "Enabling Nested
  * Paging" and 5.3.2 "CR3". Bits 4:3 choose the cache policy of accesses to the root table. */
@@ -14,6 +16,12 @@
 /* EXITINFO1 of a nested page fault (15.25.6): the error code of a page fault, and one of these. */
 #define NPT_FAULT_FINAL BIT(32) /* at the final address */
 #define NPT_FAULT_WALK BIT(33)  /* at an entry of the guest's own tables */
+
+/* The access that it tells of: RIGHT_R, RIGHT_W or RIGHT_X. */
+static inline unsigned npt_fault_access(uint64_t info)
+{
+    return info & PF_FETCH ? RIGHT_X : info & PF_WRITE ? RIGHT_W : RIGHT_R;
+}
 
 struct ncr3 {
     uint64_t raw;

@@ -34,6 +34,15 @@ void svm_put_all(void)
     shootdown_load(CONTEXT_GUEST, NULL, NULL);
 }
 
+/* What this CPU has to forget, for it was not told of a flush. From now on it is, by NMIs. */
+static void load_table(struct svm_vcpu *v)
+{
+    if (shootdown_load(CONTEXT_GUEST, v->table, &v->seen[shootdown_self()])) {
+        tlb_flush_asid(v->table->tag); /* all of the table's: the next load may not ask again */
+        tlb_flush_asid(v->asid);
+    }
+}
+
 /* What follows from the moment, for the entry that comes. An NMI that asks for a flush must not
  * come between the look at what is stale and VMRUN: with GIF clear it waits, and then ends the
  * guest's run at once (APM Vol. 2, 15.17). */
@@ -42,10 +51,6 @@ static void prepare_entry(struct svm_vcpu *v)
     struct vmcb *vmcb = v->vmcb;
     uint64_t window = V_IRQ | V_IGNORE_TPR | BITS(3, 0) << V_PRIORITY_SHIFT;
 
-    if (shootdown_load(CONTEXT_GUEST, v->table, &v->seen[shootdown_self()])) {
-        tlb_flush_asid(v->table->tag); /* all of the table's: the next load may not ask again */
-        tlb_flush_asid(v->asid);
-    }
     clear_gif(); /* until svm_enter() is over */
     vmcb->interrupt = (uint32_t)(V_INTR_MASKING | (v->window ? window : 0));
     vmcb->tlb_control = !asid_take_stale(v->asid)  ? TLB_CONTROL_NOTHING
@@ -67,6 +72,41 @@ static uint64_t ticks(void)
     return rdtsc();
 }
 
+static void enter(struct svm_vcpu *v, uint64_t slice)
+{
+    slice_timer_start(slice);
+    prepare_entry(v);
+    speculation_before_entry();
+    svm_enter(v->vcpu.gpr, v->frame.v, this_cpu()->svm_host_vmcb.v);
+    slice_timer_stop();
+    v->vcpu.gpr[RAX] = v->vmcb->rax;
+}
+
+/* Was it a memory fault, and is dealt with? */
+static bool touched(struct svm_vcpu *v)
+{
+    const struct vmcb *vmcb = v->vmcb;
+
+    if (vmcb->exit_code != SVM_EXIT_NPF || (vmcb->exit_info1 & PF_RESERVED) ||
+        !vcpu_touch(&v->vcpu, gpa(vmcb->exit_info2), npt_fault_access(vmcb->exit_info1)))
+        return false;
+    v->vcpu.entries++;
+    svm_requeue_event(v);
+    return true;
+}
+
+/* Between the two nothing but the CPU's own, and what has a lock for itself. */
+static void run_unlocked(struct svm_vcpu *v, uint64_t slice)
+{
+    uint64_t end = v->vcpu.touch != NULL ? ticks() + slice : 0;
+
+    vcpu_drop_lock(&v->vcpu);
+    do
+        enter(v, slice);
+    while (slice_goes_on(end, ticks, &slice) && touched(v));
+    vcpu_take_lock(&v->vcpu, ticks);
+}
+
 static int run(struct vcpu *vcpu, uint64_t slice, struct vm_exit *exit)
 {
     struct svm_vcpu *v = svm_vcpu_of(vcpu);
@@ -77,14 +117,8 @@ static int run(struct vcpu *vcpu, uint64_t slice, struct vm_exit *exit)
     }
     resident_switch(&v->resident);
     come_back(v);
-    slice_timer_start(slice);
-    prepare_entry(v);
-    speculation_before_entry();
-    vcpu_drop_lock(vcpu);
-    svm_enter(vcpu->gpr, v->frame.v, this_cpu()->svm_host_vmcb.v);
-    slice_timer_stop();
-    vcpu_take_lock(vcpu, ticks);
-    vcpu->gpr[RAX] = v->vmcb->rax;
+    load_table(v);
+    run_unlocked(v, slice);
     if (v->vmcb->exit_code == SVM_EXIT_INVALID) {
         *exit = (struct vm_exit){
             .kind = VM_EXIT_BAD_STATE,

@@ -241,7 +241,7 @@ static void nested_fault_exit(struct svm_vcpu *v, struct vm_exit *exit)
     exit->memory.gpa = at;
     exit->memory.gva_valid = false;
     exit->memory.walk = (info & NPT_FAULT_WALK) != 0;
-    exit->memory.access = info & PF_FETCH ? RIGHT_X : info & PF_WRITE ? RIGHT_W : RIGHT_R;
+    exit->memory.access = npt_fault_access(info);
     exit->memory.allowed = error == E_OK ? page.attrs.rights : RIGHT_NONE;
 }
 

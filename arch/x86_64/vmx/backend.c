@@ -49,6 +49,61 @@ static uint64_t ticks(void)
     return rdtsc();
 }
 
+static enum vmx_enter enter(struct vmx_vcpu *v, uint64_t slice)
+{
+    start_slice(slice);
+    speculation_before_entry();
+    enum vmx_enter outcome = vmx_enter(v->vcpu.gpr, &v->live, v->launched);
+    end_slice();
+    if (outcome == VMX_ENTERED)
+        vmx_take_nmi();
+    return outcome;
+}
+
+static void count_exit(struct vmx_vcpu *v, unsigned basic)
+{
+    v->reasons[basic < EXIT_REASON_COUNT ? basic : EXIT_REASON_COUNT - 1]++;
+}
+
+static void entered(struct vmx_vcpu *v)
+{
+    v->launched = true;
+    v->vcpu.entries++;
+}
+
+/* Was it a memory fault, and is dealt with? The current VMCS is this CPU's alone. */
+static bool touched(struct vmx_vcpu *v)
+{
+    struct ept_violation violation;
+    uint64_t qualification;
+
+    if (vmread(VMCS_EXIT_REASON) != EXIT_EPT_VIOLATION)
+        return false;
+    qualification = vmread(VMCS_EXIT_QUALIFICATION);
+    violation = ept_violation_decode(qualification);
+    if (!vcpu_touch(&v->vcpu, gpa(vmread(VMCS_GUEST_PHYSICAL_ADDRESS)), violation.access))
+        return false;
+    count_exit(v, EXIT_EPT_VIOLATION);
+    entered(v);
+    vmx_drop_traps(v);
+    vmx_requeue_event(v, EXIT_EPT_VIOLATION, qualification);
+    return true;
+}
+
+/* Between the two nothing but the CPU's own, and what has a lock for itself. */
+static enum vmx_enter run_unlocked(struct vmx_vcpu *v, uint64_t slice)
+{
+    uint64_t end = v->vcpu.touch != NULL ? ticks() + slice : 0;
+    enum vmx_enter outcome;
+
+    vcpu_drop_lock(&v->vcpu);
+    do
+        outcome = enter(v, slice);
+    while (outcome == VMX_ENTERED && slice_goes_on(end, ticks, &slice) && touched(v));
+    vcpu_take_lock(&v->vcpu, ticks);
+    return outcome;
+}
+
 static int run(struct vcpu *vcpu, uint64_t slice, struct vm_exit *exit)
 {
     struct vmx_vcpu *v = vmx_vcpu_of(vcpu);
@@ -65,14 +120,7 @@ static int run(struct vcpu *vcpu, uint64_t slice, struct vm_exit *exit)
      * flush. An NMI that asks for one between here and the entry is taken at once. */
     if (shootdown_load(CONTEXT_GUEST, v->table, &v->seen[shootdown_self()]))
         vmx_vcpu_forget(v);
-    start_slice(slice);
-    speculation_before_entry();
-    vcpu_drop_lock(vcpu);
-    enum vmx_enter outcome = vmx_enter(vcpu->gpr, &v->live, v->launched);
-    end_slice();
-    if (outcome == VMX_ENTERED)
-        vmx_take_nmi();
-    vcpu_take_lock(vcpu, ticks);
+    enum vmx_enter outcome = run_unlocked(v, slice);
     if (outcome != VMX_ENTERED) {
         vmx_explain_fail(v, outcome, exit);
         return E_HARDWARE;
@@ -81,7 +129,7 @@ static int run(struct vcpu *vcpu, uint64_t slice, struct vm_exit *exit)
 
     uint32_t reason = (uint32_t)vmread(VMCS_EXIT_REASON);
     unsigned basic = (unsigned)(reason & EXIT_REASON_BASIC);
-    v->reasons[basic < EXIT_REASON_COUNT ? basic : EXIT_REASON_COUNT - 1]++;
+    count_exit(v, basic);
     if (basic == EXIT_ENTRY_MACHINE_CHECK) { /* 27.9 */
         *exit = (struct vm_exit){.raw = reason, .rip = vmread(VMCS_GUEST_RIP)};
         machine_check_exit(exit);
@@ -91,8 +139,7 @@ static int run(struct vcpu *vcpu, uint64_t slice, struct vm_exit *exit)
         vmx_explain_entry(v, reason, exit);
         return E_HARDWARE;
     }
-    v->launched = true;
-    vcpu->entries++;
+    entered(v);
     vmx_decode_exit(v, reason, exit);
     return E_OK;
 }
