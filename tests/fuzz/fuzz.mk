@@ -4,7 +4,7 @@
 
 FUZZ := $(BUILD)/fuzz
 FUZZ_SECONDS ?= 600
-FUZZ_TARGETS ?= mapper buddy memory_map madt insn load saved
+FUZZ_TARGETS ?= mapper buddy memory memory_map madt insn load saved
 FUZZ_LOGS := $(FUZZ_TARGETS:%=$(FUZZ)/%.log)
 
 # Of each target: what is watched and sanitized; the world around it, which only has to be fast; the longest input; how
@@ -18,6 +18,13 @@ FUZZ_buddy_PRODUCT := $(BUDDY_SRC) mm/frames/frame.c
 FUZZ_buddy_WORLD := lib/format.c lib/lock.c
 FUZZ_buddy_LENGTH := 1024
 FUZZ_buddy_RUNS ?= 4000
+
+FUZZ_memory_PRODUCT := $(patsubst %,vm/%.c,slots slot_change backing touch cow dirty page_set snapshot fork merge balloon)
+FUZZ_memory_WORLD := $(filter-out $(FUZZ_memory_PRODUCT),$(VM_SRC)) $(HOSTED_COMMON) \
+	$(patsubst %,tests/unit/%.c,memory_model model_balloon model_slots)
+FUZZ_memory_LIBS := -lcmocka
+FUZZ_memory_LENGTH := 402
+FUZZ_memory_RUNS ?= 1000
 
 FUZZ_memory_map_PRODUCT := boot/multiboot2.c boot/memory_map.c mm/frames/memblock.c mm/frames/regions.c mm/frames/early.c $(BUDDY_SRC) mm/frames/frame.c
 FUZZ_memory_map_WORLD := lib/format.c lib/lock.c lib/error.c arch/x86_64/mtrr.c mm/paging/attrs.c
@@ -69,11 +76,11 @@ FUZZ_$(1)_OBJ := $$(FUZZ_$(1)_PRODUCT:%.c=$(FUZZ)/watched/%.o) \
 -include $$(FUZZ_$(1)_OBJ:.o=.d)
 $(FUZZ)/$(1): $$(FUZZ_$(1)_OBJ)
 	@echo "link  $$@"
-	$$(Q)clang -fsanitize=fuzzer,address,undefined $$^ -o $$@
+	$$(Q)clang -fsanitize=fuzzer,address,undefined $$^ $$(FUZZ_$(1)_LIBS) -o $$@
 $(HOSTED)/fuzz/$(1): $$(patsubst %.c,$(HOSTED)/obj/%.o,$$(FUZZ_$(1)_ALL) tests/fuzz/replay.c)
 	@mkdir -p $$(@D)
 	@echo "link  $$@"
-	$$(Q)$$(HOSTCC) $$(HOSTED_CFLAGS) $$^ -o $$@
+	$$(Q)$$(HOSTCC) $$(HOSTED_CFLAGS) $$^ $$(FUZZ_$(1)_LIBS) -o $$@
 endef
 $(foreach t,$(FUZZ_TARGETS),$(eval $(call fuzz_target,$(t))))
 
@@ -109,7 +116,7 @@ cp $(FUZZ)/kept/$(1)/* tests/fuzz/corpus/$(1)/
 
 endef
 
-fuzz: $(FUZZ_TARGETS:%=$(FUZZ)/%) ## fuzz mapper, buddy, memory maps, ACPI's CPUs, instructions, loaders, saved guests (FUZZ_SECONDS=600 each, FUZZ_TARGETS=)
+fuzz: $(FUZZ_TARGETS:%=$(FUZZ)/%) ## fuzz mapper, buddy, guests' memory, memory maps, ACPI's CPUs, instructions, loaders, saved guests (FUZZ_SECONDS=600 each, FUZZ_TARGETS=)
 	$(foreach t,$(FUZZ_TARGETS),$(call fuzz_for_long,$(t)))
 
 fuzz-keep: $(FUZZ_TARGETS:%=$(FUZZ)/%) ## make tests/fuzz/corpus the smallest that covers what was found

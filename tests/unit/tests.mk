@@ -174,7 +174,7 @@ UNIT_TESTS += guest_memory
 UNIT_guest_memory_SRC := $(VM_SRC) tests/unit/memory_model.c tests/unit/model_balloon.c
 
 UNIT_TESTS += guest_slots
-UNIT_guest_slots_SRC := $(UNIT_guest_memory_SRC)
+UNIT_guest_slots_SRC := $(UNIT_guest_memory_SRC) tests/unit/model_slots.c
 
 UNIT_TESTS += guest_accesses
 UNIT_guest_accesses_SRC := $(UNIT_guest_memory_SRC)
