@@ -78,7 +78,7 @@ static const char *rule(const struct vmcb *v)
     return event_rule(v);
 }
 
-void svm_enter(uint64_t gpr[GPR_COUNT], uint64_t guest, uint64_t host)
+void svm_enter(uint64_t gpr[GPR_COUNT], uint64_t guest, uint64_t host, bool shadow)
 {
     struct vmcb *v = direct(hpa(guest));
 
@@ -94,6 +94,7 @@ void svm_enter(uint64_t gpr[GPR_COUNT], uint64_t guest, uint64_t host)
     model_svm.entries++;
     model_svm.event = v->event & EVENT_VALID ? v->event : 0;
     model_svm.interrupt = v->interrupt;
+    model_svm.shadow = shadow;
     v->event &= ~EVENT_VALID;
     v->exit_code = model_svm.next.code;
     v->exit_info1 = model_svm.next.info1;

@@ -22,6 +22,7 @@ struct model_svm {
     unsigned entries;
     uint64_t event;      /* what the last of them has injected; 0: nothing */
     uint32_t interrupt;  /* the virtual interrupt, as the last of them had it */
+    bool shadow;         /* it was told to begin in one, beside what the VMCB says */
     const char *refused; /* why the last one was not made; NULL */
     bool flush_by_asid;  /* the CPU has FlushByAsid */
 };

@@ -476,6 +476,7 @@ static void interrupts_wait_for_their_window(void **state)
     exit_by((struct model_svm_exit){.code = SVM_EXIT_VINTR});
     assert_int_equal(g.exit.kind, VM_EXIT_WINDOW);
     assert_int_equal(model_svm.interrupt, BIT(24) | BIT(20) | 0xfu << 16 | BIT(8));
+    assert_true(model_svm.shadow);
     g.backend->want_window(g.vcpu, false);
     vmcb()->shadow = 0;
     g.backend->set_halted(g.vcpu, true);

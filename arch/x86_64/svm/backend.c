@@ -77,7 +77,8 @@ static void enter(struct svm_vcpu *v, uint64_t slice)
     slice_timer_start(slice);
     prepare_entry(v);
     speculation_before_entry();
-    svm_enter(v->vcpu.gpr, v->frame.v, this_cpu()->svm_host_vmcb.v);
+    svm_enter(v->vcpu.gpr, v->frame.v, this_cpu()->svm_host_vmcb.v,
+              (v->vmcb->shadow & SHADOW_ACTIVE) != 0);
     slice_timer_stop();
     v->vcpu.gpr[RAX] = v->vmcb->rax;
 }

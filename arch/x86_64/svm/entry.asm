@@ -17,11 +17,13 @@ G_RDI equ 7
 
 section .text
 
-; void svm_enter(uint64_t gpr[GPR_COUNT], uint64_t guest, uint64_t host)
+; void svm_enter(uint64_t gpr[GPR_COUNT], uint64_t guest, uint64_t host, bool shadow)
 ;   rdi  the guest's general registers, loaded now and stored at the exit; but for RAX and RSP,
 ;        which the VMCB has
 ;   rsi  the physical address of its VMCB
 ;   rdx  that of the one that keeps the host's FS, GS, TR, ...
+;   ecx  is the guest in an interrupt shadow? The VMCB says so to the CPU; QEMU does not look there, and
+;        has the guest begin in the shadow of the host's STI, if that is right before (docs/SVM.md).
 ; Expects interrupts masked. From CLGI to STGI nothing interrupts the host; STI in between has a
 ; pending interrupt end the guest's run, whatever the guest's own flag says (15.21.1, V_INTR_MASKING).
 ; Keeps what the calling convention wants kept and leaves nothing of the guest in other registers.
@@ -41,6 +43,7 @@ svm_enter:
         vmsave
         mov rax, rsi
         vmload
+        test ecx, ecx                   ; no MOV changes flags
         mov rcx, [rdi + GPR(G_RCX)]
         mov rdx, [rdi + GPR(G_RDX)]
         mov rbx, [rdi + GPR(G_RBX)]
@@ -55,9 +58,12 @@ svm_enter:
         mov r14, [rdi + GPR(14)]
         mov r15, [rdi + GPR(15)]
         mov rdi, [rdi + GPR(G_RDI)]
+        jnz .shadow
         sti                             ; with GIF 0 nothing comes yet
-        nop                             ; QEMU would have the guest in the shadow of STI (docs/SVM.md)
-        vmrun                           ; the exit comes back here, with the RAX from before
+        jmp .run                        ; STI's shadow ends here
+.shadow:
+        sti
+.run:   vmrun                           ; the exit comes back here, with the RAX from before
         cli
         vmsave
 

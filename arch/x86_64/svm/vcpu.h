@@ -53,8 +53,8 @@ struct svm_policy {
 };
 extern struct svm_policy svm_policy;
 
-/* entry.asm */
-void svm_enter(uint64_t gpr[GPR_COUNT], uint64_t guest, uint64_t host);
+/* entry.asm; `shadow`: of interrupts, as the VMCB has it. */
+void svm_enter(uint64_t gpr[GPR_COUNT], uint64_t guest, uint64_t host, bool shadow);
 
 /* backend.c */
 void svm_put_all(void);
