@@ -1,8 +1,9 @@
 /*
  * cpus: a guest on several virtual CPUs, which needs `pc`. Its words say what they do:
  *
- *     ring N     N interrupts from CPU to CPU, by every kind of destination; then N/10 times to all
- * at once, and to the sender, who has to find his behind HLT x2apic N   the same in x2APIC mode
+ *     ring N     N interrupts from CPU to CPU, by every kind of destination; then N times one to
+ *                all, which the sender has to find behind its HLT
+ *     x2apic N   the same in x2APIC mode
  *     mesh N     each CPU asks the others N times and waits for the answer, while its timer ticks
  *     stale N    CPU 0 gives pages back N times, while the others write them: what has them next
  *                stays as it is

@@ -196,11 +196,11 @@ static int run(struct vcpu *vcpu, uint64_t slice, struct vm_exit *exit)
 {
     struct fake_vcpu *fake = (struct fake_vcpu *)vcpu;
 
-    memset(exit, 0, sizeof(*exit));
     load(vcpu);
     vcpu->entries++;
     vcpu_drop_lock(vcpu);
     do {
+        memset(exit, 0, sizeof(*exit));
         if (machine_cpu != NULL)
             machine_cpu(fake, exit);
         else
