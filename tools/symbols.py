@@ -12,8 +12,12 @@ import sys
 
 IMAGE_BASE = 0xFFFFFFFF80000000
 TYPES = "tTdDbBrR"
-# Compilers' and the linker's own names say nothing to a reader.
-SKIP = re.compile(r"^(\.L|__func__|__PRETTY_FUNCTION__|symbol_(count|table|names)$|kernel_\w+_end$)")
+# Compilers' and the linker's own names say nothing to a reader, and NASM's local labels (`function.label`) hide in
+# which function they are; what a compiler makes of a part of a function has such a name, too.
+SKIP = re.compile(
+    r"^(\.L|\.\.@|__func__|__PRETTY_FUNCTION__|symbol_(count|table|names)$|kernel_\w+_end$"
+    r"|\w+\.(?!cold|part|isra|constprop)[A-Za-z_]\w*$)"
+)
 
 
 def symbols(nm, image):

@@ -64,9 +64,18 @@ def test_leaves_out_what_is_no_code_or_data(tmp_path):
         line(BASE + 0x500000, "R", "kernel_image_end"),  # moves with the table itself
         line(BASE + 0x500000, "R", "symbol_count"),
         line(BASE + 0x310000, "r", "__func__.3"),
+        line(BASE + 0x300004, "t", "quire_main.label"),
+        line(BASE + 0x300008, "t", "..@5.label"),
     ]))
     assert done.returncode == 0, done.stderr
     assert table(text) == [(0x300000, "quire_main")]
+
+
+def test_keeps_parts_of_functions(tmp_path):
+    parts = [(0x200000, "f.cold"), (0x200010, "f.part.0"), (0x200020, "f.isra.0"), (0x200030, "kept.3")]
+    done, text = run(tmp_path, "\n".join([line(BASE + at, "t", name) for at, name in parts] + [MAIN]))
+    assert done.returncode == 0, done.stderr
+    assert table(text)[:-1] == parts
 
 
 def test_refuses_another_program(tmp_path):
