@@ -61,17 +61,29 @@ static bool try_take(struct wide_lock *lock)
     return true;
 }
 
+static bool try_share(struct wide_lock *lock, struct lock_sharer *self)
+{
+    if (__atomic_load_n(&lock->held, __ATOMIC_RELAXED) ||
+        __atomic_load_n(&lock->wanted, __ATOMIC_RELAXED))
+        return false;
+    __atomic_exchange_n(&self->inside, 1, __ATOMIC_SEQ_CST);
+    if (!__atomic_load_n(&lock->held, __ATOMIC_SEQ_CST))
+        return true;
+    __atomic_store_n(&self->inside, 0, __ATOMIC_RELEASE);
+    return false;
+}
+
 bool wide_lock_share(struct wide_lock *lock, struct lock_sharer *self)
 {
-    __atomic_exchange_n(&self->inside, 1, __ATOMIC_SEQ_CST);
-    if (__atomic_load_n(&lock->held, __ATOMIC_SEQ_CST) ||
-        __atomic_load_n(&lock->wanted, __ATOMIC_RELAXED)) {
-        __atomic_store_n(&self->inside, 0, __ATOMIC_RELEASE);
-        return false;
+    for (unsigned looks = 0; looks < WIDE_LOCK_LOOKS; looks++) {
+        if (try_share(lock, self)) {
+            if (LOCKS_CHECKED)
+                lock_check_take(&lock->queue);
+            return true;
+        }
+        __builtin_ia32_pause();
     }
-    if (LOCKS_CHECKED)
-        lock_check_take(&lock->queue);
-    return true;
+    return false;
 }
 
 void wide_lock_unshare(struct wide_lock *lock, struct lock_sharer *self)

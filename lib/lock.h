@@ -130,7 +130,8 @@ struct lock_sharer {
     uint8_t inside;
 } __attribute__((aligned(64)));
 
-/* By the CPU whose sharer it is. False: somebody has the lock, or wants it. */
+/* By the CPU whose sharer it is; it waits a little, for who gave up at once would take the lock,
+ * and have the next one give up. False: somebody has the lock, or wants it, for longer. */
 bool wide_lock_share(struct wide_lock *lock, struct lock_sharer *self);
 void wide_lock_unshare(struct wide_lock *lock, struct lock_sharer *self);
 
