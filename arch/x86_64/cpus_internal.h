@@ -20,9 +20,7 @@ struct cpu_entry {
     void (*fn)(void *argument);
     void *argument;
     uint64_t wakes;
-    /* Where it was when another CPU reported the end. */
-    bool stopped, stopped_in_guest;
-    uint64_t stopped_at;
+    bool stopped; /* another CPU reports the end; where it was is its percpu->place */
 };
 
 struct cpus {
@@ -38,5 +36,6 @@ _Noreturn void cpus_idle(struct cpu_entry *self);
 struct trap_frame;
 void cpus_take_nmi(const struct trap_frame *frame);
 void cpus_stop_all_others(struct sink *to);
+void cpus_show_all_others(struct sink *to);
 
 #endif

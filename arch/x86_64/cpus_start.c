@@ -214,6 +214,7 @@ static void prepare_for_others(void)
     trap_set_gate(VECTOR_SPURIOUS, idle_spurious, false);
     cpus_nmi = cpus_take_nmi;
     cpus_stop_others = cpus_stop_all_others;
+    cpus_show_others = cpus_show_all_others;
     cpus.entry[0].percpu = this_cpu();
     cpus.entry[0].apic_id = lapic_id();
     shootdown_init(&cpus_shootdown_ops);

@@ -80,8 +80,10 @@ static int run(struct vcpu *vcpu, uint64_t slice, struct vm_exit *exit)
     slice_timer_start(slice);
     prepare_entry(v);
     speculation_before_entry();
+    this_cpu()->in_guest = true;
     vcpu_drop_lock(vcpu);
     svm_enter(vcpu->gpr, v->frame.v, this_cpu()->svm_host_vmcb.v);
+    this_cpu()->in_guest = false; /* an NMI that ended its run has come by now */
     slice_timer_stop();
     vcpu_take_lock(vcpu, ticks);
     vcpu->gpr[RAX] = v->vmcb->rax;

@@ -67,11 +67,13 @@ static int run(struct vcpu *vcpu, uint64_t slice, struct vm_exit *exit)
         vmx_vcpu_forget(v);
     start_slice(slice);
     speculation_before_entry();
+    this_cpu()->in_guest = true;
     vcpu_drop_lock(vcpu);
     enum vmx_enter outcome = vmx_enter(vcpu->gpr, &v->live, v->launched);
     end_slice();
     if (outcome == VMX_ENTERED)
         vmx_take_nmi();
+    this_cpu()->in_guest = false;
     vcpu_take_lock(vcpu, ticks);
     if (outcome != VMX_ENTERED) {
         vmx_explain_fail(v, outcome, exit);
