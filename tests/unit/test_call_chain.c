@@ -25,7 +25,9 @@ enum { MAIN, NMI, NONE, STACKS };
 
 #define WORDS 256
 
-static uint64_t main_stack[WORDS], nmi_stack[WORDS];
+/* Something that is no stack is before, between and behind them. */
+static uint64_t words[5 * WORDS];
+static uint64_t *const main_stack = words + WORDS, *const nmi_stack = words + 3 * WORDS;
 static struct stack_range stacks[STACKS];
 static struct call_chain chain;
 static char text[CHAIN_END];
@@ -38,8 +40,7 @@ static uint64_t at(const uint64_t *word)
 static int set_up(void **state)
 {
     (void)state;
-    memset(main_stack, 0, sizeof(main_stack));
-    memset(nmi_stack, 0, sizeof(nmi_stack));
+    memset(words, 0, sizeof(words));
     stacks[MAIN] = (struct stack_range){at(main_stack), at(main_stack + WORDS)};
     stacks[NMI] = (struct stack_range){at(nmi_stack), at(nmi_stack + WORDS)};
     return 0;
