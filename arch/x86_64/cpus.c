@@ -11,7 +11,7 @@
 #define ANSWER_PATIENCE (UINT64_C(1) << 33)
 #define STOP_PATIENCE (UINT64_C(1) << 30) /* to stop, or to tell where it is */
 
-struct cpus cpus = {.count = 1, .online = 1};
+struct cpus cpus = {.count = 1, .online = 1, .by_number = {&cpus.entry[0]}};
 
 static const char *const status_names[] = {
     [CPU_ONLINE] = "online",   [CPU_OFF] = "off",         [CPU_SILENT] = "silent",
@@ -30,10 +30,9 @@ unsigned cpus_online(void)
 
 static struct cpu_entry *entry_of(unsigned number)
 {
-    for (unsigned i = 0; i < cpus.count; i++)
-        if (cpus.entry[i].status == CPU_ONLINE && cpus.entry[i].number == number)
-            return &cpus.entry[i];
-    return NULL;
+    struct cpu_entry *entry = number < CPUS_MOST ? cpus.by_number[number] : NULL;
+
+    return entry && entry->status == CPU_ONLINE ? entry : NULL;
 }
 
 /* By CPUID: the local APIC may be off. */

@@ -25,8 +25,9 @@ struct cpu_entry {
 
 struct cpus {
     struct cpu_entry entry[CPUS_MOST];
-    unsigned count;  /* entries in use; the first is the CPU that booted */
-    unsigned online; /* CPUs that run, numbered from 0 */
+    unsigned count;                         /* entries in use; the first is the CPU that booted */
+    unsigned online;                        /* CPUs that run, numbered from 0 */
+    struct cpu_entry *by_number[CPUS_MOST]; /* those, and one that is being started */
 };
 extern struct cpus cpus;
 

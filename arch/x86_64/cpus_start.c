@@ -182,6 +182,7 @@ static enum cpu_status start_one(struct cpu_entry *entry, uint8_t page)
     }
     entry->percpu = cpu;
     entry->number = cpus.online;
+    cpus.by_number[entry->number] = entry;
     entry->status = CPU_SILENT;
     starting.entry = entry;
     starting.arrived = starting.finished = false;
