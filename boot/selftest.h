@@ -32,6 +32,7 @@ void selftest_of_cpus(const char *name);
  * Likewise, while guests run on all CPUs: what these are to do between two rounds, `usual` if there
  * is nothing of that name.
  *   midst  a broken invariant, on CPU 1
+ *   mute   CPU 1 takes no notice of an NMI
  */
 typedef bool (*idle_work_fn)(void);
 idle_work_fn selftest_of_guests(const char *name, idle_work_fn usual);

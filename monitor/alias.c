@@ -77,7 +77,7 @@ static const struct {
 
 #define STEPS "there are no single steps: `pause gN` holds a guest, `regs gN` shows where it is"
 #define BREAKS "there are no breakpoints: `trace on exit` records why guests come back"
-#define STACK "`bt gN` follows the frame pointers of a guest"
+#define STACK "`bt gN` follows the frame pointers of a guest, `bt cpuN` the hypervisor's"
 #define BYTES "there is no disassembler: `dump` shows the bytes, `print X` the symbol at an address"
 #define GOES_ON "`resume gN` lets a paused guest run on, `start gN` a new or an ended one"
 #define SWITCHES_OFF "`quit` switches the machine off"

@@ -434,3 +434,24 @@ int parse_guest(const char *word, unsigned *number, struct complaint *why)
     }
     return error;
 }
+
+#define CPU_KEY "cpu"
+
+bool is_cpu_word(const char *word)
+{
+    return word_behind(word, CPU_KEY) != NULL;
+}
+
+int parse_cpu(const char *word, unsigned *number, struct complaint *why)
+{
+    const char *s = word_behind(word, CPU_KEY);
+
+    s = s ? short_number(s, number) : NULL;
+    if (s && *s == '\0')
+        return E_OK;
+    complain(why,
+             "\"%.40s\" is no CPU: one of the machine's is cpu and its number, such as cpu0; "
+             "`cpus` lists them",
+             word);
+    return E_FORMAT;
+}

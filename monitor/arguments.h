@@ -69,4 +69,8 @@ int parse_guest(const char *word, unsigned *number, struct complaint *why);
 #define ANY_CPU UINT32_MAX
 int parse_guest_cpu(const char *word, unsigned *number, unsigned *cpu, struct complaint *why);
 
+/* One of the machine's CPUs, cpuN. E_FORMAT; whether it is there is for others to say. */
+bool is_cpu_word(const char *word); /* that it begins so */
+int parse_cpu(const char *word, unsigned *number, struct complaint *why);
+
 #endif

@@ -31,18 +31,6 @@ static const struct column trial_columns[] = {
 };
 static const struct record trial_record = RECORD_NARROW("trial", trial_columns, "loads");
 
-#define CPU_TEXT 8 /* "g64.7" */
-
-/* A guest's only CPU is called as the guest is. */
-static const char *cpu_text(char buffer[CPU_TEXT], const struct guest_cpu *cpu)
-{
-    if (cpu->guest->cpus > 1)
-        format_buffer(buffer, CPU_TEXT, "g%u.%u", cpu->guest->number, cpu->index);
-    else
-        format_buffer(buffer, CPU_TEXT, "g%u", cpu->guest->number);
-    return buffer;
-}
-
 #define DOING_TEXT 48
 
 static const char *doing_text(char buffer[DOING_TEXT], const struct cpu_info *info)
@@ -51,9 +39,9 @@ static const char *doing_text(char buffer[DOING_TEXT], const struct cpu_info *in
 
     if (!turn)
         return info->doing;
-    char number[CPU_TEXT];
+    char number[GUEST_CPU_TEXT];
 
-    format_buffer(buffer, DOING_TEXT, "%s %s%s", cpu_text(number, turn), turn->guest->name,
+    format_buffer(buffer, DOING_TEXT, "%s %s%s", guest_cpu_text(number, turn), turn->guest->name,
                   info->number == 0 ? ", console" : "");
     return buffer;
 }
@@ -172,10 +160,10 @@ static uint64_t percent_of(const struct guest_cpu *cpu, uint64_t passed)
 static void show_share(struct output *out, const struct guest_cpu *cpu, uint64_t passed)
 {
     const struct guest *guest = cpu->guest;
-    char number[CPU_TEXT];
+    char number[GUEST_CPU_TEXT];
 
     output_row(out, &share_record,
-               (struct value[]){as_text(cpu_text(number, cpu)), as_text(guest->name),
+               (struct value[]){as_text(guest_cpu_text(number, cpu)), as_text(guest->name),
                                 as_text(cpu->is.waits && !guest_ended(guest)
                                             ? "waiting"
                                             : guest_state_name(guest->state)),

@@ -45,6 +45,15 @@ int command_guest(const struct command *command, struct output *out, const char 
                           number, guest_count());
 }
 
+const char *guest_cpu_text(char buffer[GUEST_CPU_TEXT], const struct guest_cpu *cpu)
+{
+    if (cpu->guest->cpus > 1)
+        format_buffer(buffer, GUEST_CPU_TEXT, "g%u.%u", cpu->guest->number, cpu->index);
+    else
+        format_buffer(buffer, GUEST_CPU_TEXT, "g%u", cpu->guest->number);
+    return buffer;
+}
+
 int command_state(const struct command *command, struct output *out, struct guest *guest,
                   struct vcpu_state *state)
 {

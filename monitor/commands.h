@@ -14,6 +14,7 @@
 #include "vm/backend.h"
 
 struct guest;
+struct guest_cpu;
 struct vcpu_state;
 
 struct command {
@@ -25,6 +26,9 @@ struct command {
     const char *example;
     unsigned least, most; /* how many arguments may follow the name; the console checks that */
     bool of_cpu;          /* a guest in them may be one of its CPUs: gN.V, where gN is its first */
+    /* These arguments want nobody to stand still (monitor/execute.c); NULL: none do. Guests are not
+     * looked at then but for what the guests' lock keeps. */
+    bool (*beside)(const struct arguments *args);
     int (*run)(const struct command *command, struct output *out, const struct arguments *args);
 };
 
@@ -62,6 +66,10 @@ int command_stopped(void *ctx);
  * names, else the first, is dealt with from then on (vm/guest_cpu.h). */
 int command_guest(const struct command *command, struct output *out, const char *word,
                   struct guest **guest);
+
+/* "g2", or "g2.1" of a guest with several CPUs. Returns `buffer`. */
+#define GUEST_CPU_TEXT 8 /* "g64.7" */
+const char *guest_cpu_text(char buffer[GUEST_CPU_TEXT], const struct guest_cpu *cpu);
 
 /* The registers of a guest that has a vCPU, or a refusal that says why there are none: E_STATE, or
  * what the backend answered. */

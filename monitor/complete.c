@@ -49,13 +49,15 @@ static void offer_commands(const struct typing *typing)
         offer(typing->out, typing->word, name);
 }
 
-static void offer_guests(const struct typing *typing)
+/* "g1", "g2", ...; "cpu0", "cpu1", ... */
+static void offer_numbered(const struct typing *typing,
+                           const char *(*name_of)(unsigned index, char name[COMPLETION_TEXT]))
 {
-    char name[COMPLETION_TEXT];
-    const char *guest;
+    char text[COMPLETION_TEXT];
+    const char *name;
 
-    for (unsigned i = 0; (guest = typing->source->guest(i, name)); i++)
-        offer(typing->out, typing->word, guest);
+    for (unsigned i = 0; (name = name_of(i, text)); i++)
+        offer(typing->out, typing->word, name);
 }
 
 /* In an address, once a letter of one has been typed: there are hundreds of them. */
@@ -122,6 +124,11 @@ static bool is_guest(const char *choice)
     return strcmp(choice, "gN") == 0;
 }
 
+static bool is_cpu(const char *choice)
+{
+    return strcmp(choice, "cpuN") == 0;
+}
+
 static bool is_address(const char *choice)
 {
     return strcmp(choice, "VA") == 0 || strcmp(choice, "X") == 0 || strcmp(choice, "HPA") == 0;
@@ -154,6 +161,7 @@ static bool choices_fit(const char *choices, const char *word)
     while (next_choice(&choices, choice)) {
         size_t key = key_length(choice);
         if (is_guest(choice)      ? parse_guest(word, &number, &why) == 0
+            : is_cpu(choice)      ? parse_cpu(word, &number, &why) == 0
             : is_anything(choice) ? true
             : key                 ? strncmp(choice, word, key) == 0
                                   : strcmp(choice, word) == 0)
@@ -198,7 +206,9 @@ static void offer_choices(const struct typing *typing, const char *choices)
 
     while (next_choice(&choices, choice)) {
         if (is_guest(choice))
-            offer_guests(typing);
+            offer_numbered(typing, typing->source->guest);
+        else if (is_cpu(choice))
+            offer_numbered(typing, typing->source->cpu);
         else if (strcmp(choice, "COMMAND") == 0)
             offer_commands(typing);
         else if (strcmp(choice, "EVENT") == 0 || strcmp(choice, "FILTER") == 0)

@@ -4,8 +4,8 @@
  * guest-virtual ones. Whatever can be typed is said in the
  * usage alone, so that a command has nothing more to do for it:
  *
- *     gN gpa|gva X [r|w|x] [user]  lower case: as it stands; gN: a guest; [ ]: may be left out;
- *                                  ...: again;
+ *     gN gpa|gva X [r|w|x] [user]  lower case: as it stands; gN: a guest; cpuN: a CPU; [ ]: may be
+ *                                  left out; ...: again;
  *     [FILTER ...] [cpu=N]         upper case: anything, of which VA, X and HPA are addresses,
  *                                  COMMAND is a command's name, and for EVENT and FILTER the
  *                                  command has words; a word with '=' in it goes on behind it
@@ -35,6 +35,7 @@ struct completion_source {
     const char *(*usage)(const char *command); /* NULL for no such command */
     const char *(*words)(const char *command); /* for EVENT and FILTER, by blanks; or NULL */
     const char *(*guest)(unsigned index, char name[COMPLETION_TEXT]); /* "g1" ..., then NULL */
+    const char *(*cpu)(unsigned index, char name[COMPLETION_TEXT]);   /* "cpu0" ..., likewise */
     const char *(*symbol)(unsigned index);                            /* then NULL */
     /* One symbol of a guest after the other; *at is 0 before the first. NULL: there are none. */
     bool (*guest_symbol)(unsigned guest, uint64_t *at, char name[COMPLETION_TEXT]);

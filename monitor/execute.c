@@ -88,9 +88,14 @@ static int take_alias(struct output *out, struct arguments *args)
     return E_OK;
 }
 
-/* No command sees a guest in the middle of anything, wherever it runs. */
+/* No command sees a guest in the middle of anything, wherever it runs; but for those that ask what
+ * is in the middle of what. */
 static int run_stopped(struct output *out, const struct arguments *args)
 {
+    const struct command *command = find_command(args->word[0]);
+
+    if (command && command->beside && command->beside(args))
+        return run_command(out, args);
     guests_stop_others();
     int error = run_command(out, args);
     guests_go_on();

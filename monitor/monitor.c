@@ -2,6 +2,7 @@
 #include "monitor/monitor.h"
 
 #include "arch/x86_64/cpu.h"
+#include "arch/x86_64/cpus.h"
 #include "arch/x86_64/idle.h"
 #include "arch/x86_64/symbols.h"
 #include "arch/x86_64/uart.h"
@@ -53,6 +54,12 @@ static const char *guest_name(unsigned index, char name[COMPLETION_TEXT])
     return index < guest_count() ? name : NULL;
 }
 
+static const char *cpu_name(unsigned index, char name[COMPLETION_TEXT])
+{
+    format_buffer(name, COMPLETION_TEXT, "cpu%u", index);
+    return index < cpus_online() ? name : NULL;
+}
+
 static bool guest_symbol(unsigned number, uint64_t *at, char name[COMPLETION_TEXT])
 {
     const struct guest *guest = guest_by_number(number);
@@ -70,6 +77,7 @@ static const struct completion_source completion_source = {
     .usage = command_usage,
     .words = command_words,
     .guest = guest_name,
+    .cpu = cpu_name,
     .symbol = symbol_name,
     .guest_symbol = guest_symbol,
 };

@@ -9,9 +9,9 @@
 
 /* TSC ticks: seconds on a CPU, a minute where a tick is an instruction. */
 #define ANSWER_PATIENCE (UINT64_C(1) << 33)
-#define STOP_PATIENCE (UINT64_C(1) << 30)
+#define STOP_PATIENCE (UINT64_C(1) << 30) /* to stop, or to tell where it is */
 
-struct cpus cpus = {.count = 1, .online = 1};
+struct cpus cpus = {.count = 1, .online = 1, .by_number = {&cpus.entry[0]}};
 
 static const char *const status_names[] = {
     [CPU_ONLINE] = "online",   [CPU_OFF] = "off",         [CPU_SILENT] = "silent",
@@ -30,10 +30,9 @@ unsigned cpus_online(void)
 
 static struct cpu_entry *entry_of(unsigned number)
 {
-    for (unsigned i = 0; i < cpus.count; i++)
-        if (cpus.entry[i].status == CPU_ONLINE && cpus.entry[i].number == number)
-            return &cpus.entry[i];
-    return NULL;
+    struct cpu_entry *entry = number < CPUS_MOST ? cpus.by_number[number] : NULL;
+
+    return entry && entry->status == CPU_ONLINE ? entry : NULL;
 }
 
 /* By CPUID: the local APIC may be off. */
@@ -163,6 +162,60 @@ const struct shootdown_ops cpus_shootdown_ops = {
     .missing = missing,
 };
 
+/* ---- Where a CPU is ------------------------------------------------------------------------ */
+
+/* For the CPU that an NMI has interrupted at `frame`, or brought out of a guest: NULL. A program's
+ * frames are its own. */
+static void note_place(const struct trap_frame *frame)
+{
+    struct percpu *cpu = this_cpu();
+    struct call_chain *chain = &cpu->place.chain;
+
+    cpu->place.in_guest = cpu->in_guest;
+    if (frame)
+        call_chain_take(chain, cpu->stack, STACK_COUNT, frame->rip,
+                        trap_from_user(frame) ? 0 : frame->rbp);
+    else
+        call_chain_here(chain, cpu->stack, STACK_COUNT);
+}
+
+static void tell_place(const struct trap_frame *frame)
+{
+    struct percpu *cpu = this_cpu();
+    uint64_t asked = __atomic_load_n(&cpu->place_asked, __ATOMIC_ACQUIRE);
+
+    if (asked == cpu->place_told)
+        return;
+    note_place(frame);
+    __atomic_store_n(&cpu->place_told, asked, __ATOMIC_RELEASE);
+}
+
+int cpus_place(unsigned number, struct cpu_place *out)
+{
+    struct percpu *self = this_cpu();
+
+    if (number == self->number) {
+        out->in_guest = false;
+        call_chain_here(&out->chain, self->stack, STACK_COUNT);
+        return E_OK;
+    }
+    const struct cpu_entry *entry = entry_of(number);
+    if (!entry)
+        return E_NOENT;
+    struct percpu *cpu = entry->percpu;
+    uint64_t asked = cpu->place_asked + 1, start = rdtsc();
+
+    __atomic_store_n(&cpu->place_asked, asked, __ATOMIC_RELEASE);
+    cpus_kick(number);
+    while (__atomic_load_n(&cpu->place_told, __ATOMIC_ACQUIRE) != asked) {
+        if (rdtsc() - start > STOP_PATIENCE)
+            return E_HARDWARE;
+        cpu_pause();
+    }
+    *out = cpu->place;
+    return E_OK;
+}
+
 /* ---- The end ------------------------------------------------------------------------------- */
 
 #define NO_CPU UINT32_MAX
@@ -171,11 +224,8 @@ static uint32_t reporter = NO_CPU; /* the CPU that ends the machine */
 
 static _Noreturn void stop_here(const struct trap_frame *frame)
 {
-    struct cpu_entry *self = entry_of(this_cpu()->number);
-
-    self->stopped_in_guest = frame == NULL;
-    self->stopped_at = frame ? frame->rip : 0;
-    __atomic_store_n(&self->stopped, true, __ATOMIC_RELEASE);
+    note_place(frame);
+    __atomic_store_n(&entry_of(this_cpu()->number)->stopped, true, __ATOMIC_RELEASE);
     cpu_stop();
 }
 
@@ -187,32 +237,39 @@ void cpus_take_nmi(const struct trap_frame *frame)
     if (who != NO_CPU && who != this_cpu()->number)
         stop_here(frame);
     shootdown_answer();
+    tell_place(frame);
+}
+
+static bool has_stopped(const struct cpu_entry *entry)
+{
+    return __atomic_load_n(&entry->stopped, __ATOMIC_ACQUIRE);
 }
 
 static void show_stopped(struct sink *to, const struct cpu_entry *entry)
 {
-    uint64_t offset;
-    const char *name = symbol_of(entry->stopped_at, &offset);
-
-    if (!__atomic_load_n(&entry->stopped, __ATOMIC_ACQUIRE))
+    if (!has_stopped(entry)) {
         format(to, "quire: CPU %u does not stop\n", entry->number);
-    else if (entry->stopped_in_guest)
+        return;
+    }
+    const struct cpu_place *place = &entry->percpu->place;
+    uint64_t offset, at = place->chain.call[0].at;
+    const char *name = symbol_of(at, &offset);
+
+    if (place->in_guest)
         format(to, "quire: CPU %u stopped in a guest\n", entry->number);
     else if (name)
-        format(to, "quire: CPU %u stopped at 0x%lx %s+0x%lx\n", entry->number, entry->stopped_at,
-               name, offset);
+        format(to, "quire: CPU %u stopped at 0x%lx %s+0x%lx\n", entry->number, at, name, offset);
     else
-        format(to, "quire: CPU %u stopped at 0x%lx\n", entry->number, entry->stopped_at);
+        format(to, "quire: CPU %u stopped at 0x%lx\n", entry->number, at);
 }
 
 void cpus_stop_all_others(struct sink *to)
 {
     uint32_t self = this_cpu()->number, nobody = NO_CPU;
-    struct trap_frame nowhere = {0};
 
     if (!__atomic_compare_exchange_n(&reporter, &nobody, self, false, __ATOMIC_ACQ_REL,
                                      __ATOMIC_ACQUIRE))
-        stop_here(&nowhere); /* another one was first */
+        stop_here(NULL); /* another one was first */
     for (unsigned n = 0; n < cpus.online; n++)
         if (n != self)
             cpus_kick(n);
@@ -222,9 +279,20 @@ void cpus_stop_all_others(struct sink *to)
 
         if (n == self)
             continue;
-        while (!__atomic_load_n(&entry->stopped, __ATOMIC_ACQUIRE) &&
-               rdtsc() - start < STOP_PATIENCE)
+        while (!has_stopped(entry) && rdtsc() - start < STOP_PATIENCE)
             cpu_pause();
         show_stopped(to, entry);
+    }
+}
+
+void cpus_show_all_others(struct sink *to)
+{
+    for (unsigned n = 0; n < cpus.online; n++) {
+        const struct cpu_entry *entry = entry_of(n);
+
+        if (n == this_cpu()->number || !has_stopped(entry))
+            continue;
+        format(to, "quire: CPU %u\n", n);
+        trap_show_chain(to, &entry->percpu->place.chain);
     }
 }

@@ -13,6 +13,7 @@
 
 #include "arch/x86_64/mm/shootdown.h"
 #include "arch/x86_64/mm/tlb.h"
+#include "arch/x86_64/percpu.h"
 #include "mm/addr.h"
 
 #define CPUS_MOST SHOOTDOWN_CPUS
@@ -75,6 +76,13 @@ unsigned cpus_self(void);
 
 /* How many are online: numbers 0 up to one less. */
 unsigned cpus_online(void);
+
+/*
+ * Where a CPU is, asked by an NMI that changes nothing of what it does; of the CPU that runs this,
+ * the calls that lead here. By one CPU at a time. E_NOENT: no such CPU is online; E_HARDWARE: it
+ * has not answered within 2^30 ticks.
+ */
+int cpus_place(unsigned number, struct cpu_place *out);
 
 /*
  * Has another CPU run fn(argument) as soon as it is idle. `what` says for people what that is.

@@ -20,15 +20,14 @@ struct cpu_entry {
     void (*fn)(void *argument);
     void *argument;
     uint64_t wakes;
-    /* Where it was when another CPU reported the end. */
-    bool stopped, stopped_in_guest;
-    uint64_t stopped_at;
+    bool stopped; /* another CPU reports the end; where it was is its percpu->place */
 };
 
 struct cpus {
     struct cpu_entry entry[CPUS_MOST];
-    unsigned count;  /* entries in use; the first is the CPU that booted */
-    unsigned online; /* CPUs that run, numbered from 0 */
+    unsigned count;                         /* entries in use; the first is the CPU that booted */
+    unsigned online;                        /* CPUs that run, numbered from 0 */
+    struct cpu_entry *by_number[CPUS_MOST]; /* those, and one that is being started */
 };
 extern struct cpus cpus;
 
@@ -38,5 +37,6 @@ _Noreturn void cpus_idle(struct cpu_entry *self);
 struct trap_frame;
 void cpus_take_nmi(const struct trap_frame *frame);
 void cpus_stop_all_others(struct sink *to);
+void cpus_show_all_others(struct sink *to);
 
 #endif

@@ -182,6 +182,7 @@ static enum cpu_status start_one(struct cpu_entry *entry, uint8_t page)
     }
     entry->percpu = cpu;
     entry->number = cpus.online;
+    cpus.by_number[entry->number] = entry;
     entry->status = CPU_SILENT;
     starting.entry = entry;
     starting.arrived = starting.finished = false;
@@ -214,6 +215,7 @@ static void prepare_for_others(void)
     trap_set_gate(VECTOR_SPURIOUS, idle_spurious, false);
     cpus_nmi = cpus_take_nmi;
     cpus_stop_others = cpus_stop_all_others;
+    cpus_show_others = cpus_show_all_others;
     cpus.entry[0].percpu = this_cpu();
     cpus.entry[0].apic_id = lapic_id();
     shootdown_init(&cpus_shootdown_ops);

@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "arch/x86_64/call_chain.h"
 #include "arch/x86_64/descriptors.h"
 #include "lib/lock.h"
 #include "mm/addr.h"
@@ -30,8 +31,10 @@ enum cpu_stack {
     STACK_COUNT
 };
 
-struct stack_range {
-    uint64_t bottom, top; /* top exclusive; both 0: not there */
+/* Where a CPU was when an NMI asked it (cpus.h). */
+struct cpu_place {
+    bool in_guest; /* or on the way in or out; the calls are those that lead there */
+    struct call_chain chain;
 };
 
 struct vmx_cpu;  /* arch/x86_64/vmx/ */
@@ -43,8 +46,12 @@ struct percpu {
     uint64_t user_rsp;   /* SYSCALL entry: scratch */
     unsigned number;     /* 0 is the CPU that booted */
     struct stack_range stack[STACK_COUNT];
-    unsigned reporting;      /* reports begun and not ended: a trap while reporting sees 1 */
-    uint64_t nmis;           /* taken in host mode */
+    unsigned reporting; /* reports begun and not ended: a trap while reporting sees 1 */
+    uint64_t nmis;      /* taken in host mode */
+    bool in_guest;      /* a backend is about to enter one, or has an exit's NMI to take */
+    /* How often others have asked where it is, and of these the last that `place` answers. */
+    uint64_t place_asked, place_told;
+    struct cpu_place place;
     struct locks_held locks; /* in builds that check their order */
     struct user_run *user;
     struct vmx_cpu *vmx;

@@ -42,10 +42,12 @@ void traps_load(void);
 /*
  * Where there are several CPUs (cpus.h). The first is called by each NMI, in host mode and out of a
  * guest (then with NULL), with further ones blocked. The second before a report that ends the
- * machine: no other CPU goes on, and each says where it was.
+ * machine: no other CPU goes on, and each says where it was. The third behind the report: who had
+ * called whom on each of them.
  */
 extern void (*cpus_nmi)(const struct trap_frame *frame);
 extern void (*cpus_stop_others)(struct sink *to);
+extern void (*cpus_show_others)(struct sink *to);
 
 /* Has `entry` (an assembly routine that ends in IRETQ) take a vector from 32 up, on the stack that
  * a trap of that ring starts on; ring 3 may raise it by INT n if `from_ring3`. For every CPU. */
@@ -73,7 +75,9 @@ const char *trap_name(uint64_t vector);
 
 /* The pieces of a report, for others who have one to write (a ring-3 program that was stopped). */
 void trap_show_registers(struct sink *to, const struct trap_frame *frame);
-void trap_show_backtrace(struct sink *to, uint64_t rip, uint64_t rbp);
+void trap_show_backtrace(struct sink *to, uint64_t rip, uint64_t rbp); /* of this CPU */
+struct call_chain;
+void trap_show_chain(struct sink *to, const struct call_chain *chain);
 /* The walk of a linear address through the kernel's table, level by level. */
 void trap_show_walk(struct sink *to, uint64_t address);
 /* The same through any table. */

@@ -6,13 +6,10 @@
 #include "arch/x86_64/mm/kernel.h"
 #include "arch/x86_64/mm/layout.h"
 #include "arch/x86_64/percpu.h"
-#include "arch/x86_64/symbols.h"
 #include "arch/x86_64/trap.h"
 #include "lib/error.h"
 #include "lib/registers.h"
 #include "mm/paging/typed.h"
-
-#define BACKTRACE_LIMIT 24
 
 /* SDM Vol. 3, 15.3.2 "Error-reporting register banks". */
 #define IA32_MC0_STATUS 0x401
@@ -48,15 +45,6 @@ static const char *const trap_names[EXCEPTION_COUNT] = {
 const char *trap_name(uint64_t vector)
 {
     return vector < EXCEPTION_COUNT ? trap_names[vector] : NULL;
-}
-
-/* "name+0x12", or nothing outside the image. */
-static void show_symbol(struct sink *to, uint64_t address)
-{
-    uint64_t offset;
-    const char *name = symbol_of(address, &offset);
-    if (name)
-        format(to, " %s+0x%lx", name, offset);
 }
 
 static void show_page_fault(struct sink *to, uint64_t error, uint64_t address)
@@ -120,52 +108,32 @@ void trap_show_registers(struct sink *to, const struct trap_frame *frame)
     show_registers(to, "  ", list, ARRAY_SIZE(list));
 }
 
-/* Whether a frame (saved RBP and return address) at this address lies inside one of our stacks, and
- * in which. */
-static bool frame_on_stack(uint64_t rbp, unsigned *which)
+void trap_show_chain(struct sink *to, const struct call_chain *chain)
 {
-    const struct percpu *cpu = this_cpu();
-    for (unsigned i = 0; i < STACK_COUNT; i++) {
-        struct stack_range range = cpu->stack[i];
-        if (range.top != 0 && rbp >= range.bottom && rbp <= range.top - 16) {
-            *which = i;
-            return true;
-        }
+    char end[CHAIN_END];
+
+    format(to, "  backtrace:\n");
+    for (unsigned i = 0; i < chain->count; i++) {
+        uint64_t offset;
+        const char *name = call_chain_symbol(chain, i, &offset);
+
+        if (i > 1 && chain->call[i].stack != chain->call[i - 1].stack)
+            format(to, "    on the %s stack:\n", cpu_stack_names[chain->call[i].stack]);
+        format(to, "    0x%lx", chain->call[i].at);
+        if (name)
+            format(to, " %s+0x%lx", name, offset);
+        format(to, "\n");
     }
-    return false;
+    if (chain->end != CHAIN_BASE)
+        format(to, "    (%s)\n", call_chain_end_text(end, chain));
 }
 
 void trap_show_backtrace(struct sink *to, uint64_t rip, uint64_t rbp)
 {
-    format(to, "  backtrace:\n    0x%lx", rip);
-    show_symbol(to, rip);
-    format(to, "\n");
+    struct call_chain chain;
 
-    unsigned stack = STACK_COUNT, depth = 0;
-    uint64_t below = 0;
-    while (is_aligned(rbp, sizeof(uint64_t)) && depth++ < BACKTRACE_LIMIT) {
-        unsigned now;
-        if (!frame_on_stack(rbp, &now) || (now == stack && rbp <= below))
-            break;
-        const uint64_t *saved = (const uint64_t *)(uintptr_t)rbp;
-        uint64_t back = saved[1];
-        if (back == 0)
-            break;
-        if (now != stack && stack != STACK_COUNT)
-            format(to, "    on the %s stack:\n", cpu_stack_names[now]);
-        format(to, "    0x%lx", back);
-        uint64_t offset;
-        /* A call that does not return may be the last instruction of its function. */
-        const char *name = symbol_of(back - 1, &offset);
-        if (name)
-            format(to, " %s+0x%lx", name, offset + 1);
-        format(to, "\n");
-        stack = now;
-        below = rbp;
-        rbp = saved[0];
-    }
-    if (depth > BACKTRACE_LIMIT)
-        format(to, "    (and further)\n");
+    call_chain_take(&chain, this_cpu()->stack, STACK_COUNT, rip, rbp);
+    trap_show_chain(to, &chain);
 }
 
 static void show_step(struct sink *to, const struct walk_step *step)

@@ -38,6 +38,7 @@ bool (*trap_user_hook)(struct trap_frame *frame);
 bool (*trap_probe_hook)(struct trap_frame *frame);
 void (*cpus_nmi)(const struct trap_frame *frame);
 void (*cpus_stop_others)(struct sink *to);
+void (*cpus_show_others)(struct sink *to);
 
 /* These have stacks of their own on each CPU. */
 static const struct {
@@ -179,12 +180,19 @@ static void report_begin(const char *what, uint64_t rip)
     power_off(1);
 }
 
+static _Noreturn void report_end(void)
+{
+    if (cpus_show_others)
+        cpus_show_others(&uart_sink);
+    power_off(1);
+}
+
 static _Noreturn void report_and_stop(const struct trap_frame *frame)
 {
     const char *name = trap_name(frame->vector);
     report_begin(name ? name : "reserved exception", frame->rip);
     trap_report(&uart_sink, frame);
-    power_off(1);
+    report_end();
 }
 
 _Noreturn void panic(const char *text, ...)
@@ -201,7 +209,7 @@ _Noreturn void panic(const char *text, ...)
     va_end(arguments);
     trap_show_registers(&uart_sink, &frame);
     trap_show_backtrace(&uart_sink, frame.rip, frame.rbp);
-    power_off(1);
+    report_end();
 }
 
 /* Of these nobody's program is the cause, wherever they hit. */

@@ -45,7 +45,7 @@ $(BENCH)/buddy: $(BENCH_BUDDY_SRC) $(wildcard mm/*.h mm/*/*.h lib/*.h tests/benc
 	@mkdir -p $(@D)
 	$(HOSTCC) $(BENCH_CFLAGS) $(filter %.c,$^) -o $@
 
-BENCHES := bench-mapper bench-buddy bench-exits bench-memory bench-linux
+BENCHES := bench-mapper bench-buddy bench-exits bench-memory bench-cpus bench-linux
 .PHONY: bench $(BENCHES)
 bench: ## measure the mapper and the buddy against plain code, what guests cost in instructions (ROW=text: rows with it)
 	@missed=0; for part in $(BENCHES); do $(MAKE) --no-print-directory $$part || missed=1; done; exit $$missed
@@ -62,6 +62,9 @@ bench-exits: $(QUIRE_ELF) ## what exits of a guest cost, in instructions of the 
 
 bench-memory: $(QUIRE_ELF) ## what a guest's memory costs as an object, in instructions of the emulated CPU
 	@QUIRE_BUILD=$(BUILD) $(PYTHON) -B tests/bench/memory.py
+
+bench-cpus: $(QUIRE_ELF) ## what flushes on several CPUs cost, in instructions of those who send and who answer (CPUS=N: on N)
+	@QUIRE_BUILD=$(BUILD) $(PYTHON) -B tests/bench/cpus.py $(CPUS)
 
 bench-linux: $(QUIRE_ELF) ## what Debian's Linux takes to its first program as a guest, against what it takes alone
 	@QUIRE_BUILD=$(BUILD) $(PYTHON) -B tests/bench/linux_boot.py

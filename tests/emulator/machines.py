@@ -140,3 +140,17 @@ def facts(lines):
     """The `name: value` lines of a command's answer."""
     pairs = [line.split(": ", 1) for line in lines if re.match(r"[A-Za-z][\w ]*: ", line)]
     return dict(pairs)
+
+
+def called(answer):
+    """The functions in the answer to `bt cpuN`, from where the CPU is up to where its stack begins."""
+    assert answer.facts("place")["ended"] == "the stack begins here"
+    return [record["symbol"].partition("+")[0] for record in answer.records("call")]
+
+
+def reported(lines, cpu):
+    """Likewise in the report that ends the machine, of a CPU that it has stopped."""
+    lines = lines[lines.index(f"quire: CPU {cpu}") + 1 :]
+    assert lines[0] == "  backtrace:"
+    end = next(i for i, line in enumerate(lines) if not line.startswith("  "))
+    return [found[1] for line in lines[1:end] if (found := re.match(r"    0x\w+ (\w+)\+0x", line))]

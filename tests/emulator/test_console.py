@@ -62,6 +62,7 @@ RIGHT = {
     "output g3": [r"^g3 waiting printed 0 bytes"],
     "report g1": [r"There is no report"],
     "bt g2": [r"^  +0 +0x\w+ +- +-$", r"^ended: ", r"^g2 paging has no symbols: "],
+    "bt cpu0": [r"^  +0 +0x\w+ +.*\bcpus_place\+0x", r"\bmonitor_execute\+0x", r"^cpu: 0$", r"^ended: the stack begins here$"],
     "print g1 guest_main": [r"^symbol: guest_main$"],
     "root g2": [
         r"^raw: 0x\w+5e$",
@@ -135,6 +136,8 @@ WRONG = {
     "regs g4": "regs: g4 broken has no virtual CPU (refused)",
     "regs": "regs: arguments are missing",
     "bt g1": "bt: g1 hello has no virtual CPU (passed)",
+    "bt cpu9": "bt: there is no CPU 9: this machine has CPU 0 alone",
+    "bt cpux": '"cpux" is no CPU: one of the machine\'s is cpu and its number, such as cpu0',
     "print g1 nowhere": "no symbol of g1 hello has this name",
     "walk g2 gva start": "g2 paging has no symbols",
     "exits gx": "exits: ",

@@ -1,10 +1,11 @@
 """Several CPUs: started, shown, taking part in flushes, and stopped before a report."""
 
 import re
+import time
 
 import pytest
 
-from machines import NO_SVM_CPU, demo_guests, facts, guest, quit_machine, rows
+from machines import NO_SVM_CPU, called, demo_guests, facts, guest, quit_machine, reported, rows
 from quire_machine import MachineError
 from quire_machine.engines import Qemu
 
@@ -96,6 +97,17 @@ def test_a_flush_that_is_not_answered_ends_the_machine(boot):
     machine.expect("quire: power off")
 
 
+def test_a_cpu_that_does_not_answer_is_said_not_to(boot):
+    machine = boot(modules=[], cmdline="selftest=mute", engine=Qemu(cpus=3))
+    machine.wait_prompt(PATIENCE)
+    begin = time.monotonic()
+    assert machine.command("bt cpu1", PATIENCE)[0].startswith("error: bt: CPU 1 does not answer: it has taken no NMI")
+    assert time.monotonic() - begin < 30
+    assert called(machine.ask("bt cpu2"))[-2:] == ["ap_main", "ap_high"]
+    assert called(machine.ask("bt cpu0"))[0] == "cpus_place"
+    quit_machine(machine)
+
+
 def test_all_cpus_stop_before_a_report(boot):
     machine = boot(modules=[], cmdline="selftest=second", engine=Qemu(cpus=3))
     machine.expect("quire: power off", PATIENCE)
@@ -104,6 +116,8 @@ def test_all_cpus_stop_before_a_report(boot):
         assert re.search(rf"^quire: CPU {other} stopped at 0x\w+ \w+\+0x", text, re.M)
     assert "broken invariant: selftest == NULL" in text
     assert "break_invariant_on_second" in text
+    assert "second_cpu_ends" in reported(machine.lines, 0)
+    assert reported(machine.lines, 2)[-2:] == ["ap_main", "ap_high"]
 
 
 def test_without_guests(boot):

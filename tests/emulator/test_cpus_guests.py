@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from machines import SPIN, demo_guests, facts, flat_image, guest, quit_machine, rows
-from quire_machine.engines import Qemu
+from machines import SPIN, called, demo_guests, facts, flat_image, guest, quit_machine, reported, rows
+from quire_machine.engines import Bochs, Qemu
 
 pytestmark = pytest.mark.one_vendor("names its engines")
 
@@ -191,6 +191,40 @@ def test_a_trial_of_flushes_beside_guests(boot):
     quit_machine(machine)
 
 
+# Who has called whom where a CPU runs a guest; what is inlined is not among them.
+TO_A_GUEST = ["ap_main", "cpus_idle", "guests_run_here", "sched_round", "run"]
+
+
+@pytest.mark.parametrize("engine, spins, left_by", [(Qemu(cpus=4), 2, "svm_enter"), (Bochs(cpus=2), 1, "vmx_take_nmi")])
+def test_where_each_cpu_is(boot, engine, spins, left_by):
+    """The console's own, those that run guests, and one that has nobody, if there is one."""
+    machine = boot(modules=[(SPIN, f"spin{n} mem=1M pin={n}") for n in range(1, spins + 1)], engine=engine)
+    machine.expect(f"quire: CPUs: {engine.cpus} of {engine.cpus} are online", PATIENCE)
+    prompt(machine)
+    all_get_on(machine)
+    for cpu in range(1, spins + 1):
+        end = time.monotonic() + PATIENCE / 4
+        while not (answer := machine.ask(f"bt cpu{cpu}")).facts("place")["in_guest"]:
+            # It has come out, and waits for the console to drop the guests' lock.
+            assert called(answer)[-2:] == ["ap_main", "ap_high"]
+            assert time.monotonic() < end
+        assert answer.facts("place")["guest"] == f"g{cpu} spin{cpu}"
+        names = called(answer)
+        assert left_by in names[:3]
+        assert [name for name in reversed(names) if name in TO_A_GUEST] == TO_A_GUEST
+    for cpu in range(spins + 1, engine.cpus):
+        answer = machine.ask(f"bt cpu{cpu}")
+        assert called(answer) == ["cpus_idle", "ap_main", "ap_high"]
+        assert answer.facts("place")["guest"] is None
+    names = called(machine.ask("bt cpu0"))
+    assert names[0] == "cpus_place" and {"monitor_execute", "finish_boot"} <= set(names)
+    assert machine.command(f"bt cpu{engine.cpus}") == [
+        f"error: bt: there is no CPU {engine.cpus}: this machine has CPUs 0 to {engine.cpus - 1}"
+    ]
+    all_get_on(machine)
+    quit_machine(machine)
+
+
 def test_a_report_stops_guests_on_all_cpus(boot):
     machine = four(boot, [(SPIN, f"spin{n} mem=1M") for n in range(EACH)], cmdline="selftest=midst")
     machine.expect("quire: power off", PATIENCE)
@@ -198,3 +232,6 @@ def test_a_report_stops_guests_on_all_cpus(boot):
     assert "broken invariant" in text
     for other in (0, 2, 3):
         assert re.search(rf"^quire: CPU {other} stopped (at 0x\w+ \w+\+0x|in a guest)", text, re.M)
+    assert "guests_round" in reported(machine.lines, 0)
+    for other in (2, 3):
+        assert {"ap_main", "cpus_idle"} <= set(reported(machine.lines, other))

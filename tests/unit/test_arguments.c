@@ -282,6 +282,24 @@ static void test_guests(void **state)
     }
 }
 
+static void test_cpus(void **state)
+{
+    static const char *const wrong[] = {"cpu",      "cpux", "cpu-1", "cpu0x1",
+                                        "cpu12345", "0",    "g1",    ""};
+    unsigned number;
+
+    (void)state;
+    assert_int_equal(parse_cpu("cpu0", &number, &why), E_OK);
+    assert_int_equal(number, 0);
+    assert_int_equal(parse_cpu("cpu63", &number, &why), E_OK);
+    assert_int_equal(number, 63);
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        assert_int_equal(parse_cpu(wrong[i], &number, &why), E_FORMAT);
+        assert_non_null(strstr(why.text, "such as cpu0"));
+        assert_int_equal(is_cpu_word(wrong[i]), i < 5);
+    }
+}
+
 /* Whatever the bytes: an answer, within bounds, and a sentence that ends. */
 static void test_random_lines(void **state)
 {
@@ -334,6 +352,7 @@ int main(void)
         cmocka_unit_test(test_numbers),
         cmocka_unit_test(test_refused_numbers),
         cmocka_unit_test(test_guests),
+        cmocka_unit_test(test_cpus),
         cmocka_unit_test(test_random_lines),
         cmocka_unit_test(test_expressions),
         cmocka_unit_test(test_random_expressions),

@@ -26,6 +26,7 @@ static const struct {
     {"peek", "hva|hpa X [force] | gN gpa|gva X [force]"},
     {"who", "HPA"},
     {"print", "[gN] X ..."},
+    {"bt", "gN|cpuN"},
     {"ring", "on [EVENT ...] | show [N] [EVENT ...] [gN|host] [cpu=N]"},
 };
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
@@ -47,6 +48,12 @@ static const char *guest(unsigned i, char name[COMPLETION_TEXT])
 {
     snprintf(name, COMPLETION_TEXT, "g%u", i + 1);
     return i < 3 ? name : NULL;
+}
+
+static const char *cpu(unsigned i, char name[COMPLETION_TEXT])
+{
+    snprintf(name, COMPLETION_TEXT, "cpu%u", i);
+    return i < 2 ? name : NULL;
 }
 
 static const char *words(const char *name)
@@ -79,7 +86,8 @@ static bool guest_symbol(unsigned number, uint64_t *at, char name[COMPLETION_TEX
     return true;
 }
 
-static const struct completion_source source = {command, usage, words, guest, symbol, guest_symbol};
+static const struct completion_source source = {command, usage,  words,       guest,
+                                                cpu,     symbol, guest_symbol};
 static struct completions found;
 
 /* All that is offered, a blank after each. */
@@ -100,7 +108,7 @@ static void test_offers(void **state)
     static const struct {
         const char *line, *words;
     } cases[] = {
-        {"", "mem map walk start trace help broken many peek who print ring "},
+        {"", "mem map walk start trace help broken many peek who print bt ring "},
         {"m", "mem map many "},
         {"  wal", "walk "},
         {"x", ""},
@@ -121,6 +129,9 @@ static void test_offers(void **state)
         {"walk g2 gpa 0x1000 ", ""},
         {"walk nobody ", ""},
         {"start g1 pa", "paused "},
+        {"bt ", "g1 g2 g3 cpu0 cpu1 "},
+        {"bt c", "cpu0 cpu1 "},
+        {"bt cpu1 ", ""},
         {"start g1 paused ", ""},
         {"trace ", "on off show "},
         {"trace off ", "g1 g2 g3 "},

@@ -546,9 +546,9 @@ static void test_trace_by_cpu(void **state)
     (void)state;
     assert_int_equal(run("trace on map"), E_OK);
     map_in(&guest[3].table, 0x600000, 0x300000, 0x1000, RIGHT_R);
-    this_cpu = 1;
+    current_cpu = 1;
     map_in(&guest[3].table, 0x700000, 0x300000, 0x1000, RIGHT_R);
-    this_cpu = 3;
+    current_cpu = 3;
     answers("trace show cpu=1", "    1  g3 hello3   map                0x700000 ");
     assert_null(strstr(screen, "0x600000"));
     answers("trace show map g3 cpu=1+2", "    3  g3 hello3   map                0x600000 ");

@@ -89,11 +89,11 @@ bool tsc_counts_instructions(void)
     return true;
 }
 
-static unsigned this_cpu = 3;
+static unsigned current_cpu = 3;
 
 unsigned cpu_number(void)
 {
-    return this_cpu;
+    return current_cpu;
 }
 
 static struct tlb_counters tlb_counters;
@@ -126,6 +126,25 @@ bool cpus_info(unsigned index, struct cpu_info *out)
                              .nmis = 10 + index,
                              .flushes = {.sent = 20 + index, .answered = 30 + index}};
     return index < 4;
+}
+
+const char *const cpu_stack_names[STACK_COUNT] = {[STACK_MAIN] = "main", [STACK_NMI] = "NMI"};
+
+static unsigned stops;        /* guests_stop_others() without guests_go_on() */
+static unsigned stopped_then; /* when a CPU was asked where it is */
+static bool second_has_turn;
+
+/* CPU 1 is in a guest, and the last one deaf. */
+int cpus_place(unsigned number, struct cpu_place *out)
+{
+    stopped_then = stops;
+    *out =
+        (struct cpu_place){.in_guest = number == 1,
+                           .chain = {.call = {{.at = 0xffffffff80200010, .stack = STACK_MAIN},
+                                              {0xffffffff80200020, 0xffffe00000003fd0, STACK_MAIN}},
+                                     .count = 2,
+                                     .end = CHAIN_BASE}};
+    return number + 1 < online || number == 0 ? E_OK : E_HARDWARE;
 }
 
 /* What a trial of flushes comes to. */
@@ -403,9 +422,6 @@ static const struct vm_backend backend = {.name = "VMX",
                                           .table_caps = backend_caps,
                                           .table_env = backend_env};
 
-/* Guests on several CPUs: how often they are to stand still just now. */
-static unsigned stops;
-
 const struct vm_backend *guests_backend(void)
 {
     return why_no_guests ? NULL : &backend;
@@ -595,7 +611,7 @@ unsigned guests_cpus(void)
 struct guest_cpu *guests_turn(unsigned cpu)
 {
     guest[2].cpu[0].guest = &guest[2];
-    return cpu == 0 ? &guest[2].cpu[0] : NULL;
+    return cpu == 0 || (cpu == 1 && second_has_turn) ? &guest[2].cpu[0] : NULL;
 }
 
 unsigned sched_queue_of(const struct guest_cpu *cpu)
@@ -1219,6 +1235,27 @@ static void test_backtrace(void **state)
     answers("bt g3", "ended: no memory at 0xffff800000200000: RBP is no frame pointer there\n");
     refuses(E_STATE, "bt g1", "no virtual CPU (passed)\n");
     refuses(E_HARDWARE, "bt g2", "cannot be read");
+}
+
+static void test_backtrace_of_a_cpu(void **state)
+{
+    (void)state;
+    answers("bt cpu0", "     0  0xffffffff80200010                   -  main   somebody+0x10\n"
+                       "     1  0xffffffff80200020  0xffffe00000003fd0  main   somebody+0x11\n"
+                       "cpu: 0\nin guest: no\ncalls: 2\nended: the stack begins here\n");
+    assert_int_equal(stopped_then, 0); /* asked for as it is */
+    second_has_turn = true;
+    answers("bt cpu1", "cpu: 1\nguest: g2 hello2\nin guest: yes\n");
+    answers("bt cpu1 --json", "{\"cpu\":1,\"guest\":\"g2 hello2\",\"in_guest\":true,");
+    second_has_turn = false;
+    refuses(E_HARDWARE, "bt cpu2", "CPU 2 does not answer: it has taken no NMI");
+    refuses(E_NOENT, "bt cpu3", "there is no CPU 3: this machine has CPUs 0 to 2");
+    refuses(E_FORMAT, "bt cpu", "\"cpu\" is no CPU: one of the machine's is cpu and its number");
+    refuses(E_FORMAT, "bt cpu1x", "is no CPU");
+    refuses(E_INVAL, "bt cpu0 cpu1", "too many arguments");
+    online = 1;
+    refuses(E_NOENT, "bt cpu1", "there is no CPU 1: this machine has CPU 0 alone");
+    online = 3;
 }
 
 static void test_guests(void **state)
@@ -2123,6 +2160,8 @@ static void random_line(char line[1024])
         "g4",
         "g5",
         "g6",
+        "cpu0",
+        "cpu7",
         "gpa",
         "gva",
         "hpa",
@@ -2343,6 +2382,7 @@ int main(void)
         cmocka_unit_test_setup(test_walk_guest_virtual, set_up),
         cmocka_unit_test_setup(test_symbols_of_a_guest, set_up),
         cmocka_unit_test_setup(test_backtrace, set_up),
+        cmocka_unit_test_setup(test_backtrace_of_a_cpu, set_up),
         cmocka_unit_test_setup(test_guests, set_up),
         cmocka_unit_test_setup(test_start_and_stop, set_up),
         cmocka_unit_test_setup(test_registers, set_up),

@@ -254,6 +254,12 @@ static void what_passes(void **state)
     assert_int_equal(vmcb()->msrpm, svm_policy.msrpm.v);
 }
 
+static void look_where(struct vmcb *vmcb)
+{
+    (void)vmcb;
+    assert_true(model_cpu.percpu.in_guest);
+}
+
 static void what_exits(void **state)
 {
     (void)state;
@@ -271,7 +277,8 @@ static void what_exits(void **state)
     assert_int_equal(g.exit.kind, VM_EXIT_INTERRUPT);
     assert_int_equal(model_svm.interrupt, BIT(24)); /* V_INTR_MASKING */
     assert_int_equal(model_cpu.windows, 1);         /* the host takes it */
-    exit_by((struct model_svm_exit){.code = SVM_EXIT_NMI});
+    exit_by((struct model_svm_exit){.code = SVM_EXIT_NMI, .guest = look_where});
+    assert_false(model_cpu.percpu.in_guest);
     assert_int_equal(svm_policy.nmis, 1);
     assert_int_equal(model_cpu.windows, 1);
     assert_int_equal(model_cpu.timer, 0);

@@ -384,7 +384,7 @@ static void an_active_vcpu_is_nobody_elses(void **state)
     change_cpu();
 }
 
-static unsigned nmis_answered, locked_then;
+static unsigned nmis_answered, locked_then, in_guest_then;
 static struct wide_lock lock = WIDE_LOCK_INIT_AT(LOCK_GUESTS);
 
 static void answer(const struct trap_frame *frame)
@@ -392,6 +392,7 @@ static void answer(const struct trap_frame *frame)
     assert_null(frame);
     nmis_answered++;
     locked_then += lock.held;
+    in_guest_then += model_cpu.percpu.in_guest;
 }
 
 static void look_at_lock(void)
@@ -404,7 +405,7 @@ static void look_at_lock(void)
 static void the_lock_is_dropped_in_the_guest(void **state)
 {
     (void)state;
-    nmis_answered = locked_then = 0;
+    nmis_answered = locked_then = in_guest_then = 0;
     cpus_nmi = answer;
     g.vcpu->lock = &lock;
     wide_lock_take(&lock);
@@ -414,6 +415,8 @@ static void the_lock_is_dropped_in_the_guest(void **state)
     assert_int_equal(g.exit.kind, VM_EXIT_INTERRUPT);
     assert_int_equal(nmis_answered, 1);
     assert_int_equal(locked_then, 0);
+    assert_int_equal(in_guest_then, 1);
+    assert_false(model_cpu.percpu.in_guest);
     assert_int_equal(model_cpu.nmi_unblocked, 1);
     assert_int_equal(lock.held, 1);
     wide_lock_drop(&lock);

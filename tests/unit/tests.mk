@@ -144,7 +144,7 @@ UNIT_monitor_SRC := $(wildcard monitor/*.c) lib/error.c lib/format.c lib/log.c $
 	$(BUDDY_SRC) mm/frames/frame.c mm/frames/memblock.c mm/frames/regions.c mm/frames/slab.c \
 	mm/frames/slab_check.c mm/paging/snapshot.c $(GUEST_WALK) $(KIND_EPT) arch/x86_64/mm/kind_kernel.c \
 	arch/x86_64/mm/kind_user.c $(EXPLAIN_SRC) arch/x86_64/mm/physical.c \
-	arch/x86_64/user_last.c arch/x86_64/speculation_decide.c $(AUDIT_SRC) $(AUDIT_SELFTEST_SRC) \
+	arch/x86_64/user_last.c arch/x86_64/speculation_decide.c arch/x86_64/call_chain.c $(AUDIT_SRC) $(AUDIT_SELFTEST_SRC) \
 	mm/audit/audit_one.c vm/guest_audit.c mm/paging/page_source.c mm/frames/scrub.c \
 	$(wildcard vm/symbols*.c) vm/backtrace.c vm/elf.c vm/interrupt_origin.c arch/x86_64/guest/read_linear.c \
 	vm/page_set.c vm/options.c vm/options_areas.c arch/x86_64/mtrr.c tests/unit/monitor_memory.c
@@ -187,6 +187,9 @@ UNIT_guest_shared_SRC := $(UNIT_guest_memory_SRC)
 
 UNIT_TESTS += page_set
 UNIT_page_set_SRC := vm/page_set.c mm/frames/scrub.c $(BUDDY_SRC) mm/frames/frame.c mm/addr.c lib/format.c
+
+UNIT_TESTS += call_chain
+UNIT_call_chain_SRC := arch/x86_64/call_chain.c lib/format.c
 
 UNIT_TESTS += speculation
 UNIT_speculation_SRC := arch/x86_64/speculation_decide.c

@@ -77,8 +77,10 @@ static void enter(struct svm_vcpu *v, uint64_t slice)
     slice_timer_start(slice);
     prepare_entry(v);
     speculation_before_entry();
+    this_cpu()->in_guest = true;
     svm_enter(v->vcpu.gpr, v->frame.v, this_cpu()->svm_host_vmcb.v,
               (v->vmcb->shadow & SHADOW_ACTIVE) != 0);
+    this_cpu()->in_guest = false; /* an NMI that ended its run has come by now */
     slice_timer_stop();
     v->vcpu.gpr[RAX] = v->vmcb->rax;
 }

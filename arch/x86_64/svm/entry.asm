@@ -86,6 +86,7 @@ svm_enter:
         pop rdi
         pop rax
         vmload                          ; GS is the host's again
+        lea rbp, [rsp + 5 * 8]          ; our frame: by it an NMI that waited finds who called
         stgi
         STUFF_RETURNS
 

@@ -53,10 +53,12 @@ static enum vmx_enter enter(struct vmx_vcpu *v, uint64_t slice)
 {
     start_slice(slice);
     speculation_before_entry();
+    this_cpu()->in_guest = true;
     enum vmx_enter outcome = vmx_enter(v->vcpu.gpr, &v->live, v->launched);
     end_slice();
     if (outcome == VMX_ENTERED)
         vmx_take_nmi();
+    this_cpu()->in_guest = false;
     return outcome;
 }
 

@@ -63,7 +63,6 @@ vmx_enter:
         mov rcx, [rdi + GPR(G_RCX)]
         mov rdx, [rdi + GPR(G_RDX)]
         mov rbx, [rdi + GPR(G_RBX)]
-        mov rbp, [rdi + GPR(G_RBP)]
         mov rsi, [rdi + GPR(G_RSI)]
         mov r8, [rdi + GPR(8)]
         mov r9, [rdi + GPR(9)]
@@ -73,6 +72,7 @@ vmx_enter:
         mov r13, [rdi + GPR(13)]
         mov r14, [rdi + GPR(14)]
         mov r15, [rdi + GPR(15)]
+        mov rbp, [rdi + GPR(G_RBP)]
         mov rdi, [rdi + GPR(G_RDI)]
         jnz .resume
         vmlaunch
@@ -92,11 +92,12 @@ global vmx_exited
 vmx_exited:
         push rdi
         mov rdi, [rsp + 8]
+        mov [rdi + GPR(G_RBP)], rbp
+        lea rbp, [rsp + 8 * 8]          ; our frame: by it an NMI finds who called
         mov [rdi + GPR(G_RAX)], rax
         mov [rdi + GPR(G_RCX)], rcx
         mov [rdi + GPR(G_RDX)], rdx
         mov [rdi + GPR(G_RBX)], rbx
-        mov [rdi + GPR(G_RBP)], rbp
         mov [rdi + GPR(G_RSI)], rsi
         pop qword [rdi + GPR(G_RDI)]
         mov [rdi + GPR(8)], r8
