@@ -145,12 +145,12 @@ $(HOSTED)/%.log: $(HOSTED)/% FORCE
 	@echo "test  $*"
 	@timeout $(TEST_SECONDS) $< >$@ 2>&1; echo "exit status $$?" >>$@
 
-# Likewise; pytest shows each failure at once.
+# Likewise; pytest shows each failure at once. One worker more than processors, for tests wait now and then.
 $(EMULATOR_XML): $(QUIRE_ISO) poison-check
 $(TOOLS_XML) $(EMULATOR_XML): $(BUILD)/%.xml: FORCE
 	@rm -f $@
 	@echo "test  $*"
-	@QUIRE_BUILD=$(BUILD) $(PYTHON) -B -m pytest -q -n $(JOBS) -p no:cacheprovider \
+	@QUIRE_BUILD=$(BUILD) $(PYTHON) -B -m pytest -q -n $$(($(JOBS) + 1)) -p no:cacheprovider \
 		--junitxml=$@ tests/$* $(PYTEST) || true
 
 # Put together before two workers ask for it.

@@ -1,12 +1,12 @@
 /*
  * victim: computes, and counts by the clock what it has of the CPU while others run: time that goes
  * by in small steps is its own, a gap is others'. It passes if it had at least as many per cent as
- * the last word of its command line says, 45 without one, in the time of some three hundred slices;
+ * the last word of its command line says, 45 without one, in the time of 150 slices;
  * else it fails with the per cent that it had.
  */
 #include "guests/guest.h"
 
-#define WINDOW UINT64_C(300000000) /* ticks looked at */
+#define WINDOW UINT64_C(150000000) /* ticks looked at */
 #define GAP 40000                  /* ticks from here on are no step of its own */
 #define LEAST 45
 

@@ -20,7 +20,7 @@ from test_chaos import rounds_of
 PATIENCE = 240
 LONG = os.environ.get("QUIRE_LONG") == "1"
 STEPS = 20_000_000
-SECONDS = 30
+SECONDS = 20
 COUNTS = {3: 0x40000000, 4: 0x40400000}  # of each guest: where the one that computes sees it
 MODULES = [
     (guest("reckon.elf"), "reckon mem=4M share=chaos:4K:r@1G share=faults:4K:r@1028M -- 64"),
