@@ -575,7 +575,7 @@ static int no_more_than_ten(void *ctx)
 
 static void fuzzing_finds_and_finds_again(void **state)
 {
-    struct fuzz fuzz = {gpa(INPUT_AT), INPUT_SIZE, 5000, 7, 3000000};
+    struct fuzz fuzz = {gpa(INPUT_AT), INPUT_SIZE, 5000, 7, 3000000, {false, 0}};
     struct fuzz_result result, again;
     unsigned asked = 0;
     bool same;
@@ -618,6 +618,88 @@ static void fuzzing_finds_and_finds_again(void **state)
     }
 }
 
+#define UNTIL_AT 0x1234u
+
+/* A program that never says that it is done, but comes by UNTIL_AT; it crashes before that when a
+ * byte of its input is 0xff, and there is no debug register for an input with 0xfe. */
+static void foreign_cpu(struct fake_vcpu *vcpu, struct vm_exit *exit)
+{
+    uint8_t input[INPUT_SIZE] = {0};
+
+    (void)guest_read(vcpu->vcpu.guest, gpa(INPUT_AT), input, sizeof(input));
+    if (memchr(input, 0xff, sizeof(input)) != NULL) {
+        vcpu->state.rip = 0x1000 + input[3];
+        exit->kind = VM_EXIT_SHUTDOWN;
+    } else if (memchr(input, 0xfe, sizeof(input)) != NULL) {
+        exit->kind = VM_EXIT_NO_BREAKPOINT;
+    } else if (vcpu->vcpu.until.on && vcpu->vcpu.until.at == UNTIL_AT) {
+        vcpu->state.rip = UNTIL_AT;
+        exit->kind = VM_EXIT_UNTIL;
+    } else {
+        exit->kind = VM_EXIT_SLICE;
+    }
+}
+
+static int run_foreign(struct guest *guest, uint64_t seed, bool until, struct fuzz_result *result)
+{
+    struct fuzz fuzz = {gpa(INPUT_AT), INPUT_SIZE, 5000, seed, 3000000, {until, UNTIL_AT}};
+    int error = fuzz_run(guest, &fuzz, NULL, NULL, result);
+
+    assert_false(guest->vcpu->until.on);
+    assert_int_equal(guest->state, GUEST_PAUSED);
+    return error;
+}
+
+static void a_round_ends_at_an_instruction(void **state)
+{
+    struct fuzz_result result;
+    struct vcpu_state at;
+    unsigned crashes = 0, crowded = 0;
+
+    (void)state;
+    start_machine(BY_MARKS);
+    struct model *model = make("foreign mem=8M");
+    struct guest *guest = model->guest;
+    machine_cpu = foreign_cpu;
+    for (uint64_t seed = 1; seed < 40 && (crashes == 0 || crowded == 0); seed++) {
+        bool same;
+        int error = run_foreign(guest, seed, true, &result);
+
+        assert_int_equal(result.hung, 0);
+        assert_int_equal(result.done + result.crashed + (error != E_OK), result.rounds);
+        if (error != E_OK) {
+            crowded++;
+            assert_int_equal(error, E_QUOTA);
+            assert_non_null(strstr(guest->reason, "all four debug registers itself"));
+            continue;
+        }
+        assert_true(result.crashed);
+        crashes++;
+        assert_int_equal(fuzz_replay(guest, &(struct fuzz){.ticks = 3000000}, &same), E_OK);
+        assert_true(same);
+        assert_true(guest->snapshot->crash.until.on);
+    }
+    assert_true(crashes != 0 && crowded != 0);
+    /* Without it nothing ends a round but its time. */
+    (void)run_foreign(guest, 1, false, &result);
+    assert_int_equal(result.done, 0);
+
+    /* Where the snapshot stands at it, it is executed first, once a round. */
+    assert_int_equal(guest_back(guest), E_OK);
+    unsigned before = fake_of(guest)->retries;
+    (void)run_foreign(guest, 1, true, &result);
+    assert_int_equal(fake_of(guest)->retries, before);
+    assert_int_equal(machine_backend.get_state(guest->vcpu, &at), E_OK);
+    at.rip = UNTIL_AT - at.segment[SEG_CS].base;
+    assert_int_equal(machine_backend.set_state(guest->vcpu, &at), E_OK);
+    assert_int_equal(guest_snapshot(guest), E_OK);
+    (void)run_foreign(guest, 1, true, &result);
+    assert_int_equal(fake_of(guest)->retries, before + result.rounds);
+    machine_cpu = NULL;
+    assert_int_equal(guest_kill(guest), E_OK);
+    stop_machine();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -636,6 +718,7 @@ int main(void)
         cmocka_unit_test(a_fork_has_a_quota),
         cmocka_unit_test(what_is_reached_and_how_often),
         cmocka_unit_test(fuzzing_finds_and_finds_again),
+        cmocka_unit_test(a_round_ends_at_an_instruction),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -77,13 +77,19 @@ static int run(struct vcpu *vcpu, uint64_t slice, struct vm_exit *exit)
     }
     resident_switch(&v->resident);
     come_back(v);
+    if (!svm_until_arm(v)) {
+        *exit = (struct vm_exit){.kind = VM_EXIT_NO_BREAKPOINT, .rip = v->vmcb->rip};
+        return E_OK;
+    }
     slice_timer_start(slice);
     prepare_entry(v);
     speculation_before_entry();
     vcpu_drop_lock(vcpu);
+    svm_until_show(v);
     svm_enter(vcpu->gpr, v->frame.v, this_cpu()->svm_host_vmcb.v);
     slice_timer_stop();
     vcpu_take_lock(vcpu, ticks);
+    svm_until_disarm(v);
     vcpu->gpr[RAX] = v->vmcb->rax;
     if (v->vmcb->exit_code == SVM_EXIT_INVALID) {
         *exit = (struct vm_exit){

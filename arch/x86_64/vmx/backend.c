@@ -65,6 +65,10 @@ static int run(struct vcpu *vcpu, uint64_t slice, struct vm_exit *exit)
      * flush. An NMI that asks for one between here and the entry is taken at once. */
     if (shootdown_load(CONTEXT_GUEST, v->table, &v->seen[shootdown_self()]))
         vmx_vcpu_forget(v);
+    if (!vmx_until_arm(v)) {
+        *exit = (struct vm_exit){.kind = VM_EXIT_NO_BREAKPOINT, .rip = vmread(VMCS_GUEST_RIP)};
+        return E_OK;
+    }
     start_slice(slice);
     speculation_before_entry();
     vcpu_drop_lock(vcpu);
@@ -73,6 +77,7 @@ static int run(struct vcpu *vcpu, uint64_t slice, struct vm_exit *exit)
     if (outcome == VMX_ENTERED)
         vmx_take_nmi();
     vcpu_take_lock(vcpu, ticks);
+    vmx_until_disarm(v);
     if (outcome != VMX_ENTERED) {
         vmx_explain_fail(v, outcome, exit);
         return E_HARDWARE;
