@@ -937,6 +937,12 @@ static void meets_it(struct vmcb *v)
     v->rip = 0x2345;
 }
 
+static void meets_it_by_dr3(struct vmcb *v)
+{
+    meets_it(v);
+    v->dr6 = 0xffff0ff8;
+}
+
 static void meets_another(struct vmcb *v)
 {
     look_inside(v);
@@ -982,6 +988,22 @@ static void until_is_met(void **state)
     assert_int_equal(inside.dr7, 0x400 | 0x80 | BIT(20));
     assert_int_equal(inside.intercepts, 0);
     assert_int_equal(vmcb()->dr6, 0xffff0ff4);
+}
+
+/* The address is linear. What QEMU needs, it does not bear where CS has a base. */
+static void until_is_linear(void **state)
+{
+    struct vcpu_state s = model_flat_mode(0x1000);
+
+    (void)state;
+    s.segment[SEG_CS].base = 0x10000;
+    model_set(&s);
+    model_cpu.dr7 = 0x400;
+    g.vcpu->until = (struct vm_until){true, 0x12345};
+    debug_exit(meets_it_by_dr3);
+    assert_int_equal(g.exit.kind, VM_EXIT_UNTIL);
+    assert_int_equal(inside.dr[3], 0x12345);
+    assert_int_equal(inside.shown, 0x400);
 }
 
 static void until_needs_a_register(void **state)
@@ -1077,6 +1099,7 @@ int main(void)
         WITH_GUEST(memory_and_ports),
         WITH_GUEST(msrs_and_control_registers),
         WITH_GUEST(until_is_met),
+        WITH_GUEST(until_is_linear),
         WITH_GUEST(until_needs_a_register),
         WITH_GUEST(moves_to_debug_registers),
         WITH_GUEST(a_refused_entry_is_told),

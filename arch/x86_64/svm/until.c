@@ -37,11 +37,14 @@ static bool is_hosts(uint64_t at)
     return at >= (uint64_t)(uintptr_t)kernel_text && at < (uint64_t)(uintptr_t)kernel_text_end;
 }
 
-/* QEMU has a breakpoint from a MOV to DR7 alone, not from VMRUN (docs/SVM.md). From here to VMRUN
- * it is the host's as well, whose own instructions are left out. */
+/* QEMU has a breakpoint from a MOV to DR7 alone, not from VMRUN, and comes to its end where it is
+ * met while CS has a base (docs/SVM.md). From here to VMRUN it is the host's as well, whose own
+ * instructions are left out. */
 void svm_until_show(const struct svm_vcpu *v)
 {
-    if (v->until.slot >= 0 && !is_hosts(v->vcpu.until.at))
+    bool flat = svm_in_64bit_mode(v->vmcb) || v->vmcb->cs.base == 0;
+
+    if (v->until.slot >= 0 && flat && !is_hosts(v->vcpu.until.at))
         write_dr7(debug_armed(DR7_NONE, (unsigned)v->until.slot));
 }
 
