@@ -17,10 +17,12 @@
 #include "tests/unit/memory_model.h"
 #include "vm/cow.h"
 #include "vm/dirty.h"
+#include "vm/exits.h"
 #include "vm/fork.h"
 #include "vm/fuzz.h"
 #include "vm/heat.h"
 #include "vm/quota.h"
+#include "vm/slot_change.h"
 #include "vm/snapshot.h"
 
 static void step(struct model *model)
@@ -132,6 +134,82 @@ static void large_pages_are_split_and_joined(void **state)
         assert_int_equal(guest_kill(model->guest), E_OK);
         stop_machine();
     }
+}
+
+static struct mapping leaf_of(struct guest *guest, unsigned page)
+{
+    struct mapping leaf;
+
+    assert_int_equal(gpa_translate(&guest->table, place_of(page, 0), &leaf), E_OK);
+    return leaf;
+}
+
+static void expect_leaf(struct guest *guest, unsigned page, unsigned level, unsigned rights)
+{
+    struct mapping leaf = leaf_of(guest, page);
+
+    assert_int_equal(leaf.level, level);
+    assert_int_equal(leaf.attrs.rights, rights);
+}
+
+/* With `nx-huge` large pages are split where they are executed, and only others joined. */
+static void what_is_executed_is_small(void **state)
+{
+    (void)state;
+    for (enum way way = 0; way < WAYS; way++) {
+        start_machine(way);
+        struct model *model = make("large mem=8M nx-huge");
+        struct guest *guest = model->guest;
+        uint64_t tables = guest->table.table_frames;
+
+        expect_leaf(guest, 1024, 2, RIGHT_RW);
+        expect_leaf(guest, 300, 1, RIGHT_RWX); /* never part of a large one */
+        assert_non_null(reach(guest, place_of(1030, 0), RIGHT_X));
+        assert_int_equal(guest->table.table_frames, tables + 1);
+        expect_leaf(guest, 1024, 1, RIGHT_RWX);
+        expect_leaf(guest, 1535, 1, RIGHT_RWX);
+        expect_leaf(guest, 1536, 2, RIGHT_RW);
+        expect_leaf(guest, 1023, 2, RIGHT_RW);
+        ask(model);
+        cpu_write(model, 1030, 6);
+        cpu_write(model, 1600, 7);
+        expect_leaf(guest, 1600, 1, RIGHT_RW);
+        ask(model);
+        ask_no_more(model);
+        expect_leaf(guest, 1600, 2, RIGHT_RW);
+        expect_leaf(guest, 1030, 1, RIGHT_RWX);
+        assert_int_equal(guest->table.table_frames, tables + 1);
+        audit_all();
+        expect_contents(model);
+        /* The slot has the last word. */
+        assert_int_equal(slot_protect(guest, gpa(6 * MiB), 64 * KiB, RIGHT_RW), E_OK);
+        assert_null(reach(guest, gpa(6 * MiB), RIGHT_X));
+        assert_int_equal(guest->state, GUEST_STOPPED);
+        guest_finish(guest);
+        stop_machine();
+    }
+}
+
+static void what_is_executed_needs_a_frame(void **state)
+{
+    (void)state;
+    start_machine(BY_MARKS);
+    struct guest *guest = make("poor mem=8M nx-huge")->guest;
+    struct vm_exit fetch = {.kind = VM_EXIT_MEMORY, .rip = 4 * MiB};
+
+    fetch.memory.gpa = gpa(4 * MiB);
+    fetch.memory.access = RIGHT_X;
+    buddy_set_quota(guest_owner(guest), buddy_owner_frames(guest_owner(guest)));
+    exit_memory(guest, &fetch);
+    assert_int_equal(guest->state, GUEST_PAUSED);
+    expect_leaf(guest, 1024, 2, RIGHT_RW);
+    buddy_set_quota(guest_owner(guest), UINT64_MAX);
+    assert_int_equal(guest_start(guest), E_OK);
+    exit_memory(guest, &fetch);
+    assert_int_equal(guest->state, GUEST_RUNNING);
+    expect_leaf(guest, 1024, 1, RIGHT_RWX);
+    assert_int_equal(guest_kill(guest), E_OK);
+    stop_machine();
 }
 
 /* Without frames for nodes the page stays large, and counts as written whole. */
@@ -690,7 +768,8 @@ static void a_round_ends_at_an_instruction(void **state)
     (void)run_foreign(guest, 1, true, &result);
     assert_int_equal(fake_of(guest)->retries, before);
     assert_int_equal(machine_backend.get_state(guest->vcpu, &at), E_OK);
-    at.rip = UNTIL_AT - at.segment[SEG_CS].base;
+    at.segment[SEG_CS].base = 0x200;
+    at.rip = UNTIL_AT - 0x200;
     assert_int_equal(machine_backend.set_state(guest->vcpu, &at), E_OK);
     assert_int_equal(guest_snapshot(guest), E_OK);
     (void)run_foreign(guest, 1, true, &result);
@@ -706,6 +785,8 @@ int main(void)
         cmocka_unit_test(dirty_pages_are_those_written),
         cmocka_unit_test(two_may_ask),
         cmocka_unit_test(large_pages_are_split_and_joined),
+        cmocka_unit_test(what_is_executed_is_small),
+        cmocka_unit_test(what_is_executed_needs_a_frame),
         cmocka_unit_test(without_frames_it_is_too_much_and_never_too_little),
         cmocka_unit_test(every_shortage_at_the_start),
         cmocka_unit_test(copies_are_what_they_are_copies_of),
