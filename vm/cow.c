@@ -240,8 +240,6 @@ int page_execute(struct guest *guest, gpa_t at, const struct mapping *there)
 {
     struct mapping leaf = *there;
 
-    if (!guest->options.nx_huge || leaf.attrs.rights & RIGHT_X)
-        return E_NOENT;
     for (unsigned level = leaf.level; level > 1; level--) {
         int error = leaf_split(guest, &leaf);
 

@@ -24,8 +24,7 @@ int page_own(struct guest *guest, gpa_t at);
 int page_open(struct guest *guest, gpa_t at, const struct mapping *leaf);
 
 /* The guest has tried to execute what `leaf` covers at `at`, and its slot lets it: what was a large
- * page there has pages of 4 KiB, all of which it may execute. E_NOENT: not for want of that.
- * E_NOMEM, E_QUOTA: as page_own(). */
+ * page there has pages of 4 KiB, all of which it may execute. E_NOMEM, E_QUOTA: as page_own(). */
 int page_execute(struct guest *guest, gpa_t at, const struct mapping *leaf);
 
 /* What the leaf is to have where its slot lets the guest do all of `rights`: with `nx-huge` it

@@ -182,6 +182,10 @@ static void what_is_executed_is_small(void **state)
         audit_all();
         expect_contents(model);
         /* The slot has the last word. */
+        assert_int_equal(slot_protect(guest, gpa(2 * MiB), 2 * MiB, RIGHT_RX), E_OK);
+        expect_leaf(guest, 512, 2, RIGHT_R);
+        assert_non_null(reach(guest, place_of(512, 0), RIGHT_X));
+        expect_leaf(guest, 513, 1, RIGHT_RX);
         assert_int_equal(slot_protect(guest, gpa(6 * MiB), 64 * KiB, RIGHT_RW), E_OK);
         assert_null(reach(guest, gpa(6 * MiB), RIGHT_X));
         assert_int_equal(guest->state, GUEST_STOPPED);
