@@ -194,6 +194,24 @@ static void what_is_executed_is_small(void **state)
     }
 }
 
+/* A CPU that must not execute from large pages has them for what is not executed. */
+static void large_pages_where_code_has_none(void **state)
+{
+    (void)state;
+    start_machine(BY_MARKS);
+    machine_caps.leaf_top = 1;
+    machine_caps.noexec_top = 2;
+    struct guest *plain = make("plain mem=8M")->guest, *guest = make("nx mem=8M nx-huge")->guest;
+    expect_leaf(plain, 1024, 1, RIGHT_RWX);
+    expect_leaf(guest, 1024, 2, RIGHT_RW);
+    assert_non_null(reach(guest, place_of(1024, 0), RIGHT_X));
+    expect_leaf(guest, 1024, 1, RIGHT_RWX);
+    audit_all();
+    assert_int_equal(guest_kill(plain), E_OK);
+    assert_int_equal(guest_kill(guest), E_OK);
+    stop_machine();
+}
+
 static void what_is_executed_needs_a_frame(void **state)
 {
     (void)state;
@@ -790,6 +808,7 @@ int main(void)
         cmocka_unit_test(two_may_ask),
         cmocka_unit_test(large_pages_are_split_and_joined),
         cmocka_unit_test(what_is_executed_is_small),
+        cmocka_unit_test(large_pages_where_code_has_none),
         cmocka_unit_test(what_is_executed_needs_a_frame),
         cmocka_unit_test(without_frames_it_is_too_much_and_never_too_little),
         cmocka_unit_test(every_shortage_at_the_start),
