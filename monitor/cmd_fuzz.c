@@ -86,8 +86,25 @@ static int read_input(const struct command *command, struct output *out, const c
     return E_OK;
 }
 
-static int read_word(const struct command *command, struct output *out, const char *word,
-                     struct fuzz *fuzz)
+static int read_until(const struct command *command, struct output *out, const struct guest *guest,
+                      const char *word, struct fuzz *fuzz)
+{
+    uint64_t *at = &fuzz->until.at;
+    int error = command_gva(command, out, guest, word, "address", at);
+
+    if (error)
+        return error;
+    fuzz->until.on = true;
+    if ((uint64_t)((int64_t)(*at << 16) >> 16) != *at)
+        return command_refuse(command, out, E_RANGE,
+                              "until=0x%lx: no instruction is there, for bits 63 to 47 of an "
+                              "address are alike",
+                              *at);
+    return E_OK;
+}
+
+static int read_word(const struct command *command, struct output *out, const struct guest *guest,
+                     const char *word, struct fuzz *fuzz)
 {
     static const char *const names[] = {"rounds=", "seed=", "ticks="};
     uint64_t *const values[] = {&fuzz->rounds, &fuzz->seed, &fuzz->ticks};
@@ -96,12 +113,14 @@ static int read_word(const struct command *command, struct output *out, const ch
 
     if (value)
         return read_input(command, out, value, fuzz);
+    if ((value = word_behind(word, "until=")))
+        return read_until(command, out, guest, value, fuzz);
     for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
         if ((value = word_behind(word, names[i])))
             return command_number(command, out, value, names[i], values[i]);
     return command_refuse(command, out, E_INVAL,
-                          "\"%.20s\" is nothing to fuzz with: input=GPA:SIZE, rounds=N, seed=N, "
-                          "ticks=N",
+                          "\"%.20s\" is nothing to fuzz with: input=GPA:SIZE, until=GVA, rounds=N, "
+                          "seed=N, ticks=N",
                           word);
 }
 
@@ -150,7 +169,7 @@ static int fuzz(const struct command *command, struct output *out, const struct 
     if (!error && args->count == 3 && strcmp(args->word[2], "replay") == 0)
         return replay(command, out, guest);
     for (unsigned i = 2; !error && i < args->count; i++)
-        error = read_word(command, out, args->word[i], &wanted);
+        error = read_word(command, out, guest, args->word[i], &wanted);
     if (error)
         return error;
     if (wanted.size == 0)
@@ -172,17 +191,18 @@ static int fuzz(const struct command *command, struct output *out, const struct 
 static const struct command fuzz_commands[] = {
     {
         .name = "fuzz",
-        .usage = "gN [replay] [input=GPA:SIZE] [rounds=N] [seed=N] [ticks=N]",
+        .usage = "gN [replay] [input=GPA:SIZE] [until=GVA] [rounds=N] [seed=N] [ticks=N]",
         .summary = "feed a guest with inputs, from its snapshot, until it crashes",
         .details =
             "Each round goes back to the snapshot (which is taken, if there is none), puts an\n"
             "input at a guest-physical address, and lets the guest run until its hypercall says\n"
-            "that it is done, it halts, it crashes, or so many ticks have passed. Inputs are made\n"
-            "from what is there, by the seed. The first crash is kept; `replay` runs it again.\n"
+            "that it is done, it is about to execute the instruction at `until`, it halts, it\n"
+            "crashes, or so many ticks have passed. Inputs are made from what is there, by the\n"
+            "seed. The first crash is kept; `replay` runs it again.\n"
             "The other guests wait meanwhile; a key stops it.\n",
         .example = "fuzz g4 input=0x300000:32 rounds=3",
         .least = 2,
-        .most = 6,
+        .most = 7,
         .run = fuzz,
     },
 };

@@ -196,6 +196,8 @@ const char *vm_exit_text(enum vm_exit_kind kind)
         [VM_EXIT_BAD_STATE] = "bad state",
         [VM_EXIT_LOG_FULL] = "dirty log full",
         [VM_EXIT_HANDLED] = "handled below",
+        [VM_EXIT_UNTIL] = "until",
+        [VM_EXIT_NO_BREAKPOINT] = "no debug register",
         [VM_EXIT_UNKNOWN] = "unknown",
     };
 

@@ -111,6 +111,8 @@ enum vm_exit_kind {
     VM_EXIT_BAD_STATE,     /* the CPU refused to enter the guest */
     VM_EXIT_LOG_FULL,      /* log_start()'s list has no room for another page */
     VM_EXIT_HANDLED,       /* dealt with inside the backend (CR access, XSETBV, ...): just resume */
+    VM_EXIT_UNTIL,         /* it is about to execute the instruction at vcpu.until */
+    VM_EXIT_NO_BREAKPOINT, /* `until` cannot be watched for: the guest uses all debug registers */
     VM_EXIT_UNKNOWN,       /* nothing knows this one: stop the guest; `name` and `raw` say what */
     VM_EXIT_COUNT
 };
@@ -209,6 +211,12 @@ struct vm_emulation {
     char why[VM_EMULATION_WHY]; /* UNKNOWN */
 };
 
+/* A guest-virtual address; run() comes back before the instruction there is executed. */
+struct vm_until {
+    bool on;
+    uint64_t at;
+};
+
 /* One virtual CPU: what vm/ sees of it. The backend embeds this in its own structure. */
 struct vcpu {
     struct guest *guest;
@@ -216,6 +224,7 @@ struct vcpu {
     uint64_t entries;        /* VM entries that succeeded */
     uint64_t frames;         /* that it holds under its owner's number */
     uint64_t deadline;       /* clock at which its turn ends: no work for it goes on for longer */
+    struct vm_until until;   /* where it comes back, beside its exits; vcpu_copy() leaves it */
     struct wide_lock *lock;  /* dropped while guest code runs; NULL: nobody else is there */
     /* A memory fault, before the lock is taken again: vcpu_touch(). NULL: it is an exit. */
     bool (*touch)(struct vcpu *vcpu, gpa_t at, unsigned access);

@@ -45,7 +45,11 @@ int block_map(struct table *table, gpa_t at, unsigned order, unsigned rights, ow
 
 static int back_block(struct guest *guest, struct slot *slot, gpa_t at, unsigned order)
 {
-    unsigned rights = dirty_rights(guest, slot->rights, leaf_level(guest, order));
+    unsigned level = leaf_level(guest, order);
+    unsigned rights = dirty_rights(guest, slot->rights, level);
+
+    if (guest->options.nx_huge && level > 1)
+        rights &= ~(unsigned)RIGHT_X;
     int error = block_map(&guest->table, at, order, rights, guest_owner(guest));
 
     if (error != E_OK)
@@ -81,6 +85,8 @@ int slot_back_some(struct guest *guest, struct slot *slot, gpa_t at, uint64_t le
 
     if (order > BUDDY_MAX_ORDER)
         order = BUDDY_MAX_ORDER;
+    if (guest->options.nx_huge && slot->rights == RIGHT_X)
+        order = 0; /* a large page of it would have no right at all */
     for (;; order--) {
         *size = PAGE_SIZE << order;
         error = back_block(guest, slot, at, order);
@@ -233,7 +239,7 @@ static int find_unwritable(void *ctx, const struct mapping *leaf)
 {
     struct restore *run = ctx;
     const struct slot *slot = guest_slot_at(run->guest, gpa(leaf->in));
-    unsigned rights = slot != NULL ? slot->rights : RIGHT_NONE;
+    unsigned rights = slot != NULL ? leaf_rights(run->guest, slot->rights, leaf) : RIGHT_NONE;
     bool fits =
         rights & RIGHT_W && !(leaf->attrs.rights & RIGHT_W) && leaf_is_own(run->guest, leaf);
 

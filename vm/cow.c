@@ -207,7 +207,7 @@ int page_open(struct guest *guest, gpa_t at, const struct mapping *there)
 {
     const struct slot *slot = guest_slot_at(guest, at);
     gpa_t page = gpa(align_down(at.v, PAGE_SIZE));
-    unsigned rights = slot != NULL ? slot->rights : RIGHT_NONE;
+    unsigned rights = slot != NULL ? leaf_rights(guest, slot->rights, there) : RIGHT_NONE;
     struct mapping leaf = *there;
     bool ready = false;
     int error;
@@ -231,6 +231,24 @@ int page_open(struct guest *guest, gpa_t at, const struct mapping *there)
     dirty_opens(guest, gpa(leaf.in), leaf_size(&leaf));
     if (leaf.attrs.rights != rights)
         give_rights(guest, leaf.in, leaf_size(&leaf), rights);
+    return E_OK;
+}
+
+/* ---- The right to execute -------------------------------------------------------------------- */
+
+int page_execute(struct guest *guest, gpa_t at, const struct mapping *there)
+{
+    struct mapping leaf = *there;
+
+    for (unsigned level = leaf.level; level > 1; level--) {
+        int error = leaf_split(guest, &leaf);
+
+        if (error != E_OK)
+            return error;
+        if (level > 2)
+            invariant(gpa_translate(&guest->table, at, &leaf) == E_OK);
+    }
+    give_rights(guest, leaf.in, leaf_size(&leaf), leaf.attrs.rights | RIGHT_X);
     return E_OK;
 }
 

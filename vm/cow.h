@@ -5,6 +5,9 @@
  * A frame with several holders belongs to OWNER_SHARED and is charged to no guest. Who writes gets
  * a copy, charged to him; who is left alone with it, the frame itself. A large page is shared
  * whole, and split at the first write. What is shared by name (vm/shared.h) is written in place.
+ *
+ * With `nx-huge` the right to execute comes likewise: no large page has it, and the first fetch
+ * from one splits it. A page of 4 KiB that was never part of one has it at once.
  */
 #ifndef QUIRE_VM_COW_H
 #define QUIRE_VM_COW_H
@@ -19,6 +22,18 @@ int page_own(struct guest *guest, gpa_t at);
 /* The guest has tried to write to the page that covers `at`, which `leaf` covers in its table, and
  * its slot lets it: from now on it can. E_NOENT: its slot does not. Else as page_own(). */
 int page_open(struct guest *guest, gpa_t at, const struct mapping *leaf);
+
+/* The guest has tried to execute what `leaf` covers at `at`, and its slot lets it: what was a large
+ * page there has pages of 4 KiB, all of which it may execute. E_NOMEM, E_QUOTA: as page_own(). */
+int page_execute(struct guest *guest, gpa_t at, const struct mapping *leaf);
+
+/* What the leaf is to have where its slot lets the guest do all of `rights`: with `nx-huge` it
+ * keeps the right to execute, or its lack of it. */
+static inline unsigned leaf_rights(const struct guest *guest, unsigned rights,
+                                   const struct mapping *leaf)
+{
+    return guest->options.nx_huge ? rights & (leaf->attrs.rights | ~(unsigned)RIGHT_X) : rights;
+}
 
 /* The page of 4 KiB at `at` shows the frame of that at `other`, of the same guest or another, which
  * has the same contents and another frame; neither may write there any more. *freed: its old frame

@@ -102,6 +102,14 @@ bool exit_dispatch(struct guest *guest, const struct vm_exit *exit)
         guest_stop(guest, exit, "the CPU refused to enter the guest: %s (0x%x)",
                    exit->name != NULL ? exit->name : "?", exit->bad.error);
         break;
+    case VM_EXIT_UNTIL:
+        guest->round_over = true;
+        return false;
+    case VM_EXIT_NO_BREAKPOINT:
+        guest_hold(guest,
+                   "it uses all four debug registers itself at RIP 0x%lx; none is left for `until`",
+                   exit->rip);
+        break;
     case VM_EXIT_UNKNOWN:
     case VM_EXIT_COUNT:
         exit_unknown(guest, exit);

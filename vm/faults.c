@@ -252,7 +252,8 @@ static void hold(struct guest *guest, const struct vm_exit *exit, int error)
                    exit->memory.gpa.v, error_name(error), guest->number);
 }
 
-/* A first touch, or, where `leaf` is there, a first write. E_NOENT: the slot does not allow it. */
+/* A first touch, or, where `leaf` is there, a first write or fetch. E_NOENT: the slot does not
+ * allow it. */
 static int make_reachable(struct guest *guest, const struct slot *slot, const struct vm_exit *exit,
                           const struct mapping *leaf)
 {
@@ -260,7 +261,9 @@ static int make_reachable(struct guest *guest, const struct slot *slot, const st
 
     if (slot == NULL || (exit->memory.access & ~slot->rights) != 0)
         return E_NOENT;
-    if (leaf != NULL) {
+    if (leaf != NULL && exit->memory.access & RIGHT_X) {
+        error = page_execute(guest, exit->memory.gpa, leaf);
+    } else if (leaf != NULL) {
         error = exit->memory.access & RIGHT_W ? page_open(guest, exit->memory.gpa, leaf) : E_NOENT;
         guest->faults_opened += error == E_OK;
     } else {

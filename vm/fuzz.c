@@ -43,6 +43,26 @@ static void make_input(const struct fuzz *fuzz, uint64_t round, const uint8_t *o
     }
 }
 
+/* Of each vCPU. One that stands there gets RF, as a debugger sets it, and so gets past it. */
+static void watch_for(struct guest *guest, const struct vm_until *until)
+{
+    const struct vm_backend *backend = guests_backend();
+    struct vcpu_state state;
+    struct vm_modes modes;
+
+    for (unsigned i = 0; i < guest->cpus; i++) {
+        struct vcpu *vcpu = guest->cpu[i].vcpu;
+
+        vcpu->until = *until;
+        if (!until->on || backend->get_state(vcpu, &state) != E_OK ||
+            backend->get_modes(vcpu, &modes) != E_OK)
+            continue;
+        uint64_t at = modes.code64 ? state.rip : (uint32_t)(state.segment[SEG_CS].base + state.rip);
+        if (at == until->at)
+            backend->retry(vcpu);
+    }
+}
+
 /* From the snapshot, with this input, to whatever it comes to. */
 static int run_round(struct guest *guest, const struct fuzz *fuzz, const uint8_t *input,
                      struct fuzz_result *result)
@@ -58,7 +78,9 @@ static int run_round(struct guest *guest, const struct fuzz *fuzz, const uint8_t
     if (guest_write(guest, fuzz->at, input, fuzz->size) != fuzz->size)
         return E_RANGE;
     guest->state = GUEST_RUNNING;
+    watch_for(guest, &fuzz->until);
     guest_run_round(guest, fuzz->ticks);
+    watch_for(guest, &(struct vm_until){.on = false});
     result->round_ticks += backend->ticks() - start;
     result->rounds++;
     if (guest_ended(guest))
@@ -77,7 +99,8 @@ static void keep_crash(struct guest *guest, const struct fuzz *fuzz, uint64_t ro
     struct fuzz_crash *crash = &guest->snapshot->crash;
     struct vcpu_state state;
 
-    *crash = (struct fuzz_crash){.found = true, .at = fuzz->at, .size = fuzz->size, .round = round};
+    *crash = (struct fuzz_crash){
+        .found = true, .until = fuzz->until, .at = fuzz->at, .size = fuzz->size, .round = round};
     memcpy(crash->input, input, fuzz->size);
     memcpy(crash->reason, guest->reason, sizeof(crash->reason));
     if (guests_backend()->get_state(guest->vcpu, &state) == E_OK)
@@ -100,11 +123,15 @@ static int prepare(struct guest *guest, const struct fuzz *fuzz, uint8_t origina
     return E_OK;
 }
 
-/* To the snapshot, where it waits. */
+/* To the snapshot, where it waits. What a round could not go on for is still to be said. */
 static int come_to_rest(struct guest *guest, int error)
 {
-    int back = guest_back(guest);
+    char reason[sizeof(guest->reason)];
 
+    memcpy(reason, guest->reason, sizeof(reason));
+    int back = guest_back(guest);
+    if (error != E_OK)
+        memcpy(guest->reason, reason, sizeof(reason));
     guest->state = GUEST_PAUSED;
     guest_clock_stop(guest);
     return error != E_OK ? error : back;
@@ -144,6 +171,7 @@ int fuzz_replay(struct guest *guest, const struct fuzz *fuzz, bool *same)
     struct fuzz again = *fuzz;
     again.at = crash->at;
     again.size = crash->size;
+    again.until = crash->until;
     int error = run_round(guest, &again, crash->input, &result);
     if (error != E_OK)
         return error;

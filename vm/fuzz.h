@@ -1,8 +1,10 @@
 /*
  * Fuzzing from a snapshot: each round sends the guest back to it, puts an input into its memory,
- * and lets it run until it says that it has dealt with that (QUIRE_HC_DONE), until it crashes, or
- * until its time is over. Inputs are made from what was there when the snapshot was taken, by a
- * seed and the number of the round alone: each can be had again.
+ * and lets it run until it says that it has dealt with that (QUIRE_HC_DONE), until it is about to
+ * execute an instruction that was named, until it crashes, or until its time is over. Where it
+ * stands at that instruction in the snapshot, it executes it first. Inputs are made from what was
+ * there when the snapshot was taken, by a seed and the number of the round alone: each can be had
+ * again.
  */
 #ifndef QUIRE_VM_FUZZ_H
 #define QUIRE_VM_FUZZ_H
@@ -15,6 +17,7 @@ struct fuzz {
     unsigned size; /* of an input: 1 .. FUZZ_INPUT */
     uint64_t rounds, seed;
     uint64_t ticks; /* of the clock that a round may take */
+    struct vm_until until;
 };
 
 struct fuzz_result {

@@ -217,6 +217,11 @@ int guest_table_init(const struct guest *guest, struct table *table)
     struct table_caps caps = *backend->table_caps();
     unsigned most = guest->options.pages;
 
+    if (guest->options.nx_huge) {
+        caps.exec_small = true;
+        if (caps.noexec_top > caps.leaf_top)
+            caps.leaf_top = caps.noexec_top;
+    }
     if (most != 0 && most < caps.leaf_top)
         caps.leaf_top = (uint8_t)most;
     return table_init(table, backend->kind, &caps, backend->table_env(), backend->kind->purpose,

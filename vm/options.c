@@ -292,6 +292,8 @@ static int parse_word(struct parser *parser, struct word word)
         parser->out->lazy = true;
     else if (word_is(word, "merge"))
         parser->out->merge = true;
+    else if (word_is(word, "nx-huge"))
+        parser->out->nx_huge = true;
     else if (word_is(word, "flat"))
         parser->out->flat = true;
     else if (word_is(word, "pc"))
@@ -305,9 +307,8 @@ static int parse_word(struct parser *parser, struct word word)
     else
         return REFUSE(
             parser,
-            "'%.*s' is no option (lazy, merge, flat, paused, pc, bare, debug-exit, mem=16M, "
-            "...); the guest's own "
-            "words go behind ' -- '",
+            "'%.*s' is no option (lazy, merge, nx-huge, flat, paused, pc, bare, debug-exit, "
+            "mem=16M, ...); the guest's own words go behind ' -- '",
             SHOW(word));
     return E_OK;
 }
@@ -318,6 +319,9 @@ static int check_pairs(struct parser *parser)
     if (parser->out->around != 0 && !parser->out->lazy)
         return REFUSE(parser,
                       "'around=' is for memory that arrives at its first touch: add 'lazy'");
+    if (parser->out->nx_huge && parser->out->pages == 1)
+        return REFUSE(parser, "'nx-huge' is for pages larger than 4K, of which 'pages=4K' has "
+                              "none: leave one of them out");
     if (parser->out->pc && parser->out->bare)
         return REFUSE(parser, "'pc' and 'bare' are opposites: leave one of them out");
     if (parser->out->bare && parser->out->cpus > 1)

@@ -56,6 +56,7 @@ struct guest_options {
     uint64_t quota;  /* `quota=`: bytes it may hold, all that it costs included (vm/quota.h); 0: not
                         given */
     bool lazy, flat, paused;
+    bool nx_huge;    /* `nx-huge`: what is executed has pages of 4K (vm/cow.h) */
     bool merge;      /* `merge`: its pages may be shared with equal ones (vm/merge.h) */
     unsigned pages;  /* `pages=`: the largest page, by its level: 1 4K, 2 2M, 3 1G; 0: not said */
     unsigned around; /* `around=`: pages of 4K that come at a first touch, a power of two */

@@ -40,7 +40,8 @@ static void run_until(struct guest_cpu *cpu, uint64_t now, uint64_t end)
 
     cpu->vcpu->deadline = end;
     cpu->vcpu->lock = sched_lock();
-    cpu->vcpu->touch = guest_touch;
+    /* The breakpoint of `until` is for one entry. */
+    cpu->vcpu->touch = cpu->vcpu->until.on ? NULL : guest_touch;
     while (goes_on && now < end && !sched_stopping()) {
         struct vm_exit exit = {.kind = VM_EXIT_COUNT};
         uint64_t left = end - now, next;

@@ -216,22 +216,26 @@ int slot_hole(struct guest *guest, gpa_t base, uint64_t size)
 
 /* ---- Rights ---------------------------------------------------------------------------------- */
 
-static bool can_express(const struct table *table, unsigned rights)
+static bool can_express(const struct guest *guest, unsigned rights)
 {
+    if (guest->options.nx_huge && rights == RIGHT_X)
+        return false;
     if (rights == RIGHT_NONE || (rights & RIGHT_W && !(rights & RIGHT_R)))
         return false;
-    return rights & RIGHT_R || table->caps.execute_only;
+    return rights & RIGHT_R || guest->table.caps.execute_only;
 }
 
 struct change {
+    const struct guest *guest;
     unsigned rights;
     struct mapping found;
 };
 
 /* What the leaf is to have: the right to write comes when it is written, for it may be shared, or
  * watched. */
-static unsigned wanted(const struct mapping *leaf, unsigned rights)
+static unsigned wanted(const struct guest *guest, const struct mapping *leaf, unsigned rights)
 {
+    rights = leaf_rights(guest, rights, leaf);
     return leaf->attrs.rights & RIGHT_W ? rights : rights & ~(unsigned)RIGHT_W;
 }
 
@@ -239,7 +243,7 @@ static int find_other(void *ctx, const struct mapping *leaf)
 {
     struct change *change = ctx;
 
-    if (wanted(leaf, change->rights) == leaf->attrs.rights)
+    if (wanted(change->guest, leaf, change->rights) == leaf->attrs.rights)
         return 0;
     change->found = *leaf;
     return 1;
@@ -247,14 +251,14 @@ static int find_other(void *ctx, const struct mapping *leaf)
 
 static void change_rights(struct guest *guest, uint64_t first, uint64_t last, unsigned rights)
 {
-    struct change change = {.rights = rights};
+    struct change change = {.guest = guest, .rights = rights};
     struct flush_batch batch;
 
     flush_begin(&batch, &guest->table);
     while (table_visit(&guest->table, first, last, VISIT_RUNS, find_other, &change) != 0) {
         struct attrs attrs = change.found.attrs;
 
-        attrs.rights = (uint8_t)wanted(&change.found, rights);
+        attrs.rights = (uint8_t)wanted(guest, &change.found, rights);
         /* Whole leaves: nothing has to be split, so that nothing can fail. */
         invariant(table_protect(&guest->table, change.found.in,
                                 change.found.last - change.found.in + 1, attrs, &batch) == E_OK);
@@ -286,7 +290,7 @@ int slot_protect(struct guest *guest, gpa_t base, uint64_t size, unsigned rights
     int error;
     struct slot *slot;
 
-    if (guest->vcpu != NULL && !can_express(&guest->table, rights))
+    if (guest->vcpu != NULL && !can_express(guest, rights))
         return E_UNSUPPORTED;
     error = cut_out(guest, base, size, 1, &slot);
     if (error != E_OK)

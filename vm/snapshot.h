@@ -16,6 +16,7 @@
 #define FUZZ_INPUT 1024
 struct fuzz_crash {
     bool found;
+    struct vm_until until;
     gpa_t at;
     unsigned size;
     uint64_t round, rip;

@@ -31,9 +31,10 @@ static SHARED bool maps_anything(struct table *t, uint64_t in, uint64_t last)
 
 static inline bool caps_equal(const struct table_caps *a, const struct table_caps *b)
 {
-    return a->maxphyaddr == b->maxphyaddr && a->leaf_top == b->leaf_top && a->nx == b->nx &&
-           a->execute_only == b->execute_only && a->mode_based_execute == b->mode_based_execute &&
-           a->global == b->global && a->mem_types == b->mem_types;
+    return a->maxphyaddr == b->maxphyaddr && a->leaf_top == b->leaf_top &&
+           a->exec_small == b->exec_small && a->nx == b->nx && a->execute_only == b->execute_only &&
+           a->mode_based_execute == b->mode_based_execute && a->global == b->global &&
+           a->mem_types == b->mem_types;
 }
 
 /* May `to` receive a copy of what `from` maps in the range? */

@@ -36,6 +36,8 @@ enum kind_id {
 struct table_caps {
     uint8_t maxphyaddr;      /* width of a host-physical address in bits: 32..52 */
     uint8_t leaf_top;        /* highest level that may hold a leaf: 1 (4K), 2 (2M), 3 (1G) */
+    uint8_t noexec_top;      /* the same of leaves that are not executed, where that is more */
+    bool exec_small;         /* executable leaves of 4K are not merged */
     bool nx;                 /* host: EFER.NXE. EPT: always true */
     bool accessed_dirty;     /* hardware sets A and D. Host: always; EPT: EPTP bit 6 */
     bool execute_only;       /* EPT: X without R is legal */

@@ -51,6 +51,12 @@ static int OP(split)(struct table *t, uint64_t in, uint64_t size, unsigned botto
     return error;
 }
 
+/* May a leaf above level 1 have the rights of this one? */
+static inline bool may_grow(const struct table *t, uint64_t leaf, unsigned level)
+{
+    return !t->caps.exec_small || !(KIND.decode(leaf, level, &t->caps).rights & RIGHT_X);
+}
+
 /* Are the slots of the cursor's node leaves that one leaf, a level up, could stand for? `ad`: what
  * A and D any of them has. */
 static inline bool can_merge(const struct table_cursor *c, uint64_t *ad)
@@ -59,7 +65,7 @@ static inline bool can_merge(const struct table_cursor *c, uint64_t *ad)
     uint64_t first = pte_read(&slots[0]) & ~ACCESSED_DIRTY, step = size_of(c->level);
 
     *ad = 0;
-    if (!is_present(first) || !is_leaf(first, c->level) ||
+    if (!is_present(first) || !is_leaf(first, c->level) || !may_grow(c->table, first, c->level) ||
         !is_aligned(leaf_address(first, c->level), size_of(c->level + 1)))
         return false;
     for (unsigned i = 0; i < SLOTS; i++) {

@@ -3,7 +3,7 @@
 import pytest
 
 from copies_guest import audit, press, start
-from machines import quit_machine, rows
+from machines import link, quit_machine, rows
 
 pytestmark = pytest.mark.both_vendors
 
@@ -81,6 +81,39 @@ def test_holes_and_windows(boot):
     assert set(after) - set(before) == {"0xfed00000"}
     audit(machine)
     press(machine, 1, "w", "round 2 of g1: all holds")
+    machine.command("kill g1")
+    assert machine.command("check")[-1].endswith("hold.")
+    quit_machine(machine)
+
+
+LARGE = ("0x200000", "0x400000", "0x800000", "0xa00000", "0xc00000", "0xe00000")
+
+
+def leaves(machine, address):
+    """Pages and rights in the 2M there."""
+    first, last = int(address, 16), int(address, 16) + (2 << 20) - 1
+    runs = machine.ask("map g1").records("run")
+    return {(row["page"], row["rights"]) for row in runs if int(row["first"], 16) <= last and int(row["last"], 16) >= first}
+
+
+def test_what_is_executed_has_small_pages(boot, tmp_path):
+    image = link("large64.asm", tmp_path, 64)
+    machine = boot(modules=[(image, "large entry=elf64 mem=16M bare nx-huge")])
+    machine.expect(r"g1 large\] c", 120)
+    machine.press("\r")
+    machine.wait_prompt(120)
+    for address in LARGE:
+        assert leaves(machine, address) == {(2 << 20, "rw---")}, address
+    assert leaves(machine, "0x600000") == {(4096, "rwx--")}
+    audit(machine)
+    # Watched, and no more: what was split for that is joined, what is executed is not.
+    machine.command("dirty g1")
+    machine.command("poke g1 gpa 0xa00008 1")
+    assert leaves(machine, "0xa00000") == {(4096, "rw---")}
+    machine.command("dirty g1 off")
+    assert leaves(machine, "0xa00000") == {(2 << 20, "rw---")}
+    assert leaves(machine, "0x600000") == {(4096, "rwx--")}
+    audit(machine)
     machine.command("kill g1")
     assert machine.command("check")[-1].endswith("hold.")
     quit_machine(machine)

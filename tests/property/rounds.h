@@ -91,6 +91,7 @@ int count_and_stop(void *ctx, const struct mapping *mapping);
 void test_split_then_merge_restores(void **state);
 void test_split_of_a_part(void **state);
 void test_split_from_before(void **state);
+void test_merge_leaves_code_small(void **state);
 void test_merge_refuses_unequal(void **state);
 void test_merge_gathers_ad(void **state);
 void test_merge_stays_in_its_range(void **state);

@@ -109,6 +109,26 @@ void test_merge_refuses_unequal(void **state)
         }
 }
 
+/* Where what is executed is to stay small, only what is not is joined. */
+void test_merge_leaves_code_small(void **state)
+{
+    (void)state;
+    for (unsigned l = 0; l < LANDS; l++) {
+        struct table_caps caps = world_caps(lands[l].format);
+
+        caps.exec_small = true;
+        world_start(&lands[l], PAGE_SIZE, &caps, l + 1);
+        uint64_t in = w.base + 64 * w.unit;
+        assert_ok(do_map(&w.table, in, 2 * MiB, 2 * MiB, MAP_CAP_4K));
+        assert_changes_nothing(do_merge(&w.table, in, 2 * MiB));
+        assert_int_equal(world_look(w.table.root.v, in).level, 1);
+        assert_ok(do_protect(&w.table, in, 2 * MiB, attrs_of(RIGHT_RW, MEM_WB)));
+        assert_ok(do_merge(&w.table, in, 2 * MiB));
+        assert_int_equal(world_look(w.table.root.v, in).level, 2);
+        world_end();
+    }
+}
+
 /* A and D of any page are those of the page that they become. */
 void test_merge_gathers_ad(void **state)
 {

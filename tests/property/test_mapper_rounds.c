@@ -154,6 +154,7 @@ int main(void)
         cmocka_unit_test(test_split_then_merge_restores),
         cmocka_unit_test(test_split_of_a_part),
         cmocka_unit_test(test_split_from_before),
+        cmocka_unit_test(test_merge_leaves_code_small),
         cmocka_unit_test(test_merge_refuses_unequal),
         cmocka_unit_test(test_merge_gathers_ad),
         cmocka_unit_test(test_merge_stays_in_its_range),

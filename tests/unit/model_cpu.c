@@ -319,6 +319,11 @@ void resident_debug(uint64_t dr[4])
     memcpy(dr, model_cpu.dr, sizeof(model_cpu.dr));
 }
 
+void resident_set_debug(unsigned n, uint64_t value)
+{
+    model_cpu.dr[n] = value;
+}
+
 void resident_copy(struct resident *to, struct resident *from)
 {
     resident_drop(from);

@@ -20,6 +20,7 @@
     } while (0)
 
 struct model_svm model_svm;
+const char kernel_text[1], kernel_text_end[1]; /* the host's own instructions: none */
 
 void model_svm_start(uint32_t asids, bool nested_paging, bool flush_by_asid)
 {

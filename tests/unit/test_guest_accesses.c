@@ -210,6 +210,25 @@ static void switch_something(struct model *model, const struct model *last)
     }
 }
 
+static int is_small_or_data(void *ctx, const struct mapping *leaf)
+{
+    (void)ctx;
+    return leaf->level > 1 && leaf->attrs.rights & RIGHT_X;
+}
+
+/* With `nx-huge`, whatever has been split, joined and shared. */
+static void expect_small_code(void)
+{
+    for (unsigned i = 0; i < living; i++) {
+        struct guest *guest = models[i].guest;
+
+        if (guest != NULL && guest->options.nx_huge)
+            assert_int_equal(table_visit(&guest->table, 0, guest->table.kind->input_last,
+                                         VISIT_PAGES, is_small_or_data, NULL),
+                             0);
+    }
+}
+
 static void each_access_is_foretold(void **state)
 {
     (void)state;
@@ -222,11 +241,13 @@ static void each_access_is_foretold(void **state)
         struct model *last = make_one("a" AREAS "share=ring:64K@7M", RIGHT_RW);
         make_one("b lazy" AREAS "share=ring:64K:r@7M", RIGHT_R);
         make_one("c pages=4K" AREAS "share=ring:64K@7M", RIGHT_RW);
+        make_one("d nx-huge" AREAS "share=ring:64K@7M", RIGHT_RW);
         for (unsigned n = 0; n < ACCESSES; n++) {
             access_one(some_model());
             if (n % BETWEEN == 0) {
                 switch_something(some_model(), last);
                 audit_all();
+                expect_small_code();
             }
         }
         assert_int_equal(went + refused, ACCESSES);

@@ -17,10 +17,12 @@
 #include "tests/unit/memory_model.h"
 #include "vm/cow.h"
 #include "vm/dirty.h"
+#include "vm/exits.h"
 #include "vm/fork.h"
 #include "vm/fuzz.h"
 #include "vm/heat.h"
 #include "vm/quota.h"
+#include "vm/slot_change.h"
 #include "vm/snapshot.h"
 
 static void step(struct model *model)
@@ -132,6 +134,104 @@ static void large_pages_are_split_and_joined(void **state)
         assert_int_equal(guest_kill(model->guest), E_OK);
         stop_machine();
     }
+}
+
+static struct mapping leaf_of(struct guest *guest, unsigned page)
+{
+    struct mapping leaf;
+
+    assert_int_equal(gpa_translate(&guest->table, place_of(page, 0), &leaf), E_OK);
+    return leaf;
+}
+
+static void expect_leaf(struct guest *guest, unsigned page, unsigned level, unsigned rights)
+{
+    struct mapping leaf = leaf_of(guest, page);
+
+    assert_int_equal(leaf.level, level);
+    assert_int_equal(leaf.attrs.rights, rights);
+}
+
+/* With `nx-huge` large pages are split where they are executed, and only others joined. */
+static void what_is_executed_is_small(void **state)
+{
+    (void)state;
+    for (enum way way = 0; way < WAYS; way++) {
+        start_machine(way);
+        struct model *model = make("large mem=8M nx-huge");
+        struct guest *guest = model->guest;
+        uint64_t tables = guest->table.table_frames;
+
+        expect_leaf(guest, 1024, 2, RIGHT_RW);
+        expect_leaf(guest, 300, 1, RIGHT_RWX); /* never part of a large one */
+        assert_non_null(reach(guest, place_of(1030, 0), RIGHT_X));
+        assert_int_equal(guest->table.table_frames, tables + 1);
+        expect_leaf(guest, 1024, 1, RIGHT_RWX);
+        expect_leaf(guest, 1535, 1, RIGHT_RWX);
+        expect_leaf(guest, 1536, 2, RIGHT_RW);
+        expect_leaf(guest, 1023, 2, RIGHT_RW);
+        ask(model);
+        cpu_write(model, 1030, 6);
+        cpu_write(model, 1600, 7);
+        expect_leaf(guest, 1600, 1, RIGHT_RW);
+        ask(model);
+        ask_no_more(model);
+        expect_leaf(guest, 1600, 2, RIGHT_RW);
+        expect_leaf(guest, 1030, 1, RIGHT_RWX);
+        assert_int_equal(guest->table.table_frames, tables + 1);
+        audit_all();
+        expect_contents(model);
+        /* The slot has the last word. */
+        assert_int_equal(slot_protect(guest, gpa(2 * MiB), 2 * MiB, RIGHT_RX), E_OK);
+        expect_leaf(guest, 512, 2, RIGHT_R);
+        assert_non_null(reach(guest, place_of(512, 0), RIGHT_X));
+        expect_leaf(guest, 513, 1, RIGHT_RX);
+        assert_int_equal(slot_protect(guest, gpa(6 * MiB), 64 * KiB, RIGHT_RW), E_OK);
+        assert_null(reach(guest, gpa(6 * MiB), RIGHT_X));
+        assert_int_equal(guest->state, GUEST_STOPPED);
+        guest_finish(guest);
+        stop_machine();
+    }
+}
+
+/* A CPU that must not execute from large pages has them for what is not executed. */
+static void large_pages_where_code_has_none(void **state)
+{
+    (void)state;
+    start_machine(BY_MARKS);
+    machine_caps.leaf_top = 1;
+    machine_caps.noexec_top = 2;
+    struct guest *plain = make("plain mem=8M")->guest, *guest = make("nx mem=8M nx-huge")->guest;
+    expect_leaf(plain, 1024, 1, RIGHT_RWX);
+    expect_leaf(guest, 1024, 2, RIGHT_RW);
+    assert_non_null(reach(guest, place_of(1024, 0), RIGHT_X));
+    expect_leaf(guest, 1024, 1, RIGHT_RWX);
+    audit_all();
+    assert_int_equal(guest_kill(plain), E_OK);
+    assert_int_equal(guest_kill(guest), E_OK);
+    stop_machine();
+}
+
+static void what_is_executed_needs_a_frame(void **state)
+{
+    (void)state;
+    start_machine(BY_MARKS);
+    struct guest *guest = make("poor mem=8M nx-huge")->guest;
+    struct vm_exit fetch = {.kind = VM_EXIT_MEMORY, .rip = 4 * MiB};
+
+    fetch.memory.gpa = gpa(4 * MiB);
+    fetch.memory.access = RIGHT_X;
+    buddy_set_quota(guest_owner(guest), buddy_owner_frames(guest_owner(guest)));
+    exit_memory(guest, &fetch);
+    assert_int_equal(guest->state, GUEST_PAUSED);
+    expect_leaf(guest, 1024, 2, RIGHT_RW);
+    buddy_set_quota(guest_owner(guest), UINT64_MAX);
+    assert_int_equal(guest_start(guest), E_OK);
+    exit_memory(guest, &fetch);
+    assert_int_equal(guest->state, GUEST_RUNNING);
+    expect_leaf(guest, 1024, 1, RIGHT_RWX);
+    assert_int_equal(guest_kill(guest), E_OK);
+    stop_machine();
 }
 
 /* Without frames for nodes the page stays large, and counts as written whole. */
@@ -575,7 +675,7 @@ static int no_more_than_ten(void *ctx)
 
 static void fuzzing_finds_and_finds_again(void **state)
 {
-    struct fuzz fuzz = {gpa(INPUT_AT), INPUT_SIZE, 5000, 7, 3000000};
+    struct fuzz fuzz = {gpa(INPUT_AT), INPUT_SIZE, 5000, 7, 3000000, {false, 0}};
     struct fuzz_result result, again;
     unsigned asked = 0;
     bool same;
@@ -618,12 +718,98 @@ static void fuzzing_finds_and_finds_again(void **state)
     }
 }
 
+#define UNTIL_AT 0x1234u
+
+/* A program that never says that it is done, but comes by UNTIL_AT; it crashes before that when a
+ * byte of its input is 0xff, and there is no debug register for an input with 0xfe. */
+static void foreign_cpu(struct fake_vcpu *vcpu, struct vm_exit *exit)
+{
+    uint8_t input[INPUT_SIZE] = {0};
+
+    (void)guest_read(vcpu->vcpu.guest, gpa(INPUT_AT), input, sizeof(input));
+    if (memchr(input, 0xff, sizeof(input)) != NULL) {
+        vcpu->state.rip = 0x1000 + input[3];
+        exit->kind = VM_EXIT_SHUTDOWN;
+    } else if (memchr(input, 0xfe, sizeof(input)) != NULL) {
+        exit->kind = VM_EXIT_NO_BREAKPOINT;
+    } else if (vcpu->vcpu.until.on && vcpu->vcpu.until.at == UNTIL_AT) {
+        vcpu->state.rip = UNTIL_AT;
+        exit->kind = VM_EXIT_UNTIL;
+    } else {
+        exit->kind = VM_EXIT_SLICE;
+    }
+}
+
+static int run_foreign(struct guest *guest, uint64_t seed, bool until, struct fuzz_result *result)
+{
+    struct fuzz fuzz = {gpa(INPUT_AT), INPUT_SIZE, 5000, seed, 3000000, {until, UNTIL_AT}};
+    int error = fuzz_run(guest, &fuzz, NULL, NULL, result);
+
+    assert_false(guest->vcpu->until.on);
+    assert_int_equal(guest->state, GUEST_PAUSED);
+    return error;
+}
+
+static void a_round_ends_at_an_instruction(void **state)
+{
+    struct fuzz_result result;
+    struct vcpu_state at;
+    unsigned crashes = 0, crowded = 0;
+
+    (void)state;
+    start_machine(BY_MARKS);
+    struct model *model = make("foreign mem=8M");
+    struct guest *guest = model->guest;
+    machine_cpu = foreign_cpu;
+    for (uint64_t seed = 1; seed < 40 && (crashes == 0 || crowded == 0); seed++) {
+        bool same;
+        int error = run_foreign(guest, seed, true, &result);
+
+        assert_int_equal(result.hung, 0);
+        assert_int_equal(result.done + result.crashed + (error != E_OK), result.rounds);
+        if (error != E_OK) {
+            crowded++;
+            assert_int_equal(error, E_QUOTA);
+            assert_non_null(strstr(guest->reason, "all four debug registers itself"));
+            continue;
+        }
+        assert_true(result.crashed);
+        crashes++;
+        assert_int_equal(fuzz_replay(guest, &(struct fuzz){.ticks = 3000000}, &same), E_OK);
+        assert_true(same);
+        assert_true(guest->snapshot->crash.until.on);
+    }
+    assert_true(crashes != 0 && crowded != 0);
+    /* Without it nothing ends a round but its time. */
+    (void)run_foreign(guest, 1, false, &result);
+    assert_int_equal(result.done, 0);
+
+    /* Where the snapshot stands at it, it is executed first, once a round. */
+    assert_int_equal(guest_back(guest), E_OK);
+    unsigned before = fake_of(guest)->retries;
+    (void)run_foreign(guest, 1, true, &result);
+    assert_int_equal(fake_of(guest)->retries, before);
+    assert_int_equal(machine_backend.get_state(guest->vcpu, &at), E_OK);
+    at.segment[SEG_CS].base = 0x200;
+    at.rip = UNTIL_AT - 0x200;
+    assert_int_equal(machine_backend.set_state(guest->vcpu, &at), E_OK);
+    assert_int_equal(guest_snapshot(guest), E_OK);
+    (void)run_foreign(guest, 1, true, &result);
+    assert_int_equal(fake_of(guest)->retries, before + result.rounds);
+    machine_cpu = NULL;
+    assert_int_equal(guest_kill(guest), E_OK);
+    stop_machine();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(dirty_pages_are_those_written),
         cmocka_unit_test(two_may_ask),
         cmocka_unit_test(large_pages_are_split_and_joined),
+        cmocka_unit_test(what_is_executed_is_small),
+        cmocka_unit_test(large_pages_where_code_has_none),
+        cmocka_unit_test(what_is_executed_needs_a_frame),
         cmocka_unit_test(without_frames_it_is_too_much_and_never_too_little),
         cmocka_unit_test(every_shortage_at_the_start),
         cmocka_unit_test(copies_are_what_they_are_copies_of),
@@ -636,6 +822,7 @@ int main(void)
         cmocka_unit_test(a_fork_has_a_quota),
         cmocka_unit_test(what_is_reached_and_how_often),
         cmocka_unit_test(fuzzing_finds_and_finds_again),
+        cmocka_unit_test(a_round_ends_at_an_instruction),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

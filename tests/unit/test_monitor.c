@@ -878,6 +878,18 @@ static void test_every_command_is_described(void **state)
     assert_true(commands >= 19);
 }
 
+static void test_fuzz_until(void **state)
+{
+    (void)state;
+    refuses(E_STATE, "fuzz g3 input=0x1000:4 rounds=2 seed=3 ticks=9 until=0x7fffffffffff", "");
+    refuses(E_STATE, "fuzz g3 input=0x1000:4 until=0xffff800000000000", "");
+    refuses(E_RANGE, "fuzz g3 input=0x1000:4 until=0x800000000000",
+            "until=0x800000000000: no instruction is there");
+    refuses(E_RANGE, "fuzz g3 input=0x1000:4 until=0xffff7fffffffffff", "no instruction is there");
+    refuses(E_FORMAT, "fuzz g3 input=0x1000:4 until=", "is no address");
+    refuses(E_INVAL, "fuzz g3 input=0x1000:4 till=3", "is nothing to fuzz with");
+}
+
 static void test_nonsense(void **state)
 {
     (void)state;
@@ -2369,6 +2381,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_help, set_up),
         cmocka_unit_test_setup(test_every_command_is_described, set_up),
+        cmocka_unit_test_setup(test_fuzz_until, set_up),
         cmocka_unit_test_setup(test_nonsense, set_up),
         cmocka_unit_test_setup(test_words_of_others, set_up),
         cmocka_unit_test_setup(test_print, set_up),

@@ -161,6 +161,8 @@ static void sizes_of_pages(void **state)
     (void)state;
     assert_int_equal(accept("a").pages, 0);
     assert_true(accept("a merge").merge && !accept("a").merge);
+    assert_true(accept("a nx-huge pages=2M").nx_huge && !accept("a").nx_huge);
+    refuse("a nx-huge pages=4K", "'nx-huge' is for pages larger than 4K");
     assert_int_equal(accept("a pages=4K").pages, 1);
     assert_int_equal(accept("a pages=2M lazy").pages, 2);
     assert_int_equal(accept("a pages=1G").pages, 3);

@@ -30,6 +30,8 @@ static const struct sample plain[] = {
     {{0x0f, 0x01, 0xd1}, 3, OPCODE_XSETBV},
     {{0x0f, 0x20, 0xc0}, 3, OPCODE_MOV_FROM_CR},
     {{0x0f, 0x22, 0xe0}, 3, OPCODE_MOV_TO_CR},
+    {{0x0f, 0x21, 0xf8}, 3, OPCODE_MOV_FROM_DR},
+    {{0x0f, 0x23, 0xc3}, 3, OPCODE_MOV_TO_DR},
     {{0x6e}, 1, OPCODE_IO_STRING},
     {{0x0f, 0x0b}, 2, OPCODE_OTHER},
 };
@@ -66,6 +68,7 @@ static void test_mov_cr(void **state)
 {
     const uint8_t to_cr4[] = {0x0f, 0x22, 0xe3}, to_cr8[] = {0x44, 0x0f, 0x22, 0xc0};
     const uint8_t from_cr8_r9[] = {0x45, 0x0f, 0x20, 0xc1}, by_lock[] = {0xf0, 0x0f, 0x22, 0xc1};
+    const uint8_t to_dr7_r15[] = {0x41, 0x0f, 0x23, 0xff};
     const uint8_t stale_rex[] = {0x44, 0x66, 0x0f, 0x22, 0xc0};
     struct svm_instruction found;
 
@@ -83,6 +86,8 @@ static void test_mov_cr(void **state)
     assert_true(svm_instruction_parse(by_lock, 4, false, &found));
     assert_int_equal(found.cr, 8);
     assert_int_equal(found.gpr, 1);
+    assert_true(svm_instruction_parse(to_dr7_r15, 4, true, &found));
+    assert_int_equal(found.gpr, 15);
     /* REX counts right before the opcode alone; in other modes it is an instruction. */
     assert_true(svm_instruction_parse(stale_rex, 5, true, &found));
     assert_int_equal(found.cr, 0);

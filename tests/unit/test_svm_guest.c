@@ -1007,6 +1007,158 @@ static void msrs_and_control_registers(void **state)
     assert_int_equal(model_cpu.xcr0, 7);
 }
 
+/* ---- The hypervisor's breakpoint ------------------------------------------------------------ */
+
+static struct {
+    uint64_t dr7, dr[4], shown;
+    uint32_t intercepts;
+} inside;
+
+static void look_inside(struct vmcb *v)
+{
+    inside.dr7 = v->dr7;
+    inside.intercepts = v->intercept_dr;
+    inside.shown = model_cpu.dr7;
+    memcpy(inside.dr, model_cpu.dr, sizeof(inside.dr));
+}
+
+static void meets_it(struct vmcb *v)
+{
+    look_inside(v);
+    v->dr6 = 0xffff0ff4;
+    v->rip = 0x2345;
+}
+
+static void meets_it_by_dr3(struct vmcb *v)
+{
+    meets_it(v);
+    v->dr6 = 0xffff0ff8;
+}
+
+static void meets_another(struct vmcb *v)
+{
+    look_inside(v);
+    v->dr6 = 0xffff0ffc; /* bit 2 is an old one of the guest's */
+    v->rip = 0x3000;
+}
+
+static void debug_exit(void (*met)(struct vmcb *v))
+{
+    exit_by((struct model_svm_exit){.code = SVM_EXIT_EXCEPTION + 1, .guest = met});
+}
+
+/* It is there while guest code runs, in a register that the guest has not enabled. */
+static void until_is_met(void **state)
+{
+    const uint64_t own[4] = {0x11, 0x22, 0x33, 0x44};
+
+    (void)state;
+    memcpy(model_cpu.dr, own, sizeof(own));
+    vmcb()->dr6 = 0xffff0ff1;
+    vmcb()->dr7 = 0x400 | 0x80 | BIT(20);
+    g.vcpu->until = (struct vm_until){true, 0x2345};
+    debug_exit(meets_it);
+    assert_int_equal(g.exit.kind, VM_EXIT_UNTIL);
+    assert_int_equal(g.exit.rip, 0x2345);
+    assert_int_equal(inside.dr[2], 0x2345);
+    assert_int_equal(inside.dr7, 0x400 | 0x80 | BIT(20) | 0x20);
+    assert_int_equal(inside.shown, 0x420); /* QEMU's need */
+    assert_int_equal(inside.intercepts, UINT32_MAX);
+    assert_int_equal(model_cpu.dr7, 0x400);
+    assert_memory_equal(model_cpu.dr, own, sizeof(own));
+    assert_int_equal(vmcb()->dr7, 0x400 | 0x80 | BIT(20));
+    assert_int_equal(vmcb()->dr6, 0xffff0ff1);
+    assert_int_equal(vmcb()->event & VALID, 0);
+    /* The guest's own is the guest's. */
+    debug_exit(meets_another);
+    assert_int_equal(g.exit.kind, VM_EXIT_HANDLED);
+    assert_int_equal(vmcb()->dr6, 0xffff0ffc);
+    assert_int_equal(next_event(), VALID | TYPE(3) | 1);
+    g.vcpu->until.on = false;
+    debug_exit(meets_it);
+    assert_int_equal(g.exit.kind, VM_EXIT_HANDLED);
+    assert_int_equal(inside.dr7, 0x400 | 0x80 | BIT(20));
+    assert_int_equal(inside.intercepts, 0);
+    assert_int_equal(vmcb()->dr6, 0xffff0ff4);
+}
+
+/* The address is linear. What QEMU needs, it does not bear where CS has a base. */
+static void until_is_linear(void **state)
+{
+    struct vcpu_state s = model_flat_mode(0x1000);
+
+    (void)state;
+    s.segment[SEG_CS].base = 0x10000;
+    model_set(&s);
+    model_cpu.dr7 = 0x400;
+    g.vcpu->until = (struct vm_until){true, 0x12345};
+    debug_exit(meets_it_by_dr3);
+    assert_int_equal(g.exit.kind, VM_EXIT_UNTIL);
+    assert_int_equal(inside.dr[3], 0x12345);
+    assert_int_equal(inside.shown, 0x400);
+}
+
+static void until_needs_a_register(void **state)
+{
+    (void)state;
+    vmcb()->rip = 0x1000;
+    vmcb()->dr7 = 0x455;
+    g.vcpu->until = (struct vm_until){true, 0x2000};
+    unsigned before = model_svm.entries;
+    model_run();
+    assert_int_equal(g.exit.kind, VM_EXIT_NO_BREAKPOINT);
+    assert_int_equal(g.exit.rip, 0x1000);
+    assert_int_equal(model_svm.entries, before);
+    assert_int_equal(vmcb()->dr7, 0x455);
+}
+
+static void moves_to_debug_registers(void **state)
+{
+    (void)state;
+    vmcb()->dr6 = 0xffff0ff0;
+    vmcb()->dr7 = 0x400;
+    g.vcpu->until = (struct vm_until){true, 0x2000};
+    CODE_IS(0x41, 0x0f, 0x23, 0xd9); /* MOV DR3, R9 */
+    g.vcpu->gpr[R9] = 0x123456789a;
+    exit_by((struct model_svm_exit){.code = SVM_EXIT_DR_WRITE + 3});
+    assert_done(4);
+    assert_int_equal(model_cpu.dr[3], 0x123456789a);
+    CODE_IS(0x0f, 0x21, 0xdc); /* MOV RSP, DR3 */
+    exit_by((struct model_svm_exit){.code = SVM_EXIT_DR_READ + 3});
+    assert_done(3);
+    assert_int_equal(vmcb()->rsp, 0x123456789a);
+    CODE_IS(0x0f, 0x23, 0xfb); /* MOV DR7, RBX */
+    g.vcpu->gpr[RBX] = 0xc0;
+    exit_by((struct model_svm_exit){.code = SVM_EXIT_DR_WRITE + 7});
+    assert_done(3);
+    assert_int_equal(vmcb()->dr7, 0x4c0);
+    CODE_IS(0x0f, 0x23, 0xf3); /* MOV DR6, RBX */
+    g.vcpu->gpr[RBX] = 5;
+    exit_by((struct model_svm_exit){.code = SVM_EXIT_DR_WRITE + 6});
+    assert_int_equal(vmcb()->dr6, 0xffff0ff5);
+    CODE_IS(0x0f, 0x21, 0xfb); /* MOV RBX, DR7 */
+    exit_by((struct model_svm_exit){.code = SVM_EXIT_DR_READ + 7});
+    assert_int_equal(g.vcpu->gpr[RBX], 0x4c0);
+    CODE_IS(0x0f, 0x23, 0xfb);
+    g.vcpu->gpr[RBX] = BIT(32);
+    exit_by((struct model_svm_exit){.code = SVM_EXIT_DR_WRITE + 7});
+    assert_raises(13, true);
+    CODE_IS(0x0f, 0x21, 0xeb); /* MOV RBX, DR5 */
+    vmcb()->cr4 |= CR4_DE;
+    exit_by((struct model_svm_exit){.code = SVM_EXIT_DR_READ + 5});
+    assert_raises(6, false);
+    CODE_IS(0x0f, 0x21, 0xfb);
+    vmcb()->dr7 = 0x2400;
+    exit_by((struct model_svm_exit){.code = SVM_EXIT_DR_READ + 7});
+    assert_int_equal(vmcb()->dr6, 0xffff2ff0);
+    assert_int_equal(vmcb()->dr7, 0x400);
+    assert_int_equal(next_event(), VALID | TYPE(3) | 1);
+    CODE_IS(0x0f, 0x21, 0xfb);
+    vmcb()->cpl = 3;
+    exit_by((struct model_svm_exit){.code = SVM_EXIT_DR_READ + 7});
+    assert_raises(13, true);
+}
+
 static void a_refused_entry_is_told(void **state)
 {
     (void)state;
@@ -1039,6 +1191,10 @@ int main(void)
         WITH_GUEST(kinds_of_exits),
         WITH_GUEST(memory_and_ports),
         WITH_GUEST(msrs_and_control_registers),
+        WITH_GUEST(until_is_met),
+        WITH_GUEST(until_is_linear),
+        WITH_GUEST(until_needs_a_register),
+        WITH_GUEST(moves_to_debug_registers),
         WITH_GUEST(a_refused_entry_is_told),
     };
     return cmocka_run_group_tests_name("svm_guest", tests, NULL, NULL);

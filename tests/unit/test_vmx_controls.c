@@ -600,6 +600,77 @@ static void breakpoints_are_matched_by_their_bytes(void **state)
                      15);
 }
 
+static void a_breakpoint_among_the_guests(void **state)
+{
+    (void)state;
+    assert_int_equal(debug_spare(0x400), 3);
+    assert_int_equal(debug_spare(0x400 | 1 << 6), 2);     /* L3 */
+    assert_int_equal(debug_spare(0x400 | 2 << 6 | 2), 2); /* G3, G0 */
+    assert_int_equal(debug_spare(0x400 | 0x58), 0);
+    assert_int_equal(debug_spare(0x400 | 0x55), -1);
+    assert_int_equal(debug_spare(0x400 | 0xaa), -1);
+    /* What is left in a register that is not enabled has no part in it, and comes back. */
+    uint64_t own = 0x400 | 1 | BITS(31, 28) | 0x50000;
+    assert_int_equal(debug_armed(own, 3), 0x400 | 1 | 0x50000 | 0x80);
+    assert_int_equal(debug_disarmed(debug_armed(own, 3), own, 3), own);
+    /* What a task switch has cleared of the guest's own stays so. */
+    assert_int_equal(debug_disarmed(debug_armed(own, 3) & ~UINT64_C(1), own, 3), own - 1);
+}
+
+/* 4 and 5 are 6 and 7 without CR4.DE. */
+static void registers_are_moved(void **state)
+{
+    struct debug_registers r = {{1, 2, 3, 0x123456789a}, 0xffff0ff1, 0x400};
+    const uint64_t read[] = {1, 2, 3, 0x123456789a, 0xffff0ff1, 0x400, 0xffff0ff1, 0x400};
+
+    (void)state;
+    for (unsigned dr = 0; dr < 8; dr++) {
+        struct debug_move move = {.dr = dr, .bytes = 8, .value = 99};
+
+        assert_int_equal(debug_move(&r, &move), DEBUG_MOVED);
+        assert_int_equal(move.value, read[dr]);
+        move.extensions = true;
+        move.cpl = 3;
+        assert_int_equal(debug_move(&r, &move),
+                         dr == 4 || dr == 5 ? DEBUG_UNDEFINED : DEBUG_PROTECTION);
+    }
+    struct debug_move narrow = {.dr = 3, .bytes = 4};
+    assert_int_equal(debug_move(&r, &narrow), DEBUG_MOVED);
+    assert_int_equal(narrow.value, 0x3456789a);
+    struct debug_move move = {.dr = 2, .write = true, .bytes = 8, .value = UINT64_MAX};
+    assert_int_equal(debug_move(&r, &move), DEBUG_MOVED);
+    assert_int_equal(r.dr[2], UINT64_MAX);
+    move.bytes = 4;
+    assert_int_equal(debug_move(&r, &move), DEBUG_MOVED);
+    assert_int_equal(r.dr[2], UINT32_MAX);
+    move.dr = 4;
+    assert_int_equal(debug_move(&r, &move), DEBUG_MOVED);
+    assert_int_equal(r.dr6, 0xffffefff);
+    move.value = 0;
+    assert_int_equal(debug_move(&r, &move), DEBUG_MOVED);
+    assert_int_equal(r.dr6, 0xffff0ff0);
+    move = (struct debug_move){.dr = 7, .write = true, .bytes = 8, .value = UINT32_MAX & ~BIT(13)};
+    assert_int_equal(debug_move(&r, &move), DEBUG_MOVED);
+    assert_int_equal(r.dr7, 0xffff07ff);
+    move.value = BIT(32);
+    assert_int_equal(debug_move(&r, &move), DEBUG_PROTECTION);
+    assert_int_equal(r.dr7, 0xffff07ff);
+}
+
+static void general_detect(void **state)
+{
+    struct debug_registers r = {{0}, 0xffff0ff3, 0x2401};
+    struct debug_move move = {.dr = 1, .write = true, .bytes = 8, .value = 5};
+
+    (void)state;
+    assert_int_equal(debug_move(&r, &move), DEBUG_DETECTED);
+    assert_int_equal(r.dr[1], 0);
+    assert_int_equal(r.dr6, 0xffff2ff0);
+    assert_int_equal(r.dr7, 0x401);
+    assert_int_equal(debug_move(&r, &move), DEBUG_MOVED);
+    assert_int_equal(r.dr[1], 5);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -625,6 +696,9 @@ int main(void)
         cmocka_unit_test(states_that_a_cpu_accepts_break_no_rule),
         cmocka_unit_test(each_broken_rule_is_named),
         cmocka_unit_test(breakpoints_are_matched_by_their_bytes),
+        cmocka_unit_test(a_breakpoint_among_the_guests),
+        cmocka_unit_test(registers_are_moved),
+        cmocka_unit_test(general_detect),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

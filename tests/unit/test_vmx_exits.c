@@ -438,7 +438,6 @@ static void kinds_of_exits(void **state)
         {EXIT_TRIPLE_FAULT, VM_EXIT_SHUTDOWN},
         {EXIT_INTERRUPT_WINDOW, VM_EXIT_WINDOW},
         {EXIT_INIT, VM_EXIT_UNKNOWN},
-        {EXIT_MOV_DR, VM_EXIT_UNKNOWN},
         {EXIT_INVLPG, VM_EXIT_UNKNOWN},
         {EXIT_RDTSC, VM_EXIT_UNKNOWN},
         {EXIT_PAUSE, VM_EXIT_UNKNOWN},
@@ -1020,6 +1019,125 @@ static void xsetbv_exits(void **state)
 
 /* ---- Entries that are refused --------------------------------------------------------------- */
 
+/* ---- The hypervisor's breakpoint ------------------------------------------------------------ */
+
+static struct {
+    uint64_t dr7, dr[4], controls;
+} inside;
+
+static void look_inside(void)
+{
+    inside.dr7 = field(VMCS_GUEST_DR7);
+    inside.controls = field(VMCS_PROC_CONTROLS);
+    memcpy(inside.dr, model_cpu.dr, sizeof(inside.dr));
+}
+
+static void debug_exit(uint64_t qualification)
+{
+    vmx_exit_by((struct model_exit){
+        .qualification = qualification, .interruption = VALID | TYPE(3) | 1, .guest = look_inside});
+}
+
+/* It is there while guest code runs, in a register that the guest has not enabled. */
+static void until_is_met(void **state)
+{
+    const uint64_t own[4] = {0x11, 0x22, 0x33, 0x44};
+
+    (void)state;
+    memcpy(model_cpu.dr, own, sizeof(own));
+    model_cpu.dr6 = 0xffff0ff0;
+    set_field(VMCS_GUEST_DR7, 0x400 | 0x80 | BIT(20));
+    g.vcpu->until = (struct vm_until){true, 0xffffffff81000123};
+    debug_exit(4);
+    assert_int_equal(g.exit.kind, VM_EXIT_UNTIL);
+    assert_int_equal(inside.dr[2], 0xffffffff81000123);
+    assert_int_equal(inside.dr7, 0x400 | 0x80 | BIT(20) | 0x20);
+    assert_true(inside.controls & PROC_MOV_DR_EXITING);
+    assert_memory_equal(model_cpu.dr, own, sizeof(own));
+    assert_int_equal(field(VMCS_GUEST_DR7), 0x400 | 0x80 | BIT(20));
+    assert_int_equal(model_cpu.dr6, 0xffff0ff0);
+    assert_int_equal(field(VMCS_ENTRY_INTERRUPTION) & VALID, 0);
+    /* The guest's own is the guest's, and so is INT1. */
+    debug_exit(8);
+    assert_int_equal(g.exit.kind, VM_EXIT_HANDLED);
+    assert_int_equal(model_cpu.dr6, 0xffff0ff8);
+    assert_int_equal(next_event(), VALID | TYPE(3) | 1);
+    vmx_exit_by(
+        (struct model_exit){.qualification = 4, .interruption = VALID | TYPE(5) | 1, .length = 1});
+    assert_int_equal(g.exit.kind, VM_EXIT_HANDLED);
+    assert_int_equal(next_event(), VALID | TYPE(5) | 1);
+    /* The window and this come and go without each other. */
+    g.backend->want_window(g.vcpu, true);
+    debug_exit(4);
+    assert_int_equal(inside.controls & (PROC_MOV_DR_EXITING | PROC_INTERRUPT_WINDOW_EXITING),
+                     PROC_MOV_DR_EXITING | PROC_INTERRUPT_WINDOW_EXITING);
+    g.vcpu->until.on = false;
+    debug_exit(4);
+    assert_int_equal(g.exit.kind, VM_EXIT_HANDLED);
+    assert_int_equal(inside.dr7, 0x400 | 0x80 | BIT(20));
+    assert_int_equal(inside.controls & (PROC_MOV_DR_EXITING | PROC_INTERRUPT_WINDOW_EXITING),
+                     PROC_INTERRUPT_WINDOW_EXITING);
+}
+
+static void until_needs_a_register(void **state)
+{
+    (void)state;
+    set_field(VMCS_GUEST_DR7, 0x455);
+    g.vcpu->until = (struct vm_until){true, 0x2000};
+    unsigned before = model_vmx.entries;
+    model_run();
+    assert_int_equal(g.exit.kind, VM_EXIT_NO_BREAKPOINT);
+    assert_int_equal(g.exit.rip, 0x1000);
+    assert_int_equal(model_vmx.entries, before);
+    assert_int_equal(field(VMCS_GUEST_DR7), 0x455);
+}
+
+static void dr_exit(uint64_t qualification)
+{
+    again_at_1000();
+    vmx_exit_by(
+        (struct model_exit){.reason = EXIT_MOV_DR, .qualification = qualification, .length = 3});
+}
+
+/* Table 28-4. Privilege and CR4.DE are not judged before the exit (26.1.3). */
+static void moves_to_debug_registers(void **state)
+{
+    (void)state;
+    set_field(VMCS_GUEST_DR7, 0x400);
+    g.vcpu->until = (struct vm_until){true, 0x2000};
+    g.vcpu->gpr[R9] = 0x123456789a;
+    dr_exit(R9 << 8 | 3);
+    assert_done(3);
+    assert_int_equal(model_cpu.dr[3], 0x123456789a);
+    dr_exit(RSP << 8 | 0x10 | 3);
+    assert_done(3);
+    assert_int_equal(field(VMCS_GUEST_RSP), 0x123456789a);
+    g.vcpu->gpr[RBX] = 0xc0;
+    dr_exit(RBX << 8 | 7);
+    assert_done(3);
+    assert_int_equal(field(VMCS_GUEST_DR7), 0x4c0);
+    g.vcpu->gpr[RBX] = 5;
+    dr_exit(RBX << 8 | 6);
+    assert_int_equal(model_cpu.dr6, 0xffff0ff5);
+    dr_exit(RBX << 8 | 0x10 | 7);
+    assert_int_equal(g.vcpu->gpr[RBX], 0x4c0);
+    g.vcpu->gpr[RBX] = BIT(32);
+    dr_exit(RBX << 8 | 7);
+    assert_raises(13, true, 0);
+    set_field(VMCS_GUEST_CR4, field(VMCS_GUEST_CR4) | CR4_DE);
+    dr_exit(RBX << 8 | 0x10 | 5);
+    assert_raises(6, false, 0);
+    set_field(VMCS_GUEST_DR7, 0x2400);
+    dr_exit(RBX << 8 | 0x10 | 7);
+    assert_int_equal(model_cpu.dr6, 0xffff2ff0);
+    assert_int_equal(field(VMCS_GUEST_DR7), 0x400);
+    assert_int_equal(next_event(), VALID | TYPE(3) | 1);
+    set_field(VMCS_GUEST_SS_ACCESS, field(VMCS_GUEST_SS_ACCESS) | 3 << 5);
+    set_field(VMCS_GUEST_CS_ACCESS, field(VMCS_GUEST_CS_ACCESS) | 3 << 5);
+    dr_exit(RBX << 8 | 0x10 | 7);
+    assert_raises(13, true, 0);
+}
+
 static void refused_entries_say_why(void **state)
 {
     (void)state;
@@ -1083,6 +1201,9 @@ int main(void)
         WITH_GUEST(long_mode_comes_and_goes),
         WITH_GUEST(pdptes_are_loaded),
         WITH_GUEST(xsetbv_exits),
+        WITH_GUEST(until_is_met),
+        WITH_GUEST(until_needs_a_register),
+        WITH_GUEST(moves_to_debug_registers),
         WITH_GUEST(refused_entries_say_why),
     };
     return cmocka_run_group_tests_name("vmx_exits", tests, NULL, NULL);

@@ -169,6 +169,24 @@ void resident_debug(uint64_t dr[4])
     dr[3] = read_dr3();
 }
 
+void resident_set_debug(unsigned n, uint64_t value)
+{
+    switch (n) {
+    case 0:
+        write_dr0(value);
+        return;
+    case 1:
+        write_dr1(value);
+        return;
+    case 2:
+        write_dr2(value);
+        return;
+    default:
+        write_dr3(value);
+        return;
+    }
+}
+
 static void debug_save(struct resident *v)
 {
     resident_debug(v->dr);

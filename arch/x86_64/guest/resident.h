@@ -54,8 +54,9 @@ void resident_switch(struct resident *next);
  * (docs/SVM.md). */
 uint64_t resident_xcr0_of(const struct resident *v);
 
-/* DR0 .. DR3 of the vCPU that is resident. */
+/* DR0 .. DR3 of the vCPU that is resident, and one of them changed. */
 void resident_debug(uint64_t dr[4]);
+void resident_set_debug(unsigned n, uint64_t value);
 
 /* What `from` holds goes into `to`, whose own is forgotten. The areas stay where they are. */
 void resident_copy(struct resident *to, struct resident *from);

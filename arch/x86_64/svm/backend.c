@@ -78,6 +78,7 @@ static void enter(struct svm_vcpu *v, uint64_t slice)
     prepare_entry(v);
     speculation_before_entry();
     this_cpu()->in_guest = true;
+    svm_until_show(v);
     svm_enter(v->vcpu.gpr, v->frame.v, this_cpu()->svm_host_vmcb.v,
               (v->vmcb->shadow & SHADOW_ACTIVE) != 0);
     this_cpu()->in_guest = false; /* an NMI that ended its run has come by now */
@@ -120,8 +121,13 @@ static int run(struct vcpu *vcpu, uint64_t slice, struct vm_exit *exit)
     }
     resident_switch(&v->resident);
     come_back(v);
+    if (!svm_until_arm(v)) {
+        *exit = (struct vm_exit){.kind = VM_EXIT_NO_BREAKPOINT, .rip = v->vmcb->rip};
+        return E_OK;
+    }
     load_table(v);
     run_unlocked(v, slice);
+    svm_until_disarm(v);
     if (v->vmcb->exit_code == SVM_EXIT_INVALID) {
         *exit = (struct vm_exit){
             .kind = VM_EXIT_BAD_STATE,

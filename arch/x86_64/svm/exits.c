@@ -165,6 +165,31 @@ static void cr_exit(struct svm_vcpu *v, bool write, unsigned cr, struct vm_exit 
     }
 }
 
+/* The number of the register is in the exit's code, and of 0 to 7. */
+static void dr_exit(struct svm_vcpu *v, unsigned code, struct vm_exit *exit)
+{
+    bool write = code >= SVM_EXIT_DR_WRITE;
+    struct svm_instruction found;
+
+    if (!expect(v, write ? OPCODE_MOV_TO_DR : OPCODE_MOV_FROM_DR, &found, exit))
+        return;
+    switch (svm_move_dr(v, code & 7, write, found.gpr)) {
+    case DEBUG_MOVED:
+        emulated(v, exit);
+        return;
+    case DEBUG_UNDEFINED:
+        undefined_opcode(v, exit);
+        return;
+    case DEBUG_PROTECTION:
+        general_protection(v, exit);
+        return;
+    case DEBUG_DETECTED:
+        svm_inject_exception(v, VECTOR_DB, 0);
+        exit->kind = VM_EXIT_HANDLED;
+        return;
+    }
+}
+
 static void xsetbv_exit(struct svm_vcpu *v, struct vm_exit *exit)
 {
     uint64_t value = edx_eax(v->vcpu.gpr);
@@ -208,6 +233,11 @@ static void exception_exit(struct svm_vcpu *v, uint8_t vector, struct vm_exit *e
         machine_check_exit(exit);
         return;
     case VECTOR_DB:
+        if (svm_until_met(v)) {
+            exit->kind = VM_EXIT_UNTIL;
+            return;
+        }
+        /* fall through */
     case VECTOR_AC:
         svm_inject_exception(v, vector, (uint32_t)v->vmcb->exit_info1);
         exit->kind = VM_EXIT_HANDLED;
@@ -312,6 +342,10 @@ static void instruction_exit(struct svm_vcpu *v, uint64_t code, struct vm_exit *
 {
     struct svm_instruction found;
 
+    if (code >= SVM_EXIT_DR_READ && code < SVM_EXIT_EXCEPTION) {
+        dr_exit(v, (unsigned)code, exit);
+        return;
+    }
     switch (code) {
     case SVM_EXIT_CR_WRITE + 4:
     case SVM_EXIT_CR_WRITE + 8:

@@ -79,9 +79,15 @@ static enum svm_opcode two_bytes(struct reader *r, struct svm_instruction *out)
     case 0x20:
         mov_cr(r, out);
         return OPCODE_MOV_FROM_CR;
+    case 0x21:
+        mov_cr(r, out);
+        return OPCODE_MOV_FROM_DR;
     case 0x22:
         mov_cr(r, out);
         return OPCODE_MOV_TO_CR;
+    case 0x23:
+        mov_cr(r, out);
+        return OPCODE_MOV_TO_DR;
     case 0x30:
         return OPCODE_WRMSR;
     case 0x32:

@@ -23,13 +23,15 @@ enum svm_opcode {
     OPCODE_XSETBV,
     OPCODE_MOV_FROM_CR,
     OPCODE_MOV_TO_CR,
+    OPCODE_MOV_FROM_DR,
+    OPCODE_MOV_TO_DR,
     OPCODE_IO_STRING, /* INS and OUTS */
 };
 
 struct svm_instruction {
     enum svm_opcode opcode;
     unsigned length;
-    uint8_t cr, gpr;       /* of MOV CR */
+    uint8_t cr, gpr;       /* of MOV CR and MOV DR */
     bool address_override; /* prefix 67 */
     int segment;           /* by prefix, in the order of their encoding; -1: none */
 };

@@ -38,8 +38,10 @@ const char *svm_exit_name(uint64_t code)
 
     if (code == SVM_EXIT_INVALID)
         return "the VMCB is not consistent";
-    if (code < SVM_EXIT_EXCEPTION)
+    if (code < SVM_EXIT_DR_READ)
         return "control register access";
+    if (code < SVM_EXIT_EXCEPTION)
+        return "debug register access";
     if (code < SVM_EXIT_INTR)
         return "exception";
     if (code < sizeof(names) / sizeof(names[0]) && names[code])

@@ -7,6 +7,7 @@
 
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/guest/access.h"
+#include "arch/x86_64/guest/debug.h"
 #include "arch/x86_64/guest/legal.h"
 #include "arch/x86_64/guest/resident.h"
 #include "arch/x86_64/mm/shootdown.h"
@@ -32,8 +33,12 @@ struct svm_vcpu {
     bool nmi_blocked; /* an NMI was injected; until its IRET, ... */
     bool iret;        /* ... which exited, and runs at `iret_rip` */
     uint64_t iret_rip;
-    bool mce;            /* CR4.MCE as the guest has it: svm_guest_cr4() */
-    unsigned traps;      /* breakpoints that the instruction in progress has met */
+    bool mce;       /* CR4.MCE as the guest has it: svm_guest_cr4() */
+    unsigned traps; /* breakpoints that the instruction in progress has met */
+    struct {        /* the hypervisor's breakpoint, at an entry and the exit behind it: until.c */
+        int slot;   /* DRn that it is in; -1: there is none */
+        uint64_t own_dr, own_dr6, own_dr7; /* the guest's */
+    } until;
     uint64_t reinjected; /* events whose delivery an exit interrupted */
 };
 
@@ -101,6 +106,16 @@ void svm_iret_exit(struct svm_vcpu *v);
 /* First thing after an exit: an event whose delivery it interrupted is delivered by the next entry.
  */
 void svm_requeue_event(struct svm_vcpu *v);
+
+/* until.c: `until` of the vCPU, right before an entry and right after. False: the guest leaves no
+ * debug register for it. */
+bool svm_until_arm(struct svm_vcpu *v);
+void svm_until_show(const struct svm_vcpu *v);
+void svm_until_disarm(struct svm_vcpu *v);
+/* Is it by this that a #DB has exited? */
+bool svm_until_met(struct svm_vcpu *v);
+/* MOV to or from a debug register, but for RIP and what it raises. */
+enum debug_outcome svm_move_dr(struct svm_vcpu *v, unsigned dr, bool write, unsigned gpr);
 
 /* exits.c */
 void svm_decode_exit(struct svm_vcpu *v, struct vm_exit *exit);

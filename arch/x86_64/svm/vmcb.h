@@ -20,7 +20,7 @@ struct vmcb_segment {
 struct vmcb {
     /* The control area (table B-1). */
     uint32_t intercept_cr; /* reads of CR0..15, then writes */
-    uint32_t intercept_dr;
+    uint32_t intercept_dr; /* reads of DR0..15, then writes */
     uint32_t intercept_exceptions;
     uint32_t intercept1, intercept2, intercept3;
     uint8_t unused0[0x040 - 0x018];
@@ -139,6 +139,8 @@ enum svm_event_type {
 enum svm_exit_code {
     SVM_EXIT_CR_READ = 0x000,
     SVM_EXIT_CR_WRITE = 0x010,
+    SVM_EXIT_DR_READ = 0x020,
+    SVM_EXIT_DR_WRITE = 0x030,
     SVM_EXIT_EXCEPTION = 0x040, /* and the vector */
     SVM_EXIT_INTR = 0x060,
     SVM_EXIT_NMI,

@@ -9,13 +9,13 @@
 
 /* ---- General registers --------------------------------------------------------------------- */
 
-static uint64_t get_gpr(const struct vmx_vcpu *v, unsigned gpr)
+uint64_t vmx_get_gpr(const struct vmx_vcpu *v, unsigned gpr)
 {
     uint64_t value = gpr == RSP ? vmread(VMCS_GUEST_RSP) : v->vcpu.gpr[gpr];
     return vmx_in_64bit_mode() ? value : value & UINT32_MAX;
 }
 
-static void set_gpr(struct vmx_vcpu *v, unsigned gpr, uint64_t value)
+void vmx_set_gpr(struct vmx_vcpu *v, unsigned gpr, uint64_t value)
 {
     if (!vmx_in_64bit_mode())
         value &= UINT32_MAX;
@@ -154,7 +154,7 @@ static void write_cr8_of(struct vmx_vcpu *v, uint64_t value, struct vm_exit *exi
 
 static void mov_to_cr(struct vmx_vcpu *v, const struct cr_access *access, struct vm_exit *exit)
 {
-    uint64_t value = get_gpr(v, access->gpr);
+    uint64_t value = vmx_get_gpr(v, access->gpr);
 
     switch (access->cr) {
     case 0:
@@ -179,7 +179,7 @@ static void mov_from_cr(struct vmx_vcpu *v, const struct cr_access *access, stru
         undefined_opcode(v, exit); /* reads of the others never exit */
         return;
     }
-    set_gpr(v, access->gpr, access->cr == 3 ? vmread(VMCS_GUEST_CR3) : v->vcpu.cr8);
+    vmx_set_gpr(v, access->gpr, access->cr == 3 ? vmread(VMCS_GUEST_CR3) : v->vcpu.cr8);
     emulated(v, exit);
 }
 

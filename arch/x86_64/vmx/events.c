@@ -123,13 +123,11 @@ bool vmx_interrupts_open(struct vcpu *vcpu)
 void vmx_want_window(struct vcpu *vcpu, bool wanted)
 {
     struct vmx_vcpu *v = vmx_vcpu_of(vcpu);
-    uint32_t controls = vmx_policy.control[CONTROLS_PROC];
 
     if (v->window == wanted || vmx_vcpu_load(v) != E_OK)
         return;
     v->window = wanted;
-    vmwrite(VMCS_PROC_CONTROLS,
-            wanted ? controls | (uint32_t)PROC_INTERRUPT_WINDOW_EXITING : controls);
+    vmx_write_proc_controls(v);
 }
 
 void vmx_set_halted(struct vcpu *vcpu, bool halted)

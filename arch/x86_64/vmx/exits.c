@@ -84,6 +84,11 @@ static void exception_exit(struct vmx_vcpu *v, struct vm_exit *exit)
         exit->kind = VM_EXIT_INTERRUPT; /* vmx_take_nmi() has taken it */
         return;
     }
+    if (vector == VECTOR_DB && interruption_type(info) == INTERRUPTION_EXCEPTION &&
+        vmx_until_met(v, exit->qualification)) {
+        exit->kind = VM_EXIT_UNTIL;
+        return;
+    }
     if (vector == VECTOR_DB) {
         deliver_debug(v, info, exit);
         return;
@@ -266,6 +271,9 @@ static void instruction_exit(struct vmx_vcpu *v, unsigned basic, struct vm_exit 
         return;
     case EXIT_CR_ACCESS:
         vmx_cr_access_exit(v, exit);
+        return;
+    case EXIT_MOV_DR:
+        vmx_dr_access_exit(v, exit);
         return;
     case EXIT_TASK_SWITCH:
         vmx_task_switch(v, exit);

@@ -25,6 +25,18 @@ void vmx_xsetbv_exit(struct vmx_vcpu *v, struct vm_exit *exit);
  * to. */
 bool vmx_load_cr3(struct vmx_vcpu *v, uint64_t value, struct vm_exit *exit);
 
+/* A general register as an operand of MOV to or from a control or debug register. */
+uint64_t vmx_get_gpr(const struct vmx_vcpu *v, unsigned gpr);
+void vmx_set_gpr(struct vmx_vcpu *v, unsigned gpr, uint64_t value);
+
+/* until.c: `until` of the vCPU, right before an entry and right after. False: the guest leaves no
+ * debug register for it. */
+bool vmx_until_arm(struct vmx_vcpu *v);
+void vmx_until_disarm(struct vmx_vcpu *v);
+/* Is it by this that a #DB has exited? */
+bool vmx_until_met(const struct vmx_vcpu *v, uint64_t qualification);
+void vmx_dr_access_exit(struct vmx_vcpu *v, struct vm_exit *exit);
+
 /* guest_access.c: this backend's vCPUs for arch/x86_64/guest/access.h. */
 struct guest_access vmx_guest_access(struct vmx_vcpu *v);
 enum vm_operand_outcome vmx_operand(struct vcpu *vcpu, const struct vm_exit *exit,

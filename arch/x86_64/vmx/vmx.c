@@ -84,12 +84,12 @@ static uint64_t guest_cr4(void)
 static struct table_caps ept_table_caps(void)
 {
     const struct ept_vpid_caps *ept = &vmx_caps.ept_vpid;
+    uint8_t top = ept->page_1g ? 3 : ept->page_2m ? 2 : 1;
+
     return (struct table_caps){
         .maxphyaddr = cpu_features.maxphyaddr,
-        .leaf_top = speculation_plan()->small_leaves ? 1
-                    : ept->page_1g                   ? 3
-                    : ept->page_2m                   ? 2
-                                                     : 1,
+        .leaf_top = speculation_plan()->small_leaves ? 1 : top,
+        .noexec_top = top,
         .nx = true,
         .accessed_dirty = ept->accessed_dirty,
         .execute_only = ept->execute_only,
