@@ -21,10 +21,13 @@ int touch_fill(struct guest *guest, const struct slot *slot, gpa_t at, unsigned 
  * first touch changes is the guest's own. */
 static bool first_touch(struct guest *guest, gpa_t at, unsigned access)
 {
-    const struct slot *slot = guest_slot_at(guest, at);
+    const struct slot *slot;
     struct mapping leaf;
 
-    if (guest->state != GUEST_RUNNING || guest->dirty.way != DIRTY_OFF || slot == NULL ||
+    if (guest->state != GUEST_RUNNING || guest->dirty.way != DIRTY_OFF)
+        return false;
+    slot = guest_slot_at(guest, at);
+    if (slot == NULL || !slot_fills(slot, access) ||
         gpa_translate(&guest->table, at, &leaf) != E_NOENT ||
         touch_fill(guest, slot, at, access) != E_OK)
         return false;
