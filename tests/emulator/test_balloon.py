@@ -22,8 +22,8 @@ def free(machine):
 
 def start(boot):
     machine = boot(modules=[(guest("balloon.elf"), line) for line in (ALL, LAZY)])
-    for number in (1, 2):
-        machine.expect(rf"\[g{number} \w+\] all holds, the middle is there", PATIENCE)
+    ready = {f"[{name}] all holds, the middle is there" for name in ("g1 all", "g2 lazy")}
+    machine.wait_for(lambda: ready <= set(machine.lines), "both to be ready, in any order", PATIENCE)
     machine.press("\r")
     machine.wait_prompt(PATIENCE)
     return machine
