@@ -199,7 +199,10 @@ static void *share(void *arg)
     while (shared.shared[self] < WIDE_ROUNDS) {
         if (!wide_lock_share(&shared.lock, &shared.sharer[self]))
             continue;
-        if (shared.first != shared.second)
+        unsigned long first = shared.first;
+        for (int k = 0; k < 20; k++)
+            __builtin_ia32_pause();
+        if (first != shared.second)
             __atomic_fetch_add(&shared.unlike, 1, __ATOMIC_RELAXED);
         shared.shared[self]++;
         wide_lock_unshare(&shared.lock, &shared.sharer[self]);
