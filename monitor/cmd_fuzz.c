@@ -1,4 +1,5 @@
 /* Fuzzing: a guest fed with inputs, from its snapshot, until it crashes. */
+#include "arch/x86_64/mm/operand.h"
 #include "lib/string.h"
 #include "monitor/commands.h"
 #include "vm/clock.h"
@@ -95,7 +96,7 @@ static int read_until(const struct command *command, struct output *out, const s
     if (error)
         return error;
     fuzz->until.on = true;
-    if ((uint64_t)((int64_t)(*at << 16) >> 16) != *at)
+    if (!linear_is_canonical(*at))
         return command_refuse(command, out, E_RANGE,
                               "until=0x%lx: no instruction is there, for bits 63 to 47 of an "
                               "address are alike",

@@ -2,7 +2,8 @@
  * Guests on the machine's CPUs: whose turn it is on which of them, who may look at a guest, and how
  * all of them are made to stand still. docs/ARCHITECTURE.md, "Several CPUs".
  *
- * Everything in vm/ is under the guests' lock, which a CPU drops only while guest code runs on it.
+ * Everything in vm/ is under the guests' lock, which a CPU drops only while guest code runs on it;
+ * first touches, between two entries, share it (vm/touch.h).
  * On a machine with one CPU there is no lock, and all that is here besides the rounds does nothing.
  */
 #ifndef QUIRE_VM_SCHED_H
