@@ -167,9 +167,8 @@ $(NESTED_XML) $(KVM_XML): $(QUIRE_ISO) FORCE
 
 test: ## install what is missing, build, and run every test; ends with one summary
 	@tools/setup.sh run test
-	@$(MAKE) --no-print-directory $(PARALLEL) all format-check headers-check clang-check
-	@$(MAKE) --no-print-directory $(PARALLEL) $(UNIT_LOGS) $(PROPERTY_LOGS) $(FUZZ_LOGS)
-	@$(MAKE) --no-print-directory $(TOOLS_XML)
+	@$(MAKE) --no-print-directory $(PARALLEL) all $(QUIRE_ISO) format-check headers-check clang-check poison-check
+	@$(MAKE) --no-print-directory $(PARALLEL) $(UNIT_LOGS) $(PROPERTY_LOGS) $(FUZZ_LOGS) $(TOOLS_XML)
 	@$(MAKE) --no-print-directory $(EMULATOR_XML)
 	@$(MAKE) --no-print-directory $(NESTED_XML)
 	@$(PYTHON) tools/summary.py unit $(UNIT_LOGS) -- property $(PROPERTY_LOGS) \

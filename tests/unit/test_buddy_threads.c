@@ -153,7 +153,7 @@ static void *work_on_pairs(void *argument)
 {
     (void)argument;
     my_cpu = 1;
-    for (unsigned round = 0; round < 20 * ROUNDS; round++) {
+    for (unsigned round = 0; round < 5 * ROUNDS; round++) {
         hpa_t block[3];
         for (unsigned i = 0; i < 3; i++)
             check(buddy_alloc(0, PURPOSE_TEST, 16, &block[i]) == E_OK);
