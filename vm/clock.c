@@ -34,9 +34,11 @@ void guest_clock_go(struct guest *guest)
 
 void guest_clock_passed(struct guest *guest)
 {
+    if (!guest->clock.stopped)
+        return;
     uint64_t now = guests_backend()->ticks() + guest->clock.offset;
 
-    if (guest->clock.stopped && now > guest->clock.at)
+    if (now > guest->clock.at)
         guest->clock.at = now;
 }
 

@@ -11,8 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct guest;
-struct guest_cpu;
+#include "vm/guest_cpu.h"
 
 /* The IPIs have arrived. Of start-up IPIs one counts, the first after an INIT: a vCPU that does not
  * wait for it ignores it. */
@@ -22,6 +21,11 @@ void startup_sipi(struct guest_cpu *cpu, uint8_t vector);
 /* Does it wait for a start-up IPI, and has none come? */
 bool startup_waits(const struct guest_cpu *cpu);
 
+/* Has any come, or does it wait? */
+static inline bool startup_due(const struct guest_cpu *cpu)
+{
+    return cpu->is.init || cpu->is.sipi || cpu->is.waits;
+}
 /* Before the vCPU that is dealt with is entered: it takes what has come. False: it waits. */
 bool startup_take(struct guest *guest);
 

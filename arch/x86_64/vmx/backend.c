@@ -122,12 +122,14 @@ static int run(struct vcpu *vcpu, uint64_t slice, struct vm_exit *exit)
      * flush. An NMI that asks for one between here and the entry is taken at once. */
     if (shootdown_load(CONTEXT_GUEST, v->table, &v->seen[shootdown_self()]))
         vmx_vcpu_forget(v);
-    if (!vmx_until_arm(v)) {
+    bool until = vmx_until_concerns(v);
+    if (until && !vmx_until_arm(v)) {
         *exit = (struct vm_exit){.kind = VM_EXIT_NO_BREAKPOINT, .rip = vmread(VMCS_GUEST_RIP)};
         return E_OK;
     }
     enum vmx_enter outcome = run_unlocked(v, slice);
-    vmx_until_disarm(v);
+    if (until)
+        vmx_until_disarm(v);
     if (outcome != VMX_ENTERED) {
         vmx_explain_fail(v, outcome, exit);
         return E_HARDWARE;

@@ -29,8 +29,12 @@ bool vmx_load_cr3(struct vmx_vcpu *v, uint64_t value, struct vm_exit *exit);
 uint64_t vmx_get_gpr(const struct vmx_vcpu *v, unsigned gpr);
 void vmx_set_gpr(struct vmx_vcpu *v, unsigned gpr, uint64_t value);
 
-/* until.c: `until` of the vCPU, right before an entry and right after. False: the guest leaves no
- * debug register for it. */
+/* until.c: `until` of the vCPU, where this entry or the one before has to do with it, right before
+ * the entry and right after. False: the guest leaves no debug register for it. */
+static inline bool vmx_until_concerns(const struct vmx_vcpu *v)
+{
+    return v->vcpu.until.on || v->dr_exits;
+}
 bool vmx_until_arm(struct vmx_vcpu *v);
 void vmx_until_disarm(struct vmx_vcpu *v);
 /* Is it by this that a #DB has exited? */
