@@ -1047,6 +1047,11 @@ static void until_is_met(void **state)
     memcpy(model_cpu.dr, own, sizeof(own));
     model_cpu.dr6 = 0xffff0ff0;
     set_field(VMCS_GUEST_DR7, 0x400 | 0x80 | BIT(20));
+    debug_exit(1); /* before any has been asked for: the guest's own */
+    assert_int_equal(g.exit.kind, VM_EXIT_HANDLED);
+    assert_int_equal(inside.controls & PROC_MOV_DR_EXITING, 0);
+    assert_int_equal(next_event(), VALID | TYPE(3) | 1);
+    model_cpu.dr6 = 0xffff0ff0;
     g.vcpu->until = (struct vm_until){true, 0xffffffff81000123};
     debug_exit(4);
     assert_int_equal(g.exit.kind, VM_EXIT_UNTIL);
