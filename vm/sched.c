@@ -47,7 +47,7 @@ static void run_until(struct guest_cpu *cpu, uint64_t now, uint64_t end)
         uint64_t left = end - now, next;
 
         sched_heed();
-        if (startup_due(cpu) && !startup_take(guest))
+        if (!startup_take(guest))
             break;
         next = interrupts_offer(guest, now);
         if (cpu->is.halted)

@@ -4,7 +4,6 @@
 #include "lib/bits.h"
 #include "lib/error.h"
 #include "lib/string.h"
-#include "vm/guest.h"
 #include "vm/lapic.h"
 #include "vm/report.h"
 #include "x86/control.h"
@@ -97,7 +96,7 @@ static int start_at(struct guest *guest, uint8_t vector)
     return guests_backend()->set_state(guest->vcpu, &state);
 }
 
-bool startup_take(struct guest *guest)
+bool startup_take_any(struct guest *guest)
 {
     struct guest_cpu *cpu = guest_at(guest);
     int error = E_OK;

@@ -11,7 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "vm/guest_cpu.h"
+#include "vm/guest.h"
 
 /* The IPIs have arrived. Of start-up IPIs one counts, the first after an INIT: a vCPU that does not
  * wait for it ignores it. */
@@ -21,12 +21,13 @@ void startup_sipi(struct guest_cpu *cpu, uint8_t vector);
 /* Does it wait for a start-up IPI, and has none come? */
 bool startup_waits(const struct guest_cpu *cpu);
 
-/* Has any come, or does it wait? */
-static inline bool startup_due(const struct guest_cpu *cpu)
-{
-    return cpu->is.init || cpu->is.sipi || cpu->is.waits;
-}
 /* Before the vCPU that is dealt with is entered: it takes what has come. False: it waits. */
-bool startup_take(struct guest *guest);
+bool startup_take_any(struct guest *guest);
+static inline bool startup_take(struct guest *guest)
+{
+    const struct cpu_condition *is = &guest_at(guest)->is;
+
+    return !(is->init || is->waits) || startup_take_any(guest);
+}
 
 #endif
