@@ -41,6 +41,12 @@ static inline bool is_power_of_two(uint64_t value)
     return value != 0 && (value & (value - 1)) == 0;
 }
 
+/* The lowest `bits` of the value, 1 to 64, as a signed number. */
+static inline int64_t sign_extend(uint64_t value, unsigned bits)
+{
+    return (int64_t)(value << (64 - bits)) >> (64 - bits);
+}
+
 /* Index of the lowest and of the highest set bit; value must not be 0. */
 static inline unsigned lowest_bit(uint64_t value)
 {

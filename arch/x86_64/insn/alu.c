@@ -111,7 +111,7 @@ uint64_t alu_unary(enum insn_op op, unsigned bytes, uint64_t a, uint64_t *rflags
 static uint64_t shift(enum insn_op op, unsigned bytes, uint64_t a, unsigned count, uint64_t *rflags)
 {
     unsigned size = 8 * bytes;
-    int64_t wide = (int64_t)(a << (64 - size)) >> (64 - size);
+    int64_t wide = sign_extend(a, size);
     uint64_t r;
     bool out;
 

@@ -145,9 +145,7 @@ static enum insn_outcome move_swapped(struct insn_step *step)
 
 static enum insn_outcome move_signed(struct insn_step *step)
 {
-    unsigned above = 64 - 8 * step->insn->memory.bytes;
-
-    set_named(step, (uint64_t)((int64_t)(step->in[0][0] << above) >> above));
+    set_named(step, (uint64_t)sign_extend(step->in[0][0], 8 * step->insn->memory.bytes));
     return go_on(step);
 }
 
@@ -240,7 +238,7 @@ static enum insn_outcome pop(struct insn_step *step)
 static bool code_can_be(const struct insn_step *step, uint64_t at)
 {
     if (step->insn->mode == INSN_CODE64)
-        return (uint64_t)((int64_t)(at << 16) >> 16) == at;
+        return (uint64_t)sign_extend(at, 48) == at;
     return at <= step->state->code_limit;
 }
 

@@ -4,6 +4,7 @@
 #include "arch/x86_64/insn/decode.h"
 
 #include "arch/x86_64/insn/opcodes.h"
+#include "lib/bits.h"
 #include "lib/string.h"
 
 #define REX_W BIT(3)
@@ -56,7 +57,7 @@ static int64_t next_number(struct reading *in, unsigned bytes)
     }
     memcpy(&value, in->bytes + in->at, bytes);
     in->at += bytes;
-    return (int64_t)(value << (64 - 8 * bytes)) >> (64 - 8 * bytes);
+    return sign_extend(value, 8 * bytes);
 }
 
 /* ---- Prefixes and opcode ------------------------------------------------------------------- */

@@ -12,8 +12,7 @@
 static uint64_t bit_offset(const struct insn *insn, const struct insn_state *state)
 {
     unsigned size = 8 * insn->bytes;
-    uint64_t number = insn_register(state, insn->reg, insn->bytes);
-    int64_t wide = (int64_t)(number << (64 - size)) >> (64 - size);
+    int64_t wide = sign_extend(insn_register(state, insn->reg, insn->bytes), size);
 
     return (uint64_t)(wide >> lowest_bit(size)) * insn->bytes;
 }

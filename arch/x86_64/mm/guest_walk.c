@@ -184,7 +184,7 @@ static int translate(struct guest_table *guest, enum paging_mode mode, uint64_t 
         return walk_pae(guest, at, out);
     case PAGING_4LEVEL:
         guest->table.caps.leaf_top = context->page_1g ? 3 : 2;
-        if ((uint64_t)((int64_t)(at << 16) >> 16) != at)
+        if ((uint64_t)sign_extend(at, 48) != at)
             return E_RANGE; /* not canonical */
         return walk_guest(guest, &guest64_kind, context->cr3 & ENTRY_ADDRESS, at, out);
     case PAGING_5LEVEL:

@@ -20,7 +20,7 @@ enum operand_register { OPERAND_ES, OPERAND_CS, OPERAND_SS, OPERAND_DS, OPERAND_
 /* Of 48 bits: guests have no 57-bit linear addresses. */
 static inline bool linear_is_canonical(uint64_t at)
 {
-    return (uint64_t)((int64_t)(at << 16) >> 16) == at;
+    return (uint64_t)sign_extend(at, 48) == at;
 }
 
 struct operand_segment {
