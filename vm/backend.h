@@ -259,8 +259,8 @@ static inline bool slice_goes_on(uint64_t end, uint64_t (*ticks)(void), uint64_t
 }
 
 /* For run(), between the two, when the second-level table has not let an access (RIGHT_R, RIGHT_W,
- * RIGHT_X) through. True: it does now, and the guest goes on where it was, with what is left of its
- * slice. False: an exit like others. */
+ * RIGHT_X) through and the CPU tells that nothing was there. True: it does now, and the guest goes
+ * on where it was, with what is left of its slice. False: an exit like others. */
 static inline bool vcpu_touch(struct vcpu *vcpu, gpa_t at, unsigned access)
 {
     return vcpu->touch != NULL && vcpu->touch(vcpu, at, access);

@@ -192,13 +192,12 @@ static void fill_around(struct guest *guest, struct slot *slot, gpa_t page)
     }
 }
 
-int slots_fill(struct guest *guest, gpa_t at)
+int slot_fill(struct guest *guest, struct slot *slot, gpa_t at)
 {
     gpa_t page = gpa(align_down(at.v, PAGE_SIZE));
-    struct slot *slot = slot_at(guest, page);
     int error;
 
-    if (slot == NULL || !slot_kind_fills(slot->kind))
+    if (!slot_kind_fills(slot->kind))
         return E_NOENT;
     error = fill_large(guest, slot, page);
     if (error != E_NOENT && error != E_NOMEM && error != E_QUOTA)
@@ -207,6 +206,13 @@ int slots_fill(struct guest *guest, gpa_t at)
     if (error == E_OK && guest->options.around > 1)
         fill_around(guest, slot, page);
     return error;
+}
+
+int slots_fill(struct guest *guest, gpa_t at)
+{
+    struct slot *slot = slot_at(guest, at);
+
+    return slot != NULL ? slot_fill(guest, slot, at) : E_NOENT;
 }
 
 /* ---- Given back ------------------------------------------------------------------------------ */

@@ -254,7 +254,7 @@ static void hold(struct guest *guest, const struct vm_exit *exit, int error)
 
 /* A first touch, or, where `leaf` is there, a first write or fetch. E_NOENT: the slot does not
  * allow it. */
-static int make_reachable(struct guest *guest, const struct slot *slot, const struct vm_exit *exit,
+static int make_reachable(struct guest *guest, struct slot *slot, const struct vm_exit *exit,
                           const struct mapping *leaf)
 {
     int error;
@@ -274,7 +274,7 @@ static int make_reachable(struct guest *guest, const struct slot *slot, const st
 
 void exit_memory(struct guest *guest, const struct vm_exit *exit)
 {
-    const struct slot *slot = guest_slot_at(guest, exit->memory.gpa);
+    struct slot *slot = slot_at(guest, exit->memory.gpa);
     struct mapping leaf;
 
     if (slot != NULL && slot->kind == SLOT_DEVICE) {

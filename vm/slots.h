@@ -82,6 +82,8 @@ void slots_recount(struct guest *guest);
  * and there is room for: what the guest did not touch never makes this fail. E_NOENT where no slot
  * that fills (vm/guest.h) covers it, E_EXIST when it has one, E_NOMEM, E_QUOTA. */
 int slots_fill(struct guest *guest, gpa_t at);
+/* The same, where the slot at `at` is known. */
+int slot_fill(struct guest *guest, struct slot *slot, gpa_t at);
 
 /* Gives back the right to write where nothing stands against it any more: to whole leaves of the
  * guest's own. */

@@ -2,15 +2,14 @@
 #include "vm/touch.h"
 
 #include "lib/error.h"
-#include "mm/paging/typed.h"
 #include "mm/trace.h"
 #include "vm/sched.h"
 #include "vm/slots.h"
 
-int touch_fill(struct guest *guest, const struct slot *slot, gpa_t at, unsigned access)
+int touch_fill(struct guest *guest, struct slot *slot, gpa_t at, unsigned access)
 {
     uint64_t backed = slot->backed;
-    int error = slot_fills(slot, access) ? slots_fill(guest, at) : E_NOENT;
+    int error = slot_fills(slot, access) ? slot_fill(guest, slot, at) : E_NOENT;
 
     guest->faults_filled += error == E_OK;
     guest->frames_filled += (slot->backed - backed) / PAGE_SIZE;
@@ -21,15 +20,12 @@ int touch_fill(struct guest *guest, const struct slot *slot, gpa_t at, unsigned 
  * first touch changes is the guest's own. */
 static bool first_touch(struct guest *guest, gpa_t at, unsigned access)
 {
-    const struct slot *slot;
-    struct mapping leaf;
+    struct slot *slot;
 
     if (guest->state != GUEST_RUNNING || guest->dirty.way != DIRTY_OFF)
         return false;
-    slot = guest_slot_at(guest, at);
-    if (slot == NULL || !slot_fills(slot, access) ||
-        gpa_translate(&guest->table, at, &leaf) != E_NOENT ||
-        touch_fill(guest, slot, at, access) != E_OK)
+    slot = slot_at(guest, at);
+    if (slot == NULL || touch_fill(guest, slot, at, access) != E_OK)
         return false;
     guest->exits[VM_EXIT_MEMORY]++;
     return true;

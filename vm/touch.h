@@ -16,8 +16,8 @@
 
 /* Under the guests' lock, or by guest_touch(): gives the page at `at` its frame, those around it
  * as the guest's options say, and counts them. E_NOENT: the slot does not fill by this access;
- * E_NOMEM, E_QUOTA. */
-int touch_fill(struct guest *guest, const struct slot *slot, gpa_t at, unsigned access);
+ * E_EXIST: it has one; E_NOMEM, E_QUOTA. */
+int touch_fill(struct guest *guest, struct slot *slot, gpa_t at, unsigned access);
 
 /* struct vcpu's `touch`, without the guests' lock. False: it takes more than a frame, or somebody
  * has the lock. */

@@ -132,7 +132,7 @@ static void a_touch_is_no_exit(void **state)
                                          .info2 = 0x5008,
                                          .event = VALID | TYPE(3) | CODE(6) | 14,
                                          .guest = use_rax};
-    struct model_svm_exit late = write, reserved = write;
+    struct model_svm_exit late = write, present = write, reserved = write;
 
     (void)state;
     g.vcpu->gpr[RAX] = 5;
@@ -156,6 +156,10 @@ static void a_touch_is_no_exit(void **state)
     late.guest = spend_the_slice;
     touched(1, late);
     assert_int_equal(touch.calls, 0);
+    present.info1 |= PF_PRESENT; /* no first touch */
+    touched(1, present);
+    assert_int_equal(touch.calls, 0);
+    assert_int_equal(g.exit.kind, VM_EXIT_MEMORY);
     reserved.info1 |= PF_RESERVED;
     touched(1, reserved);
     assert_int_equal(touch.calls, 0);

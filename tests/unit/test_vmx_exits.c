@@ -604,6 +604,10 @@ static void a_touch_that_is_an_exit(void **state)
     assert_int_equal(g.exit.kind, VM_EXIT_MEMORY);
     touched(1, (struct model_exit){.reason = EXIT_EPT_MISCONFIGURATION});
     assert_int_equal(touch.calls, 0);
+    /* A write to what can be read is no first touch. */
+    touched(1, (struct model_exit){.reason = EXIT_EPT_VIOLATION, .qualification = 0x18a});
+    assert_int_equal(touch.calls, 0);
+    assert_int_equal(g.exit.kind, VM_EXIT_MEMORY);
 }
 
 static void port_exits(void **state)

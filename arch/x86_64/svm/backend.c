@@ -91,7 +91,7 @@ static bool touched(struct svm_vcpu *v)
 {
     const struct vmcb *vmcb = v->vmcb;
 
-    if (vmcb->exit_code != SVM_EXIT_NPF || (vmcb->exit_info1 & PF_RESERVED) ||
+    if (vmcb->exit_code != SVM_EXIT_NPF || (vmcb->exit_info1 & (PF_PRESENT | PF_RESERVED)) ||
         !vcpu_touch(&v->vcpu, gpa(vmcb->exit_info2), npt_fault_access(vmcb->exit_info1)))
         return false;
     v->vcpu.entries++;

@@ -83,7 +83,8 @@ static bool touched(struct vmx_vcpu *v)
         return false;
     qualification = vmread(VMCS_EXIT_QUALIFICATION);
     violation = ept_violation_decode(qualification);
-    if (!vcpu_touch(&v->vcpu, gpa(vmread(VMCS_GUEST_PHYSICAL_ADDRESS)), violation.access))
+    if (violation.allowed != 0 ||
+        !vcpu_touch(&v->vcpu, gpa(vmread(VMCS_GUEST_PHYSICAL_ADDRESS)), violation.access))
         return false;
     count_exit(v, EXIT_EPT_VIOLATION);
     entered(v);
