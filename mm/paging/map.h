@@ -161,12 +161,15 @@ static inline int map_locked(struct table *t, uint64_t in, hpa_t out, uint64_t s
     if (!encode_attrs(t, attrs, bottom, top, bits))
         return E_ILLEGAL;
     cursor_start(&c, t, in, in + size - 1);
-    if (bottom == top && size == size_of(top) && !is_node(walk(&c, top), c.level) &&
-        c.level == top) {
-        if (is_present(read_entry(&c)) && !(flags & MAP_REPLACE))
-            return E_EXIST;
-        store_leaves(&c, 1, out.v | bits[top], batch); /* one, in a node that is there */
-        return E_OK;
+    if (bottom == top && size == size_of(top)) {
+        uint64_t entry = walk(&c, top);
+
+        if (c.level == top && !is_node(entry, top)) { /* one, in a node that is there */
+            if (is_present(entry) && !(flags & MAP_REPLACE))
+                return E_EXIST;
+            store_leaves(&c, 1, out.v | bits[top], batch);
+            return E_OK;
+        }
     }
     int error = plan_map(&plan, &c, top, flags & MAP_REPLACE);
     if (!error)
