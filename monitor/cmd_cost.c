@@ -121,7 +121,7 @@ static int cost_of_dirty(struct output *out, struct guest *guest)
     int error = asked ? E_OK : dirty_start(guest, DIRTY_CONSOLE);
 
     for (unsigned round = 0; !error && round < ROUNDS; round++) {
-        guest_run_round(guest, RUN_TICKS);
+        (void)guest_run_round(guest, RUN_TICKS, NULL, NULL);
         uint64_t start = rdtsc();
         dirty_collect(guest);
         for (uint64_t from = 0; page_set_run(set, from, &first, &last); from = last + 1)

@@ -204,6 +204,18 @@ const char *vm_exit_text(enum vm_exit_kind kind)
     return kind < VM_EXIT_COUNT ? names[kind] : "?";
 }
 
+/* Of all its vCPUs. */
+static struct share shares_of(const struct guest *guest)
+{
+    struct share sum = {0};
+
+    for (unsigned i = 0; i < guest->cpus; i++) {
+        sum.overran += guest->cpu[i].share.overran;
+        sum.sat_out += guest->cpu[i].share.sat_out;
+    }
+    return sum;
+}
+
 static int exits(const struct command *command, struct output *out, const struct arguments *args)
 {
     struct guest *guest;
@@ -228,8 +240,8 @@ static int exits(const struct command *command, struct output *out, const struct
                          guest->devices.unclaimed ? as_number(guest->devices.last_unclaimed)
                                                   : as_nothing(),
                          as_number(guest_frames_peak(guest)), as_number(guest->ticks),
-                         as_number(guest->cpu[0].share.overran),
-                         as_number(guest->cpu[0].share.sat_out), as_number(guest->output_dropped)});
+                         as_number(shares_of(guest).overran), as_number(shares_of(guest).sat_out),
+                         as_number(guest->output_dropped)});
     return E_OK;
 }
 

@@ -65,7 +65,7 @@ static void watch_for(struct guest *guest, const struct vm_until *until)
 
 /* From the snapshot, with this input, to whatever it comes to. */
 static int run_round(struct guest *guest, const struct fuzz *fuzz, const uint8_t *input,
-                     struct fuzz_result *result)
+                     int (*poll)(void *ctx), void *ctx, struct fuzz_result *result)
 {
     const struct vm_backend *backend = guests_backend();
     uint64_t start = backend->ticks();
@@ -79,8 +79,10 @@ static int run_round(struct guest *guest, const struct fuzz *fuzz, const uint8_t
         return E_RANGE;
     guest->state = GUEST_RUNNING;
     watch_for(guest, &fuzz->until);
-    guest_run_round(guest, fuzz->ticks);
+    result->stopped = !guest_run_round(guest, fuzz->ticks, poll, ctx);
     watch_for(guest, &(struct vm_until){.on = false});
+    if (result->stopped)
+        return E_OK;
     result->round_ticks += backend->ticks() - start;
     result->rounds++;
     if (guest_ended(guest))
@@ -134,6 +136,7 @@ static int come_to_rest(struct guest *guest, int error)
         memcpy(guest->reason, reason, sizeof(reason));
     guest->state = GUEST_PAUSED;
     guest_clock_stop(guest);
+    guest_flush_output(guest); /* what its rounds have said comes before what is said of them */
     return error != E_OK ? error : back;
 }
 
@@ -148,10 +151,12 @@ int fuzz_run(struct guest *guest, const struct fuzz *fuzz, int (*poll)(void *ctx
         return error;
     for (uint64_t round = 1; error == E_OK && round <= fuzz->rounds && !result->crashed; round++) {
         result->stopped = poll != NULL && poll(ctx) != 0;
+        if (!result->stopped) {
+            make_input(fuzz, round, original, input);
+            error = run_round(guest, fuzz, input, poll, ctx, result);
+        }
         if (result->stopped)
             break;
-        make_input(fuzz, round, original, input);
-        error = run_round(guest, fuzz, input, result);
         if (error == E_OK && result->crashed)
             keep_crash(guest, fuzz, round, input);
     }
@@ -172,7 +177,7 @@ int fuzz_replay(struct guest *guest, const struct fuzz *fuzz, bool *same)
     again.at = crash->at;
     again.size = crash->size;
     again.until = crash->until;
-    int error = run_round(guest, &again, crash->input, &result);
+    int error = run_round(guest, &again, crash->input, NULL, NULL, &result);
     if (error != E_OK)
         return error;
     *same = result.crashed && guests_backend()->get_state(guest->vcpu, &state) == E_OK &&

@@ -26,14 +26,15 @@ struct fuzz_result {
     uint64_t pages;                    /* put back by all resets */
     uint64_t reset_ticks, round_ticks; /* of all resets; of all rounds with theirs */
     bool crashed;                      /* guest->snapshot->crash has it */
-    bool stopped;                      /* `poll` said so */
+    bool stopped;                      /* `poll` said so; a round that it cut short is none */
 };
 
 /*
  * Until the rounds are done, or the first crash: the guest ended otherwise than with a pass. Takes
  * a snapshot if there is none; leaves the guest there, paused. `poll` (may be NULL) is asked
- * between rounds whether to go on. E_STATE: it has ended. E_INVAL: sizes. E_RANGE: no memory there.
- * E_NOMEM, E_QUOTA: as guest_snapshot() and guest_back(), or in a round.
+ * between rounds, and after each slice of one, whether to go on. E_STATE: it has ended. E_INVAL:
+ * sizes. E_RANGE: no memory there. E_NOMEM, E_QUOTA: as guest_snapshot() and guest_back(), or in a
+ * round.
  */
 int fuzz_run(struct guest *guest, const struct fuzz *fuzz, int (*poll)(void *ctx), void *ctx,
              struct fuzz_result *result);

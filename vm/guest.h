@@ -253,8 +253,10 @@ bool guest_ok(const struct guest *guest);
 bool guest_ended(const struct guest *guest);
 
 /* Within vm/: runs one guest alone until it says that it is done (round_over), no longer runs, or
- * `most` ticks of the clock have passed, to a slice. It is not finished if it has ended. */
-void guest_run_round(struct guest *guest, uint64_t most);
+ * `most` ticks of the clock have passed; the vCPU that ended it is the one dealt with. It is not
+ * finished if it has ended. False: `poll` (may be NULL), which is asked after each slice, wanted it
+ * to end. */
+bool guest_run_round(struct guest *guest, uint64_t most, int (*poll)(void *ctx), void *ctx);
 
 /* Runs each runnable guest for one slice. Returns how many still can run, or have ended and hold
  * memory still. */

@@ -74,5 +74,6 @@ void guest_cpus_reset(struct guest *guest)
         cpu->quiet_until = 0;
         cpu->spurious.count = 0;
         cpu->ticks = 0;
+        cpu->share.overran = cpu->share.sat_out = 0; /* what it owes it goes on owing */
     }
 }

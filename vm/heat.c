@@ -44,8 +44,7 @@ int heat_take(struct guest *guest, unsigned samples, uint64_t ticks, int (*poll)
         return error;
     }
     while (out->taken < samples && guest->state == GUEST_RUNNING &&
-           (poll == NULL || poll(ctx) == 0)) {
-        guest_run_round(guest, ticks);
+           (poll == NULL || poll(ctx) == 0) && guest_run_round(guest, ticks, poll, ctx)) {
         (void)collect(guest, &out->set[out->taken]);
         out->taken++;
     }

@@ -140,24 +140,27 @@ void guests_set_between(bool (*wanted)(void))
     between = wanted;
 }
 
-void guest_run_round(struct guest *guest, uint64_t most)
+bool guest_run_round(struct guest *guest, uint64_t most, int (*poll)(void *ctx), void *ctx)
 {
-    uint64_t start = guests_backend()->ticks();
+    uint64_t now = guests_backend()->ticks();
+    uint64_t end = most < UINT64_MAX - now ? now + most : UINT64_MAX;
+    bool goes_on = true;
 
     guest->in_round = true;
     guest->round_over = false;
     guest_deal_with(guest, 0);
-    for (uint64_t now = start;
-         now - start < most && guest->state == GUEST_RUNNING && !guest->round_over;
-         now = guests_backend()->ticks()) {
-        bool shares = guest->cpus > 1 && start + most - now > SLICE_TICKS;
-
+    while (goes_on && now < end) {
         guest_clock_go(guest);
         if (!startup_waits(guest_at(guest)))
-            run_until(guest_at(guest), now, shares ? now + SLICE_TICKS : start + most);
+            run_until(guest_at(guest), now, end - now > SLICE_TICKS ? now + SLICE_TICKS : end);
+        if (guest->state != GUEST_RUNNING || guest->round_over)
+            break;
         guest_deal_with(guest, (guest->now + 1) % guest->cpus);
+        goes_on = poll == NULL || poll(ctx) == 0;
+        now = guests_backend()->ticks();
     }
     guest->in_round = false;
+    return goes_on;
 }
 
 static struct {

@@ -18,8 +18,8 @@
 
 struct share {
     uint64_t debt;    /* ticks still to be taken from slices to come */
-    uint64_t overran; /* ticks beyond its slices, ever; they have become debts */
-    uint64_t sat_out; /* turns */
+    uint64_t overran; /* ticks beyond its slices since its guest was started; now debts */
+    uint64_t sat_out; /* turns, since then */
 };
 
 /* Its turn has come: the ticks that it has, 0: none this time. */

@@ -288,8 +288,9 @@ void slots_restore_rights(struct guest *guest)
     (void)guest;
 }
 
-void guest_run_round(struct guest *guest, uint64_t most)
+bool guest_run_round(struct guest *guest, uint64_t most, int (*poll)(void *ctx), void *ctx)
 {
     (void)guest;
     (void)most;
+    return poll == NULL || poll(ctx) == 0;
 }

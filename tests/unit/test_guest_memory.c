@@ -616,7 +616,7 @@ static void what_is_reached_and_how_often(void **state)
     model->page[0x301].dirty = model->page[0x500].dirty = true;
     ask(model);
     assert_int_equal(heat_take(guest, 4, 1000000, no_more_than_two, &asked, &heat), E_OK);
-    assert_int_equal(heat.taken, 2);
+    assert_int_equal(heat.taken, 1); /* asked before a sample, and after each slice of it */
     heat_end(&heat);
     assert_int_equal(heat_take(guest, 17, 1, NULL, NULL, &heat), E_RANGE);
     assert_int_equal(heat_take(guest, 0, 1, NULL, NULL, &heat), E_RANGE);
@@ -718,6 +718,29 @@ static void fuzzing_finds_and_finds_again(void **state)
     }
 }
 
+/* The one that crashes, not the one whose turn comes next. */
+static void the_crash_is_that_of_its_cpu(void **state)
+{
+    struct fuzz fuzz = {gpa(INPUT_AT), INPUT_SIZE, 5000, 7, 3000000, {false, 0}};
+    struct fuzz_result result;
+    bool same;
+
+    (void)state;
+    start_machine(BY_MARKS);
+    struct guest *guest = make("two mem=8M pc cpus=2")->guest;
+    machine_cpu = fuzzed_cpu;
+    assert_int_equal(fuzz_run(guest, &fuzz, NULL, NULL, &result), E_OK);
+    assert_true(result.crashed);
+    const struct fuzz_crash *crash = &guest->snapshot->crash;
+    assert_int_equal(crash->rip, 0x1000 + crash->input[3]);
+    assert_int_equal(fuzz_replay(guest, &fuzz, &same), E_OK);
+    assert_true(same);
+    assert_int_equal(guest->now, 0);
+    machine_cpu = NULL;
+    assert_int_equal(guest_kill(guest), E_OK);
+    stop_machine();
+}
+
 #define UNTIL_AT 0x1234u
 
 /* A program that never says that it is done, but comes by UNTIL_AT; it crashes before that when a
@@ -780,9 +803,15 @@ static void a_round_ends_at_an_instruction(void **state)
         assert_true(guest->snapshot->crash.until.on);
     }
     assert_true(crashes != 0 && crowded != 0);
-    /* Without it nothing ends a round but its time. */
+    /* Without it nothing ends a round but its time, and whoever is asked meanwhile. */
     (void)run_foreign(guest, 1, false, &result);
     assert_int_equal(result.done, 0);
+    struct fuzz endless = {gpa(INPUT_AT), INPUT_SIZE, 5000, 1, UINT64_MAX, {false, 0}};
+    unsigned asked = 0;
+    assert_int_equal(fuzz_run(guest, &endless, no_more_than_ten, &asked, &result), E_OK);
+    assert_true(result.stopped);
+    assert_int_equal(result.rounds, 0);
+    assert_int_equal(guest->state, GUEST_PAUSED);
 
     /* Where the snapshot stands at it, it is executed first, once a round. */
     assert_int_equal(guest_back(guest), E_OK);
@@ -822,6 +851,7 @@ int main(void)
         cmocka_unit_test(a_fork_has_a_quota),
         cmocka_unit_test(what_is_reached_and_how_often),
         cmocka_unit_test(fuzzing_finds_and_finds_again),
+        cmocka_unit_test(the_crash_is_that_of_its_cpu),
         cmocka_unit_test(a_round_ends_at_an_instruction),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

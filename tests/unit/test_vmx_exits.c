@@ -1086,6 +1086,18 @@ static void until_is_met(void **state)
     assert_int_equal(inside.dr7, 0x400 | 0x80 | BIT(20));
     assert_int_equal(inside.controls & (PROC_MOV_DR_EXITING | PROC_INTERRUPT_WINDOW_EXITING),
                      PROC_INTERRUPT_WINDOW_EXITING);
+    /* Nothing is left of it in one that goes back to before it. */
+    struct vcpu *before;
+    assert_int_equal(model_guest_add(&before), E_OK);
+    assert_int_equal(g.backend->vcpu_copy(before, g.vcpu), E_OK);
+    g.vcpu->until.on = true;
+    debug_exit(4);
+    assert_int_equal(g.exit.kind, VM_EXIT_UNTIL);
+    g.vcpu->until.on = false;
+    assert_int_equal(g.backend->vcpu_copy(g.vcpu, before), E_OK);
+    debug_exit(4);
+    assert_int_equal(g.exit.kind, VM_EXIT_HANDLED);
+    g.backend->vcpu_destroy(before);
 }
 
 static void until_needs_a_register(void **state)

@@ -192,8 +192,8 @@ static int read_root(struct vcpu *vcpu, struct vm_root *out)
         .raw = root.raw,
         .frame = root.root,
         .type = root.type,
-        .levels = npt_kind.levels,
-        .accessed_dirty = true,
+        .levels = read_cr4() & CR4_LA57 ? 5 : 4, /* the host's (15.25.3), and so are ... */
+        .accessed_dirty = true,                  /* ... A and D, always set (15.25.5) */
     };
     return E_OK;
 }

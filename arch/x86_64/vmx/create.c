@@ -136,7 +136,6 @@ int vmx_vcpu_create(struct guest *guest, struct table *table, owner_t owner, str
     if (v == NULL)
         return E_NOMEM;
     v->vcpu.guest = guest;
-    v->until.slot = -1;
     v->table = table;
     v->owner = owner;
     v->vcpu.frames = 1 + (UINT64_C(1) << resident_fpu_order); /* the VMCS and the XSAVE area */

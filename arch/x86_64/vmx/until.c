@@ -57,7 +57,7 @@ void vmx_until_disarm(struct vmx_vcpu *v)
 
 bool vmx_until_met(const struct vmx_vcpu *v, uint64_t qualification)
 {
-    return v->until.slot >= 0 && (qualification & BIT((unsigned)v->until.slot));
+    return v->vcpu.until.on && (qualification & BIT((unsigned)v->until.slot));
 }
 
 void vmx_dr_access_exit(struct vmx_vcpu *v, struct vm_exit *exit)
