@@ -105,6 +105,10 @@ static int from_table(struct table *table, const struct guest *guest, unsigned a
         format_buffer(stretch->why, sizeof(stretch->why),
                       "%s that has no frame: the guest has not touched it, or has given it back",
                       slot_kind_name(slot->kind));
+    else if (error == E_RANGE)
+        format_buffer(stretch->why, sizeof(stretch->why),
+                      "no address of the %s table: those are 0x%lx to 0x%lx", table->kind->name,
+                      table->kind->input_first, table->kind->input_last);
     else
         format_buffer(stretch->why, sizeof(stretch->why), "the %s table maps nothing there (%s)",
                       table->kind->name, error_text(error));

@@ -218,6 +218,7 @@ static void test_no_paging(void **state)
     ask(0x10123, RIGHT_X, true);
     goes_through();
     assert_int_equal(e.references, 4);
+    assert_string_equal(explain_section(&e), "SDM Vol. 3, 29.3.3.2"); /* the EPT's word alone */
     assert_int_equal(e.hpa.v, GUEST_AT + 0x10123);
     assert_int_equal(e.rights, RIGHT_RWX);
     ask(0x100000000, RIGHT_R, false);

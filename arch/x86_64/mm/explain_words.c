@@ -91,7 +91,8 @@ const char *explain_section(const struct explanation *e)
     if (e->rule == EXPLAIN_SECOND_ABSENT || e->rule == EXPLAIN_SECOND_BEYOND)
         return e->second->section_of_absent;
     bool of_second = e->rule >= EXPLAIN_SECOND_NO_READ && e->rule <= EXPLAIN_SECOND_UPDATE;
-    if (of_second || (e->rule == EXPLAIN_RULE_NONE && !e->linear))
+    bool one_level = !e->linear || e->mode == PAGING_NONE;
+    if (of_second || (e->rule == EXPLAIN_RULE_NONE && one_level))
         return e->second->section_of_refusal;
     return rules[e->rule].section;
 }
