@@ -95,6 +95,7 @@ static void an_idle_cpu_takes_from_the_longest_queue(void **state)
     second = make("g mem=1M pin=1");
     third = make("g mem=1M");
     guests_go_on();
+    pinned->cpu[0].queue = 1; /* where it would be, were it not pinned */
     third->cpu[0].queue = 1;
     second->options.pinned = false;
     second->cpu[0].queue = 1;
