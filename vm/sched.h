@@ -82,6 +82,8 @@ struct wide_lock *sched_lock(void);
 bool sched_share(void);
 void sched_unshare(void);
 void sched_heed(void);
+/* Whether something has; NULL: nothing does. */
+const bool *sched_nudged(void);
 /* The turn of a vCPU begins on this CPU. */
 void sched_begin_turn(struct guest_cpu *cpu);
 /* This CPU puts what it has; that only of a guest that has ended, for whoever finishes it. */

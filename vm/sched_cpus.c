@@ -104,6 +104,11 @@ void sched_heed(void)
         queues[sched_self()].nudged = false;
 }
 
+const bool *sched_nudged(void)
+{
+    return cpus != NULL ? &queues[sched_self()].nudged : NULL;
+}
+
 /* ---- Queues --------------------------------------------------------------------------------- */
 
 unsigned sched_queue_of(const struct guest_cpu *cpu)
@@ -255,7 +260,7 @@ void guest_nudge(const struct guest_cpu *cpu)
     if (cpus == NULL || queue == sched_self())
         return;
     if (queues[queue].turn == cpu) {
-        queues[queue].nudged = true;
+        __atomic_store_n(&queues[queue].nudged, true, __ATOMIC_RELEASE);
         cpus->kick(queue);
     }
     if (queue != 0 && queues[queue].out)

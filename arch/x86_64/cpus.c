@@ -237,6 +237,8 @@ void cpus_take_nmi(const struct trap_frame *frame)
     if (who != NO_CPU && who != this_cpu()->number)
         stop_here(frame);
     shootdown_answer();
+    if (frame && this_cpu()->in_guest && this_cpu()->cut_slice)
+        this_cpu()->cut_slice();
     tell_place(frame);
 }
 

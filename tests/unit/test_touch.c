@@ -115,8 +115,10 @@ static void who_is_waited_for(void **state)
     kicks[1] = 0;
     guest_nudge(&guest->cpu[0]);
     assert_int_equal(kicks[1], 1);
+    assert_true(vcpu_is_nudged(guest->vcpu));
     assert_false(touch(AT, RIGHT_W));
     assert_true(on_cpu(1));
+    assert_false(vcpu_is_nudged(guest->vcpu));
     /* Who wants to see every exit. */
     trace_hook = tell;
     trace_events = 1u << TRACE_EXIT;
