@@ -1177,7 +1177,9 @@ static void moves_to_debug_registers(void **state)
     assert_raises(6, false);
     CODE_IS(0x0f, 0x21, 0xfb);
     vmcb()->dr7 = 0x2400;
+    vmcb()->rflags &= ~RFLAGS_RF;
     exit_by((struct model_svm_exit){.code = SVM_EXIT_DR_READ + 7});
+    assert_true(vmcb()->rflags & RFLAGS_RF);
     assert_int_equal(vmcb()->dr6, 0xffff2ff0);
     assert_int_equal(vmcb()->dr7, 0x400);
     assert_int_equal(next_event(), VALID | TYPE(3) | 1);
