@@ -232,7 +232,7 @@ struct vcpu {
     /* Set by another CPU, which then sends an NMI: a run that begins after that is over at once.
      * NULL: nobody sets it. */
     const bool *nudged;
-    uint8_t cr8;     /* bits 7:4 of the local APIC's task priority */
+    uint8_t cr8; /* bits 7:4 of the local APIC's task priority */
 };
 
 /* For run(): nothing but the CPU's own comes between the two, the entry and NMIs. Whoever asks for

@@ -2,9 +2,9 @@
  * HLT with interrupts let in for as long as it lasts. What is sent after the caller's last look at
  * whether there is work waits for STI, whose shadow lasts over the HLT, and ends that.
  *
- * NMIs need not heed the shadow (SDM Vol. 2, "STI"; AMD's CPUs and QEMU do not have them do so): one
- * that is taken between the two leaves the HLT without it, and an interrupt that came meanwhile is
- * taken before the HLT, which nothing then ends. So the handler of NMIs returns behind the HLT.
+ * NMIs need not heed the shadow (SDM Vol. 2, "STI"; AMD's CPUs and QEMU do not have them do so):
+ * one that is taken between the two leaves the HLT without it, and an interrupt that came meanwhile
+ * is taken before the HLT, which nothing then ends. So the handler of NMIs returns behind the HLT.
  */
 #ifndef QUIRE_ARCH_HALT_H
 #define QUIRE_ARCH_HALT_H
