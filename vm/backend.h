@@ -229,7 +229,10 @@ struct vcpu {
     /* A memory fault, before the lock is taken again: vcpu_touch(). NULL: it is an exit. */
     bool (*touch)(struct vcpu *vcpu, gpa_t at, unsigned access);
     uint64_t waited; /* ticks, for that lock */
-    uint8_t cr8;     /* bits 7:4 of the local APIC's task priority */
+    /* Set by another CPU, which then sends an NMI: a run that begins after that is over at once.
+     * NULL: nobody sets it. */
+    const bool *nudged;
+    uint8_t cr8; /* bits 7:4 of the local APIC's task priority */
 };
 
 /* For run(): nothing but the CPU's own comes between the two, the entry and NMIs. Whoever asks for
@@ -238,6 +241,11 @@ static inline void vcpu_drop_lock(const struct vcpu *vcpu)
 {
     if (vcpu->lock != NULL)
         wide_lock_drop(vcpu->lock);
+}
+
+static inline bool vcpu_is_nudged(const struct vcpu *vcpu)
+{
+    return vcpu->nudged != NULL && __atomic_load_n(vcpu->nudged, __ATOMIC_RELAXED);
 }
 
 static inline void vcpu_take_lock(struct vcpu *vcpu, uint64_t (*ticks)(void))

@@ -13,7 +13,6 @@
 #include "vm/shared.h"
 #include "vm/slots.h"
 
-#define ORDER_2M 9
 #define LARGE_PAGE (PAGE_SIZE << ORDER_2M)
 
 /* Leaves of what level a block of this size is mapped by, at an address that it is aligned to. */

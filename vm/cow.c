@@ -9,8 +9,6 @@
 #include "vm/dirty.h"
 #include "vm/slots.h"
 
-#define ORDER_2M 9
-
 /* The block that a frame of a guest's memory belongs to. */
 struct block {
     hpa_t head;

@@ -40,6 +40,7 @@ static void run_until(struct guest_cpu *cpu, uint64_t now, uint64_t end)
 
     cpu->vcpu->deadline = end;
     cpu->vcpu->lock = sched_lock();
+    cpu->vcpu->nudged = sched_nudged();
     /* The breakpoint of `until` is for one entry. */
     cpu->vcpu->touch = cpu->vcpu->until.on ? NULL : guest_touch;
     while (goes_on && now < end && !sched_stopping()) {

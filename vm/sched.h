@@ -14,6 +14,7 @@
 
 struct guest;
 struct guest_cpu;
+struct vcpu;
 struct wide_lock;
 
 #define GUEST_CPUS 64
@@ -77,11 +78,14 @@ unsigned sched_self(void);
 bool sched_stopping(void);
 /* What is to be dropped while guest code runs; NULL: nothing. */
 struct wide_lock *sched_lock(void);
-/* To share it, from where it is dropped. False: somebody has it, or something has come for the vCPU
- * that is out on this CPU (guest_nudge()) since sched_heed(), or the CPU is to stand still. */
-bool sched_share(void);
+/* To share it, from where it is dropped by this vCPU; what that waits counts as such. False:
+ * somebody has it, or something has come for the vCPU that is out on this CPU (guest_nudge()) since
+ * sched_heed(), or the CPU is to stand still: the last two are not waited with. */
+bool sched_share(struct vcpu *vcpu);
 void sched_unshare(void);
 void sched_heed(void);
+/* Whether something has; NULL: nothing does. */
+const bool *sched_nudged(void);
 /* The turn of a vCPU begins on this CPU. */
 void sched_begin_turn(struct guest_cpu *cpu);
 /* This CPU puts what it has; that only of a guest that has ended, for whoever finishes it. */

@@ -78,16 +78,28 @@ struct wide_lock *sched_lock(void)
     return cpus != NULL ? &guests_lock : NULL;
 }
 
-bool sched_share(void)
+/* Who is not to go on waits for nothing. */
+static bool may_go_on(unsigned self)
+{
+    return !__atomic_load_n(&queues[self].nudged, __ATOMIC_RELAXED) &&
+           __atomic_load_n(&stops, __ATOMIC_RELAXED) == 0;
+}
+
+bool sched_share(struct vcpu *vcpu)
 {
     unsigned self = sched_self();
+    uint64_t before;
+    bool shared;
 
     if (cpus == NULL)
         return true;
-    if (!wide_lock_share(&guests_lock, &sharers[self]))
+    if (!may_go_on(self))
         return false;
-    if (!queues[self].nudged && stops == 0)
-        return true;
+    before = guests_backend()->ticks();
+    shared = wide_lock_share(&guests_lock, &sharers[self]);
+    vcpu->waited += guests_backend()->ticks() - before;
+    if (!shared || may_go_on(self))
+        return shared;
     wide_lock_unshare(&guests_lock, &sharers[self]);
     return false;
 }
@@ -102,6 +114,11 @@ void sched_heed(void)
 {
     if (cpus != NULL)
         queues[sched_self()].nudged = false;
+}
+
+const bool *sched_nudged(void)
+{
+    return cpus != NULL ? &queues[sched_self()].nudged : NULL;
 }
 
 /* ---- Queues --------------------------------------------------------------------------------- */
@@ -255,7 +272,7 @@ void guest_nudge(const struct guest_cpu *cpu)
     if (cpus == NULL || queue == sched_self())
         return;
     if (queues[queue].turn == cpu) {
-        queues[queue].nudged = true;
+        __atomic_store_n(&queues[queue].nudged, true, __ATOMIC_RELEASE);
         cpus->kick(queue);
     }
     if (queue != 0 && queues[queue].out)

@@ -23,6 +23,9 @@
 #define GUEST_VIDEO_SIZE UINT64_C(0x20000)  /* behind it, with `pc`; then ROM */
 #define GUEST_HIGH_RAM UINT64_C(0x100000)   /* ... and the rest begins */
 
+/* Of a block that a leaf of level 2 maps; that of one level more has as many bits again. */
+#define ORDER_2M 9
+
 static inline uint64_t slot_last(const struct slot *slot)
 {
     return slot->base.v + slot->size - 1;

@@ -8,7 +8,6 @@
 #include "vm/report.h"
 #include "x86/control.h"
 
-#define DR6_RESET 0xffff0ff0
 #define DR7_RESET BIT(10)
 #define LEAF_FEATURES 1 /* EAX: what EDX holds after a reset (10.1.2) */
 

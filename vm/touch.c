@@ -36,7 +36,7 @@ bool guest_touch(struct vcpu *vcpu, gpa_t at, unsigned access)
     struct guest *guest = vcpu->guest;
     bool done;
 
-    if (trace_wanted(TRACE_EXIT) || !sched_share())
+    if (trace_wanted(TRACE_EXIT) || !sched_share(vcpu))
         return false;
     lock_take(&guest->touching);
     done = first_touch(guest, at, access);

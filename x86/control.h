@@ -79,6 +79,9 @@
 #define RFLAGS_AC BIT(18)
 #define RFLAGS_ID BIT(21)
 
+/* After a reset (SDM Vol. 3, table 10-1). */
+#define DR6_RESET UINT64_C(0xffff0ff0)
+
 /* Page-fault error code (SDM Vol. 3, 4.7 "Page-fault exceptions"). */
 #define PF_PRESENT BIT(0)
 #define PF_WRITE BIT(1)

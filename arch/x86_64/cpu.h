@@ -169,12 +169,6 @@ static inline void cpu_pause(void)
     __asm__ volatile("pause" : : : "memory");
 }
 
-/* Stops until the next interrupt. */
-static inline void hlt(void)
-{
-    __asm__ volatile("hlt" : : : "memory");
-}
-
 /* Stops this CPU for good; an NMI wakes it only to stop again. */
 static inline _Noreturn void cpu_stop(void)
 {

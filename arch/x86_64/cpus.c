@@ -2,6 +2,7 @@
 #include "arch/x86_64/cpus_internal.h"
 
 #include "arch/x86_64/cpu.h"
+#include "arch/x86_64/halt.h"
 #include "arch/x86_64/lapic.h"
 #include "arch/x86_64/symbols.h"
 #include "arch/x86_64/trap.h"
@@ -118,8 +119,7 @@ _Noreturn void cpus_idle(struct cpu_entry *self)
             self->fn(self->argument);
             __atomic_store_n(&self->what, NULL, __ATOMIC_RELEASE);
         } else if (!work_idly()) {
-            /* What is sent in between waits for STI, behind which HLT comes first. */
-            __asm__ volatile("sti; hlt; cli" : : : "memory");
+            cpu_halt();
         }
     }
 }
@@ -237,6 +237,8 @@ void cpus_take_nmi(const struct trap_frame *frame)
     if (who != NO_CPU && who != this_cpu()->number)
         stop_here(frame);
     shootdown_answer();
+    if (frame && this_cpu()->in_guest && this_cpu()->cut_slice)
+        this_cpu()->cut_slice();
     tell_place(frame);
 }
 

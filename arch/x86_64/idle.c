@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "arch/x86_64/cpu.h"
+#include "arch/x86_64/halt.h"
 #include "arch/x86_64/lapic.h"
 #include "arch/x86_64/pic.h"
 #include "arch/x86_64/trap.h"
@@ -56,7 +57,6 @@ void cpu_idle(void)
         return;
     }
     listen(true, UART_INTERRUPT_RECEIVED);
-    /* Nothing can arrive between STI and HLT (SDM Vol. 2, "STI"). */
-    __asm__ volatile("sti; hlt; cli" : : : "memory");
+    cpu_halt();
     listen(false, UART_INTERRUPT_NONE);
 }

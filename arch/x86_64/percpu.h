@@ -49,6 +49,9 @@ struct percpu {
     unsigned reporting; /* reports begun and not ended: a trap while reporting sees 1 */
     uint64_t nmis;      /* taken in host mode */
     bool in_guest;      /* a backend is about to enter one, or has an exit's NMI to take */
+    /* Has the entry that `in_guest` tells of come out at once, for an NMI that came before it.
+     * NULL: none does. */
+    void (*cut_slice)(void);
     /* How often others have asked where it is, and of these the last that `place` answers. */
     uint64_t place_asked, place_told;
     struct cpu_place place;

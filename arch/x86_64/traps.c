@@ -5,6 +5,7 @@
 #include "arch/x86_64/trap.h"
 
 #include "arch/x86_64/cpu.h"
+#include "arch/x86_64/halt.h"
 #include "arch/x86_64/mm/kernel_space.h"
 #include "arch/x86_64/mm/layout.h"
 #include "arch/x86_64/percpu.h"
@@ -224,6 +225,7 @@ void trap_dispatch(struct trap_frame *frame)
         this_cpu()->nmis++;
         if (cpus_nmi)
             cpus_nmi(frame);
+        halt_pass(frame);
         return;
     }
     if (trap_from_user(frame) && !is_abort(frame->vector) && trap_user_hook &&

@@ -289,6 +289,30 @@ static void what_exits(void **state)
     assert_ptr_equal(model_cpu.resident, &guest()->resident);
 }
 
+static uint32_t timer_then;
+
+static void look_at_timer(struct vmcb *vmcb)
+{
+    (void)vmcb;
+    timer_then = model_cpu.timer;
+}
+
+/* A nudge whose NMI has come before the entry: the slice is over at once. */
+static void a_nudge_before_the_entry(void **state)
+{
+    static bool nudged;
+
+    (void)state;
+    g.vcpu->nudged = &nudged;
+    model_svm.next = (struct model_svm_exit){.code = SVM_EXIT_INTR, .guest = look_at_timer};
+    assert_int_equal(g.backend->run(g.vcpu, UINT64_C(1) << 30, &g.exit), E_OK);
+    assert_true(timer_then > 1000);
+    nudged = true;
+    assert_int_equal(g.backend->run(g.vcpu, UINT64_C(1) << 30, &g.exit), E_OK);
+    assert_int_equal(timer_then, 1);
+    g.vcpu->nudged = NULL;
+}
+
 static void frames_come_back(void **state)
 {
     struct vcpu *extra;
@@ -1153,7 +1177,9 @@ static void moves_to_debug_registers(void **state)
     assert_raises(6, false);
     CODE_IS(0x0f, 0x21, 0xfb);
     vmcb()->dr7 = 0x2400;
+    vmcb()->rflags &= ~RFLAGS_RF;
     exit_by((struct model_svm_exit){.code = SVM_EXIT_DR_READ + 7});
+    assert_true(vmcb()->rflags & RFLAGS_RF);
     assert_int_equal(vmcb()->dr6, 0xffff2ff0);
     assert_int_equal(vmcb()->dr7, 0x400);
     assert_int_equal(next_event(), VALID | TYPE(3) | 1);
@@ -1179,6 +1205,7 @@ int main(void)
         cmocka_unit_test(what_the_cpu_must_offer),
         WITH_GUEST(what_passes),
         WITH_GUEST(what_exits),
+        WITH_GUEST(a_nudge_before_the_entry),
         WITH_GUEST(frames_come_back),
         cmocka_unit_test(entries_flush),
         WITH_GUEST(state_goes_in_and_out),

@@ -99,15 +99,25 @@ static void tell(const struct trace_point *point)
     (void)point;
 }
 
-static void who_is_waited_for(void **state)
+/* While another CPU has the lock: what it has waited for that. */
+static uint64_t touch_locked(void)
 {
-    (void)state;
-    /* Whoever has the lock. */
+    uint64_t before = guest->vcpu->waited;
+
     self_is = 1;
     assert_false(guest_touch(guest->vcpu, gpa(AT), RIGHT_W));
     self_is = 0;
+    return guest->vcpu->waited - before;
+}
+
+static void who_is_waited_for(void **state)
+{
+    (void)state;
+    /* Whoever has the lock; that is not the guest's own doing. */
+    assert_int_not_equal(touch_locked(), 0);
     /* All are to stand still. */
     guests_stop_others();
+    assert_int_equal(touch_locked(), 0);
     assert_false(touch(AT, RIGHT_W));
     guests_go_on();
     /* Something has come for it, until it is looked at. */
@@ -115,8 +125,11 @@ static void who_is_waited_for(void **state)
     kicks[1] = 0;
     guest_nudge(&guest->cpu[0]);
     assert_int_equal(kicks[1], 1);
+    assert_true(vcpu_is_nudged(guest->vcpu));
+    assert_int_equal(touch_locked(), 0);
     assert_false(touch(AT, RIGHT_W));
     assert_true(on_cpu(1));
+    assert_false(vcpu_is_nudged(guest->vcpu));
     /* Who wants to see every exit. */
     trace_hook = tell;
     trace_events = 1u << TRACE_EXIT;

@@ -454,6 +454,31 @@ static void vcpus_in_turn(void **state)
     assert_true(vmx_guest()->launched);
 }
 
+static void nmi_in_the_guest(void)
+{
+    model_cpu.percpu.cut_slice();
+}
+
+/* A nudge whose NMI has come before the entry, or right before it: the slice is over at once. */
+static void a_nudge_before_the_entry(void **state)
+{
+    static bool nudged;
+
+    (void)state;
+    model_vmx.next = (struct model_exit){.reason = EXIT_PREEMPTION_TIMER};
+    g.vcpu->nudged = &nudged;
+    assert_int_equal(g.backend->run(g.vcpu, UINT64_C(1) << 30, &g.exit), E_OK);
+    assert_true(model_vmx.timer > 1000);
+    nudged = true;
+    assert_int_equal(g.backend->run(g.vcpu, UINT64_C(1) << 30, &g.exit), E_OK);
+    assert_int_equal(model_vmx.timer, 1);
+    nudged = false;
+    model_vmx.next.guest = nmi_in_the_guest;
+    assert_int_equal(g.backend->run(g.vcpu, UINT64_C(1) << 30, &g.exit), E_OK);
+    assert_int_equal(vmread(VMCS_PREEMPTION_TIMER), 1);
+    g.vcpu->nudged = NULL;
+}
+
 /* Without the preemption timer the local APIC's ends a slice, and is stopped behind it. */
 static void slices_by_the_local_apic(void **state)
 {
@@ -746,6 +771,7 @@ int main(void)
         WITH_GUEST(a_vcpu_moves_to_another_cpu),
         WITH_GUEST(an_active_vcpu_is_nobody_elses),
         WITH_GUEST(the_lock_is_dropped_in_the_guest),
+        WITH_GUEST(a_nudge_before_the_entry),
         WITH_GUEST(slices_by_the_local_apic),
         WITH_GUEST(frames_come_back),
         WITH_GUEST(the_root_reads_back),

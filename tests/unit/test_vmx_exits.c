@@ -1149,7 +1149,9 @@ static void moves_to_debug_registers(void **state)
     dr_exit(RBX << 8 | 0x10 | 5);
     assert_raises(6, false, 0);
     set_field(VMCS_GUEST_DR7, 0x2400);
+    set_field(VMCS_GUEST_RFLAGS, field(VMCS_GUEST_RFLAGS) & ~RFLAGS_RF);
     dr_exit(RBX << 8 | 0x10 | 7);
+    assert_true(field(VMCS_GUEST_RFLAGS) & RFLAGS_RF);
     assert_int_equal(model_cpu.dr6, 0xffff2ff0);
     assert_int_equal(field(VMCS_GUEST_DR7), 0x400);
     assert_int_equal(next_event(), VALID | TYPE(3) | 1);

@@ -191,6 +191,8 @@ UNIT_page_set_SRC := vm/page_set.c mm/frames/scrub.c $(BUDDY_SRC) mm/frames/fram
 UNIT_TESTS += call_chain
 UNIT_call_chain_SRC := arch/x86_64/call_chain.c lib/format.c
 
+UNIT_TESTS += halt
+
 UNIT_TESTS += speculation
 UNIT_speculation_SRC := arch/x86_64/speculation_decide.c
 

@@ -56,7 +56,9 @@ enum debug_outcome {
     DEBUG_MOVED,
     DEBUG_UNDEFINED,  /* #UD */
     DEBUG_PROTECTION, /* #GP(0) */
-    DEBUG_DETECTED,   /* #DB: DR7.GD; DR6 and DR7 are as its delivery has them */
+    /* #DB: DR7.GD; DR6 and DR7 are as its delivery has them, RF is to be pushed as 1, as by every
+     * fault but #DB of a breakpoint on an instruction (18.3.1.1). */
+    DEBUG_DETECTED,
 };
 
 /* SDM Vol. 2, "MOV -- Move to/from Debug Registers". */

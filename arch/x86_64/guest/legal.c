@@ -92,3 +92,9 @@ bool exception_has_code(uint8_t vector)
                          BIT(VECTOR_GP) | BIT(VECTOR_PF) | BIT(VECTOR_AC);
     return vector < 32 && (with_code >> vector & 1);
 }
+
+bool exception_is_fault(uint8_t vector)
+{
+    return vector != VECTOR_DB && vector != VECTOR_BP && vector != VECTOR_OF &&
+           vector != VECTOR_DF && vector != VECTOR_MC;
+}

@@ -39,6 +39,9 @@ bool xcr0_legal(uint64_t value, uint64_t supported);
 
 /* In protected mode this exception pushes an error code (SDM Vol. 3, table 6-1). */
 bool exception_has_code(uint8_t vector);
+/* It pushes RF as 1, so that a breakpoint on the instruction is not hit again when that is tried
+ * again (18.3.1.1). #DB is no fault, or says itself what it pushes; INT3 and INTO are traps. */
+bool exception_is_fault(uint8_t vector);
 
 /* Pending debug exceptions (table 25-4), DR6 and the qualification of #DB share these. */
 #define DEBUG_BREAKPOINTS BITS(3, 0)

@@ -13,7 +13,6 @@
 #define FXSAVE_FCW 0
 #define MXCSR_RESET 0x1f80
 #define FCW_RESET 0x0040
-#define DR6_RESET 0xffff0ff0
 
 static const uint32_t shared_msr_index[SHARED_MSR_COUNT] = {
     [SHARED_STAR] = IA32_STAR,

@@ -43,15 +43,16 @@ static void load_table(struct svm_vcpu *v)
     }
 }
 
-/* What follows from the moment, for the entry that comes. An NMI that asks for a flush must not
- * come between the look at what is stale and VMRUN: with GIF clear it waits, and then ends the
- * guest's run at once (APM Vol. 2, 15.17). */
-static void prepare_entry(struct svm_vcpu *v)
+/* What follows from the moment, for the entry that comes. An NMI that asks for a flush, or comes
+ * with a nudge, must not come between the look at what is stale, or at the nudge, and VMRUN: with
+ * GIF clear it waits, and then ends the guest's run at once (APM Vol. 2, 15.17). */
+static void prepare_entry(struct svm_vcpu *v, uint64_t slice)
 {
     struct vmcb *vmcb = v->vmcb;
     uint64_t window = V_IRQ | V_IGNORE_TPR | BITS(3, 0) << V_PRIORITY_SHIFT;
 
     clear_gif(); /* until svm_enter() is over */
+    slice_timer_start(vcpu_is_nudged(&v->vcpu) ? 0 : slice);
     vmcb->interrupt = (uint32_t)(V_INTR_MASKING | (v->window ? window : 0));
     vmcb->tlb_control = !asid_take_stale(v->asid)  ? TLB_CONTROL_NOTHING
                         : svm_policy.flush_by_asid ? TLB_CONTROL_ASID
@@ -74,8 +75,7 @@ static uint64_t ticks(void)
 
 static void enter(struct svm_vcpu *v, uint64_t slice)
 {
-    slice_timer_start(slice);
-    prepare_entry(v);
+    prepare_entry(v, slice);
     speculation_before_entry();
     this_cpu()->in_guest = true;
     svm_until_show(v);

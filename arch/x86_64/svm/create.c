@@ -11,7 +11,6 @@
 #include "mm/frames/slab.h"
 
 #define PAT_RESET UINT64_C(0x0007040600070406)
-#define DR6_RESET 0xffff0ff0
 
 static struct slab_cache vcpus;
 _Static_assert(sizeof(struct svm_vcpu) <= VCPU_MOST, "as quotas have it");

@@ -22,7 +22,7 @@ section .text
 ;        which the VMCB has
 ;   rsi  the physical address of its VMCB
 ;   rdx  that of the one that keeps the host's FS, GS, TR, ...
-;   ecx  is the guest in an interrupt shadow? The VMCB says so to the CPU; QEMU does not look there, and
+;   cl   is the guest in an interrupt shadow? The VMCB says so to the CPU; QEMU does not look there, and
 ;        has the guest begin in the shadow of the host's STI, if that is right before (docs/SVM.md).
 ; Expects interrupts masked. From CLGI to STGI nothing interrupts the host; STI in between has a
 ; pending interrupt end the guest's run, whatever the guest's own flag says (15.21.1, V_INTR_MASKING).
@@ -43,7 +43,7 @@ svm_enter:
         vmsave
         mov rax, rsi
         vmload
-        test ecx, ecx                   ; no MOV changes flags
+        test cl, cl                     ; no MOV changes flags
         mov rcx, [rdi + GPR(G_RCX)]
         mov rdx, [rdi + GPR(G_RDX)]
         mov rbx, [rdi + GPR(G_RBX)]

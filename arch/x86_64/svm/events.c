@@ -21,16 +21,9 @@ static void set_event(struct svm_vcpu *v, enum svm_event_type type, uint8_t vect
     v->halted = false;
 }
 
-/* #DB is none or says itself what it pushes; INT3 and INTO are traps. */
-static bool is_fault(uint8_t vector)
-{
-    return vector != VECTOR_DB && vector != VECTOR_BP && vector != VECTOR_OF &&
-           vector != VECTOR_DF && vector != VECTOR_MC;
-}
-
 void svm_inject_exception(struct svm_vcpu *v, uint8_t vector, uint32_t code)
 {
-    if (is_fault(vector))
+    if (exception_is_fault(vector))
         set_rf(v->vmcb, true);
     set_event(v, EVENT_EXCEPTION, vector, exception_has_code(vector) && (v->vmcb->cr0 & CR0_PE),
               code);

@@ -183,7 +183,8 @@ static void dr_exit(struct svm_vcpu *v, unsigned code, struct vm_exit *exit)
     case DEBUG_PROTECTION:
         general_protection(v, exit);
         return;
-    case DEBUG_DETECTED:
+    case DEBUG_DETECTED: /* of faults only the one by an instruction's breakpoint leaves RF 0 */
+        v->vmcb->rflags |= RFLAGS_RF;
         svm_inject_exception(v, VECTOR_DB, 0);
         exit->kind = VM_EXIT_HANDLED;
         return;

@@ -30,6 +30,11 @@ static void start_slice(uint64_t tsc_ticks)
         slice_timer_start(tsc_ticks);
 }
 
+void vmx_cut_slice(void)
+{
+    start_slice(0);
+}
+
 static void end_slice(void)
 {
     if (!has_preemption_timer())
@@ -49,16 +54,20 @@ static uint64_t ticks(void)
     return rdtsc();
 }
 
+/* An NMI that comes with a nudge, but before the entry, cuts the slice (vmx_cut_slice()): it comes
+ * before the slice starts, and then the nudge is seen, or after that. */
 static enum vmx_enter enter(struct vmx_vcpu *v, uint64_t slice)
 {
-    start_slice(slice);
-    speculation_before_entry();
     this_cpu()->in_guest = true;
+    start_slice(slice);
+    if (vcpu_is_nudged(&v->vcpu))
+        vmx_cut_slice();
+    speculation_before_entry();
     enum vmx_enter outcome = vmx_enter(v->vcpu.gpr, &v->live, v->launched);
-    end_slice();
     if (outcome == VMX_ENTERED)
         vmx_take_nmi();
     this_cpu()->in_guest = false;
+    end_slice();
     return outcome;
 }
 

@@ -64,18 +64,10 @@ static uint32_t exception_info(uint8_t vector)
                         has_code);
 }
 
-/* So that a breakpoint on the instruction is not hit again when it is tried again. #DB is none, or
- * says itself what it pushes; INT3 and INTO are traps. */
-bool vmx_is_fault(uint8_t vector)
-{
-    return vector != VECTOR_DB && vector != VECTOR_BP && vector != VECTOR_OF &&
-           vector != VECTOR_DF && vector != VECTOR_MC;
-}
-
 void vmx_inject_exception(struct vmx_vcpu *v, uint8_t vector, bool has_code, uint32_t code)
 {
     (void)v;
-    if (vmx_is_fault(vector))
+    if (exception_is_fault(vector))
         set_rf(true);
     set_event(exception_info(vector), has_code ? code : 0, 1);
 }

@@ -28,8 +28,6 @@ bool vmx_watches(void);
 /* What the instruction in progress accesses, for breakpoints. */
 void vmx_note_port(struct vcpu *vcpu, uint16_t port, unsigned width);
 void vmx_note_memory(struct vmx_vcpu *v, uint64_t linear, unsigned bytes, bool write);
-/* Every fault pushes RF as 1 (18.3.1.1). */
-bool vmx_is_fault(uint8_t vector);
 /* Puts the event whose delivery this exit interrupted back to be delivered by the next entry. */
 void vmx_deliver_again(struct vmx_vcpu *v);
 /* What a task switch ends: the shadow of STI or MOV SS, by IRET the blocking of NMIs. */

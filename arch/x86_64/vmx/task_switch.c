@@ -143,7 +143,7 @@ static bool save_old(struct task_switch *s)
     if (s->source == TASK_IRET)
         flags &= ~RFLAGS_NT;
     if (s->vectoring && interruption_type(s->vectoring) == INTERRUPTION_EXCEPTION &&
-        vmx_is_fault((uint8_t)(s->vectoring & INTERRUPTION_VECTOR)))
+        exception_is_fault((uint8_t)(s->vectoring & INTERRUPTION_VECTOR)))
         flags |= RFLAGS_RF;
     set_field(s->old, l, l->ip, rip);
     set_field(s->old, l, l->flags, flags);

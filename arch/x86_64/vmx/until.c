@@ -93,7 +93,8 @@ void vmx_dr_access_exit(struct vmx_vcpu *v, struct vm_exit *exit)
     case DEBUG_PROTECTION:
         general_protection(v, exit);
         return;
-    case DEBUG_DETECTED:
+    case DEBUG_DETECTED: /* of faults only the one by an instruction's breakpoint leaves RF 0 */
+        vmwrite(VMCS_GUEST_RFLAGS, vmread(VMCS_GUEST_RFLAGS) | RFLAGS_RF);
         vmx_inject_exception(v, VECTOR_DB, false, 0);
         exit->kind = VM_EXIT_HANDLED;
         return;

@@ -251,6 +251,7 @@ int vmx_enable_cpu(void)
     }
     cpu->on = true;
     self->vmx = cpu;
+    self->cut_slice = vmx_cut_slice;
     forget_translations();
     return E_OK;
 }

@@ -29,4 +29,7 @@ void vmx_show(struct sink *to);
 
 extern const struct vm_backend vmx_backend;
 
+/* struct percpu's `cut_slice`, for an NMI that has come while a VMCS is current. */
+void vmx_cut_slice(void);
+
 #endif
