@@ -112,12 +112,18 @@ static int quota(const struct command *command, struct output *out, const struct
         error = command_number(command, out, args->word[2], "size", &bytes);
         if (error)
             return error;
+        if (bytes < quota_beside(guest) * PAGE_SIZE)
+            return command_refuse(command, out, E_RANGE,
+                                  "%s is less than the %s that g%u %s holds for its structure and "
+                                  "its vCPU, whatever its memory is",
+                                  args->word[2], size_text(size, quota_beside(guest) * PAGE_SIZE),
+                                  guest->number, guest->name);
     }
     error = buddy_set_quota(guest_owner(guest), none ? UINT64_MAX : quota_frames(guest, bytes));
     if (error)
         return command_refuse(command, out, error, "%s", error_text(error));
     output_note(out, "g%u %s: may hold %s, holds %s", guest->number, guest->name,
-                none ? "what the host leaves" : size_text(size, bytes),
+                none ? "what the host leaves" : size_text(size, quota_bytes(guest)),
                 size_text(held, quota_held(guest)));
     return E_OK;
 }

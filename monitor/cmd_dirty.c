@@ -108,6 +108,17 @@ static void show_heat(struct output *out, const struct heat *heat)
                  (struct value[]){as_number(heat->taken), as_number(every), as_number(any)});
 }
 
+static int take_samples(const struct command *command, struct output *out, const char *word,
+                        uint64_t *samples)
+{
+    int error = command_number(command, out, word, "number of samples", samples);
+
+    if (!error && (*samples == 0 || *samples > HEAT_SAMPLES))
+        return command_refuse(command, out, E_RANGE, "samples=%s: there can be 1 to %u", word,
+                              HEAT_SAMPLES);
+    return error;
+}
+
 static int heat(const struct command *command, struct output *out, const struct arguments *args)
 {
     static struct heat taken; /* there is one console */
@@ -119,26 +130,20 @@ static int heat(const struct command *command, struct output *out, const struct 
         const char *word = args->word[i], *value;
 
         if ((value = word_behind(word, "samples=")))
-            error = command_number(command, out, value, "samples", &samples);
+            error = take_samples(command, out, value, &samples);
         else if ((value = word_behind(word, "ticks=")))
-            error = command_number(command, out, value, "ticks", &ticks);
+            error = command_ticks(command, out, value, &ticks);
         else
             error = command_refuse(command, out, E_INVAL,
                                    "\"%.20s\" is nothing to sample with: samples=N, ticks=N", word);
     }
     if (error)
         return error;
-    error = samples > HEAT_SAMPLES
-                ? E_RANGE
-                : heat_take(guest, (unsigned)samples, ticks, command_stopped, NULL, &taken);
+    error = heat_take(guest, (unsigned)samples, ticks, command_stopped, NULL, &taken);
     if (error == E_STATE)
         return command_refuse(command, out, error,
-                              "g%u %s is %s: only a guest that runs reaches "
-                              "anything",
-                              guest->number, guest->name, guest_state_name(guest->state));
-    if (error == E_RANGE)
-        return command_refuse(command, out, error, "there can be 1 to %u samples, not %lu",
-                              HEAT_SAMPLES, samples);
+                              "g%u %s %s: only a guest that runs reaches anything", guest->number,
+                              guest->name, guest_state_verb(guest->state));
     if (error == E_UNSUPPORTED)
         return command_refuse(command, out, error,
                               "this CPU does not note in a guest's table what was accessed");

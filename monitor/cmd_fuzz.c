@@ -104,21 +104,32 @@ static int read_until(const struct command *command, struct output *out, const s
     return E_OK;
 }
 
+static int read_rounds(const struct command *command, struct output *out, const char *word,
+                       struct fuzz *fuzz)
+{
+    int error = command_number(command, out, word, "number of rounds", &fuzz->rounds);
+
+    if (!error && fuzz->rounds == 0)
+        return command_refuse(command, out, E_RANGE,
+                              "rounds=0: give a number from 1, or none for %u", ROUNDS);
+    return error;
+}
+
 static int read_word(const struct command *command, struct output *out, const struct guest *guest,
                      const char *word, struct fuzz *fuzz)
 {
-    static const char *const names[] = {"rounds=", "seed=", "ticks="};
-    uint64_t *const values[] = {&fuzz->rounds, &fuzz->seed, &fuzz->ticks};
-
     const char *value = word_behind(word, "input=");
 
     if (value)
         return read_input(command, out, value, fuzz);
     if ((value = word_behind(word, "until=")))
         return read_until(command, out, guest, value, fuzz);
-    for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
-        if ((value = word_behind(word, names[i])))
-            return command_number(command, out, value, names[i], values[i]);
+    if ((value = word_behind(word, "ticks=")))
+        return command_ticks(command, out, value, &fuzz->ticks);
+    if ((value = word_behind(word, "rounds=")))
+        return read_rounds(command, out, value, fuzz);
+    if ((value = word_behind(word, "seed=")))
+        return command_number(command, out, value, "seed", &fuzz->seed);
     return command_refuse(command, out, E_INVAL,
                           "\"%.20s\" is nothing to fuzz with: input=GPA:SIZE, until=GVA, rounds=N, "
                           "seed=N, ticks=N",

@@ -90,9 +90,9 @@ static int save(const struct command *command, struct output *out, const struct 
         return command_refuse(command, out, error, "g%u %s: %s", guest->number, guest->name,
                               save.why);
     if (error)
-        return command_refuse(command, out, error, "g%u %s cannot be saved: %s (it is %s)",
+        return command_refuse(command, out, error, "g%u %s cannot be saved: %s (it %s)",
                               guest->number, guest->name, error_text(error),
-                              guest_state_name(guest->state));
+                              guest_state_verb(guest->state));
     if (!out->json)
         return command_refuse(command, out, E_STATE,
                               "the file goes out as JSON; `tools/quire save g%u -o FILE` asks for "

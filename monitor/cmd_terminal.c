@@ -20,8 +20,8 @@ static int attach(const struct command *command, struct output *out, const struc
         return command_refuse(command, out, E_UNSUPPORTED,
                               "a program is not attached: it reads `output` and the log");
     if (guest_ended(guest) || !guest->vcpu)
-        return command_refuse(command, out, E_STATE, "g%u %s is %s: nobody is at its serial port",
-                              guest->number, guest->name, guest_state_name(guest->state));
+        return command_refuse(command, out, E_STATE, "g%u %s %s: nobody is at its serial port",
+                              guest->number, guest->name, guest_state_verb(guest->state));
     output_note(out, "attached to g%u %s (%s); Ctrl-] comes back", guest->number, guest->name,
                 guest_state_name(guest->state));
     terminal_attach(monitor_terminal(), guest);

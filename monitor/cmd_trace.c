@@ -278,6 +278,10 @@ static int take_filter(const struct command *command, struct output *out,
             filter->owner = OWNER_HOST;
         } else if (word[0] >= '0' && word[0] <= '9') {
             int error = command_number(command, out, word, "number of events", &filter->most);
+            if (!error && filter->most == 0)
+                error = command_refuse(command, out, E_RANGE,
+                                       "%s events? give a number from 1, or none for the newest %u",
+                                       word, SHOWN_AT_FIRST);
             if (error)
                 return error;
         } else if (word[0] == 'g' && parse_guest(word, &number, &why) == E_OK) {
@@ -303,14 +307,15 @@ static bool passes(const struct trace_filter *filter, const struct trace_record 
            (!filter->by_cpu || filter->cpu == record->cpu);
 }
 
-/* A guest that is asked for and has had no exit yet, for it has not run; NULL: none. */
+/* A guest that is asked for and has had no exit yet, for it has not run since it was made; NULL:
+ * none. */
 static const struct guest *not_run(const struct trace_filter *filter)
 {
     for (unsigned i = 1; i <= guest_count(); i++) {
         const struct guest *guest = guest_by_number(i);
 
         if ((!filter->by_owner || filter->owner == guest_owner(guest)) && !guest_ended(guest) &&
-            guest->state != GUEST_RUNNING && vm_exit_total(guest) == 0)
+            guest->state != GUEST_RUNNING && vm_exit_total(guest) == 0 && guest->ticks == 0)
             return guest;
     }
     return NULL;
@@ -344,7 +349,7 @@ static int trace_show(const struct command *command, struct output *out,
     if ((filter.events & BIT_OF(TRACE_EXIT)) && !filter.by_cpu)
         waiting = not_run(&filter);
     if (!passing && waiting)
-        output_note(out, "g%u %s has not run yet (%s): `start g%u` lets it run.", waiting->number,
+        output_note(out, "g%u %s has not run since it was made (%s): `start g%u` lets it run.", waiting->number,
                     waiting->name, guest_state_name(waiting->state), waiting->number);
     else if (!passing)
         output_note(out, "No event of these is in the ring.");

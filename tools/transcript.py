@@ -53,7 +53,7 @@ WHOLE_COMMANDS = [
 
 COLUMNS = 80  # what the console takes for granted
 EXAMPLE = re.compile(
-    r"((?:<!-- (?:first|asks): .* -->\n)*)```\n(" + re.escape(PROMPT) + r"[^`]*?\n)```\n", re.M
+    r"((?:<!-- (?:first|asks): .* -->\n)*)```\n(" + re.escape(PROMPT) + r"(?:(?!```)[^\0])*?\n)```\n", re.M
 )
 DIRECTIVE = re.compile(r"<!-- (first|asks): (.*) -->\n")
 FRAME = re.compile(r"\{(g\d+) (\w+)\}")

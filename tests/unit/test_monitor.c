@@ -459,6 +459,15 @@ const char *guest_state_name(enum guest_state state)
     return names[state];
 }
 
+const char *guest_state_verb(enum guest_state state)
+{
+    static char text[24];
+
+    snprintf(text, sizeof(text), "%s %s", state < GUEST_PASSED ? "is" : "has",
+             guest_state_name(state));
+    return text;
+}
+
 const char *slot_kind_name(enum slot_kind kind)
 {
     return kind == SLOT_RAM ? "RAM" : "lazy RAM";
@@ -513,18 +522,31 @@ size_t guest_input(struct guest *of, const char *bytes, size_t n)
     return taken;
 }
 
-/* Two devices, of which one has nothing to show. */
+/* Three devices, of which one has nothing to show, and one answers in a window alone. */
 static void show_lines(const struct guest *of, struct sink *to)
 {
     format(to, "first of g%u\nsecond\n", of->number);
 }
 
 static const struct device silent_device = {.name = "silent"};
-static const struct device telling_device = {.name = "telling", .show = show_lines};
+static const struct device telling_device = {
+    .name = "telling",
+    .port_count = 1,
+    .show = show_lines,
+};
+static const struct window window = {.base = 0xfec00000, .size = PAGE_SIZE};
+static const struct device window_device = {
+    .name = "window",
+    .windows = &window,
+    .window_count = 1,
+    .show = show_lines,
+};
 
 const struct device *device_by_index(unsigned index)
 {
-    return index == 0 ? &silent_device : index == 1 ? &telling_device : NULL;
+    static const struct device *const devices[] = {&silent_device, &telling_device, &window_device};
+
+    return index < ARRAY_SIZE(devices) ? devices[index] : NULL;
 }
 
 static char typed_keys[KEYBOARD_TEXT + 1];
@@ -827,6 +849,9 @@ static void test_top_and_cpus(void **state)
     assert_non_null(strstr(screen, "g2     hello2      running     0  no           10"));
     assert_non_null(strstr(screen, "g3     hello3      paused      1  yes           0"));
     answers("guests", "g3 hello3 is pinned to CPU 1");
+    guest[3].state = GUEST_REFUSED;
+    run("guests");
+    assert_null(strstr(screen, "is pinned"));
     assert_int_equal(stops, 0);
 }
 
@@ -887,6 +912,11 @@ static void test_fuzz_until(void **state)
             "until=0x800000000000: no instruction is there");
     refuses(E_RANGE, "fuzz g3 input=0x1000:4 until=0xffff7fffffffffff", "no instruction is there");
     refuses(E_FORMAT, "fuzz g3 input=0x1000:4 until=", "is no address");
+    refuses(E_RANGE, "fuzz g3 input=0x1000:4 ticks=0", "ticks=0: it is from 1 to 256T");
+    refuses(E_RANGE, "fuzz g3 input=0x1000:4 ticks=0x1000000000001", "it is from 1 to 256T");
+    refuses(E_STATE, "fuzz g3 input=0x1000:4 ticks=256T", "");
+    refuses(E_RANGE, "fuzz g3 input=0x1000:4 rounds=0",
+            "rounds=0: give a number from 1, or none for 10000");
     refuses(E_INVAL, "fuzz g3 input=0x1000:4 till=3", "is nothing to fuzz with");
 }
 
@@ -896,6 +926,7 @@ static void test_nonsense(void **state)
     refuses(E_NOENT, "mep", "\"mep\" is no command; did you mean `mem`? `help` lists them all");
     refuses(E_NOENT, "wakl g1", "did you mean `walk`");
     refuses(E_NOENT, "gu", "did you mean `guests`");
+    refuses(E_NOENT, "GUESTS", "\"GUESTS\" is no command; did you mean `guests`");
     refuses(E_NOENT, "xyzzy", "\"xyzzy\" is no command; `help` lists them all");
     refuses(E_NOENT, "0123456789012345678901234567890123456789x", "is no command");
     refuses(E_NOENT, "\"\"", "is no command");
@@ -925,6 +956,14 @@ static void test_words_of_others(void **state)
     answers("x/8gx kernel_text", "here it is `dump hva kernel_text 64`\n");
     answers("x /2xb g3 0x1000", "here it is `dump g3 gva 0x1000 2`\n");
     answers("xp/4wx 0x200000", "here it is `dump hpa 0x200000 16`\n");
+    refuses(E_INVAL, "x/8gx", "dump: an argument is missing");
+    refuses(E_INVAL, "x", "dump: ");
+    refuses(E_INVAL, "xp", "dump: ");
+    refuses(E_INVAL, "x/8gx g3", "dump: an argument is missing");
+    refuses(E_INVAL, "xp/4gx g3", "here it is `dump g3 gpa`\nerror: dump: ");
+    refuses(E_NOENT, "x/0gx kernel_text", "a count of 0 shows nothing");
+    refuses(E_NOENT, "x/s kernel_text", "shows bytes in hexadecimal and as characters");
+    answers("x/c kernel_text", "here it is `dump hva kernel_text 1`\n");
     refuses(E_NOENT, "x/5i kernel_text", "there is no disassembler");
     refuses(E_NOENT, "x/5q kernel_text", "\"x/5q\" is no command");
     answers("p/x 1 + 2", "here it is `print 1 + 2`\nvalue: 0x3\n");
@@ -959,9 +998,13 @@ static void test_trace_of_a_guest_that_has_not_run(void **state)
     (void)state;
     memset(guest[3].exits, 0, sizeof(guest[3].exits));
     answers("trace on exit; trace show g3",
-            "g3 hello3 has not run yet (paused): `start g3` lets it run.\n");
+            "g3 hello3 has not run since it was made (paused): `start g3` lets it run.\n");
     guest[3].exits[VM_EXIT_PORT] = 1;
+    answers("trace show g3", "No event of these is in the ring.\n");
+    guest[3].exits[VM_EXIT_PORT] = 0;
+    guest[3].ticks = 5;
     answers("trace show g3; trace off", "No event of these is in the ring.\n");
+    refuses(E_RANGE, "trace show 0", "0 events? give a number from 1, or none for the newest 20");
 }
 
 static void test_commands_of_a_line(void **state)
@@ -1016,6 +1059,16 @@ static void test_map(void **state)
                         "rw--g   WB    direct map\n");
     assert_non_null(strstr(screen, "     0x200000  r-x-g   WB    image\n"));
 
+    refuses(E_INVAL, "map host page=3M", "page=3M: no page of such a table has this size: "
+                                         "there are 4K, 2M, 1G");
+    refuses(E_INVAL, "map g3 page=0", "there are 4K, 2M, 1G");
+    refuses(E_INVAL, "map host what=nosuch",
+            "what=nosuch: nothing is called so: there are direct map, MMIO, stack, image, fixmap, "
+            "outside every window\n");
+    refuses(E_INVAL, "map g3 what=stack", "nothing is called so: there are RAM, lazy RAM, ");
+    answers("map g3 what=RAM page=4K", "runs: 1\n");
+    answers("map host \"what=outside every window\"", "runs: 0\n");
+
     refuses(E_STATE, "map g1", "g1 hello1 has no table (passed); `start g1 paused` makes it anew");
     refuses(E_STATE, "map g5", "was refused and never had a table: no Multiboot header");
     refuses(E_NOENT, "map g6", "there is no g6: the guests are g1 to g5");
@@ -1039,6 +1092,8 @@ static void test_map_user(void **state)
     table_destroy(&table);
     answers("map user", "program hello as it ended");
     assert_non_null(strstr(screen, "0x402fff      12K    4K      0x400000  r-xu-   WB    -\n"));
+    refuses(E_INVAL, "map user what=RAM", "a ring-3 program has neither");
+    refuses(E_INVAL, "map user page=1K", "no page of such a table has this size");
 
     /* More runs than are kept: said so. */
     assert_int_equal(
@@ -1358,7 +1413,10 @@ static void test_slots(void **state)
     refuses(E_EXIST, "slot g3 add share=ring:4K@0x80000", "overlaps RAM at 0x0+0xa0000");
     refuses(E_NOMEM, "slot g3 add share=ring:4K@1G", "no frames for it");
     refuses(E_INVAL, "slot g3 remove", "an address is wanted");
-    refuses(E_NOENT, "slot g3 remove 0x1000", "no slot of g3 hello3 begins at 0x1000");
+    refuses(E_RANGE, "slot g3 add ram 4M 0", "a slot of 0 bytes at 0x400000? its size is 4K or");
+    refuses(E_NOENT, "slot g3 remove 0x1000",
+            "0x1000 lies in the slot at 0x0+0xa0000, RAM, of g3 hello3: of a part the size is");
+    refuses(E_NOENT, "slot g3 remove 0x1000000", "no slot of g3 hello3 has 0x1000000");
     refuses(E_NOENT, "slot g3 remove 0x1000 3", "does not lie in one slot of g3 hello3");
     refuses(E_PERM, "slot g3 remove 0x1000 7", "the window of a device");
     answers("slot g3 remove 0x100000", "g3 hello3: nothing is at 0x100000+3M any more\n");
@@ -1376,7 +1434,10 @@ static void test_heat(void **state)
     guest[3].state = GUEST_PAUSED;
     refuses(E_STATE, "heat g3", "g3 hello3 is paused: only a guest that runs reaches anything");
     guest[3].state = GUEST_RUNNING;
-    refuses(E_RANGE, "heat g3 samples=17", "1 to 16 samples, not 17");
+    refuses(E_RANGE, "heat g3 samples=17", "samples=17: there can be 1 to 16");
+    refuses(E_RANGE, "heat g3 samples=0", "samples=0: there can be 1 to 16");
+    refuses(E_RANGE, "heat g3 ticks=0", "ticks=0: it is from 1 to 256T (0x1000000000000)");
+    refuses(E_RANGE, "heat g3 ticks=257T", "ticks=257T: it is from 1 to 256T");
     refuses(E_UNSUPPORTED, "heat g3 samples=3", "does not note");
     refuses(E_INVAL, "heat g3 often", "\"often\" is nothing to sample with");
     run("heat g3 samples=2 ticks=5000");
@@ -1976,7 +2037,7 @@ static void test_attach(void **state)
     assert_memory_equal(guest[2].devices.serial.input, "abcd", 4);
     assert_non_null(strstr(screen, "\a")); /* the fifth found no room */
     assert_non_null(strstr(screen, "login: \a\ng2 hello2: detached\nquire> version\n"));
-    assert_non_null(strstr(screen, "error: attach: g1 hello1 is passed: nobody is at its serial"));
+    assert_non_null(strstr(screen, "error: attach: g1 hello1 has passed: nobody is at its serial"));
     refuses(E_UNSUPPORTED, "attach g3 --json", "a program is not attached");
 
     /* One that ends lets go by itself. */
@@ -2048,7 +2109,16 @@ static void test_devices(void **state)
     (void)state;
     answers("devices g2", "  device      state\n  telling     first of g2\n"
                           "  telling     second\n");
-    refuses(E_STATE, "devices g1", "g1 hello1 is passed, and its devices are gone with it");
+    assert_null(strstr(screen, "window"));
+    guest[2].options.pc = true;
+    answers("devices g2", "  window      first of g2\n");
+    guest[2].options.pc = false;
+    unsigned slots = guest[2].slots;
+    guest[2].slot[guest[2].slots++] =
+        (struct slot){.base = gpa(0xfec00000), .size = PAGE_SIZE, .kind = SLOT_DEVICE};
+    answers("devices g2", "  window      first of g2\n");
+    guest[2].slots = slots;
+    refuses(E_STATE, "devices g1", "g1 hello1 has passed, and its devices are gone with it");
     refuses(E_NOENT, "devices g9", "there is no g9");
 }
 
@@ -2099,7 +2169,8 @@ static void test_type(void **state)
     refuses(E_FORMAT, "type g2 a\\x", "behind a backslash there may be n");
     refuses(E_FORMAT, "type g2 a\\", "behind a backslash there may be n");
     refuses(E_FORMAT, "type g2 a\\c1", "behind a backslash there may be n");
-    refuses(E_STATE, "type g1 x", "g1 hello1 is passed: nobody is at its keyboard");
+    refuses(E_STATE, "type g1 x", "g1 hello1 has passed: nobody is at its keyboard");
+    answers("type g2 a", "typed 1 character on");
     guest[2].devices.keyboard.keyboard.text_count = KEYBOARD_TEXT - 2;
     refuses(E_FULL, "type g2 abc", "3 characters: there is room for 2 until g2 hello2 has read");
     answers("type g2 ab", "typed 2 characters");
