@@ -303,9 +303,9 @@ static const struct command devices_commands[] = {
         .name = "screen",
         .usage = "gN [colour]",
         .summary = "the text on a guest's screen",
-        .details =
-            "Its VGA in text mode, of a guest with the option `pc`; of an ended one, as it was\n"
-            "at its end. Characters that ASCII has not appear as what they resemble.\n",
+        .details = "Its VGA in text mode, of a guest with the option `pc`; of an ended one, as\n"
+                   "it was at its end. Characters that ASCII has not appear as what they\n"
+                   "resemble.\n",
         .example = "screen g1",
         .least = 1,
         .most = 2,
@@ -316,9 +316,9 @@ static const struct command devices_commands[] = {
         .usage = "gN TEXT ...",
         .summary = "type on a guest's keyboard",
         .details =
-            "Keys of a US layout, with shift where it takes that. \\n is Enter, \\e Esc, \\t Tab,\n"
-            "\\b Backspace, \\cX Ctrl and the letter X, \\\\ a backslash. Quotes keep blanks. Its\n"
-            "serial port is another: `attach`.\n",
+            "Keys of a US layout, with shift where it takes that. \\n is Enter, \\e Esc, \\t\n"
+            "Tab, \\b Backspace, \\cX Ctrl and the letter X, \\\\ a backslash. Quotes keep\n"
+            "blanks. Its serial port is another: `attach`.\n",
         .example = "type g1 root\\n",
         .least = 2,
         .most = 12,

@@ -160,11 +160,10 @@ static const struct command dirty_commands[] = {
         .name = "heat",
         .usage = "gN [samples=N] [ticks=N]",
         .summary = "what a guest reaches while it runs, and how often: its working set",
-        .details =
-            "The guest runs alone for so many ticks (20,000,000), then what it has reached is\n"
-            "collected, and so on, 8 times unless told otherwise, 16 at most. `samples` says in "
-            "how\n"
-            "many of them a page was reached. A large page counts whole. A key stops it.\n",
+        .details = "The guest runs alone for so many ticks (20,000,000), then what it has\n"
+                   "reached is collected, and so on, 8 times unless told otherwise, 16 at most.\n"
+                   "`samples` says in how many of them a page was reached. A large page counts\n"
+                   "whole. A key stops it.\n",
         .example = "heat g4",
         .least = 1,
         .most = 3,
@@ -174,13 +173,13 @@ static const struct command dirty_commands[] = {
         .name = "dirty",
         .usage = "gN [off]",
         .summary = "the pages that a guest has written since you asked last",
-        .details =
-            "The first call begins to track. Each page counts for 4K; large pages are split where\n"
-            "they are written, and joined again by `off`. What is written for the guest, by\n"
-            "devices, calls and emulated instructions, counts as well. It is found by the CPU's\n"
-            "log of dirty pages, or the table's dirty bits, or write protection: the best that\n"
-            "the CPU has. By the first two, the pages that hold the guest's own page tables count\n"
-            "as written when the CPU walks them.\n",
+        .details = "The first call begins to track. Each page counts for 4K; large pages are\n"
+                   "split where they are written, and joined again by `off`. What is written for\n"
+                   "the guest, by devices, calls and emulated instructions, counts as well. It\n"
+                   "is found by the CPU's log of dirty pages, or the table's dirty bits, or\n"
+                   "write protection: the best that the CPU has. By the first two, the pages\n"
+                   "that hold the guest's own page tables count as written when the CPU walks\n"
+                   "them.\n",
         .example = "dirty g4",
         .least = 1,
         .most = 2,

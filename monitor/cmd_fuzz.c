@@ -205,13 +205,13 @@ static const struct command fuzz_commands[] = {
         .name = "fuzz",
         .usage = "gN [replay] [input=GPA:SIZE] [until=GVA] [rounds=N] [seed=N] [ticks=N]",
         .summary = "feed a guest with inputs, from its snapshot, until it crashes",
-        .details =
-            "Each round goes back to the snapshot (which is taken, if there is none), puts an\n"
-            "input at a guest-physical address, and lets the guest run until its hypercall says\n"
-            "that it is done, it is about to execute the instruction at `until`, it halts, it\n"
-            "crashes, or so many ticks have passed. Inputs are made from what is there, by the\n"
-            "seed. The first crash is kept; `replay` runs it again.\n"
-            "The other guests wait meanwhile; a key stops it.\n",
+        .details = "Each round goes back to the snapshot (which is taken, if there is none),\n"
+                   "puts an input at a guest-physical address, and lets the guest run until its\n"
+                   "hypercall says that it is done, it is about to execute the instruction at\n"
+                   "`until`, it halts, it crashes, or so many ticks have passed. Inputs are made\n"
+                   "from what is there, by the seed. The first crash is kept; `replay` runs it\n"
+                   "again.\n"
+                   "The other guests wait meanwhile; a key stops it.\n",
         .example = "fuzz g4 input=0x300000:32 rounds=3",
         .least = 2,
         .most = 7,

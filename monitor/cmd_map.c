@@ -194,9 +194,7 @@ static int show_run(void *ctx, const struct mapping *run)
 /* Number `i` of what can be in the column `what`; NULL behind the last. */
 static const char *area_name(const struct map_pass *pass, unsigned i)
 {
-    unsigned count = pass->kind == KIND_KERNEL ? ARRAY_SIZE(windows)
-                     : pass->guest             ? SLOT_KINDS
-                                               : 0;
+    unsigned count = pass->kind == KIND_KERNEL ? ARRAY_SIZE(windows) : pass->guest ? SLOT_KINDS : 0;
 
     if (i == count && count)
         return pass->kind == KIND_KERNEL ? NO_WINDOW : NO_SLOT;
@@ -225,8 +223,9 @@ static int check_what(const struct command *command, const struct map_pass *pass
         return command_refuse(command, pass->out, E_INVAL,
                               "what= asks for slots of guests or areas of the host, and a ring-3 "
                               "program has neither");
-    return command_refuse(command, pass->out, E_INVAL, "what=%.20s: nothing is called so: there are %s",
-                          pass->filter->what, names);
+    return command_refuse(command, pass->out, E_INVAL,
+                          "what=%.20s: nothing is called so: there are %s", pass->filter->what,
+                          names);
 }
 
 static int check_page(const struct command *command, const struct map_pass *pass)
@@ -497,14 +496,14 @@ static const struct command map_commands[] = {
         .usage = "host|user|gN [gva|save|diff|forget] [FILTER ...]",
         .words = "from=X to=X rights= page= what= purpose=",
         .summary = "what a table maps, as runs of equal pages",
-        .details =
-            "Each run is contiguous on both sides, in pages of one size with the same rights and\n"
-            "memory type. Rights: r read, w write, x execute, u from ring 3, g global.\n"
-            "`user` is the ring-3 program that ran last, as its table stood when it ended;\n"
-            "of a guest that has ended, likewise. `gva` is the guest's own tables, as its CR3\n"
-            "stands now. `save` keeps the map as it is, `diff` shows what has changed since,\n"
-            "`forget` gives the memory of it back.\n"
-            "Filters: from=X to=X rights=wx page=2M what=stack purpose=heap; all must hold.\n",
+        .details = "Each run is contiguous on both sides, in pages of one size with the same\n"
+                   "rights and memory type. Rights: r read, w write, x execute, u from ring 3, g\n"
+                   "global. `user` is the ring-3 program that ran last, as its table stood when\n"
+                   "it ended; of a guest that has ended, likewise. `gva` is the guest's own\n"
+                   "tables, as its CR3 stands now. `save` keeps the map as it is, `diff` shows\n"
+                   "what has changed since, `forget` gives the memory of it back.\n"
+                   "Filters: from=X to=X rights=wx page=2M what=stack purpose=heap; all must\n"
+                   "hold.\n",
         .example = "map g1 rights=w page=4K",
         .least = 1,
         .most = 8,

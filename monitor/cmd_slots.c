@@ -320,13 +320,12 @@ static const struct command slots_commands[] = {
                  "gN add share=NAME:SIZE[:r|rw]@GPA | gN remove GPA [SIZE] | "
                  "gN protect GPA r|rw|rx|rwx|x [SIZE]",
         .summary = "what a guest's addresses are, and changes to that while it runs",
-        .details =
-            "The kinds are those of a module's options; a hole may reach over several slots; a\n"
-            "device's window is one that `pc` has. A range without a size is the slot that begins\n"
-            "there. What is removed counts as written, and is given back once no CPU can\n"
-            "reach it. `reset` brings back the slots of the snapshot and what was in them, "
-            "`start`\n"
-            "those of the options; a fork has those of its moment. The guest is told nothing.\n",
+        .details = "The kinds are those of a module's options; a hole may reach over several\n"
+                   "slots; a device's window is one that `pc` has. A range without a size is the\n"
+                   "slot that begins there. What is removed counts as written, and is given back\n"
+                   "once no CPU can reach it. `reset` brings back the slots of the snapshot and\n"
+                   "what was in them, `start` those of the options; a fork has those of its\n"
+                   "moment. The guest is told nothing.\n",
         .example = "slot g4 add lazy 0x40000000 4M",
         .least = 1,
         .most = 5,

@@ -12,8 +12,8 @@ struct map_filter {
     bool by_page;
     uint64_t page;       /* where by_page, its size: which there are is the table's to say */
     const char *what;    /* how the area or slot is called, likewise; NULL: any */
-    const char *purpose;  /* of the frames; NULL: any */
-    bool any;             /* a filter was given */
+    const char *purpose; /* of the frames; NULL: any */
+    bool any;            /* a filter was given */
 };
 
 /* Reads the filters, the command's words from number `from` on. A word that is none is refused with

@@ -317,6 +317,9 @@ static void refused(void **state)
     assert_int_equal(guest_create(&image, &guest), E_QUOTA);
     expect_log("greedy: refused: mem=16M is more than quota=8M allows");
     assert_true(guest_ok(guest));
+    image.cmdline = "starved lazy mem=1M quota=40K";
+    assert_int_equal(guest_create(&image, &guest), E_QUOTA);
+    expect_log("starved: refused: quota=40K has no room for its table: itself and its vCPU take ");
     image.cmdline = "holed mem=1M hole=0x7000+4K";
     assert_int_equal(guest_create(&image, &guest), E_RANGE);
     expect_log("holed: refused: the flat image at 0x7c00");

@@ -45,6 +45,7 @@
 #include "arch/x86_64/speculation.h"
 #include "monitor/commands.h"
 #include "monitor/line_editor.h"
+#include "monitor/registry.h"
 #include "tests/unit/buddy_env.h"
 #include "vm/dirty.h"
 #include "vm/device.h"
@@ -903,6 +904,29 @@ static void test_every_command_is_described(void **state)
     assert_true(commands >= 19);
 }
 
+/* On a terminal of 80 columns. */
+static void test_no_line_of_help_is_folded(void **state)
+{
+    const char *name;
+    char line[64];
+
+    (void)state;
+    answers("columns 80", "");
+    for (unsigned i = 0; (name = command_name(i)); i++) {
+        snprintf(line, sizeof(line), "help %s", name);
+        assert_int_equal(run(line), E_OK);
+        const char *row = strstr(screen, "\n  ");
+        for (const char *text = find_command(name)->details; *text; text = strchr(text, '\n') + 1) {
+            size_t n = strcspn(text, "\n");
+
+            assert_non_null(row);
+            if (strncmp(row, "\n  ", 3) != 0 || strncmp(row + 3, text, n) != 0 || row[3 + n] != '\n')
+                fail_msg("`help %s` folds \"%.*s\":\n%s", name, (int)n, text, screen);
+            row += 3 + n;
+        }
+    }
+}
+
 static void test_fuzz_until(void **state)
 {
     (void)state;
@@ -1059,8 +1083,9 @@ static void test_map(void **state)
                         "rw--g   WB    direct map\n");
     assert_non_null(strstr(screen, "     0x200000  r-x-g   WB    image\n"));
 
-    refuses(E_INVAL, "map host page=3M", "page=3M: no page of such a table has this size: "
-                                         "there are 4K, 2M, 1G");
+    refuses(E_INVAL, "map host page=3M",
+            "page=3M: no page of such a table has this size: "
+            "there are 4K, 2M, 1G");
     refuses(E_INVAL, "map g3 page=0", "there are 4K, 2M, 1G");
     refuses(E_INVAL, "map host what=nosuch",
             "what=nosuch: nothing is called so: there are direct map, MMIO, stack, image, fixmap, "
@@ -2452,6 +2477,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_help, set_up),
         cmocka_unit_test_setup(test_every_command_is_described, set_up),
+        cmocka_unit_test_setup(test_no_line_of_help_is_folded, set_up),
         cmocka_unit_test_setup(test_fuzz_until, set_up),
         cmocka_unit_test_setup(test_nonsense, set_up),
         cmocka_unit_test_setup(test_words_of_others, set_up),
