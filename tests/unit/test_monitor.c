@@ -920,7 +920,8 @@ static void test_no_line_of_help_is_folded(void **state)
             size_t n = strcspn(text, "\n");
 
             assert_non_null(row);
-            if (strncmp(row, "\n  ", 3) != 0 || strncmp(row + 3, text, n) != 0 || row[3 + n] != '\n')
+            if (strncmp(row, "\n  ", 3) != 0 || strncmp(row + 3, text, n) != 0 ||
+                row[3 + n] != '\n')
                 fail_msg("`help %s` folds \"%.*s\":\n%s", name, (int)n, text, screen);
             row += 3 + n;
         }
