@@ -1104,6 +1104,33 @@ static void test_map(void **state)
     refuses(E_NOENT, "map g1", "there are no guests: this CPU has no VMX");
 }
 
+static void test_a_map_is_forgotten(void **state)
+{
+    (void)state;
+    answers("map g3 save; map g3 forget", "the map of 2 runs that was kept is forgotten\n");
+    refuses(E_NOENT, "map g3 forget", "no map of it has been saved");
+}
+
+/* What was taken away for a row of the answer does not come back. */
+static void test_no_percentage_is_shown_twice(void **state)
+{
+    struct output out;
+
+    (void)state;
+    run("");
+    output_init(&out, &uart_sink);
+    output_progress(&out, "find", 3, 100);
+    output_progress_end(&out);
+    output_progress(&out, "find", 3, 100);
+    output_progress(&out, "find", 8, 100);
+    output_progress_end(&out);
+    output_progress_end(&out);
+    assert_string_equal(screen, "\rfind: 1%\r\033[K\rfind: 4%\r\033[K");
+    output_end(&out, "find", E_OK);
+    output_progress(&out, "find", 8, 100);
+    assert_non_null(strstr(screen, "4%\r\033[K\rfind: 4%"));
+}
+
 static void test_map_user(void **state)
 {
     struct table table;
@@ -2487,6 +2514,8 @@ int main(void)
         cmocka_unit_test_setup(test_commands_of_a_line, set_up),
         cmocka_unit_test_setup(test_mem, set_up),
         cmocka_unit_test_setup(test_map, set_up),
+        cmocka_unit_test_setup(test_a_map_is_forgotten, set_up),
+        cmocka_unit_test_setup(test_no_percentage_is_shown_twice, set_up),
         cmocka_unit_test_setup(test_map_user, set_up),
         cmocka_unit_test_setup(test_ended_guest, set_up),
         cmocka_unit_test_setup(test_walk, set_up),
