@@ -79,6 +79,8 @@ static const struct {
 #define BREAKS "there are no breakpoints: `trace on exit` records why guests come back"
 #define STACK "`bt gN` follows the frame pointers of a guest, `bt cpuN` the hypervisor's"
 #define BYTES "there is no disassembler: `dump` shows the bytes, `print X` the symbol at an address"
+#define FORMS "`dump` shows bytes in hexadecimal and as characters, and in no other form"
+#define NO_BYTES "a count of 0 shows nothing: `dump` shows from 1 byte on"
 #define GOES_ON "`resume gN` lets a paused guest run on, `start gN` a new or an ended one"
 #define SWITCHES_OFF "`quit` switches the machine off"
 #define BEGINS_ANEW "`kill gN; start gN` begins a guest anew, `quit` switches the machine off"
@@ -212,15 +214,17 @@ static size_t put_guest(char text[ALIAS_TEXT], const char *ours, const char *gue
     return format_buffer(text, ALIAS_TEXT, "%.*s%s%s", (int)(n - ours), ours, guest, n + 1);
 }
 
-/* gdb's and QEMU's x/NFU: how many bytes are N units, 4 where nothing is said. False: it is no such
- * format. *form is its letter. */
+/* gdb's and QEMU's x/NFU: how many bytes are N units, 4 where nothing is said, 0 where N is. False:
+ * it is no such format. *form is its letter. */
 static bool take_format(const char *format_text, uint64_t *bytes, char *form)
 {
     uint64_t count = 0, unit = 4;
+    bool counted;
 
     *form = 'x';
     if (*format_text++ != '/')
         return false;
+    counted = *format_text >= '0' && *format_text <= '9';
     for (; *format_text >= '0' && *format_text <= '9' && count < 10000; format_text++)
         count = count * 10 + (unsigned)(*format_text - '0');
     for (; *format_text; format_text++) {
@@ -244,7 +248,7 @@ static bool take_format(const char *format_text, uint64_t *bytes, char *form)
             *form = *format_text;
         }
     }
-    *bytes = (count ? count : 1) * unit;
+    *bytes = (counted ? count : 1) * unit;
     return true;
 }
 
@@ -274,12 +278,19 @@ static enum alias examine(const struct arguments *args, char text[ALIAS_TEXT])
         format_buffer(text, ALIAS_TEXT, "%s", BYTES);
         return ALIAS_NAMES;
     }
+    if (strchr("duost", form) || bytes == 0) {
+        format_buffer(text, ALIAS_TEXT, "%s", bytes == 0 ? NO_BYTES : FORMS);
+        return ALIAS_NAMES;
+    }
     if (is_guest(args, next))
         used = put_guest(text, physical ? "dump N gpa" : "dump N gva", args->word[next++]);
     else
         used = format_buffer(text, ALIAS_TEXT, "dump %s", physical ? "hpa" : "hva");
+    /* Without its address `dump` says what is missing. */
+    if (next == args->count)
+        return ALIAS_RUNS;
     struct arguments address = *args;
-    address.count = next < args->count ? next + 1 : next;
+    address.count = next + 1;
     add_words(text, used, &address, next);
     used = strlen(text);
     format_buffer(text + used, ALIAS_TEXT - used, " %lu", bytes);

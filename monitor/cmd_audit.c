@@ -164,12 +164,12 @@ static const struct command audit_commands[] = {
         .name = "audit",
         .usage = "[selftest]",
         .summary = "judge every page table and frame record of the machine",
-        .details =
-            "Each table frame is in use, of its table's kind and owner, and reached once; each\n"
-            "entry is legal; guests are shown memory of their own alone; what is recorded as a\n"
-            "table or as memory is reached; nothing is writable and executable; guard pages are\n"
-            "absent; the CPU has each table's root; no flush is owed. With `selftest` it breaks\n"
-            "each of these rules on scratch tables and must find exactly that.\n",
+        .details = "Each table frame is in use, of its table's kind and owner, and reached once;\n"
+                   "each entry is legal; guests are shown memory of their own alone; what is\n"
+                   "recorded as a table or as memory is reached; nothing is writable and\n"
+                   "executable; guard pages are absent; the CPU has each table's root; no flush\n"
+                   "is owed. With `selftest` it breaks each of these rules on scratch tables and\n"
+                   "must find exactly that.\n",
         .example = "audit",
         .most = 1,
         .run = audit,

@@ -390,10 +390,9 @@ static const struct command bytes_commands[] = {
         .of_cpu = true,
         .usage = AT("[BYTES] [force]"),
         .summary = "the number at an address",
-        .details =
-            "BYTES is 1, 2, 4 or 8. The rights of every table on the way are checked, a guest's\n"
-            "virtual address as supervisor mode of the guest; `force` goes past them. What is\n"
-            "no RAM is never touched.\n",
+        .details = "BYTES is 1, 2, 4 or 8. The rights of every table on the way are checked, a\n"
+                   "guest's virtual address as supervisor mode of the guest; `force` goes past\n"
+                   "them. What is no RAM is never touched.\n",
         .example = "peek g1 gpa 0x100000 4",
         .least = 2,
         .most = 5,
@@ -404,11 +403,10 @@ static const struct command bytes_commands[] = {
         .of_cpu = true,
         .usage = AT("VALUE [BYTES] [force]"),
         .summary = "writes a number",
-        .details = "As peek. Memory of guests and programs is written where the tables allow it; "
-                   "anything\n"
-                   "else, the hypervisor's own text and tables first of all, only with `force`, "
-                   "which can\n"
-                   "break it. After a write into a table its translations are flushed.\n",
+        .details = "As peek. Memory of guests and programs is written where the tables allow it;\n"
+                   "anything else, the hypervisor's own text and tables first of all, only with\n"
+                   "`force`, which can break it. After a write into a table its translations are\n"
+                   "flushed.\n",
         .example = "poke g1 gpa 0x101000 0x12345678 4",
         .least = 3,
         .most = 6,
@@ -430,10 +428,9 @@ static const struct command bytes_commands[] = {
         .of_cpu = true,
         .usage = AT("SIZE WHAT [force]"),
         .summary = "where a text or a number stands in memory",
-        .details =
-            "SIZE bytes from the address on are searched, at most 256M; what is not there is\n"
-            "passed over. A number is looked for as 4 bytes, or as 8 past 32 bits. The first\n"
-            "32 places are shown, all are counted.\n",
+        .details = "SIZE bytes from the address on are searched, at most 256M; what is not there\n"
+                   "is passed over. A number is looked for as 4 bytes, or as 8 past 32 bits. The\n"
+                   "first 32 places are shown, all are counted.\n",
         .example = "find g1 gpa 1M 64K 0x1badb002",
         .least = 4,
         .most = 6,

@@ -112,12 +112,18 @@ static int quota(const struct command *command, struct output *out, const struct
         error = command_number(command, out, args->word[2], "size", &bytes);
         if (error)
             return error;
+        if (bytes < quota_beside(guest) * PAGE_SIZE)
+            return command_refuse(command, out, E_RANGE,
+                                  "%s is less than the %s that g%u %s holds for its structure and "
+                                  "its vCPU, whatever its memory is",
+                                  args->word[2], size_text(size, quota_beside(guest) * PAGE_SIZE),
+                                  guest->number, guest->name);
     }
     error = buddy_set_quota(guest_owner(guest), none ? UINT64_MAX : quota_frames(guest, bytes));
     if (error)
         return command_refuse(command, out, error, "%s", error_text(error));
     output_note(out, "g%u %s: may hold %s, holds %s", guest->number, guest->name,
-                none ? "what the host leaves" : size_text(size, bytes),
+                none ? "what the host leaves" : size_text(size, quota_bytes(guest)),
                 size_text(held, quota_held(guest)));
     return E_OK;
 }
@@ -157,11 +163,10 @@ static const struct command copies_commands[] = {
         .name = "merge",
         .usage = "",
         .summary = "share equal pages among the guests that allow it",
-        .details =
-            "Guests with the option `merge`; their RAM, in pages of 4K, zeroes first. Large pages\n"
-            "are split where many of their pages are zeroes. Who writes to a shared page gets one\n"
-            "of his own again. `mem` says what is saved by all that guests share. A key stops "
-            "it.\n",
+        .details = "Guests with the option `merge`; their RAM, in pages of 4K, zeroes first.\n"
+                   "Large pages are split where many of their pages are zeroes. Who writes to a\n"
+                   "shared page gets one of his own again. `mem` says what is saved by all that\n"
+                   "guests share. A key stops it.\n",
         .example = "merge",
         .run = merge,
     },
@@ -169,10 +174,10 @@ static const struct command copies_commands[] = {
         .name = "snapshot",
         .usage = "gN",
         .summary = "keep how a guest is now, for `reset` to come back to",
-        .details =
-            "Memory, CPU and devices. The memory is shared with the guest until it writes, so it\n"
-            "costs what the guest's table costs. There is one a guest: a new one replaces it. A\n"
-            "guest with a snapshot that would end is held, so that it can go back.\n",
+        .details = "Memory, CPU and devices. The memory is shared with the guest until it\n"
+                   "writes, so it costs what the guest's table costs. There is one a guest: a\n"
+                   "new one replaces it. A guest with a snapshot that would end is held, so that\n"
+                   "it can go back.\n",
         .example = "snapshot g4",
         .least = 1,
         .most = 1,
@@ -182,10 +187,9 @@ static const struct command copies_commands[] = {
         .name = "reset",
         .usage = "gN",
         .summary = "send a guest back to its snapshot",
-        .details =
-            "Only pages that were written since are put back, unless its slots were changed. The\n"
-            "guest's clock goes back, too. A paused guest stays paused, unless it was held at its\n"
-            "end.\n",
+        .details = "Only pages that were written since are put back, unless its slots were\n"
+                   "changed. The guest's clock goes back, too. A paused guest stays paused,\n"
+                   "unless it was held at its end.\n",
         .example = "reset g4",
         .least = 1,
         .most = 1,
@@ -195,10 +199,9 @@ static const struct command copies_commands[] = {
         .name = "fork",
         .usage = "gN",
         .summary = "make a second guest that goes on from where a guest is",
-        .details =
-            "Its memory is shared with the first until either of them writes, CPU and devices are\n"
-            "copied. It runs if the first runs. Shared memory is charged to neither; what is\n"
-            "copied, to who wrote.\n",
+        .details = "Its memory is shared with the first until either of them writes, CPU and\n"
+                   "devices are copied. It runs if the first runs. Shared memory is charged to\n"
+                   "neither; what is copied, to who wrote.\n",
         .example = "fork g4",
         .least = 1,
         .most = 1,
@@ -208,10 +211,9 @@ static const struct command copies_commands[] = {
         .name = "quota",
         .usage = "gN SIZE|none",
         .summary = "how much memory a guest may hold, from now on",
-        .details =
-            "All that it costs is included, its tables and vCPU too. One that needs more is "
-            "paused\n"
-            "and says so; `resume` lets it go on once there is room. What it has it keeps.\n",
+        .details = "All that it costs is included, its tables and vCPU too. One that needs more\n"
+                   "is paused and says so; `resume` lets it go on once there is room. What it\n"
+                   "has it keeps.\n",
         .example = "quota g4 none",
         .least = 2,
         .most = 2,

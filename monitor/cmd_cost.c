@@ -168,11 +168,10 @@ static const struct command cost_commands[] = {
         .name = "cost",
         .usage = "gN",
         .summary = "what it costs to copy a guest's memory, and to find what it writes",
-        .details =
-            "Its memory is shared with a table made for it, as `fork` does, and given back, next\n"
-            "to a plain loop over as many entries and counts. A guest that runs is then let run\n"
-            "for 20,000,000 ticks, and what it wrote is found, as `dirty` does. Three times "
-            "each.\n",
+        .details = "Its memory is shared with a table made for it, as `fork` does, and given\n"
+                   "back, next to a plain loop over as many entries and counts. A guest that\n"
+                   "runs is then let run for 20,000,000 ticks, and what it wrote is found, as\n"
+                   "`dirty` does. Three times each.\n",
         .example = "cost g4",
         .least = 1,
         .most = 1,

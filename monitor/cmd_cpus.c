@@ -203,13 +203,13 @@ static const struct command cpus_commands[] = {
         .usage = "[trial [CHANGES]]",
         .words = "trial",
         .summary = "the CPUs, what each does, and the flushes that it took part in",
-        .details =
-            "Of each CPU: flushes in which it had others take part and how many CPUs it asked;\n"
-            "those of others that it answered, how many of these late (at the end of a read of a\n"
-            "table), and how often it learnt of one when it loaded a table. `trial` has other\n"
-            "CPUs read a page whose place is changed 100 times, in the kernel's table, in a\n"
-            "program's and in a guest that runs on another CPU, and all of them map and unmap at\n"
-            "once; no read may come to where the page no longer leads.\n",
+        .details = "Of each CPU: flushes in which it had others take part and how many CPUs it\n"
+                   "asked; those of others that it answered, how many of these late (at the end\n"
+                   "of a read of a table), and how often it learnt of one when it loaded a\n"
+                   "table. `trial` has other CPUs read a page whose place is changed 100 times,\n"
+                   "in the kernel's table, in a program's and in a guest that runs on another\n"
+                   "CPU, and all of them map and unmap at once; no read may come to where the\n"
+                   "page no longer leads.\n",
         .example = "cpus",
         .most = 2,
         .run = cpus_command,
@@ -218,17 +218,13 @@ static const struct command cpus_commands[] = {
         .name = "top",
         .usage = "",
         .summary = "which guest is on which CPU, and how much of its time each has had",
-        .details =
-            "`cpu` is the CPU whose queue a guest is in, `pinned` those that stay there "
-            "(`pin=N`),\n"
-            "`percent` its share of one CPU's time since `top` was asked last, all that was done\n"
-            "for it included, and `ticks` what it has had in its life. A guest with several CPUs "
-            "has\n"
-            "a line for each, gN.V; `waiting` is one that has not been started. A guest sits a "
-            "turn out "
-            "for\n"
-            "what went beyond its slices; it moves when a CPU that has nobody to run takes it.\n"
-            "How long a key had to wait until a slice was over is told as well.\n",
+        .details = "`cpu` is the CPU whose queue a guest is in, `pinned` those that stay there\n"
+                   "(`pin=N`), `percent` its share of one CPU's time since `top` was asked last,\n"
+                   "all that was done for it included, and `ticks` what it has had in its life.\n"
+                   "A guest with several CPUs has a line for each, gN.V; `waiting` is one that\n"
+                   "has not been started. A guest sits a turn out for what went beyond its\n"
+                   "slices; it moves when a CPU that has nobody to run takes it. How long a key\n"
+                   "had to wait until a slice was over is told as well.\n",
         .example = "top",
         .run = top,
     },

@@ -50,6 +50,20 @@ static void show_device(struct output *out, const struct device *device, const s
     }
 }
 
+/* All guests have the ports; a window in memory is a PC's, or was added as a slot. */
+static bool has_device(const struct guest *guest, const struct device *device)
+{
+    if (device->port_count || guest->options.pc)
+        return true;
+    for (unsigned i = 0; i < device->window_count; i++) {
+        const struct slot *slot = guest_slot_at(guest, gpa(device->windows[i].base));
+
+        if (slot && slot->kind == SLOT_DEVICE)
+            return true;
+    }
+    return false;
+}
+
 static int devices(const struct command *command, struct output *out, const struct arguments *args)
 {
     const struct device *device;
@@ -60,11 +74,11 @@ static int devices(const struct command *command, struct output *out, const stru
         return error;
     if (!guest->vcpu)
         return command_refuse(command, out, E_STATE,
-                              "g%u %s is %s, and its devices are gone with it; `screen` and "
+                              "g%u %s %s, and its devices are gone with it; `screen` and "
                               "`report` have what is left",
-                              guest->number, guest->name, guest_state_name(guest->state));
+                              guest->number, guest->name, guest_state_verb(guest->state));
     for (unsigned i = 0; (device = device_by_index(i)); i++)
-        if (device->show)
+        if (device->show && has_device(guest, device))
             show_device(out, device, guest);
     return E_OK;
 }
@@ -259,8 +273,8 @@ static int type(const struct command *command, struct output *out, const struct 
     if (error)
         return error;
     if (guest_ended(guest))
-        return command_refuse(command, out, E_STATE, "g%u %s is %s: nobody is at its keyboard",
-                              guest->number, guest->name, guest_state_name(guest->state));
+        return command_refuse(command, out, E_STATE, "g%u %s %s: nobody is at its keyboard",
+                              guest->number, guest->name, guest_state_verb(guest->state));
     room = KEYBOARD_TEXT - guest->devices.keyboard.keyboard.text_count;
     if (length > room)
         return command_refuse(command, out, E_FULL,
@@ -268,8 +282,8 @@ static int type(const struct command *command, struct output *out, const struct 
                               "was typed before",
                               length, room, guest->number, guest->name);
     keyboard_type(guest, text, length);
-    output_note(out, "typed %lu characters on the keyboard of g%u %s", length, guest->number,
-                guest->name);
+    output_note(out, "typed %lu character%s on the keyboard of g%u %s", length,
+                length == 1 ? "" : "s", guest->number, guest->name);
     return E_OK;
 }
 
@@ -289,9 +303,9 @@ static const struct command devices_commands[] = {
         .name = "screen",
         .usage = "gN [colour]",
         .summary = "the text on a guest's screen",
-        .details =
-            "Its VGA in text mode, of a guest with the option `pc`; of an ended one, as it was\n"
-            "at its end. Characters that ASCII has not appear as what they resemble.\n",
+        .details = "Its VGA in text mode, of a guest with the option `pc`; of an ended one, as\n"
+                   "it was at its end. Characters that ASCII has not appear as what they\n"
+                   "resemble.\n",
         .example = "screen g1",
         .least = 1,
         .most = 2,
@@ -302,9 +316,9 @@ static const struct command devices_commands[] = {
         .usage = "gN TEXT ...",
         .summary = "type on a guest's keyboard",
         .details =
-            "Keys of a US layout, with shift where it takes that. \\n is Enter, \\e Esc, \\t Tab,\n"
-            "\\b Backspace, \\cX Ctrl and the letter X, \\\\ a backslash. Quotes keep blanks. Its\n"
-            "serial port is another: `attach`.\n",
+            "Keys of a US layout, with shift where it takes that. \\n is Enter, \\e Esc, \\t\n"
+            "Tab, \\b Backspace, \\cX Ctrl and the letter X, \\\\ a backslash. Quotes keep\n"
+            "blanks. Its serial port is another: `attach`.\n",
         .example = "type g1 root\\n",
         .least = 2,
         .most = 12,

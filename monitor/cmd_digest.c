@@ -112,11 +112,11 @@ static const struct command digest_commands[] = {
         .name = "digest",
         .usage = "gN",
         .summary = "a guest's memory in one number, for comparison",
-        .details =
-            "FNV-1a of 64 bits over the bytes of each slot that is memory, and over these numbers\n"
-            "in their order; a page that has no frame yet counts as the zeroes that the guest\n"
-            "would find. It depends on nothing but what the guest sees: neither on the frames\n"
-            "nor on the CPU. `pause` the guest first if it is to stay the same.\n",
+        .details = "FNV-1a of 64 bits over the bytes of each slot that is memory, and over these\n"
+                   "numbers in their order; a page that has no frame yet counts as the zeroes\n"
+                   "that the guest would find. It depends on nothing but what the guest sees:\n"
+                   "neither on the frames nor on the CPU. `pause` the guest first if it is to\n"
+                   "stay the same.\n",
         .example = "digest g1",
         .least = 1,
         .most = 1,

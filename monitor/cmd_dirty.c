@@ -108,6 +108,17 @@ static void show_heat(struct output *out, const struct heat *heat)
                  (struct value[]){as_number(heat->taken), as_number(every), as_number(any)});
 }
 
+static int take_samples(const struct command *command, struct output *out, const char *word,
+                        uint64_t *samples)
+{
+    int error = command_number(command, out, word, "number of samples", samples);
+
+    if (!error && (*samples == 0 || *samples > HEAT_SAMPLES))
+        return command_refuse(command, out, E_RANGE, "samples=%s: there can be 1 to %u", word,
+                              HEAT_SAMPLES);
+    return error;
+}
+
 static int heat(const struct command *command, struct output *out, const struct arguments *args)
 {
     static struct heat taken; /* there is one console */
@@ -119,26 +130,20 @@ static int heat(const struct command *command, struct output *out, const struct 
         const char *word = args->word[i], *value;
 
         if ((value = word_behind(word, "samples=")))
-            error = command_number(command, out, value, "samples", &samples);
+            error = take_samples(command, out, value, &samples);
         else if ((value = word_behind(word, "ticks=")))
-            error = command_number(command, out, value, "ticks", &ticks);
+            error = command_ticks(command, out, value, &ticks);
         else
             error = command_refuse(command, out, E_INVAL,
                                    "\"%.20s\" is nothing to sample with: samples=N, ticks=N", word);
     }
     if (error)
         return error;
-    error = samples > HEAT_SAMPLES
-                ? E_RANGE
-                : heat_take(guest, (unsigned)samples, ticks, command_stopped, NULL, &taken);
+    error = heat_take(guest, (unsigned)samples, ticks, command_stopped, NULL, &taken);
     if (error == E_STATE)
         return command_refuse(command, out, error,
-                              "g%u %s is %s: only a guest that runs reaches "
-                              "anything",
-                              guest->number, guest->name, guest_state_name(guest->state));
-    if (error == E_RANGE)
-        return command_refuse(command, out, error, "there can be 1 to %u samples, not %lu",
-                              HEAT_SAMPLES, samples);
+                              "g%u %s %s: only a guest that runs reaches anything", guest->number,
+                              guest->name, guest_state_verb(guest->state));
     if (error == E_UNSUPPORTED)
         return command_refuse(command, out, error,
                               "this CPU does not note in a guest's table what was accessed");
@@ -155,11 +160,10 @@ static const struct command dirty_commands[] = {
         .name = "heat",
         .usage = "gN [samples=N] [ticks=N]",
         .summary = "what a guest reaches while it runs, and how often: its working set",
-        .details =
-            "The guest runs alone for so many ticks (20,000,000), then what it has reached is\n"
-            "collected, and so on, 8 times unless told otherwise, 16 at most. `samples` says in "
-            "how\n"
-            "many of them a page was reached. A large page counts whole. A key stops it.\n",
+        .details = "The guest runs alone for so many ticks (20,000,000), then what it has\n"
+                   "reached is collected, and so on, 8 times unless told otherwise, 16 at most.\n"
+                   "`samples` says in how many of them a page was reached. A large page counts\n"
+                   "whole. A key stops it.\n",
         .example = "heat g4",
         .least = 1,
         .most = 3,
@@ -169,13 +173,13 @@ static const struct command dirty_commands[] = {
         .name = "dirty",
         .usage = "gN [off]",
         .summary = "the pages that a guest has written since you asked last",
-        .details =
-            "The first call begins to track. Each page counts for 4K; large pages are split where\n"
-            "they are written, and joined again by `off`. What is written for the guest, by\n"
-            "devices, calls and emulated instructions, counts as well. It is found by the CPU's\n"
-            "log of dirty pages, or the table's dirty bits, or write protection: the best that\n"
-            "the CPU has. By the first two, the pages that hold the guest's own page tables count\n"
-            "as written when the CPU walks them.\n",
+        .details = "The first call begins to track. Each page counts for 4K; large pages are\n"
+                   "split where they are written, and joined again by `off`. What is written for\n"
+                   "the guest, by devices, calls and emulated instructions, counts as well. It\n"
+                   "is found by the CPU's log of dirty pages, or the table's dirty bits, or\n"
+                   "write protection: the best that the CPU has. By the first two, the pages\n"
+                   "that hold the guest's own page tables count as written when the CPU walks\n"
+                   "them.\n",
         .example = "dirty g4",
         .least = 1,
         .most = 2,

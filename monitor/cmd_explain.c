@@ -249,17 +249,14 @@ static const struct command explain_commands[] = {
         .of_cpu = true,
         .usage = "host VA [r|w|x] [user] | gN gpa|gva X [r|w|x] [user]",
         .summary = "why an access goes through or not, reference by reference",
-        .details =
-            "Every memory reference that the CPU makes for the access, in its order: for a "
-            "guest's\n"
-            "virtual address up to 24, since each entry of its tables lies at a guest-physical\n"
-            "address. Then the verdict: the frame, what may be done there and the memory type; or\n"
-            "the fault with its error code, or the exit with what the CPU tells of it, and the "
-            "rule.\n"
-            "Without r, w or x it is a read; without `user` it is made by supervisor mode. The\n"
-            "registers are the guest's as they stand, RFLAGS.AC included; nothing is changed. With "
-            "gva\n"
-            "the address may be a symbol of the guest.\n",
+        .details = "Every memory reference that the CPU makes for the access, in its order: for\n"
+                   "a guest's virtual address up to 24, since each entry of its tables lies at a\n"
+                   "guest-physical address. Then the verdict: the frame, what may be done there\n"
+                   "and the memory type; or the fault with its error code, or the exit with what\n"
+                   "the CPU tells of it, and the rule. Without r, w or x it is a read; without\n"
+                   "`user` it is made by supervisor mode. The registers are the guest's as they\n"
+                   "stand, RFLAGS.AC included; nothing is changed. With gva the address may be a\n"
+                   "symbol of the guest.\n",
         .example = "explain g1 gpa 0x101000 w",
         .least = 2,
         .most = 5,

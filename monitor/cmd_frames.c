@@ -367,12 +367,11 @@ static const struct command frames_commands[] = {
         .name = "who",
         .usage = "HPA",
         .summary = "whose a frame is, what for, and every mapping that reaches it",
-        .details =
-            "Every mapping in every table there is: the hypervisor's own, each guest's second "
-            "level,\n"
-            "and the tables that a guest whose memory it is has built itself, with the input\n"
-            "address that leads there. A frame that is a table itself says of which level. A\n"
-            "ring-3 program's table is gone by the time that one can ask.\n",
+        .details = "Every mapping in every table there is: the hypervisor's own, each guest's\n"
+                   "second level, and the tables that a guest whose memory it is has built\n"
+                   "itself, with the input address that leads there. A frame that is a table\n"
+                   "itself says of which level. A ring-3 program's table is gone by the time\n"
+                   "that one can ask.\n",
         .example = "who 0x200000",
         .least = 1,
         .most = 1,
@@ -382,10 +381,10 @@ static const struct command frames_commands[] = {
         .name = "frames",
         .usage = "",
         .summary = "what all frames are used for, and how the free ones hang together",
-        .details =
-            "Used frames by purpose and owner, with the number of runs that they lie in. Of the\n"
-            "free blocks, `too small` is how much of the free memory lies in smaller blocks than\n"
-            "these, and so is of no use to who wants one. Frames in per-CPU caches are in none.\n",
+        .details = "Used frames by purpose and owner, with the number of runs that they lie in.\n"
+                   "Of the free blocks, `too small` is how much of the free memory lies in\n"
+                   "smaller blocks than these, and so is of no use to who wants one. Frames in\n"
+                   "per-CPU caches are in none.\n",
         .example = "frames",
         .run = frames,
     },

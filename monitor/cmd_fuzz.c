@@ -104,21 +104,32 @@ static int read_until(const struct command *command, struct output *out, const s
     return E_OK;
 }
 
+static int read_rounds(const struct command *command, struct output *out, const char *word,
+                       struct fuzz *fuzz)
+{
+    int error = command_number(command, out, word, "number of rounds", &fuzz->rounds);
+
+    if (!error && fuzz->rounds == 0)
+        return command_refuse(command, out, E_RANGE,
+                              "rounds=0: give a number from 1, or none for %u", ROUNDS);
+    return error;
+}
+
 static int read_word(const struct command *command, struct output *out, const struct guest *guest,
                      const char *word, struct fuzz *fuzz)
 {
-    static const char *const names[] = {"rounds=", "seed=", "ticks="};
-    uint64_t *const values[] = {&fuzz->rounds, &fuzz->seed, &fuzz->ticks};
-
     const char *value = word_behind(word, "input=");
 
     if (value)
         return read_input(command, out, value, fuzz);
     if ((value = word_behind(word, "until=")))
         return read_until(command, out, guest, value, fuzz);
-    for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
-        if ((value = word_behind(word, names[i])))
-            return command_number(command, out, value, names[i], values[i]);
+    if ((value = word_behind(word, "ticks=")))
+        return command_ticks(command, out, value, &fuzz->ticks);
+    if ((value = word_behind(word, "rounds=")))
+        return read_rounds(command, out, value, fuzz);
+    if ((value = word_behind(word, "seed=")))
+        return command_number(command, out, value, "seed", &fuzz->seed);
     return command_refuse(command, out, E_INVAL,
                           "\"%.20s\" is nothing to fuzz with: input=GPA:SIZE, until=GVA, rounds=N, "
                           "seed=N, ticks=N",
@@ -194,13 +205,13 @@ static const struct command fuzz_commands[] = {
         .name = "fuzz",
         .usage = "gN [replay] [input=GPA:SIZE] [until=GVA] [rounds=N] [seed=N] [ticks=N]",
         .summary = "feed a guest with inputs, from its snapshot, until it crashes",
-        .details =
-            "Each round goes back to the snapshot (which is taken, if there is none), puts an\n"
-            "input at a guest-physical address, and lets the guest run until its hypercall says\n"
-            "that it is done, it is about to execute the instruction at `until`, it halts, it\n"
-            "crashes, or so many ticks have passed. Inputs are made from what is there, by the\n"
-            "seed. The first crash is kept; `replay` runs it again.\n"
-            "The other guests wait meanwhile; a key stops it.\n",
+        .details = "Each round goes back to the snapshot (which is taken, if there is none),\n"
+                   "puts an input at a guest-physical address, and lets the guest run until its\n"
+                   "hypercall says that it is done, it is about to execute the instruction at\n"
+                   "`until`, it halts, it crashes, or so many ticks have passed. Inputs are made\n"
+                   "from what is there, by the seed. The first crash is kept; `replay` runs it\n"
+                   "again.\n"
+                   "The other guests wait meanwhile; a key stops it.\n",
         .example = "fuzz g4 input=0x300000:32 rounds=3",
         .least = 2,
         .most = 7,

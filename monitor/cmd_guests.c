@@ -58,7 +58,7 @@ static int guests(const struct command *command, struct output *out, const struc
     }
     output_note(out, "%u of %u ended, %u as expected", ended, count, ok);
     for (unsigned i = 1; i <= count; i++)
-        if (guest_by_number(i)->options.pinned)
+        if (guest_by_number(i)->options.pinned && guest_by_number(i)->state != GUEST_REFUSED)
             output_note(out, "g%u %s is pinned to CPU %u", i, guest_by_number(i)->name,
                         guest_by_number(i)->options.pin);
     return E_OK;
@@ -118,8 +118,8 @@ static int pause(const struct command *command, struct output *out, const struct
     error = guest_pause(guest);
     if (error)
         return command_refuse(command, out, error,
-                              "g%u %s is %s: only a guest that runs can be paused", guest->number,
-                              guest->name, guest_state_name(guest->state));
+                              "g%u %s %s: only a guest that runs can be paused", guest->number,
+                              guest->name, guest_state_verb(guest->state));
     show_change(out, guest);
     return E_OK;
 }
@@ -133,8 +133,8 @@ static int resume(const struct command *command, struct output *out, const struc
         return error;
     if (guest->state != GUEST_PAUSED)
         return command_refuse(command, out, E_STATE,
-                              "g%u %s is %s: only a paused guest can be resumed%s", guest->number,
-                              guest->name, guest_state_name(guest->state),
+                              "g%u %s %s: only a paused guest can be resumed%s", guest->number,
+                              guest->name, guest_state_verb(guest->state),
                               guest_ended(guest) ? "; `start` runs an ended one again" : "");
     error = command_not_held(command, out, guest);
     if (error)

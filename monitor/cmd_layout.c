@@ -54,7 +54,7 @@ static const struct command layout_commands[] = {
         .name = "layout",
         .usage = "",
         .summary = "all frames in address order, by state, purpose and owner",
-        .details = "Each run is contiguous. Frames that no run names are no RAM. A key at a "
+        .details = "Each run is contiguous. Frames that no run names are no RAM. A key at a\n"
                    "terminal stops it.\n",
         .example = "layout",
         .run = layout,

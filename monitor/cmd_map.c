@@ -63,28 +63,31 @@ static void know_pages(struct map_pass *pass, const struct table_kind *kind)
         pass->page[level] = level_size(kind, level);
 }
 
+#define NO_WINDOW "outside every window"
+#define NO_SLOT "outside every slot"
+
+static const struct {
+    uint64_t base, size;
+    const char *name;
+} windows[] = {
+    {DIRECT_BASE, DIRECT_SIZE, "direct map"}, {MMIO_BASE, MMIO_SIZE, "MMIO"},
+    {STACKS_BASE, STACKS_SIZE, "stack"},      {IMAGE_BASE, IMAGE_SIZE, "image"},
+    {FIXMAP_BASE, FIXMAP_SIZE, "fixmap"},
+};
+
 static const char *host_window(uint64_t at)
 {
-    static const struct {
-        uint64_t base, size;
-        const char *name;
-    } windows[] = {
-        {DIRECT_BASE, DIRECT_SIZE, "direct map"}, {MMIO_BASE, MMIO_SIZE, "MMIO"},
-        {STACKS_BASE, STACKS_SIZE, "stack"},      {IMAGE_BASE, IMAGE_SIZE, "image"},
-        {FIXMAP_BASE, FIXMAP_SIZE, "fixmap"},
-    };
-
     for (unsigned i = 0; i < ARRAY_SIZE(windows); i++)
         if (at >= windows[i].base && at - windows[i].base < windows[i].size)
             return windows[i].name;
-    return "outside every window";
+    return NO_WINDOW;
 }
 
 const char *table_guest_area(const struct guest *guest, uint64_t at)
 {
     const struct slot *slot = guest_slot_at(guest, gpa(at));
 
-    return slot ? slot_kind_name(slot->kind) : "outside every slot";
+    return slot ? slot_kind_name(slot->kind) : NO_SLOT;
 }
 
 /* What lies at a run's start: for a guest's own table the slot behind it. */
@@ -172,7 +175,7 @@ static int show_run(void *ctx, const struct mapping *run)
 
     if (run->last < filter->first || run->in > filter->last ||
         (filter->rights & ~(unsigned)run->attrs.rights) ||
-        (filter->page && filter->page != pass->page[run->level]))
+        (filter->by_page && filter->page != pass->page[run->level]))
         return 0;
     if (filter->what) {
         const char *what = what_is_there(pass, run);
@@ -184,6 +187,73 @@ static int show_run(void *ctx, const struct mapping *run)
     else
         show_part(pass, run);
     return 0;
+}
+
+#define NAMES_TEXT 160
+
+/* Number `i` of what can be in the column `what`; NULL behind the last. */
+static const char *area_name(const struct map_pass *pass, unsigned i)
+{
+    unsigned count = pass->kind == KIND_KERNEL ? ARRAY_SIZE(windows) : pass->guest ? SLOT_KINDS : 0;
+
+    if (i == count && count)
+        return pass->kind == KIND_KERNEL ? NO_WINDOW : NO_SLOT;
+    if (i >= count)
+        return NULL;
+    return pass->kind == KIND_KERNEL ? windows[i].name : slot_kind_name((enum slot_kind)i);
+}
+
+static int check_what(const struct command *command, const struct map_pass *pass)
+{
+    char names[NAMES_TEXT] = "";
+    const char *name;
+    size_t n = 0;
+
+    if (!pass->filter->what)
+        return E_OK;
+    for (unsigned i = 0; (name = area_name(pass, i)); i++) {
+        if (strcmp(name, pass->filter->what) == 0)
+            return E_OK;
+        /* Two kinds of slots are called alike. */
+        if (pass->guest && i == SLOT_ROM_LAZY)
+            continue;
+        n += format_buffer(names + n, sizeof(names) - n, "%s%s", i ? ", " : "", name);
+    }
+    if (!n)
+        return command_refuse(command, pass->out, E_INVAL,
+                              "what= asks for slots of guests or areas of the host, and a ring-3 "
+                              "program has neither");
+    return command_refuse(command, pass->out, E_INVAL,
+                          "what=%.20s: nothing is called so: there are %s", pass->filter->what,
+                          names);
+}
+
+static int check_page(const struct command *command, const struct map_pass *pass)
+{
+    char sizes[NAMES_TEXT] = "", size[SIZE_TEXT];
+    size_t n = 0;
+
+    if (!pass->filter->by_page)
+        return E_OK;
+    for (unsigned level = 1; level < PAGE_SIZES; level++) {
+        if (!pass->page[level])
+            continue;
+        if (pass->page[level] == pass->filter->page)
+            return E_OK;
+        n += format_buffer(sizes + n, sizeof(sizes) - n, "%s%s", n ? ", " : "",
+                           size_text(size, pass->page[level]));
+    }
+    return command_refuse(command, pass->out, E_INVAL,
+                          "page=%s: no page of such a table has this size: there are %s",
+                          size_text(size, pass->filter->page), sizes);
+}
+
+/* What the filter asks for of pages and areas is something that such a table can have. */
+static int check_filter(const struct command *command, const struct map_pass *pass)
+{
+    int error = check_page(command, pass);
+
+    return error ? error : check_what(command, pass);
 }
 
 /* The totals below the runs, and where the table itself is (or was). */
@@ -215,13 +285,16 @@ static bool clip(const struct map_filter *filter, const struct table_kind *kind,
     return *first <= *last;
 }
 
-static int show_map(struct output *out, struct table *table, const struct guest *guest,
-                    const struct map_filter *filter)
+static int show_map(const struct command *command, struct output *out, struct table *table,
+                    const struct guest *guest, const struct map_filter *filter)
 {
     struct map_pass pass = {.out = out, .guest = guest, .filter = filter};
     uint64_t first, last;
 
     know_pages(&pass, table->kind);
+    int wrong = check_filter(command, &pass);
+    if (wrong)
+        return wrong;
     if (clip(filter, table->kind, &first, &last)) {
         int error = table_visit(table, first, last, VISIT_RUNS, show_run, &pass);
         if (error)
@@ -232,18 +305,23 @@ static int show_map(struct output *out, struct table *table, const struct guest 
 }
 
 /* What was kept of a table that is gone. */
-static void show_snapshot(struct output *out, const struct snapshot *map, const struct guest *guest,
-                          const struct map_filter *filter)
+static int show_snapshot(const struct command *command, struct output *out,
+                         const struct snapshot *map, const struct guest *guest,
+                         const struct map_filter *filter)
 {
     struct map_pass pass = {.out = out, .guest = guest, .filter = filter};
 
     know_pages(&pass, map->kind);
+    int error = check_filter(command, &pass);
+    if (error)
+        return error;
     for (uint64_t i = 0; i < map->runs && i < SNAPSHOT_RUNS; i++)
         show_run(&pass, &map->run[i]);
     if (map->runs > SNAPSHOT_RUNS)
         output_note(out, "... and %lu runs more, which were not kept; the totals lack them",
                     (map->runs - SNAPSHOT_RUNS));
     show_totals(&pass, map->root, as_number(map->table_frames));
+    return E_OK;
 }
 
 /* A ring-3 program runs to its end before the console is asked again, so that what can be shown is
@@ -258,8 +336,7 @@ static int map_user(const struct command *command, struct output *out,
                               "no ring-3 program has run: a boot module whose line starts with "
                               "`user:NAME` is one");
     output_title(out, "program %s as it ended; its table has been given back", last->name);
-    show_snapshot(out, &last->map, NULL, filter);
-    return E_OK;
+    return show_snapshot(command, out, &last->map, NULL, filter);
 }
 
 void table_title_ended(struct output *out, const struct guest *guest)
@@ -335,7 +412,10 @@ static int map_gva(const struct command *command, struct output *out, struct gue
                               "paging are");
     pass.page[1] = PAGE_SIZE;
     pass.page[2] = mode == PAGING_32BIT ? 4 * MiB : 2 * MiB;
-    pass.page[3] = GiB;
+    pass.page[3] = mode == PAGING_4LEVEL ? GiB : 0;
+    error = check_filter(command, &pass);
+    if (error)
+        return error;
     if (table_visit_gva(&visit, filter->first, filter->last, show_own_run, &pass) == E_FULL)
         output_note(out, "There is more: `from=0x%lx` goes on from there.", visit.next);
     show_totals(&pass, hpa(state.cr3 & BITS(51, 12)), as_nothing());
@@ -390,14 +470,13 @@ static int map(const struct command *command, struct output *out, const struct a
         if (what != WHAT_MAP || !guest->last_map.kind)
             return table_refuse_none(command, out, guest);
         table_title_ended(out, guest);
-        show_snapshot(out, &guest->last_map, guest, &filter);
-        return E_OK;
+        return show_snapshot(command, out, &guest->last_map, guest, &filter);
     }
     struct table *table = host ? &kernel_table : &guest->table;
     unsigned number = host ? 0 : guest->number;
     switch (what) {
     case WHAT_MAP:
-        return show_map(out, table, guest, &filter);
+        return show_map(command, out, table, guest, &filter);
     case WHAT_GVA:
         return map_gva(command, out, guest, &filter);
     case WHAT_SAVE:
@@ -417,14 +496,14 @@ static const struct command map_commands[] = {
         .usage = "host|user|gN [gva|save|diff|forget] [FILTER ...]",
         .words = "from=X to=X rights= page= what= purpose=",
         .summary = "what a table maps, as runs of equal pages",
-        .details =
-            "Each run is contiguous on both sides, in pages of one size with the same rights and\n"
-            "memory type. Rights: r read, w write, x execute, u from ring 3, g global.\n"
-            "`user` is the ring-3 program that ran last, as its table stood when it ended;\n"
-            "of a guest that has ended, likewise. `gva` is the guest's own tables, as its CR3\n"
-            "stands now. `save` keeps the map as it is, `diff` shows what has changed since,\n"
-            "`forget` gives the memory of it back.\n"
-            "Filters: from=X to=X rights=wx page=2M what=stack purpose=heap; all must hold.\n",
+        .details = "Each run is contiguous on both sides, in pages of one size with the same\n"
+                   "rights and memory type. Rights: r read, w write, x execute, u from ring 3, g\n"
+                   "global. `user` is the ring-3 program that ran last, as its table stood when\n"
+                   "it ended; of a guest that has ended, likewise. `gva` is the guest's own\n"
+                   "tables, as its CR3 stands now. `save` keeps the map as it is, `diff` shows\n"
+                   "what has changed since, `forget` gives the memory of it back.\n"
+                   "Filters: from=X to=X rights=wx page=2M what=stack purpose=heap; all must\n"
+                   "hold.\n",
         .example = "map g1 rights=w page=4K",
         .least = 1,
         .most = 8,

@@ -227,11 +227,10 @@ static const struct command memory_commands[] = {
         .name = "mem",
         .usage = "",
         .summary = "the memory map, what is free, and who has the rest",
-        .details =
-            "The memory map is the boot loader's, overlaps resolved. Frames are counted by the\n"
-            "buddy allocator: free ones by the size of their blocks, used ones by purpose and by\n"
-            "owner, each with its share as a bar. When every guest has ended, the free frames are\n"
-            "as many as before the first one started.\n",
+        .details = "The memory map is the boot loader's, overlaps resolved. Frames are counted\n"
+                   "by the buddy allocator: free ones by the size of their blocks, used ones by\n"
+                   "purpose and by owner, each with its share as a bar. When every guest has\n"
+                   "ended, the free frames are as many as before the first one started.\n",
         .example = "mem",
         .run = mem,
     },

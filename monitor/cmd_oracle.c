@@ -116,12 +116,11 @@ static const struct command oracle_commands[] = {
         .name = "oracle",
         .usage = "[PAIRS [SEED]]",
         .summary = "try what is predicted of accesses on the CPU itself",
-        .details =
-            "Makes tables of random pages, rights and holes, some entries of which no CPU\n"
-            "accepts, and tries random accesses through them: from ring 0 and ring 3 in the\n"
-            "host's, from a guest through its second level. Each must come to the byte, or the\n"
-            "fault, that the walk of the address predicts. 10000 pairs of each kind unless told "
-            "otherwise.\n",
+        .details = "Makes tables of random pages, rights and holes, some entries of which no CPU\n"
+                   "accepts, and tries random accesses through them: from ring 0 and ring 3 in\n"
+                   "the host's, from a guest through its second level. Each must come to the\n"
+                   "byte, or the fault, that the walk of the address predicts. 10000 pairs of\n"
+                   "each kind unless told otherwise.\n",
         .example = "oracle 1000",
         .most = 2,
         .run = oracle,

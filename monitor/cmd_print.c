@@ -78,10 +78,9 @@ static const struct command print_commands[] = {
         .name = "print",
         .usage = "[gN] X ...",
         .summary = "what an expression comes to, and the symbol at an address",
-        .details =
-            "Numbers and symbols of the hypervisor, or of the guest that stands in front, with\n"
-            "+ - * and parentheses. An address is shown as the symbol before it and the distance\n"
-            "from there.\n",
+        .details = "Numbers and symbols of the hypervisor, or of the guest that stands in front,\n"
+                   "with + - * and parentheses. An address is shown as the symbol before it and\n"
+                   "the distance from there.\n",
         .example = "print kernel_text+2*4K",
         .least = 1,
         .most = 12,

@@ -90,9 +90,9 @@ static int save(const struct command *command, struct output *out, const struct 
         return command_refuse(command, out, error, "g%u %s: %s", guest->number, guest->name,
                               save.why);
     if (error)
-        return command_refuse(command, out, error, "g%u %s cannot be saved: %s (it is %s)",
+        return command_refuse(command, out, error, "g%u %s cannot be saved: %s (it %s)",
                               guest->number, guest->name, error_text(error),
-                              guest_state_name(guest->state));
+                              guest_state_verb(guest->state));
     if (!out->json)
         return command_refuse(command, out, E_STATE,
                               "the file goes out as JSON; `tools/quire save g%u -o FILE` asks for "
@@ -109,10 +109,10 @@ static const struct command save_commands[] = {
         .name = "save",
         .usage = "gN",
         .summary = "a guest as a file, to be started again another time",
-        .details =
-            "Memory that is there and not zero, slots, CPU and devices, with a digest; for\n"
-            "programs alone: `tools/quire save gN -o FILE` asks for it. The file is a module for\n"
-            "GRUB, and goes on where the guest was, on a machine of the same vendor.\n",
+        .details = "Memory that is there and not zero, slots, CPU and devices, with a digest;\n"
+                   "for programs alone: `tools/quire save gN -o FILE` asks for it. The file is a\n"
+                   "module for GRUB, and goes on where the guest was, on a machine of the same\n"
+                   "vendor.\n",
         .example = "save g4",
         .least = 1,
         .most = 1,

@@ -75,10 +75,13 @@ static int refuse_add(const struct request *asked, int error)
 {
     const struct slot *other = slot_within(asked);
 
+    if (error == E_RANGE && asked->size == 0)
+        return command_refuse(asked->command, asked->out, error,
+                              "a slot of 0 bytes at 0x%lx? its size is 4K or a multiple of it",
+                              asked->base);
     if (error == E_RANGE)
         return command_refuse(asked->command, asked->out, error,
-                              "0x%lx+0x%lx: the size is not 0, and the addresses of a guest on "
-                              "this CPU end at 0x%lx",
+                              "0x%lx+0x%lx: the addresses of a guest on this CPU end at 0x%lx",
                               asked->base, asked->size, guest_addresses_end());
     if (error == E_EXIST && other != NULL)
         return command_refuse(asked->command, asked->out, error,
@@ -218,11 +221,17 @@ static int read_range(struct request *asked, const struct arguments *args, unsig
     if (!error && args->count > size_at)
         return command_number(asked->command, asked->out, args->word[size_at], "size",
                               &asked->size);
-    if (!error && (slot == NULL || slot->base.v != asked->base))
+    if (!error && slot == NULL)
         return command_refuse(asked->command, asked->out, E_NOENT,
-                              "no slot of g%u %s begins at 0x%lx; of a part the size is wanted, "
-                              "too",
-                              asked->guest->number, asked->guest->name, asked->base);
+                              "no slot of g%u %s has 0x%lx; `slot g%u` lists them",
+                              asked->guest->number, asked->guest->name, asked->base,
+                              asked->guest->number);
+    if (!error && slot->base.v != asked->base)
+        return command_refuse(asked->command, asked->out, E_NOENT,
+                              "0x%lx lies in the slot at 0x%lx+0x%lx, %s, of g%u %s: of a part "
+                              "the size is wanted, too",
+                              asked->base, slot->base.v, slot->size, slot_kind_name(slot->kind),
+                              asked->guest->number, asked->guest->name);
     asked->size = slot != NULL ? slot->size : 0;
     return error;
 }
@@ -311,13 +320,12 @@ static const struct command slots_commands[] = {
                  "gN add share=NAME:SIZE[:r|rw]@GPA | gN remove GPA [SIZE] | "
                  "gN protect GPA r|rw|rx|rwx|x [SIZE]",
         .summary = "what a guest's addresses are, and changes to that while it runs",
-        .details =
-            "The kinds are those of a module's options; a hole may reach over several slots; a\n"
-            "device's window is one that `pc` has. A range without a size is the slot that begins\n"
-            "there. What is removed counts as written, and is given back once no CPU can\n"
-            "reach it. `reset` brings back the slots of the snapshot and what was in them, "
-            "`start`\n"
-            "those of the options; a fork has those of its moment. The guest is told nothing.\n",
+        .details = "The kinds are those of a module's options; a hole may reach over several\n"
+                   "slots; a device's window is one that `pc` has. A range without a size is the\n"
+                   "slot that begins there. What is removed counts as written, and is given back\n"
+                   "once no CPU can reach it. `reset` brings back the slots of the snapshot and\n"
+                   "what was in them, `start` those of the options; a fork has those of its\n"
+                   "moment. The guest is told nothing.\n",
         .example = "slot g4 add lazy 0x40000000 4M",
         .least = 1,
         .most = 5,

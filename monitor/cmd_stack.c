@@ -145,15 +145,15 @@ static const struct command stack_commands[] = {
         .of_cpu = true,
         .usage = "gN|cpuN",
         .summary = "who called whom in a guest, or in the hypervisor on a CPU",
-        .details =
-            "Follows RBP through the guest's own tables, in frames as wide as the mode of its "
-            "code\n"
-            "says (64, 32 or 16 bits), 64 of them at most, and names them by the guest's symbols.\n"
-            "Code that is compiled without frame pointers has no such chain; then the answer says\n"
-            "at what it ended. A function that is just being entered or left hides its caller. Of\n"
-            "an ended guest `report` has the frames that it was stopped in.\n"
-            "With cpuN: where that CPU of the machine is in the hypervisor, or, where it is in a\n"
-            "guest, what has entered it. It is asked by an NMI, and nobody stands still for it.\n",
+        .details = "Follows RBP through the guest's own tables, in frames as wide as the mode of\n"
+                   "its code says (64, 32 or 16 bits), 64 of them at most, and names them by the\n"
+                   "guest's symbols. Code that is compiled without frame pointers has no such\n"
+                   "chain; then the answer says at what it ended. A function that is just being\n"
+                   "entered or left hides its caller. Of an ended guest `report` has the frames\n"
+                   "that it was stopped in.\n"
+                   "With cpuN: where that CPU of the machine is in the hypervisor, or, where it\n"
+                   "is in a guest, what has entered it. It is asked by an NMI, and nobody stands\n"
+                   "still for it.\n",
         .example = "bt g3",
         .least = 1,
         .most = 1,

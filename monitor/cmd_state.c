@@ -368,9 +368,8 @@ static const struct command state_commands[] = {
         .of_cpu = true,
         .usage = "gN",
         .summary = "the registers of a guest's virtual CPU",
-        .details =
-            "As they stand between two instructions of the guest; `at` is the guest's symbol at\n"
-            "RIP. Of an ended guest `report` has them as they were.\n",
+        .details = "As they stand between two instructions of the guest; `at` is the guest's\n"
+                   "symbol at RIP. Of an ended guest `report` has them as they were.\n",
         .example = "regs g2",
         .least = 1,
         .most = 1,
@@ -411,9 +410,8 @@ static const struct command state_commands[] = {
         .name = "root",
         .usage = "gN",
         .summary = "the root that the CPU uses for a guest, against the guest's table",
-        .details =
-            "What the CPU has as the root is read back from where it has it, decoded, and each\n"
-            "part compared with what the hypervisor's own record of the table says.\n",
+        .details = "What the CPU has as the root is read back from where it has it, decoded, and\n"
+                   "each part compared with what the hypervisor's own record of the table says.\n",
         .example = "root g1",
         .least = 1,
         .most = 1,

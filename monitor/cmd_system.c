@@ -374,9 +374,8 @@ static const struct command system_commands[] = {
         .name = "cpu",
         .usage = "",
         .summary = "what this CPU offers, and what of it is on",
-        .details =
-            "Its identity and features by CPUID, the control registers as they stand, and what\n"
-            "its capability MSRs say about running guests.\n",
+        .details = "Its identity and features by CPUID, the control registers as they stand, and\n"
+                   "what its capability MSRs say about running guests.\n",
         .example = "cpu",
         .run = cpu,
     },
@@ -401,13 +400,11 @@ static const struct command system_commands[] = {
         .name = "check",
         .usage = "",
         .summary = "verify the invariants of the whole machine",
-        .details = "The allocator's records against its counters; its small objects, none of them "
-                   "written\n"
-                   "beside; the host's own tables (what is mapped where, guards absent, lower half "
-                   "empty);\n"
-                   "all page tables against all records, as `audit` does; nothing left of guests "
-                   "that have\n"
-                   "ended. A key at a terminal stops the first of these.\n",
+        .details = "The allocator's records against its counters; its small objects, none of\n"
+                   "them written beside; the host's own tables (what is mapped where, guards\n"
+                   "absent, lower half empty); all page tables against all records, as `audit`\n"
+                   "does; nothing left of guests that have ended. A key at a terminal stops the\n"
+                   "first of these.\n",
         .example = "check",
         .run = check,
     },
@@ -415,8 +412,8 @@ static const struct command system_commands[] = {
         .name = "quit",
         .usage = "",
         .summary = "switch the machine off",
-        .details =
-            "Guests that run are killed first. What was not given back is named as a leak.\n",
+        .details = "Guests that run are killed first. What was not given back is named as a\n"
+                   "leak.\n",
         .example = "quit",
         .run = quit,
     },

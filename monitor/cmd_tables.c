@@ -272,14 +272,11 @@ static const struct command tables_commands[] = {
         .of_cpu = true,
         .usage = "host VA | gN gpa|gva X",
         .summary = "every step from an address to its frame",
-        .details =
-            "`walk host` goes through the hypervisor's own table, `gpa` through the guest's "
-            "second\n"
-            "level, `gva` through the guest's own tables first, as its CR3 stands now. Each step\n"
-            "shows where the entry is, what it holds and what it lets through; the verdict holds\n"
-            "what all levels together do, or the rule that stopped the walk. With gva the address "
-            "may\n"
-            "be a symbol of the guest.\n",
+        .details = "`walk host` goes through the hypervisor's own table, `gpa` through the\n"
+                   "guest's second level, `gva` through the guest's own tables first, as its CR3\n"
+                   "stands now. Each step shows where the entry is, what it holds and what it\n"
+                   "lets through; the verdict holds what all levels together do, or the rule\n"
+                   "that stopped the walk. With gva the address may be a symbol of the guest.\n",
         .example = "walk g1 gpa 0x101000",
         .least = 2,
         .most = 3,

@@ -20,8 +20,8 @@ static int attach(const struct command *command, struct output *out, const struc
         return command_refuse(command, out, E_UNSUPPORTED,
                               "a program is not attached: it reads `output` and the log");
     if (guest_ended(guest) || !guest->vcpu)
-        return command_refuse(command, out, E_STATE, "g%u %s is %s: nobody is at its serial port",
-                              guest->number, guest->name, guest_state_name(guest->state));
+        return command_refuse(command, out, E_STATE, "g%u %s %s: nobody is at its serial port",
+                              guest->number, guest->name, guest_state_verb(guest->state));
     output_note(out, "attached to g%u %s (%s); Ctrl-] comes back", guest->number, guest->name,
                 guest_state_name(guest->state));
     terminal_attach(monitor_terminal(), guest);
@@ -116,9 +116,8 @@ static const struct command terminal_commands[] = {
         .name = "attach",
         .usage = "gN",
         .summary = "talk to a guest's serial port; Ctrl-] comes back",
-        .details =
-            "Keys go to its COM1, and what it prints appears as it comes, without its name.\n"
-            "What is neither text nor moves the cursor back appears as \\xNN.\n",
+        .details = "Keys go to its COM1, and what it prints appears as it comes, without its\n"
+                   "name. What is neither text nor moves the cursor back appears as \\xNN.\n",
         .example = "attach g1",
         .least = 1,
         .most = 1,
@@ -137,9 +136,9 @@ static const struct command terminal_commands[] = {
         .name = "columns",
         .usage = "[COLUMNS|ask]",
         .summary = "how wide answers may be",
-        .details =
-            "80, until a terminal says how wide it is, or this does. `ask` asks the terminal.\n"
-            "Tables leave columns out, and lines are folded between words, until they fit.\n",
+        .details = "80, until a terminal says how wide it is, or this does. `ask` asks the\n"
+                   "terminal. Tables leave columns out, and lines are folded between words,\n"
+                   "until they fit.\n",
         .example = "columns 120",
         .most = 1,
         .run = columns,
@@ -148,9 +147,9 @@ static const struct command terminal_commands[] = {
         .name = "paging",
         .usage = "[ROWS|off]",
         .summary = "whether a long answer stops when the screen is full",
-        .details =
-            "Off, until a terminal says how large it is, or this does. At the stop: space for\n"
-            "a page, return for a line, q for the prompt. Guests stand still meanwhile.\n",
+        .details = "Off, until a terminal says how large it is, or this does. At the stop: space\n"
+                   "for a page, return for a line, q for the prompt. Guests stand still\n"
+                   "meanwhile.\n",
         .example = "paging off",
         .most = 1,
         .run = paging,

@@ -278,6 +278,10 @@ static int take_filter(const struct command *command, struct output *out,
             filter->owner = OWNER_HOST;
         } else if (word[0] >= '0' && word[0] <= '9') {
             int error = command_number(command, out, word, "number of events", &filter->most);
+            if (!error && filter->most == 0)
+                error = command_refuse(command, out, E_RANGE,
+                                       "%s events? give a number from 1, or none for the newest %u",
+                                       word, SHOWN_AT_FIRST);
             if (error)
                 return error;
         } else if (word[0] == 'g' && parse_guest(word, &number, &why) == E_OK) {
@@ -303,14 +307,15 @@ static bool passes(const struct trace_filter *filter, const struct trace_record 
            (!filter->by_cpu || filter->cpu == record->cpu);
 }
 
-/* A guest that is asked for and has had no exit yet, for it has not run; NULL: none. */
+/* A guest that is asked for and has had no exit yet, for it has not run since it was made; NULL:
+ * none. */
 static const struct guest *not_run(const struct trace_filter *filter)
 {
     for (unsigned i = 1; i <= guest_count(); i++) {
         const struct guest *guest = guest_by_number(i);
 
         if ((!filter->by_owner || filter->owner == guest_owner(guest)) && !guest_ended(guest) &&
-            guest->state != GUEST_RUNNING && vm_exit_total(guest) == 0)
+            guest->state != GUEST_RUNNING && vm_exit_total(guest) == 0 && guest->ticks == 0)
             return guest;
     }
     return NULL;
@@ -344,8 +349,9 @@ static int trace_show(const struct command *command, struct output *out,
     if ((filter.events & BIT_OF(TRACE_EXIT)) && !filter.by_cpu)
         waiting = not_run(&filter);
     if (!passing && waiting)
-        output_note(out, "g%u %s has not run yet (%s): `start g%u` lets it run.", waiting->number,
-                    waiting->name, guest_state_name(waiting->state), waiting->number);
+        output_note(out, "g%u %s has not run since it was made (%s): `start g%u` lets it run.",
+                    waiting->number, waiting->name, guest_state_name(waiting->state),
+                    waiting->number);
     else if (!passing)
         output_note(out, "No event of these is in the ring.");
     show_state(out);
@@ -424,16 +430,14 @@ static const struct command trace_commands[] = {
         .name = "trace",
         .usage = "on [EVENT ...] | off | show [N] [EVENT ...] [gN|host] [cpu=N] | counters",
         .summary = "what mapper, allocator, flushes, exits and interrupts have been doing",
-        .details =
-            "Alone it says whether anything is being traced. Events: " MAPPER_EVENTS "\n"
-            "(all of them: mapper), " ALLOCATOR_EVENTS " (allocator), flush, exit,\n"
-            "interrupt (handed to a guest; at: its vector).\n"
-            "`on` keeps those named, or all, in a ring; `show` gives the newest 20, or N, that "
-            "pass\n"
-            "its filter, with the time since `on` in TSC ticks, the CPU, whose table or block it\n"
-            "was, and who called. `counters` says how many flushes writers asked for, how many "
-            "were\n"
-            "done (by range, or of a whole context) and how often none was needed.\n",
+        .details = "Alone it says whether anything is being traced. Events:\n" MAPPER_EVENTS "\n"
+                   "(all of them: mapper), " ALLOCATOR_EVENTS " (allocator),\n"
+                   "flush, exit, interrupt (handed to a guest; at: its vector). `on` keeps those\n"
+                   "named, or all, in a ring; `show` gives the newest 20, or N, that pass its\n"
+                   "filter, with the time since `on` in TSC ticks, the CPU, whose table or block\n"
+                   "it was, and who called. `counters` says how many flushes writers asked for,\n"
+                   "how many were done (by range, or of a whole context) and how often none was\n"
+                   "needed.\n",
         .words = MAPPER_EVENTS " mapper " ALLOCATOR_EVENTS " allocator flush exit interrupt all",
         .example = "trace on mapper flush",
         .most = 12,

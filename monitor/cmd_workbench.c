@@ -471,11 +471,10 @@ static const struct command workbench_commands[] = {
         .name = "stress",
         .usage = "[SIZE [SEED]]",
         .summary = "blocks of memory taken, written, read back and freed in any order",
-        .details =
-            "Takes blocks of 4K to 4M from the buddy until SIZE (256M) has been written, never\n"
-            "holding more than three quarters of what is free. Each page gets a value of its own\n"
-            "and is read back. At the end the allocator must be as it was before. The same SEED\n"
-            "does the same again.\n",
+        .details = "Takes blocks of 4K to 4M from the buddy until SIZE (256M) has been written,\n"
+                   "never holding more than three quarters of what is free. Each page gets a\n"
+                   "value of its own and is read back. At the end the allocator must be as it\n"
+                   "was before. The same SEED does the same again.\n",
         .example = "stress 16M 7",
         .most = 2,
         .run = stress,
@@ -484,9 +483,8 @@ static const struct command workbench_commands[] = {
         .name = "bench",
         .usage = "[ROUNDS]",
         .summary = "what map, unmap, translate, allocate and free cost here",
-        .details =
-            "In ticks of the time-stamp counter for each operation: the median round, the best\n"
-            "and the worst. Tables of their own are built for it, and given back.\n",
+        .details = "In ticks of the time-stamp counter for each operation: the median round, the\n"
+                   "best and the worst. Tables of their own are built for it, and given back.\n",
         .example = "bench 3",
         .most = 1,
         .run = bench,

@@ -79,6 +79,18 @@ int command_number(const struct command *command, struct output *out, const char
     return error ? command_refuse(command, out, error, "%s", why.text) : E_OK;
 }
 
+int command_ticks(const struct command *command, struct output *out, const char *word,
+                  uint64_t *ticks)
+{
+    int error = command_number(command, out, word, "number of ticks", ticks);
+
+    if (!error && (*ticks == 0 || *ticks > COMMAND_TICKS))
+        return command_refuse(command, out, E_RANGE,
+                              "ticks=%s: it is from 1 to 256T (0x%lx), about a day at 3 GHz", word,
+                              COMMAND_TICKS);
+    return error;
+}
+
 static bool guest_lookup(const void *ctx, const char *name, uint64_t *value)
 {
     return symbols_find(ctx, name, value);

@@ -84,6 +84,12 @@ int command_not_held(const struct command *command, struct output *out, const st
 int command_number(const struct command *command, struct output *out, const char *word,
                    const char *what, uint64_t *value);
 
+/* Likewise ticks of the clock for guests to run, 1 to COMMAND_TICKS, so that the clock and they do
+ * not wrap: E_RANGE. */
+#define COMMAND_TICKS (UINT64_C(1) << 48)
+int command_ticks(const struct command *command, struct output *out, const char *word,
+                  uint64_t *ticks);
+
 /* Likewise a guest-virtual address: a number, or a symbol of the guest's. */
 int command_gva(const struct command *command, struct output *out, const struct guest *guest,
                 const char *word, const char *what, uint64_t *value);

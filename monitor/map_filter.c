@@ -20,6 +20,13 @@ static int take_rights(const struct command *command, struct output *out, const 
     return E_OK;
 }
 
+static int take_page(const struct command *command, struct output *out, const char *text,
+                     struct map_filter *filter)
+{
+    filter->by_page = true;
+    return command_number(command, out, text, "size", &filter->page);
+}
+
 static int take_purpose(const struct command *command, struct output *out, const char *text,
                         const char **purpose)
 {
@@ -51,7 +58,7 @@ int map_take_filters(const struct command *command, struct output *out,
         else if ((value = word_behind(word, "rights=")))
             error = take_rights(command, out, value, &filter->rights);
         else if ((value = word_behind(word, "page=")))
-            error = command_number(command, out, value, "size", &filter->page);
+            error = take_page(command, out, value, filter);
         else if ((value = word_behind(word, "what=")))
             filter->what = value;
         else if ((value = word_behind(word, "purpose=")))

@@ -9,10 +9,11 @@
 struct map_filter {
     uint64_t first, last; /* of input addresses */
     unsigned rights;      /* all of them must be there */
-    uint64_t page;        /* size; 0: any */
-    const char *what;     /* how the area or slot is called; NULL: any */
-    const char *purpose;  /* of the frames; NULL: any */
-    bool any;             /* a filter was given */
+    bool by_page;
+    uint64_t page;       /* where by_page, its size: which there are is the table's to say */
+    const char *what;    /* how the area or slot is called, likewise; NULL: any */
+    const char *purpose; /* of the frames; NULL: any */
+    bool any;            /* a filter was given */
 };
 
 /* Reads the filters, the command's words from number `from` on. A word that is none is refused with

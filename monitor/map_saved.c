@@ -79,8 +79,10 @@ int map_forget(const struct command *command, struct output *out, unsigned numbe
 {
     if (!saved[number])
         return command_refuse(command, out, E_NOENT, "no map of it has been saved");
+    uint64_t runs = saved[number]->runs;
     buddy_free(direct_hpa(saved[number]), SAVED_ORDER, OWNER_HOST);
     saved[number] = NULL;
+    output_note(out, "the map of %lu runs that was kept is forgotten", runs);
     return E_OK;
 }
 

@@ -286,19 +286,21 @@ void output_progress(struct output *out, const char *what, uint64_t done, uint64
     if (out->json || out->progress == 1 + percent)
         return;
     out->progress = 1 + percent;
+    out->progress_shown = true;
     format(out->sink, "\r%s: %u%%", what, percent);
 }
 
 void output_progress_end(struct output *out)
 {
-    if (out->progress)
+    if (out->progress_shown)
         format(out->sink, "\r\033[K");
-    out->progress = 0;
+    out->progress_shown = false;
 }
 
 void output_end(struct output *out, const char *command, int error)
 {
     end_table(out);
+    out->progress = 0;
     if (!out->json)
         return;
     format(out->sink, "{\"kind\":\"end\",\"command\":");

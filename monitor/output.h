@@ -104,7 +104,8 @@ struct output {
     const struct record *heading; /* the type of the rows before, or NULL */
     bool json;                    /* objects for programs instead of text */
     bool colour;                  /* text with colours; JSON never has any */
-    unsigned progress;            /* 1 + the percentage on the screen, or 0 */
+    unsigned progress;            /* 1 + the percentage that was shown last, or 0 */
+    bool progress_shown;          /* its row is on the screen */
 };
 
 void output_init(struct output *out, struct sink *sink);

@@ -99,12 +99,16 @@ static const struct command *nearest_command(const char *word)
     const struct command *command, *best = NULL;
     size_t n = strlen(word);
     unsigned least = n <= 3 ? 2 : 3;
+    char small[NAME_LIMIT + 1];
 
     if (n > NAME_LIMIT)
         return NULL;
+    /* Capitals are no mistake of their own. */
+    for (size_t i = 0; i <= n; i++)
+        small[i] = (char)(word[i] >= 'A' && word[i] <= 'Z' ? word[i] | 0x20 : word[i]);
     while ((command = next_command(&at))) {
-        unsigned distance = word_distance(word, command->name);
-        if (strncmp(word, command->name, n) == 0)
+        unsigned distance = word_distance(small, command->name);
+        if (strncmp(small, command->name, n) == 0)
             return command;
         if (distance < least) {
             least = distance;

@@ -10,7 +10,7 @@ Settings come from options, or from the environment, where `make run` puts them:
 
 With CMDS each command is typed at the prompt and the transcript printed; where guests run on and keep
 the prompt away, a key is pressed after PATIENCE seconds. Without, a terminal is connected to the
-console (Ctrl-C gets out), and standard input that is no terminal is read line by line. Status 0: the
+console (Ctrl-C gets out, but for a line that is typed or a guest that is attached), and standard input that is no terminal is read line by line. Status 0: the
 machine was switched off by `quit`; 1: it was not; 2: it could not be started.
 """
 
@@ -20,7 +20,7 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from quire_machine import MachineError, boot, engines, patience, session  # noqa: E402
+from quire_machine import MachineError, boot, commands, engines, patience, session  # noqa: E402
 
 
 def arguments():
@@ -74,8 +74,8 @@ def run(options):
             if person:
                 problem = session.interactive(machine, sys.stdin.fileno())
             elif options.cmds is not None:
-                commands = [each.strip() for each in options.cmds.split(";") if each.strip()]
-                problem = session.scripted(machine, commands, options.seconds, options.patience)
+                asked = commands.split(options.cmds)
+                problem = session.scripted(machine, asked, options.seconds, options.patience)
             else:
                 problem = session.piped(machine, sys.stdin, options.seconds, options.patience)
     except (MachineError, OSError) as error:

@@ -28,6 +28,7 @@ sys.path.insert(0, HERE)
 
 import image  # noqa: E402
 from quire_machine import Machine, MachineError, engines  # noqa: E402
+from quire_machine.commands import split  # noqa: E402
 from quire_machine.console import PROMPT  # noqa: E402
 
 BEGIN = "<!-- transcript: made by `make transcript` -->"
@@ -53,7 +54,7 @@ WHOLE_COMMANDS = [
 
 COLUMNS = 80  # what the console takes for granted
 EXAMPLE = re.compile(
-    r"((?:<!-- (?:first|asks): .* -->\n)*)```\n(" + re.escape(PROMPT) + r"[^`]*?\n)```\n", re.M
+    r"((?:<!-- (?:first|asks): .* -->\n)*)```\n(" + re.escape(PROMPT) + r"(?:(?!```)[^\0])*?\n)```\n", re.M
 )
 DIRECTIVE = re.compile(r"<!-- (first|asks): (.*) -->\n")
 FRAME = re.compile(r"\{(g\d+) (\w+)\}")
@@ -107,7 +108,7 @@ def example(machine, directives, shown):
         else:
             answers[-1].append(line)
     for kind, text in DIRECTIVE.findall(directives):
-        commands = [each.strip() for each in text.split(";")]
+        commands = split(text)
         if kind == "first":
             for each in commands:
                 machine.command(each)

@@ -64,6 +64,18 @@ const char *guest_state_name(enum guest_state state)
     return (unsigned)state < ARRAY_SIZE(names) ? names[state] : "?";
 }
 
+const char *guest_state_verb(enum guest_state state)
+{
+    static const char *const verbs[] = {
+        [GUEST_READY] = "has not been started", [GUEST_RUNNING] = "is running",
+        [GUEST_PAUSED] = "is paused",           [GUEST_HALTED] = "is halted",
+        [GUEST_PASSED] = "has passed",          [GUEST_FAILED] = "has failed",
+        [GUEST_STOPPED] = "was stopped",        [GUEST_KILLED] = "was killed",
+        [GUEST_REFUSED] = "was refused",
+    };
+    return (unsigned)state < ARRAY_SIZE(verbs) ? verbs[state] : "?";
+}
+
 bool guest_ended(const struct guest *guest)
 {
     return guest->state >= GUEST_PASSED;
@@ -211,6 +223,20 @@ static int refuse_backing(struct guest *guest, int error)
     return refuse(guest, error, NULL);
 }
 
+static int refuse_table(struct guest *guest, int error)
+{
+    char bound[SIZE_TEXT], beside[SIZE_TEXT];
+
+    if (error != E_QUOTA || guest->options.quota == 0)
+        return refuse(guest, error, "no frame for its table");
+    format_buffer(guest->reason, sizeof(guest->reason),
+                  "quota=%s has no room for its table: itself and its vCPU take %s, and tables and "
+                  "memory come on top",
+                  size_text(bound, guest->options.quota),
+                  size_text(beside, quota_beside(guest) * PAGE_SIZE));
+    return refuse(guest, error, NULL);
+}
+
 int guest_table_init(const struct guest *guest, struct table *table)
 {
     const struct vm_backend *backend = all.backend;
@@ -235,7 +261,7 @@ static int build_memory(struct guest *guest)
     buddy_set_quota(guest_owner(guest), quota_at_start(guest));
     error = guest_table_init(guest, &guest->table);
     if (error != E_OK)
-        return refuse(guest, error, "no frame for its table");
+        return refuse_table(guest, error);
     guest->has_table = true;
     error = slots_layout(guest);
     if (error != E_OK)

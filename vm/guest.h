@@ -38,6 +38,7 @@ enum slot_kind {
     SLOT_VIDEO,     /* a PC's video memory, likewise: RAM that is no part of the memory map */
     SLOT_DEVICE,    /* emulated: every access exits */
     SLOT_SHARED,    /* RAM that several guests have by a name (vm/shared.h) */
+    SLOT_KINDS
 };
 const char *slot_kind_name(enum slot_kind kind);
 
@@ -85,6 +86,8 @@ enum guest_state {
     GUEST_REFUSED, /* its image or options were refused; never ran */
 };
 const char *guest_state_name(enum guest_state state);
+/* Behind a guest's name in a sentence: "is running", "has passed". */
+const char *guest_state_verb(enum guest_state state);
 
 /* The image of a guest, from GRUB's module or from a test. All that it points to must stay in place
  * for as long as the guest may be started again. */

@@ -19,10 +19,10 @@ static inline uint64_t quota_beside(const struct guest *guest)
     return (sizeof(*guest) + PAGE_SIZE - 1) / PAGE_SIZE + guest->cpus * (VCPU_MOST / PAGE_SIZE);
 }
 
-/* What the buddy is told where the guest may hold so many bytes. */
+/* What the buddy is told where the guest may hold so many bytes, rounded up to pages. */
 static inline uint64_t quota_frames(const struct guest *guest, uint64_t bytes)
 {
-    uint64_t frames = bytes / PAGE_SIZE, beside = quota_beside(guest);
+    uint64_t frames = bytes / PAGE_SIZE + (bytes % PAGE_SIZE != 0), beside = quota_beside(guest);
 
     return frames > beside ? frames - beside : 0;
 }

@@ -22,7 +22,10 @@ int audit_one(const struct audit_table *table, bool (*stopped)(void *ctx), void 
     struct audit_totals totals;
     int error = audit_run(&audit, log_finding, NULL, &totals);
 
-    if (error != E_OK && error != E_STATE)
+    if (error == E_STOPPED)
+        log_line("audit: %s: not judged to the end: its time was over after %lu table frames",
+                 table->name, totals.table_frames);
+    else if (error != E_OK && error != E_STATE)
         log_line("audit: %s: not judged to the end: %s", table->name, error_text(error));
     return error;
 }

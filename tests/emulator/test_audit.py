@@ -23,7 +23,7 @@ def content(machine):
 def audits_said(machine):
     """What audits have said. Where ticks are the host's, a guest's turn may end before its last audit does."""
     said = [line for line in machine.lines if "audit: " in line]
-    return [line for line in said if not line.endswith("not judged to the end: stopped before its end")]
+    return [line for line in said if "not judged to the end: its time was over after " not in line]
 
 
 def test_the_demonstration_is_audited_and_nothing_is_found(boot):

@@ -172,7 +172,7 @@ def test_attach(machine):
     machine.wait_prompt()
     # What g2 made of the last key may come in between.
     refused = [line for line in machine.command("attach g1") if not line.startswith("[g2 echo] ")]
-    assert refused[-1] == "error: attach: g1 hello is passed: nobody is at its serial port"
+    assert refused[-1] == "error: attach: g1 hello has passed: nobody is at its serial port"
     assert machine.ask("attach g2").code == "E_UNSUPPORTED"
 
 

@@ -237,9 +237,46 @@ def test_keys_reach_the_console_and_quit_ends_it(terminal, settings):
 def test_ctrl_c_gets_out_while_a_guest_runs(terminal, settings):
     terminal.child.send("resume g1\r")
     terminal.child.expect("quire> ")
-    terminal.child.send("half a comm\x03")
+    time.sleep(1)
+    terminal.child.send("\x03")
     assert terminal.ended() == 130
     assert os.listdir(settings) == []
+
+
+def test_ctrl_c_drops_a_line_that_came_with_it(terminal, settings):
+    terminal.child.send("half a comm\x03")
+    terminal.child.expect_exact("^C")
+    terminal.child.expect("quire> ")
+    time.sleep(1)
+    terminal.child.send("\x03")
+    assert terminal.ended() == 130
+    assert os.listdir(settings) == []
+
+
+def test_ctrl_c_is_the_guests_that_is_attached(terminal, settings):
+    terminal.child.send("attach g1\r")
+    terminal.child.expect("comes back")
+    time.sleep(1)
+    terminal.child.send("\x03")
+    time.sleep(1)
+    assert terminal.child.isalive()
+    terminal.child.send("\x1d")
+    terminal.child.expect("g1 spin: detached")
+    terminal.child.expect("quire> ")
+    terminal.child.send("version\r")
+    terminal.child.expect("command line: ")
+    terminal.child.expect("quire> ")
+    time.sleep(1)
+    terminal.child.send("\x03")
+    assert terminal.ended() == 130
+    assert os.listdir(settings) == []
+
+
+def test_quotes_keep_the_semicolons_of_commands(iso, settings):
+    done = launch(iso, "--cmds", 'print "a;b"; version')
+    assert 'quire> print "a;b"\n' in done.stdout, done.stdout
+    assert "quire> version\n" in done.stdout
+    assert done.returncode == 0
 
 
 def test_ctrl_c_drops_a_line_before_it_gets_out(terminal, settings):

@@ -56,6 +56,10 @@ def test_a_machine_in_the_background(quire):
     refused = quire("ask", "map g7", "guests")
     assert refused.returncode == 1
     assert [each["code"] for each in objects(refused) if each["kind"] == "end"] == ["E_NOENT", "E_OK"]
+    unsaved = quire.socket.parent / "none.saved"
+    refused = quire("save", "g7", "-o", str(unsaved))
+    assert refused.returncode == 1 and not unsaved.exists()
+    assert refused.stderr.startswith("quire: save: there is no g7"), refused.stderr
     text = quire("ask", "--text", "guests")
     assert "  g2     held" in text.stdout
     # The same by the module, which finds whatever stands in the line out of the way.

@@ -175,6 +175,8 @@ uint64_t guest_addresses_end(void)
 /* What is asked for is said to be refused for the reason that its size is the number of. */
 static int refusal(uint64_t size)
 {
+    if (size == 0)
+        return E_RANGE;
     return size < PAGE_SIZE ? -(int)size : E_OK;
 }
 

@@ -20,7 +20,9 @@
 #include "tests/unit/fake_machine.h"
 #include "tests/unit/random.h"
 #include "vm/exits.h"
+#include "vm/guest_audit.h"
 #include "vm/device.h"
+#include "vm/quota.h"
 #include "vm/report.h"
 #include "vm/slots.h"
 
@@ -317,6 +319,11 @@ static void refused(void **state)
     assert_int_equal(guest_create(&image, &guest), E_QUOTA);
     expect_log("greedy: refused: mem=16M is more than quota=8M allows");
     assert_true(guest_ok(guest));
+    /* Rounded up to pages. */
+    assert_int_equal(quota_frames(guest, 200 * KiB + 1), quota_frames(guest, 204 * KiB));
+    image.cmdline = "starved lazy mem=1M quota=40K";
+    assert_int_equal(guest_create(&image, &guest), E_QUOTA);
+    expect_log("starved: refused: quota=40K has no room for its table: itself and its vCPU take ");
     image.cmdline = "holed mem=1M hole=0x7000+4K";
     assert_int_equal(guest_create(&image, &guest), E_RANGE);
     expect_log("holed: refused: the flat image at 0x7c00");
@@ -493,6 +500,18 @@ static void cpu_that_will_not_see(void **state)
     make_exit(guest, memory_exit(MiB, RIGHT_R, 0));
     assert_int_equal(guest->state, GUEST_STOPPED);
     expect_log("the CPU keeps refusing a read of GPA 0x100000 that the table allows");
+}
+
+/* Its time may be over before an audit is. */
+static void audit_cut_short(void **state)
+{
+    struct guest *guest = make("long mem=1M");
+
+    (void)state;
+    guest_audit(guest, 0);
+    expect_log("not judged to the end: its time was over after 0 table frames");
+    assert_int_equal(guest_kill(guest), E_OK);
+    guest_finish(guest);
 }
 
 static void no_frame_for_lazy_memory(void **state)
@@ -1500,6 +1519,7 @@ int main(void)
         TEST(short_reports),
         TEST(lazy_memory_is_filled),
         TEST(cpu_that_will_not_see),
+        TEST(audit_cut_short),
         TEST(no_frame_for_lazy_memory),
         TEST(faults_that_stop),
         TEST(fault_expected),

@@ -45,6 +45,7 @@
 #include "arch/x86_64/speculation.h"
 #include "monitor/commands.h"
 #include "monitor/line_editor.h"
+#include "monitor/registry.h"
 #include "tests/unit/buddy_env.h"
 #include "vm/dirty.h"
 #include "vm/device.h"
@@ -459,6 +460,15 @@ const char *guest_state_name(enum guest_state state)
     return names[state];
 }
 
+const char *guest_state_verb(enum guest_state state)
+{
+    static char text[24];
+
+    snprintf(text, sizeof(text), "%s %s", state < GUEST_PASSED ? "is" : "has",
+             guest_state_name(state));
+    return text;
+}
+
 const char *slot_kind_name(enum slot_kind kind)
 {
     return kind == SLOT_RAM ? "RAM" : "lazy RAM";
@@ -513,18 +523,31 @@ size_t guest_input(struct guest *of, const char *bytes, size_t n)
     return taken;
 }
 
-/* Two devices, of which one has nothing to show. */
+/* Three devices, of which one has nothing to show, and one answers in a window alone. */
 static void show_lines(const struct guest *of, struct sink *to)
 {
     format(to, "first of g%u\nsecond\n", of->number);
 }
 
 static const struct device silent_device = {.name = "silent"};
-static const struct device telling_device = {.name = "telling", .show = show_lines};
+static const struct device telling_device = {
+    .name = "telling",
+    .port_count = 1,
+    .show = show_lines,
+};
+static const struct window window = {.base = 0xfec00000, .size = PAGE_SIZE};
+static const struct device window_device = {
+    .name = "window",
+    .windows = &window,
+    .window_count = 1,
+    .show = show_lines,
+};
 
 const struct device *device_by_index(unsigned index)
 {
-    return index == 0 ? &silent_device : index == 1 ? &telling_device : NULL;
+    static const struct device *const devices[] = {&silent_device, &telling_device, &window_device};
+
+    return index < ARRAY_SIZE(devices) ? devices[index] : NULL;
 }
 
 static char typed_keys[KEYBOARD_TEXT + 1];
@@ -827,6 +850,9 @@ static void test_top_and_cpus(void **state)
     assert_non_null(strstr(screen, "g2     hello2      running     0  no           10"));
     assert_non_null(strstr(screen, "g3     hello3      paused      1  yes           0"));
     answers("guests", "g3 hello3 is pinned to CPU 1");
+    guest[3].state = GUEST_REFUSED;
+    run("guests");
+    assert_null(strstr(screen, "is pinned"));
     assert_int_equal(stops, 0);
 }
 
@@ -878,6 +904,30 @@ static void test_every_command_is_described(void **state)
     assert_true(commands >= 19);
 }
 
+/* On a terminal of 80 columns. */
+static void test_no_line_of_help_is_folded(void **state)
+{
+    const char *name;
+    char line[64];
+
+    (void)state;
+    answers("columns 80", "");
+    for (unsigned i = 0; (name = command_name(i)); i++) {
+        snprintf(line, sizeof(line), "help %s", name);
+        assert_int_equal(run(line), E_OK);
+        const char *row = strstr(screen, "\n  ");
+        for (const char *text = find_command(name)->details; *text; text = strchr(text, '\n') + 1) {
+            size_t n = strcspn(text, "\n");
+
+            assert_non_null(row);
+            if (strncmp(row, "\n  ", 3) != 0 || strncmp(row + 3, text, n) != 0 ||
+                row[3 + n] != '\n')
+                fail_msg("`help %s` folds \"%.*s\":\n%s", name, (int)n, text, screen);
+            row += 3 + n;
+        }
+    }
+}
+
 static void test_fuzz_until(void **state)
 {
     (void)state;
@@ -887,6 +937,11 @@ static void test_fuzz_until(void **state)
             "until=0x800000000000: no instruction is there");
     refuses(E_RANGE, "fuzz g3 input=0x1000:4 until=0xffff7fffffffffff", "no instruction is there");
     refuses(E_FORMAT, "fuzz g3 input=0x1000:4 until=", "is no address");
+    refuses(E_RANGE, "fuzz g3 input=0x1000:4 ticks=0", "ticks=0: it is from 1 to 256T");
+    refuses(E_RANGE, "fuzz g3 input=0x1000:4 ticks=0x1000000000001", "it is from 1 to 256T");
+    refuses(E_STATE, "fuzz g3 input=0x1000:4 ticks=256T", "");
+    refuses(E_RANGE, "fuzz g3 input=0x1000:4 rounds=0",
+            "rounds=0: give a number from 1, or none for 10000");
     refuses(E_INVAL, "fuzz g3 input=0x1000:4 till=3", "is nothing to fuzz with");
 }
 
@@ -896,6 +951,7 @@ static void test_nonsense(void **state)
     refuses(E_NOENT, "mep", "\"mep\" is no command; did you mean `mem`? `help` lists them all");
     refuses(E_NOENT, "wakl g1", "did you mean `walk`");
     refuses(E_NOENT, "gu", "did you mean `guests`");
+    refuses(E_NOENT, "GUESTS", "\"GUESTS\" is no command; did you mean `guests`");
     refuses(E_NOENT, "xyzzy", "\"xyzzy\" is no command; `help` lists them all");
     refuses(E_NOENT, "0123456789012345678901234567890123456789x", "is no command");
     refuses(E_NOENT, "\"\"", "is no command");
@@ -925,6 +981,14 @@ static void test_words_of_others(void **state)
     answers("x/8gx kernel_text", "here it is `dump hva kernel_text 64`\n");
     answers("x /2xb g3 0x1000", "here it is `dump g3 gva 0x1000 2`\n");
     answers("xp/4wx 0x200000", "here it is `dump hpa 0x200000 16`\n");
+    refuses(E_INVAL, "x/8gx", "dump: an argument is missing");
+    refuses(E_INVAL, "x", "dump: ");
+    refuses(E_INVAL, "xp", "dump: ");
+    refuses(E_INVAL, "x/8gx g3", "dump: an argument is missing");
+    refuses(E_INVAL, "xp/4gx g3", "here it is `dump g3 gpa`\nerror: dump: ");
+    refuses(E_NOENT, "x/0gx kernel_text", "a count of 0 shows nothing");
+    refuses(E_NOENT, "x/s kernel_text", "shows bytes in hexadecimal and as characters");
+    answers("x/c kernel_text", "here it is `dump hva kernel_text 1`\n");
     refuses(E_NOENT, "x/5i kernel_text", "there is no disassembler");
     refuses(E_NOENT, "x/5q kernel_text", "\"x/5q\" is no command");
     answers("p/x 1 + 2", "here it is `print 1 + 2`\nvalue: 0x3\n");
@@ -959,9 +1023,13 @@ static void test_trace_of_a_guest_that_has_not_run(void **state)
     (void)state;
     memset(guest[3].exits, 0, sizeof(guest[3].exits));
     answers("trace on exit; trace show g3",
-            "g3 hello3 has not run yet (paused): `start g3` lets it run.\n");
+            "g3 hello3 has not run since it was made (paused): `start g3` lets it run.\n");
     guest[3].exits[VM_EXIT_PORT] = 1;
+    answers("trace show g3", "No event of these is in the ring.\n");
+    guest[3].exits[VM_EXIT_PORT] = 0;
+    guest[3].ticks = 5;
     answers("trace show g3; trace off", "No event of these is in the ring.\n");
+    refuses(E_RANGE, "trace show 0", "0 events? give a number from 1, or none for the newest 20");
 }
 
 static void test_commands_of_a_line(void **state)
@@ -1016,6 +1084,17 @@ static void test_map(void **state)
                         "rw--g   WB    direct map\n");
     assert_non_null(strstr(screen, "     0x200000  r-x-g   WB    image\n"));
 
+    refuses(E_INVAL, "map host page=3M",
+            "page=3M: no page of such a table has this size: "
+            "there are 4K, 2M, 1G");
+    refuses(E_INVAL, "map g3 page=0", "there are 4K, 2M, 1G");
+    refuses(E_INVAL, "map host what=nosuch",
+            "what=nosuch: nothing is called so: there are direct map, MMIO, stack, image, fixmap, "
+            "outside every window\n");
+    refuses(E_INVAL, "map g3 what=stack", "nothing is called so: there are RAM, lazy RAM, ");
+    answers("map g3 what=RAM page=4K", "runs: 1\n");
+    answers("map host \"what=outside every window\"", "runs: 0\n");
+
     refuses(E_STATE, "map g1", "g1 hello1 has no table (passed); `start g1 paused` makes it anew");
     refuses(E_STATE, "map g5", "was refused and never had a table: no Multiboot header");
     refuses(E_NOENT, "map g6", "there is no g6: the guests are g1 to g5");
@@ -1023,6 +1102,33 @@ static void test_map(void **state)
     guests_made = 0;
     why_no_guests = "this CPU has no VMX";
     refuses(E_NOENT, "map g1", "there are no guests: this CPU has no VMX");
+}
+
+static void test_a_map_is_forgotten(void **state)
+{
+    (void)state;
+    answers("map g3 save; map g3 forget", "the map of 2 runs that was kept is forgotten\n");
+    refuses(E_NOENT, "map g3 forget", "no map of it has been saved");
+}
+
+/* What was taken away for a row of the answer does not come back. */
+static void test_no_percentage_is_shown_twice(void **state)
+{
+    struct output out;
+
+    (void)state;
+    run("");
+    output_init(&out, &uart_sink);
+    output_progress(&out, "find", 3, 100);
+    output_progress_end(&out);
+    output_progress(&out, "find", 3, 100);
+    output_progress(&out, "find", 8, 100);
+    output_progress_end(&out);
+    output_progress_end(&out);
+    assert_string_equal(screen, "\rfind: 1%\r\033[K\rfind: 4%\r\033[K");
+    output_end(&out, "find", E_OK);
+    output_progress(&out, "find", 8, 100);
+    assert_non_null(strstr(screen, "4%\r\033[K\rfind: 4%"));
 }
 
 static void test_map_user(void **state)
@@ -1039,6 +1145,8 @@ static void test_map_user(void **state)
     table_destroy(&table);
     answers("map user", "program hello as it ended");
     assert_non_null(strstr(screen, "0x402fff      12K    4K      0x400000  r-xu-   WB    -\n"));
+    refuses(E_INVAL, "map user what=RAM", "a ring-3 program has neither");
+    refuses(E_INVAL, "map user page=1K", "no page of such a table has this size");
 
     /* More runs than are kept: said so. */
     assert_int_equal(
@@ -1358,7 +1466,10 @@ static void test_slots(void **state)
     refuses(E_EXIST, "slot g3 add share=ring:4K@0x80000", "overlaps RAM at 0x0+0xa0000");
     refuses(E_NOMEM, "slot g3 add share=ring:4K@1G", "no frames for it");
     refuses(E_INVAL, "slot g3 remove", "an address is wanted");
-    refuses(E_NOENT, "slot g3 remove 0x1000", "no slot of g3 hello3 begins at 0x1000");
+    refuses(E_RANGE, "slot g3 add ram 4M 0", "a slot of 0 bytes at 0x400000? its size is 4K or");
+    refuses(E_NOENT, "slot g3 remove 0x1000",
+            "0x1000 lies in the slot at 0x0+0xa0000, RAM, of g3 hello3: of a part the size is");
+    refuses(E_NOENT, "slot g3 remove 0x1000000", "no slot of g3 hello3 has 0x1000000");
     refuses(E_NOENT, "slot g3 remove 0x1000 3", "does not lie in one slot of g3 hello3");
     refuses(E_PERM, "slot g3 remove 0x1000 7", "the window of a device");
     answers("slot g3 remove 0x100000", "g3 hello3: nothing is at 0x100000+3M any more\n");
@@ -1376,7 +1487,10 @@ static void test_heat(void **state)
     guest[3].state = GUEST_PAUSED;
     refuses(E_STATE, "heat g3", "g3 hello3 is paused: only a guest that runs reaches anything");
     guest[3].state = GUEST_RUNNING;
-    refuses(E_RANGE, "heat g3 samples=17", "1 to 16 samples, not 17");
+    refuses(E_RANGE, "heat g3 samples=17", "samples=17: there can be 1 to 16");
+    refuses(E_RANGE, "heat g3 samples=0", "samples=0: there can be 1 to 16");
+    refuses(E_RANGE, "heat g3 ticks=0", "ticks=0: it is from 1 to 256T (0x1000000000000)");
+    refuses(E_RANGE, "heat g3 ticks=257T", "ticks=257T: it is from 1 to 256T");
     refuses(E_UNSUPPORTED, "heat g3 samples=3", "does not note");
     refuses(E_INVAL, "heat g3 often", "\"often\" is nothing to sample with");
     run("heat g3 samples=2 ticks=5000");
@@ -1976,7 +2090,7 @@ static void test_attach(void **state)
     assert_memory_equal(guest[2].devices.serial.input, "abcd", 4);
     assert_non_null(strstr(screen, "\a")); /* the fifth found no room */
     assert_non_null(strstr(screen, "login: \a\ng2 hello2: detached\nquire> version\n"));
-    assert_non_null(strstr(screen, "error: attach: g1 hello1 is passed: nobody is at its serial"));
+    assert_non_null(strstr(screen, "error: attach: g1 hello1 has passed: nobody is at its serial"));
     refuses(E_UNSUPPORTED, "attach g3 --json", "a program is not attached");
 
     /* One that ends lets go by itself. */
@@ -2048,7 +2162,16 @@ static void test_devices(void **state)
     (void)state;
     answers("devices g2", "  device      state\n  telling     first of g2\n"
                           "  telling     second\n");
-    refuses(E_STATE, "devices g1", "g1 hello1 is passed, and its devices are gone with it");
+    assert_null(strstr(screen, "window"));
+    guest[2].options.pc = true;
+    answers("devices g2", "  window      first of g2\n");
+    guest[2].options.pc = false;
+    unsigned slots = guest[2].slots;
+    guest[2].slot[guest[2].slots++] =
+        (struct slot){.base = gpa(0xfec00000), .size = PAGE_SIZE, .kind = SLOT_DEVICE};
+    answers("devices g2", "  window      first of g2\n");
+    guest[2].slots = slots;
+    refuses(E_STATE, "devices g1", "g1 hello1 has passed, and its devices are gone with it");
     refuses(E_NOENT, "devices g9", "there is no g9");
 }
 
@@ -2099,7 +2222,8 @@ static void test_type(void **state)
     refuses(E_FORMAT, "type g2 a\\x", "behind a backslash there may be n");
     refuses(E_FORMAT, "type g2 a\\", "behind a backslash there may be n");
     refuses(E_FORMAT, "type g2 a\\c1", "behind a backslash there may be n");
-    refuses(E_STATE, "type g1 x", "g1 hello1 is passed: nobody is at its keyboard");
+    refuses(E_STATE, "type g1 x", "g1 hello1 has passed: nobody is at its keyboard");
+    answers("type g2 a", "typed 1 character on");
     guest[2].devices.keyboard.keyboard.text_count = KEYBOARD_TEXT - 2;
     refuses(E_FULL, "type g2 abc", "3 characters: there is room for 2 until g2 hello2 has read");
     answers("type g2 ab", "typed 2 characters");
@@ -2381,6 +2505,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_help, set_up),
         cmocka_unit_test_setup(test_every_command_is_described, set_up),
+        cmocka_unit_test_setup(test_no_line_of_help_is_folded, set_up),
         cmocka_unit_test_setup(test_fuzz_until, set_up),
         cmocka_unit_test_setup(test_nonsense, set_up),
         cmocka_unit_test_setup(test_words_of_others, set_up),
@@ -2389,6 +2514,8 @@ int main(void)
         cmocka_unit_test_setup(test_commands_of_a_line, set_up),
         cmocka_unit_test_setup(test_mem, set_up),
         cmocka_unit_test_setup(test_map, set_up),
+        cmocka_unit_test_setup(test_a_map_is_forgotten, set_up),
+        cmocka_unit_test_setup(test_no_percentage_is_shown_twice, set_up),
         cmocka_unit_test_setup(test_map_user, set_up),
         cmocka_unit_test_setup(test_ended_guest, set_up),
         cmocka_unit_test_setup(test_walk, set_up),

@@ -9,11 +9,15 @@ MAGIC = b"QuireVM\0"
 PATIENCE = 3600  # the line is slow
 
 
+class Refused(MachineError):
+    """The console has said why such a guest is not saved."""
+
+
 def take(console, guest):
     """The file that `save` answers with, checked: all of it, in order, and with the digest that it ends with."""
     answer = console.ask(f"save {guest}", timeout=PATIENCE)
     if not answer.ok:
-        raise MachineError("; ".join(answer.errors) or f"{guest} was not saved")
+        raise Refused("; ".join(answer.errors) or f"{guest} was not saved")
     taken = bytearray()
     for part in answer.records("saved part"):
         if part["offset"] != len(taken):

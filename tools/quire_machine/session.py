@@ -6,6 +6,7 @@ own `quit`, else a sentence.
 
 import atexit
 import os
+import re
 import select
 import signal
 import sys
@@ -17,6 +18,9 @@ from quire_machine.patience import Patience
 from quire_machine.screen import Screen
 
 CTRL_C = b"\x03"
+LEAVE = b"\x1d"  # Ctrl-], by which the console takes a guest's serial port back
+LINE_ENDS = re.compile(rb"[\r\n\x03\x15]")  # Enter, Ctrl-C, Ctrl-U
+ATTACHED = re.compile(r"attached to (g\d+ .+) \(\w+\)")
 MORE = "-- more"  # what the console asks where the screen is full
 SILENCE_SECONDS = 60  # in a session without a person: nothing printed for so long is a failure
 
@@ -121,18 +125,70 @@ def introduce(keyboard):
     return colour + b"\x1b[8;%d;%dt" % (rows, columns)
 
 
-def has_use_for_ctrl_c(machine):
-    """Whether there is a line to drop, or a long answer to stop, at the console: then that is what
-    Ctrl-C is for. Otherwise it gets out."""
+class Attachment:
+    """Whether a guest is attached, by what the console says. A guest cannot say it for the console: before,
+    its lines are marked as its own; meanwhile they count only behind the Ctrl-] that asks for it."""
+
+    def __init__(self, machine):
+        self.machine = machine
+        self.looked = 0  # at so many finished lines
+        self.guest = None
+        self.left = False  # Ctrl-] was typed
+
+    def look(self):
+        """Reads on; returns the guest, as "g2 shell", or None."""
+        with self.machine.changed:
+            lines = self.machine.screen.lines
+            new = lines[self.looked :]
+            self.looked = len(lines)
+        for line in new:
+            begun = ATTACHED.match(line)
+            if self.guest is None and begun:
+                self.guest, self.left = begun[1], False
+            elif self.guest and line == f"{self.guest}: it has ended, and so detached":
+                self.guest = None
+            elif self.guest and self.left and line == f"{self.guest}: detached":
+                self.guest = None
+        if self.left and self.machine.at_prompt():  # nobody was attached: a guest's text was shown
+            self.guest = None
+        return self.guest
+
+    def typed(self, keys):
+        self.left |= LEAVE in keys
+
+
+def line_behind(line, keys):
+    """What was typed of the line that the console is in, echoed or not, once these keys have followed."""
+    return LINE_ENDS.split(line + keys)[-1]
+
+
+def has_use_for_ctrl_c(machine, line=b"", attached=None):
+    """Whether a guest is attached, or there is a line to drop, or a long answer to stop, at the console:
+    then that is what Ctrl-C is for. Otherwise it gets out. `line` are the keys of a line that may not have
+    been echoed."""
     with machine.changed:
         row = machine.screen.current
-    return row.startswith(MORE) or (row.startswith(PROMPT) and row.strip() != PROMPT.strip())
+    if attached or row.startswith(MORE):
+        return True
+    return row.startswith(PROMPT) and bool(line.strip() or row.strip() != PROMPT.strip())
+
+
+def wants_out(machine, line, keys, attached):
+    """Whether there is a Ctrl-C among the keys that nobody but the launcher has a use for."""
+    *before, _ = keys.split(CTRL_C)
+    for part in before:
+        if not has_use_for_ctrl_c(machine, line_behind(line, part), attached):
+            return True
+        line = b""
+    return False
 
 
 def interactive(machine, keyboard):
     """Keys go to the machine, its output to the terminal, until it ends or Ctrl-C gets out."""
     typed = b""
     told = None  # what the console knows of the terminal
+    line = b""  # what was typed since a line was ended
+    attachment = Attachment(machine)
     with RawTerminal(keyboard):
         while machine.status is None:
             # Told at a prompt only: elsewhere it could be taken for a guest's input.
@@ -141,8 +197,10 @@ def interactive(machine, keyboard):
             ready, _, _ = select.select([machine, keyboard], [], [], 0.02 if typed else 0.3)
             if keyboard in ready:
                 keys = os.read(keyboard, 1024)
-                if not keys or (CTRL_C in keys and not has_use_for_ctrl_c(machine)):
+                if not keys or wants_out(machine, line, keys, attachment.look()):
                     leave(signal.SIGINT if keys else signal.SIGHUP)
+                attachment.typed(keys)
+                line = line_behind(line, keys)
                 typed += keys
             typed = typed[machine.offer(typed) :] if typed else typed
             if machine in ready:
