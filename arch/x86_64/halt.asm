@@ -11,8 +11,12 @@ cpu_halt:
         push    rbp                     ; a frame: by it an NMI finds who called
         mov     rbp, rsp
         sti
-cpu_halt_hlt:
-        hlt
+.hlt:   hlt
         cli
         pop     rbp
         ret
+
+section .rodata align=8
+
+cpu_halt_hlt:
+        dq      cpu_halt.hlt

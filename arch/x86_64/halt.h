@@ -17,12 +17,12 @@
  * again. Interrupts are off before and after. */
 void cpu_halt(void);
 
-extern const char cpu_halt_hlt[]; /* its HLT */
+extern const uint64_t cpu_halt_hlt; /* where its HLT is */
 
 /* For the handler of NMIs. One that has ended the HLT itself finds RIP behind it already. */
 static inline void halt_pass(struct trap_frame *frame)
 {
-    if (frame->rip == (uint64_t)(uintptr_t)cpu_halt_hlt)
+    if (frame->rip == cpu_halt_hlt)
         frame->rip += HLT_LENGTH;
 }
 

@@ -214,7 +214,7 @@ def test_where_each_cpu_is(boot, engine, spins, left_by):
         assert [name for name in reversed(names) if name in TO_A_GUEST] == TO_A_GUEST
     for cpu in range(spins + 1, engine.cpus):
         answer = machine.ask(f"bt cpu{cpu}")
-        assert called(answer) == ["cpus_idle", "ap_main", "ap_high"]
+        assert called(answer) == ["cpu_halt", "cpus_idle", "ap_main", "ap_high"]
         assert answer.facts("place")["guest"] is None
     names = called(machine.ask("bt cpu0"))
     assert names[0] == "cpus_place" and {"monitor_execute", "finish_boot"} <= set(names)

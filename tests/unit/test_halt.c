@@ -7,16 +7,15 @@
 
 #include <cmocka.h>
 
-const char cpu_halt_hlt[HLT_LENGTH + 1];
+const uint64_t cpu_halt_hlt = 0xffffffff80201234;
 
 /* Where it goes on: `rip` is relative to the HLT. */
 static int after_nmi_at(int rip)
 {
-    uint64_t hlt = (uint64_t)(uintptr_t)cpu_halt_hlt;
-    struct trap_frame frame = {.rip = hlt + (uint64_t)(int64_t)rip};
+    struct trap_frame frame = {.rip = cpu_halt_hlt + (uint64_t)(int64_t)rip};
 
     halt_pass(&frame);
-    return (int)(frame.rip - hlt);
+    return (int)(frame.rip - cpu_halt_hlt);
 }
 
 static void an_nmi_before_the_hlt_leaves_it_out(void **state)

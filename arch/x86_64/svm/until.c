@@ -3,7 +3,6 @@
  * debug registers. APM Vol. 2, 15.9 "Instruction Intercepts", 13.1.1 "Debug Registers"; 15.6: DR7
  * enables nothing after #VMEXIT.
  */
-#include "arch/x86_64/guest/debug.h"
 #include "arch/x86_64/svm/vcpu.h"
 
 #define DR7_NONE UINT64_C(0x400)
@@ -14,22 +13,13 @@ bool svm_until_arm(struct svm_vcpu *v)
 {
     const struct vm_until *until = &v->vcpu.until;
     struct vmcb *vmcb = v->vmcb;
-    uint64_t dr[4];
 
     v->until.slot = -1;
     vmcb->intercept_dr = until->on ? UINT32_MAX : 0;
     if (!until->on)
         return true;
-    v->until.own_dr7 = vmcb->dr7;
-    v->until.own_dr6 = vmcb->dr6;
-    v->until.slot = debug_spare(vmcb->dr7);
-    if (v->until.slot < 0)
-        return false;
-    resident_debug(dr);
-    v->until.own_dr = dr[v->until.slot];
-    resident_set_debug((unsigned)v->until.slot, until->at);
-    vmcb->dr7 = debug_armed(vmcb->dr7, (unsigned)v->until.slot);
-    return true;
+    v->own_dr6 = vmcb->dr6;
+    return debug_lend(&v->until, until->at, &vmcb->dr7);
 }
 
 static bool is_hosts(uint64_t at)
@@ -52,11 +42,8 @@ void svm_until_disarm(struct svm_vcpu *v)
 {
     if (v->until.slot < 0)
         return;
-    unsigned slot = (unsigned)v->until.slot;
-
     write_dr7(DR7_NONE);
-    resident_set_debug(slot, v->until.own_dr);
-    v->vmcb->dr7 = debug_disarmed(v->vmcb->dr7, v->until.own_dr7, slot);
+    debug_give_back(&v->until, &v->vmcb->dr7);
 }
 
 /* The bit may be an old one of the guest's. The exit has set DR6, which the guest is not to see. */
@@ -65,7 +52,7 @@ bool svm_until_met(struct svm_vcpu *v)
     if (v->until.slot < 0 || !(v->vmcb->dr6 & BIT((unsigned)v->until.slot)) ||
         svm_linear_rip(v->vmcb) != v->vcpu.until.at)
         return false;
-    v->vmcb->dr6 = v->until.own_dr6;
+    v->vmcb->dr6 = v->own_dr6;
     return true;
 }
 
@@ -83,10 +70,7 @@ enum debug_outcome svm_move_dr(struct svm_vcpu *v, unsigned dr, bool write, unsi
         .value = *general,
     };
 
-    resident_debug(registers.dr);
-    enum debug_outcome outcome = debug_move(&registers, &move);
-    for (unsigned n = 0; n < 4; n++)
-        resident_set_debug(n, registers.dr[n]);
+    enum debug_outcome outcome = debug_move_resident(&registers, &move);
     vmcb->dr6 = registers.dr6;
     vmcb->dr7 = registers.dr7;
     if (outcome == DEBUG_MOVED && !write)

@@ -8,6 +8,7 @@
 #include "arch/x86_64/cpu.h"
 #include "arch/x86_64/guest/access.h"
 #include "arch/x86_64/guest/debug.h"
+#include "arch/x86_64/guest/debug_loan.h"
 #include "arch/x86_64/guest/legal.h"
 #include "arch/x86_64/guest/resident.h"
 #include "arch/x86_64/mm/shootdown.h"
@@ -33,13 +34,11 @@ struct svm_vcpu {
     bool nmi_blocked; /* an NMI was injected; until its IRET, ... */
     bool iret;        /* ... which exited, and runs at `iret_rip` */
     uint64_t iret_rip;
-    bool mce;       /* CR4.MCE as the guest has it: svm_guest_cr4() */
-    unsigned traps; /* breakpoints that the instruction in progress has met */
-    struct {        /* the hypervisor's breakpoint, at an entry and the exit behind it: until.c */
-        int slot;   /* DRn that it is in; -1: there is none */
-        uint64_t own_dr, own_dr6, own_dr7; /* the guest's */
-    } until;
-    uint64_t reinjected; /* events whose delivery an exit interrupted */
+    bool mce;                /* CR4.MCE as the guest has it: svm_guest_cr4() */
+    unsigned traps;          /* breakpoints that the instruction in progress has met */
+    struct debug_loan until; /* for the hypervisor's breakpoint, and the exit behind it: until.c */
+    uint64_t own_dr6;        /* the guest's, likewise */
+    uint64_t reinjected;     /* events whose delivery an exit interrupted */
 };
 
 static inline struct svm_vcpu *svm_vcpu_of(struct vcpu *vcpu)

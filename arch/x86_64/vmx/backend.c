@@ -22,7 +22,7 @@ static bool has_preemption_timer(void)
 
 /* SDM Vol. 3, 26.5.1 "VMX-preemption timer": it counts down at the TSC's rate divided by a power of
  * two. */
-static void start_slice(uint64_t tsc_ticks)
+static inline void start_slice(uint64_t tsc_ticks)
 {
     if (has_preemption_timer())
         vmwrite(VMCS_PREEMPTION_TIMER, timer_ticks(tsc_ticks, vmx_caps.misc.timer_shift));
@@ -30,7 +30,8 @@ static void start_slice(uint64_t tsc_ticks)
         slice_timer_start(tsc_ticks);
 }
 
-void vmx_cut_slice(void)
+/* Rare: the usual way has start_slice() to itself. */
+__attribute__((noinline)) void vmx_cut_slice(void)
 {
     start_slice(0);
 }

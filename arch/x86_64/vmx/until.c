@@ -2,7 +2,6 @@
  * The hypervisor's breakpoint among the guest's (arch/x86_64/guest/debug.h), and MOV to and from
  * debug registers. SDM Vol. 3, 25.6.2 "MOV-DR exiting", 26.1.3; 28.2.1, table 28-4.
  */
-#include "arch/x86_64/guest/debug.h"
 #include "arch/x86_64/vmx/exits.h"
 #include "arch/x86_64/vmx/state.h"
 
@@ -25,7 +24,7 @@ void vmx_write_proc_controls(struct vmx_vcpu *v)
 bool vmx_until_arm(struct vmx_vcpu *v)
 {
     const struct vm_until *until = &v->vcpu.until;
-    uint64_t dr[4];
+    uint64_t dr7;
 
     v->until.slot = -1;
     if (v->dr_exits != until->on) {
@@ -34,14 +33,10 @@ bool vmx_until_arm(struct vmx_vcpu *v)
     }
     if (!until->on)
         return true;
-    v->until.own_dr7 = vmread(VMCS_GUEST_DR7);
-    v->until.slot = debug_spare(v->until.own_dr7);
-    if (v->until.slot < 0)
+    dr7 = vmread(VMCS_GUEST_DR7);
+    if (!debug_lend(&v->until, until->at, &dr7))
         return false;
-    resident_debug(dr);
-    v->until.own_dr = dr[v->until.slot];
-    resident_set_debug((unsigned)v->until.slot, until->at);
-    vmwrite(VMCS_GUEST_DR7, debug_armed(v->until.own_dr7, (unsigned)v->until.slot));
+    vmwrite(VMCS_GUEST_DR7, dr7);
     return true;
 }
 
@@ -49,10 +44,10 @@ void vmx_until_disarm(struct vmx_vcpu *v)
 {
     if (v->until.slot < 0)
         return;
-    unsigned slot = (unsigned)v->until.slot;
+    uint64_t dr7 = vmread(VMCS_GUEST_DR7);
 
-    resident_set_debug(slot, v->until.own_dr);
-    vmwrite(VMCS_GUEST_DR7, debug_disarmed(vmread(VMCS_GUEST_DR7), v->until.own_dr7, slot));
+    debug_give_back(&v->until, &dr7);
+    vmwrite(VMCS_GUEST_DR7, dr7);
 }
 
 bool vmx_until_met(const struct vmx_vcpu *v, uint64_t qualification)
@@ -75,10 +70,7 @@ void vmx_dr_access_exit(struct vmx_vcpu *v, struct vm_exit *exit)
         .value = vmx_get_gpr(v, gpr),
     };
 
-    resident_debug(registers.dr);
-    enum debug_outcome outcome = debug_move(&registers, &move);
-    for (unsigned n = 0; n < 4; n++)
-        resident_set_debug(n, registers.dr[n]);
+    enum debug_outcome outcome = debug_move_resident(&registers, &move);
     write_dr6(registers.dr6);
     vmwrite(VMCS_GUEST_DR7, registers.dr7);
     switch (outcome) {

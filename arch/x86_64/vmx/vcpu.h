@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "arch/x86_64/guest/debug_loan.h"
 #include "arch/x86_64/guest/resident.h"
 #include "arch/x86_64/mm/shootdown.h"
 #include "arch/x86_64/vmx/vmx_caps.h"
@@ -46,10 +47,7 @@ struct vmx_vcpu {
     bool window;    /* it exits as soon as it can take an interrupt */
     bool dr_exits;  /* MOV to and from debug registers exits */
     unsigned traps; /* breakpoints that the instruction in progress has met: bits 3:0 of DR6 */
-    struct {        /* the hypervisor's breakpoint, at an entry and the exit behind it: until.c */
-        int slot;   /* DRn that it is in; -1: there is none */
-        uint64_t own_dr, own_dr7; /* the guest's */
-    } until;
+    struct debug_loan until; /* for the hypervisor's breakpoint, and the exit behind it: until.c */
     uint64_t reasons[EXIT_REASON_COUNT]; /* exits by basic reason */
     uint64_t reinjected;                 /* events whose delivery an exit interrupted */
     char failure[VMX_FAILURE];           /* text of the last failed entry */
