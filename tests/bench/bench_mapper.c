@@ -98,7 +98,9 @@ static void sizes(uint64_t size, unsigned flags, unsigned shift)
 
 /* ---- Two threads, each with a table of its own ---- */
 
-static struct table table_of[2];
+static struct {
+    _Alignas(128) struct table table; /* a line of its own */
+} table_of[2];
 static double thread_time[2];
 static pthread_barrier_t barrier;
 static _Thread_local unsigned my_cpu;
@@ -122,8 +124,8 @@ static void *map_and_unmap(void *ctx)
     bench_pin(my_cpu);
     pthread_barrier_wait(&barrier);
     double start = bench_now();
-    cursor_map_pages(&table_of[my_cpu], c);
-    cursor_unmap_pages(&table_of[my_cpu], c);
+    cursor_map_pages(&table_of[my_cpu].table, c);
+    cursor_unmap_pages(&table_of[my_cpu].table, c);
     thread_time[my_cpu] = bench_now() - start;
     free(c);
     return NULL;
@@ -170,11 +172,11 @@ static void two_tables(const struct table_kind *kind)
     syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
     must(buddy_set_cpus(current_cpu, fence), "CPUs");
     for (unsigned i = 0; i < 2; i++)
-        table_start(&table_of[i], kind, OWNER + 1 + i);
+        table_start(&table_of[i].table, kind, OWNER + 1 + i);
     snprintf(name, sizeof(name), "%s: two threads, a table each, by cursors", kind->name);
     bench_row(name, "one thread", run_both, run_one, NULL, VERDICTS ? 1.1 : 0);
     for (unsigned i = 0; i < 2; i++)
-        must(table_destroy(&table_of[i]), "destroy");
+        must(table_destroy(&table_of[i].table), "destroy");
     must(buddy_set_cpus(NULL, NULL), "CPUs");
 }
 
