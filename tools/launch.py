@@ -10,8 +10,9 @@ Settings come from options, or from the environment, where `make run` puts them:
 
 With CMDS each command is typed at the prompt and the transcript printed; where guests run on and keep
 the prompt away, a key is pressed after PATIENCE seconds. Without, a terminal is connected to the
-console (Ctrl-C gets out, but for a line that is typed or a guest that is attached), and standard input that is no terminal is read line by line. Status 0: the
-machine was switched off by `quit`; 1: it was not; 2: it could not be started.
+console (Ctrl-C gets out, but for a line that is typed or a guest that is attached), and standard
+input that is no terminal is read line by line. Status 0: the machine was switched off by `quit`; 1:
+it was not; 2: it could not be started.
 """
 
 import argparse

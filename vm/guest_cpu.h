@@ -56,7 +56,7 @@ struct guest_cpu {
     unsigned queue;     /* the CPU in whose queue it is, if the guest is not pinned (vm/sched.h) */
     uint64_t moves;     /* to other queues */
     uint64_t ticks;     /* TSC ticks that it has had: inside, and at its exits */
-    struct share share; /* kept over the guest's lives */
+    struct share share; /* its debt is kept over the guest's lives */
 };
 
 /* ---- Within vm/ ------------------------------------------------------------------------------ */

@@ -234,23 +234,24 @@ def test_keys_reach_the_console_and_quit_ends_it(terminal, settings):
     assert os.listdir(settings) == []
 
 
-def test_ctrl_c_gets_out_while_a_guest_runs(terminal, settings):
-    terminal.child.send("resume g1\r")
-    terminal.child.expect("quire> ")
+def gets_out_by_ctrl_c(terminal, settings):
     time.sleep(1)
     terminal.child.send("\x03")
     assert terminal.ended() == 130
     assert os.listdir(settings) == []
+
+
+def test_ctrl_c_gets_out_while_a_guest_runs(terminal, settings):
+    terminal.child.send("resume g1\r")
+    terminal.child.expect("quire> ")
+    gets_out_by_ctrl_c(terminal, settings)
 
 
 def test_ctrl_c_drops_a_line_that_came_with_it(terminal, settings):
     terminal.child.send("half a comm\x03")
     terminal.child.expect_exact("^C")
     terminal.child.expect("quire> ")
-    time.sleep(1)
-    terminal.child.send("\x03")
-    assert terminal.ended() == 130
-    assert os.listdir(settings) == []
+    gets_out_by_ctrl_c(terminal, settings)
 
 
 def test_ctrl_c_is_the_guests_that_is_attached(terminal, settings):
@@ -266,10 +267,7 @@ def test_ctrl_c_is_the_guests_that_is_attached(terminal, settings):
     terminal.child.send("version\r")
     terminal.child.expect("command line: ")
     terminal.child.expect("quire> ")
-    time.sleep(1)
-    terminal.child.send("\x03")
-    assert terminal.ended() == 130
-    assert os.listdir(settings) == []
+    gets_out_by_ctrl_c(terminal, settings)
 
 
 def test_quotes_keep_the_semicolons_of_commands(iso, settings):
