@@ -331,14 +331,26 @@ static void do_mesh(uint32_t number)
 #define GIVEN ((volatile uint32_t *)0x400000)
 #define NEXT ((volatile uint32_t *)0x500000)
 
+static volatile uint32_t sweeps[CPUS];
+
+static void wait_for_sweeps(void)
+{
+    for (uint32_t i = 1; i < cpus; i++)
+        for (uint32_t before = sweeps[i]; sweeps[i] - before < 2;)
+            __asm__ volatile("pause");
+}
+
 static void do_stale(uint32_t number)
 {
     uint32_t wrong = 0;
 
-    for (uint32_t i = 0; number != 0; i++) /* they write pages that come and go */
+    while (number != 0) { /* they write pages that come and go */
         for (uint32_t page = 0; page < PAGES; page++)
-            GIVEN[page * PAGE / 4 + number] = i | 1;
+            GIVEN[page * PAGE / 4 + number] = UINT32_MAX;
+        sweeps[number]++;
+    }
     for (uint32_t round = 0; round < words_number; round++) {
+        wait_for_sweeps(); /* the translations are there, and in use */
         hypercall(QUIRE_HC_GIVE, (uintptr_t)GIVEN, PAGES * PAGE, 0, 0);
         hypercall(QUIRE_HC_TAKE, (uintptr_t)NEXT, PAGES * PAGE, 0, 0);
         for (uint32_t look = 0; look < 8; look++)
