@@ -332,6 +332,25 @@ static void do_mesh(uint32_t number)
 #define NEXT ((volatile uint32_t *)0x500000)
 
 static volatile uint32_t sweeps[CPUS];
+static volatile bool each_apart;
+
+/* Frames that come one by one, and so go and come again one by one. */
+static void take_apart(void)
+{
+    hypercall(QUIRE_HC_GIVE, (uintptr_t)GIVEN, PAGES * PAGE, 0, 0);
+    for (uint32_t page = 0; page < PAGES; page++)
+        GIVEN[page * PAGE / 4] = UINT32_MAX;
+    each_apart = true;
+}
+
+static void write_on(uint32_t number)
+{
+    while (!each_apart)
+        __asm__ volatile("pause");
+    for (;; sweeps[number]++)
+        for (uint32_t page = 0; page < PAGES; page++)
+            GIVEN[page * PAGE / 4 + number] = UINT32_MAX;
+}
 
 static void wait_for_sweeps(void)
 {
@@ -340,23 +359,28 @@ static void wait_for_sweeps(void)
             __asm__ volatile("pause");
 }
 
+static uint32_t take_and_look(volatile uint32_t *page)
+{
+    uint32_t wrong = 0;
+
+    hypercall(QUIRE_HC_TAKE, (uintptr_t)page, PAGE, 0, 0);
+    for (uint32_t i = 0; i < 8 * CPUS; i++)
+        wrong += page[i % CPUS] != 0;
+    return wrong;
+}
+
 static void do_stale(uint32_t number)
 {
     uint32_t wrong = 0;
 
-    while (number != 0) { /* they write pages that come and go */
-        for (uint32_t page = 0; page < PAGES; page++)
-            GIVEN[page * PAGE / 4 + number] = UINT32_MAX;
-        sweeps[number]++;
-    }
+    if (number != 0)
+        write_on(number);
+    take_apart();
     for (uint32_t round = 0; round < words_number; round++) {
         wait_for_sweeps(); /* the translations are there, and in use */
         hypercall(QUIRE_HC_GIVE, (uintptr_t)GIVEN, PAGES * PAGE, 0, 0);
-        hypercall(QUIRE_HC_TAKE, (uintptr_t)NEXT, PAGES * PAGE, 0, 0);
-        for (uint32_t look = 0; look < 8; look++)
-            for (uint32_t page = 0; page < PAGES; page++)
-                for (uint32_t i = 0; i < CPUS; i++)
-                    wrong += NEXT[page * PAGE / 4 + i] != 0;
+        for (uint32_t page = 0; page < PAGES; page++) /* they get the frames that went */
+            wrong += take_and_look(NEXT + page * PAGE / 4);
         hypercall(QUIRE_HC_GIVE, (uintptr_t)NEXT, PAGES * PAGE, 0, 0);
     }
     check(wrong == 0, "no write has come to a frame after it was given back");
