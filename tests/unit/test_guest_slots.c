@@ -232,6 +232,29 @@ static void rights_come_back(void **state)
     stop_machine();
 }
 
+/* Memory that is shared and memory that may not be written look alike: they are not joined. */
+static void a_slot_keeps_its_end(void **state)
+{
+    struct guest *fork;
+    struct mapping leaf;
+
+    (void)state;
+    start_machine(BY_MARKS);
+    struct guest *guest = make("g mem=8M")->guest;
+    assert_int_equal(slot_protect(guest, gpa(5 * MiB), MiB, RIGHT_RX), E_OK);
+    assert_int_equal(guest_fork(guest, &fork), E_OK);
+    assert_int_equal(dirty_start(guest, DIRTY_CONSOLE), E_OK);
+    dirty_stop(guest, DIRTY_CONSOLE);
+    assert_int_equal(gpa_translate(&guest->table, gpa(5 * MiB), &leaf), E_OK);
+    assert_int_equal(leaf.level, 1);
+    assert_int_equal(gpa_translate(&guest->table, gpa(6 * MiB), &leaf), E_OK);
+    assert_int_equal(leaf.level, 2);
+    audit_all();
+    assert_int_equal(guest_kill(guest), E_OK);
+    assert_int_equal(guest_kill(fork), E_OK);
+    stop_machine();
+}
+
 /* A write where there is none any more stops the guest, and says what is there. */
 static void what_a_guest_finds(void **state)
 {
@@ -320,6 +343,7 @@ int main(void)
         cmocka_unit_test(what_is_refused),
         cmocka_unit_test(windows_come_and_go),
         cmocka_unit_test(rights_come_back),
+        cmocka_unit_test(a_slot_keeps_its_end),
         cmocka_unit_test(what_a_guest_finds),
         cmocka_unit_test(new_memory_is_watched),
         cmocka_unit_test(every_shortage),

@@ -877,6 +877,7 @@ static void kinds_of_exits(void **state)
     CODE_IS(0x0f, 0x08);
     exit_by((struct model_svm_exit){.code = SVM_EXIT_INVD});
     assert_done(2);
+    CODE_IS(0x0f, 0x08);
     exit_by((struct model_svm_exit){.code = SVM_EXIT_WBINVD}); /* as QEMU has it */
     assert_done(2);
     CODE_IS(0x90);
