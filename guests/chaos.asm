@@ -3,12 +3,13 @@
 ;
 ;     chaos mem=24M rom=1M+4K hole=8M+4K share=chaos:4K@1G reset=restart -- 1
 ;
-; or, where the command line ends with "faults", nothing but instructions that fault. Each step is made
-; of its own number and of the number that the command line ends with, so that it can be had again.
-; How many there were is in the shared page, which outlives the guest: it goes on from there when it
+; or, where the command line ends with "faults", nothing but instructions that fault. They are made 64 at
+; a time, of the first step's number and of the number that the command line ends with, so that they can
+; be had again. How many there were is in the shared page, which outlives the guest: it goes on from there when it
 ; begins anew, since sooner or later an instruction destroys what it stands on.
 ;
-;     step:   a number -> an instruction in CODE, 0xCC behind it; registers -> IRETQ to it
+;     step:   at times a number -> a page of instructions, 0xCC behind each, and registers;
+;             always IRETQ to the next of them
 ;     after:  whatever exception or interrupt ends that, on a stack of its own -> the next step
 ;     resume: where Quire sends it when it has refused an access (QUIRE_HC_EXPECT_FAULT)
 ;
@@ -48,6 +49,7 @@ LAPIC_INITIAL   equ 0x380
 VECTOR_TIMER    equ 0x40
 TIMER_PERIODIC  equ 1 << 17
 TIMER_TICKS     equ 2000000
+BATCH           equ 64                  ; steps whose instructions are made at once
 ARMED_FOR       equ 4096                ; steps between two looks at the timer
 
 global _start
@@ -102,7 +104,7 @@ _start: mov     esp, stack_top
         lgdt    [gdt_pointer]
         jmp     CODE64:long_mode
 
-fill:   mov     al, 0xcc
+fill:   mov     al, 0xcc                ; the same bytes in 64-bit code
         rep     stosb
         ret
 
@@ -201,23 +203,24 @@ again:  mov     esp, stack_top
 step:   mov     rax, [abs STEPS]
         inc     rax
         mov     [abs STEPS], rax
-        mov     rdx, [abs seed]
-        shl     rdx, 40
-        xor     rdx, rax
-        mov     [abs state], rdx
+        mov     r15, rax
         test    eax, ARMED_FOR - 1
         jz      .arm
         cmp     byte [abs started], 0
-        jne     .expect
+        je      .arm
+        test    eax, BATCH - 1
+        jz      .batch
+        jmp     .expect
 .arm:   mov     byte [abs started], 1
         mov     edi, LAPIC
         mov     dword [rdi + LAPIC_SVR], 0x1ff
         mov     dword [rdi + LAPIC_TIMER], TIMER_PERIODIC | VECTOR_TIMER
         mov     dword [rdi + LAPIC_INITIAL], TIMER_TICKS
         mov     dword [rdi + LAPIC_EOI], 0
+.batch: call    make_batch
 .expect:
         cmp     byte [abs armed], 0
-        jne     .make
+        jne     .next
         mov     eax, QUIRE_HC_EXPECT_FAULT
         xor     ebx, ebx
         mov     rcx, -1
@@ -225,69 +228,88 @@ step:   mov     rax, [abs STEPS]
         xor     esi, esi
         vmcall
         mov     byte [abs armed], 1
-.make:  call    make_instruction        ; RBX: where
+.next:  mov     ecx, r15d
+        and     ecx, BATCH - 1
+        mov     ebx, [abs places_made + rcx * 4]
+        mov     rdx, [abs state]
+        rol     rdx, cl
+        mov     eax, edx
+        and     edx, 0x240cd5           ; ID, AC, DF and the six of arithmetic
+        or      edx, 0x202
+        test    eax, 31 << 25
+        jnz     .values
+        or      edx, 0x100              ; TF, now and then
+.values:
+        and     ecx, 15
+        lea     esi, [registers + rcx * 8]
+        mov     edi, registers_now
+        mov     ecx, 16
+        rep     movsq
+        test    r15b, 15
+        jz      .enter
+        and     qword [abs registers_now + 8], 0xffff ; RCX: string instructions come to an end
+.enter: push    DATA
+        push    qword [abs registers_now + 4 * 8]
+        push    rdx
+        push    CODE64
+        push    rbx
+        mov     rcx, [abs registers_now + 1 * 8]
+        mov     rdx, [abs registers_now + 2 * 8]
+        mov     rbx, [abs registers_now + 3 * 8]
+        mov     rbp, [abs registers_now + 5 * 8]
+        mov     rsi, [abs registers_now + 6 * 8]
+        mov     rdi, [abs registers_now + 7 * 8]
+        mov     r8, [abs registers_now + 8 * 8]
+        mov     r9, [abs registers_now + 9 * 8]
+        mov     r10, [abs registers_now + 10 * 8]
+        mov     r11, [abs registers_now + 11 * 8]
+        mov     r12, [abs registers_now + 12 * 8]
+        mov     r13, [abs registers_now + 13 * 8]
+        mov     r14, [abs registers_now + 14 * 8]
+        mov     r15, [abs registers_now + 15 * 8]
+        mov     rax, [abs registers_now]
+        iretq
+
+; A page of instructions, and more registers than one of them has. The last lies before the hole.
+make_batch:
+        mov     rax, [abs seed]
+        shl     rax, 40
+        xor     rax, r15
+        mov     [abs state], rax
+        mov     edi, CODE
+        mov     ecx, 4096
+        call    fill
+        xor     r14d, r14d
+.one:   call    make_instruction
+        mov     [abs places_made + r14 * 4], ebx
+        inc     r14d
+        cmp     r14d, BATCH
+        jb      .one
         mov     edi, registers
-        mov     ebp, 16
+        mov     ebp, 31
 .value: call    random_value
         stosq
         dec     ebp
         jnz     .value
-        call    random
-        test    al, 15
-        jz      .frame
-        and     qword [abs registers + 8], 0xffff ; RCX: string instructions come to an end
-.frame: call    random
-        mov     edx, eax
-        and     edx, 0x240cd5           ; ID, AC, DF and the six of arithmetic
-        or      edx, 0x202
-        test    eax, 31 << 25
-        jnz     .enter
-        or      edx, 0x100              ; TF, now and then
-.enter: push    DATA
-        push    qword [abs registers + 4 * 8]
-        push    rdx
-        push    CODE64
-        push    rbx
-        mov     rcx, [abs registers + 1 * 8]
-        mov     rdx, [abs registers + 2 * 8]
-        mov     rbx, [abs registers + 3 * 8]
-        mov     rbp, [abs registers + 5 * 8]
-        mov     rsi, [abs registers + 6 * 8]
-        mov     rdi, [abs registers + 7 * 8]
-        mov     r8, [abs registers + 8 * 8]
-        mov     r9, [abs registers + 9 * 8]
-        mov     r10, [abs registers + 10 * 8]
-        mov     r11, [abs registers + 11 * 8]
-        mov     r12, [abs registers + 12 * 8]
-        mov     r13, [abs registers + 13 * 8]
-        mov     r14, [abs registers + 14 * 8]
-        mov     r15, [abs registers + 15 * 8]
-        mov     rax, [abs registers]
-        iretq
+        ret
 
-; A few bytes, at times sixteen, and 0xCC around them; at times at the end of the page, before the
-; hole. Where there are few, what closes interrupts and then never ends is seldom.
+; The R14th, at RBX: a few bytes, at times sixteen, and 0xCC around them. Where there are few, what
+; closes interrupts and then never ends is seldom.
 make_instruction:
         call    random
         mov     r8, rax
         mov     ebx, eax
-        and     ebx, 0x7ff
-        add     ebx, CODE + 64
-        test    r8d, 7 << 12
-        jnz     .clear
-        mov     ebx, r8d
-        shr     ebx, 16
-        and     ebx, 15
+        cmp     r14d, BATCH - 1
+        je      .last
+        and     ebx, 31
+        mov     ecx, r14d
+        shl     ecx, 6
+        lea     ebx, [rbx + rcx + CODE + 16]
+        jmp     .what
+.last:  and     ebx, 15
         neg     ebx
         add     ebx, HOLE - 1
-.clear: lea     edi, [rbx - 16]
-        mov     ecx, HOLE
-        sub     ecx, edi
-        cmp     ecx, 48
-        jbe     .few
-        mov     ecx, 48
-.few:   mov     al, 0xcc
-        rep     stosb
+.what:
         cmp     byte [abs faults_alone], 0
         jne     .fault
         call    random
@@ -459,7 +481,11 @@ task:   resb 104
 state:  resq 1
 found:  resb 16
 bytes:  resb 32
+places_made:
+        resd BATCH
 registers:
+        resq 31
+registers_now:
         resq 16
         resb 8192
         alignb 16
