@@ -4,6 +4,8 @@ With QUIRE_LONG=1 a million pages go while a guest's other CPU writes them, on e
 """
 
 import os
+import re
+import tty
 
 import pytest
 
@@ -144,4 +146,23 @@ def test_the_console_shows_each(boot):
     assert any("do_order" in line for line in machine.command("bt g1.1"))
     assert machine.command("regs g1.3") == ["error: regs: there is no CPU 3 of g1: it has 3, from 0"]
     assert machine.command("kill g1.1") == ['error: kill: "g1.1" is one CPU of a guest, and all of it is meant: g1']
+    quit_machine(machine)
+
+
+@pytest.mark.one_vendor("of Bochs", vendor="vmx")
+def test_bochs_draws_on_nothing_that_fills(boot):
+    """With several CPUs its display used to draw the cursor for ever, and stood still after minutes."""
+    machine = machine_of(boot, VMX, "c mem=8M pc cpus=2 -- order 4000000000")
+    machine.expect("ok: each has its number, and one has booted", PATIENCE)
+    screen = re.search(r'connected to screen "([^"]+)"', machine.emulator_says(lines=None))[1]
+    display = os.open(screen, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+    tty.setraw(display)  # drops what was drawn at boot
+    until = machine.seconds_run() + 3
+    machine.wait_for(lambda: machine.seconds_run() > until, "3 seconds of its time", PATIENCE)
+    with pytest.raises(BlockingIOError):
+        os.read(display, 1)
+    os.close(display)
+    machine.press("\r")
+    machine.wait_prompt(PATIENCE)
+    machine.command("kill g1", PATIENCE)
     quit_machine(machine)

@@ -121,8 +121,10 @@ class Bochs:
         return ["bochs", "-q", "-f", "bochsrc", "-rc", "debugger"]
 
     def environment(self):
-        # Bochs's text display wants a terminal type; it draws into our log, not on a terminal.
-        return {"TERM": "xterm"}
+        # Bochs's text display wants a terminal type, and draws on a pseudo-terminal of its own that nobody
+        # reads: Bochs stands still once that is full. So the type is one that has no codes for the cursor,
+        # which with several CPUs is drawn anew all the time.
+        return {"TERM": "vt100"}
 
     def _settings(self, iso, tty):
         guest = self.memory + (self.address_hole if self.memory > self.low_memory else 0)

@@ -93,14 +93,15 @@ class Machine(Console):
             text += f"\n{self.engine.name} ended with status {self.status}\n{self.emulator_says()}"
         return text
 
-    def emulator_says(self):
+    def emulator_says(self, lines=8):
+        """The last lines of its own logs; with None, all."""
         said = []
         for name in ("emulator.log", "bochs.log"):
             try:
                 path = os.path.join(self._folder, name)
                 with open(path, encoding="utf-8", errors="replace") as log:
                     text = "".join(c for c in log.read() if c == "\n" or c.isprintable())
-                said += text.splitlines()[-8:]
+                said += text.splitlines()[-(lines or 0) :]
             except OSError:
                 pass
         return "\n".join(f"  {self.engine.name}: {line}" for line in said if line.strip())
