@@ -612,7 +612,7 @@ static void fault_expected(void **state)
     assert_int_equal(guest->state, GUEST_STOPPED);
 }
 
-/* A guest that announces fault after fault does not get to fill the log. */
+/* A guest that announces fault after fault fills no log, and has no report written for each. */
 static void faults_expected_without_end(void **state)
 {
     struct guest *guest = make("noisy mem=4M");
@@ -623,11 +623,15 @@ static void faults_expected_without_end(void **state)
         if (i == 40)
             length = strlen(machine_log());
         make_hypercall(guest, QUIRE_HC_EXPECT_FAULT, 0xb8000, 0x1000, 0x7d00);
-        make_exit(guest, memory_exit(0xb8000, RIGHT_W, 0));
+        make_exit(guest, memory_exit(0xb8000 + i, RIGHT_W, 0));
     }
     assert_int_equal(strlen(machine_log()), length);
     assert_int_equal(guest->faults_refused, 200);
     assert_int_equal(guest->state, GUEST_RUNNING);
+    assert_non_null(strstr(guest->report, "GPA 0xb801f")); /* of the 32nd, the last one logged */
+    make_exit(guest, memory_exit(0xb8fff, RIGHT_W, 0));    /* not announced */
+    assert_int_equal(guest->state, GUEST_STOPPED);
+    assert_non_null(strstr(guest->report, "GPA 0xb8fff"));
     finish(guest);
 }
 
