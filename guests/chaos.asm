@@ -37,7 +37,7 @@ ROM             equ 1 * MIB
 HOLE            equ 8 * MIB             ; a page, right behind that of the instructions
 CODE            equ HOLE - 4096
 SCRATCH         equ 9 * MIB
-SCRATCH_MASK    equ 8 * MIB - 1
+SCRATCH_MASK    equ 1 * MIB - 1
 NOWHERE         equ 0x50000000
 STEPS           equ 0x40000000          ; the shared page: steps, and how often it began
 LIVES           equ STEPS + 8
@@ -247,7 +247,7 @@ step:   mov     rax, [abs STEPS]
         rep     movsq
         test    r15b, 15
         jz      .enter
-        and     qword [abs registers_now + 8], 0xffff ; RCX: string instructions come to an end
+        and     qword [abs registers_now + 8], 0x3ff ; RCX: string instructions come to an end
 .enter: push    DATA
         push    qword [abs registers_now + 4 * 8]
         push    rdx
