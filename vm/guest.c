@@ -223,20 +223,6 @@ static int refuse_backing(struct guest *guest, int error)
     return refuse(guest, error, NULL);
 }
 
-static int refuse_table(struct guest *guest, int error)
-{
-    char bound[SIZE_TEXT], beside[SIZE_TEXT];
-
-    if (error != E_QUOTA || guest->options.quota == 0)
-        return refuse(guest, error, "no frame for its table");
-    format_buffer(guest->reason, sizeof(guest->reason),
-                  "quota=%s has no room for its table: itself and its vCPU take %s, and tables and "
-                  "memory come on top",
-                  size_text(bound, guest->options.quota),
-                  size_text(beside, quota_beside(guest) * PAGE_SIZE));
-    return refuse(guest, error, NULL);
-}
-
 int guest_table_init(const struct guest *guest, struct table *table)
 {
     const struct vm_backend *backend = all.backend;
@@ -260,8 +246,10 @@ static int build_memory(struct guest *guest)
 
     buddy_set_quota(guest_owner(guest), quota_at_start(guest));
     error = guest_table_init(guest, &guest->table);
-    if (error != E_OK)
-        return refuse_table(guest, error);
+    if (error != E_OK) {
+        quota_says_no_table(guest, error);
+        return refuse(guest, error, NULL);
+    }
     guest->has_table = true;
     error = slots_layout(guest);
     if (error != E_OK)

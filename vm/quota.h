@@ -49,4 +49,7 @@ uint64_t quota_at_start(const struct guest *guest);
  * it has no limit, the fork's memory comes as lazy memory does, and so does its limit. */
 uint64_t quota_of_fork(const struct guest *from);
 
+/* Into the guest's reason: why there was no frame for its table, after this error. */
+void quota_says_no_table(struct guest *guest, int error);
+
 #endif

@@ -104,8 +104,10 @@ static int take_memory(struct guest *guest, struct saved *saved)
 
     buddy_set_quota(guest_owner(guest), quota_at_start(guest));
     error = guest_table_init(guest, &guest->table);
-    if (error != E_OK)
-        return REFUSE(guest, error, "no frame for its table");
+    if (error != E_OK) {
+        quota_says_no_table(guest, error);
+        return error;
+    }
     guest->has_table = true;
     error = take_slots(guest, saved);
     return error == E_OK ? take_pages(guest, saved) : error;

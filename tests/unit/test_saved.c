@@ -384,6 +384,8 @@ static void test_what_cannot_be_here(void **state)
     assert_non_null(strstr(make(file, size, "a mem=8M")->reason, "brings its memory"));
     assert_non_null(strstr(make(file, size, "a lazy")->reason, "brings its memory"));
     assert_non_null(strstr(make(file, size, "a quota=1M")->reason, "its memory has no room"));
+    assert_non_null(strstr(make(file, size, "a quota=40K")->reason,
+                           "quota=40K has no room for its table: itself and its vCPU take "));
     memcpy(file + 16, "SVM", 4);
     seal(size);
     assert_non_null(strstr(make(file, size, "a")->reason,
