@@ -318,7 +318,7 @@ static struct cpuid_regs basic_leaf(uint32_t leaf, uint32_t subleaf,
     }
 }
 
-static bool is_amd(cpuid_fn host)
+bool cpuid_is_amd(cpuid_fn host)
 {
     return ask(host, 0, 0).ebx == AMD_EBX;
 }
@@ -336,7 +336,7 @@ static struct cpuid_regs extended_leaf(uint32_t leaf, const struct cpuid_context
         if (!context->code64) /* it is an instruction of 64-bit mode alone */
             regs.edx &= (uint32_t)~EXTENDED_EDX_SYSCALL;
         regs.ecx &= (uint32_t)EXTENDED_ECX;
-        if (context->cpus > 1 && is_amd(host))
+        if (context->cpus > 1 && cpuid_is_amd(host))
             regs.ecx |= (uint32_t)EXTENDED_ECX_CMP_LEGACY;
         return (struct cpuid_regs){.ecx = regs.ecx, .edx = regs.edx};
     case 0x80000002u: /* brand */
@@ -350,7 +350,7 @@ static struct cpuid_regs extended_leaf(uint32_t leaf, const struct cpuid_context
     case 0x80000008u:
         return (struct cpuid_regs){
             .eax = cpuid_guest_maxphyaddr(host) | GUEST_LINEAR_BITS << 8,
-            .ecx = context->cpus > 1 && is_amd(host)
+            .ecx = context->cpus > 1 && cpuid_is_amd(host)
                        ? (context->cpus - 1) | id_bits(context) << CORES_ID_BITS_SHIFT
                        : 0,
         };

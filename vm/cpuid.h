@@ -35,6 +35,9 @@ struct cpuid_regs cpuid_answer(uint32_t leaf, uint32_t subleaf,
 /* The rate of the TSC in Hz as CPUID tells it, 0 where it does not. */
 uint64_t cpuid_tsc_hz(void (*host)(uint32_t, uint32_t, uint32_t out[4]));
 
+/* Does the CPU say that AMD has made it? */
+bool cpuid_is_amd(void (*host)(uint32_t, uint32_t, uint32_t out[4]));
+
 /* The physical address width that a guest is told, in bits. */
 unsigned cpuid_guest_maxphyaddr(void (*host)(uint32_t, uint32_t, uint32_t out[4]));
 

@@ -17,6 +17,7 @@ enum { REGISTER_ID, REGISTER_VERSION, REGISTER_ARBITRATION, REGISTER_ENTRIES = 0
 
 #define VERSION (0x11u | (IOAPIC_PINS - 1) << 16)
 #define ID_WRITABLE UINT32_C(0x0f000000)
+#define ID_SHIFT 24
 
 #define ENTRY_WRITABLE UINT64_C(0xff0000000001afff)
 #define ENTRY_VECTOR(entry) ((uint8_t)(entry))
@@ -167,8 +168,11 @@ static void ioapic_write(struct guest *guest, uint64_t offset, unsigned bytes, u
         write_entry(guest, number, (uint32_t)value);
 }
 
+/* As firmware leaves it: with the ID that the MADT tells, which is no local APIC's. */
 static void ioapic_reset(struct guest *guest)
 {
+    _Static_assert(IOAPIC_ID >= GUEST_VCPUS, "their IDs are below");
+    guest->devices.ioapic.id = IOAPIC_ID << ID_SHIFT;
     for (unsigned pin = 0; pin < IOAPIC_PINS; pin++)
         guest->devices.ioapic.entry[pin] = ENTRY_MASKED;
 }

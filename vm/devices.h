@@ -168,6 +168,7 @@ struct dev_lapic {
 
 /* 82093AA. Bit n of lines is pin n. */
 #define IOAPIC_PINS 24u
+#define IOAPIC_ID 8u
 struct dev_ioapic {
     uint8_t index;
     uint32_t id, lines;

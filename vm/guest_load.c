@@ -4,6 +4,7 @@
 #include "lib/error.h"
 #include "vm/acpi_tables.h"
 #include "vm/bios.h"
+#include "vm/cpuid.h"
 #include "vm/report.h"
 #include "vm/slots.h"
 #include "vm/symbols.h"
@@ -40,6 +41,23 @@ void guest_choose_machine(struct guest *guest)
 static int place_in_guest(void *ctx, uint64_t at, const void *from, uint64_t size)
 {
     return slots_place(ctx, gpa(at), from, size);
+}
+
+/* As each CPU tells it when it starts. */
+static void describe_cpus(const struct guest *guest, struct loader *loader)
+{
+    const struct cpuid_context context = {
+        .host = guests_backend()->cpuid,
+        .cpus = guest->cpus,
+        .xcr0_mask = guests_backend()->xcr0_mask(),
+        .apic = true,
+        .apic_enabled = true,
+    };
+    struct cpuid_regs features = cpuid_answer(1, 0, &context);
+
+    loader->cpus = guest->cpus;
+    loader->cpu_signature = features.eax;
+    loader->cpu_features = features.edx;
 }
 
 static void describe_memory(const struct guest *guest, struct loader *loader)
@@ -93,7 +111,6 @@ int guest_load_image(struct guest *guest, struct vcpu_state *state)
 {
     struct report report;
     struct loader loader = {
-        .cpus = guest->cpus,
         .bytes = guest->image.bytes,
         .size = guest->image.size,
         .cmdline = guest->cmdline,
@@ -108,6 +125,7 @@ int guest_load_image(struct guest *guest, struct vcpu_state *state)
     int error = describe_modules(guest, &loader);
 
     report_begin(&report, guest);
+    describe_cpus(guest, &loader);
     describe_memory(guest, &loader);
     if (error == E_OK && has_room_for_acpi(guest))
         error = load_acpi_tables(&loader);

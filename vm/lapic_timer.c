@@ -1,8 +1,9 @@
 /*
  * The timer of a guest's local APIC. SDM Vol. 3, 11.5.4 "APIC Timer", 11.5.4.1 "TSC-Deadline Mode".
  *
- * It counts with the crystal clock where CPUID leaf 0x15 tells one, else with the TSC, divided as
- * the guest says. Periods that a guest misses become one interrupt, as in the hardware.
+ * It counts with the crystal clock where CPUID leaf 0x15 tells one, else with a bus clock, a
+ * sixteenth of the TSC, divided as the guest says. Periods that a guest misses become one
+ * interrupt, as in the hardware.
  */
 #include "lib/bits.h"
 #include "vm/guest.h"
@@ -13,6 +14,7 @@ enum { ONE_SHOT, PERIODIC, TSC_DEADLINE };
 
 #define DIVIDE_WRITABLE 0x0bu
 #define LEAF_CLOCKS 0x15
+#define TICKS_OF_BUS 16       /* some 100 MHz: not every kernel measures before it sets a count */
 #define RATIO_MOST (1u << 20) /* so that no product below overflows */
 
 static uint32_t timer_entry(const struct guest *guest)
@@ -54,7 +56,8 @@ void lapic_timer_reset(struct guest *guest)
     guests_backend()->cpuid(0, 0, highest);
     if (highest[0] >= LEAF_CLOCKS)
         guests_backend()->cpuid(LEAF_CLOCKS, 0, clocks);
-    timer->crystal_share = timer->tsc_share = 1;
+    timer->crystal_share = 1;
+    timer->tsc_share = TICKS_OF_BUS;
     if (clocks[2] != 0 && clocks[0] - 1 < RATIO_MOST && clocks[1] - 1 < RATIO_MOST) {
         timer->crystal_share = clocks[0];
         timer->tsc_share = clocks[1];

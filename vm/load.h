@@ -43,8 +43,9 @@ struct loader {
     const char *cmdline;
     struct load_module module[LOAD_MODULES];
     unsigned modules;
-    unsigned cpus; /* that the guest has */
-    bool pc;       /* the first MiB is as a PC's: what its firmware leaves there goes there */
+    unsigned cpus;                        /* that the guest has, ... */
+    uint32_t cpu_signature, cpu_features; /* ... and EAX and EDX of their CPUID leaf 1 */
+    bool pc; /* the first MiB is as a PC's: what its firmware leaves there goes there */
     struct { /* ACPI's root pointer, where it is in the guest's memory already; size 0: none */
         uint64_t at;
         const uint8_t *bytes;

@@ -70,8 +70,13 @@ bool load_is_free(const struct loader *loader, uint64_t first, uint64_t last);
 /* Occupies and fills what a PC's firmware has in low memory. What of it the image itself covers, or
  * where there is no memory, is left out, or, where the format cannot do without, refused. */
 #define LOAD_EBDA UINT64_C(0x9fc00) /* its extended data area, to 0xa0000 */
-#define LOAD_NO_VECTOR 0x4f0        /* an IRET, in segment 0: where vectors lead */
+#define LOAD_EBDA_SIZE 1024
+#define LOAD_EBDA_MP 0x10    /* in it the MP tables ... */
+#define LOAD_EBDA_ACPI 0x200 /* ... and from here on ACPI's that a guest may write */
+#define LOAD_NO_VECTOR 0x4f0 /* an IRET, in segment 0: where vectors lead */
 int load_pc_area(struct loader *loader, bool needed);
+/* The MP tables that say what the MADT does, in an extended data area that is zeroed. */
+void load_mp_tables(const struct loader *loader, const uint8_t *madt, uint8_t ebda[LOAD_EBDA_SIZE]);
 /* After load_pc_area(): a BIOS in the last page of the ROM, and vectors that lead there. */
 int load_bios(struct loader *loader);
 

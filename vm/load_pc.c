@@ -1,6 +1,7 @@
 /*
  * What a PC's firmware leaves in low memory for those who look there: interrupt vectors that lead
- * to one IRET, the BIOS data area, an extended one; and the ACPI tables in its ROM.
+ * to one IRET, the BIOS data area, an extended one with the MP tables; and the ACPI tables in its
+ * ROM.
  */
 #include "lib/bits.h"
 #include "lib/error.h"
@@ -38,8 +39,6 @@ _Static_assert(BDA + BDA_OWN == LOAD_NO_VECTOR, "it leads to the IRET");
 #define MODE_TEXT 3
 #define CURSOR_SHAPE 0x0d0e /* lines 13 and 14 */
 
-#define EBDA_SIZE 1024
-
 /* Offsets in an ACPI table (5.2.6). */
 #define ACPI_LENGTH 4
 #define ACPI_CHECKSUM 9
@@ -70,17 +69,9 @@ static void fill_bda(uint8_t bda[BDA_SIZE])
     put16(bda, BDA_CURSOR_SHAPE, CURSOR_SHAPE);
 }
 
-/* With the one ACPI table that the guest may write. */
-static void fill_ebda(const struct loader *loader, uint8_t ebda[EBDA_SIZE])
+static bool is_madt(const struct acpi_table *table)
 {
-    memset(ebda, 0, EBDA_SIZE);
-    ebda[0] = EBDA_SIZE / KiB;
-    for (unsigned i = 0; loader->rsdp.size != 0 && i < acpi_table_count; i++) {
-        const struct acpi_table *table = &acpi_tables[i];
-
-        if (table->at >= LOAD_EBDA && table->at < LOAD_EBDA + EBDA_SIZE)
-            memcpy(ebda + (table->at - LOAD_EBDA), table->bytes, table->size);
-    }
+    return memcmp(table->bytes, "APIC", 4) == 0 && table->size <= MADT_MOST;
 }
 
 /* The list of the CPUs: its last entries are local APICs, as many as the guest may have (ACPI 6.3,
@@ -92,7 +83,7 @@ static struct acpi_table shortened(const struct loader *loader, const struct acp
     uint32_t size = (uint32_t)table->size - (GUEST_VCPUS - loader->cpus) * MADT_LAPIC;
     uint8_t sum = 0;
 
-    if (memcmp(table->bytes, "APIC", 4) != 0 || table->size > MADT_MOST)
+    if (!is_madt(table))
         return out;
     memcpy(bytes, table->bytes, size);
     memcpy(bytes + ACPI_LENGTH, &size, sizeof(size));
@@ -103,6 +94,23 @@ static struct acpi_table shortened(const struct loader *loader, const struct acp
     out.bytes = bytes;
     out.size = size;
     return out;
+}
+
+/* With the MP tables, and the one ACPI table that the guest may write. */
+static void fill_ebda(const struct loader *loader, uint8_t ebda[LOAD_EBDA_SIZE])
+{
+    uint8_t madt[MADT_MOST];
+
+    memset(ebda, 0, LOAD_EBDA_SIZE);
+    ebda[0] = LOAD_EBDA_SIZE / KiB;
+    for (unsigned i = 0; loader->rsdp.size != 0 && i < acpi_table_count; i++) {
+        const struct acpi_table *table = &acpi_tables[i];
+
+        if (table->at >= LOAD_EBDA && table->at < LOAD_EBDA + LOAD_EBDA_SIZE)
+            memcpy(ebda + (table->at - LOAD_EBDA), table->bytes, table->size);
+        else if (is_madt(table))
+            load_mp_tables(loader, shortened(loader, table, madt).bytes, ebda);
+    }
 }
 
 int load_acpi_tables(struct loader *loader)
@@ -129,7 +137,7 @@ int load_acpi_tables(struct loader *loader)
 int load_pc_area(struct loader *loader, bool needed)
 {
     uint16_t vectors[IVT_ENTRIES][2];
-    uint8_t bda[BDA_SIZE], ebda[EBDA_SIZE];
+    uint8_t bda[BDA_SIZE], ebda[LOAD_EBDA_SIZE];
     const struct {
         uint64_t at, size, file_size;
         const void *bytes;
@@ -137,7 +145,7 @@ int load_pc_area(struct loader *loader, bool needed)
     } parts[] = {
         {0, sizeof(vectors), sizeof(vectors), vectors, "the vector table"},
         {BDA, sizeof(bda), sizeof(bda), bda, "the BIOS data area"},
-        {LOAD_EBDA, EBDA_SIZE, EBDA_SIZE, ebda, "the extended data area"},
+        {LOAD_EBDA, LOAD_EBDA_SIZE, LOAD_EBDA_SIZE, ebda, "the extended data area"},
     };
 
     if (!needed && !loader->pc)

@@ -2,6 +2,7 @@
 #include "vm/msr.h"
 
 #include "lib/bits.h"
+#include "vm/cpuid.h"
 #include "vm/exits.h"
 #include "vm/inject.h"
 #include "vm/lapic.h"
@@ -11,6 +12,13 @@
 #define MSR_SMI_COUNT 0x034
 #define MSR_PLATFORM_INFO 0x0ce
 #define IA32_PERF_STATUS 0x198
+
+/* AMD's (APM Vol. 2, appendix A). No bit of CPUID tells of them, so that kernels use them unasked:
+ * four counters, of which none counts here, and HWCR, where firmware has the TSC count at P0. */
+#define PERF_CTL0 0xc0010000u
+#define PERF_CTR3 0xc0010007u
+#define HWCR 0xc0010015u
+#define HWCR_TSC_FREQ_SEL BIT(24)
 
 #define MISC_ENABLE_FAST_STRINGS BIT(0)
 #define MISC_ENABLE_NO_BTS BIT(11)
@@ -36,13 +44,27 @@ static const struct msr_policy policies[] = {
     {IA32_DEBUGCTL, IA32_DEBUGCTL, MSR_READ_VALUE, MSR_WRITE_SAME, 0, "DEBUGCTL"},
 };
 
-const struct msr_policy *msr_policy_of(uint32_t index)
+static const struct msr_policy amd_policies[] = {
+    {PERF_CTL0, PERF_CTR3, MSR_READ_VALUE, MSR_WRITE_IGNORE, 0, "PERF_CTL"},
+    {HWCR, HWCR, MSR_READ_VALUE, MSR_WRITE_IGNORE, HWCR_TSC_FREQ_SEL, "HWCR"},
+};
+
+static const struct msr_policy *find(const struct msr_policy *from, unsigned count, uint32_t index)
 {
-    for (unsigned i = 0; i < ARRAY_SIZE(policies); i++) {
-        if (index >= policies[i].first && index <= policies[i].last)
-            return &policies[i];
+    for (unsigned i = 0; i < count; i++) {
+        if (index >= from[i].first && index <= from[i].last)
+            return &from[i];
     }
     return NULL;
+}
+
+const struct msr_policy *msr_policy_of(uint32_t index)
+{
+    const struct msr_policy *policy = find(policies, ARRAY_SIZE(policies), index);
+
+    if (policy == NULL && cpuid_is_amd(guests_backend()->cpuid))
+        policy = find(amd_policies, ARRAY_SIZE(amd_policies), index);
+    return policy;
 }
 
 static bool msr_read(const struct guest *guest, uint32_t index, uint64_t *value)

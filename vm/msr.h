@@ -24,7 +24,7 @@ struct msr_policy {
     const char *name;
 };
 
-/* NULL: no such register. */
+/* On this CPU. NULL: no such register. */
 const struct msr_policy *msr_policy_of(uint32_t index);
 
 #endif

@@ -6,6 +6,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -28,6 +29,7 @@
 
 #define VCPUS 4
 #define LAPIC UINT64_C(0xfee00000)
+#define IOAPIC UINT64_C(0xfec00000)
 enum { LDR = 0xd0, DFR = 0xe0, SVR = 0xf0, ICR = 0x300, ICR_HIGH = 0x310 };
 #define VECTOR 0x41
 #define INIT 0x4500
@@ -106,6 +108,163 @@ static void the_tables_list_them(void **state)
         found++;
     }
     assert_int_equal(found, 3);
+}
+
+/* ---- The MP tables (MultiProcessor Specification 1.4, chapter 4), and that they say the same ----
+ */
+
+#define EBDA 0x9fc00
+
+static uint8_t madt[256], mp[512];
+
+static uint32_t word(const uint8_t *at, unsigned width)
+{
+    uint32_t value = 0;
+
+    memcpy(&value, at, width);
+    return value;
+}
+
+static uint8_t sum_of(const uint8_t *bytes, unsigned size)
+{
+    uint8_t sum = 0;
+
+    for (unsigned i = 0; i < size; i++)
+        sum = (uint8_t)(sum + bytes[i]);
+    return sum;
+}
+
+/* Found as a kernel finds it: by paragraphs of the area whose segment the BIOS data area tells. */
+static void read_mp(struct guest *guest)
+{
+    uint8_t pointer[16], ebda[2];
+    uint64_t at;
+
+    assert_int_equal(guest_read(guest, gpa(0x40e), ebda, 2), 2);
+    at = (uint64_t)word(ebda, 2) << 4;
+    assert_int_equal(at, EBDA);
+    do {
+        assert_true(at < EBDA + 0x400);
+        assert_int_equal(guest_read(guest, gpa(at), pointer, 16), 16);
+        at += 16;
+    } while (memcmp(pointer, "_MP_", 4) != 0);
+    assert_int_equal(sum_of(pointer, 16), 0);
+    assert_int_equal(word(pointer + 8, 2), 0x0401);          /* one paragraph, 1.4 */
+    assert_int_equal(pointer[11] | (pointer[12] & 0x80), 0); /* a table follows; no IMCR */
+    assert_int_equal(guest_read(guest, gpa(word(pointer + 4, 4)), mp, sizeof(mp)), sizeof(mp));
+    assert_memory_equal(mp, "PCMP", 4);
+    assert_int_equal(mp[6], 4);
+    assert_int_equal(sum_of(mp, word(mp + 4, 2)), 0);
+    assert_true(word(pointer + 4, 4) + word(mp + 4, 2) <= EBDA + 0x200); /* the FACS */
+    assert_int_equal(guest_read(guest, gpa(0xe0200), madt, sizeof(madt)), sizeof(madt));
+}
+
+static unsigned mp_size(uint8_t type)
+{
+    assert_in_range(type, 0, 4);
+    return type == 0 ? 20 : 8;
+}
+
+/* The `number`th entry of that type in either table; NULL: there are fewer. */
+static const uint8_t *mp_entry(uint8_t type, unsigned number)
+{
+    for (const uint8_t *at = mp + 44; at < mp + word(mp + 4, 2); at += mp_size(at[0])) {
+        if (at[0] == type && number-- == 0)
+            return at;
+    }
+    return NULL;
+}
+
+static const uint8_t *madt_entry(uint8_t type, unsigned number)
+{
+    for (const uint8_t *at = madt + 44; at < madt + madt[4]; at += at[1]) {
+        if (at[0] == type && number-- == 0)
+            return at;
+    }
+    return NULL;
+}
+
+static unsigned cpus_agree(void)
+{
+    const uint8_t *entry, *told;
+    unsigned i = 0;
+
+    for (; (entry = mp_entry(0, i)) != NULL; i++) {
+        told = madt_entry(0, i);
+        assert_non_null(told);
+        assert_int_equal(entry[1], told[3]);
+        assert_int_equal(entry[2], 0x14);
+        assert_int_equal(entry[3], i == 0 ? 3 : 1); /* enabled; the first boots */
+        assert_int_equal(word(entry + 4, 4), 0x6fb);
+        assert_true(word(entry + 8, 4) & BIT(9)); /* CPUID: APIC */
+    }
+    assert_null(madt_entry(0, i));
+    return i;
+}
+
+static void interrupts_agree(void)
+{
+    const uint8_t *ioapic = madt_entry(1, 0), *entry;
+    unsigned i = 0;
+
+    for (; (entry = mp_entry(3, i)) != NULL; i++) {
+        unsigned irq = entry[5], pin = irq, flags = 0;
+
+        for (unsigned j = 0; madt_entry(2, j) != NULL; j++) {
+            const uint8_t *override = madt_entry(2, j);
+
+            if (override[3] == irq) {
+                pin = word(override + 4, 4);
+                flags = word(override + 8, 2);
+            }
+        }
+        assert_int_equal(entry[1], 0);
+        assert_int_equal(word(entry + 2, 2), flags);
+        assert_int_equal(entry[6], ioapic[2]);
+        assert_int_equal(entry[7], pin);
+        assert_int_not_equal(irq, 2);
+        assert_memory_equal(mp_entry(1, entry[4]) + 2, "ISA   ", 6);
+        assert_int_equal(mp_entry(1, entry[4])[1], entry[4]);
+    }
+    assert_int_equal(i, 15);
+}
+
+static void old_cpu(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
+{
+    (void)subleaf;
+    memset(out, 0, 16);
+    if (leaf == 0)
+        out[0] = 1;
+    else if (leaf == 1)
+        out[0] = 0x6fb;
+}
+
+static void the_mp_tables_say_the_same(void **state)
+{
+    static const unsigned cpus[] = {1, 3, 8};
+    char options[32];
+
+    (void)state;
+    machine_cpuid = old_cpu;
+    for (unsigned i = 0; i < ARRAY_SIZE(cpus); i++) {
+        struct guest *guest;
+
+        snprintf(options, sizeof(options), "g mem=1M pc cpus=%u", cpus[i]);
+        guest = make(options);
+        read_mp(guest);
+        assert_int_equal(cpus_agree(), cpus[i]);
+        interrupts_agree();
+        assert_int_equal(word(mp + 36, 4), word(madt + 36, 4));
+        assert_int_equal(word(mp + 34, 2), cpus[i] + 2 + 1 + 15 + 2);
+        assert_memory_equal(mp_entry(2, 0) + 4, madt_entry(1, 0) + 4, 4);
+        assert_int_equal(mp_entry(2, 0)[1], madt_entry(1, 0)[2]);
+        window_write(guest, gpa(IOAPIC), 4, 0); /* and its own register */
+        assert_int_equal(window_read(guest, gpa(IOAPIC + 0x10), 4), mp_entry(2, 0)[1] << 24);
+        assert_int_equal(mp_entry(4, 0)[1], 3); /* the 8259 pair: LINT0 of the one that boots */
+        assert_int_equal(word(mp_entry(4, 0) + 6, 2), 0);
+        assert_int_equal(mp_entry(4, 1)[1], 1); /* NMI: LINT1 of all */
+        assert_int_equal(word(mp_entry(4, 1) + 6, 2), 0x01ff);
+    }
 }
 
 static uint64_t *cpuid(struct guest *guest, unsigned cpu, uint32_t leaf, uint32_t subleaf)
@@ -545,6 +704,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(what_is_asked_for_is_there),
         TEST(the_tables_list_them),
+        TEST(the_mp_tables_say_the_same),
+        TEST(the_mp_tables_say_the_same),
         TEST(cpuid_tells_of_them),
         TEST(each_has_a_log),
         TEST(every_destination),

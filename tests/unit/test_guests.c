@@ -783,6 +783,51 @@ static void msrs(void **state)
     finish(guest);
 }
 
+static void made_by(const char *name, uint32_t leaf, uint32_t out[4])
+{
+    memset(out, 0, 16);
+    if (leaf == 0)
+        memcpy(&out[1], name, 4);
+}
+
+static void made_by_amd(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
+{
+    (void)subleaf;
+    made_by("Auth", leaf, out);
+}
+
+static void made_by_intel(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
+{
+    (void)subleaf;
+    made_by("Genu", leaf, out);
+}
+
+/* AMD's CPUs have them whatever CPUID tells, and no other has. */
+static void msrs_of_amd(void **state)
+{
+    struct guest *guest = make("msr mem=1M");
+    struct fake_vcpu *vcpu = fake_of(guest);
+
+    (void)state;
+    machine_cpuid = made_by_intel;
+    msr(guest, 0xc0010000, false, 0);
+    msr(guest, 0xc0010015, false, 0);
+    assert_int_equal(vcpu->events, 2);
+    machine_cpuid = made_by_amd;
+    for (uint32_t index = 0xc0010000; index < 0xc0010008; index++) { /* counters that stand still */
+        msr(guest, index, true, 0x430076);
+        msr(guest, index, false, 77);
+        assert_int_equal(vcpu->vcpu.gpr[RAX], 0);
+    }
+    msr(guest, 0xc0010015, false, 0); /* HWCR: the TSC counts at P0 */
+    assert_int_equal(vcpu->vcpu.gpr[RAX], BIT(24));
+    assert_int_equal(vcpu->events, 2);
+    msr(guest, 0xc0010008, false, 0);
+    msr(guest, 0xc0010014, true, 0);
+    assert_int_equal(vcpu->events, 4);
+    finish(guest);
+}
+
 /* A device is no place for code, nor for tables. */
 static void lost_in_a_device(void **state)
 {
@@ -1533,6 +1578,7 @@ int main(void)
         TEST(yielding),
         TEST(lost_in_a_device),
         TEST(msrs),
+        TEST(msrs_of_amd),
         TEST(cpuid_policy),
         TEST(cpuid_xsave),
         TEST(output),

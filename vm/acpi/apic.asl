@@ -17,7 +17,7 @@
 
 [0001]                      Subtable Type : 01 [I/O APIC]
 [0001]                             Length : 0C
-[0001]                        I/O Apic ID : 01
+[0001]                        I/O Apic ID : 08
 [0001]                           Reserved : 00
 [0004]                            Address : FEC00000
 [0004]                          Interrupt : 00000000
