@@ -48,7 +48,7 @@ LAPIC_TIMER     equ 0x320
 LAPIC_INITIAL   equ 0x380
 VECTOR_TIMER    equ 0x40
 TIMER_PERIODIC  equ 1 << 17
-TIMER_TICKS     equ 2000000
+TIMER_TICKS     equ 100000          ; of a clock that may be a sixteenth of the TSC
 BATCH           equ 64                  ; steps whose instructions are made at once
 ARMED_FOR       equ 4096                ; steps between two looks at the timer
 

@@ -301,7 +301,7 @@ static void do_mesh(uint32_t number)
 {
     apic_write(TIMER_DIVIDE, 0xb);
     apic_write(LVT_TIMER, TIMER_PERIODIC | VECTOR_TICK);
-    apic_write(TIMER_COUNT, 3000000 + number * 100000);
+    apic_write(TIMER_COUNT, 200000 + number * 10000);
     for (uint32_t round = 0; round < words_number; round++) {
         uint32_t to = (number + 1 + round % (cpus - 1)) % cpus;
 
