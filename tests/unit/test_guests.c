@@ -817,6 +817,8 @@ static void msrs_of_amd(void **state)
     }
     msr(guest, 0xc0010015, false, 0); /* HWCR: the TSC counts at P0 */
     assert_int_equal(vcpu->vcpu.gpr[RAX], BIT(24));
+    msr(guest, 0xc0010055, false, 77); /* Linux reads it on family 0Fh */
+    assert_int_equal(vcpu->vcpu.gpr[RAX], 0);
     assert_int_equal(vcpu->events, 2);
     msr(guest, 0xc0010008, false, 0);
     msr(guest, 0xc0010014, true, 0);
