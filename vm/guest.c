@@ -284,8 +284,7 @@ static int build(struct guest *guest)
         return refuse(guest, error, NULL);
     error = guest_cpus_create(guest);
     if (error != E_OK) {
-        format_buffer(guest->reason, sizeof(guest->reason), "no virtual CPU: %s",
-                      error_text(error));
+        guest_cpus_refused(guest, error);
         return refuse(guest, error, NULL);
     }
     error = all.backend->set_state(guest->vcpu, &state);

@@ -2,6 +2,7 @@
 #include "vm/guest_cpu.h"
 
 #include "lib/error.h"
+#include "lib/format.h"
 #include "vm/guest.h"
 #include "vm/sched.h"
 
@@ -43,6 +44,18 @@ int guest_cpus_create(struct guest *guest)
         guest->cpu[i].vcpu = vcpu[i];
     guest_deal_with(guest, 0);
     return error;
+}
+
+void guest_cpus_refused(struct guest *guest, int error)
+{
+    if (error == E_FULL)
+        format_buffer(guest->reason, sizeof(guest->reason),
+                      "no virtual CPU: it needs %u tag%s of the TLB (ASID, VPID), and this CPU has "
+                      "too few left: end a guest, or give fewer `cpus=`",
+                      guest->cpus, guest->cpus == 1 ? "" : "s");
+    else
+        format_buffer(guest->reason, sizeof(guest->reason), "no virtual CPU: %s",
+                      error_text(error));
 }
 
 void guest_cpus_destroy(struct guest *guest)

@@ -68,6 +68,8 @@ void vcpus_destroy(struct vcpu *of[GUEST_VCPUS]);
 /* The guest's own, by its table; cpu[0] is dealt with then. Those that run have to be put before
  * they are destroyed (sched_alone()). */
 int guest_cpus_create(struct guest *guest);
+/* Why that failed becomes the guest's reason. */
+void guest_cpus_refused(struct guest *guest, int error);
 void guest_cpus_destroy(struct guest *guest);
 
 /* How many it has, 1 to GUEST_VCPUS: each that is new gets into a queue. */

@@ -13,11 +13,13 @@
 #define MSR_PLATFORM_INFO 0x0ce
 #define IA32_PERF_STATUS 0x198
 
-/* AMD's (APM Vol. 2, appendix A). No bit of CPUID tells of them, so that kernels use them unasked:
- * four counters, of which none counts here, and HWCR, where firmware has the TSC count at P0. */
+/* AMD's (APM Vol. 2, appendix A; BKDG of family 0Fh). No bit of CPUID tells of them, so that
+ * kernels use them unasked: four counters, of which none counts here; HWCR, where firmware has the
+ * TSC count at P0; and what the chipset is told as the CPU halts: nothing. */
 #define PERF_CTL0 0xc0010000u
 #define PERF_CTR3 0xc0010007u
 #define HWCR 0xc0010015u
+#define INTERRUPT_PENDING 0xc0010055u
 #define HWCR_TSC_FREQ_SEL BIT(24)
 
 #define MISC_ENABLE_FAST_STRINGS BIT(0)
@@ -47,6 +49,8 @@ static const struct msr_policy policies[] = {
 static const struct msr_policy amd_policies[] = {
     {PERF_CTL0, PERF_CTR3, MSR_READ_VALUE, MSR_WRITE_IGNORE, 0, "PERF_CTL"},
     {HWCR, HWCR, MSR_READ_VALUE, MSR_WRITE_IGNORE, HWCR_TSC_FREQ_SEL, "HWCR"},
+    {INTERRUPT_PENDING, INTERRUPT_PENDING, MSR_READ_VALUE, MSR_WRITE_IGNORE, 0,
+     "INTERRUPT_PENDING"},
 };
 
 static const struct msr_policy *find(const struct msr_policy *from, unsigned count, uint32_t index)

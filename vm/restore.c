@@ -120,8 +120,10 @@ static int take_cpus(struct guest *guest, const struct saved *saved)
 
     guest_cpus_count(guest, saved->cpus);
     error = guest_cpus_create(guest);
-    if (error != E_OK)
-        return REFUSE(guest, error, "no virtual CPU: %s", error_text(error));
+    if (error != E_OK) {
+        guest_cpus_refused(guest, error);
+        return error;
+    }
     for (unsigned i = 0; error == E_OK && i < guest->cpus; i++) {
         error = backend->set_state(guest->cpu[i].vcpu, &saved->cpu[i].state);
         if (error == E_OK)

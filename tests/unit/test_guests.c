@@ -331,6 +331,10 @@ static void refused(void **state)
     image.cmdline = "cpuless mem=1M";
     assert_int_equal(guest_create(&image, &guest), E_HARDWARE);
     expect_log("cpuless: refused: no virtual CPU");
+    machine_vcpu_error = E_FULL; /* QEMU has 16 ASIDs */
+    assert_int_equal(guest_create(&image, &guest), E_FULL);
+    expect_log("cpuless: refused: no virtual CPU: it needs 1 tag of the TLB (ASID, VPID), and this "
+               "CPU has too few left: end a guest, or give fewer `cpus=`");
     machine_vcpu_error = E_OK;
     /* What was only out of luck can be started later. */
     assert_int_equal(guest_start(guest), E_OK);
@@ -821,6 +825,8 @@ static void msrs_of_amd(void **state)
     }
     msr(guest, 0xc0010015, false, 0); /* HWCR: the TSC counts at P0 */
     assert_int_equal(vcpu->vcpu.gpr[RAX], BIT(24));
+    msr(guest, 0xc0010055, false, 77); /* Linux reads it on family 0Fh */
+    assert_int_equal(vcpu->vcpu.gpr[RAX], 0);
     assert_int_equal(vcpu->events, 2);
     msr(guest, 0xc0010008, false, 0);
     msr(guest, 0xc0010014, true, 0);
