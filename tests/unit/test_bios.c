@@ -18,6 +18,7 @@
 #include "vm/bios_disk.h"
 #include "vm/device.h"
 #include "vm/keyboard.h"
+#include "vm/screen.h"
 
 #define IMAGE (5 * 512 + 100)
 #define CF 1u
@@ -402,6 +403,43 @@ static void screen_by_cells(void **state)
     assert_int_equal(memory(0xb8000 + 480, 4), 0x17711770);
 }
 
+/* Modes of 40 columns, and those of dots: the console is told by the VGA's registers. */
+static void screen_modes(void **state)
+{
+    struct screen_layout layout;
+
+    (void)state;
+    call_with(0x10, 0x0001, 0, 0, 0);
+    screen_layout(&guest->devices.vga, &layout);
+    assert_true(layout.is_text);
+    assert_int_equal(layout.columns, 40);
+    assert_int_equal(layout.pitch, 40);
+    assert_int_equal(layout.rows, 25);
+    call_with(0x10, 0x0f00, 0, 0, 0);
+    assert_int_equal(RAX_, 0x2801);
+    call_with(0x10, 0x0200, 0, 0, 0x0127);
+    type("ab");
+    assert_int_equal(memory(0xb8000 + 79 * 2, 4), 0x07620761);
+    call_with(0x10, 0x0300, 0, 0, 0);
+    assert_int_equal(RDX_, 0x0201);
+    call_with(0x10, 0x0200, 0, 0, 0x0027);
+    call_with(0x10, 0x0943, 0x1e, 2, 0);
+    assert_int_equal(memory(0xb8000 + 39 * 2, 4), 0x1e431e43);
+    call_with(0x10, 0x0601, 0x0700, 0, 0x184f); /* up by a line of 40 */
+    assert_int_equal(memory(0xb8000, 2), 0x1e43);
+    call_with(0x10, 0x0013, 0, 0, 0);
+    screen_layout(&guest->devices.vga, &layout);
+    assert_false(layout.is_text);
+    call_with(0x10, 0x0f00, 0, 0, 0);
+    assert_int_equal(RAX_, 0x2813);
+    call_with(0x10, 0x0003, 0, 0, 0);
+    screen_layout(&guest->devices.vga, &layout);
+    assert_true(layout.is_text);
+    assert_int_equal(layout.columns, 80);
+    assert_int_equal(layout.pitch, 80);
+    assert_int_equal(layout.base, 0xb8000);
+}
+
 /* --- keys and time --- */
 
 static void keys(void **state)
@@ -670,6 +708,7 @@ int main(void)
         TEST(a_diskette),
         TEST(screen_as_a_terminal),
         TEST(screen_by_cells),
+        TEST(screen_modes),
         TEST(keys),
         TEST(keys_wait_for_room),
         TEST(keys_wait_for_a_tick),
