@@ -24,8 +24,8 @@ static const uint8_t timer_stub[BIOS_STUB] = {
     0xcf,            /* iret */
 };
 
-/* At the ROM's end, where a CPU begins after a reset and FFFF:0000 leads, without a look at the stack:
- * a reset by the keyboard controller; a date; the model, an AT. */
+/* At the ROM's end, where a CPU begins after a reset and FFFF:0000 leads, without a look at the
+ * stack: a reset by the keyboard controller; a date; the model, an AT. */
 #define RESET_VECTOR 0xff0
 static const uint8_t rom_end[16] = {
     0xb0, 0xfe, /* mov al, pulse the reset line */

@@ -1,6 +1,6 @@
-/* INT 0x15: how much memory there is (ACPI 6.5, 15.1 "INT 15H, E820H"), A20, which is open, waiting,
- * switching off, and copying beyond 1 MiB (IBM "Personal System/2 and Personal Computer BIOS Interface Technical
- * Reference", INT 15H, AH=87H). */
+/* INT 0x15: how much memory there is (ACPI 6.5, 15.1 "INT 15H, E820H"), A20, which is open,
+ * waiting, switching off, and copying beyond 1 MiB (IBM "Personal System/2 and Personal Computer
+ * BIOS Interface Technical Reference", INT 15H, AH=87H). */
 #include "lib/bits.h"
 #include "lib/log.h"
 #include "lib/string.h"

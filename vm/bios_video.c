@@ -23,7 +23,7 @@
 #define GRAPHICS_MISC 6
 #define MISC_TEXT 0x0e
 #define MISC_DOTS 0x05
-#define MODE_MONO 0x07 /* of 0 to 3 and this one text is the contents */
+#define MODE_MONO 0x07   /* of 0 to 3 and this one text is the contents */
 #define STRING_MOST 4096 /* characters of one call */
 
 enum {
@@ -188,8 +188,8 @@ static unsigned columns_of_mode(uint8_t mode)
     }
 }
 
-/* Of a mode with dots the registers say no more than that it is one, by which the console knows: its
- * memory is the guest's to write, and nothing draws there. */
+/* Of a mode with dots the registers say no more than that it is one, by which the console knows:
+ * its memory is the guest's to write, and nothing draws there. */
 static void set_mode(struct bios_call *call, uint8_t mode)
 {
     uint8_t number = mode & 0x7f;
