@@ -242,11 +242,11 @@ static void call_write(struct guest *guest, uint16_t port, unsigned width, uint3
         return;
     serve(&call, vector);
     (void)guest_write(guest, gpa(call.flags_at), &call.flags, 2);
-    if (!call.wait)
+    if (!call.wait && !call.spin)
         return;
     /* The OUT is skipped when this returns. All registers are those of before the call but for what
      * it has changed, which waiting does not. */
-    call.state.rip += STUB_WAIT - OUT_LENGTH;
+    call.state.rip += (call.wait ? STUB_WAIT : STUB_SPIN) - OUT_LENGTH;
     (void)guests_backend()->set_state(guest->vcpu, &call.state);
 }
 

@@ -40,6 +40,7 @@ struct bios_call {
     uint16_t flags;                     /* what the caller gets back, and ... */
     uint64_t flags_at;                  /* ... where they lie on its stack */
     bool wait;                          /* the stub waits for an interrupt, and calls again */
+    bool spin;                          /* it calls again at once, interrupts open */
 };
 
 uint8_t bios_low(const struct bios_call *call, enum gpr reg); /* AL, BL, ... */
@@ -66,6 +67,8 @@ enum {
     BDA_CURSOR_SHAPE = 0x60,
     BDA_TICKS = 0x6c,
     BDA_MIDNIGHT = 0x70,
+    BDA_WAIT_UNTIL = 0x9c,
+    BDA_WAITS = 0xa0,
 };
 uint32_t bios_data(const struct bios_call *call, unsigned offset, unsigned width);
 void bios_set_data(struct bios_call *call, unsigned offset, unsigned width, uint32_t value);

@@ -9,6 +9,8 @@ static const uint8_t stub[BIOS_STUB] = {
     0xfb,            /* wait: sti */
     0xf4,            /*       hlt */
     0xeb, 0xf9,      /*       jmp call */
+    0xfb,            /* spin: sti */
+    0xeb, 0xf6,      /*       jmp call */
 };
 
 /* The timer's, behind which others hook themselves at vector 0x1c. */
@@ -20,6 +22,16 @@ static const uint8_t timer_stub[BIOS_STUB] = {
     0xe6, PIC_FIRST, /* out PIC_FIRST, al */
     0x58,            /* pop ax */
     0xcf,            /* iret */
+};
+
+/* At the ROM's end, where a CPU begins after a reset and FFFF:0000 leads, without a look at the
+ * stack: a reset by the keyboard controller; a date; the model, an AT. */
+#define RESET_VECTOR 0xff0
+static const uint8_t rom_end[16] = {
+    0xb0, 0xfe, /* mov al, pulse the reset line */
+    0xe6, 0x64, /* out 0x64, al */
+    0xf4,       /* hlt */
+    '0',  '1',  '/', '0', '1', '/', '2', '6', 0, 0xfc,
 };
 
 bool bios_has_stub(unsigned vector)
@@ -38,4 +50,5 @@ void bios_fill(uint8_t rom[BIOS_ROM_SIZE], uint16_t vectors[BIOS_VECTORS][2])
         vectors[i][0] = (uint16_t)(BIOS_ROM - BIOS_SEGMENT * 16 + i * BIOS_STUB);
         vectors[i][1] = BIOS_SEGMENT;
     }
+    memcpy(rom + RESET_VECTOR, rom_end, sizeof(rom_end));
 }

@@ -9,9 +9,11 @@
 #define PIC_FIRST 0x20 /* the interrupt controller's port, and what ends an interrupt there */
 #define PIC_END 0x20
 
-/* Offsets in a stub: where the service is called, and where it waits before it calls again. */
+/* Offsets in a stub: where the service is called, and where it calls again behind an interrupt, or
+ * at once. */
 #define STUB_CALL 0
 #define STUB_WAIT 3
+#define STUB_SPIN 7
 #define OUT_LENGTH 2
 
 enum {

@@ -1,16 +1,37 @@
-/* INT 0x15: how much memory there is (ACPI 6.5, 15.1 "INT 15H, E820H"), A20, which is open, and
- * copying beyond 1 MiB (IBM "Personal System/2 and Personal Computer BIOS Interface Technical
- * Reference", INT 15H, AH=87H). */
+/* INT 0x15: how much memory there is (ACPI 6.5, 15.1 "INT 15H, E820H"), A20, which is open,
+ * waiting, switching off, and copying beyond 1 MiB (IBM "Personal System/2 and Personal Computer
+ * BIOS Interface Technical Reference", INT 15H, AH=87H). */
 #include "lib/bits.h"
+#include "lib/log.h"
 #include "lib/string.h"
 #include "vm/bios.h"
+#include "vm/clock.h"
 #include "vm/guest_load.h"
 #include "vm/load_parts.h"
+#include "vm/report.h"
 
 #define SMAP 0x534d4150u
 #define UNSUPPORTED 0x86
 #define BELOW_16M (15 * 1024) /* KiB from 1 MiB on */
 #define BELOW_64M (63 * 1024)
+
+/* APM 1.2: APM BIOS Interface Specification, "APM BIOS Functions". */
+#define POWER 0x53
+#define POWER_VERSION 0x0102
+#define POWER_ALL 1
+#define POWER_OFF 3
+#define POWER_UNKNOWN 0x0c
+enum {
+    POWER_CHECK = 0x00,
+    POWER_CONNECT = 0x01,
+    POWER_DISCONNECT = 0x04,
+    POWER_SET = 0x07,
+    POWER_ENABLE = 0x08,
+    POWER_VERSION_OF = 0x0e,
+};
+
+#define WAIT 0x86
+#define MICROSECONDS 1000000
 
 #define MOVE_BLOCK 0x87
 #define MOVE_MOST 0x10000 /* bytes of one call */
@@ -145,6 +166,59 @@ static bool move_block(struct bios_call *call)
     return status == MOVED;
 }
 
+static void power_off(struct guest *guest)
+{
+    guest_end(guest, GUEST_PASSED, "powered off by APM");
+    log_guest("g%u %s: powered off by APM", guest->number, guest->name);
+}
+
+/* The calls that lead to switching off, by the real-mode interface alone: BX the device, 0 the BIOS
+ * and 1 all; CX the state. What else there is has an error of APM's own in AH. */
+static bool power(struct bios_call *call)
+{
+    uint16_t device = bios_word(call, RBX);
+
+    switch (bios_low(call, RAX)) {
+    case POWER_CHECK:
+        bios_set_word(call, RAX, POWER_VERSION);
+        bios_set_word(call, RBX, 'P' << 8 | 'M');
+        bios_set_word(call, RCX, 0); /* neither protected-mode interface, and not switched off */
+        return true;
+    case POWER_CONNECT:
+    case POWER_DISCONNECT:
+    case POWER_ENABLE:
+        return true;
+    case POWER_VERSION_OF:
+        bios_set_word(call, RAX, POWER_VERSION);
+        return true;
+    case POWER_SET:
+        if (device == POWER_ALL && bios_word(call, RCX) == POWER_OFF)
+            power_off(call->guest);
+        return true;
+    }
+    bios_set_high(call, RAX, POWER_UNKNOWN);
+    return false;
+}
+
+/* CX:DX: microseconds. The data area has when it is over, by a clock of 32 bits of these, and that
+ * somebody waits; the stub asks again and again until then. */
+static bool wait_for(struct bios_call *call)
+{
+    struct guest *guest = call->guest;
+    uint64_t passed = guest_now(guest) - guest->devices.clock.started;
+    uint32_t now = (uint32_t)clock_counts(passed, guest->devices.clock.hz, MICROSECONDS);
+    uint32_t asked = (uint32_t)bios_word(call, RCX) << 16 | bios_word(call, RDX);
+
+    if (!(bios_data(call, BDA_WAITS, 1) & BIT(0))) {
+        bios_set_data(call, BDA_WAIT_UNTIL, 4, now + smaller(asked, INT32_MAX));
+        bios_set_data(call, BDA_WAITS, 1, 1);
+    }
+    call->spin = (int32_t)(bios_data(call, BDA_WAIT_UNTIL, 4) - now) > 0;
+    if (!call->spin)
+        bios_set_data(call, BDA_WAITS, 1, 0);
+    return true;
+}
+
 static bool serve(struct bios_call *call)
 {
     switch (bios_word(call, RAX)) {
@@ -167,8 +241,15 @@ void bios_system(struct bios_call *call)
 {
     bool done;
 
-    if (bios_high(call, RAX) == MOVE_BLOCK) { /* it says itself what went wrong */
+    switch (bios_high(call, RAX)) {
+    case MOVE_BLOCK: /* they say themselves what went wrong */
         bios_carry(call, !move_block(call));
+        return;
+    case POWER:
+        bios_carry(call, !power(call));
+        return;
+    case WAIT:
+        bios_carry(call, !wait_for(call));
         return;
     }
     done = serve(call);

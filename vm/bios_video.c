@@ -6,12 +6,24 @@
 #include "vm/ports.h"
 
 #define SCREEN UINT64_C(0xb8000)
-#define COLUMNS 80
+#define COLUMNS 80 /* at most */
+#define COLUMNS_LESS 40
 #define ROWS 25
 #define PLAIN 0x07 /* grey on black */
 #define CRTC_INDEX 0x3d4
 #define CRTC_DATA 0x3d5
+#define COLUMNS_LAST 0x01
+#define RETRACE_END 0x11
+#define RETRACE_OPEN 0x0e   /* the registers 0 to 7 can be written */
+#define RETRACE_CLOSED 0x8e /* ... and cannot */
+#define PITCH 0x13          /* in pairs of cells */
 #define CURSOR_HIGH 0x0e
+#define GRAPHICS_INDEX 0x3ce
+#define GRAPHICS_DATA 0x3cf
+#define GRAPHICS_MISC 6
+#define MISC_TEXT 0x0e
+#define MISC_DOTS 0x05
+#define MODE_MONO 0x07   /* of 0 to 3 and this one text is the contents */
 #define STRING_MOST 4096 /* characters of one call */
 
 enum {
@@ -35,6 +47,12 @@ struct position {
     unsigned row, column;
 };
 
+/* The guest may write anything there. */
+static unsigned columns_of(const struct bios_call *call)
+{
+    return bios_data(call, BDA_COLUMNS, 2) == COLUMNS_LESS ? COLUMNS_LESS : COLUMNS;
+}
+
 static struct position cursor_of(const struct bios_call *call)
 {
     uint32_t word = bios_data(call, BDA_CURSOR, 2);
@@ -42,25 +60,29 @@ static struct position cursor_of(const struct bios_call *call)
 
     if (at.row >= ROWS)
         at.row = ROWS - 1;
-    if (at.column >= COLUMNS)
-        at.column = COLUMNS - 1;
+    if (at.column >= columns_of(call))
+        at.column = columns_of(call) - 1;
     return at;
+}
+
+static void set_crtc(struct bios_call *call, uint8_t index, unsigned value)
+{
+    port_write(call->guest, CRTC_INDEX, 1, index);
+    port_write(call->guest, CRTC_DATA, 1, value & 0xff);
 }
 
 static void set_cursor(struct bios_call *call, unsigned row, unsigned column)
 {
-    unsigned cell = row * COLUMNS + column;
+    unsigned cell = row * columns_of(call) + column;
 
     bios_set_data(call, BDA_CURSOR, 2, row << 8 | column);
-    for (unsigned i = 0; i < 2; i++) {
-        port_write(call->guest, CRTC_INDEX, 1, CURSOR_HIGH + i);
-        port_write(call->guest, CRTC_DATA, 1, cell >> (8 * (1 - i)) & 0xff);
-    }
+    set_crtc(call, CURSOR_HIGH, cell >> 8);
+    set_crtc(call, CURSOR_HIGH + 1, cell);
 }
 
-static gpa_t cell_at(unsigned row, unsigned column)
+static gpa_t cell_at(const struct bios_call *call, unsigned row, unsigned column)
 {
-    return gpa(SCREEN + (row * COLUMNS + column) * 2);
+    return gpa(SCREEN + (row * columns_of(call) + column) * 2);
 }
 
 /* Memory that was never touched reads as nothing, which is what is there. */
@@ -68,13 +90,13 @@ static uint16_t read_cell(const struct bios_call *call, unsigned row, unsigned c
 {
     uint16_t cell = 0;
 
-    (void)guest_read(call->guest, cell_at(row, column), &cell, sizeof(cell));
+    (void)guest_read(call->guest, cell_at(call, row, column), &cell, sizeof(cell));
     return cell;
 }
 
 static void write_cell(struct bios_call *call, unsigned row, unsigned column, uint16_t cell)
 {
-    (void)guest_write(call->guest, cell_at(row, column), &cell, sizeof(cell));
+    (void)guest_write(call->guest, cell_at(call, row, column), &cell, sizeof(cell));
 }
 
 struct box {
@@ -89,8 +111,8 @@ static void scroll(struct bios_call *call, struct box box, unsigned lines, bool 
 
     if (box.bottom >= ROWS)
         box.bottom = ROWS - 1;
-    if (box.right >= COLUMNS)
-        box.right = COLUMNS - 1;
+    if (box.right >= columns_of(call))
+        box.right = columns_of(call) - 1;
     if (box.top > box.bottom || box.left > box.right)
         return;
     height = box.bottom - box.top + 1;
@@ -105,8 +127,8 @@ static void scroll(struct bios_call *call, struct box box, unsigned lines, bool 
         for (unsigned column = 0; column < COLUMNS; column++)
             row[column] = i + lines < height ? 0 : (uint16_t)(attribute << 8 | ' ');
         if (i + lines < height)
-            (void)guest_read(call->guest, cell_at(from, box.left), row, bytes);
-        (void)guest_write(call->guest, cell_at(to, box.left), row, bytes);
+            (void)guest_read(call->guest, cell_at(call, from, box.left), row, bytes);
+        (void)guest_write(call->guest, cell_at(call, to, box.left), row, bytes);
     }
 }
 
@@ -138,7 +160,7 @@ static void put_terminal(struct bios_call *call, char c, int attribute)
         if (colour == 0 && attribute < 0)
             colour = PLAIN; /* of memory that was never written */
         write_cell(call, at.row, at.column, (uint16_t)(colour << 8 | (uint8_t)c));
-        if (++at.column == COLUMNS) {
+        if (++at.column >= columns_of(call)) {
             at.column = 0;
             at.row++;
         }
@@ -151,10 +173,37 @@ static void put_terminal(struct bios_call *call, char c, int attribute)
     set_cursor(call, at.row, at.column);
 }
 
+static unsigned columns_of_mode(uint8_t mode)
+{
+    switch (mode) {
+    case 0x00:
+    case 0x01:
+    case 0x04:
+    case 0x05:
+    case 0x0d:
+    case 0x13:
+        return COLUMNS_LESS;
+    default:
+        return COLUMNS;
+    }
+}
+
+/* Of a mode with dots the registers say no more than that it is one, by which the console knows:
+ * its memory is the guest's to write, and nothing draws there. */
 static void set_mode(struct bios_call *call, uint8_t mode)
 {
-    bios_set_data(call, BDA_VIDEO_MODE, 1, mode & 0x7f);
-    bios_set_data(call, BDA_COLUMNS, 2, COLUMNS);
+    uint8_t number = mode & 0x7f;
+    unsigned columns = columns_of_mode(number);
+    bool text = number <= 3 || number == MODE_MONO;
+
+    bios_set_data(call, BDA_VIDEO_MODE, 1, number);
+    bios_set_data(call, BDA_COLUMNS, 2, columns);
+    set_crtc(call, RETRACE_END, RETRACE_OPEN);
+    set_crtc(call, COLUMNS_LAST, columns - 1);
+    set_crtc(call, RETRACE_END, RETRACE_CLOSED);
+    set_crtc(call, PITCH, columns / 2);
+    port_write(call->guest, GRAPHICS_INDEX, 1, GRAPHICS_MISC);
+    port_write(call->guest, GRAPHICS_DATA, 1, text ? MISC_TEXT : MISC_DOTS);
     if (!(mode & BIT(7)))
         scroll(call, whole, 0, true, PLAIN);
     set_cursor(call, 0, 0);
@@ -164,10 +213,11 @@ static void set_mode(struct bios_call *call, uint8_t mode)
 static void write_cells(struct bios_call *call, bool with_attribute)
 {
     struct position at = cursor_of(call);
-    unsigned first = at.row * COLUMNS + at.column, count = bios_word(call, RCX);
+    unsigned columns = columns_of(call);
+    unsigned first = at.row * columns + at.column, count = bios_word(call, RCX);
 
-    for (unsigned cell = first; cell < ROWS * COLUMNS && cell - first < count; cell++) {
-        unsigned row = cell / COLUMNS, column = cell % COLUMNS;
+    for (unsigned cell = first; cell < ROWS * columns && cell - first < count; cell++) {
+        unsigned row = cell / columns, column = cell % columns;
         unsigned attribute =
             with_attribute ? bios_low(call, RBX) : read_cell(call, row, column) >> 8;
 
@@ -240,7 +290,7 @@ void bios_video(struct bios_call *call)
         put_terminal(call, (char)bios_low(call, RAX), -1);
         break;
     case GET_MODE:
-        bios_set_high(call, RAX, COLUMNS);
+        bios_set_high(call, RAX, (uint8_t)columns_of(call));
         bios_set_low(call, RAX, (uint8_t)bios_data(call, BDA_VIDEO_MODE, 1));
         bios_set_high(call, RBX, 0);
         break;

@@ -18,6 +18,7 @@
 #include "vm/bios_disk.h"
 #include "vm/device.h"
 #include "vm/keyboard.h"
+#include "vm/screen.h"
 
 #define IMAGE (5 * 512 + 100)
 #define CF 1u
@@ -402,6 +403,43 @@ static void screen_by_cells(void **state)
     assert_int_equal(memory(0xb8000 + 480, 4), 0x17711770);
 }
 
+/* Modes of 40 columns, and those of dots: the console is told by the VGA's registers. */
+static void screen_modes(void **state)
+{
+    struct screen_layout layout;
+
+    (void)state;
+    call_with(0x10, 0x0001, 0, 0, 0);
+    screen_layout(&guest->devices.vga, &layout);
+    assert_true(layout.is_text);
+    assert_int_equal(layout.columns, 40);
+    assert_int_equal(layout.pitch, 40);
+    assert_int_equal(layout.rows, 25);
+    call_with(0x10, 0x0f00, 0, 0, 0);
+    assert_int_equal(RAX_, 0x2801);
+    call_with(0x10, 0x0200, 0, 0, 0x0127);
+    type("ab");
+    assert_int_equal(memory(0xb8000 + 79 * 2, 4), 0x07620761);
+    call_with(0x10, 0x0300, 0, 0, 0);
+    assert_int_equal(RDX_, 0x0201);
+    call_with(0x10, 0x0200, 0, 0, 0x0027);
+    call_with(0x10, 0x0943, 0x1e, 2, 0);
+    assert_int_equal(memory(0xb8000 + 39 * 2, 4), 0x1e431e43);
+    call_with(0x10, 0x0601, 0x0700, 0, 0x184f); /* up by a line of 40 */
+    assert_int_equal(memory(0xb8000, 2), 0x1e43);
+    call_with(0x10, 0x0013, 0, 0, 0);
+    screen_layout(&guest->devices.vga, &layout);
+    assert_false(layout.is_text);
+    call_with(0x10, 0x0f00, 0, 0, 0);
+    assert_int_equal(RAX_, 0x2813);
+    call_with(0x10, 0x0003, 0, 0, 0);
+    screen_layout(&guest->devices.vga, &layout);
+    assert_true(layout.is_text);
+    assert_int_equal(layout.columns, 80);
+    assert_int_equal(layout.pitch, 80);
+    assert_int_equal(layout.base, 0xb8000);
+}
+
 /* --- keys and time --- */
 
 static void keys(void **state)
@@ -596,6 +634,66 @@ static void a_boot_ends_it(void **state)
     assert_non_null(strstr(guest->reason, "reset"));
 }
 
+/* FFFF:0000, by which programs boot anew: no stack is needed; and what kind of PC it is. */
+static void a_jump_to_the_reset_vector(void **state)
+{
+    static const uint8_t code[] = {0xb0, 0xfe, 0xe6, 0x64, 0xf4};
+    uint8_t there[16];
+
+    (void)state;
+    assert_int_equal(guest_read(guest, gpa(0xffff0), there, sizeof(there)), sizeof(there));
+    assert_memory_equal(there, code, sizeof(code));
+    assert_memory_equal(there + 5, "01/01/26", 8);
+    assert_int_equal(there[14], 0xfc);
+    port_write(guest, 0x64, 1, 0xfe); /* what it does */
+    assert_int_equal(guest->state, GUEST_STOPPED);
+    assert_non_null(strstr(guest->reason, "reset"));
+}
+
+static void power_off_by_apm(void **state)
+{
+    (void)state;
+    assert_int_equal(call_with(0x15, 0x5300, 0, 0, 0) & CF, 0);
+    assert_int_equal(RAX_, 0x0102);
+    assert_int_equal(RBX_, 0x504d);
+    assert_int_equal(call_with(0x15, 0x5301, 0, 0, 0) & CF, 0);
+    assert_int_equal(call_with(0x15, 0x5302, 0, 0, 0) & CF, CF); /* no protected mode */
+    assert_int_equal(RAX_ >> 8, 0x0c);
+    assert_int_equal(call_with(0x15, 0x530e, 0, 0x0102, 0) & CF, 0);
+    assert_int_equal(call_with(0x15, 0x5308, 1, 1, 0) & CF, 0);
+    assert_int_equal(call_with(0x15, 0x5307, 1, 2, 0) & CF, 0); /* suspend: nothing comes of it */
+    assert_int_equal(call_with(0x15, 0x5307, 0x100, 3, 0) & CF, 0); /* a display alone */
+    assert_false(guest_ended(guest));
+    machine_forget_log();
+    call_with(0x15, 0x5307, 1, 3, 0);
+    assert_int_equal(guest->state, GUEST_PASSED);
+    assert_string_equal(guest->reason, "powered off by APM");
+    assert_non_null(strstr(machine_log(), "boot: powered off by APM"));
+}
+
+static void a_wait_takes_its_time(void **state)
+{
+    const uint64_t stub = 0xff000 + 0x15 * 16;
+    struct fake_vcpu *fake = fake_of(guest);
+    uint32_t until;
+
+    (void)state;
+    assert_int_equal(memory(stub + 7, 3), 0xf6ebfb); /* sti; jmp */
+    assert_int_equal(call_with(0x15, 0x8600, 0, 0x000f, 0x4240) & CF, 0);
+    assert_int_equal(fake->state.segment[SEG_CS].base + fake->state.rip, stub + 7);
+    until = (uint32_t)memory(0x49c, 4);
+    call_with(0x15, 0x8600, 0, 0x000f, 0x4240); /* the same wait, asked again */
+    assert_int_equal(fake->state.segment[SEG_CS].base + fake->state.rip, stub + 7);
+    assert_int_equal(memory(0x49c, 4), until);
+    assert_int_equal(memory(0x4a0, 1), 1);
+    store(0x49c, 4, until - 1000000); /* it is over */
+    assert_int_equal(call_with(0x15, 0x8600, 0, 0x000f, 0x4240) & CF, 0);
+    assert_int_equal(fake->state.segment[SEG_CS].base + fake->state.rip, stub + 2);
+    assert_int_equal(memory(0x4a0, 1), 0);
+    call_with(0x15, 0x8600, 0, 0, 0);
+    assert_int_equal(fake->state.segment[SEG_CS].base + fake->state.rip, stub + 2);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -610,6 +708,7 @@ int main(void)
         TEST(a_diskette),
         TEST(screen_as_a_terminal),
         TEST(screen_by_cells),
+        TEST(screen_modes),
         TEST(keys),
         TEST(keys_wait_for_room),
         TEST(keys_wait_for_a_tick),
@@ -619,6 +718,9 @@ int main(void)
         TEST(whatever_is_asked),
         TEST(an_exception_ends_it),
         TEST(a_boot_ends_it),
+        TEST(a_jump_to_the_reset_vector),
+        TEST(power_off_by_apm),
+        TEST(a_wait_takes_its_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
