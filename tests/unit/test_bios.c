@@ -422,6 +422,8 @@ static void screen_modes(void **state)
     assert_int_equal(memory(0xb8000 + 79 * 2, 4), 0x07620761);
     call_with(0x10, 0x0300, 0, 0, 0);
     assert_int_equal(RDX_, 0x0201);
+    screen_layout(&guest->devices.vga, &layout);
+    assert_int_equal(layout.cursor, 2 * 40 + 1);
     call_with(0x10, 0x0200, 0, 0, 0x0027);
     call_with(0x10, 0x0943, 0x1e, 2, 0);
     assert_int_equal(memory(0xb8000 + 39 * 2, 4), 0x1e431e43);
