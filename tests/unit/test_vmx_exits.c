@@ -109,9 +109,33 @@ static void nmis_wait_for_iret(void **state)
     (void)state;
     assert_int_equal(inject(VM_EVENT_NMI, 2, false, 0), E_OK);
     assert_int_equal(next_event(), VALID | TYPE(2) | 2);
+    assert_int_equal(field(VMCS_PROC_CONTROLS) & PROC_NMI_WINDOW_EXITING, 0);
     assert_int_equal(inject(VM_EVENT_NMI, 2, false, 0), E_STATE); /* blocked by NMI */
+    /* The IRET is told, whatever interrupts do behind it. */
+    assert_int_equal(field(VMCS_PROC_CONTROLS) & PROC_NMI_WINDOW_EXITING, PROC_NMI_WINDOW_EXITING);
+    set_field(VMCS_GUEST_INTERRUPTIBILITY, 0);
+    vmx_exit_by((struct model_exit){.reason = EXIT_NMI_WINDOW});
+    assert_int_equal(g.exit.kind, VM_EXIT_WINDOW);
+    assert_int_equal(field(VMCS_PROC_CONTROLS) & PROC_NMI_WINDOW_EXITING, 0);
+    assert_int_equal(inject(VM_EVENT_NMI, 2, false, 0), E_OK);
+    assert_int_equal(next_event(), VALID | TYPE(2) | 2);
+}
+
+/* What cannot be had is not asked for: behind STI the window might open before the NMI may come. */
+static void an_nmi_that_waits_has_a_window(void **state)
+{
+    (void)state;
+    set_field(VMCS_GUEST_INTERRUPTIBILITY, BLOCKING_BY_STI);
+    assert_int_equal(inject(VM_EVENT_NMI, 2, false, 0), E_STATE);
+    assert_int_equal(field(VMCS_PROC_CONTROLS) & PROC_NMI_WINDOW_EXITING, 0);
+    set_field(VMCS_GUEST_INTERRUPTIBILITY, BLOCKING_BY_MOV_SS);
+    assert_int_equal(inject(VM_EVENT_NMI, 2, false, 0), E_STATE);
+    assert_int_equal(field(VMCS_PROC_CONTROLS) & PROC_NMI_WINDOW_EXITING, PROC_NMI_WINDOW_EXITING);
     set_field(VMCS_GUEST_INTERRUPTIBILITY, 0);
     assert_int_equal(inject(VM_EVENT_NMI, 2, false, 0), E_OK);
+    assert_int_equal(field(VMCS_PROC_CONTROLS) & PROC_NMI_WINDOW_EXITING, 0);
+    assert_int_equal(inject(VM_EVENT_NMI, 2, false, 0), E_STATE); /* behind what is injected */
+    assert_int_equal(field(VMCS_PROC_CONTROLS) & PROC_NMI_WINDOW_EXITING, PROC_NMI_WINDOW_EXITING);
 }
 
 /* The handler of an NMI that faults is still that handler: blocking ends by IRET alone. */
@@ -1200,6 +1224,7 @@ int main(void)
         WITH_GUEST(interrupts_wait_for_their_window),
         WITH_GUEST(a_delivered_event_is_not_kept),
         WITH_GUEST(nmis_wait_for_iret),
+        WITH_GUEST(an_nmi_that_waits_has_a_window),
         WITH_GUEST(a_fault_keeps_nmis_blocked),
         WITH_GUEST(a_copy_is_the_same),
         WITH_GUEST(exceptions_as_the_cpu_has_them),

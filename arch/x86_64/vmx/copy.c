@@ -7,7 +7,7 @@
 static bool is_of_guest(uint32_t field)
 {
     switch (field) {
-    case VMCS_PROC_CONTROLS: /* the interrupt window, MOV-DR exiting */
+    case VMCS_PROC_CONTROLS: /* the windows, MOV-DR exiting */
     case VMCS_ENTRY_CONTROLS:
     case VMCS_ENTRY_INTERRUPTION:
     case VMCS_ENTRY_EXCEPTION_CODE:
@@ -47,6 +47,7 @@ int vmx_vcpu_copy(struct vcpu *to, struct vcpu *from)
     to->cr8 = from->cr8;
     target->live.cr2 = source->live.cr2;
     target->window = source->window;
+    target->nmi_window = source->nmi_window;
     target->dr_exits = source->dr_exits;
     target->traps = source->traps;
     resident_copy(&target->resident, &source->resident);

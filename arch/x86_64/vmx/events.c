@@ -72,12 +72,46 @@ void vmx_inject_exception(struct vmx_vcpu *v, uint8_t vector, bool has_code, uin
     set_event(exception_info(vector), has_code ? code : 0, 1);
 }
 
+/* "NMI-window exiting" (SDM Vol. 3, 26.2): an exit as soon as an NMI can be taken. */
+static void want_nmi_window(struct vmx_vcpu *v, bool wanted)
+{
+    if (!vmx_virtual_nmis() || !(vmx_caps.control[CONTROLS_PROC] >> 32 & PROC_NMI_WINDOW_EXITING) ||
+        v->nmi_window == wanted)
+        return;
+    v->nmi_window = wanted;
+    vmx_write_proc_controls(v);
+}
+
+/* One that is refused comes when the guest's IRET has ended the blocking, not at some later exit.
+ * Behind STI the window may open at once (26.2), where none may be injected.
+ */
+static int inject_nmi(struct vmx_vcpu *v)
+{
+    uint64_t blocked = vmread(VMCS_GUEST_INTERRUPTIBILITY) &
+                       (BLOCKING_BY_NMI | BLOCKING_BY_MOV_SS | BLOCKING_BY_STI);
+
+    if (blocked || event_pending()) {
+        want_nmi_window(v, !(blocked & BLOCKING_BY_STI));
+        return E_STATE;
+    }
+    want_nmi_window(v, false);
+    set_event(interruption(INTERRUPTION_NMI, VECTOR_NMI, false), 0, 0);
+    return E_OK;
+}
+
+void vmx_nmi_window_exit(struct vmx_vcpu *v)
+{
+    want_nmi_window(v, false);
+}
+
 int vmx_inject(struct vcpu *vcpu, struct vm_event event)
 {
     struct vmx_vcpu *v = vmx_vcpu_of(vcpu);
     int error = vmx_vcpu_load(v);
     if (error != E_OK)
         return error;
+    if (event.kind == VM_EVENT_NMI)
+        return inject_nmi(v);
     if (event_pending())
         return E_STATE;
     switch (event.kind) {
@@ -86,12 +120,8 @@ int vmx_inject(struct vcpu *vcpu, struct vm_event event)
             return E_STATE;
         set_event(interruption(INTERRUPTION_EXTERNAL, event.vector, false), 0, 0);
         return E_OK;
-    case VM_EVENT_NMI:
-        if (vmread(VMCS_GUEST_INTERRUPTIBILITY) &
-            (BLOCKING_BY_NMI | BLOCKING_BY_MOV_SS | BLOCKING_BY_STI))
-            return E_STATE;
-        set_event(interruption(INTERRUPTION_NMI, VECTOR_NMI, false), 0, 0);
-        return E_OK;
+    case VM_EVENT_NMI: /* above */
+        break;
     case VM_EVENT_EXCEPTION:
         if (event.vector >= EXCEPTION_COUNT || event.vector == VECTOR_NMI)
             return E_INVAL;

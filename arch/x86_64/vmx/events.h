@@ -11,6 +11,8 @@ int vmx_inject(struct vcpu *vcpu, struct vm_event event);
 void vmx_inject_exception(struct vmx_vcpu *v, uint8_t vector, bool has_code, uint32_t code);
 bool vmx_interrupts_open(struct vcpu *vcpu);
 void vmx_want_window(struct vcpu *vcpu, bool wanted);
+/* An NMI can be taken that was refused: it is to be injected again. */
+void vmx_nmi_window_exit(struct vmx_vcpu *v);
 /* until.c: the primary controls, with those of them that come and go. */
 void vmx_write_proc_controls(struct vmx_vcpu *v);
 void vmx_set_halted(struct vcpu *vcpu, bool halted);

@@ -205,6 +205,10 @@ static bool event_exit(struct vmx_vcpu *v, unsigned basic, struct vm_exit *exit)
     case EXIT_INTERRUPT_WINDOW:
         exit->kind = VM_EXIT_WINDOW;
         return true;
+    case EXIT_NMI_WINDOW:
+        vmx_nmi_window_exit(v);
+        exit->kind = VM_EXIT_WINDOW;
+        return true;
     case EXIT_TRIPLE_FAULT:
         exit->kind = VM_EXIT_SHUTDOWN;
         return true;

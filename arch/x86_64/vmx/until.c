@@ -16,6 +16,8 @@ void vmx_write_proc_controls(struct vmx_vcpu *v)
 
     if (v->window)
         controls |= (uint32_t)PROC_INTERRUPT_WINDOW_EXITING;
+    if (v->nmi_window)
+        controls |= (uint32_t)PROC_NMI_WINDOW_EXITING;
     if (v->dr_exits)
         controls |= (uint32_t)PROC_MOV_DR_EXITING;
     vmwrite(VMCS_PROC_CONTROLS, controls);

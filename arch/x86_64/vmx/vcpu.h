@@ -44,9 +44,10 @@ struct vmx_vcpu {
 
     hpa_t log; /* page-modification log; 0: none */
 
-    bool window;    /* it exits as soon as it can take an interrupt */
-    bool dr_exits;  /* MOV to and from debug registers exits */
-    unsigned traps; /* breakpoints that the instruction in progress has met: bits 3:0 of DR6 */
+    bool window;     /* it exits as soon as it can take an interrupt */
+    bool nmi_window; /* ... or an NMI */
+    bool dr_exits;   /* MOV to and from debug registers exits */
+    unsigned traps;  /* breakpoints that the instruction in progress has met: bits 3:0 of DR6 */
     struct debug_loan until; /* for the hypervisor's breakpoint, and the exit behind it: until.c */
     uint64_t reasons[EXIT_REASON_COUNT]; /* exits by basic reason */
     uint64_t reinjected;                 /* events whose delivery an exit interrupted */
