@@ -50,8 +50,8 @@ void guest_cpus_refused(struct guest *guest, int error)
 {
     if (error == E_FULL)
         format_buffer(guest->reason, sizeof(guest->reason),
-                      "no virtual CPU: it needs %u tag%s of the TLB (ASID, VPID), and this CPU has "
-                      "too few left: end a guest, or give fewer `cpus=`",
+                      "no virtual CPU: it needs %u tag%s of the TLB, and this CPU has too few left: "
+                      "end a guest, or give fewer `cpus=`",
                       guest->cpus, guest->cpus == 1 ? "" : "s");
     else
         format_buffer(guest->reason, sizeof(guest->reason), "no virtual CPU: %s",

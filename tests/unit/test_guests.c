@@ -333,7 +333,7 @@ static void refused(void **state)
     expect_log("cpuless: refused: no virtual CPU");
     machine_vcpu_error = E_FULL; /* QEMU has 16 ASIDs */
     assert_int_equal(guest_create(&image, &guest), E_FULL);
-    expect_log("cpuless: refused: no virtual CPU: it needs 1 tag of the TLB (ASID, VPID), and this "
+    expect_log("cpuless: refused: no virtual CPU: it needs 1 tag of the TLB, and this "
                "CPU has too few left: end a guest, or give fewer `cpus=`");
     machine_vcpu_error = E_OK;
     /* What was only out of luck can be started later. */
