@@ -49,10 +49,11 @@ int guest_cpus_create(struct guest *guest)
 void guest_cpus_refused(struct guest *guest, int error)
 {
     if (error == E_FULL)
-        format_buffer(guest->reason, sizeof(guest->reason),
-                      "no virtual CPU: it needs %u tag%s of the TLB, and this CPU has too few left: "
-                      "end a guest, or give fewer `cpus=`",
-                      guest->cpus, guest->cpus == 1 ? "" : "s");
+        format_buffer(
+            guest->reason, sizeof(guest->reason),
+            "no virtual CPU: it needs %u tag%s of the TLB, and this CPU has too few left: "
+            "end a guest, or give fewer `cpus=`",
+            guest->cpus, guest->cpus == 1 ? "" : "s");
     else
         format_buffer(guest->reason, sizeof(guest->reason), "no virtual CPU: %s",
                       error_text(error));
