@@ -50,7 +50,7 @@ void slice_timer_start(uint64_t tsc_ticks)
 
 void slice_timer_repeat(uint64_t tsc_ticks)
 {
-    lapic_timer_repeat(timer_count(tsc_ticks > SLICE_SHORTEST ? tsc_ticks : SLICE_SHORTEST));
+    lapic_timer_repeat(timer_count(tsc_ticks));
 }
 
 void slice_timer_stop(void)

@@ -13,9 +13,7 @@ int slice_timer_init(void);
 
 /* One interrupt after about this many TSC ticks; slice_timer_stop() after the exit. */
 void slice_timer_start(uint64_t tsc_ticks);
-/* And again each time that as many have passed, should the first have been lost; SLICE_SHORTEST at
- * least: it is not to come while the entry is under way, and an emulator has work with each. */
-#define SLICE_SHORTEST 65536
+/* And again each time that as many have passed, should the first have been lost. */
 void slice_timer_repeat(uint64_t tsc_ticks);
 void slice_timer_stop(void);
 
