@@ -30,18 +30,6 @@ def test_a_boot_sector_and_its_bios(boot):
     quit_machine(machine)
 
 
-def test_one_that_never_opens_interrupts_keeps_the_cpu_from_nobody(boot):
-    """Though its timer's interrupt waits for it, and the other's has slices end early."""
-    closed, ticks = assemble("slices.asm", ["-DCLOSED"]), assemble("slices.asm")
-    machine = boot(modules=[(closed, "closed pc mem=1M"), (ticks, "ticks pc mem=1M")])
-    machine.expect("quire: g2 ticks: (passed|failed|stopped)", timeout=240)
-    assert "quire: g2 ticks: passed" in machine.lines
-    machine.press("\r")
-    machine.wait_prompt()
-    assert "running" in machine.command("guests")[1]
-    quit_machine(machine)
-
-
 def grub_disk(folder):
     """GRUB's boot sector, and all that it loads behind it."""
     commands, core = os.path.join(folder, "commands"), os.path.join(folder, "core.img")

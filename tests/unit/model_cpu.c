@@ -271,13 +271,6 @@ void lapic_end_of_interrupt(void)
 void lapic_timer_start(uint32_t count)
 {
     model_cpu.timer = count;
-    model_cpu.timer_repeats = false;
-}
-
-void lapic_timer_repeat(uint32_t count)
-{
-    model_cpu.timer = count;
-    model_cpu.timer_repeats = true;
 }
 
 uint32_t lapic_timer_left(void)

@@ -26,7 +26,6 @@ struct model_cpu {
     bool lapic;              /* there is one */
     unsigned ended;          /* interrupts, at the local APIC */
     uint32_t timer;          /* its ticks left; 0: masked */
-    bool timer_repeats;      /* ... and then it begins anew */
     unsigned windows;        /* how often interrupts were opened */
     unsigned nmi_unblocked;  /* how often NMIs were */
     const void *resident;    /* whose registers are in the CPU */

@@ -13,8 +13,6 @@ int slice_timer_init(void);
 
 /* One interrupt after about this many TSC ticks; slice_timer_stop() after the exit. */
 void slice_timer_start(uint64_t tsc_ticks);
-/* And again each time that as many have passed, should the first have been lost. */
-void slice_timer_repeat(uint64_t tsc_ticks);
 void slice_timer_stop(void);
 
 #endif
