@@ -3,10 +3,10 @@
 ;
 ;     chaos mem=24M rom=1M+4K hole=8M+4K share=chaos:4K@1G reset=restart -- 1
 ;
-; or, where the command line ends with "faults", nothing but instructions that fault. They are made 64 at
-; a time, of the first step's number and of the number that the command line ends with, so that they can
-; be had again. How many there were is in the shared page, which outlives the guest: it goes on from there when it
-; begins anew, since sooner or later an instruction destroys what it stands on.
+; or, where the command line ends with "faults", nothing but instructions that fault. They are made 64
+; at a time, of the first step's number and of the number that the command line ends with, so that they
+; can be had again. How many there were is in the shared page, which outlives the guest: it goes on from
+; there when it begins anew, since sooner or later an instruction destroys what it stands on.
 ;
 ;     step:   at times a number -> a page of instructions, 0xCC behind each, and registers;
 ;             always IRETQ to the next of them

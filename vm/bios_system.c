@@ -2,13 +2,12 @@
  * waiting, switching off, and copying beyond 1 MiB (IBM "Personal System/2 and Personal Computer
  * BIOS Interface Technical Reference", INT 15H, AH=87H). */
 #include "lib/bits.h"
-#include "lib/log.h"
 #include "lib/string.h"
 #include "vm/bios.h"
 #include "vm/clock.h"
 #include "vm/guest_load.h"
 #include "vm/load_parts.h"
-#include "vm/report.h"
+#include "vm/reset.h"
 
 #define SMAP 0x534d4150u
 #define UNSUPPORTED 0x86
@@ -166,12 +165,6 @@ static bool move_block(struct bios_call *call)
     return status == MOVED;
 }
 
-static void power_off(struct guest *guest)
-{
-    guest_end(guest, GUEST_PASSED, "powered off by APM");
-    log_guest("g%u %s: powered off by APM", guest->number, guest->name);
-}
-
 /* The calls that lead to switching off, by the real-mode interface alone: BX the device, 0 the BIOS
  * and 1 all; CX the state. What else there is has an error of APM's own in AH. */
 static bool power(struct bios_call *call)
@@ -193,7 +186,7 @@ static bool power(struct bios_call *call)
         return true;
     case POWER_SET:
         if (device == POWER_ALL && bios_word(call, RCX) == POWER_OFF)
-            power_off(call->guest);
+            guest_power_off(call->guest, "APM");
         return true;
     }
     bios_set_high(call, RAX, POWER_UNKNOWN);

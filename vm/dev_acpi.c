@@ -7,12 +7,11 @@
  * The SCI is a level on IRQ 9. Of the events none but the timer's ever comes.
  */
 #include "lib/bits.h"
-#include "lib/log.h"
 #include "vm/clock.h"
 #include "vm/device.h"
 #include "vm/guest.h"
 #include "vm/interrupts.h"
-#include "vm/report.h"
+#include "vm/reset.h"
 
 #define PM1_STATUS 0x600
 #define PM1_ENABLE 0x602
@@ -62,10 +61,8 @@ static uint64_t acpi_next(const struct guest *guest, uint64_t now)
 
 static void sleep(struct guest *guest, uint16_t control)
 {
-    if (CONTROL_TYPE(control) != TYPE_SOFT_OFF || guest_ended(guest))
-        return; /* another that \_Sx does not offer */
-    guest_end(guest, GUEST_PASSED, "powered off by ACPI");
-    log_guest("g%u %s: powered off by ACPI", guest->number, guest->name);
+    if (CONTROL_TYPE(control) == TYPE_SOFT_OFF) /* \_Sx offers no other */
+        guest_power_off(guest, "ACPI");
 }
 
 /* The register that a byte at a port belongs to, which half of it, and its value. */

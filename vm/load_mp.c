@@ -160,15 +160,6 @@ static void add_entries(struct mp *mp, const struct loader *loader, const uint8_
         add_interrupt(mp, MP_LOCAL_INTERRUPT, TYPE_NMI, get(at + 3, 2), 0, at[2], at[5]);
 }
 
-static uint8_t checksum(const uint8_t *bytes, uint32_t size)
-{
-    uint8_t sum = 0;
-
-    while (size-- != 0)
-        sum = (uint8_t)(sum + *bytes++);
-    return (uint8_t)-sum;
-}
-
 void load_mp_tables(const struct loader *loader, const uint8_t *madt, uint8_t ebda[LOAD_EBDA_SIZE])
 {
     uint8_t *pointer = ebda + LOAD_EBDA_MP;
@@ -186,11 +177,11 @@ void load_mp_tables(const struct loader *loader, const uint8_t *madt, uint8_t eb
     memcpy(mp.bytes + MP_PRODUCT, "PC          ", 12);
     put(mp.bytes + MP_COUNT, mp.count, 2);
     memcpy(mp.bytes + MP_LAPIC_ADDRESS, madt + MADT_LAPIC_ADDRESS, 4);
-    mp.bytes[MP_CHECKSUM] = checksum(mp.bytes, mp.size);
+    mp.bytes[MP_CHECKSUM] = load_checksum(mp.bytes, mp.size);
 
     memcpy(pointer, "_MP_", 4);
     put(pointer + FP_TABLE, (uint32_t)LOAD_EBDA + LOAD_EBDA_MP + FP_SIZE, 4);
     pointer[FP_PARAGRAPHS] = 1;
     pointer[FP_REVISION] = SPECIFICATION;
-    pointer[FP_CHECKSUM] = checksum(pointer, FP_SIZE);
+    pointer[FP_CHECKSUM] = load_checksum(pointer, FP_SIZE);
 }

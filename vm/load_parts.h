@@ -75,6 +75,8 @@ bool load_is_free(const struct loader *loader, uint64_t first, uint64_t last);
 #define LOAD_EBDA_ACPI 0x200 /* ... and from here on ACPI's that a guest may write */
 #define LOAD_NO_VECTOR 0x4f0 /* an IRET, in segment 0: where vectors lead */
 int load_pc_area(struct loader *loader, bool needed);
+/* What makes the sum of these bytes 0, put where one of them is 0 now. */
+uint8_t load_checksum(const uint8_t *bytes, uint64_t size);
 /* The MP tables that say what the MADT does, in an extended data area that is zeroed. */
 void load_mp_tables(const struct loader *loader, const uint8_t *madt, uint8_t ebda[LOAD_EBDA_SIZE]);
 /* After load_pc_area(): a BIOS in the last page of the ROM, and vectors that lead there. */

@@ -74,6 +74,15 @@ static bool is_madt(const struct acpi_table *table)
     return memcmp(table->bytes, "APIC", 4) == 0 && table->size <= MADT_MOST;
 }
 
+uint8_t load_checksum(const uint8_t *bytes, uint64_t size)
+{
+    uint8_t sum = 0;
+
+    while (size-- != 0)
+        sum = (uint8_t)(sum + *bytes++);
+    return (uint8_t)-sum;
+}
+
 /* The list of the CPUs: its last entries are local APICs, as many as the guest may have (ACPI 6.3,
  * 5.2.12.2). Those of CPUs that there are not go. */
 static struct acpi_table shortened(const struct loader *loader, const struct acpi_table *table,
@@ -81,16 +90,13 @@ static struct acpi_table shortened(const struct loader *loader, const struct acp
 {
     struct acpi_table out = *table;
     uint32_t size = (uint32_t)table->size - (GUEST_VCPUS - loader->cpus) * MADT_LAPIC;
-    uint8_t sum = 0;
 
     if (!is_madt(table))
         return out;
     memcpy(bytes, table->bytes, size);
     memcpy(bytes + ACPI_LENGTH, &size, sizeof(size));
     bytes[ACPI_CHECKSUM] = 0;
-    for (uint32_t i = 0; i < size; i++)
-        sum = (uint8_t)(sum + bytes[i]);
-    bytes[ACPI_CHECKSUM] = (uint8_t)-sum;
+    bytes[ACPI_CHECKSUM] = load_checksum(bytes, size);
     out.bytes = bytes;
     out.size = size;
     return out;

@@ -13,6 +13,14 @@ void guest_reset(struct guest *guest, const char *way)
     guest->was_reset = true;
 }
 
+void guest_power_off(struct guest *guest, const char *way)
+{
+    if (guest_ended(guest))
+        return;
+    guest_end(guest, GUEST_PASSED, "powered off by %s", way);
+    log_guest("g%u %s: powered off by %s", guest->number, guest->name, way);
+}
+
 void guest_restart(struct guest *guest)
 {
     unsigned restarts = guest->restarts;

@@ -13,6 +13,9 @@ struct guest;
  * nothing to one that has ended. */
 void guest_reset(struct guest *guest, const char *way);
 
+/* Likewise, to be switched off, by `way`: "ACPI". It has passed. */
+void guest_power_off(struct guest *guest, const char *way);
+
 /* Of a guest that has just been finished: makes it anew if it ended by a reset and is to restart.
  */
 void guest_restart(struct guest *guest);

@@ -3,7 +3,7 @@ beside one that computes and one whose memory must stay as it is.
 
 How far they are, each tells in a page that it shares with the one that computes. One that ends, halts or comes no
 further begins anew, and goes on behind its last step. With QUIRE_LONG=1 there are 20 million steps, which Bochs takes
-three quarters of an hour for.
+twenty minutes for.
 """
 
 import os

@@ -705,7 +705,6 @@ int main(void)
         TEST(what_is_asked_for_is_there),
         TEST(the_tables_list_them),
         TEST(the_mp_tables_say_the_same),
-        TEST(the_mp_tables_say_the_same),
         TEST(cpuid_tells_of_them),
         TEST(each_has_a_log),
         TEST(every_destination),

@@ -83,8 +83,7 @@ static void want_nmi_window(struct vmx_vcpu *v, bool wanted)
 }
 
 /* One that is refused comes when the guest's IRET has ended the blocking, not at some later exit.
- * Behind STI the window may open at once (26.2), where none may be injected.
- */
+ * Behind STI the window may open at once (26.2), where none may be injected. */
 static int inject_nmi(struct vmx_vcpu *v)
 {
     uint64_t blocked = vmread(VMCS_GUEST_INTERRUPTIBILITY) &
@@ -110,9 +109,7 @@ int vmx_inject(struct vcpu *vcpu, struct vm_event event)
     int error = vmx_vcpu_load(v);
     if (error != E_OK)
         return error;
-    if (event.kind == VM_EVENT_NMI)
-        return inject_nmi(v);
-    if (event_pending())
+    if (event_pending() && event.kind != VM_EVENT_NMI)
         return E_STATE;
     switch (event.kind) {
     case VM_EVENT_INTERRUPT:
@@ -120,8 +117,8 @@ int vmx_inject(struct vcpu *vcpu, struct vm_event event)
             return E_STATE;
         set_event(interruption(INTERRUPTION_EXTERNAL, event.vector, false), 0, 0);
         return E_OK;
-    case VM_EVENT_NMI: /* above */
-        break;
+    case VM_EVENT_NMI:
+        return inject_nmi(v);
     case VM_EVENT_EXCEPTION:
         if (event.vector >= EXCEPTION_COUNT || event.vector == VECTOR_NMI)
             return E_INVAL;
