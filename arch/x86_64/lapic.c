@@ -27,6 +27,8 @@
 
 #define SVR_ENABLE BIT(8)
 #define LVT_MASKED BIT(16)
+#define LVT_ONE_SHOT 0
+#define LVT_PERIODIC BIT(17)
 #define LVT_EXTINT 0x700
 #define DIVIDE_BY_16 0x3
 
@@ -95,11 +97,21 @@ int lapic_enable(void)
     return E_OK;
 }
 
-void lapic_timer_start(uint32_t count)
+static void start(uint32_t mode, uint32_t count)
 {
     lapic_write(LAPIC_TIMER_DIVIDE, DIVIDE_BY_16);
-    lapic_write(LAPIC_LVT_TIMER, VECTOR_TIMER); /* one-shot, not masked */
+    lapic_write(LAPIC_LVT_TIMER, mode | VECTOR_TIMER); /* not masked */
     lapic_write(LAPIC_TIMER_INITIAL, count);
+}
+
+void lapic_timer_start(uint32_t count)
+{
+    start(LVT_ONE_SHOT, count);
+}
+
+void lapic_timer_repeat(uint32_t count)
+{
+    start(LVT_PERIODIC, count);
 }
 
 uint32_t lapic_timer_left(void)

@@ -43,6 +43,8 @@ int lapic_send_vector(uint32_t id, uint8_t vector);
 
 /* One interrupt VECTOR_TIMER after `count` ticks of the bus clock divided by 16. */
 void lapic_timer_start(uint32_t count);
+/* The same each time that as many have passed, until it is stopped. */
+void lapic_timer_repeat(uint32_t count);
 /* Ticks until then; 0: it is over. */
 uint32_t lapic_timer_left(void);
 

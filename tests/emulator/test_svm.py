@@ -7,6 +7,7 @@ import pytest
 from machines import (
     NO_SVM_CPU,
     SPIN,
+    assemble,
     demo_guests,
     demo_modules,
     facts,
@@ -108,4 +109,17 @@ def test_a_cpu_without_it_is_told_so(boot, cpu, sentence):
     machine.expect(f"no guests can run: {sentence}", PATIENCE)
     machine.wait_prompt(PATIENCE)
     assert machine.command("guests") == [f"There are no guests: {sentence}."]
+    quit_machine(machine)
+
+
+def test_one_that_never_opens_interrupts_keeps_the_cpu_from_nobody(boot):
+    """Though its timer's interrupt waits for it, and the other's has slices end early."""
+    closed, ticks = assemble("slices.asm", ["-DCLOSED"]), assemble("slices.asm")
+    modules = [(closed, "closed pc mem=1M"), (ticks, "ticks pc mem=1M")]
+    machine = boot(engine=Qemu("max"), modules=modules)
+    machine.expect("quire: g2 ticks: (passed|failed|stopped)", timeout=240)
+    assert "quire: g2 ticks: passed" in machine.lines
+    machine.press("\r")
+    machine.wait_prompt()
+    assert "running" in machine.command("guests")[1]
     quit_machine(machine)

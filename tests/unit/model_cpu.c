@@ -271,6 +271,13 @@ void lapic_end_of_interrupt(void)
 void lapic_timer_start(uint32_t count)
 {
     model_cpu.timer = count;
+    model_cpu.timer_repeats = false;
+}
+
+void lapic_timer_repeat(uint32_t count)
+{
+    model_cpu.timer = count;
+    model_cpu.timer_repeats = true;
 }
 
 uint32_t lapic_timer_left(void)
@@ -282,6 +289,18 @@ uint32_t lapic_timer_left(void)
 void lapic_timer_stop(void)
 {
     model_cpu.timer = 0;
+}
+
+uint32_t lapic_id(void)
+{
+    return MODEL_LAPIC_ID;
+}
+
+int lapic_send_vector(uint32_t id, uint8_t vector)
+{
+    assert_int_equal(id, MODEL_LAPIC_ID);
+    model_cpu.sent_itself = vector;
+    return E_OK;
 }
 
 /* ---- What stays in the CPU between exits --------------------------------------------------- */

@@ -18,6 +18,8 @@
 #include "arch/x86_64/percpu.h"
 #include "arch/x86_64/vmx/instructions.h"
 
+#define MODEL_LAPIC_ID 5
+
 struct model_cpu {
     uint64_t cr0, cr2, cr3, cr4, dr6, dr7, xcr0, tsc;
     uint64_t dr[4];
@@ -26,6 +28,8 @@ struct model_cpu {
     bool lapic;              /* there is one */
     unsigned ended;          /* interrupts, at the local APIC */
     uint32_t timer;          /* its ticks left; 0: masked */
+    bool timer_repeats;      /* ... and then it begins anew */
+    uint8_t sent_itself;     /* the vector; 0: none */
     unsigned windows;        /* how often interrupts were opened */
     unsigned nmi_unblocked;  /* how often NMIs were */
     const void *resident;    /* whose registers are in the CPU */

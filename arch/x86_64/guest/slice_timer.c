@@ -33,14 +33,29 @@ int slice_timer_init(void)
     return E_OK;
 }
 
-void slice_timer_start(uint64_t tsc_ticks)
+static uint32_t timer_count(uint64_t tsc_ticks)
 {
     uint64_t most = UINT64_MAX / SAMPLE;
     uint64_t count = (tsc_ticks < most ? tsc_ticks : most) * SAMPLE / tsc_per_sample;
 
     if (count == 0)
         count = 1;
-    lapic_timer_start(count < UINT32_MAX ? (uint32_t)count : UINT32_MAX);
+    return count < UINT32_MAX ? (uint32_t)count : UINT32_MAX;
+}
+
+void slice_timer_start(uint64_t tsc_ticks)
+{
+    lapic_timer_start(timer_count(tsc_ticks));
+}
+
+void slice_timer_repeat(uint64_t tsc_ticks)
+{
+    lapic_timer_repeat(timer_count(tsc_ticks > SLICE_SHORTEST ? tsc_ticks : SLICE_SHORTEST));
+}
+
+void slice_timer_end_now(void)
+{
+    lapic_send_vector(lapic_id(), VECTOR_TIMER);
 }
 
 void slice_timer_stop(void)

@@ -52,7 +52,10 @@ static void prepare_entry(struct svm_vcpu *v, uint64_t slice)
     uint64_t window = V_IRQ | V_IGNORE_TPR | BITS(3, 0) << V_PRIORITY_SHIFT;
 
     clear_gif(); /* until svm_enter() is over */
-    slice_timer_start(vcpu_is_nudged(&v->vcpu) ? 0 : slice);
+    /* Again and again: the first may be lost (docs/SVM.md, "What QEMU leaves out"). */
+    slice_timer_repeat(slice);
+    if (vcpu_is_nudged(&v->vcpu))
+        slice_timer_end_now();
     vmcb->interrupt = (uint32_t)(V_INTR_MASKING | (v->window ? window : 0));
     vmcb->tlb_control = !asid_take_stale(v->asid)  ? TLB_CONTROL_NOTHING
                         : svm_policy.flush_by_asid ? TLB_CONTROL_ASID
