@@ -10,6 +10,7 @@
 
 /* TSC ticks: seconds on a CPU, a minute where a tick is an instruction. */
 #define ANSWER_PATIENCE (UINT64_C(1) << 33)
+#define ASK_AGAIN (ANSWER_PATIENCE / 128)
 #define STOP_PATIENCE (UINT64_C(1) << 30) /* to stop, or to tell where it is */
 
 struct cpus cpus = {.count = 1, .online = 1, .by_number = {&cpus.entry[0]}};
@@ -158,6 +159,7 @@ const struct shootdown_ops cpus_shootdown_ops = {
     .send = cpus_kick,
     .forget = forget,
     .now = now,
+    .resend = ASK_AGAIN,
     .patience = ANSWER_PATIENCE,
     .missing = missing,
 };

@@ -298,6 +298,7 @@ static void start_protocol(void)
                                              .send = send,
                                              .forget = forget,
                                              .now = now,
+                                             .resend = 1000,
                                              .patience = 100000,
                                              .missing = missing};
 

@@ -21,7 +21,8 @@
 static unsigned on; /* the CPU that acts */
 static uint64_t sent, forgot, clock_ticks;
 static unsigned forgets[CPUS];
-static uint64_t deaf; /* CPUs that do not take NMIs */
+static uint64_t deaf;  /* CPUs that do not take NMIs */
+static uint64_t loses; /* CPUs that never see the next NMI */
 static void (*meanwhile)(void);
 static struct table kernel, user, other;
 static const struct flush_batch *expected_batch;
@@ -33,6 +34,10 @@ static unsigned self(void)
 
 static void send(unsigned cpu)
 {
+    if (loses & BIT(cpu)) {
+        loses &= ~BIT(cpu);
+        return;
+    }
     sent |= BIT(cpu);
 }
 
@@ -72,8 +77,13 @@ static void missing(unsigned cpu, const struct table *table)
     panic("CPU %u is missing from %s", cpu, table ? table->kind->name : "a barrier");
 }
 
-static const struct shootdown_ops ops =
-    {.self = self, .send = send, .forget = forget, .now = now, .patience = 100, .missing = missing};
+static const struct shootdown_ops ops = {.self = self,
+                                         .send = send,
+                                         .forget = forget,
+                                         .now = now,
+                                         .resend = 30,
+                                         .patience = 100,
+                                         .missing = missing};
 
 static int set_up(void **state)
 {
@@ -82,7 +92,7 @@ static int set_up(void **state)
     user = (struct table){.kind = &user_kind};
     other = (struct table){.kind = &ept_kind};
     on = 0;
-    sent = forgot = deaf = clock_ticks = 0;
+    sent = forgot = deaf = loses = clock_ticks = 0;
     memset(forgets, 0, sizeof(forgets));
     meanwhile = NULL;
     shootdown_init(&ops);
@@ -114,6 +124,17 @@ static void test_the_kernels_table_is_everybodys(void **state)
     on = 1;
     flush(&kernel);
     assert_int_equal(forgot, 0xb);
+}
+
+static void test_a_lost_nmi_is_sent_again(void **state)
+{
+    (void)state;
+    loses = BIT(1) | BIT(3);
+    flush(&kernel);
+    assert_int_equal(forgot, 0xf);
+    assert_int_equal(loses, 0);
+    assert_true(clock_ticks > 60 && clock_ticks < 80); /* once for each of the two */
+    assert_int_equal(shootdown_counters_of(0).asked, 3);
 }
 
 static void test_only_those_who_published(void **state)
@@ -245,6 +266,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_the_kernels_table_is_everybodys, set_up),
+        cmocka_unit_test_setup(test_a_lost_nmi_is_sent_again, set_up),
         cmocka_unit_test_setup(test_only_those_who_published, set_up),
         cmocka_unit_test_setup(test_a_flush_that_was_missed, set_up),
         cmocka_unit_test_setup(test_an_answer_waits_for_the_end_of_a_read, set_up),

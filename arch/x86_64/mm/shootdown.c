@@ -84,18 +84,25 @@ static uint64_t users_of(const struct table *table)
     return users;
 }
 
-/* Past the patience: to go on without the answer would free frames that the CPU may still reach. */
+/* Past the patience: to go on without the answer would free frames that the CPU may still reach. An
+ * NMI that was lost, as QEMU's SVM loses one at times, is sent again: two do no harm. */
 static void wait_for_answers(uint64_t cpus, const struct table *table)
 {
     const struct shootdown_ops *ops = shootdown.ops;
-    uint64_t start = ops->now();
+    uint64_t start = ops->now(), asked = start;
 
     for (uint64_t left = cpus; left; left &= left - 1) {
         const struct cpu *cpu = &shootdown.cpu[lowest_bit(left)];
 
         while (__atomic_load_n(&cpu->answered, __ATOMIC_ACQUIRE) != shootdown.number) {
-            if (ops->now() - start > ops->patience)
+            uint64_t now = ops->now();
+
+            if (now - start > ops->patience)
                 ops->missing(lowest_bit(left), table);
+            if (now - asked > ops->resend) {
+                ops->send(lowest_bit(left));
+                asked = now;
+            }
             __builtin_ia32_pause();
         }
     }

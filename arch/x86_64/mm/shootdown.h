@@ -49,6 +49,7 @@ struct shootdown_ops {
     void (*send)(unsigned cpu); /* an NMI: that CPU is to call shootdown_answer() */
     void (*forget)(struct table *table, const struct flush_batch *batch); /* this CPU alone */
     uint64_t (*now)(void); /* ticks; called again and again while answers are missing */
+    uint64_t resend;       /* ticks after which a CPU that has not answered is sent another NMI */
     uint64_t patience;     /* ticks after which a CPU that has not answered is missing */
     void (*missing)(unsigned cpu, const struct table *table); /* does not return */
 };
