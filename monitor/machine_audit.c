@@ -7,7 +7,7 @@
 #include "vm/guest_audit.h"
 #include "vm/shared.h"
 
-#define TABLES_LIMIT (1 + 2 * GUEST_LIMIT + SHARED_LIMIT) /* a guest may have a snapshot */
+#define TABLES_LIMIT (1 + GUEST_AUDIT_TABLES * GUEST_LIMIT + SHARED_LIMIT)
 
 /* Too large for a stack; there is one console. */
 static struct {
@@ -26,16 +26,9 @@ static void describe(struct audit *audit)
         .guards = kernel_space_describe(&machine.table[0], machine.guard),
         .everyone = true,
     };
-    for (unsigned i = 1; i <= guest_count(); i++) {
-        struct guest *guest = guest_by_number(i);
-        unsigned next = audit->tables;
-
-        if (guest->has_table)
-            guest_describe(guest, machine.name[next], &machine.table[audit->tables++]);
-        next = audit->tables;
-        if (guest->snapshot != NULL)
-            guest_describe_snapshot(guest, machine.name[next], &machine.table[audit->tables++]);
-    }
+    for (unsigned i = 1; i <= guest_count(); i++)
+        audit->tables += guest_describe(guest_by_number(i), &machine.name[audit->tables],
+                                        &machine.table[audit->tables]);
     for (unsigned i = 0; i < SHARED_LIMIT; i++) {
         struct shared_memory *memory = shared_by_index(i);
         unsigned next = audit->tables;

@@ -1,23 +1,26 @@
 /*
- * INT 0x13: a boot sector's image as its only disk, which cannot be written. An image of a
- * diskette's size is drive 0 with that diskette's geometry; any other is drive 0x80. By cylinder,
- * head and sector, or by the extensions (Phoenix "BIOS Enhanced Disk Drive Specification" 1.1).
+ * INT 0x13: a boot sector's image as its only disk; what is written stays beside it (vm/disk.h). An
+ * image of a diskette's size is drive 0 with that diskette's geometry; any other is drive 0x80. By
+ * cylinder, head and sector, or by the extensions (Phoenix "BIOS Enhanced Disk Drive Specification"
+ * 1.1).
  */
 #include "vm/bios.h"
 
 #include "lib/bits.h"
+#include "lib/error.h"
 #include "lib/string.h"
 #include "vm/bios_disk.h"
+#include "vm/disk.h"
 
-#define SECTOR BIOS_SECTOR
+#define FORMATTED 0xf6  /* what a formatted diskette's sectors are full of */
 #define PACKET_MOST 127 /* sectors of one call by the extensions */
 
 enum status {
     OK = 0x00,
     BAD_COMMAND = 0x01,
-    WRITE_PROTECTED = 0x03,
     NOT_FOUND = 0x04,
-    BOUNDARY = 0x09, /* memory that is not there */
+    BOUNDARY = 0x09,    /* memory that is not there */
+    WRITE_FAULT = 0xcc, /* no frame for it */
 };
 
 enum {
@@ -51,68 +54,109 @@ struct packet_parameters {
     uint16_t sector_size;
 } __attribute__((packed));
 
-static enum status copy_sectors(struct bios_call *call, uint64_t sector, unsigned count,
-                                uint64_t to)
+enum task { TO_MEMORY, TO_DISK, FIND_ONLY };
+
+static enum status read_sector(struct guest *guest, uint64_t at, gpa_t to)
 {
-    const struct guest_image *image = &call->guest->image;
-    uint8_t last[SECTOR];
+    uint8_t sector[BIOS_SECTOR];
 
-    for (unsigned i = 0; i < count; i++, to += SECTOR) {
-        uint64_t at = (sector + i) * SECTOR;
-        const uint8_t *bytes = image->bytes + at;
-
-        if (image->size - at < SECTOR) { /* the last one may be cut off */
-            memset(last, 0, sizeof(last));
-            memcpy(last, bytes, image->size - at);
-            bytes = last;
-        }
-        if (guest_write(call->guest, gpa(to), bytes, SECTOR) != SECTOR)
-            return BOUNDARY;
-    }
-    return OK;
+    disk_read(guest, at, sector);
+    return guest_write(guest, to, sector, sizeof(sector)) == sizeof(sector) ? OK : BOUNDARY;
 }
 
-/* CH, CL, DH: cylinder, sector from 1, head. AL: how many; ES:BX: where to. */
-static enum status by_geometry(struct bios_call *call, const struct bios_geometry *g, bool read)
+static enum status write_sector(struct guest *guest, uint64_t at, gpa_t from)
 {
-    unsigned cylinder = bios_high(call, RCX) | (bios_low(call, RCX) & 0xc0u) << 2;
-    unsigned sector = bios_low(call, RCX) & 0x3f, head = bios_high(call, RDX);
-    unsigned count = bios_low(call, RAX);
-    uint64_t first, to = call->state.segment[SEG_ES].base + bios_word(call, RBX);
-    enum status status;
+    uint8_t sector[BIOS_SECTOR];
+
+    if (guest_read(guest, from, sector, sizeof(sector)) != sizeof(sector))
+        return BOUNDARY;
+    return disk_write(guest, at, sector) == E_OK ? OK : WRITE_FAULT;
+}
+
+/* *count: how many came through, in the end. */
+static enum status transfer(struct bios_call *call, enum task task, uint64_t sector,
+                            unsigned *count, uint64_t memory)
+{
+    enum status status = OK;
+    unsigned done = 0;
+
+    while (status == OK && done < *count) {
+        uint64_t at = (sector + done) * BIOS_SECTOR;
+        gpa_t place = gpa(memory + done * BIOS_SECTOR);
+
+        if (task == TO_MEMORY)
+            status = read_sector(call->guest, at, place);
+        else if (task == TO_DISK)
+            status = write_sector(call->guest, at, place);
+        done += status == OK;
+    }
+    *count = done;
+    return status;
+}
+
+static uint64_t sector_at(const struct bios_geometry *g, unsigned cylinder, unsigned head)
+{
+    return ((uint64_t)cylinder * g->heads + head) * g->sectors;
+}
+
+static unsigned cylinder_asked(const struct bios_call *call)
+{
+    return bios_high(call, RCX) | (bios_low(call, RCX) & 0xc0u) << 2;
+}
+
+/* CH, CL, DH: cylinder, sector from 1, head. AL: how many; ES:BX: where in memory. */
+static enum status by_geometry(struct bios_call *call, const struct bios_geometry *g,
+                               enum task task)
+{
+    unsigned cylinder = cylinder_asked(call), head = bios_high(call, RDX);
+    unsigned sector = bios_low(call, RCX) & 0x3f, count = bios_low(call, RAX);
+    uint64_t memory = call->state.segment[SEG_ES].base + bios_word(call, RBX);
 
     if (count == 0 || sector == 0 || sector > g->sectors || head >= g->heads ||
         cylinder >= g->cylinders)
         return BAD_COMMAND;
-    first = ((uint64_t)cylinder * g->heads + head) * g->sectors + sector - 1;
-    if (first >= g->total || count > g->total - first) {
-        bios_set_low(call, RAX, 0);
-        return NOT_FOUND;
-    }
-    status = read ? copy_sectors(call, first, count, to) : OK;
-    if (status != OK)
-        bios_set_low(call, RAX, 0);
+    uint64_t first = sector_at(g, cylinder, head) + sector - 1;
+    enum status status = NOT_FOUND;
+    if (first >= g->total || count > g->total - first)
+        count = 0;
+    else
+        status = transfer(call, task, first, &count, memory);
+    bios_set_low(call, RAX, (uint8_t)count);
     return status;
 }
 
-/* DS:SI: the packet. */
-static enum status by_packet(struct bios_call *call, const struct bios_geometry *g, bool read)
+/* A track of a diskette. The list of its sectors' addresses, at ES:BX, is taken to be the usual. */
+static enum status format_track(struct bios_call *call, const struct bios_geometry *g)
+{
+    unsigned cylinder = cylinder_asked(call), head = bios_high(call, RDX);
+    uint8_t sector[BIOS_SECTOR];
+    int error = E_OK;
+
+    if (!g->diskette || head >= g->heads || cylinder >= g->cylinders)
+        return BAD_COMMAND;
+    memset(sector, FORMATTED, sizeof(sector));
+    for (unsigned i = 0; error == E_OK && i < g->sectors; i++)
+        error = disk_write(call->guest, (sector_at(g, cylinder, head) + i) * BIOS_SECTOR, sector);
+    return error == E_OK ? OK : WRITE_FAULT;
+}
+
+/* DS:SI: the packet, which is told how many came through. */
+static enum status by_packet(struct bios_call *call, const struct bios_geometry *g, enum task task)
 {
     uint64_t at = call->state.segment[SEG_DS].base + bios_word(call, RSI);
     struct packet packet;
-    enum status status;
+    enum status status = NOT_FOUND;
 
     if (guest_read(call->guest, gpa(at), &packet, sizeof(packet)) != sizeof(packet) ||
         packet.size < sizeof(packet) || packet.count > PACKET_MOST)
         return BAD_COMMAND;
-    if (packet.sector > g->total || packet.count > g->total - packet.sector)
-        status = NOT_FOUND;
+    unsigned count = packet.count;
+    if (packet.sector > g->total || count > g->total - packet.sector)
+        count = 0;
     else
-        status = read ? copy_sectors(call, packet.sector, packet.count,
-                                     packet.segment * 16u + packet.offset)
-                      : OK;
-    if (status != OK) { /* none of them, for all that is promised */
-        packet.count = 0;
+        status = transfer(call, task, packet.sector, &count, packet.segment * 16u + packet.offset);
+    if (status != OK) {
+        packet.count = (uint16_t)count;
         (void)guest_write(call->guest, gpa(at + 2), &packet.count, sizeof(packet.count));
     }
     return status;
@@ -144,7 +188,7 @@ static enum status packet_parameters(struct bios_call *call, const struct bios_g
         .heads = g->heads,
         .sectors = g->sectors,
         .total = g->total,
-        .sector_size = SECTOR,
+        .sector_size = BIOS_SECTOR,
     };
     return guest_write(call->guest, gpa(at), &out, sizeof(out)) == sizeof(out) ? OK : BOUNDARY;
 }
@@ -153,12 +197,12 @@ static enum status extended(struct bios_call *call, const struct bios_geometry *
 {
     switch (bios_high(call, RAX)) {
     case READ_PACKET:
-        return by_packet(call, g, true);
+        return by_packet(call, g, TO_MEMORY);
     case VERIFY_PACKET:
     case SEEK_PACKET:
-        return by_packet(call, g, false);
+        return by_packet(call, g, FIND_ONLY);
     case WRITE_PACKET:
-        return WRITE_PROTECTED;
+        return by_packet(call, g, TO_DISK);
     case PACKET_PARAMETERS:
         return packet_parameters(call, g);
     default:
@@ -173,12 +217,13 @@ static enum status command(struct bios_call *call, const struct bios_geometry *g
     case RECALIBRATE:
         return OK;
     case READ:
-        return by_geometry(call, g, true);
+        return by_geometry(call, g, TO_MEMORY);
     case VERIFY:
-        return by_geometry(call, g, false);
+        return by_geometry(call, g, FIND_ONLY);
     case WRITE:
+        return by_geometry(call, g, TO_DISK);
     case FORMAT:
-        return WRITE_PROTECTED;
+        return format_track(call, g);
     case PARAMETERS:
         return parameters(call, g);
     default:
@@ -201,7 +246,7 @@ static bool answers_by_itself(struct bios_call *call, const struct bios_geometry
         if (g->diskette || bios_word(call, RBX) != 0x55aa)
             return false;
         bios_set_word(call, RBX, 0xaa55);
-        bios_set_word(call, RCX, 1); /* reading by packets */
+        bios_set_word(call, RCX, 1); /* packets */
         bios_set_high(call, RAX, 1); /* version 1.x */
         break;
     default:

@@ -8,6 +8,7 @@
 #include "mm/frames/buddy.h"
 #include "mm/paging/typed.h"
 #include "vm/cow.h"
+#include "vm/disk.h"
 #include "vm/quota.h"
 #include "vm/shared.h"
 #include "vm/slots.h"
@@ -35,7 +36,8 @@ static int copy_memory(struct guest *to, struct guest *from)
     to->has_table = true;
     shared_hold(to->slot, to->slots);
     guest_note_frames(from);
-    return pages_clone(&to->table, &from->table);
+    error = disk_clone(to, &to->disk, &from->disk);
+    return error != E_OK ? error : pages_clone(&to->table, &from->table);
 }
 
 static int copy_all(struct guest *to, struct guest *from)

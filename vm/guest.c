@@ -9,6 +9,7 @@
 #include "mm/frames/buddy.h"
 #include "vm/device.h"
 #include "vm/dirty.h"
+#include "vm/disk.h"
 #include "vm/guest_audit.h"
 #include "vm/guest_load.h"
 #include "vm/interrupts.h"
@@ -195,6 +196,8 @@ bool guest_finish_by(struct guest *guest, uint64_t deadline)
     if (!guest->finishing)
         begin_finish(guest, deadline);
     if (guest->has_table && !slots_release_by(guest, deadline))
+        return false;
+    if (!disk_forget_by(&guest->disk, deadline))
         return false;
     end_finish(guest);
     return true;

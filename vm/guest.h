@@ -114,6 +114,13 @@ struct guest_life {
     uint64_t clock; /* where it stood */
 };
 
+/* vm/disk.h. */
+struct guest_disk {
+    struct table table; /* no frames: nothing was written */
+    bool changed;       /* since the snapshot was taken, if there is one */
+    uint64_t forgotten; /* how far it has been given back */
+};
+
 struct guest {
     unsigned number;             /* gN, from 1; its owner: OWNER_FIRST_GUEST + number */
     char name[GUEST_NAME];       /* first word of the module's command line */
@@ -150,8 +157,9 @@ struct guest {
 
     struct guest_clock clock;
     struct guest_devices devices;
-    bool has_bios;     /* see vm/bios.h */
-    bool has_disk;     /* its image is the BIOS's disk */
+    bool has_bios; /* see vm/bios.h */
+    bool has_disk; /* its image is the BIOS's disk */
+    struct guest_disk disk;
     bool was_reset;    /* it ended by a reset of its machine */
     unsigned restarts; /* by itself, since it was started otherwise */
     bool in_round;     /* of vm/fuzz.h */

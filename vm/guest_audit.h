@@ -10,13 +10,13 @@
 
 #define GUEST_AUDIT_NAME (GUEST_NAME + 16)
 
-/* Describes the table of a guest that has one. Its name for people ("g1 hello") is written into
- * `name`, which has to stay for as long as `out`. */
-void guest_describe(struct guest *guest, char name[GUEST_AUDIT_NAME], struct audit_table *out);
+/* Memory, the disk as it was written, and both of its snapshot. */
+#define GUEST_AUDIT_TABLES 4
 
-/* Likewise the table of its snapshot; it has one. */
-void guest_describe_snapshot(struct guest *guest, char name[GUEST_AUDIT_NAME],
-                             struct audit_table *out);
+/* Describes the tables that the guest has; how many. Their names for people ("g1 hello") are
+ * written into `name`, which has to stay for as long as `out`. */
+unsigned guest_describe(struct guest *guest, char name[][GUEST_AUDIT_NAME],
+                        struct audit_table out[]);
 
 /* Judges the guest's table by itself, if it has one, and logs what breaks a rule, or that it came
  * no further until the clock was at `deadline`. */

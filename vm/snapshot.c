@@ -9,6 +9,7 @@
 #include "mm/paging/typed.h"
 #include "vm/cow.h"
 #include "vm/dirty.h"
+#include "vm/disk.h"
 #include "vm/interrupts.h"
 #include "vm/shared.h"
 #include "vm/slots.h"
@@ -19,7 +20,8 @@ uint64_t guest_snapshot_frames(const struct guest *guest)
 
     if (snapshot == NULL)
         return 0;
-    uint64_t frames = snapshot->frames + snapshot->table.table_frames;
+    uint64_t frames =
+        snapshot->frames + snapshot->table.table_frames + snapshot->disk.table.table_frames;
     for (unsigned i = 0; i < guest->cpus; i++)
         frames += snapshot->vcpu[i]->frames;
     return frames;
@@ -65,6 +67,8 @@ static int fill(struct guest *guest, struct guest_snapshot *snapshot)
         error = dirty_start(guest, DIRTY_SNAPSHOT);
     guest_note_frames(guest);
     if (error == E_OK)
+        error = disk_clone(guest, &snapshot->disk, &guest->disk);
+    if (error == E_OK)
         error = pages_clone(&snapshot->table, &guest->table);
     return error;
 }
@@ -73,6 +77,7 @@ static void empty(struct guest *guest, struct guest_snapshot *snapshot)
 {
     dirty_stop(guest, DIRTY_SNAPSHOT);
     vcpus_destroy(snapshot->vcpu);
+    disk_forget(&snapshot->disk);
     if (snapshot->table.table_frames != 0)
         invariant(table_destroy(&snapshot->table) == E_OK);
     give_structure(snapshot, guest_owner(guest));
@@ -98,7 +103,7 @@ int guest_snapshot(struct guest *guest)
     memcpy(snapshot->slot, guest->slot, sizeof(snapshot->slot));
     snapshot->slots = guest->slots;
     shared_hold(snapshot->slot, snapshot->slots);
-    guest->slots_changed = false;
+    guest->slots_changed = guest->disk.changed = false;
     guest->snapshot = snapshot;
     guest_note_frames(guest);
     return E_OK;
@@ -203,6 +208,20 @@ static int put_slots_back(struct guest *guest)
     return E_OK;
 }
 
+/* Whole, for what was written is a table of its own. */
+static int put_disk_back(struct guest *guest)
+{
+    int error;
+
+    if (!guest->disk.changed)
+        return E_OK;
+    guest_note_frames(guest);
+    disk_forget(&guest->disk);
+    error = disk_clone(guest, &guest->disk, &guest->snapshot->disk);
+    guest->disk.changed = error != E_OK;
+    return error;
+}
+
 int guest_back(struct guest *guest)
 {
     struct guest_snapshot *snapshot = guest->snapshot;
@@ -214,6 +233,8 @@ int guest_back(struct guest *guest)
         error = put_slots_back(guest);
     if (error == E_OK)
         error = put_all_back(guest);
+    if (error == E_OK)
+        error = put_disk_back(guest);
     for (unsigned i = 0; error == E_OK && i < guest->cpus; i++)
         error = guests_backend()->vcpu_copy(guest->cpu[i].vcpu, snapshot->vcpu[i]);
     if (error != E_OK) {

@@ -30,6 +30,7 @@ struct guest_snapshot {
     struct guest_life life;
     struct slot slot[GUEST_SLOTS];
     unsigned slots;
+    struct guest_disk disk;
     uint64_t frames;   /* of this structure */
     uint64_t resets;   /* so far ... */
     uint64_t put_back; /* ... and the pages of the last one */

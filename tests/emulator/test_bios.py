@@ -30,6 +30,37 @@ def test_a_boot_sector_and_its_bios(boot):
     quit_machine(machine)
 
 
+def press_and_read(machine, guest, key, expected):
+    machine.command(f"type g{guest} {key}")
+    machine.expect(rf"^\[g{guest} disk\] on the disk: {expected}$")
+
+
+def test_what_is_written_to_the_disk(boot):
+    """A snapshot and a fork have it as it was; a guest that is started anew has its image."""
+    machine = boot(modules=[(assemble("diskwriter.asm"), "disk pc mem=1M")])
+    machine.expect(r"^quire: g1 disk: boot sector")
+    machine.press("\r")
+    machine.wait_prompt()
+    press_and_read(machine, 1, "0", "=")
+    press_and_read(machine, 1, "a", "a")
+    machine.command("snapshot g1")
+    press_and_read(machine, 1, "b", "b")
+    machine.command("fork g1")
+    press_and_read(machine, 2, "0", "b")
+    press_and_read(machine, 2, "c", "c")
+    machine.command("reset g1")
+    press_and_read(machine, 1, "0", "a")
+    press_and_read(machine, 2, "0", "c")
+    assert machine.command("check")[-1].endswith("hold.")
+    machine.command("kill g1")
+    machine.command("start g1")
+    press_and_read(machine, 1, "0", "=")
+    machine.command("kill g1")
+    machine.command("kill g2")
+    assert machine.command("check")[-1].endswith("hold.")
+    quit_machine(machine)
+
+
 def grub_disk(folder):
     """GRUB's boot sector, and all that it loads behind it."""
     commands, core = os.path.join(folder, "commands"), os.path.join(folder, "core.img")

@@ -80,20 +80,14 @@ struct model *make(const char *cmdline)
 
 void audit_all(void)
 {
-    static struct audit_table tables[2 * GUEST_LIMIT + SHARED_LIMIT];
-    static char names[2 * GUEST_LIMIT + SHARED_LIMIT][GUEST_AUDIT_NAME];
+    static struct audit_table tables[GUEST_AUDIT_TABLES * GUEST_LIMIT + SHARED_LIMIT];
+    static char names[GUEST_AUDIT_TABLES * GUEST_LIMIT + SHARED_LIMIT][GUEST_AUDIT_NAME];
     struct audit audit = {.rules = AUDIT_ALL, .table = tables, .everyone = true};
     struct audit_totals totals;
 
     for (unsigned i = 1; i <= guest_count(); i++)
-        if (guest_by_number(i)->has_table) {
-            guest_describe(guest_by_number(i), names[audit.tables], &tables[audit.tables]);
-            audit.tables++;
-            if (guest_by_number(i)->snapshot == NULL)
-                continue;
-            guest_describe_snapshot(guest_by_number(i), names[audit.tables], &tables[audit.tables]);
-            audit.tables++;
-        }
+        audit.tables +=
+            guest_describe(guest_by_number(i), &names[audit.tables], &tables[audit.tables]);
     for (unsigned i = 0; i < SHARED_LIMIT; i++)
         if (shared_by_index(i) != NULL) {
             shared_describe(shared_by_index(i), names[audit.tables], GUEST_AUDIT_NAME,

@@ -13,6 +13,7 @@
 
 #include "lib/bits.h"
 #include "lib/error.h"
+#include "mm/frames/buddy.h"
 #include "tests/unit/fake_machine.h"
 #include "tests/unit/random.h"
 #include "vm/bios_disk.h"
@@ -260,8 +261,6 @@ static void disk_by_geometry(void **state)
     assert_int_equal(RAX_, 0x0400);
     assert_int_equal(call_with(0x13, 0x0100, 0, 0, 0x80) & CF, CF); /* the status of that */
     assert_int_equal(RAX_, 0x0400);
-    assert_int_equal(call_with(0x13, 0x0301, 0, 1, 0x80) & CF, CF);
-    assert_int_equal(RAX_ >> 8, 3);                                 /* write-protected */
     assert_int_equal(call_with(0x13, 0x0201, 0, 0, 0x80) & CF, CF); /* there is no sector 0 */
     assert_int_equal(call_with(0x13, 0x0201, 0, 1, 0x81) & CF, CF); /* nor a drive 0x81 */
     assert_int_equal(call_with(0x13, 0x0201, 0, 1, 0x00) & CF, CF);
@@ -272,10 +271,49 @@ static void disk_by_geometry(void **state)
     assert_int_equal(call_with(0x13, 0x1500, 0, 0, 0x80) & CF, 0);
     assert_int_equal(RAX_ >> 8, 3);
     assert_int_equal(RDX_, 6);
-    /* To where there is no memory for it. */
-    fake_of(guest)->state.segment[SEG_ES].base = 20 * MiB - 256;
-    assert_int_equal(call_with(0x13, 0x0201, 0, 1, 0x80) & CF, CF);
-    assert_int_equal(RAX_, 0x0900);
+    /* To where there is no memory for all of it. */
+    fake_of(guest)->state.segment[SEG_ES].base = 20 * MiB - 768;
+    assert_int_equal(call_with(0x13, 0x0202, 0, 1, 0x80) & CF, CF);
+    assert_int_equal(RAX_, 0x0901);
+}
+
+static void the_disk_is_written(void **state)
+{
+    (void)state;
+    fake_of(guest)->state.segment[SEG_ES].base = 0x20000;
+    for (unsigned i = 0; i < 2 * 512; i++)
+        store(0x20040 + i, 1, i * 3 % 251);
+    assert_int_equal(call_with(0x13, 0x0302, 0x40, 0x0005, 0x0080) & CF, 0); /* 5 and 6 */
+    assert_int_equal(RAX_, 2);
+    assert_int_equal(call_with(0x13, 0x0203, 0x4000, 0x0004, 0x0080) & CF, 0);
+    for (unsigned i = 0; i < 512; i++)
+        assert_int_equal(memory(0x24000 + i, 1), image[3 * 512 + i]);
+    for (unsigned i = 0; i < 2 * 512; i++)
+        assert_int_equal(memory(0x24200 + i, 1), i * 3 % 251);
+    assert_int_equal(image[4 * 512], (uint8_t)(4 + 4 * 512 % 251)); /* the image has it not */
+    assert_int_equal(call_with(0x13, 0x0302, 0, 0x0006, 0x0080) & CF, CF);
+    assert_int_equal(RAX_, 0x0400);
+    assert_int_equal(call_with(0x13, 0x0501, 0, 0, 0x0080) & CF, CF); /* no diskette */
+    assert_int_equal(RAX_ >> 8, 1);
+    /* From where there is no memory: as far as it came. */
+    fake_of(guest)->state.segment[SEG_ES].base = 20 * MiB - 512;
+    assert_int_equal(call_with(0x13, 0x0302, 0, 1, 0x80) & CF, CF);
+    assert_int_equal(RAX_, 0x0901);
+}
+
+/* The first page is there; the second would take a frame. */
+static void a_write_without_a_frame(void **state)
+{
+    (void)state;
+    tear_down(state);
+    make(40 * 512, "boot pc mem=20M");
+    fake_of(guest)->state.segment[SEG_ES].base = 0x20000;
+    assert_int_equal(call_with(0x13, 0x0301, 0, 1, 0x80) & CF, 0);
+    buddy_set_quota(guest_owner(guest), buddy_owner_frames(guest_owner(guest)));
+    assert_int_equal(call_with(0x13, 0x0309, 0, 1, 0x80) & CF, CF);
+    assert_int_equal(RAX_, 0xcc08);
+    buddy_set_quota(guest_owner(guest), UINT64_MAX);
+    assert_int_equal(call_with(0x13, 0x0309, 0, 1, 0x80) & CF, 0);
 }
 
 static void disk_by_packets(void **state)
@@ -299,7 +337,14 @@ static void disk_by_packets(void **state)
     store(0x20018, 8, UINT64_MAX);
     assert_int_equal(call_with(0x13, 0x4200, 0, 0, 0x80) & CF, CF);
     assert_int_equal(call_with(0x13, 0x4300, 0, 0, 0x80) & CF, CF);
-    assert_int_equal(RAX_ >> 8, 3);
+    assert_int_equal(RAX_ >> 8, 4);
+    store(0x20012, 2, 1);
+    store(0x20018, 8, 2);
+    store(0x30020, 8, 0x1122334455667788);
+    assert_int_equal(call_with(0x13, 0x4300, 0, 0, 0x80) & CF, 0);
+    store(0x30020, 8, 0);
+    assert_int_equal(call_with(0x13, 0x4200, 0, 0, 0x80) & CF, 0);
+    assert_int_equal(memory(0x30020, 8), 0x1122334455667788);
     store(0x20010, 2, 30);
     assert_int_equal(call_with(0x13, 0x4800, 0, 0, 0x80) & CF, 0);
     assert_int_equal(memory(0x20010 + 16, 8), 6);
@@ -338,6 +383,15 @@ static void a_diskette(void **state)
     assert_int_equal(call_with(0x13, 0x0201, 0, 0x0102, 0x0100) & CF, 0);
     for (unsigned i = 0; i < 512; i++)
         assert_int_equal(memory(0x20000 + i, 1), image[(18 * 3 + 1) * 512 + i]);
+    /* Formatted: that track, and no other. */
+    assert_int_equal(call_with(0x13, 0x0512, 0, 0x0101, 0x0100) & CF, 0);
+    assert_int_equal(call_with(0x13, 0x0214, 0, 0x0112, 0x0000) & CF, 0);
+    assert_int_equal(memory(0x20000, 1), image[(18 * 2 + 17) * 512]);
+    for (unsigned i = 512; i < 19 * 512; i++)
+        assert_int_equal(memory(0x20000 + i, 1), 0xf6);
+    assert_int_equal(memory(0x20000 + 19 * 512, 1), image[18 * 4 * 512]);
+    assert_int_equal(call_with(0x13, 0x0512, 0, 0x5001, 0) & CF, CF); /* no cylinder 80 */
+    assert_int_equal(call_with(0x13, 0x0512, 0, 0x0001, 0x0200) & CF, CF);
     assert_int_equal(call_with(0x13, 0x0800, 0, 0, 0) & CF, 0);
     assert_int_equal(RCX_, 79 << 8 | 18);
     assert_int_equal(RDX_, 1 << 8 | 1);
@@ -707,6 +761,8 @@ int main(void)
         TEST(a_kernel_is_no_disk),
         TEST(disk_by_geometry),
         TEST(disk_by_packets),
+        TEST(the_disk_is_written),
+        TEST(a_write_without_a_frame),
         TEST(a_diskette),
         TEST(screen_as_a_terminal),
         TEST(screen_by_cells),

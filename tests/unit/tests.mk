@@ -185,6 +185,10 @@ UNIT_guest_balloon_SRC := $(UNIT_guest_memory_SRC)
 UNIT_TESTS += guest_shared
 UNIT_guest_shared_SRC := $(UNIT_guest_memory_SRC)
 
+# What is written to the BIOS's disk, with the auditor after each step.
+UNIT_TESTS += disk
+UNIT_disk_SRC := $(UNIT_guest_memory_SRC)
+
 UNIT_TESTS += page_set
 UNIT_page_set_SRC := vm/page_set.c mm/frames/scrub.c $(BUDDY_SRC) mm/frames/frame.c mm/addr.c lib/format.c
 
