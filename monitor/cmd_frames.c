@@ -9,7 +9,7 @@
 #include "monitor/commands.h"
 #include "monitor/monitor.h"
 #include "monitor/tables.h"
-#include "vm/guest.h"
+#include "vm/guest_audit.h"
 
 /* --- who ------------------------------------------------------------------------------------- */
 
@@ -145,24 +145,27 @@ static void search_own_tables(struct search *search)
                     search->guest->number, search->guest->name, own.visit.next);
 }
 
-/* Calls `fn` for each table there is, with its name in search->name. */
+/* Calls `fn` for each table there is, with its name in search->name. search->guest is set for what
+ * a guest runs by; nobody runs by its snapshot's, or its disk's. */
 static void each_table(struct search *search, void (*fn)(struct search *search))
 {
-    char name[OWNER_TEXT];
+    char name[GUEST_AUDIT_TABLES][GUEST_AUDIT_NAME];
+    struct audit_table table[GUEST_AUDIT_TABLES];
 
     search->name = "host";
     search->table = &kernel_table;
     fn(search);
     for (unsigned i = 1; i <= guest_count(); i++) {
         struct guest *guest = guest_by_number(i);
-        if (!guest->has_table)
-            continue;
-        format_buffer(name, sizeof(name), "g%u %s", i, guest->name);
-        search->name = name;
-        search->table = &guest->table;
-        search->guest = guest;
-        search->gpas = 0;
-        fn(search);
+        unsigned tables = guest_describe(guest, name, table);
+
+        for (unsigned j = 0; j < tables; j++) {
+            search->name = name[j];
+            search->table = table[j].table;
+            search->guest = search->table == &guest->table ? guest : NULL;
+            search->gpas = 0;
+            fn(search);
+        }
     }
     search->guest = NULL;
 }
@@ -368,10 +371,10 @@ static const struct command frames_commands[] = {
         .usage = "HPA",
         .summary = "whose a frame is, what for, and every mapping that reaches it",
         .details = "Every mapping in every table there is: the hypervisor's own, each guest's\n"
-                   "second level, and the tables that a guest whose memory it is has built\n"
-                   "itself, with the input address that leads there. A frame that is a table\n"
-                   "itself says of which level. A ring-3 program's table is gone by the time\n"
-                   "that one can ask.\n",
+                   "second level, its snapshot's, that of its disk (by the disk's bytes), and\n"
+                   "the tables that a guest whose memory it is has built itself, with the input\n"
+                   "address that leads there. A frame that is a table itself says of which\n"
+                   "level. A ring-3 program's table is gone by the time that one can ask.\n",
         .example = "who 0x200000",
         .least = 1,
         .most = 1,

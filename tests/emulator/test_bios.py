@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from image import GRUB_FOLDER
-from machines import assemble, quit_machine
+from machines import assemble, facts, quit_machine
 
 pytestmark = pytest.mark.both_vendors
 
@@ -51,6 +51,9 @@ def test_what_is_written_to_the_disk(boot):
     machine.command("reset g1")
     press_and_read(machine, 1, "0", "a")
     press_and_read(machine, 2, "0", "c")
+    frame = int(facts(machine.command("peek g1 gpa 0x50000 1"))["hpa"], 16) & ~0xFFF
+    ways = {way["table"] for way in machine.ask(f"who {frame:#x}").records("mapping")}
+    assert ways == {"host", "g1 disk", "g1's snapshot", "g2 disk"}
     assert machine.command("check")[-1].endswith("hold.")
     machine.command("kill g1")
     machine.command("start g1")

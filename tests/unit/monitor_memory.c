@@ -80,6 +80,11 @@ void dirty_wrote(struct guest *guest, gpa_t at, uint64_t size)
             page_set_add(&guest->dirty.set[i], at.v, size);
 }
 
+uint64_t disk_frames(struct guest *guest)
+{
+    return guest->disk.table.table_frames;
+}
+
 uint64_t guest_snapshot_frames(const struct guest *guest)
 {
     (void)guest;
