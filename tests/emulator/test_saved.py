@@ -68,13 +68,19 @@ def test_it_goes_on_where_it_was(boot, vendor):
 @pytest.mark.one_vendor("names its engines, of both")
 @pytest.mark.parametrize("vendor", VENDORS)
 def test_registers_and_devices(boot, vendor):
-    machine = boot(modules=[(assemble("kept64.asm"), "kept mem=4M flat pc")], engine=VENDORS[vendor]())
+    unused = assemble("kept64.asm", ["-DUNUSED"])  # of x87 nothing but the control word
+    machine = boot(modules=[(unused, "kept mem=4M flat pc")], engine=VENDORS[vendor]())
     machine.expect(r"\[g1 kept\] waiting", PATIENCE)
     machine.press("\r")
     machine.wait_prompt(PATIENCE)
     # Its image is a disk that the BIOS reads from.
     assert "its image is its disk" in "\n".join(machine.command("save g1", timeout=PATIENCE))
     assert "its image is its disk" in "; ".join(machine.ask("save g1").errors)
+    machine.command("fork g1")
+    for number in (2, 1):  # in between each has had its turns
+        machine.command(f"type g{number} x")
+        machine.expect(f"quire: g{number} kept: (passed|failed|stopped)", PATIENCE)
+        assert f"quire: g{number} kept: passed" in machine.lines
     quit_machine(machine)
     machine = boot(modules=[(assemble("kept64.asm", ["-DBARE"]), "kept mem=4M flat")], engine=VENDORS[vendor]())
     machine.expect(r"\[g1 kept\] waiting", PATIENCE)

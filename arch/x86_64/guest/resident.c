@@ -11,6 +11,8 @@
 #define XSAVE_LEGACY_SIZE 576 /* the x87/SSE image of 512 bytes and the XSAVE header */
 #define FXSAVE_MXCSR 24       /* offset in the x87/SSE image */
 #define FXSAVE_FCW 0
+#define FXSAVE_ST 32 /* eight registers, 16 bytes apart */
+#define XSAVE_HEADER 512
 #define MXCSR_RESET 0x1f80
 #define FCW_RESET 0x0040
 
@@ -101,7 +103,7 @@ void resident_reset(struct resident *v)
 
     make_image(area);
     if (resident_xcr0) /* XSTATE_BV: these two components are in the image */
-        memcpy(area + 512, &present, sizeof(present));
+        memcpy(area + XSAVE_HEADER, &present, sizeof(present));
     v->xcr0 = XCR0_X87;
     v->dr6 = DR6_RESET;
 }
@@ -129,18 +131,42 @@ static void fpu_save(void *area)
     }
 }
 
-static void fpu_restore(const void *area)
+static bool all_zero(const uint8_t *bytes, unsigned size)
+{
+    for (unsigned i = 0; i < size; i++)
+        if (bytes[i] != 0)
+            return false;
+    return true;
+}
+
+/* Is the x87 state in the image, and as XRSTOR makes it where it is not there, but for the control
+ * word (SDM Vol. 1, 13.6)? */
+static bool x87_is_unused(const uint8_t *area)
+{
+    return (area[XSAVE_HEADER] & XCR0_X87) &&
+           all_zero(area + FXSAVE_FCW + 2, FXSAVE_MXCSR - FXSAVE_FCW - 2) &&
+           all_zero(area + FXSAVE_ST, 8 * 16);
+}
+
+/* Of a guest that does not use x87, that state is made, not loaded: QEMU changes another CPU's
+ * flags when it loads one (docs/SVM.md, "What QEMU leaves out"). */
+static void fpu_restore(uint8_t *area)
 {
     uint64_t mask = resident_xcr0;
-    if (mask) {
-        set_xcr0(mask);
-        __asm__ volatile("xrstor64 (%0)"
-                         :
-                         : "r"(area), "a"((uint32_t)mask), "d"((uint32_t)(mask >> 32))
-                         : "memory");
-    } else {
+    if (!mask) {
         __asm__ volatile("fxrstor64 (%0)" : : "r"(area) : "memory");
+        return;
     }
+    bool unused = x87_is_unused(area);
+    if (unused)
+        area[XSAVE_HEADER] &= (uint8_t)~XCR0_X87;
+    set_xcr0(mask);
+    __asm__ volatile("xrstor64 (%0)"
+                     :
+                     : "r"(area), "a"((uint32_t)mask), "d"((uint32_t)(mask >> 32))
+                     : "memory");
+    if (unused)
+        __asm__ volatile("fldcw (%0)" : : "r"(area + FXSAVE_FCW) : "memory");
 }
 
 #define DEBUG_REGISTER(n)                                                                          \

@@ -45,6 +45,7 @@ pattern: dq PATTERN, ~PATTERN
 found:  dq 0, 0
 before: dq 0
 pi:     dq 0
+x87_control: dq 0x0c7f
 
 main:   SET_MSR STAR, 0x0023001000000000
         SET_MSR LSTAR, 0xffff800012345678
@@ -60,8 +61,12 @@ main:   SET_MSR STAR, 0x0023001000000000
         mov dr3, rax
         movdqa xmm7, [pattern]
         fninit
+%ifdef UNUSED                           ; x87, but for its control word
+        fldcw [x87_control]
+%else
         fld1
         fldpi
+%endif
         mov al, 0xb8            ; the third counter: 16 bits, mode 4, never loaded whole
         out PIT_COMMAND, al
         mov al, 0x5a
@@ -87,12 +92,18 @@ wait_key:
         mov r12, r8
         mov r13, r14
         movdqa [found], xmm7
+%ifdef UNUSED
+        fnstcw [x87_control]
+        fnstsw [x87_control + 2]
+        EXPECT "x87's control and status", [x87_control], 0x0c7f
+%else
         fstp qword [pi]
+        EXPECT "pi", [pi], 0x400921fb54442d18
+%endif
         EXPECT "R8", r12, PATTERN
         EXPECT "R14", r13, ~PATTERN
         EXPECT "XMM7, low", [found], PATTERN
         EXPECT "XMM7, high", [found + 8], ~PATTERN
-        EXPECT "pi", [pi], 0x400921fb54442d18
         mov r12, dr0
         EXPECT "DR0", r12, PATTERN
         mov r12, dr3
