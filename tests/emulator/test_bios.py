@@ -2,6 +2,7 @@
 are."""
 
 import os
+import struct
 import subprocess
 
 import pytest
@@ -64,15 +65,29 @@ def test_what_is_written_to_the_disk(boot):
     quit_machine(machine)
 
 
-def grub_disk(folder):
+def grub_disk(folder, commands=COMMANDS, modules=MODULES):
     """GRUB's boot sector, and all that it loads behind it."""
-    commands, core = os.path.join(folder, "commands"), os.path.join(folder, "core.img")
-    with open(commands, "w", encoding="ascii") as file:
-        file.write(COMMANDS)
-    made = ["grub-mkimage", "-O", "i386-pc", "-d", GRUB_FOLDER, "-p", "/boot", "-c", commands]
-    subprocess.run([*made, "-o", core, *MODULES], check=True)
+    script, core = os.path.join(folder, "commands"), os.path.join(folder, "core.img")
+    with open(script, "w", encoding="ascii") as file:
+        file.write(commands)
+    made = ["grub-mkimage", "-O", "i386-pc", "-d", GRUB_FOLDER, "-p", "/boot", "-c", script]
+    subprocess.run([*made, "-o", core, *modules], check=True)
     with open(os.path.join(GRUB_FOLDER, "boot.img"), "rb") as sector, open(core, "rb") as rest:
         return sector.read() + rest.read()
+
+
+def with_a_partition(disk, folder, first=2048, sectors=2880):
+    """The disk with a file system of DOS in its first partition, and GRUB's file of variables there."""
+    partition, variables = os.path.join(folder, "partition"), os.path.join(folder, "grubenv")
+    with open(variables, "w", encoding="ascii") as file:
+        file.write("# GRUB Environment Block\n".ljust(1024, "#"))
+    subprocess.run(["mformat", "-C", "-f", "1440", "-i", partition, "::"], check=True)
+    subprocess.run(["mcopy", "-i", partition, variables, "::grubenv"], check=True)
+    with open(partition, "rb") as file:
+        content = file.read()
+    # Where the other entries are to be, the boot sector has code for diskettes.
+    entries = struct.pack("<BBBBBBBBII48x", 0x80, 0, 0, 0, 0x0C, 0, 0, 0, first, sectors)
+    return disk[:446] + entries + disk[510:].ljust(first * 512 - 510, b"\0") + content
 
 
 def test_grub_from_its_boot_sector_to_its_prompt(boot, tmp_path):
@@ -84,6 +99,34 @@ def test_grub_from_its_boot_sector_to_its_prompt(boot, tmp_path):
         machine.expect(rf"\[g1 grub\] {part}")
     machine.expect(r"\[g1 grub\] .*\(hd0\)")
     machine.expect(r"\[g1 grub\] .*GNU GRUB  version")
+    machine.press("\r")
+    machine.wait_prompt()
+    machine.command("kill g1")
+    assert machine.command("check")[-1].endswith("hold.")
+    quit_machine(machine)
+
+
+WRITES = """serial --unit=0 --speed=115200
+terminal_output serial
+set root=(hd0,msdos1)
+set said=nothing
+load_env -f /grubenv
+echo before: $said
+set said="it was written"
+save_env -f /grubenv said
+set said=nothing
+load_env -f /grubenv
+echo after: $said
+"""
+
+
+def test_grub_writes_to_its_disk(boot, tmp_path):
+    """By the extensions, into a file of a file system that it reads again."""
+    modules = [*MODULES, "part_msdos", "fat", "loadenv", "test"]
+    disk = with_a_partition(grub_disk(tmp_path, WRITES, modules), tmp_path)
+    machine = boot(modules=[(disk, "grub flat pc mem=32M")])
+    machine.expect(r"\[g1 grub\] .*before: nothing", timeout=120)
+    machine.expect(r"\[g1 grub\] .*after: it was written", timeout=120)
     machine.press("\r")
     machine.wait_prompt()
     machine.command("kill g1")
