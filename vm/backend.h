@@ -195,9 +195,10 @@ struct vm_operand_place {
     struct vm_exit exit;
 };
 
-/* Where accesses of a guest go that are a device's. */
+/* Where accesses of a guest go that its table does not let through, and that are a device's or
+ * lost (`covers`). */
 struct vm_bus {
-    bool (*covers)(struct guest *guest, gpa_t at);
+    bool (*covers)(struct guest *guest, gpa_t at, unsigned access);
     /* 1, 2, 4 or 8 bytes, aligned. */
     uint64_t (*read)(struct guest *guest, gpa_t at, unsigned bytes);
     void (*write)(struct guest *guest, gpa_t at, unsigned bytes, uint64_t value);

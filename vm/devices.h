@@ -124,7 +124,7 @@ struct dev_vga {
 
 struct dev_chipset {
     uint8_t diagnostic; /* what was written to port 0x80 last */
-    uint8_t reset;      /* port 0xcf9 */
+    uint8_t reset;      /* port 0xcf9, and whether 0x92 has been told to close A20 */
 };
 
 /* PM1 registers; `halves` of the timer's range have passed. */

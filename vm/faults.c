@@ -3,9 +3,10 @@
  *
  * First touch of lazy memory gets a frame. An access that the table allows by now (another CPU
  * filled the page, or the CPU held an old translation) is just resumed. One that the guest has
- * announced by QUIRE_HC_EXPECT_FAULT is reported and resumed where the guest asked. Everything
- * else stops the guest, with a report that says what was tried, what is there, and every step of
- * the walk.
+ * announced by QUIRE_HC_EXPECT_FAULT is reported and resumed where the guest asked. With
+ * `stray=lost` a read or a write where nothing is, and a write to ROM, goes to vm/windows.h.
+ * Everything else stops the guest, with a report that says what was tried, what is there, and every
+ * step of the walk.
  */
 #include "guests/abi.h"
 #include "lib/error.h"
@@ -272,6 +273,13 @@ static int make_reachable(struct guest *guest, struct slot *slot, const struct v
     return error;
 }
 
+/* Of an instruction itself, not of its walk of page tables; and nobody has been told of it. */
+static bool is_lost(struct guest *guest, const struct vm_exit *exit)
+{
+    return window_is_stray(guest, exit->memory.gpa, exit->memory.access) && !exit->memory.walk &&
+           !is_expected(guest, exit->memory.gpa);
+}
+
 void exit_memory(struct guest *guest, const struct vm_exit *exit)
 {
     struct slot *slot = slot_at(guest, exit->memory.gpa);
@@ -290,7 +298,9 @@ void exit_memory(struct guest *guest, const struct vm_exit *exit)
         return;
     }
     int error = make_reachable(guest, slot, exit, is_there ? &leaf : NULL);
-    if (error == E_NOENT)
+    if (error == E_NOENT && is_lost(guest, exit))
+        exit_window(guest, exit);
+    else if (error == E_NOENT)
         refuse(guest, exit);
     else if (error != E_OK)
         hold(guest, exit, error);

@@ -338,5 +338,6 @@ int load_multiboot(struct loader *loader)
     /* Section 3.2, "Machine state". What it leaves undefined is as plain as the CPU allows. */
     load_enter_flat32(&loader->state, LOAD_CODE, LOAD_DATA);
     loader->state.gpr[RAX] = MB_LOADED;
+    loader->state.gpr[RSP] = LOAD_STACK;
     return write_info(loader, &sections);
 }

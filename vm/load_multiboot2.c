@@ -368,6 +368,7 @@ int load_multiboot2(struct loader *loader)
     load_enter_flat32(&loader->state, LOAD_CODE, LOAD_DATA);
     loader->state.rip = placed.entry + placed.offset;
     loader->state.gpr[RAX] = MB2_LOADED;
+    loader->state.gpr[RSP] = LOAD_STACK;
     if (loader->state.rip > LOAD_LAST_32BIT)
         return load_refuse(loader, E_RANGE,
                            "the entry point 0x%lx, moved with the image, cannot be reached in "

@@ -12,6 +12,9 @@
 #define LOAD_LOW_LAST UINT64_C(0x9ffff)    /* where a PC's first RAM ends ... */
 #define LOAD_HIGH_FIRST UINT64_C(0x100000) /* ... and the rest begins */
 #define LOAD_LAST_32BIT UINT64_C(0xffffffff)
+/* ESP of a Multiboot kernel, which should bring a stack: GRUB's, for those that have come to use
+ * it. Nothing is kept free for it. */
+#define LOAD_STACK UINT64_C(0x7ff00)
 #define LOAD_LOADER_NAME "Quire"
 
 /* --- recognising --- */

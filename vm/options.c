@@ -176,6 +176,17 @@ static int parse_reset(struct parser *parser, struct word word, struct word valu
     return E_OK;
 }
 
+static int parse_stray(struct parser *parser, struct word word, struct word value)
+{
+    if (!word_is(value, "stop") && !word_is(value, "lost"))
+        return REFUSE(parser,
+                      "'%.*s': an access where nothing is, or a write to ROM, can stop the guest "
+                      "(stop), or be lost, as on a PC (lost)",
+                      SHOW(word));
+    parser->out->stray = word_is(value, "lost") ? STRAY_LOST : STRAY_STOP;
+    return E_OK;
+}
+
 static int parse_mods(struct parser *parser, struct word word, struct word value)
 {
     uint64_t count;
@@ -257,6 +268,8 @@ static int parse_value(struct parser *parser, struct word word, struct word name
         return parse_expect(parser, word, value);
     if (word_is(name, "reset"))
         return parse_reset(parser, word, value);
+    if (word_is(name, "stray"))
+        return parse_stray(parser, word, value);
     if (word_is(name, "mods"))
         return parse_mods(parser, word, value);
     if (word_is(name, "entry"))
@@ -278,7 +291,7 @@ static int parse_value(struct parser *parser, struct word word, struct word name
     return REFUSE(
         parser,
         "'%.*s': there is no option '%.*s='; there are mem= quota= pages= around= expect= reset= "
-        "mods= entry= cpus= pin= rom= nox= xo= ram= hole= share=",
+        "stray= mods= entry= cpus= pin= rom= nox= xo= ram= hole= share=",
         SHOW(word), SHOW(name));
 }
 

@@ -39,6 +39,9 @@ enum guest_expect { EXPECT_PASS, EXPECT_STOPPED, EXPECT_FAILED, EXPECT_REFUSED }
 /* What becomes of a guest that resets its machine. */
 enum guest_reset_option { RESET_STOP, RESET_RESTART };
 
+/* What comes of a read or a write where nothing is, and of a write to ROM. */
+enum guest_stray { STRAY_STOP, STRAY_LOST };
+
 /* `entry=`: how the image is entered. */
 enum guest_entry { ENTRY_BY_IMAGE, ENTRY_LINUX16, ENTRY_ELF32, ENTRY_ELF64 };
 const char *guest_entry_name(enum guest_entry entry); /* the option's value: "elf32" */
@@ -65,10 +68,11 @@ struct guest_options {
     bool debug_exit; /* `debug-exit`: QEMU's isa-debug-exit at port 0xf4 */
     enum guest_expect expect;
     enum guest_reset_option reset;
-    unsigned cpus; /* `cpus=`: virtual CPUs, 1 to GUEST_VCPUS */
-    bool pinned;   /* `pin=`: it runs on one CPU alone, all its vCPUs, ... */
-    unsigned pin;  /* ... this one */
-    unsigned mods; /* `mods=N`: how many of the following modules are this guest's */
+    enum guest_stray stray; /* `stray=` */
+    unsigned cpus;          /* `cpus=`: virtual CPUs, 1 to GUEST_VCPUS */
+    bool pinned;            /* `pin=`: it runs on one CPU alone, all its vCPUs, ... */
+    unsigned pin;           /* ... this one */
+    unsigned mods;          /* `mods=N`: how many of the following modules are this guest's */
     unsigned areas;
     struct guest_area area[OPTION_AREAS];
     char cmdline[GUEST_CMDLINE]; /* what follows ` -- `, or the whole line */

@@ -22,7 +22,7 @@ static int judge_options(struct guest *guest)
         options->cpus != 1 || options->pages != 0 || options->entry != ENTRY_BY_IMAGE)
         return REFUSE(guest, E_INVAL,
                       "a saved guest brings its memory and its machine: besides its name only "
-                      "quota=, expect=, paused, merge and reset= may be given");
+                      "quota=, expect=, paused, merge, reset= and stray= may be given");
     return E_OK;
 }
 

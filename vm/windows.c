@@ -46,11 +46,26 @@ const struct window *window_at(gpa_t at, const struct device **device)
     return NULL;
 }
 
-static bool covers(struct guest *guest, gpa_t at)
+bool window_is_stray(const struct guest *guest, gpa_t at, unsigned access)
+{
+    const struct slot *slot = guest_slot_at(guest, at);
+
+    if (guest->options.stray != STRAY_LOST || access & RIGHT_X)
+        return false;
+    return slot == NULL ||
+           (access & RIGHT_W && (slot->kind == SLOT_ROM || slot->kind == SLOT_ROM_LAZY));
+}
+
+static bool is_device(const struct guest *guest, gpa_t at)
 {
     const struct slot *slot = guest_slot_at(guest, at);
 
     return slot != NULL && slot->kind == SLOT_DEVICE;
+}
+
+static bool covers(struct guest *guest, gpa_t at, unsigned access)
+{
+    return is_device(guest, at) || window_is_stray(guest, at, access);
 }
 
 uint64_t window_read(struct guest *guest, gpa_t at, unsigned bytes)
@@ -75,14 +90,38 @@ void window_write(struct guest *guest, gpa_t at, unsigned bytes, uint64_t value)
     window->write(guest, at.v - window->base, bytes, value & BITS(8 * bytes - 1, 0));
 }
 
-static const char *name_at(gpa_t at)
+static const char *part_at(const struct guest *guest, gpa_t at)
 {
+    const struct slot *slot = guest_slot_at(guest, at);
     const struct device *device;
 
+    if (slot == NULL)
+        return "nothing";
+    if (slot->kind != SLOT_DEVICE)
+        return slot_kind_name(slot->kind);
     return window_at(at, &device) != NULL ? device->name : "?";
 }
 
-static const struct vm_bus bus = {covers, window_read, window_write};
+/* What is no device's: nothing, or ROM that an instruction would write to. */
+static uint64_t bus_read(struct guest *guest, gpa_t at, unsigned bytes)
+{
+    uint64_t value = 0;
+
+    if (is_device(guest, at))
+        return window_read(guest, at, bytes);
+    if (guest_slot_at(guest, at) == NULL)
+        return UINT64_MAX;
+    (void)guest_read(guest, at, &value, bytes);
+    return value;
+}
+
+static void bus_write(struct guest *guest, gpa_t at, unsigned bytes, uint64_t value)
+{
+    if (is_device(guest, at))
+        window_write(guest, at, bytes, value);
+}
+
+static const struct vm_bus bus = {covers, bus_read, bus_write};
 
 void exit_window(struct guest *guest, const struct vm_exit *exit)
 {
@@ -90,7 +129,7 @@ void exit_window(struct guest *guest, const struct vm_exit *exit)
 
     if (exit->memory.walk || exit->memory.access & RIGHT_X) {
         guest_stop(guest, exit, "%s in a device (%s at GPA 0x%lx), at RIP 0x%lx",
-                   exit->memory.walk ? "page tables" : "code", name_at(exit->memory.gpa),
+                   exit->memory.walk ? "page tables" : "code", part_at(guest, exit->memory.gpa),
                    exit->memory.gpa.v, exit->rip);
         return;
     }
@@ -105,8 +144,9 @@ void exit_window(struct guest *guest, const struct vm_exit *exit)
         exit_refused(guest, &emulation.exit);
         break;
     case VM_OPERAND_UNKNOWN:
-        guest_stop(guest, exit, "access to a device (%s at GPA 0x%lx) at RIP 0x%lx: %s",
-                   name_at(exit->memory.gpa), exit->memory.gpa.v, exit->rip, emulation.why);
+        guest_stop(guest, exit, "access to %s (%s at GPA 0x%lx) at RIP 0x%lx: %s",
+                   is_device(guest, exit->memory.gpa) ? "a device" : "what is lost",
+                   part_at(guest, exit->memory.gpa), exit->memory.gpa.v, exit->rip, emulation.why);
         break;
     }
 }

@@ -2,7 +2,7 @@
 
 import pytest
 
-from machines import NO_ACCESSED_DIRTY_CPU, flat_image, guest, quit_machine
+from machines import NO_ACCESSED_DIRTY_CPU, flat_image, guest, link, quit_machine
 from quire_machine.engines import Bochs, Qemu
 
 pytestmark = pytest.mark.both_vendors
@@ -94,6 +94,19 @@ def test_string_output_from_a_hole_stops_the_guest(boot, operand):
     at = max(0xa0000, operand << 4 | 15)
     machine.expect(rf"g1 lost: stopped: read of GPA 0x{at:x}: no memory \(hole 0xa0000\.\.")
     machine.expect("1 of 1 as expected")
+
+
+def test_stray_accesses_can_be_lost(boot, tmp_path):
+    image = link("stray32.asm", tmp_path, 32)
+    words = "mem=8M bare entry=elf32 rom=4M+64K expect=stopped"
+    machine = boot(modules=[(image, f"lost {words} stray=lost"), (image, f"kept {words}")])
+    machine.wait_prompt()
+    said = [line for line in machine.lines if line.startswith("[g1 lost]")]
+    assert len(said) == 12 and all("] ok " in line for line in said), machine.tail()
+    ends = "stopped: instruction fetch from GPA 0xc0000000: no memory"
+    assert any(line.startswith(f"quire: g1 lost: {ends}") for line in machine.lines)
+    assert any(line.startswith("quire: g2 kept: stopped: read of GPA 0x800000: no memory") for line in machine.lines)
+    quit_machine(machine)
 
 
 def test_a_reset_ends_only_the_guest(boot):

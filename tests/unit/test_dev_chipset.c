@@ -239,7 +239,13 @@ static void test_reset_control(void **state)
     out8(0xcf9, 0x02);
     assert_int_equal(in8(0xcf9), 0x02);
     assert_int_equal(pc->state, GUEST_RUNNING);
-    out8(0x92, 0x02); /* A20, which is open */
+    assert_int_equal(in8(0x92), 0x02); /* A20, which is open */
+    out8(0x92, 0x00);                  /* stays open, but whoever closes it waits for its bit */
+    assert_int_equal(in8(0x92), 0x00);
+    assert_int_equal(in8(0xcf9), 0x02);
+    out8(0xcf9, 0x00);
+    assert_int_equal(in8(0x92), 0x00);
+    out8(0x92, 0x02);
     assert_int_equal(in8(0x92), 0x02);
     assert_int_equal(pc->state, GUEST_RUNNING);
     out8(0xcf9, 0x06);

@@ -104,6 +104,7 @@ static uint64_t get64(uint64_t at)
 static void check_machine_state(const struct vcpu_state *state)
 {
     assert_int_equal(state->gpr[RAX], 0x2BADB002);
+    assert_int_equal(state->gpr[RSP], 0x7ff00);
     assert_int_equal(state->cr0 & (BIT(0) | BIT(31)), BIT(0)); /* protected, not paged */
     assert_int_equal(state->rflags & (BIT(9) | BIT(17)), 0);   /* IF and VM clear */
     assert_int_equal(state->efer, 0);

@@ -121,6 +121,7 @@ static void entered(void **state)
         assert_string_equal(loader.kind, is64 ? "Multiboot2 ELF64" : "Multiboot2 ELF32");
         assert_int_equal(loader.state.rip, 0x100020);
         assert_int_equal(loader.state.gpr[RAX], 0x36d76289);
+        assert_int_equal(loader.state.gpr[RSP], 0x7ff00);
         assert_int_equal(loader.state.cr0 & (BIT(0) | BIT(31)), BIT(0));
         assert_int_equal(loader.state.efer, 0);
         assert_memory_equal(memory + 0x100000, image + TEXT, 0x300);

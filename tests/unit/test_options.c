@@ -128,6 +128,12 @@ static void of_a_pc(void **state)
     assert_true(options.pc && options.debug_exit);
     assert_int_equal(options.reset, RESET_RESTART);
     assert_int_equal(accept("board reset=stop").reset, RESET_STOP);
+    assert_int_equal(options.stray, STRAY_STOP);
+    assert_int_equal(accept("board stray=stop").stray, STRAY_STOP);
+    assert_int_equal(accept("board stray=lost").stray, STRAY_LOST);
+    refuse("board stray=zeros",
+           "'stray=zeros': an access where nothing is, or a write to ROM, can stop "
+           "the guest (stop)");
     refuse("board reset=again", "'reset=again': a guest that resets itself can stop or restart");
     refuse("board reset", "'reset' is no option");
 }

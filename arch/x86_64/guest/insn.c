@@ -32,7 +32,8 @@ static int reach(void *ctx, gpa_t at, unsigned access, uint8_t **bytes, unsigned
     struct guest_insn *g = ctx;
     int error = guest_memory_reach(&g->access->memory, at, access, bytes, allowed);
 
-    if (error != E_NOENT || !g->bus->covers(g->access->vcpu->guest, at))
+    if ((error != E_NOENT && error != E_PERM) ||
+        !g->bus->covers(g->access->vcpu->guest, at, access))
         return error;
     *bytes = NULL;
     *allowed = RIGHT_RW;
