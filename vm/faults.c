@@ -51,6 +51,15 @@ static const char *pc_part_at(gpa_t at)
     return window_at(at, &device) != NULL ? device->name : NULL;
 }
 
+/* What a kernel that means it may be told: its option. */
+static const char *advice(const struct guest *guest, const struct vm_exit *exit)
+{
+    if (!guest->options.pc || exit->memory.walk ||
+        !window_is_nobodys(guest, exit->memory.gpa, exit->memory.access))
+        return "";
+    return "; a PC loses that: `stray=lost`";
+}
+
 /* "no memory (hole 0xa0000..0xfffff)" or "ROM at 0x300000+64K". */
 static void describe_target(const struct guest *guest, const struct vm_exit *exit,
                             char text[FAULT_TEXT])
@@ -63,9 +72,9 @@ static void describe_target(const struct guest *guest, const struct vm_exit *exi
         bool changed = slot->rights != slot_kind_rights(slot->kind);
 
         rights_text(rights, slot->rights);
-        format_buffer(text, FAULT_TEXT, "%s at 0x%lx+%s%s%s", slot_kind_name(slot->kind),
+        format_buffer(text, FAULT_TEXT, "%s at 0x%lx+%s%s%s%s", slot_kind_name(slot->kind),
                       slot->base.v, size_text(size, slot->size), changed ? ", now " : "",
-                      changed ? rights : "");
+                      changed ? rights : "", advice(guest, exit));
         return;
     }
     for (unsigned i = 0; i < guest->slots; i++) {
@@ -78,7 +87,8 @@ static void describe_target(const struct guest *guest, const struct vm_exit *exi
     }
     const char *part = guest->options.pc ? NULL : pc_part_at(exit->memory.gpa);
     if (part == NULL)
-        format_buffer(text, FAULT_TEXT, "no memory (hole 0x%lx..0x%lx)", first, last);
+        format_buffer(text, FAULT_TEXT, "no memory (hole 0x%lx..0x%lx%s)", first, last,
+                      advice(guest, exit));
     else
         format_buffer(text, FAULT_TEXT,
                       "no memory (hole 0x%lx..0x%lx; a PC has its %s there: `pc`)", first, last,

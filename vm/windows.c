@@ -46,14 +46,19 @@ const struct window *window_at(gpa_t at, const struct device **device)
     return NULL;
 }
 
-bool window_is_stray(const struct guest *guest, gpa_t at, unsigned access)
+bool window_is_nobodys(const struct guest *guest, gpa_t at, unsigned access)
 {
     const struct slot *slot = guest_slot_at(guest, at);
 
-    if (guest->options.stray != STRAY_LOST || access & RIGHT_X)
+    if (access & RIGHT_X)
         return false;
     return slot == NULL ||
            (access & RIGHT_W && (slot->kind == SLOT_ROM || slot->kind == SLOT_ROM_LAZY));
+}
+
+bool window_is_stray(const struct guest *guest, gpa_t at, unsigned access)
+{
+    return guest->options.stray == STRAY_LOST && window_is_nobodys(guest, at, access);
 }
 
 static bool is_device(const struct guest *guest, gpa_t at)

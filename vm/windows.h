@@ -35,8 +35,9 @@ const struct window *window_at(gpa_t at, const struct device **device);
 uint64_t window_read(struct guest *guest, gpa_t at, unsigned bytes);
 void window_write(struct guest *guest, gpa_t at, unsigned bytes, uint64_t value);
 
-/* Whether such a data access is lost (`stray=lost`): where nothing is, a read is all ones; a write
- * there or to ROM changes nothing. */
+/* Whether such a data access is one that a PC loses: where nothing is, a read is all ones; a write
+ * there or to ROM changes nothing. And whether it is lost here, too (`stray=lost`). */
+bool window_is_nobodys(const struct guest *guest, gpa_t at, unsigned access);
 bool window_is_stray(const struct guest *guest, gpa_t at, unsigned access);
 
 /* VM_EXIT_MEMORY in a slot of kind SLOT_DEVICE, or of what window_is_stray(): carries the

@@ -18,7 +18,7 @@ def test_memory_goes_and_comes_back(boot):
     held = frames(machine)
     assert "nothing is at 0x300000+1M any more" in machine.command("slot g1 remove 0x300000 1M")[-1]
     audit(machine)
-    press(machine, 1, "v", r"no memory \(hole 0x300000..0x3fffff\), at RIP")
+    press(machine, 1, "v", r"no memory \(hole 0x300000..0x3fffff; a PC loses that: `stray=lost`\), at RIP")
     assert "its slots as they were" in machine.command("reset g1")[-1]
     audit(machine)
     press(machine, 1, "v", "round 1 of g1: all holds")

@@ -585,6 +585,24 @@ static void faults_that_stop(void **state)
     }
 }
 
+/* A PC would lose the one, and nobody executes where nothing is, nor has page tables there. */
+static void a_pc_is_told_of_its_option(void **state)
+{
+    struct vm_exit walk = memory_exit(0x600000, RIGHT_R, 0);
+    struct guest *guest = make("reader mem=4M pc");
+
+    (void)state;
+    make_exit(guest, memory_exit(0x600000, RIGHT_R, 0));
+    assert_non_null(strstr(guest->reason, "0xfebfffff; a PC loses that: `stray=lost`), at RIP"));
+    guest = make("runner mem=4M pc");
+    make_exit(guest, memory_exit(0x600000, RIGHT_X, 0));
+    assert_non_null(strstr(guest->reason, "0xfebfffff), at RIP"));
+    guest = make("walker mem=4M pc");
+    walk.memory.walk = true;
+    make_exit(guest, walk);
+    assert_non_null(strstr(guest->reason, "0xfebfffff), at RIP"));
+}
+
 static void fault_expected(void **state)
 {
     struct guest *guest = make("careful mem=4M");
@@ -1577,6 +1595,7 @@ int main(void)
         TEST(audit_cut_short),
         TEST(no_frame_for_lazy_memory),
         TEST(faults_that_stop),
+        TEST(a_pc_is_told_of_its_option),
         TEST(fault_expected),
         TEST(faults_expected_without_end),
         TEST(misconfigured),
