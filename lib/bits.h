@@ -58,4 +58,12 @@ static inline unsigned highest_bit(uint64_t value)
     return 63u - (unsigned)__builtin_clzll(value);
 }
 
+static inline bool bytes_are_zero(const uint8_t *bytes, unsigned size)
+{
+    for (unsigned i = 0; i < size; i++)
+        if (bytes[i] != 0)
+            return false;
+    return true;
+}
+
 #endif

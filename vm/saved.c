@@ -32,14 +32,6 @@ static bool is_one_word(const uint8_t page[PAGE_SIZE])
     return memcmp(page, page + SAVED_WORD, PAGE_SIZE - SAVED_WORD) == 0;
 }
 
-static bool is_zero(const uint8_t *bytes, unsigned size)
-{
-    for (unsigned i = 0; i < size; i++)
-        if (bytes[i] != 0)
-            return false;
-    return true;
-}
-
 /* Returns the bytes that the runs take, 0 where they are not fewer than the page's. */
 static unsigned pack_runs(const uint8_t page[PAGE_SIZE], uint8_t out[PAGE_SIZE])
 {
@@ -78,7 +70,7 @@ unsigned saved_pack(const uint8_t page[PAGE_SIZE], uint8_t out[PAGE_SIZE])
 
     if (is_one_word(page)) {
         memcpy(out, page, SAVED_WORD);
-        return is_zero(page, SAVED_WORD) ? 0 : SAVED_WORD;
+        return bytes_are_zero(page, SAVED_WORD) ? 0 : SAVED_WORD;
     }
     size = pack_runs(page, out);
     if (size != 0)
@@ -334,7 +326,7 @@ static int take_head(struct reading *reading, struct saved *saved)
                       "the saved guest is of version %u, and this reads 1 to %u: save it again",
                       version, SAVED_VERSION);
     saved->version = version;
-    if (head != SAVED_HEAD || !is_zero(stream.from + SAVED_BACKEND, SAVED_BACKEND))
+    if (head != SAVED_HEAD || !bytes_are_zero(stream.from + SAVED_BACKEND, SAVED_BACKEND))
         return REFUSE(reading, E_FORMAT, "the saved guest's head of %u bytes is none of version %u",
                       head, version);
     memcpy(saved->backend, stream.from, SAVED_BACKEND);

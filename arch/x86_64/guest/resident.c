@@ -5,6 +5,7 @@
 #include "arch/x86_64/mm/shootdown.h"
 #include "arch/x86_64/percpu.h"
 #include "arch/x86_64/speculation.h"
+#include "lib/bits.h"
 #include "lib/string.h"
 
 #define LEAF_XSAVE 0xd
@@ -131,21 +132,13 @@ static void fpu_save(void *area)
     }
 }
 
-static bool all_zero(const uint8_t *bytes, unsigned size)
-{
-    for (unsigned i = 0; i < size; i++)
-        if (bytes[i] != 0)
-            return false;
-    return true;
-}
-
 /* Is the x87 state in the image, and as XRSTOR makes it where it is not there, but for the control
  * word (SDM Vol. 1, 13.6)? */
 static bool x87_is_unused(const uint8_t *area)
 {
     return (area[XSAVE_HEADER] & XCR0_X87) &&
-           all_zero(area + FXSAVE_FCW + 2, FXSAVE_MXCSR - FXSAVE_FCW - 2) &&
-           all_zero(area + FXSAVE_ST, 8 * 16);
+           bytes_are_zero(area + FXSAVE_FCW + 2, FXSAVE_MXCSR - FXSAVE_FCW - 2) &&
+           bytes_are_zero(area + FXSAVE_ST, 8 * 16);
 }
 
 /* Of a guest that does not use x87, that state is made, not loaded: QEMU changes another CPU's
