@@ -107,40 +107,30 @@ int disk_clone(const struct guest *guest, struct guest_disk *to, struct guest_di
 
 struct count {
     owner_t owner;
-    uint64_t pages, frames;
+    uint64_t frames;
 };
 
-static int count_page(void *ctx, const struct mapping *leaf)
+static int count_frame(void *ctx, const struct mapping *leaf)
 {
     struct count *count = ctx;
     uint64_t record;
     hpa_t first;
 
-    count->pages++;
     count->frames +=
         buddy_block(leaf->out, &first, &record) && frame_record_owner(record) == count->owner;
     return 0;
 }
 
-static struct count count_pages(struct guest *guest)
-{
-    struct count count = {.owner = guest_owner(guest)};
-    struct table *table = &guest->disk.table;
-
-    if (disk_is_written(&guest->disk))
-        (void)table_visit(table, table->kind->input_first, table->kind->input_last, VISIT_PAGES,
-                          count_page, &count);
-    return count;
-}
-
-uint64_t disk_pages(struct guest *guest)
-{
-    return count_pages(guest).pages;
-}
-
 uint64_t disk_frames(struct guest *guest)
 {
-    return count_pages(guest).frames + guest->disk.table.table_frames;
+    struct count own = {.owner = guest_owner(guest)};
+    struct table *table = &guest->disk.table;
+
+    if (!disk_is_written(&guest->disk))
+        return 0;
+    (void)table_visit(table, table->kind->input_first, table->kind->input_last, VISIT_PAGES,
+                      count_frame, &own);
+    return own.frames + table->table_frames;
 }
 
 bool disk_forget_by(struct guest_disk *disk, uint64_t deadline)

@@ -28,8 +28,7 @@ static inline bool disk_is_written(const struct guest_disk *disk)
     return disk->table.table_frames != 0;
 }
 
-/* Pages of 4 KiB that were written; and the frames that it holds under the guest's number. */
-uint64_t disk_pages(struct guest *guest);
+/* Frames that it holds under the guest's number. */
 uint64_t disk_frames(struct guest *guest);
 
 #endif
